@@ -1,0 +1,1 @@
+"""What everything else stands on: strategies, errors, seeds, conditions. Imports nothing from the project."""

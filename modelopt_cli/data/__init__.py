@@ -1,0 +1,1 @@
+"""What a file's `data:` section can name, split and prepared for training."""

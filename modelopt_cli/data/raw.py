@@ -1,0 +1,32 @@
+"""Data as it comes from its source, before splitting and preprocessing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+
+Task = Literal["classification", "multilabel", "regression"]
+
+
+@dataclass(frozen=True, eq=False)
+class RawData:
+    """N samples of one task. Row i of every array is sample i."""
+
+    inputs: np.ndarray | pd.DataFrame
+    # (N, features) numbers | (N, channels, height, width) uint8 or float | (N, length) integer tokens
+    # | a frame with number and category columns, missing values allowed
+    targets: np.ndarray
+    # classification: (N,) int64 class index | multilabel: (N, labels) 0/1 | regression: (N,) or (N, outputs) float
+    task: Task
+    label_names: tuple[str, ...] = ()  # classes or labels, in index order; output names for regression
+    feature_names: tuple[str, ...] = ()
+    weights: np.ndarray | None = None  # (N,) sample weights
+    test_indices: np.ndarray | None = None  # the source's own test samples (MNIST's t10k files)
+    fingerprint: str = ""  # hash of the content, hex
+
+    def __len__(self) -> int:
+        return len(self.targets)

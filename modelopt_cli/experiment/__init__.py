@@ -1,0 +1,1 @@
+"""The experiment file: strict YAML to a frozen, validated Experiment."""

@@ -1,0 +1,51 @@
+"""What a workflow returns: plain data with a JSON round trip. The CLI renders it, run directories keep it."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+Cell = str | int | float | bool | None
+
+
+class Table(BaseModel):
+    """Rows of plain cells; every row has a cell for each column."""
+
+    model_config = ConfigDict(frozen=True)
+
+    columns: list[str]
+    rows: list[list[Cell]]
+
+
+class GateResult(BaseModel):
+    """One gate: the condition as written, the value found (None: no such metric), the margin (positive: met)."""
+
+    model_config = ConfigDict(frozen=True)
+
+    condition: str
+    met: bool
+    value: float | None
+    margin: float | None
+
+
+class Report(BaseModel):
+    """The result of one run of a workflow."""
+
+    model_config = ConfigDict(frozen=True, ser_json_inf_nan="constants")
+
+    format: int = 1
+    workflow: str
+    name: str
+    status: Literal["completed", "interrupted", "failed"] = "completed"
+    seed: int = 0
+    started: str = ""  # ISO 8601 with zone
+    seconds: float = 0.0
+    metrics: dict[str, float] = {}
+    best: dict[str, Any] | None = None  # tune: number, params, metrics of the best trial
+    tables: dict[str, Table] = {}  # e.g. "trials", "curve", "folds"
+    gates: list[GateResult] = []
+    plan: dict[str, Any] = {}  # what was estimated beforehand, beside what it took
+    details: dict[str, Any] = {}  # workflow-specific plain data
+    artefacts: dict[str, str] = {}  # what -> path
+    warnings: list[str] = []

@@ -1,0 +1,81 @@
+"""Executors: where and how many at a time trials are computed. One file each."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Self
+
+from modelopt_cli.core.errors import FailureKind
+from modelopt_cli.core.strategy import Strategy
+
+if TYPE_CHECKING:
+    from modelopt_cli.tuning.objective import Objective, Report
+    from modelopt_cli.tuning.trial import Trial
+
+__all__ = ["Event", "Executor", "Limits", "Pool"]
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one trial may use. None: no limit."""
+
+    seconds: float | None = None
+    bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """What a pool tells: a trial reported, reached its `until`, finished, or failed."""
+
+    number: int  # of the trial
+    reports: Sequence[Report] = ()  # new points of the curve, in order
+    metrics: Mapping[str, float] | None = None  # set when the run is complete or was stopped
+    step: int = 0  # finished steps
+    done: bool = False  # no more steps to do
+    failure: FailureKind | None = None
+    reason: str = ""
+    seconds: float = 0.0  # computing time since the last event of this trial
+
+
+class Pool(ABC):
+    """Carries out decisions on trials. A context manager: leaving it ends everything within 10 s."""
+
+    slots: int  # how many trials may be under way at once
+
+    @abstractmethod
+    def start(self, trial: Trial, until: int | None) -> None:
+        """Begin `trial`, or go on with a paused one, up to step `until` (None: to the end); returns at once."""
+
+    @abstractmethod
+    def stop(self, number: int) -> None:
+        """End a trial that waits at its `until`; its metrics come as an event with `done`."""
+
+    @abstractmethod
+    def pause(self, number: int) -> None:
+        """Keep the state of a trial that waits at its `until`, and free its slot."""
+
+    @abstractmethod
+    def wait(self, seconds: float) -> list[Event]:
+        """New events; blocks for at most `seconds` when there are none. A serial pool computes here."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """End everything that runs."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+
+class Executor(Strategy):
+    """Base of all executors."""
+
+    family: ClassVar[str] = "executors"
+
+    @abstractmethod
+    def open(self, objective: Objective, workers: int, limits: Limits) -> Pool:
+        """A pool that computes runs of `objective` on up to `workers` at a time."""

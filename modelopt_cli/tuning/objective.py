@@ -1,0 +1,48 @@
+"""What a search calls: an objective opens runs, and a run advances step by step.
+
+So any trial can be stopped early, paused, moved to another worker and resumed, whatever it computes.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any
+
+from modelopt_cli.tuning.trial import Params
+
+Report = tuple[int, Mapping[str, float]]
+"""(step, metrics) after that step."""
+
+
+class Run(ABC):
+    """One trial being computed. A step is an epoch, a fold, or whatever the workflow reports by."""
+
+    step: int = 0  # finished steps
+    total: int = 1  # steps of a complete run
+
+    @abstractmethod
+    def advance(self, until: int) -> list[Report]:
+        """Compute up to and including step `until` (at most `total`); return a report for each new step.
+
+        Raises TrialError (kind nan, memory, ...) when the trial cannot go on.
+        """
+
+    @abstractmethod
+    def metrics(self) -> Mapping[str, float]:
+        """The metrics that stand for the run as it is now (finished or stopped); may cost an evaluation."""
+
+    def state(self) -> Any:
+        """What `Objective.open(..., state=...)` needs to go on from here, picklable; None: restart from step 0."""
+        return None
+
+    def close(self) -> None:
+        """Free what the run holds."""
+
+
+class Objective(ABC):
+    """Opens runs. Picklable, because worker processes open their own."""
+
+    @abstractmethod
+    def open(self, params: Params, seed: int, state: Any = None) -> Run:
+        """A run of `params`; from `state` when given, else from the start. Raises TrialError."""

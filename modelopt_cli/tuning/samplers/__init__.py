@@ -1,0 +1,36 @@
+"""Samplers: which settings to try next. One file each."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, ClassVar
+
+from modelopt_cli.core.strategy import Strategy
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from modelopt_cli.tuning.space import Space
+    from modelopt_cli.tuning.trial import Params, Trial
+
+__all__ = ["Sampler"]
+
+
+class Sampler(Strategy):
+    """Base of all samplers."""
+
+    family: ClassVar[str] = "samplers"
+    exact: ClassVar[bool] = False
+    """True when the sampler itself lists what is to be tried (a grid): no start from the file, then."""
+
+    @abstractmethod
+    def suggest(
+        self, space: Space, trials: Sequence[Trial], rng: np.random.Generator, n: int
+    ) -> list[Params]:
+        """Up to `n` settings to try next; fewer only when the sampler has no more to offer.
+
+        Pure: the same history and generator state give the same settings. `trials` is the whole history in order of
+        number, queued, running, paused and failed ones included; use `trial.losses` (lower is better, one per
+        objective) and `trial.violation`. The study, not the sampler, refuses repeated settings.
+        """

@@ -1,0 +1,27 @@
+"""Stoppers: whether a running trial is worth going on with. One file each. (Pruning is for models.)"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, ClassVar
+
+from modelopt_cli.core.strategy import Strategy
+
+if TYPE_CHECKING:
+    from modelopt_cli.tuning.trial import Trial
+
+__all__ = ["Stopper"]
+
+
+class Stopper(Strategy):
+    """Base of all stoppers."""
+
+    family: ClassVar[str] = "stoppers"
+
+    @abstractmethod
+    def decide(self, trial: Trial, trials: Sequence[Trial]) -> str | None:
+        """The reason to stop `trial` now, or None to let it go on. Called after each report of the trial.
+
+        Looks at `trial.curve` (its last point is new) and at the curves of all `trials`.
+        """

@@ -1,0 +1,61 @@
+"""A trial: one setting of the search space, and what came of it. Frozen; the study replaces it as it moves on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+Params = dict[str, Any]
+"""Dotted path -> value, for the active parameters only. Plain Python values, never numpy scalars."""
+
+Metrics = dict[str, float]
+
+
+class State(StrEnum):
+    """Where a trial stands. `stopped` means ended early by a stopper: its losses count, as of its last report."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    PAUSED = "paused"
+    COMPLETED = "completed"
+    STOPPED = "stopped"
+    FAILED = "failed"
+
+    @property
+    def finished(self) -> bool:
+        """True for completed, stopped and failed."""
+        return self in (State.COMPLETED, State.STOPPED, State.FAILED)
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One report of a running trial: after `step` steps (epochs, folds), these metrics and losses."""
+
+    step: int
+    metrics: Mapping[str, float]
+    losses: tuple[float, ...] | None = None  # one per objective, lower is better; None: an objective is missing
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """See the module docstring. `losses` are lower-is-better whatever the direction of the objective."""
+
+    number: int
+    params: Params
+    seed: int
+    state: State = State.QUEUED
+    curve: tuple[Point, ...] = ()
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    losses: tuple[float, ...] | None = None
+    violation: float = 0.0  # sum over constraints of the distance to the good side; 0 is feasible
+    failure: str = ""  # nan | memory | crash | timeout | error, when failed
+    reason: str = ""  # why it failed or was stopped, one line
+    origin: str = "sampler"  # file | initial | sampler
+    seconds: float = 0.0
+
+    @property
+    def loss(self) -> float | None:
+        """The first objective's loss."""
+        return self.losses[0] if self.losses else None
