@@ -1,0 +1,112 @@
+"""Scripts as runs: what they print, how they end, and that nothing of them is left."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from modelopt_cli.core.errors import TrialError, UsageError
+from modelopt_cli.workflows.process import ScriptRun, fill, parse_line
+
+
+def script(tmp_path: Path, text: str) -> list[str]:
+    path = tmp_path / "script.py"
+    path.write_text(text)
+    return [sys.executable, str(path)]
+
+
+def drive(run: ScriptRun, until: int = sys.maxsize) -> list[tuple[int, dict[str, float]]]:
+    reports: list[tuple[int, dict[str, float]]] = []
+    while run.step < min(until, run.total):
+        reports += [(step, dict(metrics)) for step, metrics in run.advance(until)]
+    return reports
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ('{"step": 3, "loss": 0.5}', (3, {"loss": 0.5})),
+        ('  {"loss": 1}', (None, {"loss": 1.0})),
+        ('{"step": 3}', None),
+        ('{"note": "text", "ok": true}', None),
+        ("loss: 0.5", None),
+        ("[1, 2]", None),
+        ('{"loss": 0.5', None),
+        ('{"step": 1.5, "loss": 2}', (None, {"loss": 2.0})),
+    ],
+)
+def test_parse_line(line: str, expected: object) -> None:
+    assert parse_line(line) == expected
+
+
+def test_fill_uses_no_shell_and_this_python() -> None:
+    argv = fill(["python", "x.py", "--name={name}", "{flag}", "{sizes}"], {"name": "a b;c", "flag": True, "sizes": [1]})
+    assert argv == [sys.executable, "x.py", "--name=a b;c", "true", "[1]"]
+
+
+def test_reports_and_final_metrics(tmp_path: Path) -> None:
+    text = "import json\nfor s in (1, 2, 3):\n    print('epoch', s)\n    print(json.dumps({'step': s, 'loss': 1 / s}))\n"
+    run = ScriptRun(script(tmp_path, text + "print(json.dumps({'size': 7}))\n"), folder=str(tmp_path), seed=1)
+    assert drive(run, until=2) == [(1, {"loss": 1.0}), (2, {"loss": 0.5})]
+    assert drive(run) == [(3, {"loss": 1 / 3})]
+    assert run.metrics() == {"loss": 1 / 3, "size": 7.0}
+    run.close()
+
+
+def test_metrics_file_and_seed(tmp_path: Path) -> None:
+    text = "import json, os\nopen(os.environ['MODELOPT_METRICS'], 'a').write(json.dumps({'seed': int(os.environ['MODELOPT_SEED'])}))\n"
+    run = ScriptRun(script(tmp_path, text), folder=str(tmp_path), seed=11)
+    drive(run)
+    assert run.metrics() == {"seed": 11.0}
+    run.close()
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "part"),
+    [
+        ("import sys; print('bad thing', file=sys.stderr); sys.exit(3)", "error", "exit code 3; it printed last: bad thing"),
+        ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", "crash", "SIGKILL"),
+        ("print('hello')", "error", "reported no metrics"),
+    ],
+)
+def test_failures_are_classified(tmp_path: Path, text: str, kind: str, part: str) -> None:
+    run = ScriptRun(script(tmp_path, text), folder=str(tmp_path), seed=0)
+    with pytest.raises(TrialError, match=part) as caught:
+        drive(run)
+    assert caught.value.kind == kind
+    run.close()
+
+
+def test_close_ends_the_whole_group(tmp_path: Path) -> None:
+    text = (
+        "import json, os, subprocess, sys, time\n"
+        "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'])\n"
+        "print(json.dumps({'step': 1, 'child': child.pid}))\n"
+        "time.sleep(60)\n"
+    )
+    run = ScriptRun(script(tmp_path, text), folder=str(tmp_path), seed=0)
+    ((_, metrics),) = drive(run, until=1)
+    run.close()
+    deadline = time.monotonic() + 5
+    while time.monotonic() < deadline:
+        stat = Path(f"/proc/{int(metrics['child'])}/stat")
+        if not stat.exists() or stat.read_text().split()[2] == "Z":
+            return
+        time.sleep(0.05)
+    os.kill(int(metrics["child"]), signal.SIGKILL)
+    pytest.fail("the script's child is still alive")
+
+
+def test_a_program_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="cannot start 'no-such-program'"):
+        ScriptRun(["no-such-program"], folder=str(tmp_path), seed=0)
+
+
+def test_a_parameter_list_is_json() -> None:
+    assert json.loads(fill(["x", "{p}"], {"p": [1, 2]})[1]) == [1, 2]
