@@ -36,6 +36,8 @@ class Strategy(Settings):
     """Base of everything that a YAML file names by `type:`. Subclasses are final; see the module docstring."""
 
     family: ClassVar[str]
+    path_fields: ClassVar[tuple[str, ...]] = ()
+    """Options that are paths: the experiment loader joins relative ones with the folder of the file."""
 
     @classmethod
     def name(cls) -> str:

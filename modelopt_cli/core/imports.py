@@ -1,0 +1,128 @@
+"""Importing what an experiment file names: `target: my_package.models:build`.
+
+The experiment file's folder goes on the path, as Python does it for a script. Errors in the user's code are told with
+the file and line in it, never with a traceback of ours.
+"""
+
+from __future__ import annotations
+
+import importlib
+import re
+import sys
+import traceback
+from pathlib import Path
+from types import ModuleType
+from typing import Annotated, Any
+
+from pydantic import AfterValidator
+
+from modelopt_cli.core.errors import UsageError, did_you_mean
+
+_NAME = r"[A-Za-z_]\w*"
+_TARGET = re.compile(rf"^({_NAME}(?:\.{_NAME})*):({_NAME}(?:\.{_NAME})*)$")
+_folders: dict[str, str] = {}  # top-level module imported for an experiment -> the folder it came from
+
+
+def check_target(target: str) -> str:
+    """`target` itself when it reads `module:attribute`. Raises ValueError with the rule."""
+    if not _TARGET.match(target):
+        hint = ""
+        if re.fullmatch(rf"{_NAME}(\.{_NAME})+", target):
+            hint = f" Did you mean '{':'.join(target.rsplit('.', 1))}'?"
+        elif target.endswith(".py") or ".py:" in target or "/" in target:
+            hint = " Write the module's import name, without folder and '.py'."
+        raise ValueError(f"{target!r} is no target; write 'module:attribute', e.g. 'my_package.models:build'.{hint}")
+    return target
+
+
+Target = Annotated[str, AfterValidator(check_target)]
+"""Field type of an import path; its form is checked without importing anything."""
+
+
+def load_target(target: str, folder: str | None = None) -> Any:
+    """The object that `module:attribute` names, imported with `folder` first on the path.
+
+    Raises UsageError: not of that form, no such module or attribute (with the nearest name), or an error in the
+    module's own code (with its file and line).
+    """
+    try:
+        check_target(target)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    module_name, _, attribute = target.partition(":")
+    module = _import(module_name, target, None if folder is None else str(Path(folder).resolve()))
+    found: Any = module
+    for part in attribute.split("."):
+        if not hasattr(found, part):
+            names = [name for name in dir(found) if not name.startswith("__")]
+            where = getattr(module, "__file__", None) or "built in"
+            raise UsageError(
+                f"target '{target}': {module_name} ({where}) has no attribute '{part}'.{did_you_mean(part, names)}"
+            )
+        found = getattr(found, part)
+    return found
+
+
+def describe_user_error(error: BaseException) -> str:
+    """`file.py:12: ValueError: message`: the innermost line outside modelopt and installed packages."""
+    text = f"{type(error).__name__}: {error}".rstrip(": ")
+    if isinstance(error, SyntaxError) and error.filename:
+        return f"{error.filename}:{error.lineno}: {type(error).__name__}: {error.msg}"
+    own = str(Path(__file__).resolve().parent.parent)
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        if _is_users(frame.filename, own):
+            return f"{frame.filename}:{frame.lineno}: {text}"
+    return text
+
+
+def _is_users(filename: str, own: str) -> bool:
+    installed = "site-packages" in filename or "dist-packages" in filename or filename.startswith("<")
+    library = filename.startswith((own, str(Path(traceback.__file__).parent)))
+    return not installed and not library
+
+
+def _import(name: str, target: str, folder: str | None) -> ModuleType:
+    top = name.partition(".")[0]
+    if folder is not None:
+        _put_first(folder)
+        if _folders.get(top, folder) != folder:
+            _forget(top)
+    importlib.invalidate_caches()
+    new = top not in sys.modules
+    try:
+        module = importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is not None and (name == error.name or name.startswith(error.name + ".")):
+            raise UsageError(f"target '{target}': no module '{error.name}'{_where(error.name, folder)}") from None
+        raise UsageError(f"target '{target}' cannot be imported: {describe_user_error(error)}") from error
+    except (Exception, SystemExit) as error:
+        raise UsageError(f"target '{target}' cannot be imported: {describe_user_error(error)}") from error
+    if new and folder is not None and str(getattr(module, "__file__", None) or "").startswith(folder):
+        _folders[top] = folder
+    return module
+
+
+def _put_first(folder: str) -> None:
+    if not sys.path or sys.path[0] != folder:
+        sys.path[:] = [folder, *(entry for entry in sys.path if entry != folder)]
+
+
+def _forget(top: str) -> None:
+    """Unload a module that another experiment's folder gave, so that this folder's one of the same name is found."""
+    for name in [name for name in sys.modules if name == top or name.startswith(top + ".")]:
+        del sys.modules[name]
+    del _folders[top]
+
+
+def _where(missing: str, folder: str | None) -> str:
+    if folder is None:
+        return "; it must be installed."
+    inside = Path(folder, *missing.split(".")[:-1])
+    names: list[str] = []
+    if inside.is_dir():
+        names = [
+            item.stem
+            for item in inside.iterdir()
+            if item.suffix == ".py" or (item.is_dir() and item.stem.isidentifier())
+        ]
+    return f" in {folder} or among the installed packages.{did_you_mean(missing.rpartition('.')[2], names)}"
