@@ -1,0 +1,84 @@
+"""The `training:` section: how a torch module is fitted. Imports nothing heavy; every value can be searched."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from modelopt_cli.core.strategy import Named, Settings
+from modelopt_cli.core.types import Count, Fraction, Items, Positive
+from modelopt_cli.training.optimizers import Optimizer
+from modelopt_cli.training.optimizers.adam import Adam
+from modelopt_cli.training.schedules import LearningRateSchedule
+from modelopt_cli.training.schedules.constant import Constant
+
+__all__ = ["TrainingSettings"]
+
+NonNegative = Annotated[float, Field(ge=0.0)]
+
+
+class TrainingSettings(Settings):
+    """Options of the training loop. An epoch is one pass over the train split, a step one optimizer update."""
+
+    epochs: Count = Field(10, description="Passes over the train split.")
+    batch_size: Count = Field(32, description="Samples in an optimizer step; at most the size of the train split.")
+    optimizer: Annotated[Optimizer, Named("optimizers")] = Field(
+        Adam(), description="Any torch.optim optimizer by name, with its own arguments."
+    )
+    schedule: Annotated[LearningRateSchedule, Named("schedules")] = Field(
+        Constant(), description="How the learning rate changes over the steps."
+    )
+    clip_norm: Positive | None = Field(None, description="Largest norm of the gradient of all parameters together.")
+    clip_value: Positive | None = Field(None, description="Largest absolute value of a gradient's entries.")
+    loss: Literal["auto", "cross_entropy", "bce", "mse", "mae", "huber"] = Field(
+        "auto", description="auto: cross_entropy for classes, bce for labels, mse for regression."
+    )
+    label_smoothing: Annotated[float, Field(ge=0.0, lt=1.0)] = Field(
+        0.0, description="Share of the target's probability that is spread evenly over the classes."
+    )
+    class_weights: Literal["balanced"] | Items[NonNegative] | None = Field(
+        None, description="A weight for each class (each label's positives), or balanced: inverse to its frequency."
+    )
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="bfloat16: autocast of the forward pass; auto: float32."
+    )
+    patience: Count | None = Field(None, description="Epochs without improvement of `monitor` before training ends.")
+    min_delta: NonNegative = Field(0.0, description="The least change of `monitor` that counts as improvement.")
+    monitor: str | None = Field(
+        None, description="Metric that patience and `keep: best` look at; null: validation.loss."
+    )
+    keep: Literal["last", "best"] | None = Field(
+        None, description="Which epoch's weights remain; null: best with patience, else last."
+    )
+    shuffle: bool = Field(True, description="Visit the samples in a new order each epoch.")
+    drop_last: bool = Field(False, description="Leave out a last batch smaller than batch_size.")
+    evaluate_every: Count = Field(1, description="Epochs between evaluations on the validation split.")
+    data_on_device: Literal["auto"] | bool = Field(
+        "auto", description="Keep the data on the device; auto: when they take at most device_memory_share of it."
+    )
+    device_memory_share: Fraction = Field(
+        0.5, description="Share of the device's free memory that data may take before they are streamed."
+    )
+
+    @property
+    def keeps_best(self) -> bool:
+        """True when the weights of the best monitored epoch are what remains."""
+        return self.keep == "best" or (self.keep is None and self.patience is not None)
+
+    @property
+    def monitored(self) -> str | None:
+        """The metric that decides on patience and on the best epoch; None when nothing asks for one."""
+        if self.patience is None and not self.keeps_best:
+            return self.monitor
+        return self.monitor or "validation.loss"
+
+    @model_validator(mode="after")
+    def _monitor_is_no_test_metric(self) -> Self:
+        split = (self.monitor or "validation.loss").partition(".")[0]
+        if split not in ("train", "validation"):
+            raise ValueError(
+                f"monitor is '{self.monitor}', but epochs are chosen on the train or validation split only; "
+                "use e.g. validation.loss or validation.accuracy"
+            )
+        return self
