@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator
 
 from modelopt_cli.core.strategy import Named, Settings
 from modelopt_cli.core.types import Count, Fraction, Items, Positive
@@ -73,12 +73,12 @@ class TrainingSettings(Settings):
             return self.monitor
         return self.monitor or "validation.loss"
 
-    @model_validator(mode="after")
-    def _monitor_is_no_test_metric(self) -> Self:
-        split = (self.monitor or "validation.loss").partition(".")[0]
-        if split not in ("train", "validation"):
+    @field_validator("monitor")
+    @classmethod
+    def _monitor_is_no_test_metric(cls, monitor: str | None) -> str | None:
+        if monitor is not None and monitor.partition(".")[0] not in ("train", "validation"):
             raise ValueError(
-                f"monitor is '{self.monitor}', but epochs are chosen on the train or validation split only; "
+                f"'{monitor}' is no metric of the train or validation split, and epochs are chosen on these only; "
                 "use e.g. validation.loss or validation.accuracy"
             )
-        return self
+        return monitor

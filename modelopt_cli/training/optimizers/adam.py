@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Self, final
 
 from pydantic import Field, model_validator
 
-from modelopt_cli.training.optimizers import Optimizer, _options as options
+from modelopt_cli.training.optimizers import Optimizer
+from modelopt_cli.training.optimizers import _options as options
 
 if TYPE_CHECKING:
     import torch

@@ -1,0 +1,37 @@
+"""Adam with decoupled weight decay."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Self, final
+
+from pydantic import Field, model_validator
+
+from modelopt_cli.training.optimizers import Optimizer
+from modelopt_cli.training.optimizers import _options as options
+
+if TYPE_CHECKING:
+    import torch
+
+
+@final
+class AdamW(Optimizer):
+    """Adam with decoupled weight decay (Loshchilov and Hutter, ICLR 2019)."""
+
+    lr: options.NonNegative = Field(0.001, description=options.LR)
+    betas: options.Betas = Field((0.9, 0.999), description=options.BETAS)
+    eps: options.NonNegative = Field(1e-8, description=options.EPS)
+    weight_decay: options.NonNegative = Field(0.01, description=options.DECOUPLED)
+    amsgrad: bool = Field(False, description="Use the largest second moment so far (Reddi et al., ICLR 2018).")
+    foreach: bool | None = Field(None, description=options.FOREACH)
+    fused: bool | None = Field(None, description=options.FUSED)
+
+    @model_validator(mode="after")
+    def _one_implementation(self) -> Self:
+        return options.one_implementation(self, self.foreach, self.fused)
+
+    def build(self, parameters: Iterable[torch.nn.Parameter]) -> torch.optim.Optimizer:
+        """See the base class."""
+        import torch
+
+        return torch.optim.AdamW(parameters, **self.arguments())

@@ -1,0 +1,32 @@
+"""Averaged stochastic gradient descent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, final
+
+from pydantic import Field
+
+from modelopt_cli.training.optimizers import Optimizer
+from modelopt_cli.training.optimizers import _options as options
+
+if TYPE_CHECKING:
+    import torch
+
+
+@final
+class ASGD(Optimizer):
+    """Averaged stochastic gradient descent (Polyak and Juditsky, 1992)."""
+
+    lr: options.NonNegative = Field(0.01, description=options.LR)
+    lambd: float = Field(0.0001, description="Decay term of the step size and the weights.")
+    alpha: float = Field(0.75, description="Power of the step size's decay.")
+    t0: float = Field(1000000.0, description="Step at which averaging starts.")
+    weight_decay: options.NonNegative = Field(0.0, description=options.WEIGHT_DECAY)
+    foreach: bool | None = Field(None, description=options.FOREACH)
+
+    def build(self, parameters: Iterable[torch.nn.Parameter]) -> torch.optim.Optimizer:
+        """See the base class."""
+        import torch
+
+        return torch.optim.ASGD(parameters, **self.arguments())

@@ -1,0 +1,33 @@
+"""RMSprop."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, final
+
+from pydantic import Field
+
+from modelopt_cli.training.optimizers import Optimizer
+from modelopt_cli.training.optimizers import _options as options
+
+if TYPE_CHECKING:
+    import torch
+
+
+@final
+class RMSprop(Optimizer):
+    """RMSprop: steps scaled by a running average of the squared gradient (Hinton, 2012)."""
+
+    lr: options.NonNegative = Field(0.01, description=options.LR)
+    alpha: options.NonNegative = Field(0.99, description="Decay of the running average of squares.")
+    eps: options.NonNegative = Field(1e-8, description=options.EPS)
+    weight_decay: options.NonNegative = Field(0.0, description=options.WEIGHT_DECAY)
+    momentum: options.NonNegative = Field(0.0, description="Decay of the running sum of scaled gradients.")
+    centered: bool = Field(False, description="Divide by the variance, not the second moment (Graves, 2013).")
+    foreach: bool | None = Field(None, description=options.FOREACH)
+
+    def build(self, parameters: Iterable[torch.nn.Parameter]) -> torch.optim.Optimizer:
+        """See the base class."""
+        import torch
+
+        return torch.optim.RMSprop(parameters, **self.arguments())

@@ -1,0 +1,30 @@
+"""Adam for sparse gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, final
+
+from pydantic import Field
+
+from modelopt_cli.core.types import Positive
+from modelopt_cli.training.optimizers import Optimizer
+from modelopt_cli.training.optimizers import _options as options
+
+if TYPE_CHECKING:
+    import torch
+
+
+@final
+class SparseAdam(Optimizer):
+    """Adam for sparse gradients, such as those of nn.Embedding(sparse=True): updates only the rows seen."""
+
+    lr: Positive = Field(0.001, description=options.LR)
+    betas: options.Betas = Field((0.9, 0.999), description=options.BETAS)
+    eps: Positive = Field(1e-8, description=options.EPS)
+
+    def build(self, parameters: Iterable[torch.nn.Parameter]) -> torch.optim.Optimizer:
+        """See the base class."""
+        import torch
+
+        return torch.optim.SparseAdam(parameters, **self.arguments())
