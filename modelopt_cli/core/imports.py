@@ -25,7 +25,7 @@ _folders: dict[str, str] = {}  # top-level module imported for an experiment -> 
 
 def check_target(target: str) -> str:
     """`target` itself when it reads `module:attribute`. Raises ValueError with the rule."""
-    if not _TARGET.match(target):
+    if not _TARGET.match(target) or ".py:" in target:
         hint = ""
         if re.fullmatch(rf"{_NAME}(\.{_NAME})+", target):
             hint = f" Did you mean '{':'.join(target.rsplit('.', 1))}'?"

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,6 +28,9 @@ class RawData:
     weights: np.ndarray | None = None  # (N,) sample weights
     test_indices: np.ndarray | None = None  # the source's own test samples (MNIST's t10k files)
     fingerprint: str = ""  # hash of the content, hex
+    target_names: tuple[str, ...] = ()  # column(s) that the targets came from, where they came from columns
+    reading: Mapping[str, Any] = field(default_factory=dict)
+    # how files of this kind are to be read again for new data (separator, keys, image size): plain values
 
     def __len__(self) -> int:
         return len(self.targets)

@@ -23,9 +23,17 @@ class DataSource(Strategy):
 
     family: ClassVar[str] = "data"
 
-    splits: Splits = Splits()
-    standardize: bool | None = Field(None, description="Scale by the train split's mean and deviation; null: as the type needs.")
-    augment: Items[Annotated[Augmentation, Named("augmentations")]] = ()
+    splits: Splits | None = Field(
+        None, description="What is set aside. Absent: validation 0.2 and test 0.2, or the data's own test samples."
+    )
+    standardize: bool | None = Field(
+        None,
+        description="Scale numbers (images: channels) by the train split's mean and deviation. "
+        "null: for torch models yes, for scikit-learn estimators no.",
+    )
+    augment: Items[Annotated[Augmentation, Named("augmentations")]] = Field(
+        (), description="Changes to training images, applied in this order."
+    )
 
     @abstractmethod
     def load(self, seed: int) -> RawData:

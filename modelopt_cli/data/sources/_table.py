@@ -1,0 +1,30 @@
+"""The options that all tables share."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from modelopt_cli.core.types import Items
+from modelopt_cli.data.sources import DataSource
+
+ColumnNames = Annotated[str | Items[str], Field(min_length=1)]
+
+
+class TableSource(DataSource):
+    """Base of sources with named columns."""
+
+    task: Literal["auto", "classification", "regression"] = Field(
+        "auto",
+        description="auto: text, true/false and whole numbers with at most 20 different values are classes; "
+        "several 0/1 columns are labels (multi-label); all else is regression.",
+    )
+    categories: Items[str] = Field((), description="Number columns to treat as categories; text columns always are.")
+    drop: Items[str] = Field((), description="Columns to leave out.")
+    weights: str | None = Field(None, description="Column of sample weights, 0 or more.")
+    missing: Literal["impute", "drop", "refuse"] = Field(
+        "impute",
+        description="impute: the train split's median for numbers, no category for text. drop: the row. refuse: fail.",
+    )
+    max_categories: int = Field(1000, ge=1, description="More different texts in one column than this are an error.")

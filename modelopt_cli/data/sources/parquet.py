@@ -1,0 +1,35 @@
+"""A parquet file."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar, final
+
+from pydantic import Field
+
+from modelopt_cli.data.sources._table import ColumnNames, TableSource
+
+if TYPE_CHECKING:
+    from modelopt_cli.data.raw import RawData
+
+__all__ = ["Parquet"]
+
+
+@final
+class Parquet(TableSource):
+    """A parquet file (needs the extra 'parquet'), with the same options as csv."""
+
+    path_fields: ClassVar[tuple[str, ...]] = ("path",)
+
+    path: str = Field(description="The file, relative to the experiment file's folder.")
+    target: ColumnNames = Field(description="Column to predict; a list: several labels or outputs.")
+
+    def load(self, seed: int) -> RawData:
+        """One sample a row, in the file's order."""
+        from dataclasses import replace
+
+        from modelopt_cli.data.files import existing, hash_file
+        from modelopt_cli.data.tables import read_parquet, table_to_raw
+
+        path = existing(self.path)
+        targets = (self.target,) if isinstance(self.target, str) else self.target
+        return replace(table_to_raw(read_parquet(path), self, targets, f"'{path}'"), fingerprint=hash_file(path))

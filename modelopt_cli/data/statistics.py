@@ -1,0 +1,59 @@
+"""Means, deviations and medians of a train split, in float64."""
+
+from __future__ import annotations
+
+import numpy as np
+
+_CHUNK = 2048  # images at a time
+
+
+def column_statistics(array: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and deviation (population) of the columns of (N, F); 1 for constant ones, as StandardScaler has it."""
+    array = array.astype(np.float64, copy=False)
+    mean = array.mean(0)
+    variance = array.var(0)
+    return mean, _deviation(mean, variance, len(array))
+
+
+def channel_statistics(array: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and deviation over all axes but `axis`."""
+    others = tuple(number for number in range(array.ndim) if number != axis)
+    mean = array.mean(others, dtype=np.float64)
+    variance = array.var(others, dtype=np.float64)
+    return mean, _deviation(mean, variance, array.size // array.shape[axis])
+
+
+def image_statistics(images: np.ndarray, train: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and deviation of each channel of uint8 images (N, C, H, W), in the scale [0, 1]; exact integer sums."""
+    channels = images.shape[1]
+    total = np.zeros(channels, np.int64)
+    squares = np.zeros(channels, np.int64)
+    table = (np.arange(256) ** 2).astype(np.uint16)
+    for start in range(0, len(train), _CHUNK):
+        chunk = images[train[start : start + _CHUNK]]
+        total += chunk.sum((0, 2, 3), dtype=np.int64)
+        squares += table[chunk].sum((0, 2, 3), dtype=np.int64)
+    count = len(train) * images.shape[2] * images.shape[3]
+    mean = total / count
+    variance = squares / count - mean**2
+    return mean / 255, _deviation(mean, variance, count) / 255
+
+
+def medians(array: np.ndarray) -> np.ndarray:
+    """Medians of the columns of (N, F), missing values (NaN) left out; 0 for a column without any value."""
+    missing = np.isnan(array)
+    if not missing.any():
+        return np.median(array, axis=0)
+    result = np.zeros(array.shape[1])
+    for column in range(array.shape[1]):
+        values = array[~missing[:, column], column]
+        if len(values):
+            result[column] = np.median(values)
+    return result
+
+
+def _deviation(mean: np.ndarray, variance: np.ndarray, count: int) -> np.ndarray:
+    """Square root, with 1 where the variance is rounding error of a constant (scikit-learn's bound)."""
+    epsilon = np.finfo(np.float64).eps
+    constant = variance <= count * epsilon * variance + (count * mean * epsilon) ** 2
+    return np.sqrt(np.where(constant, 1.0, variance))
