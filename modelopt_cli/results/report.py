@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, PrivateAttr
 
 Cell = str | int | float | bool | None
 
@@ -49,3 +49,15 @@ class Report(BaseModel):
     details: dict[str, Any] = {}  # workflow-specific plain data
     artefacts: dict[str, str] = {}  # what -> path
     warnings: list[str] = []
+
+    _model: Any = PrivateAttr(default=None)
+
+    @property
+    def model(self) -> Any:
+        """The trained model's checkpoint, in the process that trained it; not part of the JSON."""
+        return self._model
+
+    def with_model(self, model: Any) -> Self:
+        """The same report, carrying the trained model."""
+        self._model = model
+        return self

@@ -1,0 +1,54 @@
+"""The Python face: the functions behind the command line, for notebooks and programs. Nothing is written unless asked.
+
+    report = tune(load("experiment.yaml"))          # or load({...}), the same as a mapping
+    report.best, report.metrics, report.model       # the model's checkpoint, in memory
+    report = train(load("experiment.yaml"), out="runs/mine")
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from modelopt_cli.experiment.experiment import Experiment
+from modelopt_cli.results.report import Report
+from modelopt_cli.tuning.study import Study
+from modelopt_cli.tuning.trial import Trial
+from modelopt_cli.workflows.context import Context
+from modelopt_cli.workflows.evaluate import evaluate, predict
+
+__all__ = ["Experiment", "Report", "Study", "Trial", "evaluate", "load", "predict", "train", "tune"]
+
+
+def load(source: str | Path | Mapping[str, Any], overrides: Sequence[str] = ()) -> Experiment:
+    """The validated experiment in a YAML file or a mapping; `overrides` as on the command line: `["seed=1"]`.
+
+    Raises ExperimentError with file, line and remedy.
+    """
+    return Experiment.load(source, overrides)
+
+
+def train(experiment: Experiment, out: str | Path | None = None, *, resume: bool = False) -> Report:
+    """Train once; `report.model` holds the trained model. With `out`, that folder becomes the run directory."""
+    from modelopt_cli.workflows import train as workflow
+
+    return _run(workflow.run, experiment, out, resume)
+
+
+def tune(experiment: Experiment, out: str | Path | None = None, *, resume: bool = False) -> Report:
+    """Search; `report.best` holds the best setting, `report.model` its model. With `out`, a run directory is kept."""
+    from modelopt_cli.workflows import tune as workflow
+
+    return _run(workflow.run, experiment, out, resume)
+
+
+def _run(
+    run: Callable[[Experiment, Context], Report], experiment: Experiment, out: str | Path | None, resume: bool
+) -> Report:
+    if out is None:
+        return run(experiment, Context())
+    from modelopt_cli.results.run_directory import RunDirectory
+
+    with RunDirectory.create_at(Path(out), resume=resume) as directory:
+        return run(experiment, Context(directory=directory, resume=resume))

@@ -1,0 +1,63 @@
+"""Cross-validation as a run: a step is a fold, and the metrics are the means over the folds so far.
+
+What scikit-learn's `cross_val_score` computes, for estimators and torch modules alike: each fold trains on the others'
+samples (preprocessing fitted on them alone) and is judged on its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from modelopt_cli.tuning.objective import Report, Run
+
+if TYPE_CHECKING:
+    from modelopt_cli.data.prepared import Prepared
+
+
+class CrossValidationRun(Run):
+    """Runs `open_fold(prepared)` to its end for each fold; keeps every fold's metrics."""
+
+    def __init__(
+        self,
+        folds: Sequence[Callable[[], Prepared]],
+        open_fold: Callable[[Prepared], Run],
+        state: Sequence[Mapping[str, float]] | None = None,
+    ) -> None:
+        self._folds, self._open_fold = folds, open_fold
+        self.total = len(folds)
+        self.results: list[Mapping[str, float]] = list(state or ())
+        self.step = len(self.results)
+
+    def advance(self, until: int) -> list[Report]:
+        """Compute folds up to number `until`."""
+        reports: list[Report] = []
+        while self.step < min(until, self.total):
+            run = self._open_fold(self._folds[self.step]())
+            try:
+                while run.step < run.total:
+                    run.advance(run.total)
+                self.results.append(dict(run.metrics()))
+            finally:
+                run.close()
+            self.step += 1
+            reports.append((self.step, self.metrics()))
+        return reports
+
+    def metrics(self) -> Mapping[str, float]:
+        """`NAME`: the mean over the folds; `NAME_std`: their standard deviation, for the validation metrics."""
+        import numpy as np
+
+        found: dict[str, float] = {}
+        for name in self.results[0] if self.results else ():
+            values = [fold[name] for fold in self.results if name in fold]
+            found[name] = float(np.mean(values))
+            if name.startswith("validation."):
+                found[f"{name}_std"] = float(np.std(values))
+        if "train.seconds" in found:
+            found["train.seconds"] = float(sum(fold["train.seconds"] for fold in self.results))
+        return found
+
+    def state(self) -> Any:
+        """The finished folds' metrics."""
+        return [dict(fold) for fold in self.results]

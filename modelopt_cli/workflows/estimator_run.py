@@ -1,0 +1,84 @@
+"""One fit of a scikit-learn estimator as a run of a single step."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from modelopt_cli.tuning.objective import Report, Run
+from modelopt_cli.workflows.torch_run import pinned_data
+
+if TYPE_CHECKING:
+    from modelopt_cli.data.prepared import Prepared
+    from modelopt_cli.experiment.experiment import Experiment
+    from modelopt_cli.models.checkpoints import Checkpoint
+
+
+class EstimatorRun(Run):
+    """Fits on the train split and judges on the validation split."""
+
+    total = 1
+
+    def __init__(
+        self, experiment: Experiment, prepared: Prepared, *, seed: int, wanted: Sequence[str] | None = None
+    ) -> None:
+        self._experiment, self._prepared, self._wanted = experiment, prepared, wanted
+        self.estimator: Any = experiment.require_model().build(prepared.shapes, seed)
+        self._metrics: dict[str, float] = {}
+
+    def advance(self, until: int) -> list[Report]:
+        """Fit, and judge on the validation split where there is one."""
+        from modelopt_cli.training import estimators
+
+        if self.step >= until:
+            return []
+        start = time.perf_counter()
+        self.warnings = estimators.fit(self.estimator, self._prepared.train)
+        self._metrics = {"train.seconds": time.perf_counter() - start}
+        if self._prepared.validation is not None:
+            self._metrics = {**self._evaluate("validation", self._wanted), **self._metrics}
+        self.step = 1
+        return [(1, self._metrics)]
+
+    def _evaluate(self, split: str, wanted: Sequence[str] | None) -> dict[str, float]:
+        from modelopt_cli.training import estimators
+
+        part = getattr(self._prepared, split)
+        return estimators.evaluate(
+            self.estimator,
+            part,
+            self._prepared.task,
+            prefix=f"{split}.",
+            classes=self._prepared.shapes.outputs,
+            wanted=wanted,
+            extra=self._experiment.evaluation.metrics,
+        )
+
+    def metrics(self) -> Mapping[str, float]:
+        """Validation metrics and the seconds that fitting took."""
+        return self._metrics
+
+    def full_metrics(self) -> dict[str, float]:
+        """Every validation metric, whatever was wanted during the search."""
+        found = self._evaluate("validation", None) if self._prepared.validation is not None else {}
+        return {**self._metrics, **found}
+
+    def test_metrics(self) -> dict[str, float]:
+        """Every metric on the test split; empty when there is none. Read once, after every choice is made."""
+        return self._evaluate("test", None) if self._prepared.test is not None else {}
+
+    def checkpoint(self, metrics: Mapping[str, float]) -> Checkpoint:
+        """The fitted estimator with all that using it needs."""
+        from modelopt_cli.models.checkpoints import Checkpoint
+
+        return Checkpoint(
+            model=self.estimator,
+            architecture=self._experiment.require_model(),
+            shapes=self._prepared.shapes,
+            preprocessing=self._prepared.preprocessing.to_plain(),
+            label_names=self._prepared.label_names,
+            task=self._prepared.task,
+            metrics=dict(metrics),
+            data=pinned_data(self._experiment),
+        )

@@ -1,0 +1,115 @@
+"""Using a trained model: metrics on a split or on new data, and predictions for new data."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from modelopt_cli.core.errors import InputError, UsageError
+from modelopt_cli.core.strategy import Named
+from modelopt_cli.results.report import Cell, Report, Table
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from modelopt_cli.data.prepared import Part
+    from modelopt_cli.models.checkpoints import Checkpoint
+
+SPLITS = ("train", "validation", "test")
+
+
+def evaluate(path: str | Path, split: str = "test", data: str | Path | None = None) -> Report:
+    """Every metric of the model at `path`, on a split of the data it was trained with, or on the file `data`.
+
+    Raises InputError for a file that is no model or data it cannot use, UsageError for an unknown or empty split.
+    """
+    from modelopt_cli.models import checkpoints
+    from modelopt_cli.training import metrics
+
+    start = time.perf_counter()
+    checkpoint = checkpoints.load(path)
+    part, prefix = _part(checkpoint, split, data)
+    found = metrics.compute(
+        checkpoint.task,
+        part.targets,
+        _scores(checkpoint, part.inputs),
+        prefix=prefix,
+        weights=part.weights,
+        classes=checkpoint.shapes.outputs,
+    )
+    return Report(
+        workflow="evaluate",
+        name=Path(path).stem,
+        seconds=time.perf_counter() - start,
+        metrics=found,
+        details={"model": str(path), "on": str(data) if data is not None else split, "samples": len(part.targets)},
+    )
+
+
+def predict(path: str | Path, data: str | Path) -> Table:
+    """A row a sample: label and class probabilities; or the predicted values, for regression."""
+    from modelopt_cli.data.new_data import load_inputs
+    from modelopt_cli.data.preprocessing import Preprocessing
+    from modelopt_cli.models import checkpoints
+
+    checkpoint = checkpoints.load(path)
+    inputs = load_inputs(data, Preprocessing.from_plain(checkpoint.preprocessing))
+    return _as_table(checkpoint, _scores(checkpoint, inputs))
+
+
+def _part(checkpoint: Checkpoint, split: str, data: str | Path | None) -> tuple[Part, str]:
+    from modelopt_cli.data.new_data import load_labelled
+    from modelopt_cli.data.preprocessing import Preprocessing
+
+    preprocessing = Preprocessing.from_plain(checkpoint.preprocessing)
+    if data is not None:
+        return load_labelled(data, preprocessing, checkpoint.label_names, checkpoint.task), "data."
+    if split not in SPLITS:
+        raise UsageError(f"--split is '{split}', but must be one of: {', '.join(SPLITS)}")
+    if not checkpoint.data:
+        raise InputError("the model does not say which data it was trained with; name a file with --data FILE")
+    from modelopt_cli.data.prepared import prepare
+    from modelopt_cli.data.splits import split as split_indices
+
+    source: Any = Named("data").parse(checkpoint.data)
+    seed = source.splits.seed if source.splits is not None and source.splits.seed is not None else 0
+    raw = source.load(seed)
+    indices = getattr(split_indices(raw, source.splits, seed), split)
+    if len(indices) == 0:
+        raise UsageError(f"the {split} split of the model's data is empty; choose another with --split, or --data FILE")
+    return preprocessing.part(raw, indices), f"{split}."
+
+
+def _scores(checkpoint: Checkpoint, inputs: np.ndarray) -> Any:
+    """Logits, probabilities or values, (N, outputs), as the metrics take them."""
+    if checkpoint.architecture.framework == "sklearn":
+        from modelopt_cli.training import estimators
+
+        return estimators.scores(checkpoint.model, inputs, checkpoint.task, checkpoint.shapes.outputs)
+    from modelopt_cli.training.inference import predict as forward
+
+    return forward(checkpoint.model, inputs, checkpoint.preprocessing)
+
+
+def _as_table(checkpoint: Checkpoint, scores: Any) -> Table:
+    import numpy as np
+
+    from modelopt_cli.training.metrics import probabilities
+
+    names = list(checkpoint.label_names)
+    if checkpoint.task == "regression":
+        columns = names if len(names) == scores.shape[1] else [f"prediction_{i}" for i in range(scores.shape[1])]
+        columns = ["prediction"] if scores.shape[1] == 1 else columns
+        return Table(columns=columns, rows=_cells(scores))
+    shares = probabilities(checkpoint.task, scores)
+    columns = [f"probability_{name}" for name in names]
+    if checkpoint.task == "multilabel":
+        chosen = ["|".join(name for name, on in zip(names, row, strict=True) if on) for row in shares >= 0.5]
+        return Table(columns=["labels", *columns], rows=[[c, *row] for c, row in zip(chosen, _cells(shares), strict=True)])
+    labels = [names[place] for place in np.argmax(shares, axis=1)]
+    return Table(columns=["label", *columns], rows=[[c, *row] for c, row in zip(labels, _cells(shares), strict=True)])
+
+
+def _cells(values: np.ndarray) -> list[list[Cell]]:
+    return [[float(value) for value in row] for row in values]

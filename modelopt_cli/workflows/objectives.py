@@ -1,0 +1,133 @@
+"""From an experiment to what a search calls: an objective whose runs train, cross-validate or start a script."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from modelopt_cli.core.errors import StorageError
+from modelopt_cli.core.seeds import derive
+from modelopt_cli.tuning.objective import Objective, Run
+from modelopt_cli.workflows import stages
+from modelopt_cli.workflows.cross_validation_run import CrossValidationRun
+from modelopt_cli.workflows.estimator_run import EstimatorRun
+from modelopt_cli.workflows.torch_run import TorchRun
+
+if TYPE_CHECKING:
+    from modelopt_cli.core.conditions import Goal
+    from modelopt_cli.data.prepared import Prepared
+    from modelopt_cli.experiment.experiment import Experiment
+    from modelopt_cli.tuning.trial import Params
+
+
+def open_run(
+    experiment: Experiment, seed: int, *, wanted: Sequence[str] | None = None, state: Any = None
+) -> TorchRun | EstimatorRun | CrossValidationRun:
+    """The experiment's training as a run; `wanted` names the metrics that must be there (None: all)."""
+    if experiment.evaluation.cv is not None:
+        return _cross_validation(experiment, seed, wanted, state)
+    return open_single(experiment, stages.prepared_data(experiment), seed, wanted=wanted, state=state)
+
+
+def open_single(
+    experiment: Experiment, prepared: Prepared, seed: int, *, wanted: Sequence[str] | None = None, state: Any = None
+) -> TorchRun | EstimatorRun:
+    """One training on the given splits."""
+    if experiment.require_model().framework == "sklearn":
+        return EstimatorRun(experiment, prepared, seed=seed, wanted=wanted)
+    monitor = next((name for name in wanted or () if name.startswith("validation.")), None)
+    return TorchRun(experiment, prepared, seed=seed, monitor=monitor, state=state)
+
+
+def _cross_validation(
+    experiment: Experiment, seed: int, wanted: Sequence[str] | None, state: Any
+) -> CrossValidationRun:
+    count = len(stages.fold_indices(experiment))
+    folds = [partial(stages.prepared_fold, experiment, place) for place in range(count)]
+    open_fold: Callable[[Prepared], Run] = lambda prepared: open_single(experiment, prepared, seed, wanted=wanted)  # noqa: E731
+    return CrossValidationRun(folds, open_fold, state)
+
+
+class TrainObjective(Objective):
+    """Trains the experiment with a trial's values. Keeps the best torch model of this process under `keep`."""
+
+    def __init__(self, experiment: Experiment, goals: Sequence[Goal], wanted: Sequence[str], keep: str | None) -> None:
+        self._experiment, self._goals, self._wanted, self._keep = experiment, tuple(goals), tuple(wanted), keep
+        self._best: list[float | None] = [None] * len(goals)
+
+    def open(self, params: Params, seed: int, state: Any = None) -> Run:
+        """A run of the experiment with these values."""
+        run = open_run(self._experiment.with_values(params), seed, wanted=self._wanted, state=state)
+        if self._keep is not None and isinstance(run, TorchRun):
+            return _Kept(run, partial(self._consider, run, seed))
+        return run
+
+    def _consider(self, run: TorchRun, seed: int, metrics: Mapping[str, float]) -> None:
+        """Save the model when some objective is the best yet in this process; the parent keeps the overall best."""
+        better = False
+        for place, goal in enumerate(self._goals):
+            loss, best = goal.loss(metrics), self._best[place]
+            if loss is not None and (best is None or loss < best):
+                self._best[place], better = loss, True
+        if better and self._keep is not None:
+            from modelopt_cli.models import checkpoints
+
+            checkpoints.save(kept_model(self._keep, seed), run.checkpoint(metrics), durable=False)
+
+
+class _Kept(Run):
+    """A run whose metrics are shown to `consider` once they stand."""
+
+    def __init__(self, run: TorchRun, consider: Callable[[Mapping[str, float]], None]) -> None:
+        self._run, self._consider = run, consider
+        self.step, self.total = run.step, run.total
+
+    def advance(self, until: int) -> list[tuple[int, Mapping[str, float]]]:
+        reports = self._run.advance(until)
+        self.step, self.total = self._run.step, self._run.total
+        return reports
+
+    def metrics(self) -> Mapping[str, float]:
+        metrics = self._run.metrics()
+        self._consider(metrics)
+        return metrics
+
+    def state(self) -> Any:
+        return self._run.state()
+
+    def close(self) -> None:
+        self._run.close()
+
+
+class CommandObjective(Objective):
+    """Starts the experiment's script with a trial's values."""
+
+    def __init__(self, experiment: Experiment) -> None:
+        self._experiment = experiment
+
+    def open(self, params: Params, seed: int, state: Any = None) -> Run:
+        """The script under way."""
+        return open_script(self._experiment.with_values(params), seed)
+
+
+def open_script(experiment: Experiment, seed: int) -> Run:
+    """The experiment's command, started."""
+    from modelopt_cli.workflows.process import ScriptRun, fill
+
+    command = experiment.require_command()
+    folder = Path(experiment.folder, command.cwd)
+    if not folder.is_dir():
+        raise StorageError(f"command.cwd: {folder} is no folder; the script is started in it")
+    return ScriptRun(fill(command.argv, command.parameters), folder=str(folder), seed=seed)
+
+
+def kept_model(folder: str | Path, seed: int) -> Path:
+    """Where the model of the trial with this seed is kept while the search runs."""
+    return Path(folder, f"{seed}.pt")
+
+
+def run_seed(experiment: Experiment, trial: int) -> int:
+    """The seed of trial number `trial` of the experiment's search."""
+    return derive(experiment.seed, "trial", trial)

@@ -1,0 +1,34 @@
+"""What can only be checked by importing and reading: estimators, targets, devices, data. Runs before any work."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from modelopt_cli.core.errors import UsageError
+
+if TYPE_CHECKING:
+    from modelopt_cli.experiment.experiment import Experiment
+
+
+def preflight(experiment: Experiment) -> None:
+    """Raise the first UsageError (or InputError) that running the experiment would meet."""
+    if experiment.command is not None and experiment.model is None:
+        return
+    from modelopt_cli.workflows import stages
+
+    model = experiment.require_model()
+    model.check()
+    if model.framework == "torch":
+        from modelopt_cli.core.device import choose
+
+        choose(experiment.device)
+        experiment.require_training()
+    if experiment.evaluation.cv is not None:
+        stages.prepared_fold(experiment, 0)
+    else:
+        prepared = stages.prepared_data(experiment)
+        if experiment.tuning is not None and prepared.validation is None:
+            raise UsageError(
+                "the validation split is empty, so a search has nothing to choose by; "
+                "set data.splits.validation (e.g. 0.2) or evaluation.cv (e.g. 5)"
+            )

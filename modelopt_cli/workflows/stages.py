@@ -1,0 +1,111 @@
+"""What the trials of a search share: data, read and prepared once a process with the experiment's seed."""
+
+from __future__ import annotations
+
+import json
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Any
+
+from modelopt_cli.core.seeds import derive
+from modelopt_cli.data.prepared import prepare
+from modelopt_cli.data.splits import SplitIndices, development, folds, split
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from modelopt_cli.data.prepared import Prepared
+    from modelopt_cli.data.raw import RawData
+    from modelopt_cli.experiment.experiment import Experiment
+
+_MOST = 32  # prepared splits kept (folds included); a search over the data section must not hold them all
+_raw: OrderedDict[str, RawData] = OrderedDict()
+_prepared: OrderedDict[str, Prepared] = OrderedDict()
+_folds: OrderedDict[str, list[tuple[np.ndarray, np.ndarray]]] = OrderedDict()
+
+
+def data_seed(experiment: Experiment) -> int:
+    """The seed of reading and splitting; one written into `splits` wins over the experiment's."""
+    splits = experiment.require_data().splits
+    return splits.seed if splits is not None and splits.seed is not None else derive(experiment.seed, "data")
+
+
+def raw_data(experiment: Experiment) -> RawData:
+    """The data as its source gives it."""
+    source, seed = experiment.require_data(), data_seed(experiment)
+    return _remember(_raw, _key(experiment, seed), lambda: source.load(seed))
+
+
+def split_data(experiment: Experiment) -> SplitIndices:
+    """Indices of the train, validation and test split."""
+    return split(raw_data(experiment), experiment.require_data().splits, data_seed(experiment))
+
+
+def prepared_data(experiment: Experiment) -> Prepared:
+    """The data split and preprocessed for the experiment's model."""
+    framework = experiment.require_model().framework
+    key = _key(experiment, data_seed(experiment)) + framework
+    return _remember(_prepared, key, lambda: prepare_indices(experiment, split_data(experiment)))
+
+
+def prepare_indices(experiment: Experiment, indices: SplitIndices) -> Prepared:
+    """The data with these splits, preprocessed from these training samples alone."""
+    framework = experiment.require_model().framework
+    return prepare(experiment.require_data(), raw_data(experiment), indices, framework)
+
+
+def development_indices(experiment: Experiment) -> np.ndarray:
+    """All samples that are not the test split, in the order in which scikit-learn would see them."""
+    return development(raw_data(experiment), experiment.require_data().splits, data_seed(experiment))
+
+
+def development_data(experiment: Experiment) -> Prepared:
+    """All samples that are not the test split as train split, none to validate on."""
+    import numpy as np
+
+    none = np.array([], dtype=np.int64)
+    if experiment.evaluation.cv is not None:
+        train = development_indices(experiment)
+        test = np.setdiff1d(np.arange(len(raw_data(experiment))), train)
+    else:
+        parts = split_data(experiment)
+        train, test = np.concatenate([parts.train, parts.validation]), parts.test
+    return prepare_indices(experiment, SplitIndices(train, none, test))
+
+
+def fold_indices(experiment: Experiment) -> list[tuple[np.ndarray, np.ndarray]]:
+    """(train, validation) indices of each fold."""
+    evaluation, seed = experiment.evaluation, data_seed(experiment)
+    if evaluation.cv is None:
+        raise ValueError("the experiment has no evaluation.cv")
+    return _remember(
+        _folds,
+        _key(experiment, seed) + f"{evaluation.cv}x{evaluation.repeats}",
+        lambda: folds(
+            raw_data(experiment), development_indices(experiment), evaluation.cv, evaluation.repeats, seed
+        ),
+    )
+
+
+def prepared_fold(experiment: Experiment, place: int) -> Prepared:
+    """Fold number `place` as train and validation split, preprocessed from its own training samples."""
+    import numpy as np
+
+    framework = experiment.require_model().framework
+    train, validation = fold_indices(experiment)[place]
+    indices = SplitIndices(train, validation, np.array([], dtype=np.int64))
+    evaluation = experiment.evaluation
+    key = _key(experiment, data_seed(experiment)) + f"{framework}/{evaluation.cv}x{evaluation.repeats}/{place}"
+    return _remember(_prepared, key, lambda: prepare_indices(experiment, indices))
+
+
+def _key(experiment: Experiment, seed: int) -> str:
+    return json.dumps(experiment.require_data().model_dump(mode="json"), sort_keys=True) + f"/{seed}/"
+
+
+def _remember(cache: OrderedDict[str, Any], key: str, make: Any) -> Any:
+    if key not in cache:
+        while len(cache) >= _MOST:
+            cache.popitem(last=False)
+        cache[key] = make()
+    cache.move_to_end(key)
+    return cache[key]

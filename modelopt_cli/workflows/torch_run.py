@@ -1,0 +1,115 @@
+"""One training of a torch module as a run: a step is an epoch."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from modelopt_cli.tuning.objective import Report, Run
+from modelopt_cli.workflows.stages import data_seed
+
+if TYPE_CHECKING:
+    from modelopt_cli.data.prepared import Prepared
+    from modelopt_cli.experiment.experiment import Experiment
+    from modelopt_cli.models.checkpoints import Checkpoint
+
+
+class TorchRun(Run):
+    """Builds the model from `seed`, trains it on the train split, judges it on the validation split."""
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        prepared: Prepared,
+        *,
+        seed: int,
+        monitor: str | None = None,
+        state: Mapping[str, Any] | None = None,
+    ) -> None:
+        import torch
+
+        from modelopt_cli.core.device import choose
+        from modelopt_cli.training.trainer import Trainer
+
+        self._experiment, self._prepared, self._seed = experiment, prepared, seed
+        torch.manual_seed(seed)
+        module = experiment.require_model().build(prepared.shapes, seed)
+        self.trainer = Trainer(
+            module,
+            experiment.require_training(),
+            prepared,
+            seed=seed,
+            device=choose(experiment.device),
+            augment=experiment.require_data().augment,
+            monitor=monitor,
+            extra_metrics=experiment.evaluation.metrics,
+        )
+        self._seconds = 0.0
+        if state is not None:
+            self.trainer.load_state(state["trainer"])
+            self._seconds = float(state["seconds"])
+        self._note()
+
+    def _note(self) -> None:
+        self.step = self.trainer.epoch
+        self.total = self.trainer.epoch if self.trainer.stopped_early else self.trainer.epochs
+
+    def advance(self, until: int) -> list[Report]:
+        """Train up to epoch `until`."""
+        start = time.perf_counter()
+        reports = self.trainer.advance(until)
+        self._seconds += time.perf_counter() - start
+        self._note()
+        return list(reports)
+
+    def metrics(self) -> Mapping[str, float]:
+        """Every metric on the validation split, the model's size, and the seconds that training took."""
+        from modelopt_cli.models.summary import summarise
+
+        self.trainer.finish()
+        return {
+            **self.full_metrics(),
+            **summarise(self.trainer.module),
+            "train.seconds": self._seconds,
+            "train.epochs": float(self.trainer.best_epoch or self.trainer.epoch),
+        }
+
+    def restore(self, trained: Checkpoint) -> None:
+        """Take the weights of a model that was trained before from the same setting and seed."""
+        self.trainer.module.load_state_dict(trained.model.state_dict())
+
+    def full_metrics(self) -> dict[str, float]:
+        """Every metric on the validation split; empty when there is none."""
+        return self.trainer.evaluate("validation") if self._prepared.validation is not None else {}
+
+    def test_metrics(self) -> dict[str, float]:
+        """Every metric on the test split; empty when there is none. Read once, after every choice is made."""
+        return self.trainer.evaluate("test") if self._prepared.test is not None else {}
+
+    def checkpoint(self, metrics: Mapping[str, float]) -> Checkpoint:
+        """The trained model with all that using it needs."""
+        from modelopt_cli.models.checkpoints import Checkpoint
+
+        return Checkpoint(
+            model=self.trainer.module,
+            architecture=self._experiment.require_model(),
+            shapes=self._prepared.shapes,
+            preprocessing=self._prepared.preprocessing.to_plain(),
+            label_names=self._prepared.label_names,
+            task=self._prepared.task,
+            metrics=dict(metrics),
+            data=pinned_data(self._experiment),
+        )
+
+    def state(self) -> Any:
+        """Trainer state and the time used."""
+        return {"trainer": self.trainer.state(), "seconds": self._seconds}
+
+
+def pinned_data(experiment: Experiment) -> dict[str, Any]:
+    """The data section with the seed of its splits written out, so that it gives the same splits anywhere."""
+    section = dict(experiment.require_data().model_dump(mode="json"))
+    if section.get("splits") is not None or experiment.evaluation.cv is None:
+        section["splits"] = {**(section.get("splits") or {}), "seed": data_seed(experiment)}
+    return section

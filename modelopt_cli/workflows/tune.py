@@ -1,0 +1,231 @@
+"""The tune workflow: run another workflow many times with some values changed, and keep what was best."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+from modelopt_cli.core.errors import UsageError
+from modelopt_cli.core.strategy import FAMILIES
+from modelopt_cli.results.report import Report
+from modelopt_cli.tuning.executors import Limits
+from modelopt_cli.tuning.search import search
+from modelopt_cli.tuning.space import Space
+from modelopt_cli.tuning.study import Study
+from modelopt_cli.workflows import gates
+from modelopt_cli.workflows.context import Context, Message, SearchStarted, TrialChanged
+from modelopt_cli.workflows.objectives import CommandObjective, TrainObjective, kept_model
+from modelopt_cli.workflows.plan import Plan, make_plan
+from modelopt_cli.workflows.preflight import preflight
+from modelopt_cli.workflows.resume import check_unchanged
+from modelopt_cli.workflows.tables import trials_table
+from modelopt_cli.workflows.winner import finish_best
+
+if TYPE_CHECKING:
+    from modelopt_cli.experiment.experiment import Experiment
+    from modelopt_cli.tuning.objective import Objective
+    from modelopt_cli.tuning.search import SearchResult
+    from modelopt_cli.tuning.trial import Trial
+
+
+def dry_run(experiment: Experiment, context: Context) -> Report:
+    """A few steps of a few settings; the plan, and nothing else."""
+    space = Space.from_spec(experiment.require_tuning().space)
+    preflight(experiment)
+    plan = make_plan(experiment, space)
+    return Report(
+        workflow="tune",
+        name=experiment.name,
+        seed=experiment.seed,
+        plan=plan.as_dict(),
+        details={"space": space.describe(), "objective": [str(goal) for goal in experiment.require_tuning().goals]},
+    )
+
+
+def run(experiment: Experiment, context: Context) -> Report:
+    """Search, save the tables and the best model, judge the gates.
+
+    Raises SearchError (exit 4) when no trial can be used; tables are written before.
+    """
+    search_run = _Search.prepare(experiment, context)
+    with TemporaryDirectory(prefix="modelopt-") as scratch:
+        keep = search_run.keep_folder(scratch)
+        try:
+            result = search_run.search(keep)
+        finally:
+            search_run.write_trials()
+        return search_run.report(result, keep)
+
+
+@dataclass
+class _Search:
+    """One search under way: what the steps of `run` share."""
+
+    experiment: Experiment
+    context: Context
+    space: Space
+    study: Study
+    plan: Plan
+    started: datetime
+    clock: float
+
+    @classmethod
+    def prepare(cls, experiment: Experiment, context: Context) -> _Search:
+        """Check, plan, open the study, enqueue the file's own values and the initial ones."""
+        started, clock = datetime.now(UTC).astimezone(), time.perf_counter()
+        settings = experiment.require_tuning()
+        space = Space.from_spec(settings.space)
+        resuming = context.resume and context.directory is not None and context.directory.path_of("study.sqlite").exists()
+        if resuming and context.directory is not None:
+            check_unchanged(context.directory.path, experiment.resolved())
+        preflight(experiment)
+        plan = make_plan(experiment, space)
+        if context.directory is not None:
+            context.directory.write_experiment(experiment.resolved())
+            context.directory.write_environment(seed=experiment.seed, device=plan.device)
+        study = Study(
+            space,
+            sampler=settings.sampler,
+            objective=[str(goal) for goal in settings.goals],
+            seed=experiment.seed,
+            path=context.directory.path_of("study.sqlite") if context.directory is not None else None,
+            constraints=settings.constraints,
+            repeats=settings.repeats,
+        )
+        found = cls(experiment, context, space, study, plan, started, clock)
+        if not study.trials:
+            found.enqueue()
+        return found
+
+    def enqueue(self) -> None:
+        """The file's own values first (but for a grid, which is exactly its points), then `tuning.initial`."""
+        settings = self.experiment.require_tuning()
+        if settings.start_from_file and not settings.sampler.exact:
+            own = self.space.from_values(self.experiment.value)
+            if own is not None:
+                self.study.queue(own, "file")
+            else:
+                self.context.emit(Message("the file's own values lie outside tuning.space, so they are not trial 0"))
+        for params in settings.initial:
+            self.study.queue(self.space.complete(params, self.experiment.value), "initial")
+
+    def keep_folder(self, scratch: str) -> Path:
+        """Where models of trials are kept while the search runs."""
+        directory = self.context.directory
+        folder = directory.path_of(".models") if directory is not None else Path(scratch)
+        folder.mkdir(exist_ok=True)
+        return folder
+
+    def search(self, keep: Path) -> SearchResult:
+        """Run the trials that are not finished yet."""
+        settings, plan = self.experiment.require_tuning(), self.plan
+        finished = sum(trial.state.finished for trial in self.study.trials)
+        goals = tuple(str(goal) for goal in settings.goals)
+        self.context.emit(SearchStarted(self.experiment.name, plan.trials, finished, goals))
+        executor = settings.executor if settings.executor != "auto" else FAMILIES["executors"].get(plan.executor)()
+        return search(
+            self.study,
+            self.objective(keep),
+            executor,
+            trials=plan.trials,
+            workers=plan.workers,
+            limits=Limits(seconds=settings.trial_timeout, bytes=settings.trial_memory_bytes),
+            timeout=settings.timeout,
+            max_failures=settings.max_failures,
+            stopper=settings.stopper,
+            stop=lambda: bool(self.context.stop),
+            on_change=lambda trial: self._changed(trial, keep),
+        )
+
+    def objective(self, keep: Path) -> Objective:
+        """What a trial computes."""
+        settings = self.experiment.require_tuning()
+        if settings.workflow == "command":
+            return CommandObjective(self.experiment)
+        wanted = [goal.metric for goal in settings.goals]
+        wanted += [gate.metric for gate in settings.conditions]
+        wanted += [gate.metric for gate in gates.conditions(self.experiment, self.context)]
+        wanted = [name.removesuffix("_std") for name in dict.fromkeys(wanted)]
+        return TrainObjective(self.experiment, settings.goals, wanted, str(keep))
+
+    def _changed(self, trial: Trial, keep: Path) -> None:
+        best = self.study.best
+        if trial.state.finished and (best is None or best.number != trial.number):
+            kept_model(keep, trial.seed).unlink(missing_ok=True)
+        self.context.emit(TrialChanged(trial, best))
+
+    def write_trials(self) -> None:
+        """The table of trials, as it is now."""
+        if self.context.directory is not None:
+            self.context.directory.write_table("trials", self.table())
+
+    def table(self) -> Any:
+        """The table of trials."""
+        paths = [parameter.path for parameter in self.space.parameters]
+        return trials_table(self.study.trials, paths)
+
+    def report(self, result: SearchResult, keep: Path) -> Report:
+        """Finish the best setting, judge the gates, write the report."""
+        best = self.study.best
+        interrupted = result.reason == "interrupted"
+        artefacts, metrics, warnings, model = {}, {}, list(result.warnings), None
+        if best is not None:
+            metrics = dict(best.metrics)
+            if not interrupted:
+                winner = finish_best(self.experiment, best, keep, self.context)
+                metrics |= winner.metrics
+                artefacts, model = winner.artefacts, winner.model
+                warnings += winner.warnings
+        report = Report(
+            workflow="tune",
+            name=self.experiment.name,
+            status="interrupted" if interrupted or self.context.stop else "completed",
+            seed=self.experiment.seed,
+            started=self.started.isoformat(timespec="seconds"),
+            seconds=time.perf_counter() - self.clock,
+            metrics=metrics,
+            best=_best(best),
+            tables={"trials": self.table()},
+            gates=[] if interrupted else gates.judge(gates.conditions(self.experiment, self.context), metrics),
+            plan={**self.plan.as_dict(), **_took(result, time.perf_counter() - self.clock)},
+            details={
+                "objective": [str(goal) for goal in self.experiment.require_tuning().goals],
+                "ended": result.reason,
+                "front": [trial.number for trial in self.study.front],
+            },
+            artefacts={**artefacts, **self._artefacts()},
+            warnings=warnings,
+        )
+        if self.context.directory is not None:
+            self.context.directory.write_report(report)
+        return report.with_model(model)
+
+    def _artefacts(self) -> Mapping[str, str]:
+        if self.context.directory is None:
+            return {}
+        folder = self.context.directory.path
+        return {"directory": str(folder), "tables": str(folder / "trials.csv"), "report": str(folder / "report.json")}
+
+
+def _best(trial: Trial | None) -> dict[str, Any] | None:
+    if trial is None:
+        return None
+    return {"number": trial.number, "params": dict(trial.params), "metrics": dict(trial.metrics), "seed": trial.seed}
+
+
+def _took(result: SearchResult, seconds: float) -> dict[str, Any]:
+    return {"actual_seconds": seconds, "actual_bytes": result.peak_bytes}
+
+
+def require_space(experiment: Experiment) -> None:
+    """Raise UsageError when the file has no search to run."""
+    if experiment.tuning is None or not experiment.tuning.space:
+        raise UsageError(
+            f"{experiment.name}: there is no tuning.space, so there is nothing to search; "
+            "add one, or run the experiment once with: modelopt train FILE"
+        )

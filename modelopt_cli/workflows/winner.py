@@ -1,0 +1,89 @@
+"""What happens to the best setting of a search: saved, trained again on request, and judged once on the test split."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from modelopt_cli.workflows import stages
+from modelopt_cli.workflows.objectives import open_single
+from modelopt_cli.workflows.torch_run import TorchRun, pinned_data
+
+if TYPE_CHECKING:
+    from modelopt_cli.experiment.experiment import Experiment
+    from modelopt_cli.models.checkpoints import Checkpoint
+    from modelopt_cli.tuning.trial import Trial
+    from modelopt_cli.workflows.context import Context
+    from modelopt_cli.workflows.estimator_run import EstimatorRun
+
+
+@dataclass(frozen=True)
+class Winner:
+    """The finished best setting."""
+
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    artefacts: dict[str, str] = field(default_factory=dict)
+    model: Checkpoint | None = None
+    warnings: list[str] = field(default_factory=list)
+
+
+def finish_best(experiment: Experiment, best: Trial, keep: Path, context: Context) -> Winner:
+    """Write best.yaml and model.pt, and read the test split for the first time."""
+    settings = experiment.require_tuning()
+    chosen = experiment.with_values(best.params)
+    artefacts = {}
+    if context.directory is not None:
+        context.directory.write_best(standing_alone(chosen, best.seed))
+        artefacts["best"] = str(context.directory.path_of("best.yaml"))
+    if settings.workflow == "command":
+        return Winner(artefacts=artefacts)
+    run = _trained(chosen, best, keep, settings.refit is not None)
+    metrics = {**run.full_metrics(), **run.test_metrics()}
+    checkpoint = run.checkpoint({**best.metrics, **metrics})
+    if context.directory is not None:
+        from modelopt_cli.models import checkpoints
+
+        checkpoints.save(context.directory.path_of("model.pt"), checkpoint)
+        artefacts["model"] = str(context.directory.path_of("model.pt"))
+    return Winner(metrics, artefacts, checkpoint)
+
+
+def standing_alone(experiment: Experiment, seed: int) -> dict[str, Any]:
+    """The experiment as a file that repeats this very training: no search, seeds written out."""
+    document = {key: value for key, value in experiment.resolved().items() if key != "tuning"}
+    document["seed"] = seed
+    if experiment.data is not None and document.get("data") is not None:
+        document["data"] = pinned_data(experiment)
+    return document
+
+
+def _trained(experiment: Experiment, best: Trial, keep: Path, refit: bool) -> TorchRun | EstimatorRun:
+    """The best setting's model: the one its trial left, or trained (again) on all it may see."""
+    whole = refit or experiment.evaluation.cv is not None
+    if not whole:
+        return _as_in_trial(experiment, best, keep)
+    epochs = best.metrics.get("train.epochs")
+    if epochs is not None and experiment.training is not None:
+        # No validation split is left to end training by, so it lasts as long as it did in the trial (mean over folds).
+        experiment = experiment.with_values({"training.epochs": max(1, round(epochs)), "training.patience": None})
+        experiment = experiment.with_values({"training.keep": "last", "training.monitor": None})
+    run = open_single(experiment, stages.development_data(experiment), best.seed)
+    run.advance(run.total)
+    return run
+
+
+def _as_in_trial(experiment: Experiment, best: Trial, keep: Path) -> TorchRun | EstimatorRun:
+    from modelopt_cli.models import checkpoints
+    from modelopt_cli.workflows.objectives import kept_model
+
+    prepared = stages.prepared_data(experiment)
+    run = open_single(experiment, prepared, best.seed)
+    kept = kept_model(keep, best.seed)
+    if isinstance(run, TorchRun) and kept.exists():
+        run.restore(checkpoints.load(kept))
+    else:
+        steps = best.curve[-1].step if best.curve else run.total
+        run.advance(min(run.total, steps))
+    return run
