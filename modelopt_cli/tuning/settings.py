@@ -1,0 +1,108 @@
+"""The `tuning:` section: what is searched, by which sampler, how long, and where."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, field_validator
+
+from modelopt_cli.core.conditions import Condition, Goal
+from modelopt_cli.core.strategy import FAMILIES, Named, Settings
+from modelopt_cli.core.types import Count, Items, Positive
+from modelopt_cli.tuning.executors import Executor
+from modelopt_cli.tuning.samplers import Sampler
+from modelopt_cli.tuning.stoppers import Stopper
+
+__all__ = ["TuningSettings"]
+
+_UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
+_SIZE = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*([KMG]?i?B)?\s*$", re.IGNORECASE)
+
+
+def _default_sampler() -> Any:
+    return FAMILIES["samplers"].get("bayesian")()
+
+
+class TuningSettings(Settings):
+    """Options of a search."""
+
+    workflow: Literal["train", "command"] = Field("train", description="The workflow that a trial runs.")
+    objective: str | Items[str] = Field(
+        description="maximize METRIC or minimize METRIC; a list of them searches for the best compromises."
+    )
+    constraints: Items[str] = Field((), description="Conditions that a setting must meet to be best.")
+    sampler: Annotated[Sampler, Named("samplers")] = Field(
+        default_factory=_default_sampler, description="What chooses the next setting."
+    )
+    stopper: Annotated[Stopper, Named("stoppers")] | None = Field(
+        None, description="What ends a trial that is not worth going on with."
+    )
+    executor: Literal["auto"] | Annotated[Executor, Named("executors")] = Field(
+        "auto", description="Where trials run; auto: worker processes where they save time, else this process."
+    )
+    trials: Count | None = Field(None, description="Trials in all; null: a grid's every point, else 20.")
+    workers: Count | None = Field(None, description="Trials at a time; null: as many as the cores allow.")
+    timeout: Positive | None = Field(None, description="Seconds after which no trial goes on.")
+    trial_timeout: Positive | None = Field(None, description="Seconds after which a trial has failed.")
+    trial_memory: str | int | None = Field(
+        None, description="Memory above which a trial has failed: bytes, or a text such as 2GB or 512MiB."
+    )
+    max_failures: Count | None = Field(10, description="Failures in a row after which the search ends.")
+    start_from_file: bool = Field(True, description="Trial 0 is the file's own values (not for a grid).")
+    initial: Items[dict[str, Any]] = Field((), description="Settings to try first: a list of {path: value}.")
+    refit: Literal["train+validation"] | None = Field(
+        None, description="Train the best setting again on both splits before it is saved."
+    )
+    repeats: bool = Field(False, description="Allow the same setting to be tried more than once.")
+    space: dict[str, Any] = Field(default_factory=dict, description="Dotted path into this file -> what to try there.")
+
+    @field_validator("objective")
+    @classmethod
+    def _goals_parse(cls, value: str | tuple[str, ...]) -> str | tuple[str, ...]:
+        texts = [value] if isinstance(value, str) else value
+        if not texts:
+            raise ValueError("objective is empty; write e.g. maximize validation.accuracy")
+        for text in texts:
+            split = Goal.parse(text).metric.partition(".")[0]
+            if split == "test":
+                raise ValueError(
+                    f"the objective '{text}' looks at the test split, which is read only after every choice is made; "
+                    "use validation instead"
+                )
+        return value
+
+    @field_validator("constraints")
+    @classmethod
+    def _conditions_parse(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for text in value:
+            if Condition.parse(text).metric.startswith("test."):
+                raise ValueError(f"the constraint '{text}' looks at the test split; use validation instead")
+        return value
+
+    @field_validator("trial_memory")
+    @classmethod
+    def _memory_parses(cls, value: str | int | None) -> str | int | None:
+        if isinstance(value, str) and not _SIZE.match(value):
+            raise ValueError(f"trial_memory is '{value}', but must be bytes or a text such as 2GB or 512MiB")
+        if isinstance(value, int) and value < 1:
+            raise ValueError(f"trial_memory is {value}, but must be above 0")
+        return value
+
+    @property
+    def goals(self) -> tuple[Goal, ...]:
+        """The objectives, parsed."""
+        return tuple(Goal.parse(text) for text in ([self.objective] if isinstance(self.objective, str) else self.objective))
+
+    @property
+    def conditions(self) -> tuple[Condition, ...]:
+        """The constraints, parsed."""
+        return tuple(Condition.parse(text) for text in self.constraints)
+
+    @property
+    def trial_memory_bytes(self) -> int | None:
+        """`trial_memory` in bytes."""
+        if not isinstance(self.trial_memory, str):
+            return self.trial_memory
+        match = _SIZE.match(self.trial_memory)
+        return None if match is None else int(float(match[1]) * _UNITS[(match[2] or "").upper()])
