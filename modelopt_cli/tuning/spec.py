@@ -1,0 +1,262 @@
+"""Reading a search space as it is written in the experiment file: path -> spec, to a list of parameters.
+
+{float: [1.0e-4, 1.0], log: true}      a number; step: 0.1 restricts it, count: 5 says how many points a grid takes
+{int: [16, 256], log: true}
+[16, 32, 64]                           a choice of plain values
+{choice: [{type: sgd, momentum: {float: [0.0, 0.99]}}, {type: adamw}]}     of values or sections; nests
+{ordinal: [small, medium, large]}
+"""
+
+from __future__ import annotations
+
+import math
+import numbers
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from modelopt_cli.core.errors import UsageError, did_you_mean
+from modelopt_cli.tuning.parameters import Choice, Ordinal, Parameter, freeze
+from modelopt_cli.tuning.ranges import Float, Integer
+
+KINDS = ("float", "int", "choice", "ordinal")
+_OPTIONS = {"float": ("log", "step", "count"), "int": ("log", "step", "count"), "choice": (), "ordinal": ()}
+_FORMS = "{float: [low, high]}, {int: [low, high]}, {choice: [...]}, {ordinal: [...]} or a list of values"
+_LARGEST = 2**40  # beyond it, the code of an integer in [0, 1] no longer gives it back exactly
+
+Where = tuple[str | int, ...]
+
+
+class SpaceError(UsageError, ValueError):
+    """A search space that cannot be. `where` is the position inside the mapping; `message` the text without it."""
+
+    def __init__(self, message: str, where: Where = ()) -> None:
+        super().__init__(f"{where[0]}: {message}" if where else message)
+        self.message = message
+        self.where = where
+
+    def __reduce__(self) -> tuple[type[SpaceError], tuple[str, Where]]:
+        return SpaceError, (self.message, self.where)
+
+
+@dataclass(frozen=True)
+class Node:
+    """A parameter with the nodes that count under each of its branches (one per value of a choice, else none)."""
+
+    parameter: Parameter
+    where: Where
+    branches: tuple[tuple[Node, ...], ...] = ()
+
+    def walk(self) -> Iterator[Node]:
+        """This node and all below it, parents before children."""
+        yield self
+        for branch in self.branches:
+            for node in branch:
+                yield from node.walk()
+
+
+def parse(spec: Any) -> tuple[Node, ...]:
+    """The tree of parameters. Raises SpaceError."""
+    if not isinstance(spec, Mapping):
+        raise SpaceError(f"{spec!r} is no search space; write a mapping of dotted paths to {_FORMS}")
+    if not spec:
+        raise SpaceError("the search space is empty; name at least one path, e.g. training.optimizer.lr")
+    for path in spec:
+        if not isinstance(path, str) or not all(path.split(".")):
+            raise SpaceError(f"{path!r} is no dotted path; write e.g. training.optimizer.lr", (str(path),))
+    nodes = tuple(_node(str(path), item, (str(path),), None) for path, item in spec.items())
+    _refuse_twice(nodes)
+    return nodes
+
+
+def _refuse_twice(nodes: Sequence[Node]) -> None:
+    """Branches of one choice exclude each other and may name the same path; parameters that count together may not."""
+
+    def claim(nodes: Sequence[Node], taken: dict[str, Where]) -> dict[str, Where]:
+        own: dict[str, Where] = {}
+        for node in nodes:
+            for path, where in [(node.parameter.path, node.where), *_below(node, claim)]:
+                if path in own or path in taken:
+                    raise SpaceError(f"'{path}' is searched twice; remove one of the two", where)
+                own[path] = where
+        return own
+
+    def _below(node: Node, claim: Any) -> list[tuple[str, Where]]:
+        union: dict[str, Where] = {}
+        for branch in node.branches:
+            union |= claim(branch, {node.parameter.path: node.where})
+        return list(union.items())
+
+    claim(nodes, {})
+
+
+def _node(path: str, spec: Any, where: Where, condition: tuple[str, int] | None) -> Node:
+    if isinstance(spec, list | tuple):
+        for index, item in enumerate(spec):
+            if isinstance(item, Mapping):
+                raise SpaceError(
+                    f"{dict(item)!r} stands in a plain list of values; write {{choice: [...]}} to choose sections",
+                    (*where, index),
+                )
+        return _choice(path, spec, where, condition)
+    if not isinstance(spec, Mapping):
+        raise SpaceError(f"{spec!r} says nothing to search; write {_FORMS}", where)
+    kind = _kind(spec, where)
+    position = (*where, kind)
+    if kind == "choice":
+        return _choice(path, _items(spec[kind], kind, position), position, condition)
+    if kind == "ordinal":
+        items = [_plain(item, (*position, i)) for i, item in enumerate(_items(spec[kind], kind, position))]
+        _refuse_equal(items, position)
+        return Node(Ordinal(path, tuple(items), condition=condition), where)
+    return Node(_range(path, kind, spec, where, condition), where)
+
+
+def _kind(spec: Mapping[Any, Any], where: Where) -> str:
+    kinds = [key for key in KINDS if key in spec]
+    if len(kinds) > 1:
+        raise SpaceError(f"'{kinds[0]}' and '{kinds[1]}' exclude each other; keep one", (*where, kinds[1]))
+    allowed = (kinds[0], *_OPTIONS[kinds[0]]) if kinds else (*KINDS, "log", "step", "count")
+    for key in spec:
+        if key not in allowed:
+            raise SpaceError(
+                f"unknown key '{key}'; allowed: {', '.join(allowed)}.{did_you_mean(str(key), allowed)}", (*where, key)
+            )
+    if not kinds:
+        raise SpaceError(f"{dict(spec)!r} names no kind; write {_FORMS}", where)
+    return kinds[0]
+
+
+def _items(value: Any, kind: str, where: Where) -> Sequence[Any]:
+    if not isinstance(value, list | tuple):
+        raise SpaceError(f"{kind} takes a list of values, not {value!r}", where)
+    return value
+
+
+def _refuse_equal(values: Sequence[Any], where: Where) -> None:
+    if not values:
+        raise SpaceError("nothing to choose from; list at least one value", where)
+    seen: dict[Any, int] = {}
+    for index, value in enumerate(values):
+        first = seen.setdefault(freeze(value), index)
+        if first != index:
+            same = "two branches have the same fixed part" if isinstance(value, dict) else "a value stands twice"
+            hint = "; give one of them a key that tells them apart" if isinstance(value, dict) else "; remove one"
+            raise SpaceError(f"{same}: {value!r} (numbers {first + 1} and {index + 1}){hint}", (*where, index))
+
+
+def _choice(path: str, items: Sequence[Any], where: Where, condition: tuple[str, int] | None) -> Node:
+    values: list[Any] = []
+    branches: list[tuple[Node, ...]] = []
+    for index, item in enumerate(items):
+        children: list[Node] = []
+        values.append(_fixed(path, item, (*where, index), (path, index), children))
+        branches.append(tuple(children))
+    _refuse_equal(values, where)
+    return Node(Choice(path, tuple(values), condition=condition), where, tuple(branches))
+
+
+def _fixed(path: str, item: Any, where: Where, condition: tuple[str, int], children: list[Node]) -> Any:
+    """What a branch holds besides its own specs, which go to `children`. A spec in a list leaves its first value."""
+    if isinstance(item, Mapping):
+        kept: dict[str, Any] = {}
+        for key, value in item.items():
+            if not isinstance(key, str):
+                raise SpaceError(f"the key {key!r} is no text; quote it", where)
+            before = len(children)
+            if isinstance(value, Mapping) and any(kind in value for kind in KINDS):
+                children.append(_node(f"{path}.{key}", value, (*where, key), condition))
+            else:
+                kept[key] = _fixed(f"{path}.{key}", value, (*where, key), condition, children)
+            if len(children) > before and "." in key:
+                raise SpaceError(f"the key '{key}' holds a dot, so no path reaches what is searched in it", where)
+        return kept
+    if isinstance(item, list | tuple):
+        kept_items: list[Any] = []
+        for index, value in enumerate(item):
+            if isinstance(value, Mapping) and any(kind in value for kind in KINDS):
+                children.append(_node(f"{path}.{index}", value, (*where, index), condition))
+                kept_items.append(children[-1].parameter.ends[0])
+            else:
+                kept_items.append(_fixed(f"{path}.{index}", value, (*where, index), condition, children))
+        return kept_items
+    return _plain(item, where)
+
+
+def _plain(value: Any, where: Where) -> Any:
+    """`value` as built of None, bool, int, float, str, list and dict only. Raises SpaceError."""
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, str):
+        return str(value)
+    if isinstance(value, numbers.Integral):
+        return int(value)
+    if isinstance(value, numbers.Real):
+        return float(value)
+    if isinstance(value, list | tuple):
+        return [_plain(item, (*where, index)) for index, item in enumerate(value)]
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item, (*where, key)) for key, item in value.items()}
+    raise SpaceError(f"{value!r} is no plain value; use numbers, text, true, false, null, lists or mappings", where)
+
+
+def _range(
+    path: str, kind: str, spec: Mapping[Any, Any], where: Where, condition: tuple[str, int] | None
+) -> Float | Integer:
+    bounds = spec[kind]
+    if not isinstance(bounds, list | tuple) or len(bounds) != 2:
+        raise SpaceError(f"{kind} takes two numbers, [low, high], not {bounds!r}", (*where, kind))
+    low, high = (_bound(bound, kind, (*where, kind, index)) for index, bound in enumerate(bounds))
+    log, step, count = _flag(spec, where), _step(spec, kind, where), _count(spec, where)
+    if low > high:
+        raise SpaceError(f"low {low!r} is above high {high!r}; write [{high!r}, {low!r}]", (*where, kind))
+    if log and low <= 0:
+        rule = "a log axis needs low > 0"
+        raise SpaceError(f"low is {low!r}, but {rule}; raise it, or leave out log", (*where, kind, 0))
+    if log and step is not None:
+        raise SpaceError("log and step exclude each other; leave out one", (*where, "step"))
+    if not math.isfinite(high - low) or (step is not None and (high - low) / step > _LARGEST):
+        raise SpaceError(f"[{low!r}, {high!r}] is too wide to search; narrow it, or take a larger step", (*where, kind))
+    if kind == "int":
+        return Integer(path, int(low), int(high), log, None if step is None else int(step), count, condition=condition)
+    return Float(path, float(low), float(high), log, None if step is None else float(step), count, condition=condition)
+
+
+def _bound(value: Any, kind: str, where: Where) -> float:
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise SpaceError(f"{value!r} is no number; {kind} takes [low, high]", where)
+    if not math.isfinite(value):
+        raise SpaceError(f"a bound must be finite, not {float(value)!r}", where)
+    if kind == "float":
+        return float(value)
+    if not isinstance(value, numbers.Integral):
+        raise SpaceError(f"{value!r} is no whole number; write an integer, or use float", where)
+    if abs(int(value)) > _LARGEST:
+        raise SpaceError(f"{value!r} is beyond the integers that a search can tell apart (2**40); narrow it", where)
+    return int(value)
+
+
+def _flag(spec: Mapping[Any, Any], where: Where) -> bool:
+    log = spec.get("log", False)
+    if not isinstance(log, bool):
+        raise SpaceError(f"log is {log!r}, but must be true or false", (*where, "log"))
+    return log
+
+
+def _step(spec: Mapping[Any, Any], kind: str, where: Where) -> float | None:
+    step = spec.get("step")
+    if step is None:
+        return None
+    step = _bound(step, kind, (*where, "step"))
+    if step <= 0:
+        raise SpaceError(f"step is {step!r}, but must be above 0", (*where, "step"))
+    return step
+
+
+def _count(spec: Mapping[Any, Any], where: Where) -> int | None:
+    count = spec.get("count")
+    if count is None:
+        return None
+    if isinstance(count, bool) or not isinstance(count, numbers.Integral) or not 1 <= int(count) <= _LARGEST:
+        raise SpaceError(f"count is {count!r}, but must be a whole number, at least 1", (*where, "count"))
+    return int(count)
