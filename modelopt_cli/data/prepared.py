@@ -5,20 +5,18 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from modelopt_cli.core.errors import InputError
-from modelopt_cli.data.preprocessing import Preprocessing
+from modelopt_cli.data.preprocessing import Framework, Preprocessing
 
 if TYPE_CHECKING:
     from modelopt_cli.data.raw import RawData, Task
     from modelopt_cli.data.sources import DataSource
     from modelopt_cli.data.splits import SplitIndices
     from modelopt_cli.models.architectures import Shapes
-
-Framework = Literal["torch", "sklearn"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,27 +61,15 @@ def prepare(source: DataSource, raw: RawData, indices: SplitIndices, framework: 
     if raw.task == "classification":
         outputs = len(raw.label_names) or int(raw.targets.max()) + 1
     return Prepared(
-        train=_part(raw, indices.train, preprocessing, framework),
-        validation=_part(raw, indices.validation, preprocessing, framework) if len(indices.validation) else None,
-        test=_part(raw, indices.test, preprocessing, framework) if len(indices.test) else None,
+        train=preprocessing.part(raw, indices.train),
+        validation=preprocessing.part(raw, indices.validation) if len(indices.validation) else None,
+        test=preprocessing.part(raw, indices.test) if len(indices.test) else None,
         shapes=Shapes(preprocessing.output_shape, outputs, raw.task, preprocessing.tokens),
         task=raw.task,
         label_names=raw.label_names,
         preprocessing=preprocessing,
         fingerprint=_fingerprint(raw, indices, preprocessing),
     )
-
-
-def _part(raw: RawData, indices: np.ndarray, preprocessing: Preprocessing, framework: Framework) -> Part:
-    rows = raw.inputs[indices] if isinstance(raw.inputs, np.ndarray) else raw.inputs.iloc[indices]
-    targets = raw.targets[indices]
-    if raw.task == "classification":
-        targets = targets.astype(np.int64)
-    else:
-        exact = raw.task == "regression" and framework == "sklearn"
-        targets = targets.reshape(len(indices), -1).astype(np.float64 if exact else np.float32)
-    weights = None if raw.weights is None else raw.weights[indices].astype(np.float32)
-    return Part(preprocessing.apply(rows), targets, weights, indices)
 
 
 def _check_lengths(raw: RawData) -> None:

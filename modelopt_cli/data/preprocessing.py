@@ -11,19 +11,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 import pandas as pd
 
 from modelopt_cli.core.errors import InputError
-from modelopt_cli.data.files import check_memory
+from modelopt_cli.data.fitting import FIT, Kind, check_finite, check_infinite, checked_tokens, kind_of
 from modelopt_cli.data.raw import RawData, Task
-from modelopt_cli.data.statistics import channel_statistics, column_statistics, image_statistics, medians
+from modelopt_cli.data.statistics import column_statistics
 from modelopt_cli.data.tables import check_columns, number_column, text_column
 
+if TYPE_CHECKING:
+    from modelopt_cli.data.prepared import Part
+
 VERSION = 1
-Kind = Literal["numbers", "images", "arrays", "tokens"]
+Framework = Literal["torch", "sklearn"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,8 +36,7 @@ class Preprocessing:
     kind: Kind
     task: Task
     shape: tuple[int, ...]  # of one raw sample: (columns,), (C, H, W), (length,)
-    dtype: Literal["float32", "float64"] = "float32"
-    flatten: bool = False  # scikit-learn: images and arrays become rows of numbers
+    framework: Framework = "torch"
     feature_names: tuple[str, ...] = ()  # all columns, in their order; empty where the source has no names
     categories: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # category column -> its texts
     fill: np.ndarray | None = None  # (numbers,) medians
@@ -55,11 +57,11 @@ class Preprocessing:
         train: np.ndarray,
         *,
         standardize: bool,
-        framework: Literal["torch", "sklearn"] = "torch",
+        framework: Framework = "torch",
     ) -> Self:
         """Learn from samples `train` (positions) only. Raises InputError where the inputs cannot be used."""
-        kind = _kind_of(raw.inputs)
-        statistics: dict[str, Any] = _FIT[kind](raw, train, standardize)
+        kind = kind_of(raw.inputs)
+        statistics: dict[str, Any] = FIT[kind](raw, train, standardize)
         if raw.task == "regression":
             targets = raw.targets[train].reshape(len(train), -1)
             statistics["target_mean"], statistics["target_std"] = column_statistics(targets)
@@ -67,13 +69,22 @@ class Preprocessing:
             kind=kind,
             task=raw.task,
             shape=tuple(int(size) for size in raw.inputs.shape[1:]),
-            dtype="float64" if framework == "sklearn" and kind == "numbers" else "float32",
-            flatten=framework == "sklearn" and kind in ("images", "arrays"),
+            framework=framework,
             feature_names=raw.feature_names,
             target_names=raw.target_names,
             reading=dict(raw.reading),
             **statistics,
         )
+
+    @property
+    def flatten(self) -> bool:
+        """scikit-learn: images and arrays become rows of numbers."""
+        return self.framework == "sklearn" and self.kind in ("images", "arrays")
+
+    @property
+    def dtype(self) -> Literal["float32", "float64"]:
+        """Of numbers after `apply`: scikit-learn's estimators see tables as precisely as they would without us."""
+        return "float64" if self.framework == "sklearn" and self.kind == "numbers" else "float32"
 
     @property
     def output_shape(self) -> tuple[int, ...]:
@@ -99,16 +110,31 @@ class Preprocessing:
         if array.shape[1:] != self.shape:
             raise InputError(f"samples have shape {array.shape[1:]}, but the model was trained on {self.shape}")
         if self.kind == "tokens":
-            return _checked_tokens(array, self.tokens)
+            return checked_tokens(array, self.tokens)
         if self.kind == "images":
             if array.dtype != np.uint8:
                 raise InputError(
                     f"images are {array.dtype}, but the model was trained on whole numbers 0 to 255 (uint8)"
                 )
             return self.normalize(array).reshape(len(array), -1) if self.flatten else array
-        _check_finite(array)
+        check_finite(array)
         scaled = _scaled(array, self.mean, self.std, 1 if array.ndim == 4 else array.ndim - 1).astype(self.dtype)
         return scaled.reshape(len(array), -1) if self.flatten else scaled
+
+    def part(self, raw: RawData, indices: np.ndarray) -> Part:
+        """Samples `indices` of `raw`, preprocessed."""
+        from modelopt_cli.data.prepared import Part
+
+        rows = raw.inputs[indices] if isinstance(raw.inputs, np.ndarray) else raw.inputs.iloc[indices]
+        weights = None if raw.weights is None else raw.weights[indices].astype(np.float32)
+        return Part(self.apply(rows), self.apply_targets(raw.targets[indices]), weights, indices)
+
+    def apply_targets(self, targets: np.ndarray) -> np.ndarray:
+        """(N,) int64 classes; (N, labels) float32; or (N, outputs) float32, for scikit-learn float64."""
+        if self.task == "classification":
+            return targets.astype(np.int64)
+        exact = self.task == "regression" and self.framework == "sklearn"
+        return targets.reshape(len(targets), -1).astype(np.float64 if exact else np.float32)
 
     def normalize(self, images: np.ndarray) -> np.ndarray:
         """uint8 images (N, C, H, W) to float32: `(x / 255 - image_mean) / image_std`, per channel.
@@ -156,67 +182,13 @@ class Preprocessing:
                     else f"shape (N, {self.shape[0]})"
                 )
                 raise InputError(f"inputs have shape {array.shape}, but the model was trained on {rule}")
-            _check_infinite(array, self.feature_names)
+            check_infinite(array, self.feature_names)
         if self.fill is not None and np.isnan(array).any():
             array = np.where(np.isnan(array), self.fill, array)
         parts = [_scaled(array, self.mean, self.std, 1)]
         for name, texts in self.categories.items():
-            parts.append(_one_hot(inputs[name], texts))  # type: ignore[call-overload,index]
+            parts.append(_one_hot(inputs[name], texts))  # type: ignore[arg-type]
         return (np.concatenate(parts, 1) if len(parts) > 1 else parts[0]).astype(self.dtype)
-
-
-def _kind_of(inputs: np.ndarray | pd.DataFrame) -> Kind:
-    if isinstance(inputs, pd.DataFrame):
-        return "numbers"
-    if inputs.ndim < 2 or inputs.size == 0:
-        raise InputError(f"inputs have shape {inputs.shape}; they must be (N, ...) with at least one number a sample")
-    if inputs.ndim == 2:
-        return "tokens" if inputs.dtype.kind in "iu" and inputs.dtype != np.uint8 else "numbers"
-    return "images" if inputs.dtype == np.uint8 and inputs.ndim == 4 else "arrays"
-
-
-def _fit_numbers(raw: RawData, train: np.ndarray, standardize: bool) -> dict[str, Any]:
-    categories: dict[str, tuple[str, ...]] = {}
-    if isinstance(raw.inputs, pd.DataFrame):
-        rows = raw.inputs.iloc[train]
-        numbers = [name for name in rows.columns if pd.api.types.is_numeric_dtype(rows[name].dtype)]
-        for name in rows.columns.difference(numbers, sort=False):
-            categories[str(name)] = tuple(sorted({value for value in rows[name] if value is not None}))
-        array = rows[numbers].to_numpy(np.float64)
-        width = len(numbers) + sum(len(texts) for texts in categories.values())
-        check_memory(len(raw) * width * 8, f"one-hot encoding {len(raw)} rows to {width} columns")
-    else:
-        array = raw.inputs[train].astype(np.float64, copy=False)
-        _check_infinite(array, raw.feature_names)
-    fill = medians(array)
-    if np.isnan(array).any():
-        array = np.where(np.isnan(array), fill, array)
-    mean, std = column_statistics(array) if standardize else (None, None)
-    return {"categories": categories, "fill": fill, "mean": mean, "std": std}
-
-
-def _fit_images(raw: RawData, train: np.ndarray, standardize: bool) -> dict[str, Any]:
-    channels = raw.inputs.shape[1]
-    if not standardize:
-        return {"image_mean": np.zeros(channels), "image_std": np.ones(channels)}
-    mean, std = image_statistics(raw.inputs, train)  # type: ignore[arg-type]
-    return {"image_mean": mean, "image_std": std}
-
-
-def _fit_arrays(raw: RawData, train: np.ndarray, standardize: bool) -> dict[str, Any]:
-    array = raw.inputs[train]  # type: ignore[call-overload]
-    _check_finite(array)
-    mean, std = channel_statistics(array, 1 if array.ndim == 4 else array.ndim - 1) if standardize else (None, None)
-    return {"mean": mean, "std": std}
-
-
-def _fit_tokens(raw: RawData, train: np.ndarray, standardize: bool) -> dict[str, Any]:
-    """The vocabulary covers all samples, so that none is out of range in validation."""
-    _checked_tokens(raw.inputs, None)  # type: ignore[arg-type]
-    return {"tokens": int(np.max(raw.inputs)) + 1}
-
-
-_FIT = {"numbers": _fit_numbers, "images": _fit_images, "arrays": _fit_arrays, "tokens": _fit_tokens}
 
 
 def _scaled(array: np.ndarray, mean: np.ndarray | None, std: np.ndarray | None, axis: int) -> np.ndarray:
@@ -224,7 +196,7 @@ def _scaled(array: np.ndarray, mean: np.ndarray | None, std: np.ndarray | None, 
         return array
     shape = [1] * array.ndim
     shape[axis] = -1
-    return (array - mean.reshape(shape)) / std.reshape(shape)
+    return np.asarray((array - mean.reshape(shape)) / std.reshape(shape))
 
 
 def _one_hot(column: pd.Series[Any], texts: tuple[str, ...]) -> np.ndarray:
@@ -235,28 +207,6 @@ def _one_hot(column: pd.Series[Any], texts: tuple[str, ...]) -> np.ndarray:
     known = np.flatnonzero(codes >= 0)
     encoded[known, codes[known]] = 1
     return encoded
-
-
-def _checked_tokens(array: np.ndarray, vocabulary: int | None) -> np.ndarray:
-    if array.dtype.kind not in "iu":
-        raise InputError(f"tokens are {array.dtype}, but must be whole numbers")
-    if array.size and (array.min() < 0 or (vocabulary is not None and array.max() >= vocabulary)):
-        rule = "0 or more" if vocabulary is None else f"0 to {vocabulary - 1}, as in training"
-        raise InputError(f"tokens go from {array.min()} to {array.max()}, but must be {rule}")
-    return array.astype(np.int64)
-
-
-def _check_finite(array: np.ndarray) -> None:
-    if not np.isfinite(array).all():
-        sample = int(np.argwhere(~np.isfinite(array))[0][0])
-        raise InputError(f"sample {sample} holds a value that is not finite; replace or remove it")
-
-
-def _check_infinite(array: np.ndarray, names: tuple[str, ...]) -> None:
-    if np.isinf(array).any():
-        row, column = np.argwhere(np.isinf(array))[0]
-        name = names[column] if names else column
-        raise InputError(f"column '{name}' is infinite in sample {row}; replace it, or write nan for a missing value")
 
 
 def _plain(value: Any) -> Any:

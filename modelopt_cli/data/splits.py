@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from modelopt_cli.core.errors import InputError
-from modelopt_cli.core.seeds import derive
 from modelopt_cli.core.strategy import Settings
 from modelopt_cli.core.types import Items
 
@@ -33,7 +32,7 @@ class Splits(Settings):
         None,
         description="Fraction of all samples, or their positions; 0: none. null: the data's own test samples, if any.",
     )
-    seed: int | None = Field(None, ge=0, lt=2**32, description="null: derived from the experiment's seed.")
+    seed: int | None = Field(None, ge=0, lt=2**32, description="null: the experiment's.")
     stratify: bool | Literal["auto"] = Field(
         "auto", description="Keep the classes' shares in every split. auto: where each class has enough members."
     )
@@ -69,13 +68,13 @@ class SplitIndices:
 
 
 def split(raw: RawData, splits: Splits | None, seed: int) -> SplitIndices:
-    """Draw the splits. `seed` is the experiment's; `splits` None stands for the defaults.
+    """Draw the splits. `seed` serves where `splits` has none; `splits` None stands for the defaults (see `pinned`).
 
     A test fraction gives exactly `sklearn.model_selection.train_test_split(indices, test_size=test,
     random_state=seed, stratify=...)`; validation is then drawn from the remainder with the same seed, as many samples
     as its fraction of the whole. Raises InputError when a split would be empty or a position does not exist.
     """
-    settings = splits or _defaults(raw)
+    settings = pinned(raw, splits, seed)
     rest, test, whole = _set_test_aside(raw, settings, seed)
     if isinstance(settings.validation, tuple):
         train, validation = rest, _checked(raw, settings.validation, "validation")
@@ -85,6 +84,17 @@ def split(raw: RawData, splits: Splits | None, seed: int) -> SplitIndices:
     if not len(train):
         raise InputError(f"no sample of {len(raw)} is left to train on; make the other splits smaller")
     return SplitIndices(train, validation, test)
+
+
+def pinned(raw: RawData, splits: Splits | None, seed: int) -> Splits:
+    """`splits` with the defaults and the seed written out, so that it gives the same splits anywhere.
+
+    The defaults: validation 0.2, and the source's own test samples, or 0.2 where it has none.
+    """
+    if splits is None:
+        own = raw.test_indices is not None and len(raw.test_indices) > 0
+        splits = Splits() if own else Splits(test=0.2)
+    return splits if splits.seed is not None else splits.model_copy(update={"seed": seed})
 
 
 def development(raw: RawData, splits: Splits | None, seed: int) -> np.ndarray:
@@ -127,14 +137,6 @@ def folds(
     return [(indices[train], indices[validation]) for train, validation in folder.split(indices, targets)]
 
 
-def _defaults(raw: RawData) -> Splits:
-    return Splits() if _has_own_test(raw) else Splits(test=0.2)
-
-
-def _has_own_test(raw: RawData) -> bool:
-    return raw.test_indices is not None and len(raw.test_indices) > 0
-
-
 def _set_test_aside(raw: RawData, settings: Splits, seed: int) -> tuple[np.ndarray, np.ndarray, int]:
     """(samples that are neither test nor listed for validation, test samples, samples that fractions count)."""
     import numpy as np
@@ -173,7 +175,7 @@ def _draw(
             "make it smaller"
         )
     classes = _classes_to_keep(raw, settings, indices, count, name)
-    state = derive(seed, "splits") if settings.seed is None else settings.seed
+    state = seed if settings.seed is None else settings.seed
     rest, drawn = train_test_split(indices, test_size=count, random_state=state, stratify=classes)
     return rest, drawn
 
@@ -186,7 +188,7 @@ def _classes_to_keep(raw: RawData, settings: Splits, indices: np.ndarray, count:
         return None
     if raw.task != "classification":
         raise InputError(f"splits.stratify is true, but the task is {raw.task}; it needs classes: leave it out")
-    classes = raw.targets[indices]
+    classes: np.ndarray = raw.targets[indices]
     members = np.bincount(classes)
     present = members[members > 0]
     fits = present.min() >= 2 and min(count, len(indices) - count) >= len(present)

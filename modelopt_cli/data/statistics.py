@@ -43,7 +43,7 @@ def medians(array: np.ndarray) -> np.ndarray:
     """Medians of the columns of (N, F), missing values (NaN) left out; 0 for a column without any value."""
     missing = np.isnan(array)
     if not missing.any():
-        return np.median(array, axis=0)
+        return np.asarray(np.median(array, axis=0))
     result = np.zeros(array.shape[1])
     for column in range(array.shape[1]):
         values = array[~missing[:, column], column]

@@ -48,6 +48,7 @@ def read_parquet(path: Path) -> pd.DataFrame:
         raise InputError(f"'{path}' cannot be read as parquet: {error}") from None
     if len(frame) == 0:
         raise InputError(f"'{path}' has no rows")
+    frame.columns = frame.columns.map(str)
     return frame
 
 
@@ -161,7 +162,7 @@ def _without_missing(frame: pd.DataFrame, source: TableSource, targets: Sequence
     elif source.missing == "refuse":
         counts = features.drop(columns=[*targets, *_weights_of(source)], errors="ignore").isna().sum()
         if counts.any():
-            worst = counts.idxmax()
+            worst = str(counts.idxmax())
             raise InputError(
                 f"{what} has missing values in {int((counts > 0).sum())} columns, most in '{worst}' ({counts[worst]}); "
                 "fill them in, or write 'missing: impute' or 'missing: drop'"

@@ -24,6 +24,7 @@ class Digits(DataSource):
         """Inputs (1797, 64), or (1797, 1, 8, 8) for convolutions, with scikit-learn's own values."""
         from dataclasses import replace
 
+        import numpy as np
         from sklearn.datasets import load_digits
 
         from modelopt_cli.data.sources._bundled import load
@@ -31,4 +32,4 @@ class Digits(DataSource):
         raw = load(load_digits())
         if self.shape == "flat":
             return raw
-        return replace(raw, inputs=raw.inputs.reshape(-1, 1, 8, 8), feature_names=())  # type: ignore[union-attr]
+        return replace(raw, inputs=np.asarray(raw.inputs).reshape(-1, 1, 8, 8), feature_names=())
