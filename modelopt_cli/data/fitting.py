@@ -16,6 +16,7 @@ Kind = Literal["numbers", "images", "arrays", "tokens"]
 
 
 def kind_of(inputs: np.ndarray | pd.DataFrame) -> Kind:
+    """The kind of raw inputs. Raises InputError where they are none."""
     if isinstance(inputs, pd.DataFrame):
         return "numbers"
     if inputs.ndim < 2 or inputs.size == 0:
@@ -70,6 +71,7 @@ FIT = {"numbers": _fit_numbers, "images": _fit_images, "arrays": _fit_arrays, "t
 
 
 def checked_tokens(array: np.ndarray, vocabulary: int | None) -> np.ndarray:
+    """Tokens as int64. Raises InputError outside the vocabulary."""
     if array.dtype.kind not in "iu":
         raise InputError(f"tokens are {array.dtype}, but must be whole numbers")
     if array.size and (array.min() < 0 or (vocabulary is not None and array.max() >= vocabulary)):
@@ -79,12 +81,14 @@ def checked_tokens(array: np.ndarray, vocabulary: int | None) -> np.ndarray:
 
 
 def check_finite(array: np.ndarray) -> None:
+    """Raises InputError at NaN and infinite values: images and sequences have no missing ones."""
     if not np.isfinite(array).all():
         sample = int(np.argwhere(~np.isfinite(array))[0][0])
         raise InputError(f"sample {sample} holds a value that is not finite; replace or remove it")
 
 
 def check_infinite(array: np.ndarray, names: tuple[str, ...]) -> None:
+    """Raises InputError at infinite values of (N, features); NaN is a missing one."""
     if np.isinf(array).any():
         row, column = np.argwhere(np.isinf(array))[0]
         name = names[column] if names else column
