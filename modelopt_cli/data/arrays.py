@@ -51,9 +51,7 @@ def choose_key(path: Path, asked: str | None, usual: Sequence[str], option: str)
     names = keys_of(path)
     found = asked or next((name for name in usual if name in names), None)
     if found is None:
-        raise InputError(
-            f"'{path}' has none of {', '.join(usual)}; set '{option}' to one of: {', '.join(names)}"
-        )
+        raise InputError(f"'{path}' has none of {', '.join(usual)}; set '{option}' to one of: {', '.join(names)}")
     return found
 
 

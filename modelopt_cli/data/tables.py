@@ -95,6 +95,9 @@ def check_columns(frame: pd.DataFrame, wanted: Iterable[str], what: str) -> None
 
 def features_of(frame: pd.DataFrame, categories: Sequence[str], most: int, what: str) -> np.ndarray | pd.DataFrame:
     """(N, features) float64 where all columns are numbers, else a frame of float64 and text columns (None: missing)."""
+    if not frame.columns.is_unique:
+        twice = frame.columns[frame.columns.duplicated()][0]
+        raise InputError(f"{what} has two columns named '{twice}'; give each its own name")
     columns: dict[str, Any] = {}
     for name in frame.columns:
         column = frame[name]

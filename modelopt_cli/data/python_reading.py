@@ -1,0 +1,96 @@
+"""What the python source does: call the user's function and make sense of what it returns."""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from modelopt_cli.core.errors import InputError, ModeloptError
+from modelopt_cli.core.imports import describe_user_error, load_target
+from modelopt_cli.data.arrays import as_inputs
+from modelopt_cli.data.files import hash_arrays
+from modelopt_cli.data.raw import RawData
+from modelopt_cli.data.tables import features_of
+from modelopt_cli.data.targets import interpret
+
+if TYPE_CHECKING:
+    from modelopt_cli.data.sources.python import Python
+
+
+def load(source: Python, seed: int) -> RawData:
+    """RawData from the function's result. Raises UsageError or InputError naming the target, and the line in it."""
+    function = load_target(source.target, source.folder)
+    if not callable(function):
+        raise InputError(f"data target '{source.target}' is a {type(function).__name__}, but must be a function")
+    found = _call(function, source, seed)
+    if isinstance(found, RawData):
+        return found if found.fingerprint else replace(found, fingerprint=_fingerprint(found))
+    if not isinstance(found, tuple | list) or len(found) != 2:
+        raise InputError(
+            f"data target '{source.target}' returned {_described(found)}; it must return (inputs, targets) or RawData"
+        )
+    inputs, targets = (_to_host(part) for part in found)
+    names: tuple[str, ...] = ()
+    if isinstance(inputs, pd.DataFrame):
+        inputs = inputs.set_axis(inputs.columns.map(str), axis=1)
+        names = tuple(inputs.columns)
+        prepared = features_of(inputs, (), 1000, f"data target '{source.target}'")
+    else:
+        prepared = as_inputs(inputs, tokens=source.tokens, layout=source.layout)
+    meaning = interpret(targets, source.task, _target_names(targets))
+    raw = RawData(
+        inputs=prepared,
+        targets=meaning.values,
+        task=meaning.task,
+        label_names=meaning.label_names,
+        feature_names=names,
+        target_names=_target_names(targets),
+    )
+    return replace(raw, fingerprint=_fingerprint(raw))
+
+
+def _call(function: Any, source: Python, seed: int) -> Any:
+    arguments = dict(source.arguments)
+    try:
+        accepted = inspect.signature(function).parameters
+        if "seed" in accepted and "seed" not in arguments:
+            arguments["seed"] = seed
+        inspect.signature(function).bind(**arguments)
+    except TypeError as error:
+        raise InputError(f"data target '{source.target}' does not take these arguments: {error}") from None
+    except ValueError:  # some built-in functions have no signature
+        pass
+    try:
+        return function(**arguments)
+    except ModeloptError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise InputError(f"data target '{source.target}' failed: {describe_user_error(error)}") from error
+
+
+def _to_host(part: Any) -> Any:
+    """Torch tensors, wherever they are, as arrays; all else as it is."""
+    return part.detach().cpu().numpy() if hasattr(part, "detach") else part
+
+
+def _target_names(targets: Any) -> tuple[str, ...]:
+    if isinstance(targets, pd.DataFrame):
+        return tuple(str(name) for name in targets.columns)
+    if isinstance(targets, pd.Series) and targets.name is not None:
+        return (str(targets.name),)
+    shape = np.shape(targets)
+    return ("target",) if len(shape) < 2 else tuple(f"target_{number}" for number in range(shape[1]))
+
+
+def _fingerprint(raw: RawData) -> str:
+    if isinstance(raw.inputs, pd.DataFrame):
+        return hash_arrays(pd.util.hash_pandas_object(raw.inputs, index=False).to_numpy(), raw.targets)
+    return hash_arrays(np.asarray(raw.inputs), raw.targets)
+
+
+def _described(found: Any) -> str:
+    return f"{len(found)} values" if isinstance(found, tuple | list) else type(found).__name__

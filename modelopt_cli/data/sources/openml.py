@@ -1,0 +1,41 @@
+"""Data sets of OpenML."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar, Literal, Self, final
+
+from pydantic import Field, model_validator
+
+from modelopt_cli.data.sources._table import ColumnNames, TableSource
+
+if TYPE_CHECKING:
+    from modelopt_cli.data.raw import RawData
+
+__all__ = ["OpenML"]
+
+
+@final
+class OpenML(TableSource):
+    """A data set of OpenML by name or id, downloaded once (through scikit-learn, into its cache)."""
+
+    path_fields: ClassVar[tuple[str, ...]] = ("cache",)
+
+    dataset: str | None = Field(None, min_length=1, description="Name on OpenML, e.g. adult.")
+    version: int | Literal["active"] = Field("active", description="A number is reproducible; active: the oldest one.")
+    data_id: int | None = Field(None, ge=1, description="Number on OpenML, instead of dataset and version.")
+    target: ColumnNames | None = Field(None, description="Column(s) to predict; null: the data set's own target.")
+    cache: str | None = Field(None, description="Folder for downloads; null: ~/scikit_learn_data.")
+
+    @model_validator(mode="after")
+    def _one_name(self) -> Self:
+        if (self.dataset is None) == (self.data_id is None):
+            raise ValueError("openml needs exactly one of 'dataset' (e.g. adult) and 'data_id' (e.g. 1590)")
+        if self.data_id is not None and self.version != "active":
+            raise ValueError("'version' belongs to 'dataset'; a data_id names one version already")
+        return self
+
+    def load(self, seed: int) -> RawData:
+        """One sample a row, in OpenML's order. Raises InputError when it is neither cached nor to be had."""
+        from modelopt_cli.data.openml_reading import load
+
+        return load(self)
