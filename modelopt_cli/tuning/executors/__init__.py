@@ -33,7 +33,8 @@ class Event:
     reports: Sequence[Report] = ()  # new points of the curve, in order
     metrics: Mapping[str, float] | None = None  # set when the run is complete or was stopped
     step: int = 0  # finished steps
-    done: bool = False  # no more steps to do
+    done: bool = False  # the trial has ended; `metrics` or `failure` say how
+    waits: bool = False  # has reached its `until` and waits for a decision
     failure: FailureKind | None = None
     reason: str = ""
     seconds: float = 0.0  # computing time since the last event of this trial
@@ -43,10 +44,15 @@ class Pool(ABC):
     """Carries out decisions on trials. A context manager: leaving it ends everything within 10 s."""
 
     slots: int  # how many trials may be under way at once
+    peak_bytes: int = 0  # the most memory that the trials' processes held together, as far as it was seen
 
     @abstractmethod
     def start(self, trial: Trial, until: int | None) -> None:
         """Begin `trial`, or go on with a paused one, up to step `until` (None: to the end); returns at once."""
+
+    @abstractmethod
+    def resume(self, number: int, until: int | None) -> None:
+        """Let a trial that waits at its `until` go on; returns at once."""
 
     @abstractmethod
     def stop(self, number: int) -> None:
@@ -78,4 +84,4 @@ class Executor(Strategy):
 
     @abstractmethod
     def open(self, objective: Objective, workers: int, limits: Limits) -> Pool:
-        """A pool that computes runs of `objective` on up to `workers` at a time."""
+        """A pool that computes runs of `objective`, up to `workers` at a time. Raises UsageError for limits it lacks."""

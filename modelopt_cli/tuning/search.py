@@ -1,0 +1,190 @@
+"""The search: decisions go to the pool, events come back to the study, until nothing is left to do."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from modelopt_cli.core.errors import SearchError, TrialError
+from modelopt_cli.tuning.executors import Event, Limits
+from modelopt_cli.tuning.scheduler import Decision, Pause, Resume, SamplerAndStopper, Scheduler, Start, Stop
+from modelopt_cli.tuning.suggestions import Exhausted
+from modelopt_cli.tuning.trial import State, Trial
+
+if TYPE_CHECKING:
+    from modelopt_cli.tuning.executors import Executor, Pool
+    from modelopt_cli.tuning.objective import Objective
+    from modelopt_cli.tuning.stoppers import Stopper
+    from modelopt_cli.tuning.study import Study
+
+_WAIT = 0.25  # seconds between looks at the stop flag and the clock
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """How a search ended: completed | exhausted | timeout | interrupted."""
+
+    reason: str
+    seconds: float
+    peak_bytes: int
+    warnings: list[str] = field(default_factory=list)
+
+
+def search(
+    study: Study,
+    objective: Objective,
+    executor: Executor,
+    *,
+    trials: int | None,
+    workers: int = 1,
+    limits: Limits = Limits(),  # noqa: B008  (frozen)
+    stopper: Stopper | None = None,
+    scheduler: Scheduler | None = None,
+    timeout: float | None = None,
+    max_failures: int | None = None,
+    stop: Callable[[], bool] = lambda: False,
+    on_change: Callable[[Trial], None] = lambda trial: None,
+) -> SearchResult:
+    """Run trials of `study` until there are `trials` (None: until time or space is up), those under way included.
+
+    `stop` is looked at four times a second; what runs then is left as interrupted, to be run first when the study is
+    continued. `on_change` is called with a trial after each of its changes. Raises SearchError when `max_failures`
+    trials in a row failed, or every trial did.
+    """
+    loop = _Loop(study, scheduler or SamplerAndStopper(stopper), trials, max_failures, on_change)
+    start = time.monotonic()
+    with executor.open(objective, workers, limits) as pool:
+        reason = ""
+        while not reason:
+            loop.decide(pool)
+            if not loop.running:
+                reason = "exhausted" if loop.exhausted else "completed"
+            elif stop():
+                reason = "interrupted"
+            elif timeout is not None and time.monotonic() - start > timeout:
+                reason = "timeout"
+            else:
+                for event in pool.wait(_WAIT):
+                    loop.take(event, pool)
+        peak = pool.peak_bytes
+    loop.check_failures()
+    return SearchResult(reason, time.monotonic() - start, peak, _remarks(reason, study))
+
+
+class _Loop:
+    """What the loop keeps between turns: which trials run, which wait for a decision."""
+
+    def __init__(
+        self,
+        study: Study,
+        scheduler: Scheduler,
+        planned: int | None,
+        max_failures: int | None,
+        on_change: Callable[[Trial], None],
+    ) -> None:
+        self.study, self.scheduler, self.planned, self.max_failures = study, scheduler, planned, max_failures
+        self.on_change = on_change
+        self.running: set[int] = set()  # computing, or waiting for a decision
+        self.waiting: list[int] = []
+        self.reasons: dict[int, str] = {}  # of trials that were told to stop
+        self.seconds: Counter[int] = Counter()
+        self.failures = 0
+        self.exhausted = False
+
+    def decide(self, pool: Pool) -> None:
+        """Carry out the scheduler's decisions."""
+        waiting, self.waiting = self.waiting, []
+        free = max(0, min(pool.slots - len(self.running), self._left()))
+        for decision in self.scheduler.next(self.study.trials, waiting, free):
+            self._carry_out(decision, pool)
+
+    def _left(self) -> int:
+        """How many trials may still be started."""
+        queued = sum(trial.state is State.QUEUED for trial in self.study.trials)
+        if self.planned is None:
+            return 0 if self.exhausted and not queued else 1_000_000
+        begun = len(self.study.trials) - queued
+        return max(0, (min(self.planned, len(self.study.trials)) if self.exhausted else self.planned) - begun)
+
+    def _carry_out(self, decision: Decision, pool: Pool) -> None:
+        match decision:
+            case Start(until):
+                self._start(until, pool)
+            case Resume(number, until):
+                pool.resume(number, until) if number in self.running else self._return(number, until, pool)
+            case Pause(number):
+                self.running.discard(number)
+                pool.pause(number)
+                self.on_change(self.study.pause(number))
+            case Stop(number, reason):
+                self.reasons[number] = reason
+                pool.stop(number)
+
+    def _start(self, until: int | None, pool: Pool) -> None:
+        try:
+            trial = self.study.ask()
+        except Exhausted:
+            self.exhausted = True
+            return
+        self.running.add(trial.number)
+        self.on_change(trial)
+        pool.start(trial, until)
+
+    def _return(self, number: int, until: int | None, pool: Pool) -> None:
+        """A paused trial comes back."""
+        trial = self.study.resume(number)
+        self.running.add(number)
+        self.on_change(trial)
+        pool.start(trial, until)
+
+    def take(self, event: Event, pool: Pool) -> None:
+        """Record an event; what has reached its `until` waits for the next decision."""
+        number = event.number
+        self.seconds[number] += event.seconds  # type: ignore[assignment]
+        for step, metrics in event.reports:
+            self.study.report(number, step, metrics)
+        if event.failure is not None:
+            self._end(number, TrialError(event.failure, event.reason))
+        elif event.done:
+            self._end(number, dict(event.metrics or {}))
+        else:
+            if event.waits:
+                self.waiting.append(number)
+            if event.reports:
+                self.on_change(self.study.trials[number])
+
+    def _end(self, number: int, result: dict[str, float] | TrialError) -> None:
+        self.running.discard(number)
+        told = self.study.tell(
+            number, result, stopped=self.reasons.pop(number, ""), seconds=float(self.seconds.pop(number, 0.0))
+        )
+        self.failures = self.failures + 1 if told.state is State.FAILED else 0
+        self.on_change(told)
+        if self.max_failures is not None and self.failures >= self.max_failures:
+            raise SearchError(
+                f"{self.failures} trials failed in a row (tuning.max_failures), the last one thus: {told.reason}. "
+                f"{_why(self.study.trials)}"
+            )
+
+    def check_failures(self) -> None:
+        """Raise SearchError when nothing but failures came out."""
+        ended = [trial for trial in self.study.trials if trial.state.finished]
+        if ended and all(trial.state is State.FAILED for trial in ended):
+            raise SearchError(f"every trial failed ({len(ended)} of {len(ended)}). {_why(ended)}")
+
+
+def _why(trials: tuple[Trial, ...] | list[Trial]) -> str:
+    """The most frequent reasons of failure, counted."""
+    reasons = Counter(trial.reason for trial in trials if trial.state is State.FAILED)
+    return "Reasons: " + "; ".join(f"{count}x {reason}" for reason, count in reasons.most_common(3))
+
+
+def _remarks(reason: str, study: Study) -> list[str]:
+    failed = sum(trial.state is State.FAILED for trial in study.trials)
+    found = [f"{failed} of {len(study.trials)} trials failed: {_why(study.trials)}"] if failed else []
+    if reason == "timeout":
+        found.append("the search ended at tuning.timeout; --resume with a longer one continues it")
+    return found

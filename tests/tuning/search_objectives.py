@@ -1,0 +1,56 @@
+"""Objectives for the tests of search and executors; a module of its own, so that worker processes can import it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from modelopt_cli.core.errors import TrialError
+from modelopt_cli.tuning.objective import Objective, Report, Run
+
+
+class Curve(Run):
+    """Loss x + 1/step over `total` steps."""
+
+    def __init__(self, params: Mapping[str, Any], seed: int, total: int, step: int) -> None:
+        self.params, self.seed, self.total, self.step = params, seed, total, step
+
+    def advance(self, until: int) -> list[Report]:
+        reports: list[Report] = []
+        while self.step < min(until, self.total):
+            self.step += 1
+            self._misbehave(self.params.get("act", "run"))
+            reports.append((self.step, {"loss": self.params["x"] + 1 / self.step}))
+        return reports
+
+    def _misbehave(self, act: str) -> None:
+        if act == "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if act == "hang":
+            time.sleep(30)
+        if act == "raise":
+            raise ValueError("no such luck\nsecond line")
+        if act == "diverge":
+            raise TrialError("nan", "loss became NaN in step 1")
+        if act == "grow":
+            self.ballast = bytearray(os.urandom(1)) * 600_000_000
+            time.sleep(30)
+
+    def metrics(self) -> dict[str, float]:
+        if self.params.get("act") == "nan":
+            return {"loss": float("nan")}
+        return {"loss": self.params["x"] + 1 / self.step, "seed": float(self.seed), "steps": float(self.step)}
+
+    def state(self) -> Any:
+        return self.step
+
+
+class CurveObjective(Objective):
+    def __init__(self, total: int = 4) -> None:
+        self.total = total
+
+    def open(self, params: Mapping[str, Any], seed: int, state: Any = None) -> Run:
+        return Curve(params, seed, self.total, state or 0)

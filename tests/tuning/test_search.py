@@ -1,0 +1,142 @@
+"""The search loop with both executors: results, failures of all kinds, limits, stopping, resuming."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+from search_objectives import CurveObjective
+
+from modelopt_cli.core.errors import SearchError, UsageError
+from modelopt_cli.core.strategy import FAMILIES
+from modelopt_cli.tuning.executors import Limits
+from modelopt_cli.tuning.executors.processes import Processes
+from modelopt_cli.tuning.executors.serial import Serial
+from modelopt_cli.tuning.search import search
+from modelopt_cli.tuning.stoppers.median import Median
+from modelopt_cli.tuning.stoppers.patience import Patience
+from modelopt_cli.tuning.study import Study
+from modelopt_cli.tuning.trial import State
+
+SPACE = {"x": {"float": [0, 1]}}
+
+
+def acts(*names: str) -> dict[str, object]:
+    return {"act": list(names), "x": {"float": [0.5, 0.5]}}
+
+
+@pytest.mark.parametrize("name", FAMILIES["executors"].names())
+def test_every_executor_runs_a_search(name: str) -> None:
+    study = Study(SPACE, "random", seed=3)
+    changes = []
+    executor = FAMILIES["executors"].get(name)()
+    result = search(study, CurveObjective(), executor, trials=6, workers=2, on_change=changes.append)
+    assert result.reason == "completed"
+    assert result.peak_bytes > 0
+    assert [trial.state for trial in study.trials] == [State.COMPLETED] * 6
+    assert all(len(trial.curve) == 4 for trial in study.trials)
+    assert study.best is not None
+    assert study.best.losses == min(trial.losses for trial in study.trials)
+    assert {trial.number for trial in changes} == set(range(6))
+
+
+def test_serial_and_processes_agree_trial_by_trial() -> None:
+    found = []
+    for executor in (Serial(), Processes()):
+        study = Study(SPACE, "random", seed=5)
+        search(study, CurveObjective(), executor, trials=8, workers=2)
+        found.append([(trial.params, trial.seed, dict(trial.metrics)) for trial in study.trials])
+    assert found[0] == found[1]
+
+
+def test_failures_are_contained_and_classified_by_processes() -> None:
+    study = Study(acts("run", "kill", "hang", "raise", "diverge", "nan", "grow"), "grid")
+    limits = Limits(seconds=4.0, bytes=500_000_000)
+    result = search(study, CurveObjective(), Processes(), trials=7, workers=2, limits=limits)
+    by_act = {trial.params["act"]: trial for trial in study.trials}
+    assert by_act["run"].state is State.COMPLETED
+    kinds = {act: trial.failure for act, trial in by_act.items() if trial.state is State.FAILED}
+    assert kinds == {
+        "kill": "crash", "hang": "timeout", "raise": "error", "diverge": "nan", "nan": "nan", "grow": "memory",
+    }  # fmt: skip
+    assert "SIGKILL" in by_act["kill"].reason
+    assert by_act["raise"].reason.startswith("ValueError: no such luck (search_objectives.py:")
+    assert "trial_timeout" in by_act["hang"].reason
+    assert any("6 of 7 trials failed" in warning for warning in result.warnings)
+
+
+def test_serial_contains_exceptions_and_checks_the_clock_between_steps() -> None:
+    study = Study(acts("run", "raise", "diverge"), "grid")
+    search(study, CurveObjective(), Serial(), trials=3)
+    assert [trial.failure for trial in study.trials] == ["", "error", "nan"]
+    study = Study(SPACE, "random")
+    with pytest.raises(SearchError, match="trial_timeout"):
+        search(study, CurveObjective(10**9), Serial(), trials=1, limits=Limits(seconds=0.05))
+
+
+def test_serial_refuses_a_memory_limit() -> None:
+    with pytest.raises(UsageError, match="trial_memory needs worker processes"):
+        search(Study(SPACE, "random"), CurveObjective(), Serial(), trials=1, limits=Limits(bytes=1))
+
+
+def test_every_trial_failing_is_an_error_with_the_reasons() -> None:
+    with pytest.raises(SearchError, match=r"every trial failed \(3 of 3\).*3x ValueError: no such luck"):
+        search(Study({"x": [1, 2, 3], "act": ["raise"]}, "grid"), CurveObjective(), Serial(), trials=3)
+
+
+def test_max_failures_in_a_row() -> None:
+    study = Study({"x": list(range(9)), "act": ["raise"]}, "grid")
+    with pytest.raises(SearchError, match="4 trials failed in a row"):
+        search(study, CurveObjective(), Serial(), trials=9, max_failures=4)
+    assert len(study.trials) == 4
+
+
+@pytest.mark.parametrize("executor", [Serial(), Processes()], ids=["serial", "processes"])
+def test_a_stopper_ends_trials_early(executor: Serial | Processes) -> None:
+    study = Study({"x": [0.0, 0.1, 0.2, 5.0]}, "grid")
+    search(study, CurveObjective(6), executor, trials=4, stopper=Median(startup_trials=2, warmup_steps=1))
+    states = [trial.state for trial in study.trials]
+    assert states == [State.COMPLETED, State.COMPLETED, State.COMPLETED, State.STOPPED]
+    assert study.trials[3].metrics["steps"] == 2
+    assert "median" in study.trials[3].reason
+
+
+def test_patience_never_stops_a_trial_that_improves() -> None:
+    study = Study(SPACE, "random")
+    search(study, CurveObjective(8), Serial(), trials=2, stopper=Patience(reports=2))
+    assert [len(trial.curve) for trial in study.trials] == [8, 8]
+
+
+@pytest.mark.parametrize("executor", [Serial(), Processes()], ids=["serial", "processes"])
+def test_an_interrupted_search_resumes_to_the_same_result(tmp_path: Path, executor: Serial | Processes) -> None:
+    whole = Study(SPACE, "random", seed=1)
+    search(whole, CurveObjective(), Serial(), trials=6)
+
+    path = tmp_path / "study.sqlite"
+    with Study(SPACE, "random", seed=1, path=path) as study:
+        stop = lambda: len(study.trials) > 2  # noqa: E731
+        assert search(study, CurveObjective(), executor, trials=6, stop=stop).reason == "interrupted"
+        assert study.trials[-1].state is State.RUNNING
+    with Study(SPACE, "random", seed=1, path=path) as study:
+        order = []
+        search(study, CurveObjective(), executor, trials=6, on_change=lambda trial: order.append(trial.number))
+        assert order[0] == 2, "the interrupted trial is run first"
+        assert 0 not in order, "what was finished is not run again"
+        resumed = [(trial.params, trial.losses) for trial in study.trials]
+    assert resumed == [(trial.params, trial.losses) for trial in whole.trials]
+
+
+def test_a_finite_space_ends_when_it_is_exhausted() -> None:
+    study = Study({"x": [1, 2, 3]}, "random")
+    assert search(study, CurveObjective(), Serial(), trials=50).reason == "exhausted"
+    assert sorted(trial.params["x"] for trial in study.trials) == [1, 2, 3]
+
+
+def test_timeout_leaves_the_trial_to_be_resumed() -> None:
+    study = Study(SPACE, "random")
+    result = search(study, CurveObjective(10**9), Serial(), trials=3, timeout=0.2)
+    assert result.reason == "timeout"
+    assert [trial.state for trial in study.trials] == [State.RUNNING]
