@@ -44,6 +44,6 @@ def choose(name: str) -> str:
 def _why_no_cuda() -> str:
     import torch
 
-    if not torch.backends.cuda.is_built():
+    if torch.version.cuda is None:
         return "the installed torch was built without CUDA"
     return "torch finds no CUDA device (is there a GPU, and a driver that nvidia-smi can talk to?)"

@@ -18,4 +18,4 @@ class Polynomial(LearningRateSchedule):
 
     def factor(self, step: int, steps: int, steps_per_epoch: int) -> float:
         """See the base class."""
-        return max(0.0, 1.0 - step / steps) ** self.power
+        return float(max(0.0, 1.0 - step / steps) ** self.power)

@@ -1,0 +1,129 @@
+"""One pass over the train split: batches, gradients, optimizer steps. The only loop that speed depends on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import torch
+
+from modelopt_cli.core.errors import UsageError
+from modelopt_cli.core.seeds import derive
+from modelopt_cli.training.inference import precision
+
+if TYPE_CHECKING:
+    from modelopt_cli.data.augmentations import Augmentation
+    from modelopt_cli.training.batches import Batch, Split
+    from modelopt_cli.training.inference import Transform
+    from modelopt_cli.training.losses import Loss
+    from modelopt_cli.training.settings import TrainingSettings
+
+
+class EpochRunner:
+    """Runs epochs of `module` over `train`, whose steps take `sizes` samples. Holds the optimizer."""
+
+    def __init__(
+        self,
+        module: torch.nn.Module,
+        settings: TrainingSettings,
+        train: Split,
+        loss: Loss,
+        transform: Transform,
+        *,
+        sizes: Sequence[int],
+        seed: int,
+        augment: Sequence[Augmentation] = (),
+    ) -> None:
+        self._module, self._settings, self._train = module, settings, train
+        self._loss, self._transform, self._sizes, self._seed = loss, transform, list(sizes), seed
+        self._augment = tuple(augment)
+        self._parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
+        if not self._parameters:
+            raise UsageError("the model has no parameters to train; use a model with at least one nn.Parameter")
+        self.optimizer = _optimizer(module, settings, self._parameters)
+        self._rates = [group["lr"] for group in self.optimizer.param_groups]
+
+    def run(self, epoch: int) -> float:
+        """Train for epoch number `epoch` (from 1) and return its mean loss; NaN or infinite when it diverged."""
+        self._module.train()
+        done = (epoch - 1) * len(self._sizes)
+        total = torch.zeros((), device=self._train.device)
+        factor = None
+        for step, batch in enumerate(self._batches(epoch), done):
+            found = self._settings.schedule.factor(step, self._settings.epochs * len(self._sizes), len(self._sizes))
+            if found != factor:
+                factor = found
+                self._set_rate(factor)
+            total += self._step(batch) * len(batch.inputs)
+        return float(total) / sum(self._sizes)
+
+    def _batches(self, epoch: int) -> Iterator[Batch]:
+        """Batches of the epoch, in the order that (seed, epoch) gives, augmented."""
+        count = len(self._train)
+        order = torch.arange(count)
+        if self._settings.shuffle:
+            order = torch.randperm(count, generator=torch.Generator().manual_seed(derive(self._seed, "shuffle", epoch)))
+        found = self._train.batches(order, self._sizes, self._transform)
+        return (self._augmented(batch, epoch) for batch in found) if self._augment else found
+
+    def _step(self, batch: Batch) -> torch.Tensor:
+        """One optimizer step; returns the loss before it, (), detached."""
+        if self._settings.optimizer.closure:
+            first: list[torch.Tensor] = []
+
+            def closure() -> torch.Tensor:
+                first.append(self._gradients(batch))
+                return first[-1]
+
+            self.optimizer.step(closure)  # type: ignore[arg-type]
+            return first[0]
+        loss = self._gradients(batch)
+        self.optimizer.step()
+        return loss
+
+    def _gradients(self, batch: Batch) -> torch.Tensor:
+        """Set the clipped gradients of the loss; values are clipped before the norm."""
+        for parameter in self._parameters:
+            parameter.grad = None
+        if self._settings.precision == "bfloat16":
+            with precision(self._train.device, True):
+                outputs = self._module(batch.inputs)
+            outputs = outputs.float()
+        else:
+            outputs = self._module(batch.inputs)
+        loss = self._loss(outputs, batch.targets, batch.weights)
+        torch.autograd.backward(loss)
+        if self._settings.clip_value is not None:
+            torch.nn.utils.clip_grad_value_(self._parameters, self._settings.clip_value)
+        if self._settings.clip_norm is not None:
+            torch.nn.utils.clip_grad_norm_(self._parameters, self._settings.clip_norm)
+        return loss.detach()
+
+    def _set_rate(self, factor: float) -> None:
+        for group, rate in zip(self.optimizer.param_groups, self._rates, strict=True):
+            group["lr"] = rate * factor
+
+    def _augmented(self, batch: Batch, epoch: int) -> Batch:
+        """Random numbers depend on (seed, epoch, sample, place of the augmentation) alone, not on the batch."""
+        from modelopt_cli.data.augmentations._random import uniform
+
+        inputs, targets = batch.inputs, batch.targets
+        for place, augmentation in enumerate(self._augment):
+            random = uniform(derive(self._seed, "augment", place), epoch, batch.indices, 8).to(inputs.device)
+            inputs, targets = augmentation.apply(inputs, targets, random)
+        return batch._replace(inputs=inputs, targets=targets)
+
+
+def _optimizer(
+    module: torch.nn.Module, settings: TrainingSettings, parameters: list[torch.nn.Parameter]
+) -> torch.optim.Optimizer:
+    """The optimizer, in torch's fused implementation where there is one and the file leaves it open.
+
+    Fused kernels take a third less time for small models on the CPU, but know no sparse gradients.
+    """
+    chosen = settings.optimizer
+    open_choice = getattr(chosen, "fused", False) is None and getattr(chosen, "foreach", None) is None
+    sparse = any(getattr(layer, "sparse", False) for layer in module.modules())
+    if open_choice and not sparse and {parameter.device.type for parameter in parameters} <= {"cpu", "cuda"}:
+        chosen = chosen.model_copy(update={"fused": True})
+    return chosen.build(parameters)

@@ -1,0 +1,38 @@
+"""Metrics of predicted values, equal to scikit-learn's with its default mean over several outputs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+Array = np.ndarray[Any, Any]
+
+
+def measures(targets: Array, predictions: Array, weights: Array | None) -> dict[str, float]:
+    """MAE, MSE, RMSE and R²; targets, predictions: (N, outputs) or (N,). R² is absent below two samples.
+
+    An output whose targets do not vary has R² 1 when predicted perfectly, else 0.
+    """
+    actual, values = _columns(targets), _columns(predictions)
+    if len(actual) == 0 or (weights is not None and weights.sum() <= 0):
+        return {}
+    error = actual - values
+    squares = np.average(error**2, axis=0, weights=weights)  # (outputs,)
+    found = {
+        "mae": float(np.mean(np.average(np.abs(error), axis=0, weights=weights))),
+        "mse": float(np.mean(squares)),
+        "rmse": float(np.mean(np.sqrt(squares))),
+    }
+    if len(actual) > 1:
+        spread = np.average((actual - np.average(actual, axis=0, weights=weights)) ** 2, axis=0, weights=weights)
+        varies = spread > 0
+        each = np.where(squares > 0, 0.0, 1.0)
+        each[varies] = 1.0 - squares[varies] / spread[varies]
+        found["r2"] = float(np.mean(each))
+    return found
+
+
+def _columns(values: Array) -> Array:
+    """(N, outputs) float64."""
+    return values.astype(np.float64).reshape(len(values), -1)

@@ -1,0 +1,226 @@
+"""Fits a torch module, epoch by epoch; stops and resumes exactly.
+
+What an epoch does depends on the seed, its number and the state after the epoch before, on nothing else: the order of
+the samples, dropout and augmentation derive from (seed, epoch). So `advance(3)`, `state()`, `load_state()` in another
+process and `advance(6)` give bit for bit what `advance(6)` gives.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from modelopt_cli.core.errors import TrialError, UsageError
+from modelopt_cli.core.seeds import derive
+from modelopt_cli.training import batches, losses
+from modelopt_cli.training.best import Best, goal_of
+from modelopt_cli.training.epochs import EpochRunner
+from modelopt_cli.training.evaluation import Evaluator
+from modelopt_cli.training.inference import (
+    as_tensor,
+    failures,
+    forward,
+    input_transform,
+    restore_targets,
+    scale_targets,
+)
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from modelopt_cli.data.augmentations import Augmentation
+    from modelopt_cli.data.prepared import Prepared
+    from modelopt_cli.training.metrics import Metric
+    from modelopt_cli.training.settings import TrainingSettings
+
+Report = tuple[int, dict[str, float]]
+
+
+class Trainer:
+    """One training of `module`. Everything random derives from `seed`; torch's global generators stay as they were."""
+
+    def __init__(
+        self,
+        module: torch.nn.Module,
+        settings: TrainingSettings,
+        prepared: Prepared,
+        *,
+        seed: int,
+        device: str,
+        augment: Sequence[Augmentation] = (),
+        monitor: str | Sequence[str] | None = None,
+        extra_metrics: Sequence[str | Metric] = (),
+    ) -> None:
+        """`device`: as core/device.py chose it. `monitor`: metrics to report beside the losses, e.g. a search's goal.
+
+        Raises UsageError where settings, data and module do not go together, TrialError when memory is short.
+        """
+        self.module, self.settings, self.seed = module, settings, seed
+        self.epoch, self.epochs, self.stopped_early = 0, settings.epochs, False
+        self._prepared, self._device = prepared, torch.device(device)
+        self._transform = input_transform(prepared.preprocessing, self._device)
+        self._goal = goal_of(settings.monitored) if settings.monitored else None
+        given = (monitor,) if isinstance(monitor, str) else tuple(monitor or ())
+        self._monitors = tuple(dict.fromkeys((*given, *([self._goal.metric] if self._goal else []))))
+        self._best = Best()
+        self._last: dict[str, Any] | None = None  # the last epoch's weights, while the best one's are in the module
+        with failures():
+            self._build(augment, extra_metrics)
+
+    def _build(self, augment: Sequence[Augmentation], extra_metrics: Sequence[str | Metric]) -> None:
+        settings, prepared = self.settings, self._prepared
+        self.module.to(device=self._device, dtype=torch.float32)
+        targets = scale_targets(prepared.train.targets, prepared.preprocessing)
+        sizes = batches.batch_sizes(len(targets), settings, single_allowed=not _normalises_batches(self.module))
+        parts = [part for part in (prepared.train, prepared.validation) if part is not None]
+        train = batches.Split(
+            prepared.train, targets, self._device, batches.fits_on_device(parts, settings, self._device)
+        )
+        training, plain = losses.make(settings, prepared.task, prepared.shapes.outputs, targets, self._device)
+        self._evaluator = Evaluator(
+            self.module, prepared, train, plain, self._transform, autocast=self._autocast, extra=extra_metrics
+        )
+        self._evaluator.check(self._monitors)
+        self._check_outputs(train)
+        self._runner = EpochRunner(
+            self.module, settings, train, training, self._transform, sizes=sizes, seed=self.seed, augment=augment
+        )
+
+    @property
+    def best_epoch(self) -> int | None:
+        """The epoch whose weights `finish` restores; None when the last one's stay."""
+        return self._best.epoch or None if self.settings.keeps_best else None
+
+    def advance(self, until: int) -> list[Report]:
+        """Train up to epoch `until` (at most `epochs`) and return (epoch, metrics) for each new epoch.
+
+        Metrics: `train.loss`, the mean over the epoch while it went on; at evaluations `validation.loss` and what is
+        monitored. Raises TrialError: `nan` when a loss is no longer finite, `memory`, or `error` from the module.
+        """
+        reports: list[Report] = []
+        self._undo_finish()
+        with failures(), _own_random_numbers(self._device):
+            while self.epoch < min(until, self.epochs) and not self.stopped_early:
+                reports.append(self._next_epoch())
+        return reports
+
+    def _next_epoch(self) -> Report:
+        epoch = self.epoch + 1
+        torch.manual_seed(derive(self.seed, "epoch", epoch))  # dropout; seeds every device
+        found = {"train.loss": self._runner.run(epoch)}
+        self._check_finite(found, epoch)
+        self.epoch = epoch
+        if epoch % self.settings.evaluate_every == 0 or epoch == self.epochs:
+            found.update(self._evaluator.after_epoch(self._monitors))
+            self._check_finite(found, epoch)
+            self._note(found)
+        return epoch, found
+
+    def _note(self, found: dict[str, float]) -> None:
+        """Compare with the best epoch so far."""
+        if self._goal is None:
+            return
+        loss = self._goal.loss(found)
+        if self._best.improves(loss, self.settings):
+            assert loss is not None
+            self._best = Best(loss, self.epoch, _copied(self.module.state_dict()) if self.settings.keeps_best else None)
+        self.stopped_early = self._best.exhausted(self.epoch, self.settings)
+
+    def _check_finite(self, found: dict[str, float], epoch: int) -> None:
+        for name in ("train.loss", "validation.loss"):
+            if not math.isfinite(found.get(name, 0.0)):
+                how = "NaN" if math.isnan(found[name]) else "infinite"
+                rate = getattr(self.settings.optimizer, "lr", None)
+                shown = "" if rate is None else f" (lr {rate:g})"
+                which = "loss" if name == "train.loss" else "validation loss"
+                raise TrialError(
+                    "nan", f"{which} became {how} in epoch {epoch}{shown}; lower the learning rate or set clip_norm"
+                )
+
+    def state(self) -> dict[str, Any]:
+        """Everything that `load_state` needs to go on exactly: plain values and tensors on the CPU, all copies."""
+        self._undo_finish()
+        return {
+            "epoch": self.epoch,
+            "stopped_early": self.stopped_early,
+            "module": _copied(self.module.state_dict(), "cpu"),
+            "optimizer": _copied(self._runner.optimizer.state_dict(), "cpu"),
+            "best": {"loss": self._best.loss, "epoch": self._best.epoch, "weights": _copied(self._best.weights, "cpu")},
+        }
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Go on from what `state` gave, in a trainer of the same arguments."""
+        self._last = None
+        self.epoch, self.stopped_early = state["epoch"], state["stopped_early"]
+        self.module.load_state_dict(state["module"])
+        self._runner.optimizer.load_state_dict(_copied(state["optimizer"]))
+        self._best = Best(**{**state["best"], "weights": _copied(state["best"]["weights"])})
+
+    def finish(self) -> None:
+        """Put the best epoch's weights into the module where the settings keep them; training may still go on."""
+        if self._last is None and self._best.weights is not None:
+            self._last = _copied(self.module.state_dict())
+            self.module.load_state_dict(self._best.weights)
+
+    def _undo_finish(self) -> None:
+        if self._last is not None:
+            self.module.load_state_dict(self._last)
+            self._last = None
+
+    def evaluate(self, split: str) -> dict[str, float]:
+        """The plain loss and every metric on `split`: `{"validation.accuracy": ...}`. UsageError when it is empty."""
+        if getattr(self._prepared, split, None) is None:
+            raise UsageError(f"the {split} split is empty; set data.splits.{split}")
+        return self._evaluator.measure(split)
+
+    def predict(self, inputs: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        """Logits (N, outputs) float32 of preprocessed inputs; regression: values in the targets' own units."""
+        outputs = forward(self.module, as_tensor(inputs), self._transform, self._autocast)
+        return restore_targets(outputs.cpu().numpy(), self._prepared.preprocessing)
+
+    @property
+    def _autocast(self) -> bool:
+        return self.settings.precision == "bfloat16"
+
+    def _check_outputs(self, train: batches.Split) -> None:
+        """One sample through the module: initialises lazy layers and checks what comes out."""
+        self.module.eval()
+        with torch.no_grad():
+            outputs = self.module(self._transform(train.inputs[:1].to(self._device)))
+        expected = (1, self._prepared.shapes.outputs)
+        found = tuple(outputs.shape) if isinstance(outputs, torch.Tensor) else type(outputs).__name__
+        if found != expected:
+            raise UsageError(
+                f"the model gives {found} for one sample, but the data need {expected} "
+                f"({self._prepared.task} with {expected[1]} outputs); change the model's last layer"
+            )
+
+
+def _normalises_batches(module: torch.nn.Module) -> bool:
+    return any(isinstance(layer, torch.nn.modules.batchnorm._BatchNorm) for layer in module.modules())
+
+
+def _copied(value: Any, device: str | None = None) -> Any:
+    """`value` with every tensor in it copied, to `device` where given."""
+    if isinstance(value, torch.Tensor):
+        moved = value.detach().to(device or value.device)
+        return moved.clone() if moved.data_ptr() == value.data_ptr() else moved
+    if isinstance(value, dict):
+        return {key: _copied(item, device) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(_copied(item, device) for item in value)
+    return value
+
+
+@contextmanager
+def _own_random_numbers(device: torch.device) -> Iterator[None]:
+    """Leave torch's global generators as they were found."""
+    devices = (
+        [device.index if device.index is not None else torch.cuda.current_device()] if device.type == "cuda" else []
+    )
+    with torch.random.fork_rng(devices=devices):
+        yield
