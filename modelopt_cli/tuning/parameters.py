@@ -59,6 +59,10 @@ class Parameter(ABC):
     def grid(self) -> Iterator[Any]:
         """The values that a grid takes, ascending. Raises ValueError when continuous without `count`."""
 
+    def every(self) -> Iterator[Any]:
+        """All values of a finite parameter, ascending; `grid()` without heed of `count`."""
+        return self.grid()
+
     @property
     @abstractmethod
     def grid_size(self) -> int | float:

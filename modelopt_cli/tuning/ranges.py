@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property
 from typing import Any
@@ -109,6 +109,10 @@ class Float(Parameter):
             )
         return map(self._point, range(self.count))
 
+    @override
+    def every(self) -> Iterator[float]:
+        return replace(self, count=None).grid()
+
     def _point(self, i: int) -> float:
         """Point i of `count` on the continuous axis; inner points rounded to what a person would write."""
         count = self.count or 1
@@ -190,6 +194,10 @@ class Integer(Parameter):
             return iter(sorted({round(self.low * ratio**share) for share in shares}))
         indices = range(self.size) if self.count is None else _spread(self.size, self.count)
         return (self.low + index * (self.step or 1) for index in indices)
+
+    @override
+    def every(self) -> Iterator[int]:
+        return replace(self, count=None).grid()
 
     @property
     @override

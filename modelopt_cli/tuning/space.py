@@ -174,7 +174,11 @@ class Space:
                     text = f"{node.parameter.path} is continuous ({node.parameter.text()}), and a grid lists its values"
                     remedy = "give it a step or a count, or use another sampler"
                     raise SpaceError(f"{text}; {remedy}", (*node.where, node.parameter.kind))
-        return _product(self.roots)
+        return _product(self.roots, lambda parameter: parameter.grid())
+
+    def every(self) -> Iterator[Params]:
+        """Every setting of a finite space, lazily, in the order of `grid` (which takes `count` points of a range)."""
+        return _product(self.roots, lambda parameter: parameter.every())
 
     def corners(self) -> Iterator[Params]:
         """Settings that show every branch of every choice, and the lowest and highest value of every number.
@@ -182,22 +186,22 @@ class Space:
         As many as the values asked for at most, not their product: enough to validate the whole space by.
         """
         missing = {position: list(range(len(parameter.ends))) for position, parameter in enumerate(self.parameters)}
-        below = self._below()
 
         def pick(position: int, parameter: Parameter) -> Any:
             if missing[position]:
                 return parameter.ends[missing[position].pop(0)]
-            for branch, positions in enumerate(below.get(position, ())):
-                if any(missing[child] for child in positions):
+            for branch, span in enumerate(self.below.get(position, ())):
+                if any(missing[child] for child in range(*span)):
                     return parameter.ends[branch]
             return parameter.ends[0]
 
         while any(missing.values()):
             yield self.walk(pick)
 
-    def _below(self) -> dict[int, list[range]]:
-        """Position of a choice -> for each branch, the positions of everything below it."""
-        found: dict[int, list[range]] = {}
+    @cached_property
+    def below(self) -> dict[int, list[tuple[int, int]]]:
+        """Position of a choice -> for each branch, where in `parameters` everything below it starts and stops."""
+        found: dict[int, list[tuple[int, int]]] = {}
 
         def visit(nodes: Sequence[Node], position: int) -> int:
             for node in nodes:
@@ -205,7 +209,7 @@ class Space:
                 for branch in node.branches:
                     start = position
                     position = visit(branch, position)
-                    found.setdefault(own, []).append(range(start, position))
+                    found.setdefault(own, []).append((start, position))
             return position
 
         visit(self.roots, 0)
@@ -275,12 +279,12 @@ def _count(nodes: Sequence[Node], size: Callable[[Parameter], int | float]) -> i
     return total
 
 
-def _product(nodes: tuple[Node, ...]) -> Iterator[Params]:
+def _product(nodes: tuple[Node, ...], values: Callable[[Parameter], Iterator[Any]]) -> Iterator[Params]:
     if not nodes:
         yield {}
         return
     head, rest = nodes[0], nodes[1:]
-    for index, value in enumerate(head.parameter.grid()):
+    for index, value in enumerate(values(head.parameter)):
         below = head.branches[index] if head.branches else ()
-        for params in _product((*below, *rest)):
+        for params in _product((*below, *rest), values):
             yield {head.parameter.path: copy.deepcopy(value), **params}

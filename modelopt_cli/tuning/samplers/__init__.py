@@ -25,9 +25,7 @@ class Sampler(Strategy):
     """True when the sampler itself lists what is to be tried (a grid): no start from the file, then."""
 
     @abstractmethod
-    def suggest(
-        self, space: Space, trials: Sequence[Trial], rng: np.random.Generator, n: int
-    ) -> list[Params]:
+    def suggest(self, space: Space, trials: Sequence[Trial], rng: np.random.Generator, n: int) -> list[Params]:
         """Up to `n` settings to try next; fewer only when the sampler has no more to offer.
 
         Pure: the same history and generator state give the same settings. `trials` is the whole history in order of

@@ -1,0 +1,166 @@
+"""Model-based suggestion: a space-filling start, then the best point of an acquisition function on a surrogate.
+
+The search over the cube works on snapped codes (see _features.py), many at a time: random points and neighbours of the
+best trials, then rounds of neighbours of the most promising ones. So it needs no gradient, and serves mixed and
+conditional spaces and trees as well as processes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from modelopt_cli.tuning.samplers._features import Features
+from modelopt_cli.tuning.samplers._history import History, read
+from modelopt_cli.tuning.samplers._surrogates import Acquisition, Fitted, Surrogate, fit, merit
+from modelopt_cli.tuning.samplers._untried import Design, Untried, design, endless, sequence_seed
+from modelopt_cli.tuning.space import Space
+from modelopt_cli.tuning.trial import Params, Trial
+
+_CANDIDATES = 1000  # random points of the cube
+_NEIGHBOURS = 300  # of the best trials, and again in each round
+_ROUNDS = 3
+_LOOKED_AT = 200  # most promising points that are tested for having been tried
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a model-based sampler suggests. `points`: most trials that the surrogate is fitted to."""
+
+    surrogate: Surrogate
+    acquisition: Acquisition
+    initial_points: int
+    initial_design: Design
+    xi: float
+    kappa: float
+    noise: bool
+    priors: bool
+    points: int
+
+
+def suggest(plan: Plan, space: Space, trials: Sequence[Trial], rng: np.random.Generator, n: int) -> list[Params]:
+    """`n` settings; see Sampler.suggest. Each counts as tried, with the predicted loss, for the ones after it."""
+    new = Untried(space, trials)
+    seed = sequence_seed(trials, rng)
+    start = max(min(plan.initial_points - len(trials), n), 0)
+    stop = len(trials) + start
+    found = new.take(design(plan.initial_design, space, seed, len(trials), stop, plan.initial_points), start)
+    if len(found) < n:
+        found += _by_model(plan, space, trials, new, found, rng, n - len(found))
+    draws = endless("sobol", space, seed, len(trials) + len(found))
+    return found + new.fill(draws, n - len(found), rng)
+
+
+def _by_model(
+    plan: Plan,
+    space: Space,
+    trials: Sequence[Trial],
+    new: Untried,
+    found: list[Params],
+    rng: np.random.Generator,
+    n: int,
+) -> list[Params]:
+    """`n` settings that a surrogate finds promising; none when there is nothing to learn from yet."""
+    search: _Search | None = None
+    suggested: list[Params] = []
+    for _ in range(n):
+        if search is None or search.history.objectives > 1:  # several objectives: other weights for each suggestion
+            history = read(trials, rng)
+            if not history.informative:
+                break
+            search = _Search(plan, space, history, [*found, *suggested], rng)
+        best = new.take(search.promising(), 1)
+        if not best:
+            break
+        suggested += best
+        search.pretend(best[0])
+    return suggested
+
+
+class _Search:
+    """A surrogate of one history, asked for promising points."""
+
+    def __init__(
+        self, plan: Plan, space: Space, history: History, also: list[Params], rng: np.random.Generator
+    ) -> None:
+        self.plan, self.space, self.history, self.rng = plan, space, history, rng
+        self.features = Features(space)
+        kept = _subset(history.y, plan.points, rng)
+        self.u = np.stack([space.encode(history.params[i]) for i in kept])  # (N, dim)
+        y = history.y[kept]
+        self.y = (y - y.mean()) / (y.std() or 1.0)
+        self.observed = len(kept)
+        x = self.features.matrix(self.u)
+        self.model: Fitted = fit(plan.surrogate, x, self.y, rng, noise=plan.noise, priors=plan.priors)
+        for params in [*history.pending, *also]:
+            self.pretend(params)
+
+    def pretend(self, params: Params) -> None:
+        """Add a setting that is under way, with its predicted loss ("Kriging believer", Ginsbourger et al. 2010)."""
+        u = self.space.encode(params)[None]
+        mean, _ = self.model.predict(self.features.matrix(u))
+        self.u, self.y = np.concatenate([self.u, u]), np.concatenate([self.y, mean])
+        self.model = self.model.with_points(self.features.matrix(self.u), self.y)
+
+    def promising(self) -> Iterator[Params]:
+        """Settings by descending merit."""
+        acquisition = self._portfolio() if self.plan.acquisition == "hedge" else self.plan.acquisition
+        u, value = self._climb(acquisition)
+        for index in np.argsort(-value, kind="stable")[:_LOOKED_AT]:
+            yield self.space.decode(u[index])
+
+    def _portfolio(self) -> str:
+        """One of ei, pi and lcb, the likelier the lower the loss predicted for its favourite point.
+
+        GP-Hedge (Hoffman, Brochu & de Freitas 2011) with the gains of this suggestion only: a sampler keeps no state.
+        """
+        names = ("ei", "pi", "lcb")
+        favourites = [u[np.argmax(value)] for u, value in map(self._climb, names)]
+        mean, _ = self.model.predict(self.features.matrix(np.stack(favourites)))
+        weights = np.exp(-(mean - mean.min()))
+        return str(self.rng.choice(names, p=weights / weights.sum()))
+
+    def _climb(self, acquisition: str) -> tuple[np.ndarray, np.ndarray]:
+        """Snapped codes (M, dim) and their merit (M,)."""
+        leaders = self.u[np.argsort(self.y, kind="stable")[:5]]
+        points = [self.rng.random((_CANDIDATES, self.space.dim)), self._near(leaders, 0.15, _NEIGHBOURS)]
+        u = self.features.snap(np.concatenate(points))
+        value = self._merit(u, acquisition)
+        for width in (0.1, 0.03, 0.01)[:_ROUNDS]:
+            top = u[np.argsort(-value, kind="stable")[:10]]
+            more = self.features.snap(self._near(top, width, _NEIGHBOURS))
+            u, value = np.concatenate([u, more]), np.concatenate([value, self._merit(more, acquisition)])
+        return u, value
+
+    def _near(self, centres: np.ndarray, width: float, count: int) -> np.ndarray:
+        """Points (count, dim) about the centres: some coordinates moved, now and then one thrown anew."""
+        shape = (count, self.space.dim)
+        base = centres[self.rng.integers(len(centres), size=count)]
+        base = np.where(np.isnan(base), self.rng.random(shape), base)
+        moved = base + width * self.rng.standard_normal(shape)
+        moves = self.rng.random(shape) < max(0.5, 1.0 / self.space.dim)
+        anew = self.rng.random(shape) < 0.5 / self.space.dim
+        return np.clip(np.where(anew, self.rng.random(shape), np.where(moves, moved, base)), 0.0, 1.0)
+
+    def _merit(self, u: np.ndarray, acquisition: str) -> np.ndarray:
+        prediction = self.model.predict(self.features.matrix(u))
+        return merit(acquisition, prediction, self._best(), self.plan.xi, self.plan.kappa)
+
+    def _best(self) -> float:
+        """What there is to improve on: the lowest loss seen, of a noisy objective the lowest predicted at a trial."""
+        if not self.plan.priors:
+            return float(self.y[: self.observed].min())
+        mean, _ = self.model.predict(self.features.matrix(self.u[: self.observed]))
+        return float(mean.min())
+
+
+def _subset(y: np.ndarray, limit: int, rng: np.random.Generator) -> np.ndarray:
+    """At most `limit` indices: the best third, the newest third, and of the others a random rest."""
+    if len(y) <= limit:
+        return np.arange(len(y))
+    third = limit // 3
+    kept = set(np.argsort(y, kind="stable")[:third].tolist()) | set(range(len(y) - third, len(y)))
+    others = np.array([index for index in range(len(y)) if index not in kept])
+    return np.array(sorted([*kept, *rng.choice(others, limit - len(kept), replace=False).tolist()]))
