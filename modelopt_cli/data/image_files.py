@@ -26,6 +26,7 @@ FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pbm"}
 Mode = Literal["auto", "color", "gray"]
 Size = tuple[int, int]  # height, width
+_BATCH = 64  # files a task of a thread
 _GRAY = {"1", "L", "LA", "La"}
 _UNREADABLE = {"I", "F", "I;16", "I;16B", "I;16L", "I;16N"}  # more than 8 bits: Pillow would clip them
 
@@ -40,22 +41,25 @@ class ClassFiles:
     test: int  # how many, at the end, come from test/
 
 
-def list_classes(folder: Path) -> ClassFiles:
-    """A folder a class; or train/ and test/ with a folder a class in each. Sorted by name, hidden files left out."""
+def list_classes(folder: Path, least: int = 2) -> ClassFiles:
+    """A folder a class; or train/ and test/ with a folder a class in each. Sorted by name, hidden files left out.
+
+    Raises InputError where there are fewer than `least` classes, or one without images.
+    """
     names = {item.name for item in _folders(folder)}
     if "train" not in names:
-        return _listed([folder], folder)
+        return _listed([folder], least)
     for other in sorted(names - {"train", "test"}):
         raise InputError(
             f"'{folder}' has train/ and also {other}/, which would not be used; "
             "call it test/, move its files into train/ (validation is drawn from there), or take it away"
         )
-    return _listed([folder / name for name in ("train", "test") if name in names], folder)
+    return _listed([folder / name for name in ("train", "test") if name in names], least)
 
 
-def list_flat(folder: Path) -> list[Path]:
-    """The image files right in `folder`, sorted by name."""
-    return sorted(item for item in folder.iterdir() if _is_image(item))
+def list_images(folder: Path) -> list[Path]:
+    """The image files in `folder` and below, sorted by path. Raises InputError where there are none."""
+    return _images_in(folder)
 
 
 def decode(files: Sequence[Path], size: Size | None, mode: Mode, most_pixels: int) -> tuple[np.ndarray, str]:
@@ -69,6 +73,9 @@ def decode(files: Sequence[Path], size: Size | None, mode: Mode, most_pixels: in
     check_memory(len(files) * channels * first.shape[0] * first.shape[1], f"{len(files)} images of {first.shape[:2]}")
     images = np.empty((len(files), channels, *first.shape[:2]), np.uint8)
 
+    def some(start: int) -> list[tuple[bytes, bool]]:
+        return [one(number) for number in range(start, min(start + _BATCH, len(files)))]
+
     def one(number: int) -> tuple[bytes, bool]:
         pixels, gray, digest = _decode_one(files[number], size, mode, most_pixels)
         if pixels.shape[:2] != images.shape[2:]:
@@ -80,7 +87,7 @@ def decode(files: Sequence[Path], size: Size | None, mode: Mode, most_pixels: in
         return digest, gray
 
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        results = list(pool.map(one, range(len(files)), chunksize=1))
+        results = [result for batch in pool.map(some, range(0, len(files), _BATCH)) for result in batch]
     total = hashlib.sha256(b"".join(digest for digest, _ in results)).hexdigest()
     if mode == "auto" and all(gray for _, gray in results):
         images = images[:, :1].copy()
@@ -99,7 +106,8 @@ def _decode_one(path: Path, size: Size | None, mode: Mode, most_pixels: int) -> 
             if image.mode in _UNREADABLE:
                 raise InputError(f"'{path}' has more than 8 bits a channel ({image.mode}); convert it, or use type npz")
             gray = image.mode in _GRAY
-            pixels = _converted(ImageOps.exif_transpose(image), size, "L" if mode == "gray" else "RGB")
+            ImageOps.exif_transpose(image, in_place=True)
+            pixels = _converted(image, size, "L" if mode == "gray" else "RGB")
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise RefusedError(_too_many(path, "more pixels than Pillow opens", most_pixels)) from None
     except UnidentifiedImageError:
@@ -122,12 +130,12 @@ def _too_many(path: Path, count: str, most: int) -> str:
     return f"'{path}' has {count}, more than max_pixels = {most:,}; a small file may unpack to many gigabytes"
 
 
-def _listed(roots: list[Path], folder: Path) -> ClassFiles:
+def _listed(roots: list[Path], least: int) -> ClassFiles:
     by_root = [{item.name: _images_in(item) for item in _folders(root)} for root in roots]
     classes = tuple(sorted(by_root[0]))
-    if len(classes) < 2:
+    if len(classes) < least:
         found = f"one class folder, '{classes[0]}'" if classes else "no class folders"
-        raise InputError(f"'{roots[0]}' has {found}; it needs two or more, each with the images of one class")
+        raise InputError(f"'{roots[0]}' has {found}; it needs {least} or more, each with the images of one class")
     for root, found_classes in zip(roots[1:], by_root[1:], strict=True):
         unknown = sorted(set(found_classes) - set(classes))
         if unknown:

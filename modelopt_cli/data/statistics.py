@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-_CHUNK = 2048  # images at a time
+_CHUNK = 256  # images at a time, so that a chunk stays in the cache
 
 
 def column_statistics(array: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -24,16 +24,14 @@ def channel_statistics(array: np.ndarray, axis: int) -> tuple[np.ndarray, np.nda
 
 
 def image_statistics(images: np.ndarray, train: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and deviation of each channel of uint8 images (N, C, H, W), in the scale [0, 1]; exact integer sums."""
-    channels = images.shape[1]
-    total = np.zeros(channels, np.int64)
-    squares = np.zeros(channels, np.int64)
-    table = (np.arange(256) ** 2).astype(np.uint16)
+    """Mean and deviation of each channel of uint8 images (N, C, H, W), in the scale [0, 1]; exact sums."""
+    channels, pixels = images.shape[1], images.shape[2] * images.shape[3]
+    total, squares = np.zeros(channels), np.zeros(channels)  # whole numbers, exact in float64
     for start in range(0, len(train), _CHUNK):
-        chunk = images[train[start : start + _CHUNK]]
-        total += chunk.sum((0, 2, 3), dtype=np.int64)
-        squares += table[chunk].sum((0, 2, 3), dtype=np.int64)
-    count = len(train) * images.shape[2] * images.shape[3]
+        chunk = images[train[start : start + _CHUNK]].reshape(-1, channels, pixels).astype(np.float64)
+        total += chunk.sum((0, 2))
+        squares += np.einsum("ncp,ncp->c", chunk, chunk)
+    count = len(train) * pixels
     mean = total / count
     variance = squares / count - mean**2
     return mean / 255, _deviation(mean, variance, count) / 255

@@ -48,5 +48,5 @@ class Images(DataSource):
             test_indices=np.arange(samples - listed.test, samples) if listed.test else None,
             fingerprint=hash_arrays(digest, "/".join(listed.classes), listed.targets, str((size, self.mode))),
             target_names=("folder",),
-            reading={"size": None if size is None else list(size), "max_pixels": self.max_pixels},
+            reading={"size": size, "max_pixels": self.max_pixels},
         )
