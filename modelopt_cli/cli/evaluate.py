@@ -1,0 +1,26 @@
+"""`modelopt evaluate`: metrics of a trained model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from modelopt_cli.cli.running import Gate, Json, Quiet, demand, judge, show
+
+
+def evaluate(
+    model: Annotated[Path, typer.Argument(help="A model.pt that modelopt wrote.", show_default=False)],
+    split: Annotated[str, typer.Option(help="Split of the data that the model was trained with.")] = "test",
+    data: Annotated[Path | None, typer.Option(help="Labelled data to use instead: CSV, Parquet, NPZ, or a folder.")] = None,
+    gate: Gate = None,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Compute every metric of a model, on a split of its data or on new data."""
+    from modelopt_cli.workflows.evaluate import evaluate as workflow
+
+    report = judge(workflow(model, split, data), gate or [])
+    show(report, as_json=json, quiet=quiet)
+    demand(report)

@@ -1,0 +1,32 @@
+"""`modelopt list`: everything that a `type:` can name."""
+
+from __future__ import annotations
+
+import json as json_module
+from typing import Annotated
+
+import typer
+
+from modelopt_cli.cli.running import Json
+
+
+def list_(
+    family: Annotated[str | None, typer.Argument(help="E.g. samplers, models, data; default: all.", show_default=False)] = None,
+    json: Json = False,
+) -> None:
+    """List every strategy with a one-line summary."""
+    from modelopt_cli.cli import render
+    from modelopt_cli.core.errors import UsageError, did_you_mean
+    from modelopt_cli.core.strategy import FAMILIES
+
+    if family is not None and family not in FAMILIES:
+        raise UsageError(f"there is no family '{family}'.{did_you_mean(family, FAMILIES)} Known: {', '.join(FAMILIES)}")
+    found = {
+        each.name: {name: each.get(name).summary() for name in each.names()}
+        for each in FAMILIES.values()
+        if family is None or each.name == family
+    }
+    if json:
+        typer.echo(json_module.dumps(found, indent=2))
+    else:
+        render.strategies(found)

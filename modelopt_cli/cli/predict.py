@@ -1,0 +1,29 @@
+"""`modelopt predict`: labels and probabilities for new data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def predict(
+    model: Annotated[Path, typer.Argument(help="A model.pt that modelopt wrote.", show_default=False)],
+    data: Annotated[Path, typer.Argument(help="New data: CSV, Parquet, NPZ, NPY, or a folder of images.", show_default=False)],
+    out: Annotated[Path | None, typer.Option(help="File to write; default: standard output.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
+) -> None:
+    """Predict new data: labels and probabilities (or values) as CSV."""
+    from modelopt_cli.core.errors import UsageError
+    from modelopt_cli.results.files import write_text
+    from modelopt_cli.results.tables import as_csv
+    from modelopt_cli.workflows.evaluate import predict as workflow
+
+    if out is not None and out.exists() and not force:
+        raise UsageError(f"{out} exists; choose another file, or overwrite it with --force")
+    text = as_csv(workflow(model, data))
+    if out is None:
+        typer.echo(text, nl=False)
+    else:
+        write_text(out, text)

@@ -1,0 +1,118 @@
+"""What people see. Results go to standard output, progress and errors to standard error. (With its siblings
+render_progress.py and render_report.py the only importer of rich.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from modelopt_cli.results.listing import RunSummary
+    from modelopt_cli.results.report import Report
+    from modelopt_cli.workflows.context import Progress
+
+_STATUS = {"completed": "green", "running": "cyan", "interrupted": "yellow", "failed": "red"}
+
+
+def error(message: str) -> None:
+    """One clear message on standard error."""
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    console.print(Text.assemble(("error: ", "bold red"), message))
+
+
+def report(report: Report, *, quiet: bool) -> None:
+    """A report on standard output."""
+    from modelopt_cli.cli.render_report import render_report
+
+    render_report(Console(highlight=False), report, quiet=quiet)
+
+
+@contextmanager
+def progress(*, quiet: bool) -> Iterator[Callable[[Progress], None]]:
+    """What takes a workflow's events: a live display on a terminal, plain lines elsewhere, warnings alone when quiet."""
+    from modelopt_cli.cli.render_progress import LiveProgress, PlainProgress, QuietProgress
+
+    console = Console(stderr=True, highlight=False)
+    shown = QuietProgress(console) if quiet else LiveProgress(console) if console.is_terminal else PlainProgress(console)
+    with shown:
+        yield shown.take
+
+
+def strategies(families: Mapping[str, Mapping[str, str]]) -> None:
+    """Families of strategies with a line each."""
+    console = Console(highlight=False)
+    for family, members in families.items():
+        table = Table(box=None, show_header=False, padding=(0, 2, 0, 2), pad_edge=False)
+        table.add_column(style="cyan", no_wrap=True)
+        table.add_column(overflow="fold")
+        for name, summary in members.items():
+            table.add_row(name, Text(summary))
+        console.print(Text(family, style="bold"))
+        console.print(table)
+
+
+def runs(found: Sequence[RunSummary], root: Path) -> None:
+    """The table of runs."""
+    console = Console(highlight=False)
+    if not found:
+        console.print(f"no runs under {root}; start one with: modelopt tune FILE")
+        return
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in ("run", "status", "workflow", "started"):
+        table.add_column(name, no_wrap=name != "started")
+    for name in ("took", "size"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("result")
+    for run in found:
+        table.add_row(
+            f"{run.name}/{run.number}",
+            Text(run.status, style=_STATUS.get(run.status, "")),
+            run.workflow,
+            run.started[:16].replace("T", " "),
+            duration(run.seconds),
+            size(run.bytes),
+            run.best,
+        )
+    console.print(table)
+
+
+def size(count: float | None) -> str:
+    """Bytes as text, in powers of 1000."""
+    if count is None:
+        return "unknown"
+    for unit in ("B", "kB", "MB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} GB"
+
+
+def duration(seconds: float | None) -> str:
+    """Seconds as text."""
+    if seconds is None:
+        return ""
+    if seconds < 120:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest:02d} s" if minutes < 120 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def number(value: Any) -> str:
+    """A cell's value as text: four significant digits; sections by their type."""
+    if value is None:
+        return "–"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, Mapping) and isinstance(value.get("type"), str) and len(value) == 1:
+        return str(value["type"])
+    return str(value)

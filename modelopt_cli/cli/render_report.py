@@ -1,0 +1,152 @@
+"""A report as tables: trials, metrics, plan and what it took, gates, and where the files lie."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from modelopt_cli.cli.render import duration, number, size
+from modelopt_cli.core.conditions import Goal
+from modelopt_cli.results.report import GateResult, Report
+
+_ROWS = 10  # of the trials table
+_HIDDEN = {"trial", "state", "origin", "seed", "seconds", "steps", "reason"}
+
+
+def render_report(console: Console, report: Report, *, quiet: bool) -> None:
+    """Print the report; `quiet` leaves the metrics, the gates and the files."""
+    if report.best is not None and "trials" in report.tables and not quiet:
+        _trials(console, report)
+    if "folds" in report.tables and not quiet:
+        _table(console, report.tables["folds"].columns, report.tables["folds"].rows, "folds")
+    if "space" in report.details and not quiet:
+        rows = [[row["path"], row["kind"], row["range"], row["when"] or "always"] for row in report.details["space"]]
+        _table(console, ["path", "kind", "range", "searched when"], rows, "search space")
+    if report.best is not None:
+        _best(console, report.best)
+    _metrics(console, report.metrics)
+    if report.plan and not quiet:
+        _plan(console, report.plan)
+    _gates(console, report.gates)
+    for warning in report.warnings:
+        console.print(Text.assemble(("warning: ", "yellow"), warning), soft_wrap=True)
+    _files(console, report.artefacts)
+
+
+def _trials(console: Console, report: Report) -> None:
+    """The best trials first; the file holds them all."""
+    table = report.tables["trials"]
+    goals = [Goal.parse(goal) for goal in report.details.get("objective", [])]
+    metrics = [goal.metric for goal in goals]
+    settings = [
+        name for name in table.columns
+        if name not in _HIDDEN and not name.startswith(("validation.", "train.", "model.", "test.")) or name in _searched(report)
+    ]  # fmt: skip
+    rows = [dict(zip(table.columns, row, strict=True)) for row in table.rows]
+    rows.sort(key=lambda row: (row["state"] == "failed", _order(row, goals)))
+    shown = ["trial", "state", *metrics, *(name for name in settings if name not in metrics), "seconds"]
+    headers = [name if name in metrics else name.rpartition(".")[2] for name in shown]
+    cells = [[row.get(name) for name in shown] for row in rows[:_ROWS]]
+    ended = sum(row["state"] in ("completed", "stopped", "failed") for row in rows)
+    title = f"{report.name}: the best {len(cells)} of {ended} trials" if ended > len(cells) else f"{report.name}: {ended} trials"
+    _table(console, headers, cells, title)
+
+
+def _searched(report: Report) -> set[str]:
+    return set((report.best or {}).get("params", {}))
+
+
+def _order(row: Mapping[str, Any], goals: Sequence[Goal]) -> tuple[float, ...]:
+    values = [row.get(goal.metric) for goal in goals]
+    if any(value is None for value in values):
+        return (float("inf"),) * max(1, len(goals))
+    return tuple(-value if goal.maximize else value for goal, value in zip(goals, values, strict=True) if value is not None)
+
+
+def _table(console: Console, headers: Sequence[str], rows: Sequence[Sequence[Any]], title: str) -> None:
+    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    for header in headers:
+        table.add_column(header, overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(_cell(value)) for value in row))
+    console.print(table)
+
+
+def _cell(value: Any) -> str:
+    """Sections stand in tables as JSON; those that are only a type are shown by it."""
+    if isinstance(value, str) and value.startswith("{"):
+        try:
+            return number(json.loads(value))
+        except ValueError:
+            return value
+    return number(value)
+
+
+def _best(console: Console, best: Mapping[str, Any]) -> None:
+    console.print(Text(f"best setting (trial {best['number']})", style="bold"))
+    for path, value in best["params"].items():
+        console.print(Text.assemble("  ", (path, "cyan"), " = ", number(value)), soft_wrap=True)
+
+
+def _metrics(console: Console, metrics: Mapping[str, float]) -> None:
+    if not metrics:
+        return
+    splits: dict[str, dict[str, float]] = {}
+    other: dict[str, float] = {}
+    for name, value in metrics.items():
+        split, _, rest = name.partition(".")
+        if split in ("train", "validation", "test", "data") and rest and name != "train.seconds":
+            splits.setdefault(rest, {})[split] = value
+        else:
+            other[name] = value
+    columns = [split for split in ("train", "validation", "test", "data") if any(split in row for row in splits.values())]
+    if splits:
+        _table(console, ["metric", *columns], [[name, *(row.get(c) for c in columns)] for name, row in splits.items()], "metrics")
+    for name, value in other.items():
+        text = duration(value) if name.endswith("seconds") else size(value) if name.endswith("_bytes") else _count(value)
+        console.print(Text.assemble("  ", (name, "cyan"), " ", text))
+
+
+def _count(value: float) -> str:
+    return f"{int(value):,}" if float(value).is_integer() and abs(value) >= 1000 else number(value)
+
+
+def _plan(console: Console, plan: Mapping[str, Any]) -> None:
+    console.print(Text("plan", style="bold"))
+    if "trials" in plan:
+        settings = "infinitely many settings" if plan["space_size"] is None else f"{plan['space_size']:,} settings"
+        trials = plan["trials"] if plan["trials"] is not None else "open number of"
+        where = f"{plan['workers']} at a time in worker processes" if plan["executor"] == "processes" else "one after another"
+        stopper = f", stopper {plan['stopper']}" if plan.get("stopper") else ""
+        console.print(f"  space: {plan['parameters']} parameters, {settings}")
+        console.print(f"  {trials} trials by {plan['sampler']}{stopper}, {where}, on {plan['device']}")
+    _estimate(console, "time", plan.get("estimated_seconds"), plan.get("actual_seconds"), duration)
+    _estimate(console, "memory", plan.get("estimated_bytes"), plan.get("actual_bytes"), size)
+
+
+def _estimate(console: Console, what: str, estimated: float | None, actual: float | None, show: Any) -> None:
+    guess = show(estimated) if estimated is not None else "unknown before a trial has run"
+    took = f"; took {show(actual)}" if actual else ""
+    console.print(f"  {what}: estimated {guess}{took}")
+
+
+def _gates(console: Console, gates: Sequence[GateResult]) -> None:
+    good, bad = ("✓", "✗") if console.encoding.lower().startswith("utf") else ("ok", "NOT MET")
+    for gate in gates:
+        mark = Text(good, style="green") if gate.met else Text(bad, style="bold red")
+        value = "no such metric" if gate.value is None else f"value {gate.value:.6g}, margin {gate.margin:+.6g}"
+        console.print(Text.assemble("gate ", mark, f" {gate.condition}  ({value})"))
+
+
+def _files(console: Console, artefacts: Mapping[str, str]) -> None:
+    names = {"tables": "tables", "report": "report", "best": "best setting", "model": "model", "directory": "run"}
+    for key, label in names.items():
+        if key in artefacts:
+            hint = f"   (again: modelopt train {artefacts[key]})" if key == "best" else ""
+            console.print(Text.assemble((f"{label:<13}", "dim"), artefacts[key], (hint, "dim")), soft_wrap=True)

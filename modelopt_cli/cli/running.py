@@ -1,0 +1,142 @@
+"""What the commands that run a workflow share: the run directory, signals, progress, gates, the exit code."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from modelopt_cli.experiment.experiment import Experiment
+    from modelopt_cli.results.report import Report
+    from modelopt_cli.workflows.context import Context, StopFlag
+
+File = Annotated[Path, typer.Argument(help="The experiment file.", show_default=False)]
+Set = Annotated[
+    list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="Change a value of the file, e.g. training.epochs=5.")
+]
+Out = Annotated[Path | None, typer.Option(help="Folder for the results; default: runs/<name>/<number>.")]
+Gate = Annotated[
+    list[str] | None, typer.Option("--gate", metavar="CONDITION", help='E.g. "test.accuracy >= 0.95"; exit 3 when not met.')
+]
+Resume = Annotated[bool, typer.Option("--resume", help="Continue the newest run of this experiment (or the one at --out).")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Check everything, estimate time and memory, run nothing.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the report as one JSON document on standard output.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress; only the result.")]
+
+_HARD_STOP = 8.0  # seconds after a signal; everything on disk is whole at any time, so leaving is safe
+
+
+def runs_root() -> Path:
+    """Where runs lie: $MODELOPT_RUNS, or runs/ in the current folder."""
+    return Path(os.environ.get("MODELOPT_RUNS") or "runs")
+
+
+def execute(
+    run: Callable[[Experiment, Context], Report],
+    file: Path,
+    *,
+    overrides: Sequence[str],
+    out: Path | None,
+    gates: Sequence[str],
+    resume: bool,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Load, run in a run directory, render; ends the process's command with its exit code."""
+    from modelopt_cli.cli import render
+    from modelopt_cli.core.errors import InterruptedRun
+    from modelopt_cli.experiment.experiment import Experiment
+    from modelopt_cli.workflows.context import Context, StopFlag
+
+    conditions = _conditions(gates)
+    experiment = Experiment.load(file, overrides)
+    stop = StopFlag()
+    with _directory(experiment, out, resume) as directory, render.progress(quiet=quiet or as_json) as emit:
+        _listen(stop)
+        report = run(experiment, Context(directory, emit, stop, resume, conditions))
+    show(report, as_json=as_json, quiet=quiet)
+    if report.status == "interrupted":
+        command = " ".join(["modelopt", *sys.argv[1:]])
+        hint = command if "--resume" in sys.argv else f"{command} --resume"
+        raise InterruptedRun(f"interrupted; what was finished is kept in {directory.path}. Go on with: {hint}", stop.signal_number or 2)
+    demand(report)
+
+
+def _conditions(gates: Sequence[str]) -> tuple[Any, ...]:
+    from modelopt_cli.core.conditions import Condition
+    from modelopt_cli.core.errors import UsageError
+
+    try:
+        return tuple(Condition.parse(gate) for gate in gates)
+    except ValueError as error:
+        raise UsageError(f"--gate: {error}") from None
+
+
+def judge(report: Report, gates: Sequence[str]) -> Report:
+    """The report with the command line's gates judged on its metrics."""
+    from modelopt_cli.workflows.gates import judge as judge_gates
+
+    return report.model_copy(update={"gates": judge_gates(_conditions(gates), report.metrics)})
+
+
+def demand(report: Report) -> None:
+    """Raise GateError (exit 3) when a gate of the report was not met."""
+    from modelopt_cli.core.errors import GateError
+
+    missed = [gate for gate in report.gates if not gate.met]
+    if missed:
+        raise GateError("; ".join(_missed(gate.condition, gate.value, gate.margin) for gate in missed))
+
+
+def _missed(condition: str, value: float | None, margin: float | None) -> str:
+    if value is None or margin is None:
+        return f"gate not met: {condition} (the report has no such metric)"
+    return f"gate not met: {condition} (value {value:.6g}, margin {margin:.6g})"
+
+
+def _directory(experiment: Experiment, out: Path | None, resume: bool) -> Any:
+    from modelopt_cli.results.run_directory import RunDirectory
+
+    if out is not None:
+        return RunDirectory.create_at(out, resume=resume)
+    if resume:
+        return RunDirectory.newest(runs_root(), experiment.name)
+    return RunDirectory.create(runs_root(), experiment.name)
+
+
+def show(report: Report, *, as_json: bool, quiet: bool) -> None:
+    """The report on standard output: as JSON, or as tables."""
+    from modelopt_cli.cli import render
+
+    if as_json:
+        typer.echo(report.model_dump_json(indent=2))
+    else:
+        render.report(report, quiet=quiet)
+
+
+def _listen(stop: StopFlag) -> None:
+    """SIGINT and SIGTERM end the run cleanly; a second one, or eight seconds, end the process at once."""
+
+    def handle(number: int, frame: Any) -> None:
+        if stop:
+            os._exit(128 + number)
+        stop.set(number)
+        leave = threading.Timer(_HARD_STOP, _leave, [number])
+        leave.daemon = True
+        leave.start()
+
+    signal.signal(signal.SIGINT, handle)
+    signal.signal(signal.SIGTERM, handle)
+
+
+def _leave(number: int) -> None:
+    sys.stderr.write("modelopt: a step did not end in time; left at once. What was finished is kept; go on with --resume\n")
+    sys.stderr.flush()
+    os._exit(128 + number)

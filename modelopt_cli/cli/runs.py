@@ -1,0 +1,25 @@
+"""`modelopt runs`: the table of runs."""
+
+from __future__ import annotations
+
+import json as json_module
+from typing import Annotated
+
+import typer
+
+from modelopt_cli.cli.running import Json, runs_root
+
+
+def runs(
+    name: Annotated[str | None, typer.Argument(help="Only runs of this name.", show_default=False)] = None,
+    json: Json = False,
+) -> None:
+    """List the runs under runs/ (or $MODELOPT_RUNS)."""
+    from modelopt_cli.cli import render
+    from modelopt_cli.results.listing import list_runs
+
+    found = [run for run in list_runs(runs_root()) if name is None or run.name == name]
+    if json:
+        typer.echo(json_module.dumps([run.as_dict() for run in found], indent=2))
+    else:
+        render.runs(found, runs_root())

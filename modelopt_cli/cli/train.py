@@ -1,0 +1,28 @@
+"""`modelopt train`: train the file's model once."""
+
+from __future__ import annotations
+
+from modelopt_cli.cli.running import DryRun, File, Gate, Json, Out, Quiet, Resume, Set, execute, show
+
+
+def train(
+    file: File,
+    set_: Set = None,
+    out: Out = None,
+    gate: Gate = None,
+    resume: Resume = False,
+    dry_run: DryRun = False,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Train the file's model (or run its script) once; save the model, its metrics and its curve."""
+    from modelopt_cli.experiment.experiment import Experiment
+    from modelopt_cli.workflows import train as workflow
+    from modelopt_cli.workflows.context import Context
+
+    if dry_run:
+        show(workflow.dry_run(Experiment.load(file, set_ or []), Context()), as_json=json, quiet=quiet)
+        return
+    execute(
+        workflow.run, file, overrides=set_ or [], out=out, gates=gate or [], resume=resume, as_json=json, quiet=quiet
+    )

@@ -1,0 +1,37 @@
+"""`modelopt tune`: search the experiment's space."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from modelopt_cli.cli.running import DryRun, File, Gate, Json, Out, Quiet, Resume, Set, execute, show
+
+
+def tune(
+    file: File,
+    set_: Set = None,
+    out: Out = None,
+    trials: Annotated[int | None, typer.Option(min=1, help="Trials in all; the same as --set tuning.trials=N.")] = None,
+    jobs: Annotated[int | None, typer.Option(min=1, help="Trials at a time; the same as --set tuning.workers=N.")] = None,
+    gate: Gate = None,
+    resume: Resume = False,
+    dry_run: DryRun = False,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Search the values named in tuning.space; save the tables, the best setting and its model."""
+    from modelopt_cli.experiment.experiment import Experiment
+    from modelopt_cli.workflows import tune as workflow
+    from modelopt_cli.workflows.context import Context
+
+    overrides = list(set_ or [])
+    overrides += [f"tuning.trials={trials}"] if trials is not None else []
+    overrides += [f"tuning.workers={jobs}"] if jobs is not None else []
+    if dry_run:
+        show(workflow.dry_run(Experiment.load(file, overrides), Context()), as_json=json, quiet=quiet)
+        return
+    execute(
+        workflow.run, file, overrides=overrides, out=out, gates=gate or [], resume=resume, as_json=json, quiet=quiet
+    )

@@ -1,0 +1,46 @@
+"""`modelopt validate`: check experiment files without running them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from modelopt_cli.cli.running import Set
+
+
+def validate(
+    files: Annotated[list[Path], typer.Argument(help="Experiment files.", show_default=False)],
+    set_: Set = None,
+) -> None:
+    """Check experiment files; every mistake with file, line and remedy. Imports nothing heavy."""
+    from modelopt_cli.cli import render
+    from modelopt_cli.core.errors import UsageError
+    from modelopt_cli.experiment.experiment import Experiment
+
+    wrong = 0
+    for file in files:
+        try:
+            experiment = Experiment.load(file, set_ or [])
+        except UsageError as error:
+            render.error(str(error))
+            wrong += 1
+        else:
+            typer.echo(f"{file}: ok ({_about(experiment)})")
+    if wrong:
+        raise typer.Exit(2)
+
+
+def _about(experiment: object) -> str:
+    """The experiment in a few words."""
+    from modelopt_cli.experiment.experiment import Experiment
+
+    assert isinstance(experiment, Experiment)
+    if experiment.tuning is None or not experiment.tuning.space:
+        return "train"
+    from modelopt_cli.tuning.space import Space
+
+    space, tuning = Space.from_spec(experiment.tuning.space), experiment.tuning
+    size = "infinitely many" if space.size == float("inf") else f"{int(space.size):,}"
+    return f"tune: {tuning.sampler.name()} over {space.dim} parameters, {size} settings"

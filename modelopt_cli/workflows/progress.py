@@ -1,0 +1,34 @@
+"""The report of a run that has none yet: what its store says so far."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from modelopt_cli.core.errors import InputError
+from modelopt_cli.results.report import Report
+from modelopt_cli.tuning import ranking
+from modelopt_cli.tuning.study import Study
+from modelopt_cli.workflows.tables import trials_table
+
+
+def unfinished_report(path: Path) -> Report:
+    """The trials of the search in `path` as they are now. Raises InputError when the run has none to show."""
+    store = path / "study.sqlite"
+    if not store.exists():
+        raise InputError(f"{path} has no report yet and no trials to show; wait for it, or start it again")
+    trials, meta = Study.read(store)
+    best = ranking.best(trials)
+    paths = list(dict.fromkeys(row["path"] for row in meta.get("space", [])))
+    return Report(
+        workflow="tune",
+        name=path.parent.name,
+        status="interrupted",
+        seed=int(meta.get("seed", 0)),
+        metrics=dict(best.metrics) if best else {},
+        best=None
+        if best is None
+        else {"number": best.number, "params": dict(best.params), "metrics": dict(best.metrics), "seed": best.seed},
+        tables={"trials": trials_table(trials, paths)},
+        details={"objective": meta.get("objective", []), "ended": "not yet"},
+        artefacts={"directory": str(path)},
+    )
