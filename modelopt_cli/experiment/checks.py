@@ -1,0 +1,145 @@
+"""What no section can check alone: which sections a workflow needs, and whether the search space fits the file.
+
+Every branch of every choice, and both ends of every range, are tried on the file at load.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from modelopt_cli.experiment import paths
+from modelopt_cli.experiment.experiment import TOP, Experiment, Rejected
+from modelopt_cli.experiment.marks import Marks, Path, Problem
+from modelopt_cli.experiment.messages import Finding
+from modelopt_cli.tuning.settings import TuningSettings
+from modelopt_cli.tuning.space import Choice, Ordinal, Space
+from modelopt_cli.tuning.spec import Node, SpaceError
+
+_SPACE: Path = ("tuning", "space")
+_FIXED = ("version", "name", "tuning", "gates")
+_CORNERS = 2000  # settings that are tried at most
+
+
+def check(experiment: Experiment, marks: Marks) -> list[Problem]:
+    """All problems of a file whose sections are valid each by itself."""
+    tuning = experiment.tuning
+    if tuning is None:
+        return []
+    problems = _sections(experiment, tuning, marks)
+    if problems:
+        return problems
+    try:
+        space = Space.from_spec(tuning.space)
+        if tuning.sampler.exact:
+            space.grid()  # raises for what a grid cannot list
+    except SpaceError as error:
+        return [_space_problem(error, _SPACE, marks)]
+    return _paths(experiment, space, marks) or _corners(experiment, space, marks) or _initial(experiment, space, marks)
+
+
+def _sections(experiment: Experiment, tuning: TuningSettings, marks: Marks) -> list[Problem]:
+    needed = ["command"] if tuning.workflow == "command" else ["data", "model"]
+    if tuning.workflow == "train" and experiment.model is not None and experiment.model.framework == "torch":
+        needed.append("training")
+    mark = marks.value(("tuning", "workflow")) if ("tuning", "workflow") in marks.values else marks.key(("tuning",))
+    found = []
+    for name in needed:
+        try:
+            experiment.require(name)
+        except Exception as error:
+            remedy = str(error).partition("; ")[2]
+            if name != "command" and experiment.command is not None:
+                remedy = "to search a script's parameters, set tuning.workflow: command"
+            found.append(Problem(mark, f"the workflow {tuning.workflow} needs a {name} section", remedy))
+    return found
+
+
+def _space_problem(error: SpaceError, above: Path, marks: Marks) -> Problem:
+    path = (*above, *error.where)
+    rule, _, remedy = error.message.partition("; ")
+    name = f"{error.where[0]}: " if error.where else ""
+    return Problem(marks.value(path) if path in marks.values else marks.key(path), name + rule, remedy)
+
+
+def _paths(experiment: Experiment, space: Space, marks: Marks) -> list[Problem]:
+    """Does every path name something in the file? One below a choice is tried with the choice's branches, later."""
+    document, found = experiment.document, []
+    searched = {root.parameter.path for root in space.roots}
+    for root in space.roots:
+        path, mark = root.parameter.path, marks.key((*_SPACE, root.parameter.path))
+        head = path.partition(".")[0]
+        if head in _FIXED:
+            found.append(Problem(mark, f"a search cannot change '{head}'", f"remove {path} from tuning.space"))
+            continue
+        if any(path.startswith(other + ".") for other in searched):
+            continue
+        try:
+            paths.put(document, path, None, TOP)
+        except paths.PathError as error:
+            without = {key: value for key, value in document.items() if key not in _FIXED}
+            near = paths.nearest(path, without, TOP)
+            message = f"the path '{path}' names nothing in this file: {error}"
+            found.append(Problem(mark, message, f"did you mean '{near}'?" if near else ""))
+    return found
+
+
+def _corners(experiment: Experiment, space: Space, marks: Marks) -> list[Problem]:
+    found: dict[Problem, None] = {}
+    for tried, setting in enumerate(space.corners()):
+        if tried == _CORNERS:
+            break
+        try:
+            experiment.attempt(setting)
+        except Rejected as rejected:
+            found |= dict.fromkeys(_blame(finding, setting, space, marks) for finding in rejected.found)
+    return list(found)
+
+
+def _blame(finding: Finding, setting: Mapping[str, Any], space: Space, marks: Marks) -> Problem:
+    """The finding, at the place in tuning.space that the wrong value comes from."""
+    where = paths.text(finding.path)
+    above = [path for path in setting if where == path or where.startswith(path + ".")]
+    below = [path for path in setting if path.startswith(where + ".")]
+    if not above:
+        values = ", ".join(f"{path} = {setting[path]!r}" for path in below or setting)
+        message = f"{finding.message} (when {values})"
+        place = _place(_node(below[0], setting, space), setting[below[0]]) if below else ()
+        return Problem(marks.value((*_SPACE, *place)), message, finding.remedy)
+    path = max(above, key=len)
+    rest = finding.path[path.count(".") + 1 :]
+    place = (*_SPACE, *_place(_node(path, setting, space), setting[path]), *rest)
+    mark = (marks.key if finding.at_key or not (rest or place in marks.values) else marks.value)(place)
+    remedy = finding.remedy
+    if any(path.startswith(other + ".") for other in setting) and "there is no" in finding.message:
+        remedy = "search it inside the branches that have it: choice: [{type: ..., key: {float: [...]}}]"
+    return Problem(mark, finding.message, remedy)
+
+
+def _node(path: str, setting: Mapping[str, Any], space: Space) -> Node:
+    active = {id(parameter) for parameter in space.active(setting)}
+    nodes = [node for root in space.roots for node in root.walk()]
+    return next(node for node in nodes if node.parameter.path == path and id(node.parameter) in active)
+
+
+def _place(node: Node, value: Any) -> Path:
+    """Where a value of the node's parameter is written, inside tuning.space."""
+    parameter = node.parameter
+    if isinstance(parameter, Choice):
+        return (*node.where, parameter.index(value))
+    if isinstance(parameter, Ordinal):
+        return (*node.where, parameter.kind, parameter.index(value))
+    return (*node.where, parameter.kind, parameter.ends.index(value))
+
+
+def _initial(experiment: Experiment, space: Space, marks: Marks) -> list[Problem]:
+    tuning, found = experiment.require_tuning(), []
+    for place, given in enumerate(tuning.initial):
+        above: Path = ("tuning", "initial", place)
+        try:
+            experiment.attempt(space.complete(given, experiment.value))
+        except SpaceError as error:
+            found.append(_space_problem(error, above, marks))
+        except Rejected as rejected:
+            found += [Problem(marks.value(above), item.message, item.remedy) for item in rejected.found]
+    return found

@@ -1,0 +1,275 @@
+"""The experiment: one YAML file, validated and frozen, any value of which can be searched.
+
+experiment = Experiment.load("configs/digits_mlp.yaml", ["training.epochs=5"])
+experiment.with_values({"training.optimizer": {"type": "sgd"}, "training.optimizer.lr": 0.1})
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field, PrivateAttr, ValidationError, field_validator
+
+from modelopt_cli.core.conditions import Condition
+from modelopt_cli.core.device import check_device
+from modelopt_cli.core.errors import ExperimentError
+from modelopt_cli.core.strategy import Named, Settings
+from modelopt_cli.core.types import Items
+from modelopt_cli.data.sources import DataSource
+from modelopt_cli.experiment import paths
+from modelopt_cli.experiment.command import CommandSettings
+from modelopt_cli.experiment.evaluation import EvaluationSettings
+from modelopt_cli.experiment.layout import Slot, anchor, plain, slots
+from modelopt_cli.experiment.marks import Mark, Marks, Problem, Source, fail_all
+from modelopt_cli.experiment.messages import Finding, findings
+from modelopt_cli.experiment.overrides import Override, apply, normalise
+from modelopt_cli.experiment.yaml_loader import Document, load_file
+from modelopt_cli.models.architectures import Architecture
+from modelopt_cli.training.settings import TrainingSettings
+from modelopt_cli.tuning.settings import TuningSettings
+
+__all__ = ["Experiment", "Rejected"]
+
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
+_EXAMPLES = {
+    "data": "data: {type: digits}",
+    "model": "model: {type: mlp}",
+    "training": "training: {epochs: 10}",
+    "tuning": "tuning: {objective: maximize validation.accuracy, space: {...}}",
+    "command": "command: {argv: [python, train.py]}",
+}
+
+
+class Rejected(Exception):  # noqa: N818
+    """Values that the experiment cannot take."""
+
+    def __init__(self, found: Sequence[Finding]) -> None:
+        super().__init__("; ".join(item.message for item in found))
+        self.found = found
+
+
+def _condition(text: str) -> str:
+    Condition.parse(text)
+    return text
+
+
+class Experiment(Settings):
+    """An experiment file. Two are equal when all their values are, wherever these come from."""
+
+    version: Literal[1] = Field(1, description="Version of this file format.")
+    name: str = Field("experiment", description="Name of the run directory; by default the file's name.")
+    seed: int = Field(0, ge=0, description="Every random choice derives from it.")
+    device: Annotated[str, AfterValidator(check_device)] = Field("auto", description="auto, cpu, cuda or cuda:N.")
+    data: Annotated[DataSource, Named("data")] | None = Field(None, description="What is learned from.")
+    model: Annotated[Architecture, Named("models")] | None = Field(None, description="What is fitted.")
+    training: TrainingSettings | None = Field(None, description="How a torch model is fitted.")
+    evaluation: EvaluationSettings = Field(EvaluationSettings(), description="How well a setting does.")
+    tuning: TuningSettings | None = Field(None, description="What is searched, and how.")
+    command: CommandSettings | None = Field(None, description="Any script as an experiment.")
+    gates: Items[Annotated[str, AfterValidator(_condition)]] = Field(
+        (), description="Conditions that a run must meet, such as test.accuracy >= 0.95; else exit code 3."
+    )
+
+    _document: dict[str, Any] = PrivateAttr(default_factory=dict)
+    _folder: Path = PrivateAttr(default_factory=Path)
+    _origin: str = PrivateAttr(default="experiment")
+
+    @field_validator("name")
+    @classmethod
+    def _name_is_a_folder(cls, name: str) -> str:
+        if not _NAME.fullmatch(name) or len(name) > 100:
+            raise ValueError(
+                f"the name '{name}' cannot be a folder's; use letters, digits, '.', '_' and '-' (at most 100), "
+                "the first no '.' or '-'"
+            )
+        return name
+
+    # Making one
+
+    @classmethod
+    def load(cls, source: str | Path | Mapping[str, Any], overrides: Sequence[str] = ()) -> Experiment:
+        """The validated experiment in a YAML file, or in a mapping of the same form.
+
+        `overrides` are texts such as `training.epochs=5`. Relative paths in the file count from its folder (those in a
+        mapping from the working directory). Raises ExperimentError with all problems found, each with its line;
+        UsageError for a file that cannot be read; RefusedError for one that would run code.
+        """
+        from modelopt_cli.experiment.checks import check
+
+        document, folder = _read(source)
+        marks = document.marks
+        values = apply(document.values, marks, [Override.parse(text) for text in overrides], TOP)
+        try:
+            experiment = _validated(values, folder, marks.whole.source.name)
+        except Rejected as rejected:
+            fail_all(problem(finding, marks) for finding in rejected.found)
+        problems = check(experiment, marks)
+        if problems:
+            fail_all(problems)
+        return experiment
+
+    def with_values(self, values: Mapping[str, Any]) -> Experiment:
+        """A new experiment with other values at these dotted paths, applied from the shortest path to the longest.
+
+        Defaults stay defaults. Sections without a change are shared and not validated again. Raises ExperimentError.
+        """
+        mark = Mark(Source(self._origin))
+        values = {path: normalise(value, mark) for path, value in values.items()}
+        try:
+            return self.attempt(values)
+        except Rejected as rejected:
+            fail_all(
+                Problem(_value_mark(item, values, self._origin), item.message, item.remedy) for item in rejected.found
+            )
+
+    def attempt(self, values: Mapping[str, Any]) -> Experiment:
+        """`with_values` for plain values, with findings instead of texts. Raises Rejected."""
+        document: Any = self._document
+        for path in sorted(values, key=lambda path: path.count(".")):
+            try:
+                document, _ = paths.put(document, path, values[path], TOP)
+            except paths.PathError as error:
+                raise Rejected([Finding(tuple(path.split(".")), str(error))]) from None
+        touched = {path.partition(".")[0] for path in values}
+        kept = {name: getattr(self, name) for name in self.model_fields_set - touched}
+        new = _validated(document, self._folder, self._origin, kept)
+        if "tuning" in touched:
+            from modelopt_cli.experiment.checks import check
+
+            problems = check(new, Marks(Mark(Source(self._origin))))
+            if problems:
+                raise Rejected([Finding((), item.message, item.remedy) for item in problems])
+        return new
+
+    # Reading one
+
+    @property
+    def folder(self) -> Path:
+        """The folder of the file, absolute: what relative paths in it count from."""
+        return self._folder
+
+    @property
+    def origin(self) -> str:
+        """What the experiment is called in messages: the file's path, or 'experiment' for a mapping."""
+        return self._origin
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """The values as they were written, overrides included, without defaults."""
+        return copy.deepcopy(self._document)
+
+    def resolved(self) -> dict[str, Any]:
+        """All values as plain ones, defaults included and paths absolute; loads again as an equal experiment."""
+        return {key: value for key, value in plain(self).items() if value is not None}
+
+    def to_yaml(self) -> str:
+        """`resolved()` as a file that loads again as an equal experiment."""
+        from modelopt_cli.experiment.yaml_dumper import dump
+
+        return dump(self.resolved())
+
+    def value(self, path: str) -> Any:
+        """The value at a dotted path, a default included; paths as the file writes them. Raises KeyError."""
+        return paths.get(_as_written(self.resolved(), self._document), path)
+
+    def require(self, *names: str) -> None:
+        """Raise ExperimentError, with the remedy, when one of these sections is absent."""
+        for name in names:
+            if getattr(self, name) is None:
+                raise ExperimentError(f"{self._origin}: there is no {name} section; add one, e.g. {_EXAMPLES[name]}")
+
+    def require_data(self) -> DataSource:
+        """The data section. Raises ExperimentError when absent."""
+        self.require("data")
+        assert self.data is not None
+        return self.data
+
+    def require_model(self) -> Architecture:
+        """The model section. Raises ExperimentError when absent."""
+        self.require("model")
+        assert self.model is not None
+        return self.model
+
+    def require_training(self) -> TrainingSettings:
+        """The training section. Raises ExperimentError when absent."""
+        self.require("training")
+        assert self.training is not None
+        return self.training
+
+    def require_tuning(self) -> TuningSettings:
+        """The tuning section. Raises ExperimentError when absent."""
+        self.require("tuning")
+        assert self.tuning is not None
+        return self.tuning
+
+    def require_command(self) -> CommandSettings:
+        """The command section. Raises ExperimentError when absent."""
+        self.require("command")
+        assert self.command is not None
+        return self.command
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Experiment) and list(self) == list(other)
+
+    def __hash__(self) -> int:
+        return hash((self.name, self.seed))
+
+
+TOP = Slot(sections=(Experiment,))
+
+
+def problem(finding: Finding, marks: Marks) -> Problem:
+    """The finding with its place in the file."""
+    mark = (marks.key if finding.at_key else marks.value)(finding.path)
+    return Problem(mark, finding.message, finding.remedy)
+
+
+def _read(source: str | Path | Mapping[str, Any]) -> tuple[Document, Path]:
+    """(the document with a name, the folder that its relative paths count from)."""
+    if isinstance(source, Mapping):
+        mark = Mark(Source("experiment"))
+        return Document({"name": "experiment", **normalise(source, mark)}, Marks(mark)), Path.cwd()
+    path = Path(source)
+    document = load_file(path)
+    stem = re.sub(r"[^A-Za-z0-9._-]", "-", path.stem).lstrip(".-") or "experiment"
+    return Document({"name": stem[:100], **document.values}, document.marks), path.absolute().parent
+
+
+def _validated(document: Any, folder: Path, origin: str, kept: Mapping[str, Any] | None = None) -> Experiment:
+    """Raises Rejected. `kept` are validated sections that replace those of the document."""
+    known = slots(Experiment)
+    fields = {
+        key: kept[key]
+        if kept is not None and key in kept
+        else anchor(value, known[key], folder)
+        if key in known
+        else value
+        for key, value in document.items()
+    }
+    try:
+        experiment = Experiment.model_validate(fields)
+    except ValidationError as error:
+        raise Rejected(findings(error, document, TOP)) from None
+    experiment._document, experiment._folder, experiment._origin = document, folder, origin
+    return experiment
+
+
+def _value_mark(finding: Finding, values: Mapping[str, Any], origin: str) -> Mark:
+    """What the user is told instead of a line: the value, given from Python or by a search, that is behind it."""
+    where = paths.text(finding.path)
+    behind = [path for path in values if where == path or where.startswith(path + ".")] or list(values)
+    path = max(behind, key=len)
+    return Mark(Source(f"{origin}: {path}={values[path]!r}"))
+
+
+def _as_written(resolved: Any, written: Any) -> Any:
+    """`resolved` with the texts of `written` (paths are absolute in the former alone)."""
+    if isinstance(resolved, dict) and isinstance(written, Mapping):
+        return {key: _as_written(value, written.get(key)) for key, value in resolved.items()}
+    if isinstance(resolved, list) and isinstance(written, list) and len(resolved) == len(written):
+        return [_as_written(*pair) for pair in zip(resolved, written, strict=True)]
+    return written if isinstance(resolved, str) and isinstance(written, str) else resolved

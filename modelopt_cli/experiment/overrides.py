@@ -1,0 +1,76 @@
+"""Overrides: `training.epochs=5` from the command line, the value read as it would be in the file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path as FilePath
+from typing import Any
+
+from pydantic import BaseModel
+
+from modelopt_cli.core.errors import UsageError
+from modelopt_cli.experiment.events import DEPTH
+from modelopt_cli.experiment.layout import Slot, sparse
+from modelopt_cli.experiment.marks import Mark, Marks, Problem, Source, fail, fail_all
+from modelopt_cli.experiment.paths import PathError, nearest, put
+from modelopt_cli.experiment.yaml_loader import parse
+
+
+@dataclass(frozen=True)
+class Override:
+    """`path` gets `value`; `mark` tells the user where that comes from."""
+
+    path: str
+    value: Any
+    mark: Mark
+
+    @classmethod
+    def parse(cls, text: str) -> Override:
+        """From `PATH=VALUE`; an empty value is null. Raises UsageError."""
+        path, equals, value = text.partition("=")
+        if not equals or not path.strip():
+            raise UsageError(f"--set {text}: write PATH=VALUE, e.g. --set training.epochs=5")
+        name = f"--set {text}"
+        return cls(path.strip(), parse(Source(name, value, inline=True)).values, Mark(Source(name)))
+
+
+def apply(document: Any, marks: Marks, overrides: Sequence[Override], top: Slot) -> Any:
+    """`document` with the overrides, from the shortest path to the longest; `marks` follows.
+
+    Raises ExperimentError, with the nearest path, where a path names nothing.
+    """
+    problems: list[Problem] = []
+    for override in sorted(overrides, key=lambda override: override.path.count(".")):
+        try:
+            document, path = put(document, override.path, override.value, top)
+        except PathError as error:
+            near = nearest(override.path, document, top)
+            problems.append(Problem(override.mark, str(error), f"did you mean '{near}'?" if near else ""))
+        else:
+            marks.replace(path, override.mark)
+    if problems:
+        fail_all(problems)
+    return document
+
+
+def normalise(value: Any, mark: Mark, depth: int = 0) -> Any:
+    """A value from Python as plain values: numpy's numbers, tuples, paths and settings are turned into them."""
+    if value is None or isinstance(value, bool) or type(value) in (str, int, float):
+        return value
+    if depth > DEPTH:
+        fail(mark, f"lists and sections are nested more than {DEPTH} deep")
+    if isinstance(value, BaseModel):
+        return normalise(sparse(value), mark, depth + 1)
+    if isinstance(value, Mapping):
+        wrong = [key for key in value if not isinstance(key, str)]
+        if wrong:
+            fail(mark, f"the key {wrong[0]!r} is no text", f"write {str(wrong[0])!r}")
+        return {str(key): normalise(item, mark, depth + 1) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [normalise(item, mark, depth + 1) for item in value]
+    if isinstance(value, str | FilePath):
+        return str(value)
+    if hasattr(value, "tolist"):  # a numpy array or number
+        return normalise(value.tolist(), mark, depth + 1)
+    fail(mark, f"{value!r} is no plain value", "use numbers, text, true, false, null, lists and mappings")
