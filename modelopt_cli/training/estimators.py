@@ -56,7 +56,7 @@ def evaluate(
     wanted: Collection[str] | None = None,
     extra: Sequence[str | metrics.Metric] = (),
 ) -> dict[str, float]:
-    """Every metric on `part`, or the `wanted` ones (full names): metrics of the labels alone cost no `predict_proba`."""
+    """Every metric on `part`, or the `wanted` ones (full names); those of the labels alone need no `predict_proba`."""
     ranked = task != "regression" and (wanted is None or any(name.removeprefix(prefix) in _RANKED for name in wanted))
     found = scores(estimator, part.inputs, task, classes, values=ranked)
     return metrics.compute(
@@ -104,7 +104,7 @@ def _probabilities(estimator: Any, rows: Array, task: Task, outputs: int | None)
         if isinstance(given, list):
             classes = getattr(estimator, "classes_", [np.array([0, 1])] * len(given))
             return np.stack([_of_one(share, known) for share, known in zip(given, classes, strict=True)], axis=1)
-        return given[:, 1:] if outputs == 1 and given.shape[1] == 2 else np.asarray(given)
+        return _of_one(given, estimator.classes_)[:, None] if outputs == 1 else np.asarray(given)
     return _spread(np.asarray(given), np.asarray(estimator.classes_), outputs)
 
 

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
+from modelopt_cli.core.conditions import Goal
 from modelopt_cli.core.strategy import Named, Settings
 from modelopt_cli.core.types import Count, Fraction, Items, Positive
 from modelopt_cli.training.optimizers import Optimizer
@@ -46,7 +47,9 @@ class TrainingSettings(Settings):
     patience: Count | None = Field(None, description="Epochs without improvement of `monitor` before training ends.")
     min_delta: NonNegative = Field(0.0, description="The least change of `monitor` that counts as improvement.")
     monitor: str | None = Field(
-        None, description="Metric that patience and `keep: best` look at; null: validation.loss."
+        None,
+        description="Metric that patience and `keep: best` look at; null: validation.loss. Errors and losses are "
+        "minimised; for a metric of your own write e.g. 'minimize validation.cost'.",
     )
     keep: Literal["last", "best"] | None = Field(
         None, description="Which epoch's weights remain; null: best with patience, else last."
@@ -76,7 +79,8 @@ class TrainingSettings(Settings):
     @field_validator("monitor")
     @classmethod
     def _monitor_is_no_test_metric(cls, monitor: str | None) -> str | None:
-        if monitor is not None and monitor.partition(".")[0] not in ("train", "validation"):
+        metric = Goal.parse(monitor).metric if monitor and " " in monitor.strip() else monitor
+        if metric is not None and metric.partition(".")[0] not in ("train", "validation"):
             raise ValueError(
                 f"'{monitor}' is no metric of the train or validation split, and epochs are chosen on these only; "
                 "use e.g. validation.loss or validation.accuracy"
