@@ -1,10 +1,13 @@
 """Which trial is better: feasibility first, then the loss; with several objectives, non-domination.
 
-Deb et al. 2002, "A fast and elitist multiobjective genetic algorithm: NSGA-II", sections III and VI.
+Deb et al. 2002, "A fast and elitist multiobjective genetic algorithm: NSGA-II": constrained domination (section VI),
+fronts (III.A, here by Zhang et al. 2015, "An efficient approach to nondominated sorting", with binary search), crowding
+(III.B). Points are tuples of losses, lower is better.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from modelopt_cli.tuning.trial import State, Trial
@@ -14,31 +17,77 @@ Losses = tuple[float, ...]
 
 def dominates(a: Losses, b: Losses) -> bool:
     """True when `a` is nowhere worse than `b` and somewhere better (lower)."""
-    return all(x <= y for x, y in zip(a, b, strict=True)) and any(x < y for x, y in zip(a, b, strict=True))
+    return a != b and all(x <= y for x, y in zip(a, b, strict=True))
+
+
+def fronts(points: Sequence[Losses]) -> list[list[int]]:
+    """Indices of the points, front by front: each point is dominated by one of the front before, by none of its own.
+
+    In the order of their losses no point is dominated by a later one, and the fronts that dominate a point come before
+    those that do not; so each point's front is found by bisection.
+    """
+    found: list[list[int]] = []
+    for index in sorted(range(len(points)), key=lambda i: points[i]):
+        low, high = 0, len(found)
+        while low < high:
+            middle = (low + high) // 2
+            if any(dominates(points[other], points[index]) for other in reversed(found[middle])):
+                low = middle + 1
+            else:
+                high = middle
+        if low == len(found):
+            found.append([])
+        found[low].append(index)
+    return [sorted(front) for front in found]
 
 
 def non_dominated(points: Sequence[Losses]) -> list[int]:
     """Indices of the points that no other point dominates, in order."""
-    return [i for i, point in enumerate(points) if not any(dominates(other, point) for other in points)]
+    kept: list[int] = []
+    for index in sorted(range(len(points)), key=lambda i: points[i]):
+        if not any(dominates(points[other], points[index]) for other in kept):
+            kept.append(index)
+    return sorted(kept)
 
 
-def usable(trial: Trial) -> bool:
-    """True for a trial that ended with a loss for every objective. A stopped one was given up as not worth it."""
-    return trial.state is State.COMPLETED and trial.losses is not None
+def crowding(points: Sequence[Losses]) -> list[float]:
+    """How alone each point stands among those of its front: the sum, over objectives, of the gap between neighbours.
+
+    Gaps are relative to the front's range in that objective; the extremes get infinity.
+    """
+    distance = [0.0] * len(points)
+    for objective in range(len(points[0]) if points else 0):
+        order = sorted(range(len(points)), key=lambda i: points[i][objective])
+        span = points[order[-1]][objective] - points[order[0]][objective]
+        distance[order[0]] = distance[order[-1]] = math.inf
+        for before, here, after in zip(order, order[1:], order[2:], strict=False):
+            distance[here] += (points[after][objective] - points[before][objective]) / span if span else 0.0
+    return distance
+
+
+def better(a: Trial, b: Trial) -> bool:
+    """Constrained domination: less violation first; of two feasible trials the one whose losses dominate."""
+    if a.violation != b.violation:
+        return a.violation < b.violation
+    return a.violation == 0 and dominates(a.losses or (), b.losses or ())
+
+
+def candidates(trials: Sequence[Trial]) -> list[Trial]:
+    """Trials that may be best: ended with every loss, and with the least violation that any has.
+
+    One that a stopper ended counts, as of its last report: patience ends good trials too.
+    """
+    ended = [trial for trial in trials if trial.losses is not None and trial.state in (State.COMPLETED, State.STOPPED)]
+    least = min((trial.violation for trial in ended), default=0.0)
+    return [trial for trial in ended if trial.violation == least]
 
 
 def front(trials: Sequence[Trial]) -> list[Trial]:
-    """The best compromises: non-dominated among the feasible ones, or the least infeasible when none is feasible."""
-    candidates = [trial for trial in trials if usable(trial)]
-    if not candidates:  # every trial was stopped early: the best of them is better than nothing
-        candidates = [trial for trial in trials if trial.state is State.STOPPED and trial.losses is not None]
-    if not candidates:
-        return []
-    least = min(trial.violation for trial in candidates)
-    feasible = [trial for trial in candidates if trial.violation <= least]
-    return [feasible[i] for i in non_dominated([trial.losses or () for trial in feasible])]
+    """The best compromises: non-dominated among the feasible ones, or among the least infeasible when none is."""
+    found = candidates(trials)
+    return [found[i] for i in non_dominated([trial.losses or () for trial in found])]
 
 
 def best(trials: Sequence[Trial]) -> Trial | None:
-    """The lowest first loss on the front; the earliest of equals."""
-    return min(front(trials), key=lambda trial: (trial.losses or (), trial.number), default=None)
+    """The lowest first loss on the front, ties by the next objectives; the earliest of equals."""
+    return min(candidates(trials), key=lambda trial: (trial.losses or (), trial.number), default=None)
