@@ -17,6 +17,8 @@ class Augmentation(Strategy):
     """Base of all augmentations."""
 
     family: ClassVar[str] = "augmentations"
+    needs_images: ClassVar[bool] = True
+    """False: samples of any shape will do."""
     needs_soft_targets: ClassVar[bool] = False
     """True: targets must be (B, outputs); class indices are made one-hot before."""
 

@@ -24,6 +24,7 @@ class Mixup(Augmentation):
     is itself fixed by seed and epoch); the mixing share depends on (seed, epoch, index) alone.
     """
 
+    needs_images: ClassVar[bool] = False
     needs_soft_targets: ClassVar[bool] = True
 
     alpha: Positive = Field(0.2, description="The share is drawn from Beta(alpha, alpha); 1: uniformly.")
