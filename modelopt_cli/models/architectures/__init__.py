@@ -37,3 +37,6 @@ class Architecture(Strategy):
         Initial weights (or `random_state`) derive from `seed`; the caller has seeded torch's global generator with it.
         Raises UsageError where the options do not fit the shapes.
         """
+
+    def check(self) -> None:
+        """What can be verified only by importing; called before a run. Raises UsageError."""

@@ -1,0 +1,41 @@
+"""A model that modelopt saved, to go on with."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar, final
+
+from pydantic import Field
+
+from modelopt_cli.core.errors import UsageError
+from modelopt_cli.models.architectures import Architecture
+
+if TYPE_CHECKING:
+    from modelopt_cli.models.architectures import Shapes
+
+
+@final
+class Checkpoint(Architecture):
+    """A trained model.pt of modelopt: its architecture with its weights as the start."""
+
+    path_fields: ClassVar[tuple[str, ...]] = ("path",)
+
+    path: str = Field(description="The model.pt; relative to the experiment file.")
+
+    def check(self) -> None:
+        """Read the file. Raises InputError or RefusedError."""
+        from modelopt_cli.models import checkpoints
+
+        checkpoints.load(self.path)
+
+    def build(self, shapes: Shapes, seed: int) -> Any:
+        """The saved module. Raises UsageError when it does not fit the data."""
+        from modelopt_cli.models import checkpoints
+
+        found = checkpoints.load(self.path)
+        if found.architecture.framework != self.framework:
+            raise UsageError(f"{self.path} holds a {found.architecture.framework} model; it cannot be trained further")
+        for name in ("inputs", "outputs", "task"):
+            own, asked = getattr(found.shapes, name), getattr(shapes, name)
+            if own != asked:
+                raise UsageError(f"{self.path} was trained for {name} {own}, but the data has {name} {asked}; use the same data")
+        return found.model

@@ -1,0 +1,32 @@
+"""The multilayer perceptron."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any, Literal, final
+
+from pydantic import Field
+
+from modelopt_cli.core.types import Count, Items
+from modelopt_cli.models.architectures import Architecture
+
+if TYPE_CHECKING:
+    from modelopt_cli.models.architectures import Shapes
+
+Share = Annotated[float, Field(ge=0.0, lt=1.0)]
+
+
+@final
+class Mlp(Architecture):
+    """Multilayer perceptron: linear layers with an activation between; flattens its input."""
+
+    hidden: Items[Count] = Field((128,), description="Widths of the hidden layers; [] is a linear model.")
+    activation: Literal["relu", "gelu", "tanh", "silu", "leaky_relu"] = Field("relu", description="After each hidden layer.")
+    dropout: Share = Field(0.0, description="Share of hidden units dropped in training.")
+    input_dropout: Share = Field(0.0, description="Share of inputs dropped in training.")
+    batch_norm: bool = Field(False, description="Batch normalization before each activation.")
+
+    def build(self, shapes: Shapes, seed: int) -> Any:
+        """(B, *inputs) -> (B, outputs). Weights are torch's defaults (uniform, Kaiming bound)."""
+        from modelopt_cli.models.architectures._mlp import Mlp as Module
+
+        return Module(shapes, self)
