@@ -31,12 +31,14 @@ class EpochRunner:
         transform: Transform,
         *,
         sizes: Sequence[int],
+        outputs: int,
         seed: int,
         augment: Sequence[Augmentation] = (),
     ) -> None:
         self._module, self._settings, self._train = module, settings, train
         self._loss, self._transform, self._sizes, self._seed = loss, transform, list(sizes), seed
-        self._augment = tuple(augment)
+        self._augment, self._outputs = tuple(augment), outputs
+        check_augmentations(self._augment, train.inputs)
         self._parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
         if not self._parameters:
             raise UsageError("the model has no parameters to train; use a model with at least one nn.Parameter")
@@ -108,10 +110,24 @@ class EpochRunner:
         from modelopt_cli.data.augmentations._random import uniform
 
         inputs, targets = batch.inputs, batch.targets
-        for place, augmentation in enumerate(self._augment):
-            random = uniform(derive(self._seed, "augment", place), epoch, batch.indices, 8).to(inputs.device)
-            inputs, targets = augmentation.apply(inputs, targets, random)
+        places = batch.indices.to(inputs.device, non_blocking=True)
+        if targets.ndim == 1 and any(augmentation.needs_soft_targets for augmentation in self._augment):
+            targets = torch.nn.functional.one_hot(targets, self._outputs).to(inputs.dtype)
+        for stream, augmentation in enumerate(self._augment):
+            inputs, targets = augmentation.apply(inputs, targets, uniform(self._seed, epoch, places, stream))
         return batch._replace(inputs=inputs, targets=targets)
+
+
+def check_augmentations(augment: Sequence[Augmentation], inputs: torch.Tensor) -> None:
+    """Raise UsageError for an augmentation of images where `inputs` (N, ...) are none, or of tokens."""
+    for augmentation in augment:
+        if (augmentation.needs_images and inputs.ndim != 4) or inputs.dtype == torch.int64:
+            needs = "images (N, C, H, W)" if augmentation.needs_images else "numbers"
+            kind = str(inputs.dtype).removeprefix("torch.")
+            raise UsageError(
+                f"data.augment has '{augmentation.name()}', which needs {needs}, but the inputs are {kind} of shape "
+                f"{tuple(inputs.shape)}; leave it out"
+            )
 
 
 def _optimizer(

@@ -87,7 +87,15 @@ class Trainer:
         self._evaluator.check(self._monitors)
         self._check_outputs(train)
         self._runner = EpochRunner(
-            self.module, settings, train, training, self._transform, sizes=sizes, seed=self.seed, augment=augment
+            self.module,
+            settings,
+            train,
+            training,
+            self._transform,
+            sizes=sizes,
+            outputs=prepared.shapes.outputs,
+            seed=self.seed,
+            augment=augment,
         )
 
     @property

@@ -44,9 +44,7 @@ def test_classification_equals_sklearn(seed: int, n: int, weighted: bool, classe
         for suffix, average in (("", "macro"), ("_weighted", "weighted"), ("_binary", "binary")):
             if average == "binary" and classes > 2:
                 continue
-            scores = reference.precision_recall_fscore_support(
-                y, p, average=average, zero_division=0, sample_weight=w
-            )
+            scores = reference.precision_recall_fscore_support(y, p, average=average, zero_division=0, sample_weight=w)
             expected |= {f"{name}{suffix}": scores[i] for i, name in enumerate(("precision", "recall", "f1"))}
         if len(set(y)) == classes:
             ranks = shares[:, 1] if classes == 2 else shares
