@@ -49,6 +49,17 @@ class Strategy(Settings):
         """The first line of the class docstring."""
         return (inspect.getdoc(cls) or "").partition("\n")[0]
 
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        found = handler(schema)
+        own = handler.resolve_ref_schema(found)
+        own["properties"] = {"type": {"const": cls.name()}, **own.get("properties", {})}
+        own["required"] = ["type", *own.get("required", [])]
+        own["description"] = cls.summary()
+        return found
+
     @model_serializer(mode="wrap")
     def _with_type(self, handler: Any) -> dict[str, Any]:
         return {"type": self.name(), **handler(self)}
@@ -164,10 +175,6 @@ class Named:
         self, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
     ) -> dict[str, Any]:
         family = FAMILIES[self.family]
-        branches: list[dict[str, Any]] = [{"type": "string", "enum": family.names()}]
-        for name in family.names():
-            branch = family.get(name).model_json_schema()
-            branch["properties"] = {"type": {"const": name}, **branch.get("properties", {})}
-            branch["required"] = ["type", *branch.get("required", [])]
-            branches.append(branch)
-        return {"anyOf": branches}
+        # A union, so that the outer generator makes each branch: definitions and references are the whole schema's.
+        branches = [family.get(name).__pydantic_core_schema__ for name in family.names()]
+        return handler(core_schema.union_schema([core_schema.literal_schema(family.names()), *branches]))

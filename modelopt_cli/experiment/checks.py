@@ -6,15 +6,18 @@ Every branch of every choice, and both ends of every range, are tried on the fil
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from modelopt_cli.core.errors import did_you_mean
 from modelopt_cli.experiment import paths
-from modelopt_cli.experiment.experiment import TOP, Experiment, Rejected
-from modelopt_cli.experiment.marks import Marks, Path, Problem
-from modelopt_cli.experiment.messages import Finding
+from modelopt_cli.experiment.experiment import EXAMPLES, TOP, Experiment, Rejected
+from modelopt_cli.experiment.marks import Finding, Marks, Path, Problem
 from modelopt_cli.tuning.settings import TuningSettings
-from modelopt_cli.tuning.space import Choice, Ordinal, Space
-from modelopt_cli.tuning.spec import Node, SpaceError
+from modelopt_cli.tuning.space import Choice, Ordinal, Space, SpaceError
+from modelopt_cli.tuning.spec import KINDS
+
+if TYPE_CHECKING:
+    from modelopt_cli.tuning.tree import Node
 
 _SPACE: Path = ("tuning", "space")
 _FIXED = ("version", "name", "tuning", "gates")
@@ -45,10 +48,8 @@ def _sections(experiment: Experiment, tuning: TuningSettings, marks: Marks) -> l
     mark = marks.value(("tuning", "workflow")) if ("tuning", "workflow") in marks.values else marks.key(("tuning",))
     found = []
     for name in needed:
-        try:
-            experiment.require(name)
-        except Exception as error:
-            remedy = str(error).partition("; ")[2]
+        if getattr(experiment, name) is None:
+            remedy = f"add one, e.g. {EXAMPLES[name]}"
             if name != "command" and experiment.command is not None:
                 remedy = "to search a script's parameters, set tuning.workflow: command"
             found.append(Problem(mark, f"the workflow {tuning.workflow} needs a {name} section", remedy))
@@ -58,7 +59,7 @@ def _sections(experiment: Experiment, tuning: TuningSettings, marks: Marks) -> l
 def _space_problem(error: SpaceError, above: Path, marks: Marks) -> Problem:
     path = (*above, *error.where)
     rule, _, remedy = error.message.partition("; ")
-    name = f"{error.where[0]}: " if error.where else ""
+    name = f"{error.where[0]}: " if error.where and not rule.startswith(str(error.where[0])) else ""
     return Problem(marks.value(path) if path in marks.values else marks.key(path), name + rule, remedy)
 
 
@@ -107,13 +108,20 @@ def _blame(finding: Finding, setting: Mapping[str, Any], space: Space, marks: Ma
         place = _place(_node(below[0], setting, space), setting[below[0]]) if below else ()
         return Problem(marks.value((*_SPACE, *place)), message, finding.remedy)
     path = max(above, key=len)
-    rest = finding.path[path.count(".") + 1 :]
-    place = (*_SPACE, *_place(_node(path, setting, space), setting[path]), *rest)
-    mark = (marks.key if finding.at_key or not (rest or place in marks.values) else marks.value)(place)
-    remedy = finding.remedy
-    if any(path.startswith(other + ".") for other in setting) and "there is no" in finding.message:
+    node, rest = _node(path, setting, space), finding.path[path.count(".") + 1 :]
+    if not rest and finding.at_key:
+        return _misplaced(node, finding, space, marks)
+    place = (*_SPACE, *_place(node, setting[path]), *rest)
+    return Problem((marks.key if finding.at_key else marks.value)(place), finding.message, finding.remedy)
+
+
+def _misplaced(node: Node, finding: Finding, space: Space, marks: Marks) -> Problem:
+    """A searched key that the chosen section does not have."""
+    where, path, remedy = node.where, node.parameter.path, finding.remedy
+    key = where[:-1] if len(where) > 1 and where[-1] in KINDS else where
+    if node.parameter.condition is None and any(path.startswith(other + ".") for other in space.paths):
         remedy = "search it inside the branches that have it: choice: [{type: ..., key: {float: [...]}}]"
-    return Problem(mark, finding.message, remedy)
+    return Problem(marks.key((*_SPACE, *key)), finding.message, remedy)
 
 
 def _node(path: str, setting: Mapping[str, Any], space: Space) -> Node:
@@ -136,6 +144,12 @@ def _initial(experiment: Experiment, space: Space, marks: Marks) -> list[Problem
     tuning, found = experiment.require_tuning(), []
     for place, given in enumerate(tuning.initial):
         above: Path = ("tuning", "initial", place)
+        for path in given:
+            if path not in space.paths:
+                remedy = did_you_mean(path, space.paths).strip() or f"searched: {', '.join(space.paths)}"
+                found.append(Problem(marks.key((*above, path)), f"'{path}' is not searched in tuning.space", remedy))
+        if found:
+            continue
         try:
             experiment.attempt(space.complete(given, experiment.value))
         except SpaceError as error:

@@ -16,11 +16,6 @@ def substitute(text: str) -> str:
     return _REFERENCE.sub(_value, text) if "${" in text else text
 
 
-def escape(text: str) -> str:
-    """The text that `substitute` turns into `text`."""
-    return text.replace("${", "$${")
-
-
 def _value(match: re.Match[str]) -> str:
     escaped, name, default, broken = match.groups()
     if escaped:

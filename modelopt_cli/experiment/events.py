@@ -124,8 +124,8 @@ class _Builder:
             self._anchors[anchor] = node
         self._attach(node, node.mark)
 
-    def _alias(self, anchor: str, mark: Mark) -> None:
-        node = self._anchors.get(anchor)
+    def _alias(self, anchor: str | None, mark: Mark) -> None:
+        node = self._anchors.get(anchor or "")
         if node is None:
             fail(mark, f"*{anchor} repeats nothing: there is no &{anchor} before it", "name it first, or write it out")
         if not node.closed:

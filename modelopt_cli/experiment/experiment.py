@@ -10,7 +10,7 @@ import copy
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, Field, PrivateAttr, ValidationError, field_validator
 
@@ -24,9 +24,9 @@ from modelopt_cli.experiment import paths
 from modelopt_cli.experiment.command import CommandSettings
 from modelopt_cli.experiment.evaluation import EvaluationSettings
 from modelopt_cli.experiment.layout import Slot, anchor, plain, slots
-from modelopt_cli.experiment.marks import Mark, Marks, Problem, Source, fail_all
-from modelopt_cli.experiment.messages import Finding, findings
-from modelopt_cli.experiment.overrides import Override, apply, normalise
+from modelopt_cli.experiment.marks import Finding, Mark, Marks, Problem, Source, fail_all
+from modelopt_cli.experiment.messages import findings
+from modelopt_cli.experiment.overrides import Override, apply, normalise, value_mark
 from modelopt_cli.experiment.yaml_loader import Document, load_file
 from modelopt_cli.models.architectures import Architecture
 from modelopt_cli.training.settings import TrainingSettings
@@ -35,13 +35,16 @@ from modelopt_cli.tuning.settings import TuningSettings
 __all__ = ["Experiment", "Rejected"]
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
-_EXAMPLES = {
+EXAMPLES = {
     "data": "data: {type: digits}",
     "model": "model: {type: mlp}",
     "training": "training: {epochs: 10}",
     "tuning": "tuning: {objective: maximize validation.accuracy, space: {...}}",
     "command": "command: {argv: [python, train.py]}",
 }
+
+
+Section = TypeVar("Section")
 
 
 class Rejected(Exception):  # noqa: N818
@@ -106,7 +109,7 @@ class Experiment(Settings):
         try:
             experiment = _validated(values, folder, marks.whole.source.name)
         except Rejected as rejected:
-            fail_all(problem(finding, marks) for finding in rejected.found)
+            fail_all(finding.at(marks) for finding in rejected.found)
         problems = check(experiment, marks)
         if problems:
             fail_all(problems)
@@ -123,7 +126,7 @@ class Experiment(Settings):
             return self.attempt(values)
         except Rejected as rejected:
             fail_all(
-                Problem(_value_mark(item, values, self._origin), item.message, item.remedy) for item in rejected.found
+                Problem(value_mark(item, values, self._origin), item.message, item.remedy) for item in rejected.found
             )
 
     def attempt(self, values: Mapping[str, Any]) -> Experiment:
@@ -133,7 +136,8 @@ class Experiment(Settings):
             try:
                 document, _ = paths.put(document, path, values[path], TOP)
             except paths.PathError as error:
-                raise Rejected([Finding(tuple(path.split(".")), str(error))]) from None
+                found = Finding(tuple(path.split(".")), str(error), error.remedy, at_key=True)
+                raise Rejected([found]) from None
         touched = {path.partition(".")[0] for path in values}
         kept = {name: getattr(self, name) for name in self.model_fields_set - touched}
         new = _validated(document, self._folder, self._origin, kept)
@@ -168,49 +172,43 @@ class Experiment(Settings):
 
     def to_yaml(self) -> str:
         """`resolved()` as a file that loads again as an equal experiment."""
-        from modelopt_cli.experiment.yaml_dumper import dump
+        from modelopt_cli.core.yaml_dumper import dump
 
         return dump(self.resolved())
 
     def value(self, path: str) -> Any:
         """The value at a dotted path, a default included; paths as the file writes them. Raises KeyError."""
-        return paths.get(_as_written(self.resolved(), self._document), path)
+        return paths.get(paths.as_written(self.resolved(), self._document), path)
 
     def require(self, *names: str) -> None:
         """Raise ExperimentError, with the remedy, when one of these sections is absent."""
         for name in names:
-            if getattr(self, name) is None:
-                raise ExperimentError(f"{self._origin}: there is no {name} section; add one, e.g. {_EXAMPLES[name]}")
+            self._present(name, getattr(self, name))
+
+    def _present(self, name: str, section: Section | None) -> Section:
+        if section is None:
+            raise ExperimentError(f"{self._origin}: there is no {name} section; add one, e.g. {EXAMPLES[name]}")
+        return section
 
     def require_data(self) -> DataSource:
         """The data section. Raises ExperimentError when absent."""
-        self.require("data")
-        assert self.data is not None
-        return self.data
+        return self._present("data", self.data)
 
     def require_model(self) -> Architecture:
         """The model section. Raises ExperimentError when absent."""
-        self.require("model")
-        assert self.model is not None
-        return self.model
+        return self._present("model", self.model)
 
     def require_training(self) -> TrainingSettings:
         """The training section. Raises ExperimentError when absent."""
-        self.require("training")
-        assert self.training is not None
-        return self.training
+        return self._present("training", self.training)
 
     def require_tuning(self) -> TuningSettings:
         """The tuning section. Raises ExperimentError when absent."""
-        self.require("tuning")
-        assert self.tuning is not None
-        return self.tuning
+        return self._present("tuning", self.tuning)
 
     def require_command(self) -> CommandSettings:
         """The command section. Raises ExperimentError when absent."""
-        self.require("command")
-        assert self.command is not None
-        return self.command
+        return self._present("command", self.command)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Experiment) and list(self) == list(other)
@@ -220,12 +218,6 @@ class Experiment(Settings):
 
 
 TOP = Slot(sections=(Experiment,))
-
-
-def problem(finding: Finding, marks: Marks) -> Problem:
-    """The finding with its place in the file."""
-    mark = (marks.key if finding.at_key else marks.value)(finding.path)
-    return Problem(mark, finding.message, finding.remedy)
 
 
 def _read(source: str | Path | Mapping[str, Any]) -> tuple[Document, Path]:
@@ -256,20 +248,3 @@ def _validated(document: Any, folder: Path, origin: str, kept: Mapping[str, Any]
         raise Rejected(findings(error, document, TOP)) from None
     experiment._document, experiment._folder, experiment._origin = document, folder, origin
     return experiment
-
-
-def _value_mark(finding: Finding, values: Mapping[str, Any], origin: str) -> Mark:
-    """What the user is told instead of a line: the value, given from Python or by a search, that is behind it."""
-    where = paths.text(finding.path)
-    behind = [path for path in values if where == path or where.startswith(path + ".")] or list(values)
-    path = max(behind, key=len)
-    return Mark(Source(f"{origin}: {path}={values[path]!r}"))
-
-
-def _as_written(resolved: Any, written: Any) -> Any:
-    """`resolved` with the texts of `written` (paths are absolute in the former alone)."""
-    if isinstance(resolved, dict) and isinstance(written, Mapping):
-        return {key: _as_written(value, written.get(key)) for key, value in resolved.items()}
-    if isinstance(resolved, list) and isinstance(written, list) and len(resolved) == len(written):
-        return [_as_written(*pair) for pair in zip(resolved, written, strict=True)]
-    return written if isinstance(resolved, str) and isinstance(written, str) else resolved

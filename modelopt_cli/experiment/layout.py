@@ -1,4 +1,4 @@
-"""What may stand where in an experiment file, read off the settings classes: the basis of paths, hints and anchoring."""
+"""What may stand where in an experiment file, read off the settings classes: for paths, hints and anchoring."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from modelopt_cli.core.strategy import FAMILIES, Named, Strategy
 
 @dataclass(frozen=True)
 class Slot:
-    """What a position takes: sections (a class each), strategies of a family, a list of slots, any mapping, or values."""
+    """What a position takes: sections (a class each), strategies of families, a list, any mapping, else values."""
 
     sections: tuple[type[BaseModel], ...] = ()
     families: tuple[str, ...] = ()
@@ -129,7 +129,7 @@ def _plain(value: Any, inner: Any) -> Any:
 
 
 def anchor(value: Any, slot: Slot, folder: Path) -> Any:
-    """`value` with the relative paths in it joined to `folder`: those of the options that a class calls `path_fields`."""
+    """`value` with the relative paths in it joined to `folder`: the options that a class lists in `path_fields`."""
     if isinstance(value, list) and slot.items is not None:
         return [anchor(item, slot.items, folder) for item in value]
     section = slot.section(value)

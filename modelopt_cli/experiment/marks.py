@@ -73,6 +73,20 @@ class Problem:
         return "\n".join(part for part in (f"{self.mark}: {self.message}", self.mark.excerpt(), self.remedy) if part)
 
 
+@dataclass(frozen=True)
+class Finding:
+    """A mistake at a path of a document, its place in a text not yet known; `at_key`: the key itself is wrong."""
+
+    path: Path
+    message: str
+    remedy: str = ""
+    at_key: bool = False
+
+    def at(self, marks: Marks) -> Problem:
+        """With its place."""
+        return Problem((marks.key if self.at_key else marks.value)(self.path), self.message, self.remedy)
+
+
 @dataclass
 class Marks:
     """The marks of a document's keys and values, by path."""
@@ -92,6 +106,9 @@ class Marks:
     def _nearest(self, path: Path, first: dict[Path, Mark], second: dict[Path, Mark]) -> Mark:
         if path in first:
             return first[path]
+        inside = [mark for other, mark in self.values.items() if other[: len(path)] == path]
+        if inside and path not in second:
+            return inside[0]  # the section was made by an override that goes into it
         for end in range(len(path), 0, -1):
             mark = self.keys.get(path[:end]) or second.get(path[:end]) or first.get(path[:end])
             if mark is not None:

@@ -1,4 +1,4 @@
-"""From pydantic's errors to messages for people: where in the document, what was expected, what was found, what to do."""
+"""From pydantic's errors to messages for people: where, what was expected, what was found, what to do."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from modelopt_cli.core.scalars import number_in
 from modelopt_cli.experiment.layout import Slot, keys
-from modelopt_cli.experiment.marks import Path
-from modelopt_cli.experiment.paths import section_name, text
-from modelopt_cli.experiment.scalars import number_in
+from modelopt_cli.experiment.marks import Finding, Path
+from modelopt_cli.experiment.paths import section_at, section_name, text
 
 _EXPECTED = {
     "int_type": "a whole number",
@@ -35,16 +35,6 @@ _BOUNDS = {
     "less_than": ("lt", "below"),
     "less_than_equal": ("le", "at most"),
 }
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One mistake at a path of the document; `at_key`: the key itself is wrong."""
-
-    path: Path
-    message: str
-    remedy: str = ""
-    at_key: bool = False
 
 
 @dataclass(frozen=True)
@@ -79,15 +69,19 @@ def _locate(error: ErrorDetails, document: Any) -> _Located:
     location = error["loc"]
     for place, part in enumerate(location):
         last = place == len(location) - 1
-        if isinstance(current, Mapping) and part in current:
-            current, path = current[part], (*path, part)
-        elif isinstance(current, list) and isinstance(part, int) and part < len(current):
+        if _holds(current, part):
             current, path = current[part], (*path, part)
         elif last and error["type"] == "missing":
             path = (*path, part)
         elif isinstance(part, str) and union is None:
             union = path
     return _Located(error, path, union)
+
+
+def _holds(current: Any, part: str | int) -> bool:
+    if isinstance(current, list):
+        return isinstance(part, int) and part < len(current)
+    return isinstance(current, Mapping) and part in current
 
 
 def _best(union: Path, members: Sequence[_Located], document: Any, top: Slot) -> list[Finding]:
@@ -127,9 +121,9 @@ def _finding(located: _Located, document: Any, top: Slot) -> Finding:
         return Finding(path, f"{_name(path)} must be a finite number, but is {error['input']}")
     if kind in ("too_short", "too_long", "string_too_short"):
         return _length(path, kind, context, error["input"])
-    if kind == "value_error":
-        return _parted(path, str(context["error"]))
-    return _parted(path, error["msg"])
+    if kind == "strategy_unknown" and isinstance(error["input"], Mapping):
+        path = (*path, "type")
+    return _parted(path, str(context["error"]) if kind == "value_error" else error["msg"])
 
 
 def _name(path: Path) -> str:
@@ -139,7 +133,9 @@ def _name(path: Path) -> str:
 def _parted(path: Path, message: str) -> Finding:
     """A message of a strategy's own; the list of known names goes to a line of its own."""
     message, _, known = message.partition(" Known: ")
-    where = "" if text(path) in message or not path else f"{text(path)}: "
+    if path and message.startswith(f"{path[-1]} "):
+        message = text(path[:-1]) + ("." if path[:-1] else "") + message
+    where = "" if text(path) in message or not path else f"{text(path).removesuffix('.type')}: "
     return Finding(path, where + message, f"known: {known}" if known else "")
 
 
@@ -187,26 +183,6 @@ def _length(path: Path, kind: str, context: Mapping[str, Any], value: Any) -> Fi
     words, name = ("at least", "min_length") if kind == "too_short" else ("at most", "max_length")
     count = context[name]
     return Finding(path, f"{_name(path)} needs {words} {count} item{'s' if count != 1 else ''}, but has {len(value)}")
-
-
-def section_at(path: Path, document: Any, top: Slot) -> type[BaseModel] | None:
-    """The class of the section at `path`."""
-    slot: Slot | None = top
-    for part in path:
-        section = slot.section(document) if slot is not None else None
-        if section is not None:
-            from modelopt_cli.experiment.layout import slot_in
-
-            slot = slot_in(section, str(part))
-        else:
-            slot = slot.items if slot is not None else None
-        if isinstance(document, Mapping):
-            document = document.get(part)
-        elif isinstance(document, list) and isinstance(part, int) and part < len(document):
-            document = document[part]
-        else:
-            document = None
-    return slot.section(document) if slot is not None else None
 
 
 def _unknown_key(path: Path, document: Any, top: Slot) -> Finding:

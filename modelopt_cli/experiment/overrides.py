@@ -12,8 +12,8 @@ from pydantic import BaseModel
 from modelopt_cli.core.errors import UsageError
 from modelopt_cli.experiment.events import DEPTH
 from modelopt_cli.experiment.layout import Slot, sparse
-from modelopt_cli.experiment.marks import Mark, Marks, Problem, Source, fail, fail_all
-from modelopt_cli.experiment.paths import PathError, nearest, put
+from modelopt_cli.experiment.marks import Finding, Mark, Marks, Problem, Source, fail, fail_all
+from modelopt_cli.experiment.paths import PathError, nearest, put, text
 from modelopt_cli.experiment.yaml_loader import parse
 
 
@@ -26,12 +26,12 @@ class Override:
     mark: Mark
 
     @classmethod
-    def parse(cls, text: str) -> Override:
+    def parse(cls, setting: str) -> Override:
         """From `PATH=VALUE`; an empty value is null. Raises UsageError."""
-        path, equals, value = text.partition("=")
+        path, equals, value = setting.partition("=")
         if not equals or not path.strip():
-            raise UsageError(f"--set {text}: write PATH=VALUE, e.g. --set training.epochs=5")
-        name = f"--set {text}"
+            raise UsageError(f"--set {setting}: write PATH=VALUE, e.g. --set training.epochs=5")
+        name = f"--set {setting}"
         return cls(path.strip(), parse(Source(name, value, inline=True)).values, Mark(Source(name)))
 
 
@@ -73,4 +73,12 @@ def normalise(value: Any, mark: Mark, depth: int = 0) -> Any:
         return str(value)
     if hasattr(value, "tolist"):  # a numpy array or number
         return normalise(value.tolist(), mark, depth + 1)
-    fail(mark, f"{value!r} is no plain value", "use numbers, text, true, false, null, lists and mappings")
+    return fail(mark, f"{value!r} is no plain value", "use numbers, text, true, false, null, lists and mappings")
+
+
+def value_mark(finding: Finding, values: Mapping[str, Any], origin: str) -> Mark:
+    """What the user is told instead of a line: the value, given from Python or by a search, that is behind it."""
+    where = text(finding.path)
+    behind = [path for path in values if where == path or where.startswith(path + ".")] or list(values)
+    path = max(behind, key=len)
+    return Mark(Source(f"{origin}: {path}={values[path]!r}"))

@@ -12,12 +12,17 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from modelopt_cli.experiment.layout import FREE, Slot, default, is_open, keys, plain, slot_in
+from modelopt_cli.core.strategy import Strategy
+from modelopt_cli.experiment.layout import FREE, Slot, default, keys, slot_in
 from modelopt_cli.experiment.marks import Path
 
 
 class PathError(ValueError):
     """A path that names nothing in the file's schema; the message says where it ends."""
+
+    def __init__(self, message: str, remedy: str = "") -> None:
+        super().__init__(message)
+        self.remedy = remedy
 
 
 def put(document: Any, path: str, value: Any, top: Slot) -> tuple[Any, Path]:
@@ -85,13 +90,15 @@ def _slot_of(section: type[BaseModel], key: str, done: Path) -> Slot:
     found = slot_in(section, key)
     if found is None:
         inside = f"{text(done)} ({section_name(section)})" if done and section_name(section) else text(done)
-        raise PathError(f"there is no '{key}' in {inside or 'an experiment'}")
+        raise PathError(
+            f"there is no '{key}' in {inside or 'an experiment'}", f"known keys: {', '.join(keys(section))}"
+        )
     return found
 
 
 def section_name(section: type[BaseModel]) -> str:
     """The YAML name of a strategy's class, else an empty text."""
-    return section.name() if "type" in keys(section) and hasattr(section, "name") else ""
+    return section.name() if issubclass(section, Strategy) else ""
 
 
 def text(path: Path) -> str:
@@ -144,4 +151,25 @@ def nearest(path: str, document: Any, slot: Slot) -> str:
     return same[0] if same else ""
 
 
-__all__ = ["PathError", "every", "get", "is_open", "nearest", "plain", "put", "section_name", "text"]
+def section_at(path: Path, document: Any, top: Slot) -> type[BaseModel] | None:
+    """The class of the section at `path`, as far as the document says it."""
+    slot: Slot | None = top
+    for part in path:
+        if slot is None:
+            return None
+        section = slot.section(document)
+        slot = slot.items if section is None else slot_in(section, str(part))
+        try:
+            document = document[part]
+        except (KeyError, IndexError, TypeError):
+            document = None
+    return slot.section(document) if slot is not None else None
+
+
+def as_written(resolved: Any, written: Any) -> Any:
+    """`resolved` with the texts of `written` (paths are absolute in the former alone)."""
+    if isinstance(resolved, dict) and isinstance(written, Mapping):
+        return {key: as_written(value, written.get(key)) for key, value in resolved.items()}
+    if isinstance(resolved, list) and isinstance(written, list) and len(resolved) == len(written):
+        return [as_written(*pair) for pair in zip(resolved, written, strict=True)]
+    return written if isinstance(resolved, str) and isinstance(written, str) else resolved

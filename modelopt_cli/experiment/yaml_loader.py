@@ -11,10 +11,10 @@ from pathlib import Path as FilePath
 from typing import Any
 
 from modelopt_cli.core.errors import ExperimentError, RefusedError, UsageError
+from modelopt_cli.core.scalars import number_in, resolve
 from modelopt_cli.experiment.environment import substitute
 from modelopt_cli.experiment.events import Node, compose
 from modelopt_cli.experiment.marks import Mark, Marks, Path, Source, fail
-from modelopt_cli.experiment.scalars import number_in, resolve
 
 BYTES = 1_000_000
 _CORE = "tag:yaml.org,2002:"

@@ -99,11 +99,10 @@ class RunDirectory:
         write_json(self.path_of(f"{name}.json"), as_rows(table))
 
     def _write_yaml(self, name: str, content: Mapping[str, Any], command: str) -> None:
-        import yaml
+        from modelopt_cli.core.yaml_dumper import dump
 
         path = self.path_of(name)
-        plain = json.loads(json.dumps(content))  # tuples become lists, so that no YAML tags are needed
-        text = yaml.safe_dump(plain, sort_keys=False, allow_unicode=True, width=120)
+        text = dump(json.loads(json.dumps(content)))  # tuples become lists, so that no YAML tags are needed
         write_text(path, _HEADER.format(command=command, path=path) + text)
 
     def close(self) -> None:

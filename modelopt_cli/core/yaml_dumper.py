@@ -6,19 +6,18 @@ from typing import Any
 
 import yaml
 
-from modelopt_cli.experiment.environment import escape
-from modelopt_cli.experiment.scalars import resolve
+from modelopt_cli.core.scalars import resolve
 
 
 class _Dumper(yaml.SafeDumper):
-    """Quotes what either version of YAML would not read as text; writes lists of plain values in one line."""
+    """Quotes what either version of YAML would not read as text; lists of plain values take one line."""
 
     def ignore_aliases(self, data: Any) -> bool:
         return True
 
 
 def _text(dumper: yaml.SafeDumper, value: str) -> yaml.ScalarNode:
-    value = escape(value)
+    value = value.replace("${", "$${")  # else it would be read as a reference to an environment variable
     style = None if isinstance(resolve(value), str) else "'"
     return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=style)
 
