@@ -7,11 +7,12 @@ each an equal share of [0, 1], its code being the middle of its share; for the e
 from __future__ import annotations
 
 import copy
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 from typing_extensions import override
 
@@ -55,18 +56,27 @@ class Parameter(ABC):
     def decode(self, u: float) -> Any:
         """The value at `u`, clipped to [0, 1]; the inverse of `encode` (see each class for its precision)."""
 
-    @abstractmethod
-    def grid(self) -> Iterator[Any]:
-        """The values that a grid takes, ascending. Raises ValueError when continuous without `count`."""
-
-    def every(self) -> Iterator[Any]:
-        """All values of a finite parameter, ascending; `grid()` without heed of `count`."""
-        return self.grid()
-
     @property
     @abstractmethod
     def grid_size(self) -> int | float:
-        """Length of `grid()`; inf when it cannot be listed."""
+        """How many values a grid takes; inf when continuous without `count`."""
+
+    @abstractmethod
+    def grid_value(self, i: int) -> Any:
+        """Value i, from 0, of the `grid_size` ones that a grid takes, ascending."""
+
+    def grid(self) -> Iterator[Any]:
+        """The values that a grid takes. Raises ValueError when it cannot list them."""
+        if self.grid_size == math.inf:
+            raise ValueError(
+                f"{self.path} is continuous ({self.text()}), and a grid lists its values; "
+                "give it a step or a count, or use another sampler"
+            )
+        return map(self.grid_value, range(int(self.grid_size)))
+
+    def uncounted(self) -> Self:
+        """The same parameter without `count`: its grid takes every value."""
+        return self
 
     @property
     @abstractmethod
@@ -135,8 +145,8 @@ class _Listed(Parameter):
         return self.value(min(max(int(u * len(self.values)), 0), len(self.values) - 1))
 
     @override
-    def grid(self) -> Iterator[Any]:
-        return map(self.value, range(len(self.values)))
+    def grid_value(self, i: int) -> Any:
+        return self.value(i)
 
     @property
     @override

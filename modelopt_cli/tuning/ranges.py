@@ -7,7 +7,7 @@ on the log axis; all else is as in parameters.py: equal shares.
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property
@@ -23,13 +23,11 @@ def _exact(number: float) -> Fraction:
     return Fraction(repr(number))
 
 
-def _spread(size: int, count: int) -> list[int]:
-    """Up to `count` of the indices 0 .. size-1, evenly, both ends included (the middle for a count of 1)."""
-    if count == 1:
-        return [(size - 1) // 2]
-    if count >= size:
-        return list(range(size))
-    return [(2 * i * (size - 1) + count - 1) // (2 * (count - 1)) for i in range(count)]
+def _spread(size: int, count: int | None, i: int) -> int:
+    """Index i of `count` spread evenly over 0 .. size-1, both ends included (the middle for a count of 1)."""
+    if count is None or count >= size:
+        return i
+    return (size - 1) // 2 if count == 1 else (2 * i * (size - 1) + count - 1) // (2 * (count - 1))
 
 
 def _number(value: Any, low: float, high: float) -> None:
@@ -99,19 +97,14 @@ class Float(Parameter):
         return min(max(value, self.low), self.high)
 
     @override
-    def grid(self) -> Iterator[float]:
+    def grid_value(self, i: int) -> float:
         if math.isfinite(self.size):
-            size = int(self.size)
-            return map(self._value, range(size) if self.count is None else _spread(size, self.count))
-        if self.count is None:
-            raise ValueError(
-                f"{self.path} is continuous ({self.text()}), and a grid lists every value; give it a step or a count"
-            )
-        return map(self._point, range(self.count))
+            return self._value(_spread(int(self.size), self.count, i))
+        return self._point(i)
 
     @override
-    def every(self) -> Iterator[float]:
-        return replace(self, count=None).grid()
+    def uncounted(self) -> Float:
+        return replace(self, count=None)
 
     def _point(self, i: int) -> float:
         """Point i of `count` on the continuous axis; inner points rounded to what a person would write."""
@@ -120,7 +113,7 @@ class Float(Parameter):
             return self.high if i else self.low
         share = Fraction(i, count - 1) if count > 1 else Fraction(1, 2)
         if self.log:
-            return float(f"{self.decode(float(share)):.12g}")
+            return min(max(float(f"{self.decode(float(share)):.12g}"), self.low), self.high)
         return float(_exact(self.low) + share * (_exact(self.high) - _exact(self.low)))
 
     @property
@@ -186,23 +179,28 @@ class Integer(Parameter):
             return min(max(math.floor(math.exp(a + (b - a) * u) + 0.5), self.low), self.high)
         return self.low + min(int(u * self.size), self.size - 1) * (self.step or 1)
 
-    @override
-    def grid(self) -> Iterator[int]:
-        if self.log and self.count is not None and self.count < self.size:
-            ratio = self.high / self.low
-            shares = [i / (self.count - 1) for i in range(self.count)] if self.count > 1 else [0.5]
-            return iter(sorted({round(self.low * ratio**share) for share in shares}))
-        indices = range(self.size) if self.count is None else _spread(self.size, self.count)
-        return (self.low + index * (self.step or 1) for index in indices)
+    @cached_property
+    def _log_points(self) -> list[int] | None:
+        """The `count` points of a logarithmic grid, rounded, each once."""
+        if not self.log or self.count is None or self.count >= self.size:
+            return None
+        shares = [i / (self.count - 1) for i in range(self.count)] if self.count > 1 else [0.5]
+        return sorted({round(self.low * (self.high / self.low) ** share) for share in shares})
 
     @override
-    def every(self) -> Iterator[int]:
-        return replace(self, count=None).grid()
+    def grid_value(self, i: int) -> int:
+        if self._log_points is not None:
+            return self._log_points[i]
+        return self.low + _spread(self.size, self.count, i) * (self.step or 1)
+
+    @override
+    def uncounted(self) -> Integer:
+        return replace(self, count=None)
 
     @property
     @override
     def grid_size(self) -> int:
-        return self.size if self.count is None else sum(1 for _ in self.grid())
+        return min(self.size, self.count or self.size) if self._log_points is None else len(self._log_points)
 
     @property
     @override

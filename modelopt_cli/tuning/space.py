@@ -19,7 +19,8 @@ from modelopt_cli.core.errors import did_you_mean
 from modelopt_cli.tuning.matching import holder_of, lookup, own_value
 from modelopt_cli.tuning.parameters import Choice, Ordinal, Parameter, freeze
 from modelopt_cli.tuning.ranges import Float, Integer
-from modelopt_cli.tuning.spec import Node, SpaceError, parse
+from modelopt_cli.tuning.spec import parse
+from modelopt_cli.tuning.tree import Node, SpaceError, grid_point, spans, walk
 from modelopt_cli.tuning.trial import Params
 
 if TYPE_CHECKING:
@@ -68,33 +69,18 @@ class Space:
     @cached_property
     def size(self) -> int | float:
         """Number of distinct settings, conditions honoured; inf when a float is continuous."""
-        return _count(self.roots, lambda parameter: parameter.size)
+        return math.prod(root.size for root in self.roots)
 
     @cached_property
     def grid_size(self) -> int | float:
         """Length of `grid()`; inf when a continuous float has no `count`."""
-        return _count(self.roots, lambda parameter: parameter.grid_size)
+        return math.prod(root.grid_size for root in self.roots)
 
     # Settings
 
     def walk(self, pick: Callable[[int, Parameter], Any]) -> Params:
         """The setting whose active parameters have the values that `pick(position, parameter)` gives."""
-        params: Params = {}
-
-        def visit(nodes: Sequence[Node], position: int, active: bool) -> int:
-            for node in nodes:
-                taken = None
-                if active:
-                    value = pick(position, node.parameter)
-                    params[node.parameter.path] = value
-                    taken = node.parameter.index(value) if isinstance(node.parameter, Choice) else None
-                position += 1
-                for index, branch in enumerate(node.branches):
-                    position = visit(branch, position, active and index == taken)
-            return position
-
-        visit(self.roots, 0, True)
-        return params
+        return walk(self.roots, pick)
 
     def positions(self, params: Mapping[str, Any]) -> list[int]:
         """Positions in `parameters` of those that count in `params`. Raises KeyError or ValueError."""
@@ -164,21 +150,25 @@ class Space:
     # Lists of settings
 
     def grid(self) -> Iterator[Params]:
-        """Every setting of the grid, lazily, in the file's order, the last parameter changing fastest.
+        """Every point of the grid, lazily, in the file's order, the last parameter changing fastest.
 
         Raises SpaceError at once when a continuous float has neither `step` nor `count`.
         """
         for root in self.roots:
             for node in root.walk():
-                if not math.isfinite(node.parameter.grid_size):
-                    text = f"{node.parameter.path} is continuous ({node.parameter.text()}), and a grid lists its values"
-                    remedy = "give it a step or a count, or use another sampler"
-                    raise SpaceError(f"{text}; {remedy}", (*node.where, node.parameter.kind))
-        return _product(self.roots, lambda parameter: parameter.grid())
+                try:
+                    node.parameter.grid()
+                except ValueError as error:
+                    raise SpaceError(str(error), (*node.where, node.parameter.kind)) from None
+        return map(self.grid_point, range(int(self.grid_size)))
+
+    def grid_point(self, index: int) -> Params:
+        """Point `index`, from 0, of the `grid_size` ones of `grid()`."""
+        return grid_point(self.roots, index)
 
     def every(self) -> Iterator[Params]:
-        """Every setting of a finite space, lazily, in the order of `grid` (which takes `count` points of a range)."""
-        return _product(self.roots, lambda parameter: parameter.every())
+        """Every setting of a finite space, lazily, as `grid` without heed of `count`."""
+        return Space(tuple(root.uncounted() for root in self.roots), self.spec).grid()
 
     def corners(self) -> Iterator[Params]:
         """Settings that show every branch of every choice, and the lowest and highest value of every number.
@@ -201,19 +191,7 @@ class Space:
     @cached_property
     def below(self) -> dict[int, list[tuple[int, int]]]:
         """Position of a choice -> for each branch, where in `parameters` everything below it starts and stops."""
-        found: dict[int, list[tuple[int, int]]] = {}
-
-        def visit(nodes: Sequence[Node], position: int) -> int:
-            for node in nodes:
-                own, position = position, position + 1
-                for branch in node.branches:
-                    start = position
-                    position = visit(branch, position)
-                    found.setdefault(own, []).append((start, position))
-            return position
-
-        visit(self.roots, 0)
-        return found
+        return spans(self.roots)
 
     # Experiment files
 
@@ -270,21 +248,3 @@ class Space:
 
 def _name(value: Any) -> str:
     return str(value.get("type", value) if isinstance(value, Mapping) else value)
-
-
-def _count(nodes: Sequence[Node], size: Callable[[Parameter], int | float]) -> int | float:
-    total: int | float = 1
-    for node in nodes:
-        total *= sum(_count(branch, size) for branch in node.branches) if node.branches else size(node.parameter)
-    return total
-
-
-def _product(nodes: tuple[Node, ...], values: Callable[[Parameter], Iterator[Any]]) -> Iterator[Params]:
-    if not nodes:
-        yield {}
-        return
-    head, rest = nodes[0], nodes[1:]
-    for index, value in enumerate(values(head.parameter)):
-        below = head.branches[index] if head.branches else ()
-        for params in _product((*below, *rest), values):
-            yield {head.parameter.path: copy.deepcopy(value), **params}

@@ -11,48 +11,18 @@ from __future__ import annotations
 
 import math
 import numbers
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from modelopt_cli.core.errors import UsageError, did_you_mean
-from modelopt_cli.tuning.parameters import Choice, Ordinal, Parameter, freeze
+from modelopt_cli.core.errors import did_you_mean
+from modelopt_cli.tuning.parameters import Choice, Ordinal, freeze
 from modelopt_cli.tuning.ranges import Float, Integer
+from modelopt_cli.tuning.tree import Node, SpaceError, Where
 
 KINDS = ("float", "int", "choice", "ordinal")
 _OPTIONS = {"float": ("log", "step", "count"), "int": ("log", "step", "count"), "choice": (), "ordinal": ()}
 _FORMS = "{float: [low, high]}, {int: [low, high]}, {choice: [...]}, {ordinal: [...]} or a list of values"
 _LARGEST = 2**40  # beyond it, the code of an integer in [0, 1] no longer gives it back exactly
-
-Where = tuple[str | int, ...]
-
-
-class SpaceError(UsageError, ValueError):
-    """A search space that cannot be. `where` is the position inside the mapping; `message` the text without it."""
-
-    def __init__(self, message: str, where: Where = ()) -> None:
-        super().__init__(f"{where[0]}: {message}" if where else message)
-        self.message = message
-        self.where = where
-
-    def __reduce__(self) -> tuple[type[SpaceError], tuple[str, Where]]:
-        return SpaceError, (self.message, self.where)
-
-
-@dataclass(frozen=True)
-class Node:
-    """A parameter with the nodes that count under each of its branches (one per value of a choice, else none)."""
-
-    parameter: Parameter
-    where: Where
-    branches: tuple[tuple[Node, ...], ...] = ()
-
-    def walk(self) -> Iterator[Node]:
-        """This node and all below it, parents before children."""
-        yield self
-        for branch in self.branches:
-            for node in branch:
-                yield from node.walk()
 
 
 def parse(spec: Any) -> tuple[Node, ...]:
@@ -169,7 +139,9 @@ def _fixed(path: str, item: Any, where: Where, condition: tuple[str, int], child
             else:
                 kept[key] = _fixed(f"{path}.{key}", value, (*where, key), condition, children)
             if len(children) > before and "." in key:
-                raise SpaceError(f"the key '{key}' holds a dot, so no path reaches what is searched in it", where)
+                raise SpaceError(
+                    f"the key '{key}' holds a dot, so no path reaches what is searched in it", (*where, key)
+                )
         return kept
     if isinstance(item, list | tuple):
         kept_items: list[Any] = []
