@@ -11,6 +11,7 @@ from modelopt_cli.core.errors import InputError
 from modelopt_cli.data.files import check_memory
 from modelopt_cli.data.raw import RawData
 from modelopt_cli.data.statistics import channel_statistics, column_statistics, image_statistics, medians
+from modelopt_cli.data.tables import text_column
 
 Kind = Literal["numbers", "images", "arrays", "tokens"]
 
@@ -32,7 +33,7 @@ def _fit_numbers(raw: RawData, train: np.ndarray, standardize: bool) -> dict[str
         rows = raw.inputs.iloc[train]
         numbers = [name for name in rows.columns if pd.api.types.is_numeric_dtype(rows[name].dtype)]
         for name in rows.columns.difference(numbers, sort=False):
-            categories[str(name)] = tuple(sorted({value for value in rows[name] if value is not None}))
+            categories[str(name)] = tuple(sorted({text for text in text_column(rows[name]) if text is not None}))
         array = rows[numbers].to_numpy(np.float64)
         width = len(numbers) + sum(len(texts) for texts in categories.values())
         check_memory(len(raw) * width * 8, f"one-hot encoding {len(raw)} rows to {width} columns")
