@@ -216,9 +216,7 @@ def test_min_delta_and_a_maximised_monitor() -> None:
     tried.advance(50)
     assert tried.epoch == 3
     data = prepared()
-    by_accuracy = Trainer(
-        mlp(), settings(epochs=9, patience=9, monitor="validation.f1"), data, seed=0, device="cpu"
-    )
+    by_accuracy = Trainer(mlp(), settings(epochs=9, patience=9, monitor="validation.f1"), data, seed=0, device="cpu")
     values = [metrics["validation.f1"] for _, metrics in by_accuracy.advance(9)]
     assert by_accuracy.best_epoch == int(np.argmax(values)) + 1
 
