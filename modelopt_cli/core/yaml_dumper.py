@@ -19,6 +19,8 @@ class _Dumper(yaml.SafeDumper):
 def _text(dumper: yaml.SafeDumper, value: str) -> yaml.ScalarNode:
     value = value.replace("${", "$${")  # else it would be read as a reference to an environment variable
     style = None if isinstance(resolve(value), str) else "'"
+    if any(char in value for char in "\x85\u2028\u2029"):
+        style = '"'  # the other styles would print some of these as they are, to be read as line breaks
     return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=style)
 
 

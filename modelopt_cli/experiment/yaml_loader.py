@@ -139,7 +139,7 @@ class _Reader:
         if node.plain and node.text == "<<":
             rule = "merge keys (<<) are not part of YAML 1.2"
             fail(node.mark, rule, "write the keys out, or repeat a whole section with an alias: key: *name")
-        key = resolve(node.text) if node.plain and self._tag(node) is None else node.text
+        key = _scalar(node, self._tag(node))
         if not isinstance(key, str):
             remedy = f"quote it: '{node.text}'" if node.text else "write a key before the colon"
             fail(node.mark, f"the key {node.text or 'null'} is no text", remedy)
