@@ -10,23 +10,30 @@ from modelopt_cli.tuning.trial import Point, State, Trial
 
 
 def apply(trials: list[Trial], kind: str, number: int, payload: dict[str, Any]) -> None:
-    """Change `trials` in place by one event."""
+    """Change `trials` in place by one event. Raises LookupError, TypeError, ValueError when it makes no sense."""
     if kind == "queued":
+        if number != len(trials):
+            raise ValueError(f"trial {number} comes after {len(trials)} trials")
         trials.append(Trial(number, payload["params"], payload["seed"], origin=payload["origin"]))
         return
     trials[number] = _CHANGES[kind](trials[number], payload)
 
 
 def _started(trial: Trial, payload: dict[str, Any]) -> Trial:
-    """A paused trial goes on from its curve; a queued one begins anew."""
-    curve = trial.curve if trial.state is State.PAUSED else ()
-    return dataclasses.replace(trial, state=State.RUNNING, curve=curve)
+    """A paused trial goes on from its curve; a queued one has none."""
+    return dataclasses.replace(trial, state=State.RUNNING)
+
+
+def _requeued(trial: Trial, payload: dict[str, Any]) -> Trial:
+    """What it had reported is void: it will be run from the start, with the same number, setting and seed."""
+    return dataclasses.replace(trial, state=State.QUEUED, curve=())
 
 
 def _reported(trial: Trial, payload: dict[str, Any]) -> Trial:
-    losses = payload["losses"]
-    point = Point(payload["step"], payload["metrics"], None if losses is None else tuple(losses))
-    return dataclasses.replace(trial, curve=(*trial.curve, point))
+    points = [
+        Point(step, metrics, None if losses is None else tuple(losses)) for step, metrics, losses in payload["points"]
+    ]
+    return dataclasses.replace(trial, curve=(*trial.curve, *points))
 
 
 def _paused(trial: Trial, payload: dict[str, Any]) -> Trial:
@@ -47,12 +54,15 @@ def _told(trial: Trial, payload: dict[str, Any]) -> Trial:
     )
 
 
-_CHANGES = {"started": _started, "reported": _reported, "paused": _paused, "told": _told}
+_CHANGES = {"started": _started, "requeued": _requeued, "reported": _reported, "paused": _paused, "told": _told}
 
 
 def replay(events: Iterable[tuple[str, int, dict[str, Any]]]) -> list[Trial]:
-    """The trials that these events leave."""
+    """The trials that these events leave. Raises ValueError when the events make no sense."""
     trials: list[Trial] = []
     for kind, number, payload in events:
-        apply(trials, kind, number, payload)
+        try:
+            apply(trials, kind, number, payload)
+        except (LookupError, TypeError, ValueError) as error:
+            raise ValueError(f"event '{kind}' of trial {number} makes no sense: {error}") from None
     return trials

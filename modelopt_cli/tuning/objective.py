@@ -36,7 +36,7 @@ class Run(ABC):
         """What `Objective.open(..., state=...)` needs to go on from here, picklable; None: restart from step 0."""
         return None
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027  (most runs hold nothing)
         """Free what the run holds."""
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
-from collections.abc import Callable
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -16,7 +16,7 @@ from modelopt_cli.tuning.trial import State, Trial
 
 if TYPE_CHECKING:
     from modelopt_cli.tuning.executors import Executor, Pool
-    from modelopt_cli.tuning.objective import Objective
+    from modelopt_cli.tuning.objective import Objective, Report
     from modelopt_cli.tuning.stoppers import Stopper
     from modelopt_cli.tuning.study import Study
 
@@ -50,10 +50,12 @@ def search(
 ) -> SearchResult:
     """Run trials of `study` until there are `trials` (None: until time or space is up), those under way included.
 
-    `stop` is looked at four times a second; what runs then is left as interrupted, to be run first when the study is
-    continued. `on_change` is called with a trial after each of its changes. Raises SearchError when `max_failures`
-    trials in a row failed, or every trial did.
+    Trials that an earlier search, or process, left under way are run first. `stop` is looked at four times a second (in
+    this process: between steps); what runs then is ended and left as interrupted, as it is after `timeout` seconds, to
+    be run first when the study is searched again. `on_change` is called with a trial after each of its changes. Raises
+    SearchError when `max_failures` trials in a row failed, or every trial did.
     """
+    study.requeue()
     loop = _Loop(study, scheduler or SamplerAndStopper(stopper), trials, max_failures, on_change)
     start = time.monotonic()
     with executor.open(objective, workers, limits) as pool:
@@ -70,8 +72,9 @@ def search(
                 for event in pool.wait(_WAIT):
                     loop.take(event, pool)
         peak = pool.peak_bytes
-    loop.check_failures()
-    return SearchResult(reason, time.monotonic() - start, peak, _remarks(reason, study))
+    if reason != "interrupted":
+        _check_failures(study.trials)
+    return SearchResult(reason, time.monotonic() - start, peak, _remarks(reason, study, loop.restarts))
 
 
 class _Loop:
@@ -90,7 +93,9 @@ class _Loop:
         self.running: set[int] = set()  # computing, or waiting for a decision
         self.waiting: list[int] = []
         self.reasons: dict[int, str] = {}  # of trials that were told to stop
-        self.seconds: Counter[int] = Counter()
+        self.seconds: defaultdict[int, float] = defaultdict(float)
+        self.returned: set[int] = set()  # were paused, and have not reported since
+        self.restarts = 0
         self.failures = 0
         self.exhausted = False
 
@@ -137,15 +142,16 @@ class _Loop:
         """A paused trial comes back."""
         trial = self.study.resume(number)
         self.running.add(number)
+        self.returned.add(number)
         self.on_change(trial)
         pool.start(trial, until)
 
     def take(self, event: Event, pool: Pool) -> None:
         """Record an event; what has reached its `until` waits for the next decision."""
         number = event.number
-        self.seconds[number] += event.seconds  # type: ignore[assignment]
-        for step, metrics in event.reports:
-            self.study.report(number, step, metrics)
+        self.seconds[number] += event.seconds
+        if event.reports:
+            self._report(number, event.reports)
         if event.failure is not None:
             self._end(number, TrialError(event.failure, event.reason))
         elif event.done:
@@ -156,11 +162,18 @@ class _Loop:
             if event.reports:
                 self.on_change(self.study.trials[number])
 
+    def _report(self, number: int, reports: Sequence[Report]) -> None:
+        curve = self.study.trials[number].curve
+        if number in self.returned and curve and reports[0][0] <= curve[-1].step:
+            self.study.restart(number)  # its state was lost while it was paused
+            self.restarts += 1
+        self.returned.discard(number)
+        self.study.report_many(number, reports)
+
     def _end(self, number: int, result: dict[str, float] | TrialError) -> None:
         self.running.discard(number)
-        told = self.study.tell(
-            number, result, stopped=self.reasons.pop(number, ""), seconds=float(self.seconds.pop(number, 0.0))
-        )
+        stopped, seconds = self.reasons.pop(number, ""), self.seconds.pop(number, 0.0)
+        told = self.study.tell(number, result, stopped=stopped, seconds=seconds)
         self.failures = self.failures + 1 if told.state is State.FAILED else 0
         self.on_change(told)
         if self.max_failures is not None and self.failures >= self.max_failures:
@@ -169,22 +182,25 @@ class _Loop:
                 f"{_why(self.study.trials)}"
             )
 
-    def check_failures(self) -> None:
-        """Raise SearchError when nothing but failures came out."""
-        ended = [trial for trial in self.study.trials if trial.state.finished]
-        if ended and all(trial.state is State.FAILED for trial in ended):
-            raise SearchError(f"every trial failed ({len(ended)} of {len(ended)}). {_why(ended)}")
+
+def _check_failures(trials: Sequence[Trial]) -> None:
+    """Raise SearchError when nothing but failures came out."""
+    ended = [trial for trial in trials if trial.state.finished]
+    if ended and all(trial.state is State.FAILED for trial in ended):
+        raise SearchError(f"every trial failed ({len(ended)} of {len(ended)}). {_why(ended)}")
 
 
-def _why(trials: tuple[Trial, ...] | list[Trial]) -> str:
+def _why(trials: Sequence[Trial]) -> str:
     """The most frequent reasons of failure, counted."""
     reasons = Counter(trial.reason for trial in trials if trial.state is State.FAILED)
     return "Reasons: " + "; ".join(f"{count}x {reason}" for reason, count in reasons.most_common(3))
 
 
-def _remarks(reason: str, study: Study) -> list[str]:
+def _remarks(reason: str, study: Study, restarts: int) -> list[str]:
     failed = sum(trial.state is State.FAILED for trial in study.trials)
     found = [f"{failed} of {len(study.trials)} trials failed: {_why(study.trials)}"] if failed else []
+    if restarts:
+        found.append(f"{restarts} paused trials lost their state and were run again from the start")
     if reason == "timeout":
         found.append("the search ended at tuning.timeout; --resume with a longer one continues it")
     return found

@@ -92,7 +92,8 @@ class TuningSettings(Settings):
     @property
     def goals(self) -> tuple[Goal, ...]:
         """The objectives, parsed."""
-        return tuple(Goal.parse(text) for text in ([self.objective] if isinstance(self.objective, str) else self.objective))
+        texts = [self.objective] if isinstance(self.objective, str) else self.objective
+        return tuple(Goal.parse(text) for text in texts)
 
     @property
     def conditions(self) -> tuple[Condition, ...]:

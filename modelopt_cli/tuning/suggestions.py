@@ -1,4 +1,4 @@
-"""A suggestion that is new: the sampler's, and where it repeats itself, the nearest thing to it that was not tried."""
+"""A suggestion that is new: the sampler's, and where it repeats itself, random or listed settings not yet tried."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _DRAWS = 200  # random settings before a finite space is searched point by point
 _MOST_POINTS = 1_000_000
 
 
-class Exhausted(LookupError):
+class Exhausted(LookupError):  # noqa: N818  (an end, not an error)
     """Every setting of the space has been tried (or the sampler has no more)."""
 
 
@@ -28,10 +28,10 @@ def suggest(study: Study) -> Params:
     """
     import numpy as np
 
-    number = len(study.trials)
+    number, trials = len(study.trials), study.trials
     for attempt in range(_ATTEMPTS):
         rng = np.random.default_rng(derive(study.seed, "ask", number, attempt))
-        found = study.sampler.suggest(study.space, study.trials, rng, 1)
+        found = study.sampler.suggest(study.space, trials, rng, 1)
         if not found:
             break
         if study.repeats or not study.seen(found[0]):
@@ -40,10 +40,10 @@ def suggest(study: Study) -> Params:
         raise Exhausted(f"the {study.sampler.name()} has been tried completely")
     rng = np.random.default_rng(derive(study.seed, "draw", number))
     draws = (study.space.sample(rng) for _ in range(_DRAWS))
-    fresh = next((params for params in draws if not study.seen(params)), None)
+    fresh = next((params for params in draws if study.repeats or not study.seen(params)), None)
     fresh = fresh if fresh is not None else _first_left(study)
     if fresh is None:
-        raise Exhausted(f"all {int(study.space.size)} settings of the space have been tried")
+        raise Exhausted(f"all {study.space.size} settings of the space have been tried")
     return fresh
 
 
@@ -51,5 +51,5 @@ def _first_left(study: Study) -> Params | None:
     """The first setting of a finite space that was not tried."""
     if math.isinf(study.space.size):
         return None
-    points = itertools.islice(study.space.grid(), _MOST_POINTS)
+    points = itertools.islice(study.space.every(), _MOST_POINTS)
     return next((params for params in points if not study.seen(params)), None)

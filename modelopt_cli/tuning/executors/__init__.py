@@ -84,4 +84,7 @@ class Executor(Strategy):
 
     @abstractmethod
     def open(self, objective: Objective, workers: int, limits: Limits) -> Pool:
-        """A pool that computes runs of `objective`, up to `workers` at a time. Raises UsageError for limits it lacks."""
+        """A pool that computes runs of `objective`, up to `workers` at a time.
+
+        Raises UsageError for a limit that it cannot enforce.
+        """

@@ -2,69 +2,91 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
-import traceback
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from modelopt_cli.core.errors import FailureKind, ModeloptError, TrialError
+from modelopt_cli.core.errors import TrialError
 from modelopt_cli.tuning.executors import Event
+from modelopt_cli.tuning.failures import classify, plain_metrics
 
 if TYPE_CHECKING:
     from modelopt_cli.tuning.objective import Objective, Report, Run
     from modelopt_cli.tuning.trial import Params
 
-FOREVER = sys.maxsize
+_FOREVER = sys.maxsize
 
 
 class Contained:
-    """A run of one trial: advances in slices of time, tells what happened as events, never raises an Exception."""
+    """A run of one trial: advances in slices of time, tells what happened as events, never raises an Exception (or
+    SystemExit, which a script's code may use).
+
+    It waits for a decision at its `until`, but not before it has reported something to decide by: a script may report
+    every hundredth step only.
+    """
 
     def __init__(self, number: int, open_run: Callable[[], Run], until: int | None) -> None:
-        self.number, self.until = number, FOREVER if until is None else until
+        self.number = number
         self._open_run = open_run
         self._run: Run | None = None
-        self.ended = False
+        self.go_on(until)
 
     @classmethod
-    def of(cls, objective: Objective, number: int, params: Params, seed: int, until: int | None, state: Any) -> Contained:
+    def of(
+        cls, objective: Objective, number: int, params: Params, seed: int, until: int | None, state: Any
+    ) -> Contained:
         """The run of `params`, opened when it first advances."""
         return cls(number, lambda: objective.open(params, seed, state), until)
 
+    def go_on(self, until: int | None) -> None:
+        """Set the step to wait at; None: the end."""
+        self._until, self._news = _FOREVER if until is None else until, False
+
     def advance(self, slice_seconds: float) -> Event:
         """Compute until `until`, the end, or until the slice is used up (at least one step)."""
-        start, reports = time.perf_counter(), []
+        start = time.perf_counter()
+        reports: list[Report] = []
         try:
             run = self._run = self._run or self._open_run()
-            while run.step < min(run.total, self.until) and time.perf_counter() - start < slice_seconds:
+            while run.step < run.total and not self._waits(run):
                 reports += self._step(run)
+                if time.perf_counter() - start >= slice_seconds:
+                    break
             if run.step >= run.total:
-                return self._done(reports, start)
-            waits = run.step >= self.until
-            return Event(self.number, reports, step=run.step, waits=waits, seconds=time.perf_counter() - start)
-        except Exception as error:
+                return self._done(run, reports, start)
+            seconds = time.perf_counter() - start
+            return Event(self.number, reports, step=run.step, waits=self._waits(run), seconds=seconds)
+        except (Exception, SystemExit) as error:
             return self._failed(error, reports, start)
 
-    @staticmethod
-    def _step(run: Run) -> list[Report]:
-        return [(step, dict(metrics)) for step, metrics in run.advance(run.step + 1)]
+    def _waits(self, run: Run) -> bool:
+        return self._news and run.step >= self._until
+
+    def _step(self, run: Run) -> list[Report]:
+        reports: list[Report] = [(step, plain_metrics(metrics)) for step, metrics in run.advance(run.step + 1)]
+        for step, _ in reports:
+            if step < 0:
+                raise TrialError("error", f"it reported step {step}, but steps are not negative")
+        self._news = self._news or bool(reports)
+        return reports
 
     def stop(self) -> Event:
         """End the run early; its metrics as they are."""
         start = time.perf_counter()
         try:
-            return self._done([], start)
-        except Exception as error:
+            assert self._run is not None
+            return self._done(self._run, [], start)
+        except (Exception, SystemExit) as error:
             return self._failed(error, [], start)
 
-    def _done(self, reports: list[Report], start: float) -> Event:
-        assert self._run is not None
-        metrics, step = dict(self._run.metrics()), self._run.step
+    def _done(self, run: Run, reports: list[Report], start: float) -> Event:
+        metrics, step = plain_metrics(run.metrics()), run.step
         self.close()
         return Event(self.number, reports, metrics, step, done=True, seconds=time.perf_counter() - start)
 
-    def _failed(self, error: Exception, reports: list[Report], start: float) -> Event:
+    def _failed(self, error: BaseException, reports: list[Report], start: float) -> Event:
         kind, reason = classify(error)
         self.close()
         seconds = time.perf_counter() - start
@@ -76,25 +98,7 @@ class Contained:
 
     def close(self) -> None:
         """Free what the run holds."""
-        self.ended = True
         run, self._run = self._run, None
         if run is not None:
-            try:
+            with contextlib.suppress(Exception):  # the trial's result stands, and nothing is left to undo
                 run.close()
-            except Exception:  # noqa: S110, BLE001  (the trial's result stands; nothing is left to undo)
-                pass
-
-
-def classify(error: BaseException) -> tuple[FailureKind, str]:
-    """How a trial failed, and why in one line."""
-    if isinstance(error, TrialError):
-        return error.kind, error.reason
-    text = (str(error).strip().splitlines() or [""])[0][:300]
-    if isinstance(error, ModeloptError):
-        return "error", text
-    name = type(error).__name__
-    if isinstance(error, MemoryError) or name == "OutOfMemoryError" or "can't allocate memory" in text:
-        return "memory", f"out of memory: {text}" if text else "out of memory"
-    frames = traceback.extract_tb(error.__traceback__)
-    place = f" ({frames[-1].filename.rpartition('/')[2]}:{frames[-1].lineno})" if frames else ""
-    return "error", f"{name}: {text}{place}" if text else f"{name}{place}"

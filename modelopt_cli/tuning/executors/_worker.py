@@ -1,7 +1,8 @@
 """A worker process: `python -m modelopt_cli.tuning.executors._worker FD`. Computes one trial at a time.
 
-Speaks over a pipe. First comes (search path, pickled objective); then commands ("start", number, params, seed, until,
-state), ("resume", until), ("stop",), ("pause",). Answers are Events, and for a pause the run's state.
+Speaks over a pipe. First comes (search path, pickled objective), answered by None, or by the text of what is wrong with
+it; then commands ("start", number, params, seed, until, state), ("resume", until), ("stop",), ("pause",). Answers are
+Events, and for a pause (state,).
 """
 
 from __future__ import annotations
@@ -11,36 +12,51 @@ import ctypes
 import pickle
 import signal
 import sys
-import threading
 from multiprocessing.connection import Connection
 from typing import Any
 
 from modelopt_cli.tuning.executors import Event
-from modelopt_cli.tuning.executors._contain import FOREVER, Contained
+from modelopt_cli.tuning.executors._contain import Contained
+from modelopt_cli.tuning.failures import classify
 
 _SLICE = 0.1  # seconds between reports of a trial that runs freely
 
 
 def main(descriptor: int) -> None:
-    """Serve until the parent closes the pipe or asks to end (SIGTERM: the trial's run is closed first)."""
+    """Serve until the parent closes the pipe, asks to end (SIGTERM: the trial's run is closed first), or is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what Ctrl-C means
     signal.signal(signal.SIGTERM, _leave)
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG: do not outlive the parent
-    connection = Connection(descriptor)
+    connection: Connection[Any, Any] = Connection(descriptor)
+    with contextlib.suppress(EOFError, OSError, _Leave):  # EOFError: the parent has closed the pipe, or died
+        _serve(connection)
+
+
+def _serve(connection: Connection[Any, Any]) -> None:
     path, pickled = connection.recv()
     sys.path[:] = path
-    _Worker(connection, pickle.loads(pickled)).serve()
+    try:
+        objective = pickle.loads(pickled)
+    except Exception as error:
+        connection.send(classify(error)[1])
+        return
+    connection.send(None)
+    _Worker(connection, objective).serve()
+
+
+class _Leave(BaseException):
+    """The parent wants the process to end. No SystemExit: that is what a trial's own code may raise."""
 
 
 def _leave(signal_number: int, frame: Any) -> None:
-    raise SystemExit(128 + signal_number)
+    raise _Leave
 
 
 class _Worker:
     """Holds the trial under way."""
 
-    def __init__(self, connection: Connection, objective: Any) -> None:
+    def __init__(self, connection: Connection[Any, Any], objective: Any) -> None:
         self._connection, self._objective = connection, objective
         self._current: Contained | None = None
 
@@ -49,8 +65,6 @@ class _Worker:
         try:
             while True:
                 self._obey(self._connection.recv())
-        except (EOFError, OSError):
-            pass
         finally:
             if self._current is not None:
                 self._current.close()
@@ -59,35 +73,29 @@ class _Worker:
         match command:
             case ("start", number, params, seed, until, state):
                 self._current = Contained.of(self._objective, number, params, seed, until, state)
-                self._compute()
+                self._compute(self._current)
             case ("resume", until) if self._current is not None:
-                self._current.until = FOREVER if until is None else until
-                self._compute()
+                self._current.go_on(until)
+                self._compute(self._current)
             case ("stop",) if self._current is not None:
-                self._send(self._current.stop())
-                self._current = None
+                self._tell(self._current.stop())
             case ("pause",) if self._current is not None:
-                state, run = self._current.state(), self._current
+                self._connection.send((self._current.state(),))
+                self._current.close()
                 self._current = None
-                run.close()
-                self._connection.send(("state", run.number, state))
 
-    def _compute(self) -> None:
-        while self._current is not None:
-            event = self._current.advance(_SLICE)
-            if event.done:
-                self._current = None
-            self._send(event)
+    def _compute(self, run: Contained) -> None:
+        while True:
+            event = run.advance(_SLICE)
+            self._tell(event)
             if event.done or event.waits:
                 return
 
-    def _send(self, event: Event) -> None:
+    def _tell(self, event: Event) -> None:
+        if event.done:
+            self._current = None
         self._connection.send(event)
 
 
 if __name__ == "__main__":
     main(int(sys.argv[1]))
-    # Threads that libraries left behind must not keep a worker alive.
-    for thread in threading.enumerate():
-        if thread is not threading.current_thread() and not thread.daemon:
-            thread.join(0.5)

@@ -15,7 +15,7 @@ class Processes(Executor):
     """Runs trials in worker processes: several at a time; contains crashes, timeouts and memory limits."""
 
     def open(self, objective: Objective, workers: int, limits: Limits) -> Pool:
-        """A pool of up to `workers` processes, started when first needed. Raises UsageError for an unpicklable objective."""
+        """A pool of up to `workers` processes, started when needed. Raises UsageError for an unpicklable objective."""
         from modelopt_cli.tuning.executors._processes import ProcessPool
 
         return ProcessPool(objective, workers, limits)

@@ -19,7 +19,7 @@ class Patience(Stopper):
     """Stops a trial whose loss has not improved for a number of reports."""
 
     reports: Count = Field(5, description="Reports without improvement after which a trial is stopped.")
-    min_delta: Annotated[float, Field(ge=0.0)] = Field(0.0, description="The least decrease that counts as improvement.")
+    min_delta: Annotated[float, Field(ge=0.0)] = Field(0.0, description="Least decrease that counts as improvement.")
 
     def decide(self, trial: Trial, trials: Sequence[Trial]) -> str | None:
         """Looks at the trial's own curve alone; with several objectives, none of them may have improved."""

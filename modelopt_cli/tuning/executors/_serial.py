@@ -1,0 +1,76 @@
+"""A pool of one slot that computes while it is waited for."""
+
+from __future__ import annotations
+
+import resource
+import sys
+from typing import TYPE_CHECKING, Any
+
+from modelopt_cli.tuning.executors import Event, Limits, Pool
+from modelopt_cli.tuning.executors._contain import Contained
+
+if TYPE_CHECKING:
+    from modelopt_cli.tuning.objective import Objective
+    from modelopt_cli.tuning.trial import Trial
+
+_UNIT = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss, in bytes
+
+
+class SerialPool(Pool):
+    """Computes inside `wait`, in slices, so that the caller may look at the clock between steps."""
+
+    slots = 1
+
+    def __init__(self, objective: Objective, limits: Limits) -> None:
+        self._objective, self._limits = objective, limits
+        self._current: Contained | None = None
+        self._waiting: dict[int, Contained] = {}
+        self._states: dict[int, Any] = {}  # of paused trials
+        self._seconds: dict[int, float] = {}  # that trials under way have used
+        self._events: list[Event] = []
+
+    def start(self, trial: Trial, until: int | None) -> None:
+        state = self._states.pop(trial.number, None)
+        self._seconds.setdefault(trial.number, 0.0)
+        self._current = Contained.of(self._objective, trial.number, trial.params, trial.seed, until, state)
+
+    def resume(self, number: int, until: int | None) -> None:
+        self._current = self._waiting.pop(number)
+        self._current.go_on(until)
+
+    def stop(self, number: int) -> None:
+        self._events.append(self._waiting.pop(number).stop())
+
+    def pause(self, number: int) -> None:
+        run = self._waiting.pop(number)
+        self._states[number] = run.state()
+        run.close()
+
+    def wait(self, seconds: float) -> list[Event]:
+        events, self._events = self._events, []
+        if not events and self._current is not None:
+            events = [self._limited(self._current.advance(seconds), self._current)]
+        for event in events:
+            if event.waits and self._current is not None:
+                self._waiting[event.number] = self._current
+            if event.waits or event.done:
+                self._current = None
+            if event.done:
+                self._seconds.pop(event.number, None)
+        self.peak_bytes = max(self.peak_bytes, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _UNIT)
+        return events
+
+    def _limited(self, event: Event, run: Contained) -> Event:
+        """The event, or a failure in its place when the trial has used up its time."""
+        self._seconds[event.number] += event.seconds
+        limit = self._limits.seconds
+        if event.done or limit is None or self._seconds[event.number] <= limit:
+            return event
+        run.close()
+        reason = f"took longer than tuning.trial_timeout ({limit:g} s)"
+        return Event(event.number, event.reports, done=True, failure="timeout", reason=reason, seconds=event.seconds)
+
+    def close(self) -> None:
+        for run in [*self._waiting.values(), *([self._current] if self._current else [])]:
+            run.close()
+        self._waiting, self._current = {}, None
