@@ -68,10 +68,10 @@ def decode(files: Sequence[Path], size: Size | None, mode: Mode, most_pixels: in
     `size` None: all images must be of one size. Raises InputError naming the file that is corrupt or of another size,
     RefusedError for one with more than `most_pixels`.
     """
-    first, _, _ = _decode_one(files[0], size, "color", most_pixels)
     channels = 1 if mode == "gray" else 3
-    check_memory(len(files) * channels * first.shape[0] * first.shape[1], f"{len(files)} images of {first.shape[:2]}")
-    images = np.empty((len(files), channels, *first.shape[:2]), np.uint8)
+    height, width = size or _decode_one(files[0], None, "color", most_pixels)[0].shape[:2]
+    check_memory(len(files) * channels * height * width, f"{len(files)} images of {width}x{height} pixels")
+    images = np.empty((len(files), channels, height, width), np.uint8)
 
     def some(start: int) -> list[tuple[bytes, bool]]:
         return [one(number) for number in range(start, min(start + _BATCH, len(files)))]

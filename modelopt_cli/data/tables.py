@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from modelopt_cli.core.errors import InputError, MissingExtraError, did_you_mean
+from modelopt_cli.data.files import read_bytes
 from modelopt_cli.data.raw import RawData
 from modelopt_cli.data.targets import interpret, label_text
 
@@ -201,8 +202,10 @@ def _check_rows(path: Path, separator: str, encoding: str) -> None:
                     )
                 rows += bool(row)
     except (UnicodeError, LookupError) as error:
-        zipped = " It is compressed: unpack it first." if path.open("rb").read(2) == b"\x1f\x8b" else ""
-        raise InputError(f"'{path}' is no {encoding} text ({error}); set 'encoding', e.g. latin-1.{zipped}") from None
+        remedy = "set 'encoding', e.g. latin-1"
+        if read_bytes(path).startswith(b"\x1f\x8b"):
+            remedy = "it is compressed: unpack it first"
+        raise InputError(f"'{path}' is no {encoding} text ({error}); {remedy}") from None
     except csv.Error as error:
         raise InputError(f"'{path}' is no CSV: {error}") from None
     except OSError as error:

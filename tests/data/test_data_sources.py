@@ -9,6 +9,7 @@ import sys
 import time
 import zipfile
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -192,7 +193,7 @@ class TestNpz:
     def test_mistakes(self, tmp_path: Path) -> None:
         path = str(tmp_path / "d.npz")
         np.savez(path, X=np.zeros((4, 2)), y=np.array(["a", "b", None, "a"], object))
-        with pytest.raises(RefusedError, match="array 'y' of .* pickled Python objects, which run code"):
+        with pytest.raises(RefusedError, match=r"array 'y' of .* pickled Python objects, which run code"):
             load("npz", path=path)
         np.savez(path, features=np.zeros((4, 2)), y=[0, 1, 0, 1])
         with pytest.raises(InputError, match="set 'inputs' to one of: features, y"):
@@ -237,10 +238,8 @@ class TestNpz:
             for position in random.integers(0, len(content), 10):
                 content[position] = random.integers(0, 256)
         (tmp_path / "d.npz").write_bytes(content)
-        try:
+        with suppress(InputError, RefusedError):  # or it loads: some damage does not show
             load("npz", path=str(tmp_path / "d.npz"))
-        except ModeloptError as error:
-            assert error.exit_code in (2, 5)
 
 
 class TestIdx:
@@ -311,7 +310,7 @@ class TestIdx:
         with pytest.raises(InputError, match="cut off"):
             load("idx", path=str(tmp_path))
         target.write_bytes(content[:60] + bytes(byte ^ 255 for byte in content[60:70]) + content[70:])
-        with pytest.raises(InputError, match="damaged|cut off"):
+        with pytest.raises(InputError, match=r"damaged|cut off"):
             load("idx", path=str(tmp_path))
 
     def test_folders(self, tmp_path: Path) -> None:
@@ -365,7 +364,7 @@ class TestImages:
         assert raw.test_indices.tolist() == list(range(6, 12))
         (tmp_path / "test" / "cow").mkdir()
         Image.new("RGB", (8, 6)).save(tmp_path / "test" / "cow" / "0.png")
-        with pytest.raises(InputError, match="cow' is a class that .*train' does not have"):
+        with pytest.raises(InputError, match=r"cow' is a class that .*train' does not have"):
             load("images", path=str(tmp_path))
         class_folders(tmp_path, parts=("val",), count=1)
         with pytest.raises(InputError, match="also val/"):
@@ -392,8 +391,8 @@ class TestImages:
             load("images", path=str(tmp_path))
         with pytest.raises(RefusedError, match="8x6 pixels, more than max_pixels = 10"):
             load("images", path=str(tmp_path), max_pixels=10)
+        class_folders(tmp_path / "more")
         with pytest.raises(RefusedError, match="GiB"):
-            class_folders(tmp_path / "more")
             load("images", path=str(tmp_path / "more"), size=[10**6, 10**6])
 
     def test_sixteen_bits_are_not_clipped_silently(self, tmp_path: Path) -> None:

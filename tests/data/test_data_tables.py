@@ -164,7 +164,7 @@ class TestMistakes:
             (
                 PEOPLE,
                 {"target": ["label", "age"], "task": "classification"},
-                r"label 'label' holds values other than 0",
+                r"'label' holds values other than 0",
             ),
             (PEOPLE, {"encoding": "utf-17"}, r"set 'encoding'"),
             ("x,y\n,1\n,2\n", {"target": "y", "missing": "drop"}, r"no rows without missing values"),
