@@ -89,12 +89,12 @@ def scores(
         if task == "multilabel":
             predictions = predictions.reshape(len(rows), -1)
         if not values:
-            return Scores(None, predictions=predictions)
+            return Scores(None, predictions=predictions, outputs=outputs)
         if hasattr(estimator, "predict_proba"):
-            return Scores(_probabilities(estimator, rows, task, outputs), predictions=predictions)
+            return Scores(_probabilities(estimator, rows, task, outputs), predictions=predictions, outputs=outputs)
         if hasattr(estimator, "decision_function"):
             return _decisions(estimator, rows, task, outputs, predictions)
-    return Scores(None, predictions=predictions)
+    return Scores(None, predictions=predictions, outputs=outputs)
 
 
 def _probabilities(estimator: Any, rows: Array, task: Task, outputs: int | None) -> Array:
@@ -132,7 +132,7 @@ def _decisions(estimator: Any, rows: Array, task: Task, outputs: int | None, pre
     seen = len(estimator.classes_) if task == "classification" else values.shape[1]
     columns = 1 if seen == 2 and task == "classification" else seen
     complete = outputs in (None, seen) and values.shape[1] == columns
-    return Scores(values if complete else None, "decision", predictions)
+    return Scores(values if complete else None, "decision", predictions, outputs)
 
 
 def _rows(inputs: Array) -> Array:

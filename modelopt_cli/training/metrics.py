@@ -50,6 +50,7 @@ class Scores:
     values: Array | None
     kind: Literal["probabilities", "decision"] = "probabilities"
     predictions: Array | None = None
+    outputs: int | None = None  # classes in all, also those that are never predicted
 
     def __len__(self) -> int:
         return len(self.values if self.values is not None else self.predictions)  # type: ignore[arg-type]
@@ -107,8 +108,7 @@ def probabilities(task: Task, scores: Array | Scores) -> Array:
     chosen = decide(task, scores)
     if task == "multilabel":
         return chosen.astype(np.float64)
-    width = int(chosen.max(initial=0)) + 1 if scores.values is None else max(scores.values.shape[1], 2)
-    return np.eye(width)[chosen]
+    return np.eye(scores.outputs or int(chosen.max(initial=1)) + 1)[chosen]
 
 
 def decide(task: Task, scores: Array | Scores) -> Array:

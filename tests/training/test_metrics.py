@@ -103,6 +103,8 @@ def test_predictions_decide_labels_where_the_model_gives_them() -> None:
     assert found["accuracy"] == 1.0
     assert found["log_loss"] == pytest.approx(-np.mean(np.log([0.1, 0.8])))
     assert "roc_auc" not in found
+    four = metrics.probabilities("classification", Scores(None, predictions=np.array([1]), outputs=4))
+    assert four.tolist() == [[0, 1, 0, 0]]
     labels_only = Scores(None, predictions=np.array([2, 0]))
     assert metrics.probabilities("classification", labels_only).tolist() == [[0, 0, 1], [1, 0, 0]]
     assert "log_loss" not in metrics.compute("classification", np.array([2, 1]), labels_only, prefix="", classes=3)
