@@ -60,7 +60,8 @@ def _space_problem(error: SpaceError, above: Path, marks: Marks) -> Problem:
     path = (*above, *error.where)
     rule, _, remedy = error.message.partition("; ")
     name = f"{error.where[0]}: " if error.where and not rule.startswith(str(error.where[0])) else ""
-    return Problem(marks.value(path) if path in marks.values else marks.key(path), name + rule, remedy)
+    at_value = path in marks.values and not rule.startswith("unknown key")
+    return Problem(marks.value(path) if at_value else marks.key(path), name + rule, remedy)
 
 
 def _paths(experiment: Experiment, space: Space, marks: Marks) -> list[Problem]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from modelopt_cli.core.errors import ExperimentError, ModeloptError, RefusedError, UsageError
@@ -100,6 +100,7 @@ plain_values = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(st.dictionaries(st.text(min_size=1), plain_values, max_size=4))
 def test_what_is_written_reads_back_the_same(values: dict[str, Any]) -> None:
     text = dump(values)
@@ -271,6 +272,7 @@ fragments = st.lists(
 ).map("".join)
 
 
+@settings(deadline=None)
 @given(st.text() | fragments)
 def test_any_text_gives_values_or_one_of_our_errors(text: str) -> None:
     try:
@@ -279,6 +281,7 @@ def test_any_text_gives_values_or_one_of_our_errors(text: str) -> None:
         assert str(error).startswith("x.yaml")
 
 
+@settings(deadline=None)
 @given(content=st.binary(max_size=200) | fragments.map(lambda text: text.encode("utf-8", "surrogatepass")))
 def test_any_bytes_give_values_or_one_of_our_errors(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
     path = tmp_path_factory.getbasetemp() / "fuzz.yaml"
