@@ -29,9 +29,9 @@ class Features:
     def __init__(self, space: Space) -> None:
         self.space = space
         self.parents: list[tuple[int, int] | None] = [None] * space.dim  # (position of the choice, branch)
-        for position, branches in space.below.items():
+        for position, branches in sorted(space.below.items()):
             for branch, (start, stop) in enumerate(branches):
-                for child in range(start, stop):  # inner choices come later and overwrite: the nearest parent stays
+                for child in range(start, stop):  # inner choices come later, so the nearest stays
                     self.parents[child] = (position, branch)
 
     def snap(self, u: np.ndarray) -> np.ndarray:

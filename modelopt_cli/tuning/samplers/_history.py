@@ -47,6 +47,7 @@ def read(trials: Sequence[Trial], rng: np.random.Generator) -> History:
     objectives = max((len(found) for found in losses if found is not None), default=1)
     if known.any():
         table = np.array([found for found in losses if found is not None], dtype=float)  # (known, objectives)
+        table /= np.abs(table).max(axis=0) + 1e-300  # in [-1, 1], so that no sum overflows
         violation = np.array([trial.violation for trial, ok in zip(finished, known, strict=True) if ok])
         y[known] = _penalised(_scalar(table, violation <= 0, rng), violation)
         y[~known] = y[known].max()

@@ -21,7 +21,8 @@ from modelopt_cli.tuning.trial import Params, Trial
 
 _CANDIDATES = 1000  # random points of the cube
 _NEIGHBOURS = 300  # of the best trials, and again in each round
-_ROUNDS = 3
+_WIDTHS = (0.1, 0.03, 0.01)  # of the rounds; trees are flat in the small, and one round does
+_APART = 1e-3  # of each range: nearer to a trial than that, a setting teaches nothing
 _LOOKED_AT = 200  # most promising points that are tested for having been tried
 
 
@@ -105,10 +106,12 @@ class _Search:
         self.model = self.model.with_points(self.features.matrix(self.u), self.y)
 
     def promising(self) -> Iterator[Params]:
-        """Settings by descending merit."""
+        """Settings by descending merit, those that lie next to a trial last."""
         acquisition = self._portfolio() if self.plan.acquisition == "hedge" else self.plan.acquisition
         u, value = self._climb(acquisition)
-        for index in np.argsort(-value, kind="stable")[:_LOOKED_AT]:
+        order = np.argsort(-value, kind="stable")[:_LOOKED_AT]
+        gaps = np.abs(np.nan_to_num(u[order, None], nan=-1.0) - np.nan_to_num(self.u, nan=-1.0)).max(axis=2).min(axis=1)
+        for index in [*order[gaps >= _APART], *order[gaps < _APART]]:
             yield self.space.decode(u[index])
 
     def _portfolio(self) -> str:
@@ -128,7 +131,7 @@ class _Search:
         points = [self.rng.random((_CANDIDATES, self.space.dim)), self._near(leaders, 0.15, _NEIGHBOURS)]
         u = self.features.snap(np.concatenate(points))
         value = self._merit(u, acquisition)
-        for width in (0.1, 0.03, 0.01)[:_ROUNDS]:
+        for width in _WIDTHS if self.plan.surrogate == "gp" else _WIDTHS[1:2]:
             top = u[np.argsort(-value, kind="stable")[:10]]
             more = self.features.snap(self._near(top, width, _NEIGHBOURS))
             u, value = np.concatenate([u, more]), np.concatenate([value, self._merit(more, acquisition)])
