@@ -136,14 +136,28 @@ ROWS: list[tuple[tuple[str, str], str, str]] = [
     (("type: adamw", "type: adamv"), "x.yaml:24:18", "unknown optimizer 'adamv'"),
     (("weight_decay:", "weight_decy:"), "x.yaml:24:25", "there is no 'weight_decy' in training.optimizer (adamw)"),
     (("{type: adamw,", "{type: adamw, nestrov: 1,"), "x.yaml:24:25", "unknown key 'nestrov' in training.optimizer"),
-    (("type: sgd, momentum: {", "type: sgd, nesterov: true, momentum: {"), "x.yaml:23:11", "nesterov is true with momentum"),
-    (("model.hidden.0", "training.optimizer.nesterov"), "x.yaml:20:5", "there is no 'nesterov' in training.optimizer (adamw)"),
+    (
+        ("type: sgd, momentum: {", "type: sgd, nesterov: true, momentum: {"),
+        "x.yaml:23:11",
+        "nesterov is true with momentum",
+    ),
+    (
+        ("model.hidden.0", "training.optimizer.nesterov"),
+        "x.yaml:20:5",
+        "there is no 'nesterov' in training.optimizer (adamw)",
+    ),
     (("model.hidden.0", "training.optimizer.nesterov"), "x.yaml:20:5", "search it inside the branches that have it"),
     (("sampler: random", "sampler: grid"), "x.yaml:18:36", "give it a step or a count"),
     (("sampler: random", "initial: [{training.batch_size: 17}]"), "x.yaml:16:35", "17 is none of: 16 | 32"),
     (("sampler: random", "initial: [{training.batchsize: 16}]"), "x.yaml:16:14", "Did you mean 'training.batch_size'?"),
-    (("training:\n  epochs: 30\n  batch_size: 64\n  optimizer: {type: sgd, lr: 0.05, momentum: 0.9}\n  schedule: cosine\n", ""),
-     "x.yaml:9:1", "the workflow train needs a training section"),
+    (
+        (
+            "training:\n  epochs: 30\n  batch_size: 64\n  optimizer: {type: sgd, lr: 0.05, momentum: 0.9}\n  schedule: cosine\n",
+            "",
+        ),
+        "x.yaml:9:1",
+        "the workflow train needs a training section",
+    ),
 ]
 
 
@@ -191,7 +205,10 @@ def test_train_for_an_estimator_needs_no_training_section() -> None:
     ("overrides", "rule"),
     [
         (["training.epochs=x"], "--set training.epochs=x: training.epochs: expected a whole number, got the text 'x'"),
-        (["training.epoch=5"], "--set training.epoch=5: there is no 'epoch' in training\ndid you mean 'training.epochs'?"),
+        (
+            ["training.epoch=5"],
+            "--set training.epoch=5: there is no 'epoch' in training\ndid you mean 'training.epochs'?",
+        ),
         (["epochs=5"], "did you mean 'training.epochs'?"),
         (["model.hidden.7=5"], "--set model.hidden.7=5: model.hidden has 2 items (0 to 1)"),
         (["training.epochs.x=5"], "training.epochs is the value 30, so nothing lies below it"),
@@ -218,7 +235,9 @@ def test_problems_in_file_and_overrides_together(tmp_path: Path) -> None:
 
 
 def test_mappings_have_no_lines() -> None:
-    with pytest.raises(ExperimentError, match=r"^experiment: training.epochs: expected a whole number, got the text 'x'$"):
+    with pytest.raises(
+        ExperimentError, match=r"^experiment: training.epochs: expected a whole number, got the text 'x'$"
+    ):
         Experiment.load({"training": {"epochs": "x"}})
     for value, rule in [({1: 2}, "the key 1 is no text"), ({"seed": object()}, "is no plain value")]:
         with pytest.raises(ExperimentError, match=rule):
@@ -231,7 +250,9 @@ def test_mappings_have_no_lines() -> None:
 
 def test_values_of_a_search_are_told_by_path_and_value(tmp_path: Path) -> None:
     experiment = Experiment.load(write(tmp_path))
-    with pytest.raises(ExperimentError, match=r"x.yaml: training.epochs=0: training.epochs must be at least 1, but is 0"):
+    with pytest.raises(
+        ExperimentError, match=r"x.yaml: training.epochs=0: training.epochs must be at least 1, but is 0"
+    ):
         experiment.with_values({"training.epochs": 0, "training.batch_size": 8})
     with pytest.raises(ExperimentError, match=r"training.optimizer.momentum=0.5: there is no 'momentum'"):
         experiment.with_values({"training.optimizer": {"type": "adamw"}, "training.optimizer.momentum": 0.5})
@@ -290,14 +311,44 @@ def document() -> dict[str, Any]:
 
 
 strange = st.sampled_from(
-    [None, True, 0, -1, 10**30, 0.5, 1e308, float("nan"), float("inf"), "", "sgd", "a.b", [], [[]], [1, "a"], {}, {"type": 1}]
-    + [{"type": "sgd"}, {"type": "mlp"}, {"float": [0, 1]}, {"choice": []}, {"a": {"b": 1}}, "maximize a", {"int": [1, 2]}]
+    [
+        None,
+        True,
+        0,
+        -1,
+        10**30,
+        0.5,
+        1e308,
+        float("nan"),
+        float("inf"),
+        "",
+        "sgd",
+        "a.b",
+        [],
+        [[]],
+        [1, "a"],
+        {},
+        {"type": 1},
+    ]
+    + [
+        {"type": "sgd"},
+        {"type": "mlp"},
+        {"float": [0, 1]},
+        {"choice": []},
+        {"a": {"b": 1}},
+        "maximize a",
+        {"int": [1, 2]},
+    ]
 )
 
 
 @settings(max_examples=300, deadline=None)
-@given(place=st.sampled_from([place for place in places(document()) if place]), value=strange, key=st.none() | st.text())
-def test_any_value_anywhere_is_taken_or_refused_in_our_words(place: tuple[Any, ...], value: Any, key: str | None) -> None:
+@given(
+    place=st.sampled_from([place for place in places(document()) if place]), value=strange, key=st.none() | st.text()
+)
+def test_any_value_anywhere_is_taken_or_refused_in_our_words(
+    place: tuple[Any, ...], value: Any, key: str | None
+) -> None:
     values = document()
     inner = values
     for part in place[:-1]:

@@ -77,7 +77,9 @@ def test_nan() -> None:
     assert math.isnan(found)
 
 
-@pytest.mark.parametrize(("text", "meant"), [("100_000", "100000"), (" 0.1 ", "0.1"), ("1_0.5e3", "10.5e3"), ("a_1", None)])
+@pytest.mark.parametrize(
+    ("text", "meant"), [("100_000", "100000"), (" 0.1 ", "0.1"), ("1_0.5e3", "10.5e3"), ("a_1", None)]
+)
 def test_numbers_in_text(text: str, meant: str | None) -> None:
     assert number_in(text) == meant
 
@@ -92,8 +94,30 @@ def test_quoted_and_tagged_scalars() -> None:
 
 
 plain_values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text() | st.sampled_from(
-        ["1e-3", "0o17", "0x1F", "no", "~", "null", "${A}", "$${A", "1_0", "1:30", "2020-01-01", "=", "<<", "", "- a", ".inf"]
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False)
+    | st.text()
+    | st.sampled_from(
+        [
+            "1e-3",
+            "0o17",
+            "0x1F",
+            "no",
+            "~",
+            "null",
+            "${A}",
+            "$${A",
+            "1_0",
+            "1:30",
+            "2020-01-01",
+            "=",
+            "<<",
+            "",
+            "- a",
+            ".inf",
+        ]
     ),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(min_size=1), inner, max_size=4),
     max_leaves=12,
@@ -266,7 +290,9 @@ def test_a_byte_order_mark_is_no_content(tmp_path: Path) -> None:
 
 
 fragments = st.lists(
-    st.sampled_from([*"[]{}:,-?&*!|>'\"%@`#\n\t ", "a", "b: ", "- ", "&x ", "*x", "<<: ", "!!python/x ", "${A", "---\n", "\u2028"])
+    st.sampled_from(
+        [*"[]{}:,-?&*!|>'\"%@`#\n\t ", "a", "b: ", "- ", "&x ", "*x", "<<: ", "!!python/x ", "${A", "---\n", "\u2028"]
+    )
     | st.text(max_size=3),
     max_size=40,
 ).map("".join)
