@@ -1,8 +1,8 @@
 """The Python face: the functions behind the command line, for notebooks and programs. Nothing is written unless asked.
 
-    report = tune(load("experiment.yaml"))          # or load({...}), the same as a mapping
-    report.best, report.metrics, report.model       # the model's checkpoint, in memory
-    report = train(load("experiment.yaml"), out="runs/mine")
+report = tune(load("experiment.yaml"))          # or load({...}), the same as a mapping
+report.best, report.metrics, report.model       # the model's checkpoint, in memory
+report = train(load("experiment.yaml"), out="runs/mine")
 """
 
 from __future__ import annotations

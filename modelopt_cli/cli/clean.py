@@ -12,9 +12,13 @@ from modelopt_cli.cli.running import runs_root
 
 
 def clean(
-    names: Annotated[list[str] | None, typer.Argument(help="Names, or name/number; default: all.", show_default=False)] = None,
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Names, or name/number; default: all.", show_default=False)
+    ] = None,
     keep: Annotated[int, typer.Option(min=0, help="Newest runs of each name to keep.")] = 0,
-    older_than: Annotated[float | None, typer.Option(metavar="DAYS", help="Only runs last changed before this many days.")] = None,
+    older_than: Annotated[
+        float | None, typer.Option(metavar="DAYS", help="Only runs last changed before this many days.")
+    ] = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> None:
     """Remove runs, after saying how much that frees. A running one is never touched."""

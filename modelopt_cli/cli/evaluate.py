@@ -13,7 +13,9 @@ from modelopt_cli.cli.running import Gate, Json, Quiet, demand, judge, show
 def evaluate(
     model: Annotated[Path, typer.Argument(help="A model.pt that modelopt wrote.", show_default=False)],
     split: Annotated[str, typer.Option(help="Split of the data that the model was trained with.")] = "test",
-    data: Annotated[Path | None, typer.Option(help="Labelled data to use instead: CSV, Parquet, NPZ, or a folder.")] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="Labelled data to use instead: CSV, Parquet, NPZ, or a folder.")
+    ] = None,
     gate: Gate = None,
     json: Json = False,
     quiet: Quiet = False,

@@ -12,36 +12,43 @@ from typing import Any
 
 
 def guarded(action: Callable[[], Any], *, as_json: bool = False) -> int:
-    """Run a command; its exit code (core/errors.py lists them). With `as_json` an error is a JSON document on stdout."""
-    import click
+    """Run a command; its exit code (core/errors.py). With `as_json` an error is a JSON document on stdout."""
+    import typer
 
     from modelopt_cli.core.errors import ModeloptError
 
+    # typer carries click inside it since 0.17 or so, and used the package before: this finds the base in either.
+    usage_error: Any = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
     try:
         code = action()
         sys.stdout.flush()
         return code if isinstance(code, int) else 0
     except ModeloptError as error:
         return _tell(str(error), error.exit_code, type(error).__name__, as_json)
-    except click.exceptions.Exit as error:
-        return error.exit_code
-    except click.exceptions.Abort:
+    except typer.Exit as error:
+        return int(error.exit_code)
+    except typer.Abort:
         return _tell("aborted", 130, "Aborted", as_json)
-    except click.ClickException as error:
+    except usage_error as error:
         if as_json:
             return _tell(error.format_message(), error.exit_code, "UsageError", as_json)
         error.show()
-        return error.exit_code
+        return int(error.exit_code)
     except BrokenPipeError:
         # Whoever read our output has gone; there is nobody left to tell.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except KeyboardInterrupt:
-        return _tell("interrupted", 130, "InterruptedRun", as_json)
+        return _tell("interrupted", 130, "InterruptedRunError", as_json)
     except Exception as error:
         if os.environ.get("MODELOPT_DEBUG"):
             raise
-        return _tell(f"internal error: {type(error).__name__}: {error} (please report it, with {_log()})", 1, "InternalError", as_json)
+        return _tell(
+            f"internal error: {type(error).__name__}: {error} (please report it, with {_log()})",
+            1,
+            "InternalError",
+            as_json,
+        )
 
 
 def _tell(message: str, code: int, kind: str, as_json: bool) -> int:

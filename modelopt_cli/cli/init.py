@@ -10,7 +10,9 @@ import typer
 
 
 def init(
-    template: Annotated[str | None, typer.Argument(help="A template's name; without one they are listed.", show_default=False)] = None,
+    template: Annotated[
+        str | None, typer.Argument(help="A template's name; without one they are listed.", show_default=False)
+    ] = None,
 ) -> None:
     """Print a template to standard output: modelopt init digits_mlp > experiment.yaml."""
     from modelopt_cli.core.errors import UsageError, did_you_mean

@@ -11,7 +11,9 @@ from modelopt_cli.cli.running import Json
 
 
 def list_(
-    family: Annotated[str | None, typer.Argument(help="E.g. samplers, models, data; default: all.", show_default=False)] = None,
+    family: Annotated[
+        str | None, typer.Argument(help="E.g. samplers, models, data; default: all.", show_default=False)
+    ] = None,
     json: Json = False,
 ) -> None:
     """List every strategy with a one-line summary."""

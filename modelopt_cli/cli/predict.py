@@ -10,7 +10,9 @@ import typer
 
 def predict(
     model: Annotated[Path, typer.Argument(help="A model.pt that modelopt wrote.", show_default=False)],
-    data: Annotated[Path, typer.Argument(help="New data: CSV, Parquet, NPZ, NPY, or a folder of images.", show_default=False)],
+    data: Annotated[
+        Path, typer.Argument(help="New data: CSV, Parquet, NPZ, NPY, or a folder of images.", show_default=False)
+    ],
     out: Annotated[Path | None, typer.Option(help="File to write; default: standard output.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
 ) -> None:

@@ -37,11 +37,13 @@ def report(report: Report, *, quiet: bool) -> None:
 
 @contextmanager
 def progress(*, quiet: bool) -> Iterator[Callable[[Progress], None]]:
-    """What takes a workflow's events: a live display on a terminal, plain lines elsewhere, warnings alone when quiet."""
+    """What takes a workflow's events: a live display on a terminal, plain lines elsewhere, warnings if quiet."""
     from modelopt_cli.cli.render_progress import LiveProgress, PlainProgress, QuietProgress
 
     console = Console(stderr=True, highlight=False)
-    shown = QuietProgress(console) if quiet else LiveProgress(console) if console.is_terminal else PlainProgress(console)
+    shown = (
+        QuietProgress(console) if quiet else LiveProgress(console) if console.is_terminal else PlainProgress(console)
+    )
     with shown:
         yield shown.take
 

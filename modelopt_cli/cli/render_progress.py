@@ -16,7 +16,14 @@ from modelopt_cli.tuning.trial import State, Trial
 from modelopt_cli.workflows.context import EpochEnded, Message, SearchStarted, TrialChanged
 from modelopt_cli.workflows.context import Progress as Event
 
-_STYLE = {"completed": "green", "stopped": "yellow", "failed": "red", "running": "cyan", "paused": "cyan", "queued": "dim"}
+_STYLE = {
+    "completed": "green",
+    "stopped": "yellow",
+    "failed": "red",
+    "running": "cyan",
+    "paused": "cyan",
+    "queued": "dim",
+}
 _LAST = 6  # trials shown below the bar
 
 
@@ -54,12 +61,16 @@ class PlainProgress(QuietProgress):
                 self._line(text)
             case SearchStarted(name, planned, finished, goals):
                 self._goals, self._planned = goals, planned
-                self._line(f"{name}: {planned or 'open number of'} trials, {finished} finished before; {', '.join(goals)}")
+                self._line(
+                    f"{name}: {planned or 'open number of'} trials, {finished} finished before; {', '.join(goals)}"
+                )
             case TrialChanged(trial, best) if trial.state.finished:
                 self._line(f"{describe(trial, self._goals)}{_best(best, self._goals)}")
             case EpochEnded(step, total, metrics) if step >= total or time.monotonic() - self._shown > 1:
                 self._shown = time.monotonic()
-                self._line(f"{_of(step, total)}  " + "  ".join(f"{name} {number(value)}" for name, value in metrics.items()))
+                self._line(
+                    f"{_of(step, total)}  " + "  ".join(f"{name} {number(value)}" for name, value in metrics.items())
+                )
             case _:
                 super().take(event)
 
@@ -118,7 +129,9 @@ class LiveProgress(QuietProgress):
         if self._line:
             rows.append(Text(self._line, no_wrap=True, overflow="ellipsis"))
         for trial in sorted(self._last.values(), key=lambda trial: trial.number)[-_LAST:]:
-            rows.append(Text(describe(trial, self._goals), style=_STYLE[str(trial.state)], no_wrap=True, overflow="ellipsis"))
+            rows.append(
+                Text(describe(trial, self._goals), style=_STYLE[str(trial.state)], no_wrap=True, overflow="ellipsis")
+            )
         if self._best is not None:
             best = Text.assemble(("best   ", "bold"), describe(self._best, self._goals))
             best.no_wrap, best.overflow = True, "ellipsis"

@@ -17,6 +17,7 @@ from modelopt_cli.results.report import GateResult, Report
 
 _ROWS = 10  # of the trials table
 _HIDDEN = {"trial", "state", "origin", "seed", "seconds", "steps", "reason"}
+_MEASURED = ("validation.", "train.", "model.", "test.")
 
 
 def render_report(console: Console, report: Report, *, quiet: bool) -> None:
@@ -44,17 +45,21 @@ def _trials(console: Console, report: Report) -> None:
     table = report.tables["trials"]
     goals = [Goal.parse(goal) for goal in report.details.get("objective", [])]
     metrics = [goal.metric for goal in goals]
+    searched = _searched(report)
     settings = [
-        name for name in table.columns
-        if name not in _HIDDEN and not name.startswith(("validation.", "train.", "model.", "test.")) or name in _searched(report)
-    ]  # fmt: skip
+        name for name in table.columns if name in searched or not (name in _HIDDEN or name.startswith(_MEASURED))
+    ]
     rows = [dict(zip(table.columns, row, strict=True)) for row in table.rows]
     rows.sort(key=lambda row: (row["state"] == "failed", _order(row, goals)))
     shown = ["trial", "state", *metrics, *(name for name in settings if name not in metrics), "seconds"]
     headers = [name if name in metrics else name.rpartition(".")[2] for name in shown]
     cells = [[row.get(name) for name in shown] for row in rows[:_ROWS]]
     ended = sum(row["state"] in ("completed", "stopped", "failed") for row in rows)
-    title = f"{report.name}: the best {len(cells)} of {ended} trials" if ended > len(cells) else f"{report.name}: {ended} trials"
+    title = (
+        f"{report.name}: the best {len(cells)} of {ended} trials"
+        if ended > len(cells)
+        else f"{report.name}: {ended} trials"
+    )
     _table(console, headers, cells, title)
 
 
@@ -66,7 +71,9 @@ def _order(row: Mapping[str, Any], goals: Sequence[Goal]) -> tuple[float, ...]:
     values = [row.get(goal.metric) for goal in goals]
     if any(value is None for value in values):
         return (float("inf"),) * max(1, len(goals))
-    return tuple(-value if goal.maximize else value for goal, value in zip(goals, values, strict=True) if value is not None)
+    return tuple(
+        -value if goal.maximize else value for goal, value in zip(goals, values, strict=True) if value is not None
+    )
 
 
 def _table(console: Console, headers: Sequence[str], rows: Sequence[Sequence[Any]], title: str) -> None:
@@ -105,11 +112,20 @@ def _metrics(console: Console, metrics: Mapping[str, float]) -> None:
             splits.setdefault(rest, {})[split] = value
         else:
             other[name] = value
-    columns = [split for split in ("train", "validation", "test", "data") if any(split in row for row in splits.values())]
+    columns = [
+        split for split in ("train", "validation", "test", "data") if any(split in row for row in splits.values())
+    ]
     if splits:
-        _table(console, ["metric", *columns], [[name, *(row.get(c) for c in columns)] for name, row in splits.items()], "metrics")
+        _table(
+            console,
+            ["metric", *columns],
+            [[name, *(row.get(c) for c in columns)] for name, row in splits.items()],
+            "metrics",
+        )
     for name, value in other.items():
-        text = duration(value) if name.endswith("seconds") else size(value) if name.endswith("_bytes") else _count(value)
+        text = (
+            duration(value) if name.endswith("seconds") else size(value) if name.endswith("_bytes") else _count(value)
+        )
         console.print(Text.assemble("  ", (name, "cyan"), " ", text))
 
 
@@ -122,7 +138,11 @@ def _plan(console: Console, plan: Mapping[str, Any]) -> None:
     if "trials" in plan:
         settings = "infinitely many settings" if plan["space_size"] is None else f"{plan['space_size']:,} settings"
         trials = plan["trials"] if plan["trials"] is not None else "open number of"
-        where = f"{plan['workers']} at a time in worker processes" if plan["executor"] == "processes" else "one after another"
+        where = (
+            f"{plan['workers']} at a time in worker processes"
+            if plan["executor"] == "processes"
+            else "one after another"
+        )
         stopper = f", stopper {plan['stopper']}" if plan.get("stopper") else ""
         console.print(f"  space: {plan['parameters']} parameters, {settings}")
         console.print(f"  {trials} trials by {plan['sampler']}{stopper}, {where}, on {plan['device']}")

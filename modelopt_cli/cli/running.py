@@ -19,13 +19,17 @@ if TYPE_CHECKING:
 
 File = Annotated[Path, typer.Argument(help="The experiment file.", show_default=False)]
 Set = Annotated[
-    list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="Change a value of the file, e.g. training.epochs=5.")
+    list[str] | None,
+    typer.Option("--set", metavar="PATH=VALUE", help="Change a value of the file, e.g. training.epochs=5."),
 ]
 Out = Annotated[Path | None, typer.Option(help="Folder for the results; default: runs/<name>/<number>.")]
 Gate = Annotated[
-    list[str] | None, typer.Option("--gate", metavar="CONDITION", help='E.g. "test.accuracy >= 0.95"; exit 3 when not met.')
+    list[str] | None,
+    typer.Option("--gate", metavar="CONDITION", help='E.g. "test.accuracy >= 0.95"; exit 3 when not met.'),
 ]
-Resume = Annotated[bool, typer.Option("--resume", help="Continue the newest run of this experiment (or the one at --out).")]
+Resume = Annotated[
+    bool, typer.Option("--resume", help="Continue the newest run of this experiment (or the one at --out).")
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Check everything, estimate time and memory, run nothing.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the report as one JSON document on standard output.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress; only the result.")]
@@ -51,7 +55,7 @@ def execute(
 ) -> None:
     """Load, run in a run directory, render; ends the process's command with its exit code."""
     from modelopt_cli.cli import render
-    from modelopt_cli.core.errors import InterruptedRun
+    from modelopt_cli.core.errors import InterruptedRunError
     from modelopt_cli.experiment.experiment import Experiment
     from modelopt_cli.workflows.context import Context, StopFlag
 
@@ -65,7 +69,9 @@ def execute(
     if report.status == "interrupted":
         command = " ".join(["modelopt", *sys.argv[1:]])
         hint = command if "--resume" in sys.argv else f"{command} --resume"
-        raise InterruptedRun(f"interrupted; what was finished is kept in {directory.path}. Go on with: {hint}", stop.signal_number or 2)
+        raise InterruptedRunError(
+            f"interrupted; what was finished is kept in {directory.path}. Go on with: {hint}", stop.signal_number or 2
+        )
     demand(report)
 
 
@@ -137,6 +143,8 @@ def _listen(stop: StopFlag) -> None:
 
 
 def _leave(number: int) -> None:
-    sys.stderr.write("modelopt: a step did not end in time; left at once. What was finished is kept; go on with --resume\n")
+    sys.stderr.write(
+        "modelopt: a step did not end in time; left at once. What was finished is kept; go on with --resume\n"
+    )
     sys.stderr.flush()
     os._exit(128 + number)

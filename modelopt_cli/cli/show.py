@@ -11,7 +11,9 @@ from modelopt_cli.cli.running import show as show_report
 
 
 def show(
-    run: Annotated[str, typer.Argument(help="A run's folder, name/number, or a name (its newest run).", show_default=False)],
+    run: Annotated[
+        str, typer.Argument(help="A run's folder, name/number, or a name (its newest run).", show_default=False)
+    ],
     json: Json = False,
 ) -> None:
     """Show the table of a finished or running run again."""

@@ -14,7 +14,9 @@ def tune(
     set_: Set = None,
     out: Out = None,
     trials: Annotated[int | None, typer.Option(min=1, help="Trials in all; the same as --set tuning.trials=N.")] = None,
-    jobs: Annotated[int | None, typer.Option(min=1, help="Trials at a time; the same as --set tuning.workers=N.")] = None,
+    jobs: Annotated[
+        int | None, typer.Option(min=1, help="Trials at a time; the same as --set tuning.workers=N.")
+    ] = None,
     gate: Gate = None,
     resume: Resume = False,
     dry_run: DryRun = False,

@@ -10,7 +10,7 @@
     ├── SearchError               4   every trial failed, or `max_failures` in a row
     ├── RefusedError              5   an input that would run code, or asks for memory it does not hold
     ├── StorageError              6   disk full, not writable, directory in use, store damaged
-    └── InterruptedRun          130   stopped by a signal (143 for SIGTERM); resumable
+    └── InterruptedRunError     130   stopped by a signal (143 for SIGTERM); resumable
 
 A message gives the value, the rule and the remedy. The CLI prints it and exits with `exit_code`.
 """
@@ -89,7 +89,7 @@ class StorageError(ModeloptError):
     exit_code = 6
 
 
-class InterruptedRun(ModeloptError):
+class InterruptedRunError(ModeloptError):
     """The user or the system asked the run to stop; what was finished is kept."""
 
     exit_code = 130

@@ -108,8 +108,11 @@ def _strategy_in(module: str, namespace: dict[str, Any]) -> type[Strategy]:
     found = [
         value
         for value in namespace.values()
-        if isinstance(value, type) and issubclass(value, Strategy) and value.__module__ == module
-        and not inspect.isabstract(value) and not value.__name__.startswith("_")
+        if isinstance(value, type)
+        and issubclass(value, Strategy)
+        and value.__module__ == module
+        and not inspect.isabstract(value)
+        and not value.__name__.startswith("_")
     ]
     if len(found) != 1:
         raise TypeError(f"{module} must define exactly one public strategy class, found {len(found)}")
@@ -149,12 +152,14 @@ class Named:
         family = FAMILIES[self.family]
         if not isinstance(value, dict):
             raise PydanticCustomError(
-                "strategy_type", "{value} is no {noun}; write a name or a mapping with 'type'",
+                "strategy_type",
+                "{value} is no {noun}; write a name or a mapping with 'type'",
                 {"value": repr(value), "noun": family.noun},
             )
         if not isinstance(value.get("type"), str):
             raise PydanticCustomError(
-                "strategy_missing", "a {noun} needs 'type'; one of: {names}",
+                "strategy_missing",
+                "a {noun} needs 'type'; one of: {names}",
                 {"noun": family.noun, "names": ", ".join(family.names())},
             )
         try:

@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import dataclasses
 import io
-import os
 import pickle
-import zipfile
+import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 from modelopt_cli.core.errors import InputError, ModeloptError, RefusedError
 from modelopt_cli.core.strategy import Named
 from modelopt_cli.models.architectures import Architecture, Shapes
+from modelopt_cli.models.archives import check_claims, names_foreign_code
 from modelopt_cli.results.files import write_whole
 
 if TYPE_CHECKING:
@@ -91,7 +91,9 @@ def load(path: str | Path) -> Checkpoint:
     except ModeloptError:
         raise
     except (KeyError, TypeError, ValueError, RuntimeError, AssertionError) as error:
-        raise InputError(f"{path} is damaged: {str(error).splitlines()[0] if str(error) else type(error).__name__}") from None
+        raise InputError(
+            f"{path} is damaged: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
+        ) from None
 
 
 def read(path: str | Path) -> dict[str, Any]:
@@ -100,41 +102,32 @@ def read(path: str | Path) -> dict[str, Any]:
 
     try:
         with Path(path).open("rb") as stream:
-            _check_claims(stream, path)
-            content = torch.load(stream, map_location="cpu", weights_only=True)
+            check_claims(stream, path)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # torch's remarks on foreign pickles; what matters is told below
+                content = torch.load(stream, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise InputError(f"{path} does not exist; name a model.pt, e.g. runs/<name>/1/model.pt") from None
-    except pickle.UnpicklingError as error:
-        if "Unsupported" in str(error) or "GLOBAL" in str(error) or "weights_only" in str(error).split("WeightsUnpickler")[0]:
+    except pickle.UnpicklingError:
+        if names_foreign_code(Path(path)):
             raise RefusedError(
-                f"{path} would run code when read, so it is refused; save its tensors alone (a state dict) and try again"
+                f"{path} would run code when read, so it is refused; save its tensors alone (a state dict)"
             ) from None
-        raise InputError(f"{path} cannot be read as a model: it is truncated or damaged") from None
+        raise InputError(f"{path} cannot be read as a model: it is truncated, damaged, or no model at all") from None
     except ModeloptError:
         raise
     except Exception as error:  # whatever a damaged file makes the reader do
-        raise InputError(f"{path} cannot be read as a model ({type(error).__name__}): it is truncated or damaged") from None
+        raise InputError(
+            f"{path} cannot be read as a model ({type(error).__name__}): it is truncated or damaged"
+        ) from None
     if not isinstance(content, dict) or MARK not in content:
         what = "a bare state dict" if isinstance(content, dict) else f"a {type(content).__name__}"
         raise InputError(f"{path} is {what}, not a model.pt that modelopt wrote; train one with: modelopt train FILE")
     if content[MARK] != FORMAT:
-        raise InputError(f"{path} has format {content[MARK]}, but this modelopt reads {FORMAT}; use the version that wrote it")
+        raise InputError(
+            f"{path} has format {content[MARK]}, but this modelopt reads {FORMAT}; use the version that wrote it"
+        )
     return content
-
-
-def _check_claims(stream: IO[bytes], path: str | Path) -> None:
-    """Refuse an archive whose entries would unpack to more than the file holds (torch stores them uncompressed)."""
-    size = stream.seek(0, os.SEEK_END)
-    stream.seek(0)
-    if size == 0:
-        raise InputError(f"{path} is empty")
-    if zipfile.is_zipfile(stream):
-        stream.seek(0)
-        with zipfile.ZipFile(stream) as archive:
-            claimed = sum(entry.file_size for entry in archive.infolist())
-        if claimed > size:
-            raise RefusedError(f"{path} claims to hold {claimed:,} bytes in a file of {size:,}; it is refused")
-    stream.seek(0)
 
 
 def _state(model: Any, framework: str) -> Any:

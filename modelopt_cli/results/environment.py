@@ -10,7 +10,17 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-_PACKAGES = ("modelopt-cli", "torch", "numpy", "scikit-learn", "scikit-optimize", "scipy", "pandas", "pydantic", "skops")
+_PACKAGES = (
+    "modelopt-cli",
+    "torch",
+    "numpy",
+    "scikit-learn",
+    "scikit-optimize",
+    "scipy",
+    "pandas",
+    "pydantic",
+    "skops",
+)
 
 
 def environment(seed: int, device: str) -> dict[str, Any]:

@@ -56,11 +56,17 @@ def find_run(text: str, root: Path) -> Path:
     for path in (Path(text), root / text):
         if is_run(path):
             return path
-        numbers = [int(entry.name) for entry in path.iterdir() if entry.name.isdigit() and is_run(entry)] if path.is_dir() else []
+        numbers = (
+            [int(entry.name) for entry in path.iterdir() if entry.name.isdigit() and is_run(entry)]
+            if path.is_dir()
+            else []
+        )
         if numbers:
             return path / str(max(numbers))
     known = sorted({run.name for run in list_runs(root)})
-    raise InputError(f"there is no run '{text}'; known names under {root}: {', '.join(known) or 'none'} (see: modelopt runs)")
+    raise InputError(
+        f"there is no run '{text}'; known names under {root}: {', '.join(known) or 'none'} (see: modelopt runs)"
+    )
 
 
 def read_report(path: Path) -> Report | None:
@@ -99,6 +105,11 @@ def summarise(path: Path) -> RunSummary:
 def _main_metric(content: dict[str, Any]) -> str:
     metrics = content.get("metrics") or {}
     goals = (content.get("details") or {}).get("objective") or []
-    names = [goal.split()[-1] for goal in goals] or ["validation.accuracy", "validation.rmse", "validation.loss", "loss"]
+    names = [goal.split()[-1] for goal in goals] or [
+        "validation.accuracy",
+        "validation.rmse",
+        "validation.loss",
+        "loss",
+    ]
     name = next((name for name in names if name in metrics), next(iter(metrics), None))
     return "" if name is None else f"{name} {metrics[name]:.4g}"

@@ -11,13 +11,15 @@ import json
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import IO, Any, Self
+from typing import IO, Any, Self, TypeVar
 
 from modelopt_cli.core.errors import StorageError, UsageError
 from modelopt_cli.results.environment import environment
 from modelopt_cli.results.files import write_json, write_text
 from modelopt_cli.results.report import Report, Table
 from modelopt_cli.results.tables import as_csv, as_rows
+
+T = TypeVar("T")
 
 LOCK = ".lock"
 MARKS = ("experiment.yaml", "report.json", "study.sqlite", LOCK)  # a folder that holds one of these is a run of ours
@@ -60,7 +62,9 @@ class RunDirectory:
             raise UsageError(f"{path} holds no run to resume; leave out --resume, or name the run's folder with --out")
         if filled and not resume:
             hint = "go on with it by --resume" if ours else "it holds other files"
-            raise UsageError(f"{path} is not empty, and earlier results are never overwritten: {hint}, or name a new folder")
+            raise UsageError(
+                f"{path} is not empty, and earlier results are never overwritten: {hint}, or name a new folder"
+            )
         _guard(path, lambda: path.mkdir(parents=True, exist_ok=True))
         return cls(path)
 
@@ -137,14 +141,16 @@ def _lock(path: Path) -> IO[str]:
         stream.seek(0)
         holder = stream.read().strip() or "another process"
         stream.close()
-        raise StorageError(f"{path} is in use by {holder}; wait for it to end, or choose another folder with --out") from None
+        raise StorageError(
+            f"{path} is in use by {holder}; wait for it to end, or choose another folder with --out"
+        ) from None
     stream.truncate(0)
     stream.write(f"process {os.getpid()} on {os.uname().nodename}")
     stream.flush()
     return stream
 
 
-def _guard(path: Path, action: Callable[[], Any]) -> Any:
+def _guard(path: Path, action: Callable[[], T]) -> T:
     """`action()`, its OSError told as a StorageError."""
     try:
         return action()

@@ -13,7 +13,7 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def as_csv(table: Table) -> str:
-    """RFC 4180 with LF. Text that a spreadsheet would run as a formula gets a leading apostrophe; numbers stay numbers."""
+    """RFC 4180 with LF. Text that a spreadsheet would run as a formula gets an apostrophe first; numbers stay."""
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow([neutral(column) for column in table.columns])

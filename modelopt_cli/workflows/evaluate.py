@@ -69,7 +69,6 @@ def _part(checkpoint: Checkpoint, split: str, data: str | Path | None) -> tuple[
         raise UsageError(f"--split is '{split}', but must be one of: {', '.join(SPLITS)}")
     if not checkpoint.data:
         raise InputError("the model does not say which data it was trained with; name a file with --data FILE")
-    from modelopt_cli.data.prepared import prepare
     from modelopt_cli.data.splits import split as split_indices
 
     source: Any = Named("data").parse(checkpoint.data)
@@ -106,7 +105,9 @@ def _as_table(checkpoint: Checkpoint, scores: Any) -> Table:
     columns = [f"probability_{name}" for name in names]
     if checkpoint.task == "multilabel":
         chosen = ["|".join(name for name, on in zip(names, row, strict=True) if on) for row in shares >= 0.5]
-        return Table(columns=["labels", *columns], rows=[[c, *row] for c, row in zip(chosen, _cells(shares), strict=True)])
+        return Table(
+            columns=["labels", *columns], rows=[[c, *row] for c, row in zip(chosen, _cells(shares), strict=True)]
+        )
     labels = [names[place] for place in np.argmax(shares, axis=1)]
     return Table(columns=["label", *columns], rows=[[c, *row] for c, row in zip(labels, _cells(shares), strict=True)])
 

@@ -13,6 +13,7 @@ import os
 import time
 from typing import TYPE_CHECKING, Any
 
+from modelopt_cli.core.errors import TrialError
 from modelopt_cli.core.seeds import derive
 from modelopt_cli.workflows import stages
 from modelopt_cli.workflows.objectives import open_single
@@ -117,9 +118,7 @@ def _refits(experiment: Experiment) -> bool:
     return framework == "sklearn" or experiment.evaluation.cv is not None or settings.refit is not None
 
 
-def _executor(
-    experiment: Experiment, trials: int | None, trial_seconds: float | None, device: str
-) -> tuple[str, int]:
+def _executor(experiment: Experiment, trials: int | None, trial_seconds: float | None, device: str) -> tuple[str, int]:
     """The file's choice; else worker processes where they save more time than they take to start."""
     settings = experiment.require_tuning()
     cores = os.cpu_count() or 1
@@ -151,19 +150,24 @@ def _suggestion_seconds(experiment: Experiment, space: Space, trials: int) -> fl
     return time.perf_counter() - start
 
 
-def _probe(experiment: Experiment, space: Space) -> float:
-    """Mean seconds of a trial, over the file's own setting and some drawn from the space."""
+def _probe(experiment: Experiment, space: Space) -> float | None:
+    """Mean seconds of a trial, over the file's own setting and some drawn ones; None when all of them fail."""
     import numpy as np
 
     deadline = time.perf_counter() + _PROBE_SECONDS
     found: list[float] = []
+    warm = False
     for params in _settings(experiment, space, np.random.default_rng(derive(experiment.seed, "probe"))):
-        if not found:
-            trial_seconds(experiment.with_values(params))  # the first run pays for imports and warm-up
-        found.append(trial_seconds(experiment.with_values(params)))
+        try:
+            if not warm:
+                trial_seconds(experiment.with_values(params))  # the first run pays for imports and warm-up
+                warm = True
+            found.append(trial_seconds(experiment.with_values(params)))
+        except TrialError:
+            continue  # a setting that diverges or does not fit says nothing about the others
         if time.perf_counter() > deadline:
             break
-    return float(np.mean(found[1:] or found))
+    return float(np.mean(found[1:] or found)) if found else None
 
 
 def _settings(experiment: Experiment, space: Space, rng: np.random.Generator) -> Sequence[Params]:

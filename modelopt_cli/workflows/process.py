@@ -167,7 +167,9 @@ class ScriptRun(Run):
         if code > 0:
             raise TrialError("error", f"the script ended with exit code {code}{last}")
         if not self._metrics:
-            raise TrialError("error", f'the script reported no metrics (print a JSON line such as {{"loss": 0.5}}){last}')
+            raise TrialError(
+                "error", f'the script reported no metrics (print a JSON line such as {{"loss": 0.5}}){last}'
+            )
         self.step = self.total = max(self.step, 1)
 
     def metrics(self) -> Mapping[str, float]:

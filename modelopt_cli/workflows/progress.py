@@ -7,6 +7,7 @@ from pathlib import Path
 from modelopt_cli.core.errors import InputError
 from modelopt_cli.results.report import Report
 from modelopt_cli.tuning import ranking
+from modelopt_cli.tuning.space import Space
 from modelopt_cli.tuning.study import Study
 from modelopt_cli.workflows.tables import trials_table
 
@@ -18,7 +19,7 @@ def unfinished_report(path: Path) -> Report:
         raise InputError(f"{path} has no report yet and no trials to show; wait for it, or start it again")
     trials, meta = Study.read(store)
     best = ranking.best(trials)
-    paths = list(dict.fromkeys(row["path"] for row in meta.get("space", [])))
+    paths = Space.from_spec(meta["space"]).paths
     return Report(
         workflow="tune",
         name=path.parent.name,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections import OrderedDict
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeVar
 
 from modelopt_cli.core.seeds import derive
 from modelopt_cli.data.prepared import prepare
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from modelopt_cli.data.prepared import Prepared
     from modelopt_cli.data.raw import RawData
     from modelopt_cli.experiment.experiment import Experiment
+
+T = TypeVar("T")
 
 _MOST = 32  # prepared splits kept (folds included); a search over the data section must not hold them all
 _raw: OrderedDict[str, RawData] = OrderedDict()
@@ -80,9 +83,7 @@ def fold_indices(experiment: Experiment) -> list[tuple[np.ndarray, np.ndarray]]:
     return _remember(
         _folds,
         _key(experiment, seed) + f"{evaluation.cv}x{evaluation.repeats}",
-        lambda: folds(
-            raw_data(experiment), development_indices(experiment), evaluation.cv, evaluation.repeats, seed
-        ),
+        lambda: folds(raw_data(experiment), development_indices(experiment), evaluation.cv, evaluation.repeats, seed),
     )
 
 
@@ -102,7 +103,7 @@ def _key(experiment: Experiment, seed: int) -> str:
     return json.dumps(experiment.require_data().model_dump(mode="json"), sort_keys=True) + f"/{seed}/"
 
 
-def _remember(cache: OrderedDict[str, Any], key: str, make: Any) -> Any:
+def _remember(cache: OrderedDict[str, T], key: str, make: Callable[[], T]) -> T:
     if key not in cache:
         while len(cache) >= _MOST:
             cache.popitem(last=False)

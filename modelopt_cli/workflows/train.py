@@ -11,7 +11,7 @@ from modelopt_cli.results.report import Report, Table
 from modelopt_cli.workflows import gates, stages
 from modelopt_cli.workflows.context import Context, EpochEnded, Message
 from modelopt_cli.workflows.cross_validation_run import CrossValidationRun
-from modelopt_cli.workflows.objectives import open_run, open_single, open_script
+from modelopt_cli.workflows.objectives import open_run, open_script, open_single
 from modelopt_cli.workflows.preflight import preflight
 from modelopt_cli.workflows.resume import check_unchanged
 from modelopt_cli.workflows.tables import curve_table
@@ -38,7 +38,9 @@ def run(experiment: Experiment, context: Context) -> Report:
         directory.write_environment(seed=experiment.seed, device=experiment.device)
     state = _load_state(context)
     open_it = open_script if experiment.model is None else open_run
-    current = open_it(experiment, experiment.seed) if state is None else open_run(experiment, experiment.seed, state=state[0])
+    current = (
+        open_it(experiment, experiment.seed) if state is None else open_run(experiment, experiment.seed, state=state[0])
+    )
     curve: list[tuple[int, dict[str, float]]] = [] if state is None else state[1]
     try:
         _advance(current, curve, context)

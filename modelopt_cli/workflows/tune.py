@@ -11,9 +11,9 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from modelopt_cli.core.errors import UsageError
-from modelopt_cli.core.strategy import FAMILIES
+from modelopt_cli.core.strategy import Named
 from modelopt_cli.results.report import Report
-from modelopt_cli.tuning.executors import Limits
+from modelopt_cli.tuning.executors import Executor, Limits
 from modelopt_cli.tuning.search import search
 from modelopt_cli.tuning.space import Space
 from modelopt_cli.tuning.study import Study
@@ -80,7 +80,9 @@ class _Search:
         started, clock = datetime.now(UTC).astimezone(), time.perf_counter()
         settings = experiment.require_tuning()
         space = Space.from_spec(settings.space)
-        resuming = context.resume and context.directory is not None and context.directory.path_of("study.sqlite").exists()
+        resuming = (
+            context.resume and context.directory is not None and context.directory.path_of("study.sqlite").exists()
+        )
         if resuming and context.directory is not None:
             check_unchanged(context.directory.path, experiment.resolved())
         preflight(experiment)
@@ -127,7 +129,7 @@ class _Search:
         finished = sum(trial.state.finished for trial in self.study.trials)
         goals = tuple(str(goal) for goal in settings.goals)
         self.context.emit(SearchStarted(self.experiment.name, plan.trials, finished, goals))
-        executor = settings.executor if settings.executor != "auto" else FAMILIES["executors"].get(plan.executor)()
+        executor = settings.executor if settings.executor != "auto" else _named_executor(plan.executor)
         return search(
             self.study,
             self.objective(keep),
@@ -216,6 +218,13 @@ def _best(trial: Trial | None) -> dict[str, Any] | None:
     if trial is None:
         return None
     return {"number": trial.number, "params": dict(trial.params), "metrics": dict(trial.metrics), "seed": trial.seed}
+
+
+def _named_executor(name: str) -> Executor:
+    """The executor of that name, with its defaults."""
+    executor = Named("executors").parse(name)
+    assert isinstance(executor, Executor)  # what the family holds; a test checks it
+    return executor
 
 
 def _took(result: SearchResult, seconds: float) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -152,7 +153,8 @@ ROWS: list[tuple[tuple[str, str], str, str]] = [
     (("sampler: random", "initial: [{training.batchsize: 16}]"), "x.yaml:16:14", "Did you mean 'training.batch_size'?"),
     (
         (
-            "training:\n  epochs: 30\n  batch_size: 64\n  optimizer: {type: sgd, lr: 0.05, momentum: 0.9}\n  schedule: cosine\n",
+            "training:\n  epochs: 30\n  batch_size: 64\n  optimizer: {type: sgd, lr: 0.05, momentum: 0.9}\n"
+            "  schedule: cosine\n",
             "",
         ),
         "x.yaml:9:1",
@@ -304,6 +306,14 @@ def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     return [path, *(place for key, item in items for place in places(item, (*path, key)))]
 
 
+def outcome(load: Callable[[], Experiment]) -> tuple[Experiment | None, str]:
+    """The experiment and no words, or none and our error's; any other error passes."""
+    try:
+        return load(), ""
+    except ModeloptError as error:
+        return None, str(error)
+
+
 def document() -> dict[str, Any]:
     import yaml
 
@@ -354,12 +364,10 @@ def test_any_value_anywhere_is_taken_or_refused_in_our_words(
     for part in place[:-1]:
         inner = inner[part]
     inner[place[-1] if key is None or isinstance(inner, list) else key] = copy.deepcopy(value)
-    try:
-        experiment = Experiment.load(values)
-    except ModeloptError as error:
-        assert "Input should" not in str(error)
-        assert "validation error" not in str(error)
-    else:
+    experiment, error = outcome(lambda: Experiment.load(values))
+    assert "Input should" not in error
+    assert "validation error" not in error
+    if experiment:
         assert Experiment.load(experiment.resolved()) == experiment
 
 
@@ -367,7 +375,5 @@ def test_any_value_anywhere_is_taken_or_refused_in_our_words(
 @given(st.text())
 def test_any_override_is_taken_or_refused_in_our_words(text: str) -> None:
     for setting in (text, f"training.{text}", f"training.epochs={text}", f"{text}=1"):
-        try:
-            Experiment.load(document(), [setting])
-        except ModeloptError as error:
-            assert "Input should" not in str(error)
+        _, error = outcome(lambda setting=setting: Experiment.load(document(), [setting]))
+        assert "Input should" not in error

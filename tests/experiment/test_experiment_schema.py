@@ -36,7 +36,7 @@ def fits(value: Any, schema: Any) -> bool:
     return all(holds(keyword, rule, value, schema) for keyword, rule in schema.items() if keyword not in ANNOTATIONS)
 
 
-def holds(keyword: str, rule: Any, value: Any, schema: dict[str, Any]) -> bool:  # noqa: C901
+def holds(keyword: str, rule: Any, value: Any, schema: dict[str, Any]) -> bool:
     number = isinstance(value, int | float) and not isinstance(value, bool)
     match keyword:
         case "$ref":

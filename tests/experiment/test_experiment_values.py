@@ -73,7 +73,7 @@ def test_strategies_of_tuning_round_trip(family: str, tmp_path: Path) -> None:
 
 def test_resolved_holds_defaults_with_type_first() -> None:
     resolved = Experiment.load(DIGITS).resolved()
-    assert list(resolved["model"])[0] == "type"
+    assert next(iter(resolved["model"])) == "type"
     assert resolved["training"]["schedule"] == {"type": "cosine", "end": 0.0}
     assert resolved["training"]["epochs"] == 10
     assert resolved["version"] == 1
@@ -266,7 +266,7 @@ def test_changing_the_tuning_section_checks_the_space_again() -> None:
     tuning = {"objective": "minimize a", "space": {"training.epochs": [1, 2]}}
     experiment = Experiment.load({**DIGITS, "tuning": tuning})
     assert experiment.with_values({"tuning.trials": 5}).require_tuning().trials == 5
-    with pytest.raises(ExperimentError, match="training.epochs must be at least 1"):
+    with pytest.raises(ExperimentError, match=r"training\.epochs must be at least 1"):
         experiment.with_values({"tuning.space": {"training.epochs": [0]}})
 
 

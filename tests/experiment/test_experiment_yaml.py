@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -265,7 +266,7 @@ def write(folder: Path, content: bytes, name: str = "x.yaml") -> Path:
 )
 def test_files_that_hold_no_experiment(tmp_path: Path, content: bytes, rule: str) -> None:
     path = write(tmp_path, content)
-    with pytest.raises(ExperimentError, match="x.yaml") as caught:
+    with pytest.raises(ExperimentError, match=r"x\.yaml") as caught:
         load_file(path)
     assert rule in str(caught.value)
     assert caught.value.exit_code == 2
@@ -273,7 +274,7 @@ def test_files_that_hold_no_experiment(tmp_path: Path, content: bytes, rule: str
 
 def test_missing_files_and_folders(tmp_path: Path) -> None:
     write(tmp_path, b"a: 1", "digits.yaml")
-    with pytest.raises(UsageError, match="there is no such file; Did you mean 'digits.yaml'"):
+    with pytest.raises(UsageError, match=r"there is no such file; Did you mean 'digits\.yaml'"):
         load_file(tmp_path / "digit.yaml")
     with pytest.raises(UsageError, match=r"is a folder; name an experiment file in it: digits.yaml"):
         load_file(tmp_path)
@@ -298,13 +299,19 @@ fragments = st.lists(
 ).map("".join)
 
 
+def told_by(action: Callable[[], object]) -> str:
+    """What one of our errors says, or "nothing"; any other error passes."""
+    try:
+        action()
+    except ModeloptError as error:
+        return str(error)
+    return "nothing"
+
+
 @settings(deadline=None)
 @given(st.text() | fragments)
 def test_any_text_gives_values_or_one_of_our_errors(text: str) -> None:
-    try:
-        read(text)
-    except ModeloptError as error:
-        assert str(error).startswith("x.yaml")
+    assert told_by(lambda: read(text)).startswith(("x.yaml", "nothing"))
 
 
 @settings(deadline=None)
@@ -312,7 +319,4 @@ def test_any_text_gives_values_or_one_of_our_errors(text: str) -> None:
 def test_any_bytes_give_values_or_one_of_our_errors(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
     path = tmp_path_factory.getbasetemp() / "fuzz.yaml"
     path.write_bytes(content)
-    try:
-        load_file(path)
-    except ModeloptError as error:
-        assert "fuzz.yaml" in str(error)
+    assert told_by(lambda: load_file(path)).startswith((str(path), "nothing"))

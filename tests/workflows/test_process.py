@@ -51,7 +51,9 @@ def test_fill_uses_no_shell_and_this_python() -> None:
 
 
 def test_reports_and_final_metrics(tmp_path: Path) -> None:
-    text = "import json\nfor s in (1, 2, 3):\n    print('epoch', s)\n    print(json.dumps({'step': s, 'loss': 1 / s}))\n"
+    text = (
+        "import json\nfor s in (1, 2, 3):\n    print('epoch', s)\n    print(json.dumps({'step': s, 'loss': 1 / s}))\n"
+    )
     run = ScriptRun(script(tmp_path, text + "print(json.dumps({'size': 7}))\n"), folder=str(tmp_path), seed=1)
     assert drive(run, until=2) == [(1, {"loss": 1.0}), (2, {"loss": 0.5})]
     assert drive(run) == [(3, {"loss": 1 / 3})]
@@ -60,7 +62,11 @@ def test_reports_and_final_metrics(tmp_path: Path) -> None:
 
 
 def test_metrics_file_and_seed(tmp_path: Path) -> None:
-    text = "import json, os\nopen(os.environ['MODELOPT_METRICS'], 'a').write(json.dumps({'seed': int(os.environ['MODELOPT_SEED'])}))\n"
+    text = (
+        "import json, os\n"
+        "line = json.dumps({'seed': int(os.environ['MODELOPT_SEED'])})\n"
+        "open(os.environ['MODELOPT_METRICS'], 'a').write(line)\n"
+    )
     run = ScriptRun(script(tmp_path, text), folder=str(tmp_path), seed=11)
     drive(run)
     assert run.metrics() == {"seed": 11.0}
@@ -70,7 +76,11 @@ def test_metrics_file_and_seed(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "kind", "part"),
     [
-        ("import sys; print('bad thing', file=sys.stderr); sys.exit(3)", "error", "exit code 3; it printed last: bad thing"),
+        (
+            "import sys; print('bad thing', file=sys.stderr); sys.exit(3)",
+            "error",
+            "exit code 3; it printed last: bad thing",
+        ),
         ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", "crash", "SIGKILL"),
         ("print('hello')", "error", "reported no metrics"),
     ],

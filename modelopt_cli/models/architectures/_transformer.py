@@ -64,7 +64,8 @@ def _embedding(shapes: Shapes, options: Options) -> tuple[nn.Module, int]:
         channels, height, width = shapes.inputs
         if height % options.patch or width % options.patch:
             raise UsageError(
-                f"transformer: patches of {options.patch} do not tile {height}x{width} images; use a patch that divides both"
+                f"transformer: patches of {options.patch} do not tile {height}x{width} images; "
+                "use a patch that divides both"
             )
         return _Patches(channels, options.width, options.patch), (height // options.patch) * (width // options.patch)
     raise UsageError(

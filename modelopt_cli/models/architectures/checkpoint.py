@@ -37,5 +37,7 @@ class Checkpoint(Architecture):
         for name in ("inputs", "outputs", "task"):
             own, asked = getattr(found.shapes, name), getattr(shapes, name)
             if own != asked:
-                raise UsageError(f"{self.path} was trained for {name} {own}, but the data has {name} {asked}; use the same data")
+                raise UsageError(
+                    f"{self.path} was trained for {name} {own}, but the data has {name} {asked}; use the same data"
+                )
         return found.model

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 class Cnn(Architecture):
     """Convolutional network: conv - batch norm - activation blocks with pooling, then linear layers."""
 
-    channels: Annotated[Items[Count], Field(min_length=1)] = Field((32, 64), description="Output channels of each block.")
+    channels: Annotated[Items[Count], Field(min_length=1)] = Field(
+        (32, 64), description="Output channels of each block."
+    )
     kernel: Count = Field(3, description="Side of the kernels; odd, so that the size is kept.")
     convolutions: Count = Field(1, description="Convolutions in each block.")
     pool: Literal["max", "average", "stride"] = Field("max", description="How each block halves height and width.")

@@ -20,7 +20,9 @@ class Mlp(Architecture):
     """Multilayer perceptron: linear layers with an activation between; flattens its input."""
 
     hidden: Items[Count] = Field((128,), description="Widths of the hidden layers; [] is a linear model.")
-    activation: Literal["relu", "gelu", "tanh", "silu", "leaky_relu"] = Field("relu", description="After each hidden layer.")
+    activation: Literal["relu", "gelu", "tanh", "silu", "leaky_relu"] = Field(
+        "relu", description="After each hidden layer."
+    )
     dropout: Share = Field(0.0, description="Share of hidden units dropped in training.")
     input_dropout: Share = Field(0.0, description="Share of inputs dropped in training.")
     batch_norm: bool = Field(False, description="Batch normalization before each activation.")

@@ -43,7 +43,9 @@ class Python(Architecture):
         except Exception as error:
             raise UsageError(f"model target '{self.target}' failed: {describe_user_error(error)}") from None
         if not isinstance(module, nn.Module):
-            raise UsageError(f"model target '{self.target}' returned {type(module).__name__}, but must return an nn.Module")
+            raise UsageError(
+                f"model target '{self.target}' returned {type(module).__name__}, but must return an nn.Module"
+            )
         return module
 
     def _arguments(self, build: Any, shapes: Shapes | None, seed: int) -> dict[str, Any]:

@@ -15,20 +15,23 @@ if TYPE_CHECKING:
 
 @final
 class Transformer(Architecture):
-    """Small pre-norm transformer encoder for token sequences, number sequences or image patches (Vaswani et al. 2017)."""
+    """Small pre-norm transformer encoder for tokens, sequences of numbers or image patches (Vaswani et al. 2017)."""
 
     width: Count = Field(64, description="Features of a position; a multiple of heads.")
     depth: Count = Field(2, description="Encoder layers.")
     heads: Count = Field(4, description="Attention heads.")
     feedforward: Count = Field(4, description="Width of the feed-forward layer, in multiples of width.")
     patch: Count = Field(4, description="Side of image patches; divides height and width.")
-    pooling: Literal["mean", "cls"] = Field("mean", description="What the classifier sees: the mean, or a token of its own.")
+    pooling: Literal["mean", "cls"] = Field(
+        "mean", description="What the classifier sees: the mean, or a token of its own."
+    )
     dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = Field(0.0, description="Share dropped in training.")
 
     @model_validator(mode="after")
     def _heads_divide(self) -> Self:
         if self.width % self.heads:
-            raise ValueError(f"width {self.width} is no multiple of heads {self.heads}; use width {self.width // self.heads * self.heads or self.heads}")
+            fitting = max(self.width // self.heads, 1) * self.heads
+            raise ValueError(f"width {self.width} is no multiple of heads {self.heads}; use width {fitting}")
         return self
 
     def build(self, shapes: Shapes, seed: int) -> Any:
