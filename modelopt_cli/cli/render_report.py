@@ -46,9 +46,8 @@ def _trials(console: Console, report: Report) -> None:
     goals = [Goal.parse(goal) for goal in report.details.get("objective", [])]
     metrics = [goal.metric for goal in goals]
     searched = _searched(report)
-    settings = [
-        name for name in table.columns if name in searched or not (name in _HIDDEN or name.startswith(_MEASURED))
-    ]
+    measured = {name for name in table.columns if name in _HIDDEN or name.startswith(_MEASURED)}
+    settings = [name for name in table.columns if name in searched or name not in measured]
     rows = [dict(zip(table.columns, row, strict=True)) for row in table.rows]
     rows.sort(key=lambda row: (row["state"] == "failed", _order(row, goals)))
     shown = ["trial", "state", *metrics, *(name for name in settings if name not in metrics), "seconds"]

@@ -80,10 +80,11 @@ def fold_indices(experiment: Experiment) -> list[tuple[np.ndarray, np.ndarray]]:
     evaluation, seed = experiment.evaluation, data_seed(experiment)
     if evaluation.cv is None:
         raise ValueError("the experiment has no evaluation.cv")
+    cv, repeats = evaluation.cv, evaluation.repeats
     return _remember(
         _folds,
-        _key(experiment, seed) + f"{evaluation.cv}x{evaluation.repeats}",
-        lambda: folds(raw_data(experiment), development_indices(experiment), evaluation.cv, evaluation.repeats, seed),
+        _key(experiment, seed) + f"{cv}x{repeats}",
+        lambda: folds(raw_data(experiment), development_indices(experiment), cv, repeats, seed),
     )
 
 

@@ -339,8 +339,6 @@ strange = st.sampled_from(
         [1, "a"],
         {},
         {"type": 1},
-    ]
-    + [
         {"type": "sgd"},
         {"type": "mlp"},
         {"float": [0, 1]},
