@@ -20,7 +20,10 @@ class Untried:
 
     def __init__(self, space: Space, trials: Sequence[Trial]) -> None:
         self.space = space
-        self.seen: set[Hashable] = {space.canonical(trial.params) for trial in trials}
+        finite = space.size < float("inf")
+        self.seen: set[Hashable] = {space.canonical(trial.params) for trial in trials} if finite else set()
+        # Of an endless space few settings are asked about: to compare each costs far less than keys for all trials.
+        self._history = [] if finite else [trial.params for trial in trials]
 
     def take(self, settings: Iterable[Params], n: int) -> list[Params]:
         """The first `n` new ones of `settings`."""
@@ -31,8 +34,12 @@ class Untried:
             key = self.space.canonical(params)
             if key not in self.seen:
                 self.seen.add(key)
-                found.append(params)
+                if not self._in_history(params, key):
+                    found.append(params)
         return found
+
+    def _in_history(self, params: Params, key: Hashable) -> bool:
+        return any(old == params and self.space.canonical(old) == key for old in self._history)
 
     def fill(self, draws: Iterator[Params], n: int, rng: np.random.Generator) -> list[Params]:
         """`n` new ones from the endless `draws`; fewer only when every setting of a finite space has been tried."""
