@@ -15,7 +15,6 @@ def validate(
     set_: Set = None,
 ) -> None:
     """Check experiment files; every mistake with file, line and remedy. Imports nothing heavy."""
-    from modelopt_cli.cli import render
     from modelopt_cli.core.errors import UsageError
     from modelopt_cli.experiment.experiment import Experiment
 
@@ -24,6 +23,8 @@ def validate(
         try:
             experiment = Experiment.load(file, set_ or [])
         except UsageError as error:
+            from modelopt_cli.cli import render
+
             render.error(str(error))
             wrong += 1
         else:
