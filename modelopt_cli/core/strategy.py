@@ -29,7 +29,8 @@ class Settings(BaseModel):
     A sequence field is written `Items[int]` (core/types.py), which takes a YAML list and stores a tuple.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+    # Deferred, so that a nested section is built once, as a part of the outer one, and an unused one never.
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, defer_build=True)
 
 
 class Strategy(Settings):
