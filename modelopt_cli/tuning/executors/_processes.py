@@ -132,7 +132,7 @@ class ProcessPool(Pool):
             worker.process.terminate()
         deadline = time.monotonic() + _GRACE
         for worker in self._workers:
-            worker.end(max(0.0, deadline - time.monotonic()), ask=True)
+            worker.end(max(0.0, deadline - time.monotonic()), ask=False)  # they have been asked
         self._workers.clear()
 
 
