@@ -35,6 +35,13 @@ def report(report: Report, *, quiet: bool) -> None:
     render_report(Console(highlight=False), report, quiet=quiet)
 
 
+def pruned(report: Report, *, quiet: bool) -> None:
+    """What pruning a file did, on standard output."""
+    from modelopt_cli.cli.render_prune import render_pruned
+
+    render_pruned(Console(highlight=False), report, quiet=quiet)
+
+
 @contextmanager
 def progress(*, quiet: bool) -> Iterator[Callable[[Progress], None]]:
     """What takes a workflow's events: a live display on a terminal, plain lines elsewhere, warnings if quiet."""

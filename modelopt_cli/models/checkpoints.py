@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import io
-import pickle
-import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from modelopt_cli.core.errors import InputError, ModeloptError, RefusedError
 from modelopt_cli.core.strategy import Named
 from modelopt_cli.models.architectures import Architecture, Shapes
-from modelopt_cli.models.archives import check_claims, names_foreign_code
+from modelopt_cli.models.archives import read_pickle
 from modelopt_cli.results.files import write_whole
 
 if TYPE_CHECKING:
@@ -98,28 +96,7 @@ def load(path: str | Path) -> Checkpoint:
 
 def read(path: str | Path) -> dict[str, Any]:
     """The plain content of a model.pt. Raises InputError or RefusedError; never runs code from the file."""
-    import torch
-
-    try:
-        with Path(path).open("rb") as stream:
-            check_claims(stream, path)
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # torch's remarks on foreign pickles; what matters is told below
-                content = torch.load(stream, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise InputError(f"{path} does not exist; name a model.pt, e.g. runs/<name>/1/model.pt") from None
-    except pickle.UnpicklingError:
-        if names_foreign_code(Path(path)):
-            raise RefusedError(
-                f"{path} would run code when read, so it is refused; save its tensors alone (a state dict)"
-            ) from None
-        raise InputError(f"{path} cannot be read as a model: it is truncated, damaged, or no model at all") from None
-    except ModeloptError:
-        raise
-    except Exception as error:  # whatever a damaged file makes the reader do
-        raise InputError(
-            f"{path} cannot be read as a model ({type(error).__name__}): it is truncated or damaged"
-        ) from None
+    content = read_pickle(Path(path))
     if not isinstance(content, dict) or MARK not in content:
         what = "a bare state dict" if isinstance(content, dict) else f"a {type(content).__name__}"
         raise InputError(f"{path} is {what}, not a model.pt that modelopt wrote; train one with: modelopt train FILE")

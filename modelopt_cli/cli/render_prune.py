@@ -1,0 +1,68 @@
+"""What pruning a file of weights did: a row for each pruned tensor, the total, what was spared and why, sizes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from modelopt_cli.cli.render import size
+from modelopt_cli.results.report import Report
+
+_ROWS = 40
+
+
+def render_pruned(console: Console, report: Report, *, quiet: bool) -> None:
+    """Print the report; `quiet` leaves the total, the gates, the warnings and the file."""
+    if not quiet:
+        _layers(console, report)
+        for rule, count in report.details["spared"].items():
+            console.print(
+                Text.assemble(("spared ", "dim"), f"{count} tensor{'s' * (count > 1)}: {rule}"), soft_wrap=True
+            )
+    _sizes(console, report.details["before"], report.metrics)
+    for gate in report.gates:
+        style = "green" if gate.met else "bold red"
+        console.print(Text.assemble("gate ", ("met" if gate.met else "NOT MET", style), f": {gate.condition}"))
+    if report.details["note"] and not quiet:
+        console.print(Text.assemble(("note: ", "dim"), report.details["note"]), soft_wrap=True)
+    for warning in report.warnings:
+        console.print(Text.assemble(("note: ", "yellow"), warning), soft_wrap=True)
+    if "model" in report.artefacts:
+        console.print(Text.assemble((f"{'pruned model':<14}", "dim"), report.artefacts["model"]), soft_wrap=True)
+    elif report.details["dry_run"]:
+        console.print("dry run: nothing was written")
+
+
+def _layers(console: Console, report: Report) -> None:
+    pruned = [row for row in report.tables["layers"].rows if row[6] is None]
+    table = Table(title=f"{report.name}: pruned tensors", title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
+    table.add_column("tensor", overflow="fold")
+    for name in ("shape", "weights", "zeroed", "sparsity"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for tensor, shape, count, _, gone, share, _ in pruned[:_ROWS]:
+        table.add_row(Text(str(tensor)), str(shape), f"{count:,}", f"{gone:,}", f"{share:.2%}")
+    if len(pruned) > _ROWS:
+        table.add_row(f"... and {len(pruned) - _ROWS} more (--json has them all)", "", "", "", "")
+    weights, zeroed = (sum(int(row[place] or 0) for row in pruned) for place in (2, 4))
+    zero = sum(int(row[3] or 0) for row in pruned) + zeroed
+    table.add_section()
+    table.add_row("all of these", "", f"{weights:,}", f"{zeroed:,}", f"{zero / weights:.2%}")
+    console.print(table)
+
+
+def _sizes(console: Console, before: Mapping[str, Any], after: Mapping[str, float]) -> None:
+    table = Table(box=box.SIMPLE_HEAD)
+    table.add_column("whole file")
+    table.add_column("before", justify="right")
+    table.add_column("after", justify="right")
+    for name, label in (("model.parameters", "values"), ("model.nonzero", "not zero")):
+        table.add_row(label, f"{before[name]:,.0f}", f"{after[name]:,.0f}")
+    table.add_row("sparsity", f"{before['model.sparsity']:.2%}", f"{after['model.sparsity']:.2%}")
+    for name, label in (("model.size_bytes", "size"), ("model.compressed_bytes", "size, compressed")):
+        table.add_row(label, size(before.get(name)), size(after[name]) if name in after else "–")
+    console.print(table)
