@@ -55,7 +55,7 @@ def by_index(setting: Setting, data: Data) -> float:
     steps = optimizer(model, setting)
     for _ in range(EPOCHS):
         model.train()
-        for place in torch.randperm(len(x)).split(setting["training.batch_size"]):
+        for place in torch.split(torch.randperm(len(x)), setting["training.batch_size"]):
             steps.zero_grad()
             nn.functional.cross_entropy(model(x[place]), y[place]).backward()
             steps.step()
