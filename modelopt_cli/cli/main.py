@@ -7,7 +7,21 @@ from typing import Annotated
 
 import typer
 
-from modelopt_cli.cli import clean, evaluate, init, list_, predict, prune, runs, schema, show, train, tune, validate
+from modelopt_cli.cli import (
+    clean,
+    evaluate,
+    init,
+    inspect_,
+    list_,
+    predict,
+    prune,
+    runs,
+    schema,
+    show,
+    train,
+    tune,
+    validate,
+)
 
 app = typer.Typer(
     name="modelopt",
@@ -21,6 +35,7 @@ app = typer.Typer(
 app.command("tune")(tune.tune)
 app.command("train")(train.train)
 app.command("prune")(prune.prune)
+app.command("inspect")(inspect_.inspect_)
 app.command("evaluate")(evaluate.evaluate)
 app.command("predict")(predict.predict)
 app.command("validate")(validate.validate)

@@ -42,6 +42,13 @@ def pruned(report: Report, *, quiet: bool) -> None:
     render_pruned(Console(highlight=False), report, quiet=quiet)
 
 
+def inspected(report: Report) -> None:
+    """What a file of weights holds, on standard output."""
+    from modelopt_cli.cli.render_inspect import render_inspected
+
+    render_inspected(Console(highlight=False), report)
+
+
 @contextmanager
 def progress(*, quiet: bool) -> Iterator[Callable[[Progress], None]]:
     """What takes a workflow's events: a live display on a terminal, plain lines elsewhere, warnings if quiet."""
