@@ -30,6 +30,7 @@ PYTHON = sys.executable
 MODELOPT = str(Path(sys.executable).parent / "modelopt")
 PEERS = Path(os.environ.get("MODELOPT_PEERS") or ROOT / ".venv-peers") / "bin" / "python"
 HOW_TO_GET_PEERS = "Optuna is left out: there is no .venv-peers; scripts/bench/README.md says how to make it."
+BYTECODE = {"PYTHONDONTWRITEBYTECODE": ""}  # modules are compiled once, as those of an installed program are
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
 
@@ -59,8 +60,9 @@ def run(argv: Sequence[str | Path], *, env: Mapping[str, str] | None = None, cwd
     """Run a command to its end. Raises CalledProcessError with what it printed when it fails."""
     start = time.perf_counter()
     command = [str(part) for part in argv]
+    environment = {**os.environ, **BYTECODE, **(env or {})}
     with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=cwd, env={**os.environ, **(env or {})}
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=cwd, env=environment
     ) as process:
         assert process.stdout is not None
         output = process.stdout.read()
