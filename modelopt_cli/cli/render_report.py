@@ -8,6 +8,7 @@ from typing import Any
 
 from rich import box
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -16,6 +17,8 @@ from modelopt_cli.core.conditions import Goal
 from modelopt_cli.results.report import GateResult, Report
 
 _ROWS = 10  # of the trials table
+_WIDEST = 28  # letters of a cell of that table
+_STATES = {"completed": "done"}
 _HIDDEN = {"trial", "state", "origin", "seed", "seconds", "steps", "reason"}
 _MEASURED = ("validation.", "train.", "model.", "test.")
 
@@ -50,16 +53,89 @@ def _trials(console: Console, report: Report) -> None:
     settings = [name for name in table.columns if name in searched or name not in measured]
     rows = [dict(zip(table.columns, row, strict=True)) for row in table.rows]
     rows.sort(key=lambda row: (row["state"] == "failed", _order(row, goals)))
-    shown = ["trial", "state", *metrics, *(name for name in settings if name not in metrics), "seconds"]
-    headers = [name if name in metrics else name.rpartition(".")[2] for name in shown]
-    cells = [[row.get(name) for name in shown] for row in rows[:_ROWS]]
+    best = rows[:_ROWS]
+    settings = [name for name in settings if name not in metrics and any(row.get(name) is not None for row in best)]
+    state = ["state"] if any(row["state"] != "completed" for row in best) else []
+    shown = ["trial", *state, *metrics, *settings, "seconds"]
     ended = sum(row["state"] in ("completed", "stopped", "failed") for row in rows)
     title = (
-        f"{report.name}: the best {len(cells)} of {ended} trials"
-        if ended > len(cells)
+        f"{report.name}: the best {len(best)} of {ended} trials"
+        if ended > len(best)
         else f"{report.name}: {ended} trials"
     )
-    _table(console, headers, cells, title)
+    left_out = 0
+    folded = False
+    while not _fits(console, drawn := _trials_table(title, shown, metrics, best, folded=folded)):
+        if not folded:
+            folded = True
+        elif "seconds" in shown:  # settings say more than times
+            shown = shown[:-1]
+        elif shown[-1] in settings:
+            shown, left_out = shown[:-1], left_out + 1
+        else:
+            break
+    console.print(drawn)
+    if left_out:
+        where = (
+            f"all are in {report.artefacts['tables']}" if "tables" in report.artefacts else "a wider window shows it"
+        )
+        what = "1 more setting" if left_out == 1 else f"{left_out} more settings"
+        console.print(Text(f"({what} not shown here; {where})", style="dim"), soft_wrap=True)
+
+
+def _trials_table(
+    title: str, shown: Sequence[str], metrics: Sequence[str], rows: Sequence[Mapping[str, Any]], *, folded: bool
+) -> Table:
+    table = Table(
+        title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0)
+    )
+    headers = _headers(shown, metrics)
+    for name, header in zip(shown, headers, strict=True):
+        text = all(isinstance(row.get(name), str | None) for row in rows)
+        table.add_column(Text(_folded(header) if folded else header), no_wrap=True, justify="left" if text else "right")
+    for row in rows:
+        table.add_row(*(Text(_trial_cell(name, row.get(name), metrics), overflow="ellipsis") for name in shown))
+    return table
+
+
+def _headers(shown: Sequence[str], metrics: Sequence[str]) -> list[str]:
+    """Settings by the last name of their path that tells them apart; metrics by their whole name."""
+    settings = [name for name in shown if name not in metrics]
+
+    def tail(name: str, parts: int) -> str:
+        return ".".join(name.split(".")[-parts:])
+
+    def short(name: str) -> str:
+        parts, most = 1, name.count(".") + 1
+        while parts < most and (
+            tail(name, parts).split(".")[0].isdigit() or sum(tail(o, parts) == tail(name, parts) for o in settings) > 1
+        ):
+            parts += 1
+        return tail(name, parts)
+
+    return [name if name in metrics else short(name) for name in shown]
+
+
+def _folded(header: str) -> str:
+    """A long header on two lines, broken after the dot or underscore next to its middle."""
+    places = [at + 1 for at, letter in enumerate(header[:-1]) if letter in "._"]
+    if len(header) <= 8 or not places:
+        return header
+    at = min(places, key=lambda place: abs(place - len(header) / 2))
+    return f"{header[:at]}\n{header[at:]}"
+
+
+def _trial_cell(name: str, value: Any, metrics: Sequence[str]) -> str:
+    if name == "state":
+        return _STATES.get(str(value), str(value))
+    if isinstance(value, float) and name not in metrics:
+        return f"{value:.3g}"
+    text = _cell(value)
+    return text if len(text) <= _WIDEST else text[: _WIDEST - 1] + "…"
+
+
+def _fits(console: Console, table: Table) -> bool:
+    return Measurement.get(console, console.options.update(max_width=10_000), table).maximum <= console.width
 
 
 def _searched(report: Report) -> set[str]:
@@ -77,8 +153,9 @@ def _order(row: Mapping[str, Any], goals: Sequence[Goal]) -> tuple[float, ...]:
 
 def _table(console: Console, headers: Sequence[str], rows: Sequence[Sequence[Any]], title: str) -> None:
     table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
-    for header in headers:
-        table.add_column(header, overflow="fold")
+    first = max((len(_cell(row[0])) for row in rows), default=0)
+    for at, header in enumerate(headers):
+        table.add_column(Text(header), overflow="fold", min_width=min(first, console.width // 2) if at == 0 else None)
     for row in rows:
         table.add_row(*(Text(_cell(value)) for value in row))
     console.print(table)
