@@ -149,8 +149,14 @@ def describe(trial: Trial, goals: tuple[str, ...]) -> str:
     elif trial.state is State.STOPPED:
         shown.append(f"({trial.reason})")
     steps = f" step {trial.curve[-1].step}" if trial.state is State.RUNNING and trial.curve else ""
-    settings = "  ".join(f"{path.rpartition('.')[2]}={number(value)}" for path, value in trial.params.items())
+    settings = "  ".join(f"{_short(path)}={number(value)}" for path, value in trial.params.items())
     return f"trial {trial.number:<4} {trial.state}{steps}  {'  '.join(shown)}  {settings}"
+
+
+def _short(path: str) -> str:
+    """The last name of a path; the one before it too where that is a place in a list: hidden.0."""
+    before, _, last = path.rpartition(".")
+    return f"{before.rpartition('.')[2]}.{last}" if before and last.isdigit() else last
 
 
 def _best(best: Trial | None, goals: tuple[str, ...]) -> str:

@@ -244,5 +244,5 @@ def _files(console: Console, artefacts: Mapping[str, str]) -> None:
     names = {"tables": "tables", "report": "report", "best": "best setting", "model": "model", "directory": "run"}
     for key, label in names.items():
         if key in artefacts:
-            hint = f"   (again: modelopt train {artefacts[key]})" if key == "best" else ""
+            hint = "   (modelopt train runs it)" if key == "best" else ""
             console.print(Text.assemble((f"{label:<13}", "dim"), artefacts[key], (hint, "dim")), soft_wrap=True)

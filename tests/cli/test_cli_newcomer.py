@@ -1,0 +1,72 @@
+"""What a newcomer's terminal shows, and what a newcomer does wrong."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from rich.console import Console
+
+from modelopt_cli.cli.render_progress import describe
+from modelopt_cli.cli.render_report import render_report
+from modelopt_cli.results.report import Report, Table
+from modelopt_cli.tuning.trial import State, Trial
+
+SETTINGS = {
+    "training.optimizer.lr": 0.0184372,
+    "training.batch_size": 128,
+    "model.hidden.0": 64,
+    "model.dropout": 0.18971,
+    "training.optimizer": '{"type": "adamw"}',
+    "training.optimizer.momentum": None,
+    "training.optimizer.weight_decay": 0.0769161,
+}
+
+
+def shown(width: int, *states: str) -> list[str]:
+    rows = [[number, state, 0.9778, *SETTINGS.values(), 1.2345] for number, state in enumerate(states)]
+    report = Report(
+        workflow="tune",
+        name="digits-mlp",
+        best={"number": 0, "params": SETTINGS},
+        details={"objective": ["maximize validation.accuracy"]},
+        tables={
+            "trials": Table(
+                columns=["trial", "state", "validation.accuracy", *SETTINGS, "seconds"],
+                rows=rows,
+            )
+        },
+    )
+    console = Console(file=io.StringIO(), width=width, highlight=False)
+    render_report(console, report, quiet=False)
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue().split("best setting")[0].splitlines()
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 120, 200])
+def test_trials_table_has_one_line_a_trial(width: int) -> None:
+    lines = shown(width, "completed", "completed")
+    trials = [line for line in lines if "0.9778" in line]
+    assert [line.split()[0] for line in trials] == ["0", "1"]
+    assert max(len(line) for line in lines if not line.startswith("(")) <= width
+    assert not any("state" in line for line in lines), "all are completed: no word on it"
+
+
+def test_wide_table_has_every_setting_and_a_narrow_one_counts_what_it_leaves_out() -> None:
+    wide, narrow = shown(200, "completed"), shown(50, "completed")
+    header = next(line for line in wide if "trial " in line).split()
+    expected = "trial validation.accuracy lr batch_size hidden.0 dropout optimizer weight_decay seconds"
+    assert " ".join(header) == expected, "momentum has no value in any row"
+    assert "more settings not shown here" in narrow[-1]
+    assert "not shown" not in wide[-1]
+
+
+def test_states_are_shown_where_they_differ() -> None:
+    text = "\n".join(shown(200, "completed", "failed"))
+    assert "done" in text
+    assert "failed" in text
+
+
+def test_progress_names_places_in_lists() -> None:
+    trial = Trial(number=0, params={"model.hidden.0": 64, "lr": 0.1}, seed=0, state=State.RUNNING)
+    assert "hidden.0=64  lr=0.1" in describe(trial, ())
