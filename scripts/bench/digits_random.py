@@ -3,7 +3,8 @@
 All train the same 20 settings (modelopt's, from its trials.json) in one process with one thread each
 (OMP_NUM_THREADS=1: these networks are too small to gain from more). Seconds are counted inside the process, after the
 imports of torch and scikit-learn; modelopt's hold all of its workflow: plan, study on disk, tables, the best model.
-For comparison, the command as users run it. Goal: at most 1.15 times the hand-written loop.
+For comparison, the command as users run it, imports included. Goal: at most 1.15 times the hand-written loop. With one
+thread, CPU time says the same as wall time on an idle machine, and is not lengthened by neighbours on a busy one.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ def main() -> None:
                 told = done.json()
                 assert told["threads"] == 1
                 assert len(told["accuracies"]) == 20
-                cpu.setdefault(name, []).append(done.cpu)
+                cpu.setdefault(name, []).append(float(told["cpu"]))
                 accuracies[name] = median(told["accuracies"])
                 return float(told["seconds"])
 
@@ -68,9 +69,12 @@ def main() -> None:
 
     columns = ["contender", "median s", "least", "most", "modelopt / it"]
     show("20 trials on digits, seconds after the imports (the command: wall time of all)", columns, rows(figures, OURS))
-    show("The same, CPU time of the whole process", columns, rows(cpu, OURS))
+    show("The same, CPU time", columns, rows(cpu, OURS))
     print("median accuracy over the trials: " + ", ".join(f"{name} {value:.4f}" for name, value in accuracies.items()))
-    goals = [verdict("modelopt / hand-written loop", ratio(figures, OURS, PLAIN), 1.15)]
+    goals = [
+        verdict("modelopt / hand-written loop, CPU", ratio(cpu, OURS, PLAIN), 1.15),
+        verdict("modelopt / hand-written loop, wall", ratio(figures, OURS, PLAIN), 1.15),
+    ]
     write(args.out, "digits_random", {"seconds": figures, "cpu": cpu}, goals, accuracies=accuracies)
 
 
