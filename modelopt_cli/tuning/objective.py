@@ -43,6 +43,9 @@ class Run(ABC):
 class Objective(ABC):
     """Opens runs. Picklable, because worker processes open their own."""
 
+    def prepare(self) -> None:  # noqa: B027  (most objectives need nothing)
+        """Do once a worker process what every trial needs (slow imports), before any trial's clock runs."""
+
     @abstractmethod
     def open(self, params: Params, seed: int, state: Any = None) -> Run:
         """A run of `params`; from `state` when given, else from the start. Raises TrialError."""

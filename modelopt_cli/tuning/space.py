@@ -232,13 +232,13 @@ class Space:
         return params
 
     def describe(self) -> list[dict[str, str]]:
-        """Rows for people: path, kind, range, condition (empty when the parameter always counts)."""
+        """Rows for people: path, kind, range, when it is searched (empty: always)."""
         rows: list[dict[str, str]] = []
 
         def visit(nodes: Sequence[Node], condition: str) -> None:
             for node in nodes:
                 own = node.parameter
-                rows.append({"path": own.path, "kind": own.kind, "range": own.text(), "condition": condition})
+                rows.append({"path": own.path, "kind": own.kind, "range": own.text(), "when": condition})
                 for value, branch in zip(own.ends, node.branches, strict=False):
                     visit(branch, f"{own.path} = {_name(value)}")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,12 @@ if TYPE_CHECKING:
     from modelopt_cli.data.prepared import Prepared
     from modelopt_cli.experiment.experiment import Experiment
     from modelopt_cli.tuning.trial import Params
+
+# What a training imports on its way; torch's optimizers import torch._dynamo when the first one is made.
+_NEEDED = {
+    "sklearn": ("modelopt_cli.training.estimators", "sklearn.metrics"),
+    "torch": ("modelopt_cli.training.trainer", "torch._dynamo", "sklearn.metrics"),
+}
 
 
 def open_run(
@@ -56,6 +63,11 @@ class TrainObjective(Objective):
     def __init__(self, experiment: Experiment, goals: Sequence[Goal], wanted: Sequence[str], keep: str | None) -> None:
         self._experiment, self._goals, self._wanted, self._keep = experiment, tuple(goals), tuple(wanted), keep
         self._best: list[float | None] = [None] * len(goals)
+
+    def prepare(self) -> None:
+        """Import what training needs: seconds that no trial's time limit should pay for."""
+        for name in _NEEDED[self._experiment.require_model().framework]:
+            import_module(name)
 
     def open(self, params: Params, seed: int, state: Any = None) -> Run:
         """A run of the experiment with these values."""

@@ -54,3 +54,10 @@ class CurveObjective(Objective):
 
     def open(self, params: Mapping[str, Any], seed: int, state: Any = None) -> Run:
         return Curve(params, seed, self.total, state or 0)
+
+
+class SlowToPrepare(CurveObjective):
+    """Its imports take longer than a trial may."""
+
+    def prepare(self) -> None:
+        time.sleep(1.5)

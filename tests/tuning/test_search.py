@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
-from search_objectives import CurveObjective
+from search_objectives import CurveObjective, SlowToPrepare
 
 from modelopt_cli.core.errors import SearchError, UsageError
 from modelopt_cli.core.strategy import FAMILIES
@@ -66,6 +66,12 @@ def test_failures_are_contained_and_classified_by_processes() -> None:
     assert by_act["raise"].reason.startswith("ValueError: no such luck (search_objectives.py:")
     assert "trial_timeout" in by_act["hang"].reason
     assert any("6 of 7 trials failed" in warning for warning in result.warnings)
+
+
+def test_what_a_worker_prepares_is_not_charged_to_its_first_trial() -> None:
+    study = Study(SPACE, "random")
+    search(study, SlowToPrepare(), Processes(), trials=2, workers=1, limits=Limits(seconds=1.2))
+    assert [trial.state for trial in study.trials] == [State.COMPLETED] * 2
 
 
 def test_serial_contains_exceptions_and_checks_the_clock_between_steps() -> None:

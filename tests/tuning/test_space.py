@@ -202,8 +202,8 @@ def test_conditions_and_their_rows() -> None:
         space.problem({key: value for key, value in params.items() if key != "s.k"}) == "s.k has no value; give it one"
     )
     rows = {row["path"]: row for row in space.describe()}
-    assert rows["s.k"] == {"path": "s.k", "kind": "ordinal", "range": "low | mid | high", "condition": "s = y"}
-    assert rows["s.deep.k"]["condition"] == "s.deep = u"
+    assert rows["s.k"] == {"path": "s.k", "kind": "ordinal", "range": "low | mid | high", "when": "s = y"}
+    assert rows["s.deep.k"]["when"] == "s.deep = u"
     assert rows["a"]["range"] == "0 to 2"
 
 

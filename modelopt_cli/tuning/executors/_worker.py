@@ -41,6 +41,8 @@ def _serve(connection: Connection[Any, Any]) -> None:
     except Exception as error:
         connection.send(classify(error)[1])
         return
+    with contextlib.suppress(Exception):  # what is wrong will fail the trials, and be told as their reason
+        objective.prepare()
     connection.send(None)
     _Worker(connection, objective).serve()
 

@@ -1,0 +1,133 @@
+"""Trials that crash, hang or are not worth going on with, and text that a spreadsheet would run, through the CLI."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from conftest import Cli, Result
+
+MISBEHAVING = """\
+import os, signal, time
+import torch
+
+
+class Net(torch.nn.Module):
+    def __init__(self, act):
+        super().__init__()
+        self.act, self.layer = act, torch.nn.Linear(4, 3)
+
+    def forward(self, x):
+        if os.getpid() == int(os.environ["MEASURED_IN"]):
+            return self.layer(x)  # the plan's measurement: modelopt does that in its own process
+        if self.training and self.act == "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if self.training and self.act == "hang":
+            time.sleep(1000)
+        if self.training and self.act == "raise":
+            raise ValueError("=1+2 is no answer")
+        return self.layer(x)
+"""
+EXPERIMENT = """\
+name: acts
+data: {type: iris, splits: {validation: 0.2, test: 0.2, seed: 0}}
+model: {type: python, target: "misbehaving:Net", arguments: {act: run}}
+training: {epochs: 2, batch_size: 32, optimizer: {type: adam, lr: 0.01}}
+tuning:
+  objective: maximize validation.accuracy
+  sampler: grid
+  executor: processes
+  workers: 2
+  trial_timeout: 5
+  space: {model.arguments.act: [run, kill, hang, raise]}
+"""
+# Knows nothing of modelopt: it prints what it would print for a person.
+SCRIPT = """\
+import json, sys, time
+lr = float(sys.argv[1])
+print("learning with", lr)
+for step in range(1, 21):
+    print(json.dumps({"step": step, "loss": lr + 1 / step}), flush=True)
+    time.sleep(0.05)
+print("done")
+"""
+COMMAND = """\
+name: script
+command: {argv: [python, train.py, "{lr}"], parameters: {lr: 0.1}}
+tuning:
+  workflow: command
+  objective: minimize loss
+  sampler: grid
+  executor: serial
+  workers: 1
+  stopper: {type: median, startup_trials: 2, warmup_steps: 1}
+  space: {command.parameters.lr: [0.1, 0.2, 9.0, 8.0]}
+"""
+
+
+def rows_of(result: Result) -> list[dict[str, Any]]:
+    table = json.loads(result.out)["tables"]["trials"]
+    return [dict(zip(table["columns"], row, strict=True)) for row in table["rows"]]
+
+
+def test_a_crash_a_hang_and_an_error_cost_one_trial_each(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MEASURED_IN", str(os.getpid()))
+    Path("misbehaving.py").write_text(MISBEHAVING)
+    Path("acts.yaml").write_text(EXPERIMENT)
+    result = cli("tune", "acts.yaml", "--json")
+    assert result.code == 0, result.err
+    found = {row["model.arguments.act"]: row for row in rows_of(result)}
+    assert {act: row["state"] for act, row in found.items()} == {
+        "run": "completed",
+        "kill": "failed",
+        "hang": "failed",
+        "raise": "failed",
+    }
+    assert "SIGKILL" in found["kill"]["reason"]
+    assert "trial_timeout (5 s)" in found["hang"]["reason"]
+    assert "=1+2 is no answer" in found["raise"]["reason"]
+    assert any("3 of 4 trials failed" in warning for warning in json.loads(result.out)["warnings"])
+    assert json.loads(result.out)["best"]["params"] == {"model.arguments.act": "run"}
+    again = cli("tune", "acts.yaml", "--resume", "--json")
+    assert rows_of(again) == rows_of(result), "a failed trial is finished: it is not run again"
+
+
+def test_a_median_stopper_ends_a_script_that_knows_nothing_of_it(cli: Cli) -> None:
+    Path("train.py").write_text(SCRIPT)
+    Path("script.yaml").write_text(COMMAND)
+    start = time.monotonic()
+    result = cli("tune", "script.yaml", "--json")
+    assert result.code == 0, result.err
+    found = rows_of(result)
+    assert [row["state"] for row in found] == ["completed", "completed", "stopped", "stopped"]
+    assert [row["steps"] for row in found[:2]] == [20, 20]
+    assert all(row["steps"] < 10 for row in found[2:])
+    assert all("median" in row["reason"] for row in found[2:])
+    assert found[0]["loss"] == pytest.approx(0.15)
+    assert json.loads(result.out)["best"]["number"] == 0
+    assert time.monotonic() - start < 60
+
+
+def test_text_that_a_spreadsheet_would_run_is_neutralised_and_numbers_are_not(cli: Cli) -> None:
+    texts = ["=1+2", "+1", "-2", "@SUM(A1)", "plain", "\tx"]
+    Path("program.py").write_text("import json\nprint(json.dumps({'loss': -1.5, '=cmd': 2}))\n")
+    Path("cells.yaml").write_text(
+        "command: {argv: [python, program.py, '{text}'], parameters: {text: plain}}\n"
+        "tuning:\n  workflow: command\n  objective: minimize loss\n  sampler: grid\n  executor: serial\n"
+        f"  space: {{command.parameters.text: {json.dumps(texts)}}}\n"
+    )
+    assert cli("tune", "cells.yaml").code == 0
+    with Path("runs/cells/1/trials.csv").open(newline="") as stream:
+        found = list(csv.DictReader(stream))
+    assert [row["command.parameters.text"] for row in found] == ["'=1+2", "'+1", "'-2", "'@SUM(A1)", "plain", "'\tx"]
+    assert {row["loss"] for row in found} == {"-1.5"}
+    assert {row["'=cmd"] for row in found} == {"2.0"}
+    stored = json.loads(Path("runs/cells/1/trials.json").read_text())
+    assert [row["command.parameters.text"] for row in stored] == texts, "JSON keeps the text as it is"
