@@ -43,6 +43,11 @@ def guarded(action: Callable[[], Any], *, as_json: bool = False) -> int:
     except Exception as error:
         if os.environ.get("MODELOPT_DEBUG"):
             raise
+        from modelopt_cli.tuning.failures import classify
+
+        kind, reason = classify(error)
+        if kind == "memory":
+            return _tell(f"{reason}; use a smaller model or batch size", 1, "MemoryError", as_json)
         return _tell(
             f"internal error: {type(error).__name__}: {error} (please report it, with {_log()})",
             1,

@@ -35,7 +35,7 @@ def render_report(console: Console, report: Report, *, quiet: bool) -> None:
     if report.best is not None:
         _best(console, report.best)
     _metrics(console, report.metrics)
-    if report.plan and not quiet:
+    if report.plan and (not quiet or (report.best is None and not report.metrics)):  # the whole of a dry run
         _plan(console, report.plan)
     _gates(console, report.gates)
     for warning in report.warnings:

@@ -52,7 +52,7 @@ def _read(path: FilePath) -> str:
         with path.open("rb") as file:
             data = file.read(BYTES + 1)
     except FileNotFoundError:
-        raise UsageError(f"{path}: there is no such file{_near(path)}") from None
+        raise UsageError(f"{path}: there is no such file.{_near(path)}") from None
     except IsADirectoryError:
         raise UsageError(f"{path} is a folder; name an experiment file in it{_inside(path)}") from None
     except (OSError, ValueError) as error:

@@ -33,6 +33,10 @@ def read_pickle(path: Path) -> Any:
                 return torch.load(stream, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise InputError(f"{path} does not exist; name a model.pt, e.g. runs/<name>/1/model.pt") from None
+    except IsADirectoryError:
+        near = path / "model.pt"
+        hint = f"; name the model in it: {near}" if near.is_file() else ", not a model.pt"
+        raise InputError(f"{path} is a folder{hint}") from None
     except pickle.UnpicklingError:
         if names_foreign_code(path):
             raise RefusedError(

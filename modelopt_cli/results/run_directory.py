@@ -61,10 +61,8 @@ class RunDirectory:
         if resume and not ours:
             raise UsageError(f"{path} holds no run to resume; leave out --resume, or name the run's folder with --out")
         if filled and not resume:
-            hint = "go on with it by --resume" if ours else "it holds other files"
-            raise UsageError(
-                f"{path} is not empty, and earlier results are never overwritten: {hint}, or name a new folder"
-            )
+            hint = "go on with it by --resume, or name a new folder" if ours else "name a new folder"
+            raise UsageError(f"{path} is not empty, and earlier results are never overwritten; {hint}")
         _guard(path, lambda: path.mkdir(parents=True, exist_ok=True))
         return cls(path)
 

@@ -13,7 +13,7 @@ import os
 import time
 from typing import TYPE_CHECKING, Any
 
-from modelopt_cli.core.errors import TrialError
+from modelopt_cli.core.errors import UsageError
 from modelopt_cli.core.seeds import derive
 from modelopt_cli.workflows import stages
 from modelopt_cli.workflows.objectives import open_single
@@ -163,8 +163,10 @@ def _probe(experiment: Experiment, space: Space) -> float | None:
                 trial_seconds(experiment.with_values(params))  # the first run pays for imports and warm-up
                 warm = True
             found.append(trial_seconds(experiment.with_values(params)))
-        except TrialError:
-            continue  # a setting that diverges or does not fit says nothing about the others
+        except UsageError:
+            raise
+        except Exception:
+            continue
         if time.perf_counter() > deadline:
             break
     return float(np.mean(found[1:] or found)) if found else None

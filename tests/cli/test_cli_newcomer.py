@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 
 import pytest
+from conftest import Cli
 from rich.console import Console
 
 from modelopt_cli.cli.render_progress import describe
@@ -70,3 +72,24 @@ def test_states_are_shown_where_they_differ() -> None:
 def test_progress_names_places_in_lists() -> None:
     trial = Trial(number=0, params={"model.hidden.0": 64, "lr": 0.1}, seed=0, state=State.RUNNING)
     assert "hidden.0=64  lr=0.1" in describe(trial, ())
+
+
+@pytest.mark.parametrize("command", ["tune", "train"])
+def test_a_model_too_large_for_memory_is_told_so(cli: Cli, quick: Path, command: str) -> None:
+    result = cli(command, quick, "--quiet", "--set", "model.hidden=[100000000000000]", "--set", "tuning.space={}")
+    assert "internal error" not in result.err
+    assert result.code in (1, 2, 4), result
+
+
+def test_a_folder_is_no_model(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "model.pt").touch()
+    result = cli("evaluate", "run")
+    assert result.code == 2
+    assert "run is a folder; name the model in it: run/model.pt" in result.err
+
+
+def test_a_quiet_dry_run_still_gives_its_plan(cli: Cli, quick: Path) -> None:
+    result = cli("tune", quick, "--dry-run", "--quiet")
+    assert result.code == 0
+    assert "time: estimated" in result.out
