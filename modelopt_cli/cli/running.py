@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import sys
 import threading
@@ -67,7 +68,7 @@ def execute(
         report = run(experiment, Context(directory, emit, stop, resume, conditions))
     show(report, as_json=as_json, quiet=quiet)
     if report.status == "interrupted":
-        command = " ".join(["modelopt", *sys.argv[1:]])
+        command = shlex.join(["modelopt", *sys.argv[1:]])
         hint = command if "--resume" in sys.argv else f"{command} --resume"
         raise InterruptedRunError(
             f"interrupted; what was finished is kept in {directory.path}. Go on with: {hint}", stop.signal_number or 2
