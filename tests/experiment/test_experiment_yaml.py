@@ -274,7 +274,7 @@ def test_files_that_hold_no_experiment(tmp_path: Path, content: bytes, rule: str
 
 def test_missing_files_and_folders(tmp_path: Path) -> None:
     write(tmp_path, b"a: 1", "digits.yaml")
-    with pytest.raises(UsageError, match=r"there is no such file; Did you mean 'digits\.yaml'"):
+    with pytest.raises(UsageError, match=r"there is no such file\. Did you mean 'digits\.yaml'"):
         load_file(tmp_path / "digit.yaml")
     with pytest.raises(UsageError, match=r"is a folder; name an experiment file in it: digits.yaml"):
         load_file(tmp_path)
