@@ -74,8 +74,8 @@ def _near(path: FilePath) -> str:
     try:
         names = [item.name for item in path.parent.iterdir() if item.suffix in (".yaml", ".yml")]
     except OSError:
-        return f"; there is no folder {path.parent} either" if not path.parent.exists() else ""
-    return f";{did_you_mean(path.name, names)}" if did_you_mean(path.name, names) else ""
+        return f" There is no folder {path.parent} either" if not path.parent.exists() else ""
+    return did_you_mean(path.name, names)
 
 
 def _inside(path: FilePath) -> str:
