@@ -278,7 +278,7 @@ def test_missing_files_and_folders(tmp_path: Path) -> None:
         load_file(tmp_path / "digit.yaml")
     with pytest.raises(UsageError, match=r"is a folder; name an experiment file in it: digits.yaml"):
         load_file(tmp_path)
-    with pytest.raises(UsageError, match="there is no folder"):
+    with pytest.raises(UsageError, match="There is no folder"):
         load_file(tmp_path / "no" / "x.yaml")
     with pytest.raises(UsageError, match="cannot be read"):
         load_file(Path("a\0b"))
