@@ -90,8 +90,7 @@ def test_every_command_of_the_readme_works(tmp_path: Path) -> None:
         if made.suffix == ".yaml":
             shrink(made)
         if made.suffix == ".json":
-            # With a gate that is missed the error follows the report.
-            assert json.JSONDecoder().raw_decode(made.read_text())[0]["status"] == "completed"
+            assert json.loads(made.read_text())["status"] == "completed", "one document, also where a gate is missed"
         if made.suffix == ".csv":
             assert len(made.read_text().splitlines()) == 6
 

@@ -12,7 +12,9 @@ from typing import Any
 
 
 def guarded(action: Callable[[], Any], *, as_json: bool = False) -> int:
-    """Run a command; its exit code (core/errors.py). With `as_json` an error is a JSON document on stdout."""
+    """Run a command; its exit code (core/errors.py). With `as_json` an error is a JSON document on stdout,
+    but not where the report is there already: one command prints one document.
+    """
     import typer
 
     from modelopt_cli.core.errors import ModeloptError
@@ -24,7 +26,7 @@ def guarded(action: Callable[[], Any], *, as_json: bool = False) -> int:
         sys.stdout.flush()
         return code if isinstance(code, int) else 0
     except ModeloptError as error:
-        return _tell(str(error), error.exit_code, type(error).__name__, as_json)
+        return _tell(str(error), error.exit_code, type(error).__name__, as_json and not error.after_report)
     except typer.Exit as error:
         return int(error.exit_code)
     except typer.Abort:

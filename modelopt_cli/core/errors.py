@@ -30,6 +30,8 @@ class ModeloptError(Exception):
     """Base of all errors that are reported to the user without a traceback."""
 
     exit_code = 1
+    after_report = False
+    """True when the report, which says the same, has been shown before the error is raised."""
 
 
 class UsageError(ModeloptError):
@@ -69,6 +71,7 @@ class GateError(ModeloptError):
     """At least one gate was not met."""
 
     exit_code = 3
+    after_report = True
 
 
 class SearchError(ModeloptError):
@@ -93,6 +96,7 @@ class InterruptedRunError(ModeloptError):
     """The user or the system asked the run to stop; what was finished is kept."""
 
     exit_code = 130
+    after_report = True
 
     def __init__(self, message: str, signal_number: int = 2) -> None:
         super().__init__(message)

@@ -1,8 +1,7 @@
 """The plan of a search before it runs: what will be tried, where, and what it will cost in time and memory.
 
-A few steps of a few settings (the file's own and some drawn from the space) are really run. The time of a whole trial
-follows from them: epochs × batches for torch modules, folds for estimators. A script cannot be run in part, so its
-time stays unknown until a trial has ended.
+A trial's time is measured (measuring.py). A script cannot be run in part, so its time stays unknown until a trial has
+ended.
 """
 
 from __future__ import annotations
@@ -13,25 +12,12 @@ import os
 import time
 from typing import TYPE_CHECKING, Any
 
-from modelopt_cli.core.errors import UsageError
-from modelopt_cli.core.seeds import derive
-from modelopt_cli.workflows import stages
-from modelopt_cli.workflows.objectives import open_single
+from modelopt_cli.workflows.measuring import Measured, measure
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    import numpy as np
-
-    from modelopt_cli.data.prepared import Part, Prepared
     from modelopt_cli.experiment.experiment import Experiment
     from modelopt_cli.tuning.space import Space
-    from modelopt_cli.tuning.trial import Params
 
-_PROBE_SECONDS = 2.0  # no further setting is probed after this long
-_PROBE_SETTINGS = 8
-_BATCHES = 100  # an epoch of at most this many batches is run whole
-_SAMPLES = 5000  # an estimator is fitted on at most this many samples
 _WORKER_START = 4.0  # seconds until worker processes have imported what they need
 
 
@@ -63,8 +49,9 @@ def make_plan(experiment: Experiment, space: Space) -> Plan:
     size = None if math.isinf(space.size) else int(space.size)
     trials = planned_trials(experiment, space)
     device = "none" if settings.workflow == "command" else _device(experiment)
-    trial_seconds = None if settings.workflow == "command" else _probe(experiment, space)
-    name, workers = _executor(experiment, trials, trial_seconds, device)
+    measured = Measured(None) if settings.workflow == "command" else measure(experiment, space)
+    trial_seconds = measured.seconds
+    name, workers = _executor(experiment, trials, measured, device)
     suggestion = _suggestion_seconds(experiment, space, trials or 50)
     seconds = None
     if trial_seconds is not None and trials is not None:
@@ -118,18 +105,18 @@ def _refits(experiment: Experiment) -> bool:
     return framework == "sklearn" or experiment.evaluation.cv is not None or settings.refit is not None
 
 
-def _executor(experiment: Experiment, trials: int | None, trial_seconds: float | None, device: str) -> tuple[str, int]:
+def _executor(experiment: Experiment, trials: int | None, measured: Measured, device: str) -> tuple[str, int]:
     """The file's choice; else worker processes where they save more time than they take to start."""
     settings = experiment.require_tuning()
     cores = os.cpu_count() or 1
     if settings.executor != "auto":
         name = settings.executor.name()
         return name, 1 if name == "serial" else settings.workers or cores
-    if settings.workflow == "command" or settings.trial_timeout or settings.trial_memory:
+    if settings.workflow == "command" or settings.trial_timeout or settings.trial_memory or measured.unsafe:
         return "processes", settings.workers or (1 if settings.workflow == "command" else cores)
     workers = settings.workers or (1 if device.startswith("cuda") else cores)
-    if settings.workers is None and trials is not None and trial_seconds is not None:
-        saved = trials * trial_seconds * (1 - 1 / workers)
+    if settings.workers is None and trials is not None and measured.seconds is not None:
+        saved = trials * measured.seconds * (1 - 1 / workers)
         workers = workers if saved > 2 * _WORKER_START else 1
     return ("processes", workers) if workers > 1 else ("serial", 1)
 
@@ -148,82 +135,3 @@ def _suggestion_seconds(experiment: Experiment, space: Space, trials: int) -> fl
     start = time.perf_counter()
     experiment.require_tuning().sampler.suggest(space, history, rng, 1)
     return time.perf_counter() - start
-
-
-def _probe(experiment: Experiment, space: Space) -> float | None:
-    """Mean seconds of a trial, over the file's own setting and some drawn ones; None when all of them fail."""
-    import numpy as np
-
-    deadline = time.perf_counter() + _PROBE_SECONDS
-    found: list[float] = []
-    warm = False
-    for params in _settings(experiment, space, np.random.default_rng(derive(experiment.seed, "probe"))):
-        try:
-            if not warm:
-                trial_seconds(experiment.with_values(params))  # the first run pays for imports and warm-up
-                warm = True
-            found.append(trial_seconds(experiment.with_values(params)))
-        except UsageError:
-            raise
-        except Exception:
-            continue
-        if time.perf_counter() > deadline:
-            break
-    return float(np.mean(found[1:] or found)) if found else None
-
-
-def _settings(experiment: Experiment, space: Space, rng: np.random.Generator) -> Sequence[Params]:
-    return [{}, *(space.sample(rng) for _ in range(_PROBE_SETTINGS))]
-
-
-def trial_seconds(experiment: Experiment) -> float:
-    """Estimated seconds of one training of this experiment, from a short one."""
-    cv = experiment.evaluation.cv
-    repeats = 1 if cv is None else len(stages.fold_indices(experiment))
-    prepared = stages.prepared_data(experiment) if cv is None else stages.prepared_fold(experiment, 0)
-    if experiment.require_model().framework == "sklearn":
-        return repeats * _estimator_seconds(experiment, prepared)
-    return repeats * _torch_seconds(experiment, prepared)
-
-
-def _estimator_seconds(experiment: Experiment, prepared: Prepared) -> float:
-    count = len(prepared.train.targets)
-    scale = max(1.0, count / _SAMPLES)
-    run = open_single(experiment, _shortened(prepared, _SAMPLES), 0, wanted=_wanted(experiment))
-    start = time.perf_counter()
-    run.advance(1)
-    return (time.perf_counter() - start) * scale
-
-
-def _torch_seconds(experiment: Experiment, prepared: Prepared) -> float:
-    """Open, two epochs of at most 100 batches, final metrics; an epoch's time grows with its batches."""
-    training = experiment.require_training()
-    batches = math.ceil(len(prepared.train.targets) / training.batch_size)
-    used = min(batches, _BATCHES)
-    shortened = _shortened(prepared, used * training.batch_size)
-    start = time.perf_counter()
-    run = open_single(experiment, shortened, 0, wanted=_wanted(experiment))
-    opened = time.perf_counter()
-    run.advance(min(2, run.total))
-    trained = time.perf_counter()
-    run.metrics()
-    ended = time.perf_counter()
-    epoch = (trained - opened) / max(run.step, 1) * batches / used
-    return opened - start + epoch * training.epochs + ended - trained
-
-
-def _wanted(experiment: Experiment) -> list[str]:
-    return [goal.metric for goal in experiment.require_tuning().goals]
-
-
-def _shortened(prepared: Prepared, most: int) -> Prepared:
-    return dataclasses.replace(prepared, train=_head(prepared.train, most))
-
-
-def _head(part: Part, most: int) -> Part:
-    if len(part.targets) <= most:
-        return part
-    weights = None if part.weights is None else part.weights[:most]
-    return dataclasses.replace(
-        part, inputs=part.inputs[:most], targets=part.targets[:most], weights=weights, indices=part.indices[:most]
-    )

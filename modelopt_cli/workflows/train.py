@@ -78,7 +78,7 @@ def dry_run(experiment: Experiment, context: Context) -> Report:
     preflight(experiment)
     plan: dict[str, Any] = {}
     if experiment.model is not None:
-        from modelopt_cli.workflows.plan import trial_seconds
+        from modelopt_cli.workflows.measuring import trial_seconds
 
         trial_seconds(experiment)  # the first one pays for imports and warm-up
         plan = {"estimated_seconds": trial_seconds(experiment)}

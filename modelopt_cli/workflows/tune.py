@@ -178,6 +178,9 @@ class _Search:
         artefacts, metrics, warnings, model = {}, {}, list(result.warnings), None
         if best is not None:
             metrics = dict(best.metrics)
+            if best.violation > 0:
+                wanted = ", ".join(self.experiment.require_tuning().constraints)
+                warnings.append(f"no trial meets the constraints ({wanted}); the best one comes nearest to them")
             if not interrupted:
                 winner = finish_best(self.experiment, best, keep, self.context)
                 metrics |= winner.metrics

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from pathlib import Path
 
 import pytest
@@ -93,3 +94,18 @@ def test_a_quiet_dry_run_still_gives_its_plan(cli: Cli, quick: Path) -> None:
     result = cli("tune", quick, "--dry-run", "--quiet")
     assert result.code == 0
     assert "time: estimated" in result.out
+
+
+def test_constraints_that_no_trial_meets_are_told(cli, quick):
+    result = cli("tune", quick, "--json", "--set", 'tuning.constraints=["model.parameters <= 1"]')
+    assert result.code == 0
+    assert any("no trial meets the constraints" in warning for warning in json.loads(result.out)["warnings"])
+    free = cli("tune", quick, "--json", "--set", 'tuning.constraints=["model.parameters <= 1_000_000"]')
+    assert not any("constraints" in warning for warning in json.loads(free.out)["warnings"])
+
+
+def test_a_missed_gate_leaves_one_json_document(cli, quick):
+    result = cli("tune", quick, "--json", "--gate", "validation.accuracy >= 2")
+    assert result.code == 3
+    assert json.loads(result.out)["gates"][0]["met"] is False
+    assert "gate not met" in result.err
