@@ -85,7 +85,7 @@ def test_nm_keeps_the_n_highest_of_every_group(out: int, groups: int, m: int, co
     assert torch.allclose((rows * mask).sum(dim=1), rows.topk(n, dim=1).values.sum(dim=1))
 
 
-def test_two_to_four_is_what_torchs_conversion_takes() -> None:
+def test_two_to_four_leaves_two_of_every_four() -> None:
     weight = torch.randn(32, 64).half()
     kept = Nm().keep(Magnitude().score({"w": weight}), None)["w"]
     assert (kept.view(32, 16, 4).sum(-1) == 2).all()
