@@ -8,20 +8,15 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from modelopt_cli.cli.running import Gate, Json, Quiet, demand, judge
+from modelopt_cli.cli.running import Gate, Json, Quiet, Weights, demand, judge, show
 
 if TYPE_CHECKING:
     from modelopt_cli.pruning.allocations import Allocation
+    from modelopt_cli.pruning.structures import Structure
 
 
 def prune(
-    model: Annotated[
-        Path,
-        typer.Argument(
-            help="Weights: .pt, .pth, .bin, .safetensors, a folder of safetensors shards, or a model.pt of modelopt.",
-            show_default=False,
-        ),
-    ],
+    model: Weights,
     threshold: Annotated[float | None, typer.Option(help="Weights with |w| below this become 0.")] = None,
     amount: Annotated[float | None, typer.Option(help="Share of the weights to remove, 0 to 1.")] = None,
     pattern: Annotated[str | None, typer.Option(metavar="N:M", help="Keep N of every M inputs, e.g. 2:4.")] = None,
@@ -38,14 +33,33 @@ def prune(
     quiet: Quiet = False,
 ) -> None:
     """Zero the least important weights of a model; what comes out is a file of the same kind."""
-    from modelopt_cli.cli import render
+    from modelopt_cli.pruning.importances.magnitude import Magnitude
+    from modelopt_cli.workflows import prune_file as workflow
+
+    structure, allocation = _how_much(threshold, amount, pattern, scope)
+    pruning = workflow.FilePruning(
+        Magnitude(),
+        structure,
+        allocation,
+        include=tuple(include or ()),
+        exclude=tuple(exclude or ()),
+        everything=everything,
+    )
+    report = judge(workflow.run(model, pruning, out, dry_run=dry_run), gate or [])
+    show(report, as_json=json, quiet=quiet)
+    demand(report)
+
+
+def _how_much(
+    threshold: float | None, amount: float | None, pattern: str | None, scope: str
+) -> tuple[Structure, Allocation | None]:
+    """What the options say. Raises UsageError."""
     from modelopt_cli.core.errors import UsageError
     from modelopt_cli.pruning.allocations.global_ import Global
     from modelopt_cli.pruning.allocations.threshold import Threshold
     from modelopt_cli.pruning.allocations.uniform import Uniform
-    from modelopt_cli.pruning.importances.magnitude import Magnitude
-    from modelopt_cli.pruning.structures.weights import Weights
-    from modelopt_cli.workflows import prune_file as workflow
+    from modelopt_cli.pruning.structures.weights import Weights as SingleWeights
+    from modelopt_cli.workflows.prune_file import pattern as pattern_structure
 
     given = [
         name
@@ -59,22 +73,9 @@ def prune(
         raise UsageError(f"--threshold {threshold:g}: must be a number, 0 or more, e.g. --threshold 0.01")
     if amount is not None and not 0.0 <= amount <= 1.0:
         raise UsageError(f"--amount {amount:g}: must be a share from 0 to 1, e.g. --amount 0.9 for 90%")
-    allocation: Allocation | None = None
+    if pattern is not None:
+        return pattern_structure(pattern), None
     if threshold is not None:
-        allocation = Threshold(value=threshold)
-    elif amount is not None:
-        allocation = Global(amount=amount) if scope == "global" else Uniform(amount=amount)
-    pruning = workflow.FilePruning(
-        Magnitude(),
-        Weights() if pattern is None else workflow.pattern(pattern),
-        allocation,
-        include=tuple(include or ()),
-        exclude=tuple(exclude or ()),
-        everything=everything,
-    )
-    report = judge(workflow.run(model, pruning, out, dry_run=dry_run), gate or [])
-    if json:
-        typer.echo(report.model_dump_json(indent=2))
-    else:
-        render.pruned(report, quiet=quiet)
-    demand(report)
+        return SingleWeights(), Threshold(value=threshold)
+    share = amount or 0.0
+    return SingleWeights(), Global(amount=share) if scope == "global" else Uniform(amount=share)

@@ -29,24 +29,13 @@ def error(message: str) -> None:
 
 
 def report(report: Report, *, quiet: bool) -> None:
-    """A report on standard output."""
+    """A report on standard output, in the form of its workflow."""
+    from modelopt_cli.cli.render_inspect import render_inspected
+    from modelopt_cli.cli.render_prune import render_pruned
     from modelopt_cli.cli.render_report import render_report
 
-    render_report(Console(highlight=False), report, quiet=quiet)
-
-
-def pruned(report: Report, *, quiet: bool) -> None:
-    """What pruning a file did, on standard output."""
-    from modelopt_cli.cli.render_prune import render_pruned
-
-    render_pruned(Console(highlight=False), report, quiet=quiet)
-
-
-def inspected(report: Report) -> None:
-    """What a file of weights holds, on standard output."""
-    from modelopt_cli.cli.render_inspect import render_inspected
-
-    render_inspected(Console(highlight=False), report)
+    forms = {"prune": render_pruned, "inspect": render_inspected}
+    forms.get(report.workflow, render_report)(Console(highlight=False), report, quiet=quiet)
 
 
 @contextmanager

@@ -15,8 +15,8 @@ from modelopt_cli.results.report import Report
 _BARS = " ▁▂▃▄▅▆▇█"
 
 
-def render_inspected(console: Console, report: Report) -> None:
-    """Print the report; the histogram goes from minus to plus the largest magnitude."""
+def render_inspected(console: Console, report: Report, *, quiet: bool) -> None:
+    """Print the report, `quiet` or not; the histogram goes from minus to plus the largest magnitude."""
     table = Table(
         title=report.name,
         title_justify="left",

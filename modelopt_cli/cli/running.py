@@ -19,6 +19,13 @@ if TYPE_CHECKING:
     from modelopt_cli.workflows.context import Context, StopFlag
 
 File = Annotated[Path, typer.Argument(help="The experiment file.", show_default=False)]
+Weights = Annotated[
+    Path,
+    typer.Argument(
+        help="Weights: .pt, .pth, .bin, .safetensors, a folder of safetensors shards, or a model.pt of modelopt.",
+        show_default=False,
+    ),
+]
 Set = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="PATH=VALUE", help="Change a value of the file, e.g. training.epochs=5."),

@@ -45,7 +45,7 @@ class FilePruning:
 def run(path: Path, pruning: FilePruning, out: Path | None = None, *, dry_run: bool = False) -> Report:
     """Prune the weights at `path` into `out` (default: model.pruned.pt beside it), which must not exist yet.
 
-    Raises UsageError when nothing can be pruned a glob matches nothing, or `out` exists.
+    Raises UsageError when nothing can be pruned, a glob matches nothing, or `out` exists.
     """
     started, clock = datetime.now(UTC).astimezone(), time.perf_counter()
     file = open_state(path)
