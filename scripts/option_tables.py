@@ -21,6 +21,7 @@ from modelopt_cli.experiment.command import CommandSettings
 from modelopt_cli.experiment.evaluation import EvaluationSettings
 from modelopt_cli.experiment.experiment import Experiment
 from modelopt_cli.experiment.layout import plain
+from modelopt_cli.pruning.settings import Budget, PruningSettings, Recovery
 from modelopt_cli.training.settings import TrainingSettings
 from modelopt_cli.tuning.settings import TuningSettings
 
@@ -30,6 +31,9 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "data": DataSource,
     "splits": Splits,
     "training": TrainingSettings,
+    "pruning": PruningSettings,
+    "recovery": Recovery,
+    "budget": Budget,
     "evaluation": EvaluationSettings,
     "tuning": TuningSettings,
     "command": CommandSettings,

@@ -131,6 +131,11 @@ FAMILIES: dict[str, Family] = {
         Family("samplers", "modelopt_cli.tuning.samplers", "sampler"),
         Family("stoppers", "modelopt_cli.tuning.stoppers", "stopper"),
         Family("executors", "modelopt_cli.tuning.executors", "executor"),
+        Family("importances", "modelopt_cli.pruning.importances", "importance"),
+        Family("structures", "modelopt_cli.pruning.structures", "structure"),
+        Family("allocations", "modelopt_cli.pruning.allocations", "allocation"),
+        Family("pruning_schedules", "modelopt_cli.pruning.schedules", "pruning schedule"),
+        Family("compensations", "modelopt_cli.pruning.compensations", "compensation"),
     )
 }
 

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from modelopt_cli.core.errors import did_you_mean
 from modelopt_cli.experiment import paths
-from modelopt_cli.experiment.experiment import EXAMPLES, TOP, Experiment, Rejected
+from modelopt_cli.experiment.examples import EXAMPLES
+from modelopt_cli.experiment.experiment import TOP, Experiment, Rejected
 from modelopt_cli.experiment.marks import Finding, Marks, Path, Problem
 from modelopt_cli.tuning.settings import TuningSettings
 from modelopt_cli.tuning.space import Choice, Ordinal, Space, SpaceError
@@ -29,7 +30,7 @@ def check(experiment: Experiment, marks: Marks) -> list[Problem]:
     tuning = experiment.tuning
     if tuning is None:
         return []
-    problems = _sections(experiment, tuning, marks)
+    problems = _sections(experiment, tuning, marks) or _prunable(experiment, tuning, marks)
     if problems:
         return problems
     try:
@@ -45,6 +46,8 @@ def _sections(experiment: Experiment, tuning: TuningSettings, marks: Marks) -> l
     needed = ["command"] if tuning.workflow == "command" else ["data", "model"]
     if tuning.workflow == "train" and experiment.model is not None and experiment.model.framework == "torch":
         needed.append("training")
+    if tuning.workflow == "prune":
+        needed.append("pruning")
     mark = marks.value(("tuning", "workflow")) if ("tuning", "workflow") in marks.values else marks.key(("tuning",))
     found = []
     for name in needed:
@@ -53,6 +56,23 @@ def _sections(experiment: Experiment, tuning: TuningSettings, marks: Marks) -> l
             if name != "command" and experiment.command is not None:
                 remedy = "to search a script's parameters, set tuning.workflow: command"
             found.append(Problem(mark, f"the workflow {tuning.workflow} needs a {name} section", remedy))
+    return found
+
+
+def _prunable(experiment: Experiment, tuning: TuningSettings, marks: Marks) -> list[Problem]:
+    """What a search over prunings cannot have."""
+    if tuning.workflow != "prune":
+        return []
+    found = []
+    if experiment.evaluation.cv is not None:
+        rule = "a pruning is judged on the validation split, not by cross-validation"
+        found.append(Problem(marks.key(("evaluation", "cv")), rule, "leave out evaluation.cv"))
+    if tuning.refit is not None:
+        rule = "a pruned model is not fitted again"
+        found.append(Problem(marks.key(("tuning", "refit")), rule, "leave out tuning.refit"))
+    if experiment.require_model().framework != "torch":
+        rule = f"the workflow prune takes torch models, but the model is {experiment.require_model().name()}"
+        found.append(Problem(marks.value(("model",)), rule, "use another model"))
     return found
 
 

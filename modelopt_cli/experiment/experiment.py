@@ -23,27 +23,20 @@ from modelopt_cli.data.sources import DataSource
 from modelopt_cli.experiment import paths
 from modelopt_cli.experiment.command import CommandSettings
 from modelopt_cli.experiment.evaluation import EvaluationSettings
+from modelopt_cli.experiment.examples import EXAMPLES
 from modelopt_cli.experiment.layout import Slot, anchor, plain, slots
 from modelopt_cli.experiment.marks import Finding, Mark, Marks, Problem, Source, fail_all
 from modelopt_cli.experiment.messages import findings
 from modelopt_cli.experiment.overrides import Override, apply, normalise, value_mark
 from modelopt_cli.experiment.yaml_loader import Document, load_file
 from modelopt_cli.models.architectures import Architecture
+from modelopt_cli.pruning.settings import PruningSettings
 from modelopt_cli.training.settings import TrainingSettings
 from modelopt_cli.tuning.settings import TuningSettings
 
 __all__ = ["Experiment", "Rejected"]
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
-EXAMPLES = {
-    "data": "data: {type: digits}",
-    "model": "model: {type: mlp}",
-    "training": "training: {epochs: 10}",
-    "tuning": "tuning: {objective: maximize validation.accuracy, space: {...}}",
-    "command": "command: {argv: [python, train.py]}",
-}
-
-
 Section = TypeVar("Section")
 
 
@@ -70,6 +63,7 @@ class Experiment(Settings):
     data: Annotated[DataSource, Named("data")] | None = Field(None, description="What is learned from.")
     model: Annotated[Architecture, Named("models")] | None = Field(None, description="What is fitted.")
     training: TrainingSettings | None = Field(None, description="How a torch model is fitted.")
+    pruning: PruningSettings | None = Field(None, description="What is taken out of the model, and how it recovers.")
     evaluation: EvaluationSettings = Field(EvaluationSettings(), description="How well a setting does.")
     tuning: TuningSettings | None = Field(None, description="What is searched, and how.")
     command: CommandSettings | None = Field(None, description="Any script as an experiment.")
@@ -201,6 +195,10 @@ class Experiment(Settings):
     def require_training(self) -> TrainingSettings:
         """The training section. Raises ExperimentError when absent."""
         return self._present("training", self.training)
+
+    def require_pruning(self) -> PruningSettings:
+        """The pruning section. Raises ExperimentError when absent."""
+        return self._present("pruning", self.pruning)
 
     def require_tuning(self) -> TuningSettings:
         """The tuning section. Raises ExperimentError when absent."""

@@ -29,10 +29,11 @@ class Best:
     loss: float = math.inf  # of the goal, lower is better
     epoch: int = 0
     weights: Weights | None = None
+    fresh: bool = True  # nothing to compare with yet
 
     def improves(self, loss: float | None, settings: TrainingSettings) -> bool:
         """True when `loss` is lower than the best one by more than `min_delta`."""
-        return loss is not None and (self.epoch == 0 or loss < self.loss - settings.min_delta)
+        return loss is not None and (self.fresh or loss < self.loss - settings.min_delta)
 
     def exhausted(self, epoch: int, settings: TrainingSettings) -> bool:
         """True when the last improvement is `patience` epochs ago."""

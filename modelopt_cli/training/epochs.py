@@ -14,6 +14,7 @@ from modelopt_cli.training.inference import precision
 if TYPE_CHECKING:
     from modelopt_cli.data.augmentations import Augmentation
     from modelopt_cli.training.batches import Batch, Split
+    from modelopt_cli.training.hooks import StepHook
     from modelopt_cli.training.inference import Transform
     from modelopt_cli.training.losses import Loss
     from modelopt_cli.training.settings import TrainingSettings
@@ -34,10 +35,11 @@ class EpochRunner:
         outputs: int,
         seed: int,
         augment: Sequence[Augmentation] = (),
+        hooks: Sequence[StepHook] = (),
     ) -> None:
         self._module, self._settings, self._train = module, settings, train
         self._loss, self._transform, self._sizes, self._seed = loss, transform, list(sizes), seed
-        self._augment, self._outputs = tuple(augment), outputs
+        self._augment, self._outputs, self._hooks = tuple(augment), outputs, tuple(hooks)
         check_augmentations(self._augment, train.inputs)
         self._parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
         if not self._parameters:
@@ -45,18 +47,27 @@ class EpochRunner:
         self.optimizer = _optimizer(module, settings, self._parameters)
         self._rates = [group["lr"] for group in self.optimizer.param_groups]
 
+    @property
+    def steps(self) -> int:
+        """Optimizer steps of all epochs."""
+        return self._settings.epochs * len(self._sizes)
+
     def run(self, epoch: int) -> float:
         """Train for epoch number `epoch` (from 1) and return its mean loss; NaN or infinite when it diverged."""
         self._module.train()
-        done = (epoch - 1) * len(self._sizes)
+        done, steps = (epoch - 1) * len(self._sizes), self.steps
         total = torch.zeros((), device=self._train.device)
         factor = None
         for step, batch in enumerate(self._batches(epoch), done):
-            found = self._settings.schedule.factor(step, self._settings.epochs * len(self._sizes), len(self._sizes))
+            found = self._settings.schedule.factor(step, steps, len(self._sizes))
             if found != factor:
                 factor = found
                 self._set_rate(factor)
+            for hook in self._hooks:
+                hook.before_step(step, steps)
             total += self._step(batch) * len(batch.inputs)
+            for hook in self._hooks:
+                hook.after_step()
         return float(total) / sum(self._sizes)
 
     def _batches(self, epoch: int) -> Iterator[Batch]:
@@ -95,6 +106,8 @@ class EpochRunner:
             outputs = self._module(batch.inputs)
         loss = self._loss(outputs, batch.targets, batch.weights)
         torch.autograd.backward(loss)
+        for hook in self._hooks:
+            hook.after_backward()
         if self._settings.clip_value is not None:
             torch.nn.utils.clip_grad_value_(self._parameters, self._settings.clip_value)
         if self._settings.clip_norm is not None:

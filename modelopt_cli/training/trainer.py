@@ -8,8 +8,7 @@ process and `advance(6)` give bit for bit what `advance(6)` gives.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -18,6 +17,7 @@ from modelopt_cli.core.errors import TrialError, UsageError
 from modelopt_cli.core.seeds import derive
 from modelopt_cli.training import batches, losses
 from modelopt_cli.training.best import Best, goal_of
+from modelopt_cli.training.copies import copied, own_random_numbers, seed_generators
 from modelopt_cli.training.epochs import EpochRunner
 from modelopt_cli.training.evaluation import Evaluator
 from modelopt_cli.training.inference import (
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
     from modelopt_cli.data.augmentations import Augmentation
     from modelopt_cli.data.prepared import Prepared
+    from modelopt_cli.training.hooks import StepHook
+    from modelopt_cli.training.losses import Loss
     from modelopt_cli.training.metrics import Metric
     from modelopt_cli.training.settings import TrainingSettings
 
@@ -54,6 +56,7 @@ class Trainer:
         augment: Sequence[Augmentation] = (),
         monitor: str | Sequence[str] | None = None,
         extra_metrics: Sequence[str | Metric] = (),
+        hooks: Sequence[StepHook] = (),
     ) -> None:
         """`device`: as core/device.py chose it. `monitor`: metrics to report beside the losses, e.g. a search's goal.
 
@@ -67,11 +70,14 @@ class Trainer:
         given = (monitor,) if isinstance(monitor, str) else tuple(monitor or ())
         self._monitors = tuple(dict.fromkeys((*given, *([self._goal.metric] if self._goal else []))))
         self._best = Best()
+        self.loss: Loss  # the plain one, without label smoothing and class weights
         self._last: dict[str, Any] | None = None  # the last epoch's weights, while the best one's are in the module
         with failures():
-            self._build(augment, extra_metrics)
+            self._build(augment, extra_metrics, hooks)
 
-    def _build(self, augment: Sequence[Augmentation], extra_metrics: Sequence[str | Metric]) -> None:
+    def _build(
+        self, augment: Sequence[Augmentation], extra_metrics: Sequence[str | Metric], hooks: Sequence[StepHook]
+    ) -> None:
         settings, prepared = self.settings, self._prepared
         self.module.to(device=self._device, dtype=torch.float32)
         targets = scale_targets(prepared.train.targets, prepared.preprocessing)
@@ -80,9 +86,10 @@ class Trainer:
         train = batches.Split(
             prepared.train, targets, self._device, batches.fits_on_device(parts, settings, self._device)
         )
-        training, plain = losses.make(settings, prepared.task, prepared.shapes.outputs, targets, self._device)
+        training, self.loss = losses.make(settings, prepared.task, prepared.shapes.outputs, targets, self._device)
+        self._train = train
         self._evaluator = Evaluator(
-            self.module, prepared, train, plain, self._transform, autocast=self._autocast, extra=extra_metrics
+            self.module, prepared, train, self.loss, self._transform, autocast=self._autocast, extra=extra_metrics
         )
         self._evaluator.check(self._monitors)
         self._check_outputs(train)
@@ -96,12 +103,18 @@ class Trainer:
             outputs=prepared.shapes.outputs,
             seed=self.seed,
             augment=augment,
+            hooks=hooks,
         )
 
     @property
     def best_epoch(self) -> int | None:
         """The epoch whose weights `finish` restores; None when the last one's stay."""
         return self._best.epoch or None if self.settings.keeps_best else None
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps of the whole training."""
+        return self._runner.steps
 
     def advance(self, until: int) -> list[Report]:
         """Train up to epoch `until` (at most `epochs`) and return (epoch, metrics) for each new epoch.
@@ -111,14 +124,14 @@ class Trainer:
         """
         reports: list[Report] = []
         self._undo_finish()
-        with failures(), _own_random_numbers(self._device):
+        with failures(), own_random_numbers(self._device):
             while self.epoch < min(until, self.epochs) and not self.stopped_early:
                 reports.append(self._next_epoch())
         return reports
 
     def _next_epoch(self) -> Report:
         epoch = self.epoch + 1
-        _seed(derive(self.seed, "epoch", epoch), self._device)
+        seed_generators(derive(self.seed, "epoch", epoch), self._device)
         found = {"train.loss": self._runner.run(epoch)}
         self._check_finite(found, epoch)
         self.epoch = epoch
@@ -135,7 +148,8 @@ class Trainer:
         loss = self._goal.loss(found)
         if self._best.improves(loss, self.settings):
             assert loss is not None
-            self._best = Best(loss, self.epoch, _copied(self.module.state_dict()) if self.settings.keeps_best else None)
+            weights = copied(self.module.state_dict()) if self.settings.keeps_best else None
+            self._best = Best(loss, self.epoch, weights, fresh=False)
         self.stopped_early = self._best.exhausted(self.epoch, self.settings)
 
     def _check_finite(self, found: dict[str, float], epoch: int) -> None:
@@ -149,15 +163,29 @@ class Trainer:
                     "nan", f"{which} became {how} in epoch {epoch}{shown}; lower the learning rate or set clip_norm"
                 )
 
+    def forget_best(self) -> None:
+        """Epochs before now no longer count for patience and the best weights: the module has been changed since."""
+        self._best = Best(epoch=self.epoch, fresh=True)
+        self.stopped_early = False
+
+    def samples(self, count: int) -> list[batches.Batch]:
+        """Batches of `count` train samples (or all), drawn by the seed, not augmented; on the device."""
+        count = min(count, len(self._train))
+        generator = torch.Generator().manual_seed(derive(self.seed, "samples"))
+        order = torch.randperm(len(self._train), generator=generator)[:count]
+        size = min(self.settings.batch_size, count)
+        sizes = [size] * (count // size) + ([count % size] if count % size else [])
+        return list(self._train.batches(order, sizes, self._transform))
+
     def state(self) -> dict[str, Any]:
         """Everything that `load_state` needs to go on exactly: plain values and tensors on the CPU, all copies."""
         self._undo_finish()
         return {
             "epoch": self.epoch,
             "stopped_early": self.stopped_early,
-            "module": _copied(self.module.state_dict(), "cpu"),
-            "optimizer": _copied(self._runner.optimizer.state_dict(), "cpu"),
-            "best": {"loss": self._best.loss, "epoch": self._best.epoch, "weights": _copied(self._best.weights, "cpu")},
+            "module": copied(self.module.state_dict(), "cpu"),
+            "optimizer": copied(self._runner.optimizer.state_dict(), "cpu"),
+            "best": {**vars(self._best), "weights": copied(self._best.weights, "cpu")},
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
@@ -165,13 +193,13 @@ class Trainer:
         self._last = None
         self.epoch, self.stopped_early = state["epoch"], state["stopped_early"]
         self.module.load_state_dict(state["module"])
-        self._runner.optimizer.load_state_dict(_copied(state["optimizer"]))
-        self._best = Best(**{**state["best"], "weights": _copied(state["best"]["weights"])})
+        self._runner.optimizer.load_state_dict(copied(state["optimizer"]))
+        self._best = Best(**{**state["best"], "weights": copied(state["best"]["weights"])})
 
     def finish(self) -> None:
         """Put the best epoch's weights into the module where the settings keep them; training may still go on."""
         if self._last is None and self._best.weights is not None:
-            self._last = _copied(self.module.state_dict())
+            self._last = copied(self.module.state_dict())
             self.module.load_state_dict(self._best.weights)
 
     def _undo_finish(self) -> None:
@@ -179,11 +207,18 @@ class Trainer:
             self.module.load_state_dict(self._last)
             self._last = None
 
-    def evaluate(self, split: str) -> dict[str, float]:
-        """The plain loss and every metric on `split`: `{"validation.accuracy": ...}`. UsageError when it is empty."""
-        if getattr(self._prepared, split, None) is None:
+    def has(self, split: str) -> bool:
+        """Whether there is such a split, and it is not empty."""
+        return getattr(self._prepared, split, None) is not None
+
+    def evaluate(self, split: str, wanted: Collection[str] | None = None) -> dict[str, float]:
+        """The plain loss and every metric on `split` (or those `wanted`): `{"validation.accuracy": ...}`.
+
+        Raises UsageError when the split is empty.
+        """
+        if not self.has(split):
             raise UsageError(f"the {split} split is empty; set data.splits.{split}")
-        return self._evaluator.measure(split)
+        return self._evaluator.measure(split, wanted)
 
     def predict(self, inputs: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
         """Logits (N, outputs) float32 of preprocessed inputs; regression: values in the targets' own units."""
@@ -210,33 +245,3 @@ class Trainer:
 
 def _normalises_batches(module: torch.nn.Module) -> bool:
     return any(isinstance(layer, torch.nn.modules.batchnorm._BatchNorm) for layer in module.modules())
-
-
-def _copied(value: Any, device: str | None = None) -> Any:
-    """`value` with every tensor in it copied, to `device` where given."""
-    if isinstance(value, torch.Tensor):
-        moved = value.detach().to(device or value.device)
-        return moved.clone() if moved.data_ptr() == value.data_ptr() else moved
-    if isinstance(value, dict):
-        return {key: _copied(item, device) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return type(value)(_copied(item, device) for item in value)
-    return value
-
-
-def _seed(seed: int, device: torch.device) -> None:
-    """Seed what dropout draws from: `torch.manual_seed` for the devices in use alone, in a hundredth of its time."""
-    torch.default_generator.manual_seed(seed)
-    if device.type == "cuda":
-        with torch.cuda.device(device):
-            torch.cuda.manual_seed(seed)
-
-
-@contextmanager
-def _own_random_numbers(device: torch.device) -> Iterator[None]:
-    """Leave torch's global generators as they were found."""
-    devices = (
-        [device.index if device.index is not None else torch.cuda.current_device()] if device.type == "cuda" else []
-    )
-    with torch.random.fork_rng(devices=devices):
-        yield

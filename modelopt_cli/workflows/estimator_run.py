@@ -6,8 +6,9 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from modelopt_cli.tuning.objective import Report, Run
-from modelopt_cli.workflows.torch_run import pinned_data
+from modelopt_cli.tuning.objective import Report
+from modelopt_cli.workflows.model_run import ModelRun
+from modelopt_cli.workflows.torch_run import checkpoint_of
 
 if TYPE_CHECKING:
     from modelopt_cli.data.prepared import Prepared
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from modelopt_cli.models.checkpoints import Checkpoint
 
 
-class EstimatorRun(Run):
+class EstimatorRun(ModelRun):
     """Fits on the train split and judges on the validation split."""
 
     total = 1
@@ -70,15 +71,4 @@ class EstimatorRun(Run):
 
     def checkpoint(self, metrics: Mapping[str, float]) -> Checkpoint:
         """The fitted estimator with all that using it needs."""
-        from modelopt_cli.models.checkpoints import Checkpoint
-
-        return Checkpoint(
-            model=self.estimator,
-            architecture=self._experiment.require_model(),
-            shapes=self._prepared.shapes,
-            preprocessing=self._prepared.preprocessing.to_plain(),
-            label_names=self._prepared.label_names,
-            task=self._prepared.task,
-            metrics=dict(metrics),
-            data=pinned_data(self._experiment),
-        )
+        return checkpoint_of(self._experiment, self._prepared, self.estimator, metrics)

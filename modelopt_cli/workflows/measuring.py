@@ -18,14 +18,17 @@ from modelopt_cli.core.seeds import derive
 from modelopt_cli.tuning.executors import Event, Limits, Pool
 from modelopt_cli.tuning.executors.processes import Processes
 from modelopt_cli.tuning.objective import Objective, Report, Run
+from modelopt_cli.tuning.space import Space
 from modelopt_cli.tuning.trial import Params, State, Trial
 from modelopt_cli.workflows import stages
+from modelopt_cli.workflows.dense_stage import is_shared
 from modelopt_cli.workflows.objectives import open_single
+from modelopt_cli.workflows.prune_run import planned_epochs
+from modelopt_cli.workflows.prune_tables import CHANGES
 
 if TYPE_CHECKING:
     from modelopt_cli.data.prepared import Part, Prepared
     from modelopt_cli.experiment.experiment import Experiment
-    from modelopt_cli.tuning.space import Space
 
 _PROBE_SECONDS = 2.0  # no further setting is probed after this long
 _PROBE_SETTINGS = 8
@@ -130,6 +133,11 @@ class _MeasuringRun(Run):
         return {"seconds": self._seconds}
 
 
+def run_seconds(experiment: Experiment, epochs: int) -> float:
+    """Estimated seconds of a run of torch training that lasts `epochs`, from a short one."""
+    return _torch_seconds(experiment, stages.prepared_data(experiment), epochs)
+
+
 def trial_seconds(experiment: Experiment) -> float:
     """Estimated seconds of one training of this experiment, from a short one."""
     cv = experiment.evaluation.cv
@@ -137,7 +145,7 @@ def trial_seconds(experiment: Experiment) -> float:
     prepared = stages.prepared_data(experiment) if cv is None else stages.prepared_fold(experiment, 0)
     if experiment.require_model().framework == "sklearn":
         return repeats * _estimator_seconds(experiment, prepared)
-    return repeats * _torch_seconds(experiment, prepared)
+    return repeats * _torch_seconds(experiment, prepared, _epochs(experiment))
 
 
 def _estimator_seconds(experiment: Experiment, prepared: Prepared) -> float:
@@ -149,8 +157,10 @@ def _estimator_seconds(experiment: Experiment, prepared: Prepared) -> float:
     return (time.perf_counter() - start) * scale
 
 
-def _torch_seconds(experiment: Experiment, prepared: Prepared) -> float:
+def _torch_seconds(experiment: Experiment, prepared: Prepared, epochs: int) -> float:
     """Open, two epochs of at most 100 batches, final metrics; an epoch's time grows with its batches."""
+    if experiment.training is None:  # a loaded model, to be pruned
+        experiment = experiment.with_values({"training": {}})
     training = experiment.require_training()
     batches = math.ceil(len(prepared.train.targets) / training.batch_size)
     used = min(batches, _BATCHES)
@@ -163,11 +173,20 @@ def _torch_seconds(experiment: Experiment, prepared: Prepared) -> float:
     run.metrics()
     ended = time.perf_counter()
     epoch = (trained - opened) / max(run.step, 1) * batches / used
-    return opened - start + epoch * training.epochs + ended - trained
+    return opened - start + epoch * epochs + ended - trained
+
+
+def _epochs(experiment: Experiment) -> int:
+    """Epochs of a whole run."""
+    tuning = experiment.tuning
+    if tuning is None or tuning.workflow != "prune":
+        return experiment.require_training().epochs
+    return planned_epochs(experiment, shared=is_shared(experiment, Space.from_spec(tuning.space).paths))
 
 
 def _wanted(experiment: Experiment) -> list[str]:
-    return [goal.metric for goal in experiment.require_tuning().goals]
+    tuning = experiment.tuning
+    return [] if tuning is None else [goal.metric for goal in tuning.goals if not goal.metric.endswith(CHANGES)]
 
 
 def _shortened(prepared: Prepared, most: int) -> Prepared:

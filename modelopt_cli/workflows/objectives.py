@@ -14,6 +14,9 @@ from modelopt_cli.tuning.objective import Objective, Run
 from modelopt_cli.workflows import stages
 from modelopt_cli.workflows.cross_validation_run import CrossValidationRun
 from modelopt_cli.workflows.estimator_run import EstimatorRun
+from modelopt_cli.workflows.model_run import ModelRun, RestorableRun
+from modelopt_cli.workflows.prune_run import PruneRun
+from modelopt_cli.workflows.prune_tables import CHANGES
 from modelopt_cli.workflows.torch_run import TorchRun
 
 if TYPE_CHECKING:
@@ -31,7 +34,7 @@ _NEEDED = {
 
 def open_run(
     experiment: Experiment, seed: int, *, wanted: Sequence[str] | None = None, state: Any = None
-) -> TorchRun | EstimatorRun | CrossValidationRun:
+) -> ModelRun | CrossValidationRun:
     """The experiment's training as a run; `wanted` names the metrics that must be there (None: all)."""
     if experiment.evaluation.cv is not None:
         return _cross_validation(experiment, seed, wanted, state)
@@ -40,12 +43,32 @@ def open_run(
 
 def open_single(
     experiment: Experiment, prepared: Prepared, seed: int, *, wanted: Sequence[str] | None = None, state: Any = None
-) -> TorchRun | EstimatorRun:
+) -> ModelRun:
     """One training on the given splits."""
     if experiment.require_model().framework == "sklearn":
         return EstimatorRun(experiment, prepared, seed=seed, wanted=wanted)
-    monitor = next((name for name in wanted or () if name.startswith("validation.")), None)
-    return TorchRun(experiment, prepared, seed=seed, monitor=monitor, state=state)
+    return TorchRun(experiment, prepared, seed=seed, monitor=_monitor(wanted), state=state)
+
+
+def open_pruning(
+    experiment: Experiment,
+    seed: int,
+    *,
+    wanted: Sequence[str] | None = None,
+    state: Any = None,
+    dense: str | Path | None = None,
+) -> PruneRun:
+    """The experiment's pruning as a run; from the model at `dense` where given, in place of training one."""
+    from modelopt_cli.models import checkpoints
+
+    weights = None if dense is None else checkpoints.load(dense).model.state_dict()
+    prepared = stages.prepared_data(experiment)
+    return PruneRun(experiment, prepared, seed=seed, monitor=_monitor(wanted), state=state, dense=weights)
+
+
+def _monitor(wanted: Sequence[str] | None) -> str | None:
+    """The validation metric that is reported after each epoch beside the loss."""
+    return next((name for name in wanted or () if name.startswith("validation.") and not name.endswith(CHANGES)), None)
 
 
 def _cross_validation(
@@ -57,11 +80,22 @@ def _cross_validation(
     return CrossValidationRun(folds, open_fold, state)
 
 
-class TrainObjective(Objective):
-    """Trains the experiment with a trial's values. Keeps the best torch model of this process under `keep`."""
+class ModelObjective(Objective):
+    """Trains (or prunes) the experiment with a trial's values. Keeps the best torch model of this process under `keep`.
 
-    def __init__(self, experiment: Experiment, goals: Sequence[Goal], wanted: Sequence[str], keep: str | None) -> None:
+    `dense`: for pruning, the trained model that every trial starts from; None: each trains its own.
+    """
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        goals: Sequence[Goal],
+        wanted: Sequence[str],
+        keep: str | None,
+        dense: str | None = None,
+    ) -> None:
         self._experiment, self._goals, self._wanted, self._keep = experiment, tuple(goals), tuple(wanted), keep
+        self._dense, self._prunes = dense, experiment.require_tuning().workflow == "prune"
         self._best: list[float | None] = [None] * len(goals)
 
     def prepare(self) -> None:
@@ -71,12 +105,17 @@ class TrainObjective(Objective):
 
     def open(self, params: Params, seed: int, state: Any = None) -> Run:
         """A run of the experiment with these values."""
-        run = open_run(self._experiment.with_values(params), seed, wanted=self._wanted, state=state)
-        if self._keep is not None and isinstance(run, TorchRun):
+        experiment = self._experiment.with_values(params)
+        run: Run
+        if self._prunes:
+            run = open_pruning(experiment, seed, wanted=self._wanted, state=state, dense=self._dense)
+        else:
+            run = open_run(experiment, seed, wanted=self._wanted, state=state)
+        if self._keep is not None and isinstance(run, RestorableRun):
             return _Kept(run, partial(self._consider, run, seed))
         return run
 
-    def _consider(self, run: TorchRun, seed: int, metrics: Mapping[str, float]) -> None:
+    def _consider(self, run: RestorableRun, seed: int, metrics: Mapping[str, float]) -> None:
         """Save the model when some objective is the best yet in this process; the parent keeps the overall best."""
         better = False
         for place, goal in enumerate(self._goals):
@@ -92,7 +131,7 @@ class TrainObjective(Objective):
 class _Kept(Run):
     """A run whose metrics are shown to `consider` once they stand."""
 
-    def __init__(self, run: TorchRun, consider: Callable[[Mapping[str, float]], None]) -> None:
+    def __init__(self, run: RestorableRun, consider: Callable[[Mapping[str, float]], None]) -> None:
         self._run, self._consider = run, consider
         self.step, self.total = run.step, run.total
 

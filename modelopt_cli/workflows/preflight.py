@@ -10,8 +10,8 @@ if TYPE_CHECKING:
     from modelopt_cli.experiment.experiment import Experiment
 
 
-def preflight(experiment: Experiment) -> None:
-    """Raise the first UsageError (or InputError) that running the experiment would meet."""
+def preflight(experiment: Experiment, *, prunes: bool = False) -> None:
+    """Raise the first UsageError (or InputError) that running (`prunes`: pruning) the experiment would meet."""
     if experiment.command is not None and experiment.model is None:
         return
     from modelopt_cli.workflows import stages
@@ -22,7 +22,8 @@ def preflight(experiment: Experiment) -> None:
         from modelopt_cli.core.device import choose
 
         choose(experiment.device)
-        experiment.require_training()
+        if not prunes:
+            experiment.require_training()
     if experiment.evaluation.cv is not None:
         stages.prepared_fold(experiment, 0)
     else:

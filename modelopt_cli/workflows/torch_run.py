@@ -6,16 +6,21 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from modelopt_cli.tuning.objective import Report, Run
+from modelopt_cli.tuning.objective import Report
+from modelopt_cli.workflows.earlier_masks import earlier_masks, underlying
+from modelopt_cli.workflows.model_run import RestorableRun
 from modelopt_cli.workflows.stages import data_seed
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from modelopt_cli.data.prepared import Prepared
     from modelopt_cli.experiment.experiment import Experiment
     from modelopt_cli.models.checkpoints import Checkpoint
+    from modelopt_cli.pruning.masking import Masking
 
 
-class TorchRun(Run):
+class TorchRun(RestorableRun):
     """Builds the model from `seed`, trains it on the train split, judges it on the validation split."""
 
     def __init__(
@@ -34,16 +39,19 @@ class TorchRun(Run):
 
         self._experiment, self._prepared, self._seed = experiment, prepared, seed
         torch.manual_seed(seed)
-        module = experiment.require_model().build(prepared.shapes, seed)
+        device = choose(experiment.device)
+        module = experiment.require_model().build(prepared.shapes, seed).to(device)
+        self._masking = _masking(experiment, module)
         self.trainer = Trainer(
             module,
             experiment.require_training(),
             prepared,
             seed=seed,
-            device=choose(experiment.device),
+            device=device,
             augment=experiment.require_data().augment,
             monitor=monitor,
             extra_metrics=experiment.evaluation.metrics,
+            hooks=[self._masking] if self._masking else [],
         )
         self._seconds = 0.0
         if state is not None:
@@ -89,22 +97,44 @@ class TorchRun(Run):
 
     def checkpoint(self, metrics: Mapping[str, float]) -> Checkpoint:
         """The trained model with all that using it needs."""
-        from modelopt_cli.models.checkpoints import Checkpoint
+        found = checkpoint_of(self._experiment, self._prepared, self.trainer.module, metrics)
+        if self._masking:
+            from modelopt_cli.models.packed import pack_masks
 
-        return Checkpoint(
-            model=self.trainer.module,
-            architecture=self._experiment.require_model(),
-            shapes=self._prepared.shapes,
-            preprocessing=self._prepared.preprocessing.to_plain(),
-            label_names=self._prepared.label_names,
-            task=self._prepared.task,
-            metrics=dict(metrics),
-            data=pinned_data(self._experiment),
-        )
+            self._masking.apply()
+            found.extra["masks"] = pack_masks(self._masking.masks, self._masking.weights)
+        return found
 
     def state(self) -> Any:
         """Trainer state and the time used."""
         return {"trainer": self.trainer.state(), "seconds": self._seconds}
+
+
+def _masking(experiment: Experiment, module: nn.Module) -> Masking | None:
+    """What keeps the zeros of a model that was pruned before, while it is trained on."""
+    masks = earlier_masks(experiment.require_model(), dict(module.named_parameters()))
+    if not masks:
+        return None
+    from modelopt_cli.pruning.masking import Masking
+
+    parameters = dict(module.named_parameters())
+    return Masking({name: parameters[name] for name in masks}, masks)
+
+
+def checkpoint_of(experiment: Experiment, prepared: Prepared, model: Any, metrics: Mapping[str, float]) -> Checkpoint:
+    """A trained model (module or estimator) with all that using it needs."""
+    from modelopt_cli.models.checkpoints import Checkpoint
+
+    return Checkpoint(
+        model=model,
+        architecture=underlying(experiment.require_model()),
+        shapes=prepared.shapes,
+        preprocessing=prepared.preprocessing.to_plain(),
+        label_names=prepared.label_names,
+        task=prepared.task,
+        metrics=dict(metrics),
+        data=pinned_data(experiment),
+    )
 
 
 def pinned_data(experiment: Experiment) -> dict[str, Any]:

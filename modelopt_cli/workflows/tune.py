@@ -19,7 +19,8 @@ from modelopt_cli.tuning.space import Space
 from modelopt_cli.tuning.study import Study
 from modelopt_cli.workflows import gates
 from modelopt_cli.workflows.context import Context, Message, SearchStarted, TrialChanged
-from modelopt_cli.workflows.objectives import CommandObjective, TrainObjective, kept_model
+from modelopt_cli.workflows.dense_stage import is_shared, stage_folder, train_dense
+from modelopt_cli.workflows.objectives import CommandObjective, ModelObjective, kept_model
 from modelopt_cli.workflows.plan import Plan, make_plan
 from modelopt_cli.workflows.preflight import preflight
 from modelopt_cli.workflows.resume import check_unchanged
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 def dry_run(experiment: Experiment, context: Context) -> Report:
     """A few steps of a few settings; the plan, and nothing else."""
     space = Space.from_spec(experiment.require_tuning().space)
-    preflight(experiment)
+    preflight(experiment, prunes=experiment.require_tuning().workflow == "prune")
     plan = make_plan(experiment, space)
     return Report(
         workflow="tune",
@@ -73,6 +74,7 @@ class _Search:
     plan: Plan
     started: datetime
     clock: float
+    dense: str | None = None  # the trained model that every trial prunes
 
     @classmethod
     def prepare(cls, experiment: Experiment, context: Context) -> _Search:
@@ -85,7 +87,7 @@ class _Search:
         )
         if resuming and context.directory is not None:
             check_unchanged(context.directory.path, experiment.resolved())
-        preflight(experiment)
+        preflight(experiment, prunes=settings.workflow == "prune")
         plan = make_plan(experiment, space)
         if context.directory is not None:
             context.directory.write_experiment(experiment.resolved())
@@ -129,6 +131,7 @@ class _Search:
         finished = sum(trial.state.finished for trial in self.study.trials)
         goals = tuple(str(goal) for goal in settings.goals)
         self.context.emit(SearchStarted(self.experiment.name, plan.trials, finished, goals))
+        self.dense = self.train_dense(keep)
         executor = settings.executor if settings.executor != "auto" else _named_executor(plan.executor)
         return search(
             self.study,
@@ -153,7 +156,14 @@ class _Search:
         wanted += [gate.metric for gate in settings.conditions]
         wanted += [gate.metric for gate in gates.conditions(self.experiment, self.context)]
         wanted = [name.removesuffix("_std") for name in dict.fromkeys(wanted)]
-        return TrainObjective(self.experiment, settings.goals, wanted, str(keep))
+        return ModelObjective(self.experiment, settings.goals, wanted, str(keep), self.dense)
+
+    def train_dense(self, keep: Path) -> str | None:
+        """The trained model that every trial prunes, trained now; None where there is none."""
+        if self.experiment.require_tuning().workflow != "prune" or not is_shared(self.experiment, self.space.paths):
+            return None
+        self.context.emit(Message("training the model that every trial prunes"))
+        return str(train_dense(self.experiment, stage_folder(self.context, keep)))
 
     def _changed(self, trial: Trial, keep: Path) -> None:
         best = self.study.best
@@ -176,16 +186,18 @@ class _Search:
         best = self.study.best
         interrupted = result.reason == "interrupted"
         artefacts, metrics, warnings, model = {}, {}, list(result.warnings), None
+        tables = {"trials": self.table()}
         if best is not None:
             metrics = dict(best.metrics)
             if best.violation > 0:
                 wanted = ", ".join(self.experiment.require_tuning().constraints)
                 warnings.append(f"no trial meets the constraints ({wanted}); the best one comes nearest to them")
             if not interrupted:
-                winner = finish_best(self.experiment, best, keep, self.context)
+                winner = finish_best(self.experiment, best, keep, self.context, self.dense)
                 metrics |= winner.metrics
                 artefacts, model = winner.artefacts, winner.model
                 warnings += winner.warnings
+                tables |= winner.tables
         report = Report(
             workflow="tune",
             name=self.experiment.name,
@@ -195,7 +207,7 @@ class _Search:
             seconds=time.perf_counter() - self.clock,
             metrics=metrics,
             best=_best(best),
-            tables={"trials": self.table()},
+            tables=tables,
             gates=[] if interrupted else gates.judge(gates.conditions(self.experiment, self.context), metrics),
             plan={**self.plan.as_dict(), **_took(result, time.perf_counter() - self.clock)},
             details={

@@ -5,18 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from shutil import copyfile
 from typing import TYPE_CHECKING, Any
 
 from modelopt_cli.workflows import stages
-from modelopt_cli.workflows.objectives import open_single
-from modelopt_cli.workflows.torch_run import TorchRun, pinned_data
+from modelopt_cli.workflows.model_run import RestorableRun
+from modelopt_cli.workflows.objectives import kept_model, open_pruning, open_single
+from modelopt_cli.workflows.torch_run import pinned_data
 
 if TYPE_CHECKING:
     from modelopt_cli.experiment.experiment import Experiment
     from modelopt_cli.models.checkpoints import Checkpoint
+    from modelopt_cli.results.report import Table
     from modelopt_cli.tuning.trial import Trial
     from modelopt_cli.workflows.context import Context
-    from modelopt_cli.workflows.estimator_run import EstimatorRun
+    from modelopt_cli.workflows.model_run import ModelRun
 
 
 @dataclass(frozen=True)
@@ -27,19 +30,30 @@ class Winner:
     artefacts: dict[str, str] = field(default_factory=dict)
     model: Checkpoint | None = None
     warnings: list[str] = field(default_factory=list)
+    tables: dict[str, Table] = field(default_factory=dict)
 
 
-def finish_best(experiment: Experiment, best: Trial, keep: Path, context: Context) -> Winner:
-    """Write best.yaml and model.pt, and read the test split for the first time."""
+def finish_best(experiment: Experiment, best: Trial, keep: Path, context: Context, dense: str | None = None) -> Winner:
+    """Write best.yaml and model.pt, and read the test split for the first time.
+
+    `dense`: the trained model that all trials pruned; it is kept as dense.pt, which best.yaml starts from.
+    """
     settings = experiment.require_tuning()
     chosen = experiment.with_values(best.params)
     artefacts = {}
     if context.directory is not None:
-        context.directory.write_best(standing_alone(chosen, best.seed))
+        document = standing_alone(chosen, best.seed)
+        if dense is not None:
+            copyfile(dense, context.directory.path_of("dense.pt"))
+            document["model"] = {"type": "checkpoint", "path": "dense.pt"}
+        context.directory.write_best(document)
         artefacts["best"] = str(context.directory.path_of("best.yaml"))
     if settings.workflow == "command":
         return Winner(artefacts=artefacts)
-    run = _trained(chosen, best, keep, settings.refit is not None)
+    if settings.workflow == "prune":
+        run = _as_in_trial(open_pruning(chosen, best.seed, dense=dense), best, keep)
+    else:
+        run = _trained(chosen, best, keep, settings.refit is not None)
     metrics = {**run.full_metrics(), **run.test_metrics()}
     checkpoint = run.checkpoint({**best.metrics, **metrics})
     if context.directory is not None:
@@ -47,7 +61,7 @@ def finish_best(experiment: Experiment, best: Trial, keep: Path, context: Contex
 
         checkpoints.save(context.directory.path_of("model.pt"), checkpoint)
         artefacts["model"] = str(context.directory.path_of("model.pt"))
-    return Winner(metrics, artefacts, checkpoint)
+    return Winner(metrics, artefacts, checkpoint, tables=run.tables())
 
 
 def standing_alone(experiment: Experiment, seed: int) -> dict[str, Any]:
@@ -59,11 +73,11 @@ def standing_alone(experiment: Experiment, seed: int) -> dict[str, Any]:
     return document
 
 
-def _trained(experiment: Experiment, best: Trial, keep: Path, refit: bool) -> TorchRun | EstimatorRun:
+def _trained(experiment: Experiment, best: Trial, keep: Path, refit: bool) -> ModelRun:
     """The best setting's model: the one its trial left, or trained (again) on all it may see."""
     whole = refit or experiment.evaluation.cv is not None
     if not whole:
-        return _as_in_trial(experiment, best, keep)
+        return _as_in_trial(open_single(experiment, stages.prepared_data(experiment), best.seed), best, keep)
     epochs = best.metrics.get("train.epochs")
     if epochs is not None and experiment.training is not None:
         # No validation split is left to end training by, so it lasts as long as it did in the trial (mean over folds).
@@ -74,14 +88,12 @@ def _trained(experiment: Experiment, best: Trial, keep: Path, refit: bool) -> To
     return run
 
 
-def _as_in_trial(experiment: Experiment, best: Trial, keep: Path) -> TorchRun | EstimatorRun:
+def _as_in_trial(run: ModelRun, best: Trial, keep: Path) -> ModelRun:
+    """The run with the model that the trial left, or run again as far as the trial went."""
     from modelopt_cli.models import checkpoints
-    from modelopt_cli.workflows.objectives import kept_model
 
-    prepared = stages.prepared_data(experiment)
-    run = open_single(experiment, prepared, best.seed)
     kept = kept_model(keep, best.seed)
-    if isinstance(run, TorchRun) and kept.exists():
+    if isinstance(run, RestorableRun) and kept.exists():
         run.restore(checkpoints.load(kept))
     else:
         steps = best.curve[-1].step if best.curve else run.total

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, ClassVar, final
 
-from pydantic import Field
-
-from modelopt_cli.pruning.allocations import Allocation
+from modelopt_cli.pruning.allocations import Allocation, Judge
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from modelopt_cli.pruning.cuts import Cut
+
 
 @final
 class Threshold(Allocation):
-    """Everything whose score is below `value` goes."""
+    """Everything whose score is below the threshold goes; a score of exactly the threshold stays."""
 
-    value: float = Field(ge=0.0, description="In the importance's own units; a score of exactly this stays.")
+    absolute: ClassVar[bool] = True
 
-    def keep(self, scores: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Compared as torch compares, in the score's dtype; what is not a number stays."""
-        return {name: ~(score < self.value) for name, score in scores.items()}
+    def cuts(self, scores: Mapping[str, Tensor], target: float, judge: Judge | None = None) -> dict[str, Cut]:
+        """`target`: the threshold, in the importance's own units. What is not a number stays."""
+        from modelopt_cli.pruning.cuts import Cut
+
+        return {name: Cut(target) for name in scores}

@@ -10,11 +10,15 @@ from modelopt_cli.pruning.importances import Importance
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from modelopt_cli.pruning.statistics import Statistics
+
 
 @final
 class Magnitude(Importance):
     """The weight's absolute value, |w| (Han et al., NeurIPS 2015)."""
 
-    def score(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """|w|, without a gradient."""
-        return {name: weight.detach().abs() for name, weight in weights.items()}
+    def contributions(self, weights: Mapping[str, Tensor], statistics: Statistics) -> Mapping[str, Tensor]:
+        """|w|."""
+        from modelopt_cli.pruning.each import Each
+
+        return Each(weights, lambda name: weights[name].detach().abs())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, ClassVar
 
 from modelopt_cli.core.strategy import Strategy
@@ -11,9 +11,14 @@ from modelopt_cli.core.strategy import Strategy
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from modelopt_cli.pruning.allocations import Allocation
+    from modelopt_cli.pruning.cuts import Cut
 
-__all__ = ["Structure"]
+__all__ = ["Cutter", "Merit", "Structure"]
+
+Merit = Callable[["Tensor"], "Tensor"]
+"""From summed contributions to what ranks: their absolute value, or themselves where the sign says what is worse."""
+Cutter = Callable[[Mapping[str, "Tensor"]], Mapping[str, "Cut"]]
+"""From scores to where they are cut."""
 
 
 class Structure(Strategy):
@@ -28,5 +33,10 @@ class Structure(Strategy):
         """Why a tensor of this shape cannot have the structure; None when it can."""
 
     @abstractmethod
-    def keep(self, scores: Mapping[str, Tensor], allocation: Allocation | None) -> dict[str, Tensor]:
-        """Masks in the scores' shapes: True stays, False goes."""
+    def keep(
+        self, contributions: Mapping[str, Tensor], merit: Merit, removed: Mapping[str, Tensor], cut: Cutter
+    ) -> Mapping[str, Tensor]:
+        """Masks in the contributions' shapes, True stays; made one by one as they are asked for.
+
+        `removed`: True where a weight is gone already (no entry: nothing is); what is gone goes first.
+        """

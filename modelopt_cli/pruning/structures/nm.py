@@ -8,12 +8,10 @@ from typing import TYPE_CHECKING, ClassVar, Self, final
 from pydantic import Field, model_validator
 
 from modelopt_cli.core.types import Count
-from modelopt_cli.pruning.structures import Structure
+from modelopt_cli.pruning.structures import Cutter, Merit, Structure
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-    from modelopt_cli.pruning.allocations import Allocation
 
 
 @final
@@ -37,9 +35,19 @@ class Nm(Structure):
             return f"has no input dimension for {self.n}:{self.m}"
         return None if shape[1] % self.m == 0 else f"its input dimension {shape[1]} is no multiple of {self.m}"
 
-    def keep(self, scores: Mapping[str, Tensor], allocation: Allocation | None) -> dict[str, Tensor]:
-        """The n highest of each group stay; among equal ones the first."""
-        return {name: self._mask(score) for name, score in scores.items()}
+    def keep(
+        self, contributions: Mapping[str, Tensor], merit: Merit, removed: Mapping[str, Tensor], cut: Cutter
+    ) -> Mapping[str, Tensor]:
+        """The n highest of each group stay; among equal ones the first. Nothing is cut beside that."""
+        import torch
+
+        from modelopt_cli.pruning.each import Each
+
+        def mask(name: str) -> Tensor:
+            score = merit(contributions[name])
+            return self._mask(score.masked_fill(removed[name], -torch.inf) if name in removed else score)
+
+        return Each(contributions, mask)
 
     def _mask(self, score: Tensor) -> Tensor:
         import torch

@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, final
 
-from modelopt_cli.pruning.structures import Structure
+from modelopt_cli.pruning.structures import Cutter, Merit, Structure
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-    from modelopt_cli.pruning.allocations import Allocation
 
 
 @final
@@ -21,10 +19,18 @@ class Weights(Structure):
         """None: every shape will do."""
         return None
 
-    def keep(self, scores: Mapping[str, Tensor], allocation: Allocation | None) -> dict[str, Tensor]:
-        """As the allocation says; all stay without one."""
+    def keep(
+        self, contributions: Mapping[str, Tensor], merit: Merit, removed: Mapping[str, Tensor], cut: Cutter
+    ) -> Mapping[str, Tensor]:
+        """See the base class."""
         import torch
 
-        if allocation is None:
-            return {name: torch.ones_like(score, dtype=torch.bool) for name, score in scores.items()}
-        return allocation.keep(scores)
+        from modelopt_cli.pruning.each import Each
+
+        def score(name: str) -> Tensor:
+            found = merit(contributions[name])
+            return found.masked_fill(removed[name], -torch.inf) if name in removed else found
+
+        scores = Each(contributions, score)
+        cuts = cut(scores)
+        return Each(contributions, lambda name: cuts[name].removes(scores[name]).logical_not_())

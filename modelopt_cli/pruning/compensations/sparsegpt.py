@@ -1,0 +1,36 @@
+"""SparseGPT's update."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar, final
+
+from pydantic import Field
+
+from modelopt_cli.core.types import Positive
+from modelopt_cli.pruning.compensations import Compensated, Compensation
+from modelopt_cli.pruning.statistics import Needs
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from modelopt_cli.pruning.statistics import Statistics
+
+
+@final
+class Sparsegpt(Compensation):
+    """The optimal brain surgeon's update, input by input for all outputs at once (Frantar and Alistarh, ICML 2023)."""
+
+    needs: ClassVar[Needs] = frozenset({"gram"})
+
+    damping: Positive = Field(0.01, description="Share of the Hessian's mean diagonal that is added to it.")
+
+    def compensate(self, name: str, weight: Tensor, keep: Tensor, statistics: Statistics) -> Compensated:
+        """Going through the inputs j, what goes there is made up for by the inputs after it (sec. 3.2, eq. 3)."""
+        from modelopt_cli.pruning._inverse import damped, upper_factor
+
+        factor = upper_factor(damped(statistics.get("gram", name), self.damping))  # (n, n)
+        rows, masks = weight.flatten(1).double().clone(), keep.flatten(1)
+        for place in range(rows.shape[1]):
+            error = rows[:, place].masked_fill(masks[:, place], 0.0) / factor[place, place]  # (out,)
+            rows[:, place:] -= error[:, None] * factor[place, place:]
+        return Compensated(rows.masked_fill(~masks, 0.0).to(weight.dtype).view_as(weight))

@@ -1,0 +1,27 @@
+"""A mapping whose tensors are made when they are asked for: scores of a whole model without holding them all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class Each(Mapping[str, "Tensor"]):
+    """name -> `make(name)`, made anew at every access."""
+
+    def __init__(self, names: Mapping[str, Tensor], make: Callable[[str], Tensor]) -> None:
+        self._names, self._make = names, make
+
+    def __getitem__(self, name: str) -> Tensor:
+        if name not in self._names:
+            raise KeyError(name)
+        return self._make(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)

@@ -1,0 +1,29 @@
+"""Optimal brain damage, with the Fisher information for the Hessian."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, ClassVar, final
+
+from modelopt_cli.pruning.importances import Importance
+from modelopt_cli.pruning.statistics import Needs
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from modelopt_cli.pruning.statistics import Statistics
+
+
+@final
+class Fisher(Importance):
+    """Second-order change of the loss, w^2 F / 2, F the diagonal Fisher information (LeCun et al., NeurIPS 1989)."""
+
+    needs: ClassVar[Needs] = frozenset({"squared_gradient"})
+
+    def contributions(self, weights: Mapping[str, Tensor], statistics: Statistics) -> Mapping[str, Tensor]:
+        """w^2 F / 2."""
+        from modelopt_cli.pruning.each import Each
+
+        return Each(
+            weights, lambda name: weights[name].detach().square() * statistics.get("squared_gradient", name) / 2.0
+        )

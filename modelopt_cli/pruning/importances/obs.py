@@ -1,0 +1,40 @@
+"""The optimal brain surgeon, layer by layer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, ClassVar, final
+
+from pydantic import Field
+
+from modelopt_cli.core.types import Positive
+from modelopt_cli.pruning.importances import Importance
+from modelopt_cli.pruning.statistics import Needs
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from modelopt_cli.pruning.statistics import Statistics
+
+
+@final
+class Obs(Importance):
+    """w^2 / (2 [H^-1]_jj): the layer's output error with the best update of the rest (Dong et al., NeurIPS 2017)."""
+
+    needs: ClassVar[Needs] = frozenset({"gram"})
+
+    damping: Positive = Field(0.01, description="Share of the Hessian's mean diagonal that is added to it.")
+
+    def contributions(self, weights: Mapping[str, Tensor], statistics: Statistics) -> Mapping[str, Tensor]:
+        """H = the mean of x x^T over the layer's inputs, so the error is per sample. The update is a compensation."""
+        from modelopt_cli.pruning._inverse import damped, inverse, unseen
+        from modelopt_cli.pruning.each import Each
+
+        def score(name: str) -> Tensor:
+            weight = weights[name].detach()
+            gram = statistics.get("gram", name)
+            diagonal = inverse(damped(gram, self.damping)).diagonal()  # (in * kernel,)
+            error = weight.flatten(1).double().square() / (2.0 * diagonal)
+            return error.masked_fill(unseen(gram), 0.0).to(weight.dtype).view_as(weight)
+
+        return Each(weights, score)

@@ -1,0 +1,35 @@
+"""Chance: what every criterion must beat."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, final
+
+from pydantic import Field
+
+from modelopt_cli.core.seeds import derive
+from modelopt_cli.pruning.importances import Importance
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from modelopt_cli.pruning.statistics import Statistics
+
+
+@final
+class Random(Importance):
+    """Chance: scores drawn uniformly, by the seed and the tensor's name alone."""
+
+    seed: Annotated[int, Field(ge=0)] = Field(0, description="Other seeds draw other scores.")
+
+    def contributions(self, weights: Mapping[str, Tensor], statistics: Statistics) -> Mapping[str, Tensor]:
+        """Uniform in [0, 1)."""
+        import torch
+
+        from modelopt_cli.pruning.each import Each
+
+        def drawn(name: str) -> Tensor:
+            generator = torch.Generator().manual_seed(derive(self.seed, "importance", name))
+            return torch.rand(weights[name].shape, generator=generator).to(weights[name].device)
+
+        return Each(weights, drawn)

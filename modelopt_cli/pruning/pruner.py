@@ -1,0 +1,143 @@
+"""One pruning: collect, score, cut, mask, compensate. What joins the axes of choice; knows none of the strategies."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from modelopt_cli.pruning.allocating import allocate
+from modelopt_cli.pruning.allocations import Judge
+from modelopt_cli.pruning.collection import collect
+from modelopt_cli.pruning.cuts import NOTHING, Cut
+from modelopt_cli.pruning.masking import Masking
+from modelopt_cli.pruning.settings import PruningSettings
+from modelopt_cli.pruning.statistics import Needs, Statistics
+from modelopt_cli.training.batches import Batch
+from modelopt_cli.training.losses import Loss
+
+
+class Pruner:
+    """Prunes the weights of `masking` in `module`, ever further."""
+
+    def __init__(
+        self,
+        module: nn.Module,
+        settings: PruningSettings,
+        masking: Masking,
+        *,
+        batches: Callable[[], Sequence[Batch]],
+        loss: Loss,
+        validation_loss: Callable[[], float],
+        movement: Mapping[str, Tensor] | None = None,
+    ) -> None:
+        """`batches`: calibration samples; `movement`: the sums of a MovementMeter, where the importance needs them."""
+        self.module, self.settings, self.masking = module, settings, masking
+        self._batches, self._loss, self._validation_loss, self._movement = batches, loss, validation_loss, movement
+        self.sensitivity: list[tuple[str, float, float]] = []  # (tensor, share removed, validation loss), as measured
+
+    def prune(self, target: float) -> None:
+        """Remove the share `target` of all that may go (what is gone included), or what scores below it (threshold).
+
+        Raises UsageError where the importance needs what a layer does not have.
+        """
+        gone, total = self.masking.gone
+        passes = self.settings.importance.passes() if self.settings.threshold is None else 1
+        left = 1.0 - gone / max(total, 1)
+        for place in range(1, passes + 1):
+            part = (1.0 - target) / left if left else 0.0  # of what is left now stays at the end
+            self._once(target if place == passes else 1.0 - left * part ** (place / passes))
+
+    def _once(self, target: float) -> None:
+        importance, structure, compensation = (
+            self.settings.importance,
+            self.settings.structure,
+            self.settings.compensation,
+        )
+        weights = self.masking.weights
+        statistics = self._collected(importance.needs | compensation.needs)
+        contributions = importance.contributions(weights, statistics)
+        removed = self.masking.removed
+        found = structure.keep(
+            contributions,
+            importance.merit,
+            removed,
+            lambda scores: self._cuts(scores, target, self._judge(contributions, removed)),
+        )
+        masks = {name: found[name] for name in weights}
+        dense = {name: weight.detach().clone() for name, weight in weights.items()} if compensation.needs else {}
+        self.masking.set(masks)
+        for name, weight in dense.items():
+            self._compensate(name, weight, statistics)
+
+    def _collected(self, needs: Needs) -> Statistics:
+        found = collect(self.module, self.masking.weights, needs, self._batches, self._loss)
+        if "movement" in needs and self._movement is not None:
+            return Statistics({**found.values, "movement": self._movement})
+        return found
+
+    def _cuts(self, scores: Mapping[str, Tensor], target: float, judge: Judge) -> dict[str, Cut]:
+        allocation = self.settings.chosen_allocation
+        if allocation is None:
+            return dict.fromkeys(scores, NOTHING)
+        held = dict(scores)  # each is looked at several times, and a model's scores are no larger than the model
+        return allocate(
+            allocation,
+            held,
+            target,
+            keep_at_least=self.settings.keep_at_least,
+            judge=judge if allocation.measures else None,
+        )
+
+    def _judge(self, contributions: Mapping[str, Tensor], removed: Mapping[str, Tensor]) -> Judge:
+        """Cuts one tensor alone, measures the validation loss, and puts the weights back."""
+        importance, structure = self.settings.importance, self.settings.structure
+
+        def judge(name: str, cut: Cut) -> float:
+            alone = {name: contributions[name]}
+            own = {name: removed[name]} if name in removed else {}
+            mask = structure.keep(alone, importance.merit, own, lambda scores: {name: cut})[name]
+            weight = self.masking.weights[name]
+            before = weight.detach().clone()
+            with torch.no_grad():
+                weight.masked_fill_(~mask, 0.0)
+                try:
+                    loss = self._validation_loss()
+                finally:
+                    weight.copy_(before)
+            self.sensitivity.append((name, 1.0 - int(mask.count_nonzero()) / max(mask.numel(), 1), loss))
+            return loss
+
+        return judge
+
+    @torch.no_grad()
+    def _compensate(self, name: str, dense: Tensor, statistics: Statistics) -> None:
+        found = self.settings.compensation.compensate(name, dense, self.masking.masks[name], statistics)
+        self.masking.weights[name].copy_(found.weight)
+        bias = dict(self.module.named_parameters()).get(name.removesuffix("weight") + "bias")
+        if found.bias is not None and bias is not None and name.endswith("weight"):
+            bias.add_(found.bias)
+
+
+@torch.no_grad()
+def recalibrate(module: nn.Module, batches: Sequence[Batch]) -> None:
+    """Measure the running statistics of every batch normalisation anew: plain means over these batches."""
+    layers = [layer for layer in module.modules() if isinstance(layer, nn.modules.batchnorm._BatchNorm)]
+    layers = [layer for layer in layers if layer.track_running_stats]
+    if not layers:
+        return
+    momenta, training = [layer.momentum for layer in layers], module.training
+    module.eval()  # dropout stays out of it
+    try:
+        for layer in layers:
+            layer.reset_running_stats()
+            layer.momentum = None  # a mean over all batches
+            layer.train()
+        for batch in batches:
+            if len(batch.inputs) > 1:
+                module(batch.inputs)
+    finally:
+        for layer, momentum in zip(layers, momenta, strict=True):
+            layer.momentum = momentum
+        module.train(training)

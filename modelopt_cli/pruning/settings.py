@@ -1,0 +1,188 @@
+"""The `pruning:` section: what goes, by which criterion, how much, when, and how the model recovers."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from modelopt_cli.core.strategy import Named, Settings
+from modelopt_cli.core.types import Count, Items, Positive
+from modelopt_cli.pruning.allocations import Allocation
+from modelopt_cli.pruning.allocations.global_ import Global
+from modelopt_cli.pruning.allocations.threshold import Threshold
+from modelopt_cli.pruning.compensations import Compensation
+from modelopt_cli.pruning.compensations.none import NoCompensation
+from modelopt_cli.pruning.importances import Importance
+from modelopt_cli.pruning.importances.magnitude import Magnitude
+from modelopt_cli.pruning.schedules import PruningSchedule
+from modelopt_cli.pruning.schedules.one_shot import OneShot
+from modelopt_cli.pruning.structures import Structure
+from modelopt_cli.pruning.structures.weights import Weights
+from modelopt_cli.training.optimizers import Optimizer
+from modelopt_cli.training.schedules import LearningRateSchedule
+from modelopt_cli.training.settings import TrainingSettings
+
+__all__ = ["Budget", "PruningSettings", "Recovery"]
+
+Share = Annotated[float, Field(ge=0.0, lt=1.0)]
+_PERCENT = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*%\s*$")
+
+
+class Budget(Settings):
+    """What may be left, as a number or a share of what there was; exactly one of them."""
+
+    nonzero: int | str | None = Field(None, description="Weights that are not 0, of all parameters: 5000, or 5%.")
+    size_bytes: int | str | None = Field(
+        None, description="Size of the compressed model.pt: 100000 (bytes), or 10% of the dense model's."
+    )
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> Self:
+        if (self.nonzero is None) == (self.size_bytes is None):
+            raise ValueError("a budget names exactly one of nonzero and size_bytes, e.g. budget: {nonzero: 10%}")
+        return self
+
+    @field_validator("nonzero", "size_bytes")
+    @classmethod
+    def _number_or_share(cls, value: int | str | None) -> int | str | None:
+        if isinstance(value, str) and not (_PERCENT.match(value) and 0 < float(_PERCENT.sub(r"\1", value)) <= 100):
+            raise ValueError(f"'{value}' is no budget; write a whole number, or a share such as 10%")
+        if isinstance(value, int) and value < 1:
+            raise ValueError(f"a budget of {value} leaves nothing; write a number above 0")
+        return value
+
+    def left(self, dense: float) -> float:
+        """What may be left of what there was."""
+        value = self.nonzero if self.nonzero is not None else self.size_bytes
+        assert value is not None
+        return float(_PERCENT.sub(r"\1", value)) / 100.0 * dense if isinstance(value, str) else float(value)
+
+
+class Recovery(Settings):
+    """How the model is trained after pruning. What is null is as in the training section."""
+
+    epochs: Count | None = Field(None, description="Passes over the train split after each pruning.")
+    batch_size: Count | None = Field(None, description="Samples in an optimizer step.")
+    optimizer: Annotated[Optimizer, Named("optimizers")] | None = Field(None, description="Any optimizer.")
+    lr: Positive | None = Field(None, description="Learning rate, in place of the optimizer's own.")
+    schedule: Annotated[LearningRateSchedule, Named("schedules")] | None = Field(
+        None, description="How the learning rate changes over a recovery."
+    )
+    clip_norm: Positive | None = Field(None, description="Largest norm of the gradient.")
+    label_smoothing: Share | None = Field(None, description="Share of the target's probability that is spread.")
+    patience: Count | None = Field(None, description="Epochs without improvement before a recovery ends.")
+    monitor: str | None = Field(None, description="Metric that patience and `keep: best` look at.")
+    keep: Literal["last", "best"] | None = Field(
+        None, description="Which epoch's weights remain, of those after the last pruning."
+    )
+
+    def over(self, training: TrainingSettings) -> TrainingSettings:
+        """The training section with what differs."""
+        changed = {name: value for name, value in self if value is not None and name != "lr"}
+        optimizer = self.optimizer or training.optimizer
+        if self.lr is not None:
+            changed["optimizer"] = optimizer.model_copy(update={"lr": self.lr})
+        return training.model_copy(update=changed)
+
+
+class PruningSettings(Settings):
+    """Options of pruning. Importance, structure, allocation and schedule are chosen apart from each other."""
+
+    structure: Annotated[Structure, Named("structures")] = Field(
+        Weights(),
+        description="What goes on its own.",
+    )
+    importance: Annotated[Importance, Named("importances")] = Field(
+        Magnitude(),
+        description="What tells how much a weight matters.",
+    )
+    allocation: Annotated[Allocation, Named("allocations")] | None = Field(
+        None, description="How the amount is shared out; null: global, and with a threshold: threshold."
+    )
+    threshold: Annotated[float, Field(ge=0.0)] | None = Field(
+        None,
+        description="What scores below this goes. One of threshold, amount, budget; a fixed structure has none.",
+    )
+    amount: Share | None = Field(None, description="Share that goes of all that may go.")
+    budget: Budget | None = Field(None, description="What may be left.")
+    schedule: Annotated[PruningSchedule, Named("pruning_schedules")] = Field(
+        OneShot(),
+        description="When how much goes.",
+    )
+    recovery: Recovery | None = Field(None, description="Training after each pruning; null: none.")
+    compensation: Annotated[Compensation, Named("compensations")] = Field(
+        NoCompensation(),
+        description="How what stays makes up for what goes, before any recovery.",
+    )
+    start: Literal["trained", "initial"] = Field(
+        "trained", description="Prune the trained model; or the untrained one, whose recovery then is its training."
+    )
+    include: Items[str] = Field((), description="Globs over parameter names: prune these only.")
+    exclude: Items[str] = Field((), description="Globs over parameter names: leave these alone.")
+    all: bool = Field(False, description="Spare no parameter by its name or shape.")
+    keep_at_least: Share = Field(0.0, description="Share of every tensor that stays, so that none is emptied.")
+    calibration: Count = Field(512, description="Train samples that importances and compensations look at.")
+    recalibrate_batch_norm: bool = Field(
+        False, description="Measure batch normalisation's statistics anew after pruning, on calibration samples."
+    )
+
+    @model_validator(mode="after")
+    def _how_much(self) -> Self:
+        given = [name for name in ("threshold", "amount", "budget") if getattr(self, name) is not None]
+        found = " and ".join(given) or "none of them"
+        if self.structure.fixed:
+            if given:
+                raise ValueError(
+                    f"structure {self.structure.name()} says itself how much goes, so {found} has no meaning; "
+                    "leave it out"
+                )
+        elif len(given) != 1:
+            raise ValueError(
+                f"say how much goes by exactly one of threshold, amount and budget; found {found}, "
+                "e.g. pruning: {amount: 0.9}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _allocation_fits(self) -> Self:
+        if self.allocation is None:
+            return self
+        name = self.allocation.name()
+        if self.structure.fixed:
+            raise ValueError(f"structure {self.structure.name()} leaves nothing to allocate; leave out allocation")
+        if self.allocation.absolute != (self.threshold is not None) and name != "global":
+            rule = "compares scores with a threshold" if self.allocation.absolute else "shares out an amount"
+            remedy = "set threshold" if self.allocation.absolute else "set amount or budget, or leave out allocation"
+            raise ValueError(f"allocation {name} {rule}; {remedy}")
+        return self
+
+    @model_validator(mode="after")
+    def _schedule_fits(self) -> Self:
+        stages = self.schedule.stages(None if self.threshold is not None or self.structure.fixed else 0.5)
+        name = self.schedule.name()
+        if any(stage.rewind is not None for stage in stages):
+            if self.recovery is not None:
+                raise ValueError(f"schedule {name} repeats the training section's training; leave out recovery")
+            if self.start == "initial":
+                raise ValueError(f"schedule {name} rewinds a trained model; leave out start: initial")
+        elif self.recovery is None and any(len(stage.marks) > 1 for stage in stages) and self.start == "trained":
+            raise ValueError(
+                f"schedule {name} prunes while the model recovers; add recovery, e.g. recovery: {{epochs: 5}}"
+            )
+        return self
+
+    @property
+    def chosen_allocation(self) -> Allocation | None:
+        """The allocation, by default global or threshold; None for a structure that leaves nothing to allocate."""
+        if self.structure.fixed:
+            return None
+        if self.threshold is not None:
+            return Threshold()
+        return self.allocation or Global()
+
+    def recovery_over(self, training: TrainingSettings) -> TrainingSettings | None:
+        """The settings of a recovery; None: there is none."""
+        recovery = self.recovery if self.recovery is not None or self.start == "trained" else Recovery()
+        return None if recovery is None else recovery.over(training)

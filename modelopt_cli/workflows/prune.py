@@ -1,0 +1,127 @@
+"""The prune workflow: train or load, prune, validate, recover, validate; before, after and recovered side by side."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from modelopt_cli.core.errors import UsageError
+from modelopt_cli.results.report import Report
+from modelopt_cli.workflows import gates, single, stages
+from modelopt_cli.workflows.preflight import preflight
+from modelopt_cli.workflows.prune_run import PruneRun, needs_training, planned_epochs
+from modelopt_cli.workflows.resume import check_unchanged
+from modelopt_cli.workflows.tables import curve_table
+
+if TYPE_CHECKING:
+    from modelopt_cli.experiment.experiment import Experiment
+    from modelopt_cli.models.checkpoints import Checkpoint
+    from modelopt_cli.workflows.context import Context
+
+
+def run(experiment: Experiment, context: Context) -> Report:
+    """Prune, judge on every split, save the pruned model (and the dense one, where it was trained here)."""
+    started, clock = datetime.now(UTC).astimezone(), time.perf_counter()
+    directory = context.directory
+    if context.resume and directory is not None and directory.path_of("experiment.yaml").exists():
+        check_unchanged(directory.path, experiment.resolved())
+    check(experiment)
+    if directory is not None:
+        directory.write_experiment(experiment.resolved())
+        directory.write_environment(seed=experiment.seed, device=experiment.device)
+    saved = single.load_state(context)
+    curve = [] if saved is None else saved[1]
+    state = None if saved is None else saved[0]
+    current = PruneRun(experiment, stages.prepared_data(experiment), seed=experiment.seed, state=state)
+    single.advance(current, curve, context)
+    interrupted = bool(context.stop)
+    metrics, model, tables = {}, None, {"curve": curve_table(curve, "step")}
+    artefacts: dict[str, str] = {}
+    if not interrupted:
+        metrics = {**current.metrics(), **current.test_metrics()}
+        model = current.checkpoint(metrics)
+        tables |= current.tables()
+        artefacts = _dense(context, current, metrics)
+    report = Report(
+        workflow="prune",
+        name=experiment.name,
+        status="interrupted" if interrupted else "completed",
+        seed=experiment.seed,
+        started=started.isoformat(timespec="seconds"),
+        seconds=time.perf_counter() - clock,
+        metrics=metrics,
+        tables=tables,
+        gates=[] if interrupted else gates.judge(gates.conditions(experiment, context), metrics),
+        details=details(experiment, current, metrics),
+        artefacts={**single.write(context, tables, model, interrupted), **artefacts},
+        warnings=warnings(current),
+    )
+    if directory is not None:
+        directory.write_report(report)
+    return report.with_model(model)
+
+
+def dry_run(experiment: Experiment, context: Context) -> Report:
+    """Everything that can be checked without training, and how long it will take."""
+    from modelopt_cli.workflows.measuring import run_seconds
+
+    check(experiment)
+    epochs = planned_epochs(experiment, shared=False)
+    run_seconds(experiment, epochs)  # the first one pays for imports and warm-up
+    return Report(
+        workflow="prune",
+        name=experiment.name,
+        seed=experiment.seed,
+        plan={"epochs": epochs, "estimated_seconds": run_seconds(experiment, epochs)},
+        details={"dry_run": True},
+    )
+
+
+def check(experiment: Experiment) -> None:
+    """Raise UsageError for what pruning cannot do."""
+    experiment.require_pruning()
+    if experiment.require_model().framework != "torch":
+        raise UsageError(
+            f"the model is {experiment.require_model().name()}, but pruning takes torch models; use another model"
+        )
+    if experiment.evaluation.cv is not None:
+        raise UsageError(
+            "a pruning is judged on the validation split, not by cross-validation; leave out evaluation.cv"
+        )
+    needs_training(experiment)
+    preflight(experiment, prunes=True)
+
+
+def details(experiment: Experiment, current: PruneRun, metrics: Mapping[str, float]) -> dict[str, Any]:
+    """What was asked for, and what was reached."""
+    return {
+        "pruning": experiment.require_pruning().model_dump(mode="json"),
+        "asked": current.asked(),
+        "reached": {
+            name: metrics[name]
+            for name in ("pruning.sparsity", "model.nonzero", "model.compressed_bytes")
+            if name in metrics
+        },
+        "spared": dict(Counter(current.model.selection.spared.values())),
+    }
+
+
+def warnings(current: PruneRun) -> list[str]:
+    """No layer becomes all zeros silently."""
+    names = current.model.emptied
+    return [f"nothing is left of: {', '.join(names)}; set pruning.keep_at_least (e.g. 0.01)"] if names else []
+
+
+def _dense(context: Context, current: PruneRun, metrics: Mapping[str, float]) -> dict[str, str]:
+    """Keep the model that was trained here, so that the next pruning need not train it again."""
+    dense: Checkpoint | None = current.dense_checkpoint(metrics)
+    if context.directory is None or dense is None:
+        return {}
+    from modelopt_cli.models import checkpoints
+
+    path = context.directory.path_of("dense.pt")
+    checkpoints.save(path, dense)
+    return {"dense": str(path)}

@@ -1,0 +1,58 @@
+"""From what may be left (a budget) to the share that must go."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from modelopt_cli.core.errors import UsageError
+
+if TYPE_CHECKING:
+    from modelopt_cli.pruning.settings import PruningSettings
+    from modelopt_cli.workflows.pruned_model import PrunedModel
+
+_SLACK = 0.98  # of a budget of bytes is aimed at: values change in recovery, and so does what they compress to
+_TRIES = 12
+
+
+def amount_for(settings: PruningSettings, model: PrunedModel) -> float | None:
+    """The share of what may go that goes at the end; None for a threshold or a fixed structure.
+
+    For a budget of bytes a first guess. Raises UsageError for a budget below what may not go.
+    """
+    if settings.threshold is not None or settings.structure.fixed:
+        return None
+    if settings.budget is None:
+        return settings.amount
+    if settings.budget.nonzero is None:
+        return 0.5
+    _, prunable = model.masking.gone
+    total = model.parameters
+    left = settings.budget.left(total)
+    if left < total - prunable:
+        raise UsageError(
+            f"pruning.budget.nonzero is {left:,.0f}, but {total - prunable:,} of the {total:,} parameters may not go; "
+            "raise it, or let more go with pruning.include or all: true"
+        )
+    return min(1.0, max(0.0, (total - left) / prunable))
+
+
+def search_amount(size: Callable[[float], int], budget: float) -> float:
+    """The least share of weights whose removal brings the compressed size to the budget (bisection).
+
+    Raises UsageError when removing everything does not.
+    """
+    aim = budget * _SLACK
+    if size(0.0) <= aim:
+        return 0.0
+    least = size(0.999)
+    if least > aim:
+        raise UsageError(
+            f"pruning.budget.size_bytes is {budget:,.0f}, but even with 99.9% of the weights gone the compressed model "
+            f"takes {least:,} bytes; raise it, or use a smaller model"
+        )
+    low, high = 0.0, 0.999
+    for _ in range(_TRIES):
+        middle = (low + high) / 2
+        low, high = (low, middle) if size(middle) <= aim else (middle, high)
+    return high

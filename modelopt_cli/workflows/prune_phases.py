@@ -1,0 +1,80 @@
+"""The course of a pruning run: training, collecting movement, then pruning and recovery, stage by stage."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from modelopt_cli.training.hooks import StepHook
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from modelopt_cli.pruning.schedules import Stage
+    from modelopt_cli.pruning.settings import PruningSettings
+    from modelopt_cli.training.settings import TrainingSettings
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A part of the run. Its steps are epochs; a pruning is a step by itself."""
+
+    kind: Literal["train", "collect", "prune", "recover"]
+    settings: TrainingSettings
+    stage: int = -1
+    first: int = 0  # the epoch that is gone back to before the phase begins
+
+    @property
+    def steps(self) -> int:
+        """Steps of the whole phase."""
+        return 1 if self.kind == "prune" else self.settings.epochs - self.first
+
+
+def phases(
+    pruning: PruningSettings, training: TrainingSettings, stages: Sequence[Stage], *, trains: bool
+) -> list[Phase]:
+    """All phases of a run; `trains`: it begins with the training section's training."""
+    found = [Phase("train", training)] if trains else []
+    recovery = pruning.recovery_over(training)
+    if "movement" in pruning.importance.needs:
+        epochs = getattr(pruning.importance, "epochs", 1)
+        found.append(Phase("collect", (recovery or training).model_copy(update={"epochs": epochs})))
+    for place, stage in enumerate(stages):
+        found.append(Phase("prune", training, place))
+        if stage.rewind is not None:
+            found.append(Phase("recover", training, place, first=stage.rewind))
+        elif recovery is not None:
+            found.append(Phase("recover", recovery, place))
+    return found
+
+
+class Marks(StepHook):
+    """Prunes further at given shares of a recovery's steps."""
+
+    def __init__(self, marks: Sequence[tuple[float, float]], prune: Callable[[float], None]) -> None:
+        """`marks`: (when, how much), those at the very beginning left out; `prune` is called with how much."""
+        self._marks, self._prune = sorted(marks), prune
+        self._next = 0
+
+    @property
+    def done(self) -> bool:
+        """No pruning is left."""
+        return self._next >= len(self._marks)
+
+    def skip(self, step: int, steps: int) -> None:
+        """Leave out what was done before optimizer step `step`: a resumed recovery."""
+        while not self.done and self._step(steps) < step:
+            self._next += 1
+
+    def before_step(self, step: int, steps: int) -> None:
+        """Prune when the time has come."""
+        target = None
+        while not self.done and self._step(steps) <= step:
+            target, self._next = self._marks[self._next][1], self._next + 1
+        if target is not None:
+            self._prune(target)
+
+    def _step(self, steps: int) -> int:
+        """The optimizer step that the next mark falls on; the last one still leaves a step of recovery."""
+        return min(round(self._marks[self._next][0] * steps), steps - 1)

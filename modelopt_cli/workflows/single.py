@@ -1,0 +1,75 @@
+"""What a single training, pruning or distillation run shares: going on epoch by epoch, saved states, files."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from modelopt_cli.workflows.context import Context, EpochEnded, Message
+
+if TYPE_CHECKING:
+    from modelopt_cli.models.checkpoints import Checkpoint
+    from modelopt_cli.results.report import Table
+    from modelopt_cli.tuning.objective import Run
+
+_SAVE_EVERY = 30.0  # seconds between saved states, so that a crash loses no more
+
+
+def advance(current: Run, curve: list[tuple[int, dict[str, float]]], context: Context) -> None:
+    """Go on to the end, or until asked to stop; the state is saved now and then."""
+    saved = time.monotonic()
+    while current.step < current.total and not context.stop:
+        for step, metrics in current.advance(current.step + 1):
+            curve.append((step, dict(metrics)))
+            context.emit(EpochEnded(step, current.total, metrics))
+        if time.monotonic() - saved > _SAVE_EVERY:
+            save_state(context, current, curve)
+            saved = time.monotonic()
+    if context.stop:
+        save_state(context, current, curve)
+
+
+def write(context: Context, tables: Mapping[str, Table], model: Checkpoint | None, interrupted: bool) -> dict[str, str]:
+    """Write tables and model into the run directory; what was written."""
+    directory = context.directory
+    if directory is None:
+        return {}
+    for name, table in tables.items():
+        directory.write_table(name, table)
+    found = {"directory": str(directory.path), "tables": str(directory.path_of("curve.csv"))}
+    if model is not None:
+        from modelopt_cli.models import checkpoints
+
+        checkpoints.save(directory.path_of("model.pt"), model)
+        found["model"] = str(directory.path_of("model.pt"))
+    if not interrupted:
+        directory.path_of(".state.pt").unlink(missing_ok=True)
+    return {**found, "report": str(directory.path_of("report.json"))}
+
+
+def save_state(context: Context, current: Run, curve: list[tuple[int, dict[str, float]]]) -> None:
+    """Keep what resuming needs, where the run can be resumed at all."""
+    state = current.state()
+    if context.directory is None or state is None:
+        return
+    import torch
+
+    from modelopt_cli.results.files import write_whole
+
+    content = {"state": state, "curve": curve}
+    write_whole(context.directory.path_of(".state.pt"), lambda stream: torch.save(content, stream))
+
+
+def load_state(context: Context) -> tuple[Any, list[tuple[int, dict[str, float]]]] | None:
+    """The saved state and the curve up to it, where a run is resumed that has one."""
+    if not context.resume or context.directory is None:
+        return None
+    path = context.directory.path_of(".state.pt")
+    if not path.exists():
+        context.emit(Message("no saved state in this run; it starts from the beginning", warning=True))
+        return None
+    import torch
+
+    content = torch.load(path, weights_only=True)
+    return content["state"], [(int(step), dict(metrics)) for step, metrics in content["curve"]]
