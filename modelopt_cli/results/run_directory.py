@@ -83,9 +83,9 @@ class RunDirectory:
         """experiment.yaml: the resolved experiment."""
         self._write_yaml("experiment.yaml", experiment, "tune" if experiment.get("tuning") else "train")
 
-    def write_best(self, experiment: Mapping[str, Any]) -> None:
-        """best.yaml: the best setting, as a file that runs as it stands."""
-        self._write_yaml("best.yaml", experiment, "train")
+    def write_best(self, experiment: Mapping[str, Any], workflow: str = "train") -> None:
+        """best.yaml: the best setting, as a file that runs as it stands, by the workflow's command."""
+        self._write_yaml("best.yaml", experiment, workflow)
 
     def write_environment(self, seed: int, device: str) -> None:
         """environment.json."""

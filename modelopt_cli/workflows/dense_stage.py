@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modelopt_cli.workflows import stages
-from modelopt_cli.workflows.prune_run import needs_training
+from modelopt_cli.workflows.prune_phases import needs_training
 from modelopt_cli.workflows.torch_run import TorchRun, pinned_data
 
 if TYPE_CHECKING:

@@ -23,7 +23,7 @@ from modelopt_cli.tuning.trial import Params, State, Trial
 from modelopt_cli.workflows import stages
 from modelopt_cli.workflows.dense_stage import is_shared
 from modelopt_cli.workflows.objectives import open_single
-from modelopt_cli.workflows.prune_run import planned_epochs
+from modelopt_cli.workflows.prune_phases import planned_epochs
 from modelopt_cli.workflows.prune_tables import CHANGES
 
 if TYPE_CHECKING:

@@ -12,13 +12,15 @@ from modelopt_cli.core.errors import UsageError
 from modelopt_cli.results.report import Report
 from modelopt_cli.workflows import gates, single, stages
 from modelopt_cli.workflows.preflight import preflight
-from modelopt_cli.workflows.prune_run import PruneRun, needs_training, planned_epochs
+from modelopt_cli.workflows.prune_phases import needs_training, planned_epochs
+from modelopt_cli.workflows.prune_run import PruneRun
 from modelopt_cli.workflows.resume import check_unchanged
 from modelopt_cli.workflows.tables import curve_table
 
 if TYPE_CHECKING:
     from modelopt_cli.experiment.experiment import Experiment
     from modelopt_cli.models.checkpoints import Checkpoint
+    from modelopt_cli.pruning.settings import PruningSettings
     from modelopt_cli.workflows.context import Context
 
 
@@ -99,7 +101,7 @@ def details(experiment: Experiment, current: PruneRun, metrics: Mapping[str, flo
     """What was asked for, and what was reached."""
     return {
         "pruning": experiment.require_pruning().model_dump(mode="json"),
-        "asked": current.asked(),
+        "asked": _asked(experiment.require_pruning(), current.amount),
         "reached": {
             name: metrics[name]
             for name in ("pruning.sparsity", "model.nonzero", "model.compressed_bytes")
@@ -107,6 +109,17 @@ def details(experiment: Experiment, current: PruneRun, metrics: Mapping[str, flo
         },
         "spared": dict(Counter(current.model.selection.spared.values())),
     }
+
+
+def _asked(settings: PruningSettings, amount: float | None) -> dict[str, Any]:
+    """What the file asks to be gone or left: a threshold, a share, or a budget and the share that meets it."""
+    if settings.threshold is not None:
+        return {"threshold": settings.threshold}
+    if settings.structure.fixed:
+        return settings.structure.model_dump(mode="json")
+    if settings.budget is None:
+        return {"amount": amount}
+    return {"budget": settings.budget.model_dump(mode="json", exclude_none=True), "amount": amount}
 
 
 def warnings(current: PruneRun) -> list[str]:

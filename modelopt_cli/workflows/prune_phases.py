@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from modelopt_cli.core.errors import UsageError
 from modelopt_cli.training.hooks import StepHook
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from modelopt_cli.experiment.experiment import Experiment
     from modelopt_cli.pruning.schedules import Stage
     from modelopt_cli.pruning.settings import PruningSettings
     from modelopt_cli.training.settings import TrainingSettings
@@ -47,6 +49,32 @@ def phases(
         elif recovery is not None:
             found.append(Phase("recover", recovery, place))
     return found
+
+
+def planned_epochs(experiment: Experiment, *, shared: bool) -> int:
+    """Epochs of a whole run; `shared`: its model is trained already."""
+    from modelopt_cli.training.settings import TrainingSettings
+
+    pruning = experiment.require_pruning()
+    training = experiment.training or TrainingSettings()
+    stages = pruning.schedule.stages(None if pruning.threshold is not None else pruning.amount or 0.5)
+    course = phases(pruning, training, stages, trains=not shared and needs_training(experiment))
+    return sum(phase.steps for phase in course if phase.kind != "prune")
+
+
+def needs_training(experiment: Experiment) -> bool:
+    """Whether pruning begins with training: unless the model is loaded, or pruned as it is initialised.
+
+    Raises UsageError where there is neither a model nor a training section.
+    """
+    if experiment.require_pruning().start == "initial" or experiment.require_model().name() == "checkpoint":
+        return False
+    if experiment.training is None:
+        raise UsageError(
+            "there is no training section, so the model would be pruned untrained; add one, name a trained model "
+            "(model: {type: checkpoint, path: model.pt}), or set pruning.start: initial"
+        )
+    return True
 
 
 class Marks(StepHook):

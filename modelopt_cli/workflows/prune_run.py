@@ -10,12 +10,11 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from modelopt_cli.core.errors import UsageError
 from modelopt_cli.core.seeds import derive
 from modelopt_cli.tuning.objective import Report
 from modelopt_cli.workflows.model_run import RestorableRun
 from modelopt_cli.workflows.prune_amounts import amount_for
-from modelopt_cli.workflows.prune_phases import Marks, Phase, phases
+from modelopt_cli.workflows.prune_phases import Marks, Phase, needs_training, phases
 from modelopt_cli.workflows.pruned_model import PrunedModel
 from modelopt_cli.workflows.torch_run import checkpoint_of
 
@@ -192,17 +191,10 @@ class PruneRun(RestorableRun):
             "train.epochs": float(self.step),
         }
 
-    def asked(self) -> dict[str, Any]:
-        """What the file asks to be gone or left: a threshold, a share, or a budget and the share that meets it."""
-        settings = self._pruning
-        if settings.threshold is not None:
-            return {"threshold": settings.threshold}
-        if settings.structure.fixed:
-            return settings.structure.model_dump(mode="json")
-        budget = (
-            {} if settings.budget is None else {"budget": settings.budget.model_dump(mode="json", exclude_none=True)}
-        )
-        return {**budget, "amount": self._amount}
+    @property
+    def amount(self) -> float | None:
+        """The share of what may go that goes in the end; None for a threshold or a fixed structure."""
+        return self._amount
 
     def _file_sizes(self) -> dict[str, float]:
         from modelopt_cli.models.checkpoints import file_sizes
@@ -266,29 +258,3 @@ class PruneRun(RestorableRun):
         if state["opened"] == self._place and phase.kind == "recover":
             steps = self._trainer.steps
             self._marks.skip(steps * self._trainer.epoch // self._trainer.epochs, steps)
-
-
-def planned_epochs(experiment: Experiment, *, shared: bool) -> int:
-    """Epochs of a whole run; `shared`: its model is trained already."""
-    from modelopt_cli.training.settings import TrainingSettings
-
-    pruning = experiment.require_pruning()
-    training = experiment.training or TrainingSettings()
-    stages = pruning.schedule.stages(None if pruning.threshold is not None else pruning.amount or 0.5)
-    course = phases(pruning, training, stages, trains=not shared and needs_training(experiment))
-    return sum(phase.steps for phase in course if phase.kind != "prune")
-
-
-def needs_training(experiment: Experiment) -> bool:
-    """Whether pruning begins with training: unless the model is loaded, or pruned as it is initialised.
-
-    Raises UsageError where there is neither a model nor a training section.
-    """
-    if experiment.require_pruning().start == "initial" or experiment.require_model().name() == "checkpoint":
-        return False
-    if experiment.training is None:
-        raise UsageError(
-            "there is no training section, so the model would be pruned untrained; add one, name a trained model "
-            "(model: {type: checkpoint, path: model.pt}), or set pruning.start: initial"
-        )
-    return True

@@ -46,7 +46,7 @@ def finish_best(experiment: Experiment, best: Trial, keep: Path, context: Contex
         if dense is not None:
             copyfile(dense, context.directory.path_of("dense.pt"))
             document["model"] = {"type": "checkpoint", "path": "dense.pt"}
-        context.directory.write_best(document)
+        context.directory.write_best(document, "prune" if settings.workflow == "prune" else "train")
         artefacts["best"] = str(context.directory.path_of("best.yaml"))
     if settings.workflow == "command":
         return Winner(artefacts=artefacts)
