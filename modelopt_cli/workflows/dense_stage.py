@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from modelopt_cli.experiment.experiment import Rejected
+from modelopt_cli.tuning.space import Choice, Space
 from modelopt_cli.workflows import stages
 from modelopt_cli.workflows.prune_phases import needs_training
 from modelopt_cli.workflows.torch_run import TorchRun, pinned_data
@@ -19,16 +21,28 @@ if TYPE_CHECKING:
 _SECTIONS = ("data", "model", "training", "device", "seed", "evaluation")
 
 
-def is_shared(experiment: Experiment, paths: Iterable[str]) -> bool:
-    """Whether all settings of these searched paths start from the same trained model.
+def is_shared(experiment: Experiment, space: Space) -> bool:
+    """Whether all settings of the space start from the same trained model.
 
-    Not where pruning rewinds: that needs the training's own course.
+    Not where pruning may rewind: that needs the training's own course.
     """
-    touched = any(path.partition(".")[0] in _SECTIONS for path in paths)
-    rewinds = any(path.startswith("pruning.schedule") or path == "pruning.start" for path in paths)
-    stages_ = experiment.require_pruning().schedule.stages(0.5)
-    rewinds |= any(stage.rewind is not None for stage in stages_)
-    return not touched and not rewinds and needs_training(experiment)
+    if any(path.partition(".")[0] in _SECTIONS for path in space.paths):
+        return False
+    if any(path.partition(".")[0] == "pruning" and path.endswith(".start") for path in space.paths):
+        return False
+    settings: list[dict[str, Any]] = [{}]
+    for parameter in space.parameters:
+        if isinstance(parameter, Choice) and parameter.path.startswith("pruning.schedule"):
+            settings += [{parameter.path: value} for value in parameter.values]
+    return needs_training(experiment) and not any(_rewinds(experiment, setting) for setting in settings)
+
+
+def _rewinds(experiment: Experiment, setting: Mapping[str, Any]) -> bool:
+    try:
+        schedule = experiment.attempt(setting).require_pruning().schedule
+    except Rejected:  # other values of the file do not go with it; whichever do, decide for themselves
+        return True
+    return any(stage.rewind is not None for stage in schedule.stages(0.5))
 
 
 def stage_folder(context: Context, scratch: Path) -> Path:

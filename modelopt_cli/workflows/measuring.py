@@ -181,7 +181,7 @@ def _epochs(experiment: Experiment) -> int:
     tuning = experiment.tuning
     if tuning is None or tuning.workflow != "prune":
         return experiment.require_training().epochs
-    return planned_epochs(experiment, shared=is_shared(experiment, Space.from_spec(tuning.space).paths))
+    return planned_epochs(experiment, shared=is_shared(experiment, Space.from_spec(tuning.space)))
 
 
 def _wanted(experiment: Experiment) -> list[str]:

@@ -160,7 +160,7 @@ class _Search:
 
     def train_dense(self, keep: Path) -> str | None:
         """The trained model that every trial prunes, trained now; None where there is none."""
-        if self.experiment.require_tuning().workflow != "prune" or not is_shared(self.experiment, self.space.paths):
+        if self.experiment.require_tuning().workflow != "prune" or not is_shared(self.experiment, self.space):
             return None
         self.context.emit(Message("training the model that every trial prunes"))
         return str(train_dense(self.experiment, stage_folder(self.context, keep)))

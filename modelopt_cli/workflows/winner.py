@@ -51,7 +51,9 @@ def finish_best(experiment: Experiment, best: Trial, keep: Path, context: Contex
     if settings.workflow == "command":
         return Winner(artefacts=artefacts)
     if settings.workflow == "prune":
-        run = _as_in_trial(open_pruning(chosen, best.seed, dense=dense), best, keep)
+        pruning = open_pruning(chosen, best.seed, dense=dense)
+        # What the trial trained itself is not kept, but is what the pruned model is compared with: it is run again.
+        run = _as_in_trial(pruning, best, keep) if dense is not None else _again(pruning, best)
     else:
         run = _trained(chosen, best, keep, settings.refit is not None)
     metrics = {**run.full_metrics(), **run.test_metrics()}
@@ -96,6 +98,11 @@ def _as_in_trial(run: ModelRun, best: Trial, keep: Path) -> ModelRun:
     if isinstance(run, RestorableRun) and kept.exists():
         run.restore(checkpoints.load(kept))
     else:
-        steps = best.curve[-1].step if best.curve else run.total
-        run.advance(min(run.total, steps))
+        _again(run, best)
+    return run
+
+
+def _again(run: ModelRun, best: Trial) -> ModelRun:
+    """The run as far as the trial went."""
+    run.advance(min(run.total, best.curve[-1].step if best.curve else run.total))
     return run

@@ -30,6 +30,11 @@ class Mlp(nn.Module):
                 layers.append(nn.Dropout(options.dropout))
             width = hidden
         self.layers = nn.Sequential(*layers, nn.Linear(width, shapes.outputs))
+        if options.initialization == "xavier_uniform":
+            for layer in self.layers:
+                if isinstance(layer, nn.Linear):
+                    nn.init.xavier_uniform_(layer.weight)
+                    nn.init.zeros_(layer.bias)
 
     def forward(self, inputs: Tensor) -> Tensor:
         """(B, *inputs) -> (B, outputs)."""

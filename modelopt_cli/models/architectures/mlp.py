@@ -26,9 +26,12 @@ class Mlp(Architecture):
     dropout: Share = Field(0.0, description="Share of hidden units dropped in training.")
     input_dropout: Share = Field(0.0, description="Share of inputs dropped in training.")
     batch_norm: bool = Field(False, description="Batch normalization before each activation.")
+    initialization: Literal["default", "xavier_uniform"] = Field(
+        "default", description="default: torch's own; xavier_uniform: Glorot's, with zero biases, as Keras has it."
+    )
 
     def build(self, shapes: Shapes, seed: int) -> Any:
-        """(B, *inputs) -> (B, outputs). Weights are torch's defaults (uniform, Kaiming bound)."""
+        """(B, *inputs) -> (B, outputs). Weights are uniform: within torch's bound (Kaiming), or Glorot's."""
         from modelopt_cli.models.architectures._mlp import Mlp as Module
 
         return Module(shapes, self)

@@ -1,0 +1,102 @@
+"""A pruning by an experiment file: its tensors, the model before, after and recovered side by side, gates, files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from modelopt_cli.cli.render import gates, number, size
+from modelopt_cli.cli.render_prune import layers, spared
+from modelopt_cli.results.report import Report
+
+_STAGES = {"before": "before", "pruned": "pruned", "final": "recovered"}
+_SPLITS = ("validation", "test")
+_SHOWN = ("loss", "accuracy", "f1", "precision", "recall", "r2", "rmse", "mae")
+
+
+def render_pruning(console: Console, report: Report, *, quiet: bool) -> None:
+    """Print the report; `quiet` leaves the metrics, the sizes, the gates and the files."""
+    if not quiet:
+        layers(console, report)
+        spared(console, report.details.get("spared", {}))
+        if "rounds" in report.tables and len(report.tables["rounds"].rows) > 1:
+            _rounds(console, report)
+    if "stages" in report.tables:
+        _stages(console, report)
+    _amounts(console, report)
+    gates(console, report.gates)
+    for warning in report.warnings:
+        console.print(Text.assemble(("warning: ", "yellow"), warning), soft_wrap=True)
+    names = {"tables": "tables", "report": "report", "dense": "dense model", "model": "pruned model", "directory": "run"}
+    for key, label in names.items():
+        if key in report.artefacts:
+            console.print(Text.assemble((f"{label:<13}", "dim"), report.artefacts[key]), soft_wrap=True)
+
+
+def _stages(console: Console, report: Report) -> None:
+    rows = _records(report, "stages")
+    by_stage = {row["stage"]: row for row in rows}
+    recovers = any(row.get("recovered") for row in _records(report, "rounds"))
+    shown = [name for name in _STAGES if name in by_stage and (recovers or name != "pruned")]
+    table = Table(title="metrics", title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("metric")
+    for name in shown:
+        table.add_column("pruned" if name == "final" and not recovers else _STAGES[name], justify="right", no_wrap=True)
+    table.add_column("change", justify="right", no_wrap=True)
+    for split in _SPLITS:
+        for metric in _SHOWN:
+            name = f"{split}.{metric}"
+            values = [by_stage[stage].get(name) for stage in shown]
+            if values[-1] is not None:
+                change = values[-1] - values[0] if values[0] is not None else None
+                table.add_row(name, *map(number, values), "–" if change is None else f"{change:+.4f}")
+    for name, show in (("model.nonzero", "{:,.0f}".format), ("model.sparsity", "{:.2%}".format)):
+        table.add_row(name, *(show(by_stage[stage][name]) for stage in shown), "")
+    console.print(table)
+
+
+def _rounds(console: Console, report: Report) -> None:
+    found = report.tables["rounds"]
+    table = Table(title="rounds", title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    columns = [name for name in found.columns if name not in ("weights gone", "recovered")]
+    for name in columns:
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in _records(report, "rounds"):
+        table.add_row(*(f"{row[name]:.2%}" if name == "sparsity" else number(row.get(name)) for name in columns))
+    console.print(table)
+
+
+def _amounts(console: Console, report: Report) -> None:
+    """What was asked and what was reached stand side by side."""
+    asked, reached = report.details.get("asked"), report.details.get("reached", {})
+    if asked is not None and reached:
+        share = reached.get("pruning.sparsity", 0.0)
+        console.print(Text.assemble(("asked    ", "dim"), _asked(asked)), soft_wrap=True)
+        text = f"{share:.2%} of what may go is gone; {reached['model.nonzero']:,.0f} parameters are not 0"
+        console.print(Text.assemble(("reached  ", "dim"), text), soft_wrap=True)
+    metrics = report.metrics
+    if "model.compressed_bytes" in metrics:
+        text = f"{size(metrics['model.size_bytes'])} in memory, {size(metrics['model.compressed_bytes'])} compressed"
+        console.print(Text.assemble(("size     ", "dim"), text, "; dense kernels do not run zeros faster"), soft_wrap=True)
+
+
+def _asked(asked: Mapping[str, Any]) -> str:
+    if "budget" in asked:
+        name, value = next(iter(asked["budget"].items()))
+        left = value if isinstance(value, str) else f"{value:,}"
+        return f"at most {left} {name} (so {asked['amount']:.2%} goes)"
+    if "threshold" in asked:
+        return f"what scores below {asked['threshold']:g}"
+    if "type" in asked:
+        return f"{asked.get('n')} of every {asked.get('m')} stay" if asked["type"] == "nm" else str(asked["type"])
+    return f"{asked['amount']:.2%}"
+
+
+def _records(report: Report, table: str) -> Sequence[dict[str, Any]]:
+    found = report.tables.get(table)
+    return [] if found is None else [dict(zip(found.columns, row, strict=True)) for row in found.rows]
