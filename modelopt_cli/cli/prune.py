@@ -1,81 +1,146 @@
-"""`modelopt prune`: zero the least important weights of a file of weights."""
+"""`modelopt prune`: a file of weights, or the model of an experiment file."""
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
-from modelopt_cli.cli.running import Gate, Json, Quiet, Weights, demand, judge, show
-
-if TYPE_CHECKING:
-    from modelopt_cli.pruning.allocations import Allocation
-    from modelopt_cli.pruning.structures import Structure
+from modelopt_cli.cli.prune_options import PruneOptions
+from modelopt_cli.cli.running import (
+    Gate,
+    Json,
+    Quiet,
+    Resume,
+    Set,
+    conditions,
+    demand,
+    execute,
+    judge,
+    run_in_memory,
+    show,
+)
 
 
 def prune(
-    model: Weights,
+    target: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FILE",
+            help="Weights: .pt, .pth, .bin, .safetensors, a folder of safetensors shards, a model.pt of modelopt; "
+            "or an experiment file (.yaml) with a pruning section.",
+            show_default=False,
+        ),
+    ],
     threshold: Annotated[float | None, typer.Option(help="Weights with |w| below this become 0.")] = None,
-    amount: Annotated[float | None, typer.Option(help="Share of the weights to remove, 0 to 1.")] = None,
+    amount: Annotated[float | None, typer.Option(help="Share of the weights to remove, from 0 to below 1.")] = None,
     pattern: Annotated[str | None, typer.Option(metavar="N:M", help="Keep N of every M inputs, e.g. 2:4.")] = None,
     scope: Annotated[
-        Literal["layer", "global"], typer.Option(help="Rank the weights of --amount in each tensor, or all together.")
-    ] = "global",
+        Literal["layer", "global"] | None,
+        typer.Option(help="Rank the weights of --amount in each tensor, or all together (the default)."),
+    ] = None,
+    keep_at_least: Annotated[
+        float, typer.Option(metavar="SHARE", help="Share of the weights that stays in each tensor, whatever goes.")
+    ] = 0.0,
     include: Annotated[list[str] | None, typer.Option(metavar="GLOB", help="Prune these tensors only.")] = None,
     exclude: Annotated[list[str] | None, typer.Option(metavar="GLOB", help="Leave these tensors alone.")] = None,
     everything: Annotated[bool, typer.Option("--all", help="Spare no tensor by its name, shape or place.")] = False,
-    out: Annotated[Path | None, typer.Option(help="Where to write; default: model.pruned.pt beside it.")] = None,
+    experiment: Annotated[
+        Path | None,
+        typer.Option(
+            help="Experiment file with the model and data that judge the weights before and after."
+        ),
+    ] = None,
+    set_: Set = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Where to write; default: model.pruned.pt beside it (a .yaml: runs/<name>/<number>)."),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite the output (never the input).")] = False,
+    trust_pickle: Annotated[
+        bool,
+        typer.Option(
+            "--trust-pickle",
+            help="Run the code that the file names, e.g. to read a whole pickled module. Only for files whose maker "
+            "you trust; never needed for a state dict.",
+        ),
+    ] = False,
+    measure_compressed: Annotated[
+        bool, typer.Option("--measure-compressed", help="Compress all of a large file to tell its size, not samples.")
+    ] = False,
     gate: Gate = None,
+    resume: Resume = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be done; write nothing.")] = False,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Zero the least important weights of a model; what comes out is a file of the same kind."""
-    from modelopt_cli.pruning.importances.magnitude import Magnitude
-    from modelopt_cli.workflows import prune_file as workflow
-
-    structure, allocation = _how_much(threshold, amount, pattern, scope)
-    pruning = workflow.FilePruning(
-        Magnitude(),
-        structure,
-        allocation,
-        include=tuple(include or ()),
-        exclude=tuple(exclude or ()),
-        everything=everything,
+    """Take the least important weights out of a model: of a file of weights, or of an experiment's trained model."""
+    given = PruneOptions(
+        threshold, amount, pattern, scope, keep_at_least, tuple(include or ()), tuple(exclude or ()), everything
     )
-    report = judge(workflow.run(model, pruning, out, dry_run=dry_run), gate or [])
+    by_experiment = target.suffix in (".yaml", ".yml")
+    _refuse_mixed(by_experiment, experiment, set_, resume, force or trust_pickle or measure_compressed)
+    if by_experiment:
+        _experiment(given, target, set_ or [], out, gate or [], resume=resume, dry_run=dry_run, json=json, quiet=quiet)
+        return
+    if experiment is not None:
+        from modelopt_cli.experiment.experiment import Experiment
+        from modelopt_cli.workflows import prune_weights
+
+        loaded = Experiment.load(experiment, [*given.overrides(), *(set_ or [])])
+        report = run_in_memory(
+            lambda context: prune_weights.run(target, loaded, context, out, dry_run=dry_run, force=force),
+            conditions(gate or []),
+            quiet=quiet or json,
+        )
+    else:
+        from modelopt_cli.workflows import prune_file
+
+        exact = measure_compressed or any("compressed_bytes" in condition for condition in gate or ())
+        report = prune_file.run(
+            target, given.pruning(), out, dry_run=dry_run, force=force, trust=trust_pickle, measure_compressed=exact
+        )
+        report = judge(report, gate or [])
     show(report, as_json=json, quiet=quiet)
     demand(report)
 
 
-def _how_much(
-    threshold: float | None, amount: float | None, pattern: str | None, scope: str
-) -> tuple[Structure, Allocation | None]:
-    """What the options say. Raises UsageError."""
+def _refuse_mixed(
+    by_experiment: bool, experiment: Path | None, set_: list[str] | None, resume: bool, of_files: bool
+) -> None:
+    """Raise UsageError for options that do not go with what is pruned."""
     from modelopt_cli.core.errors import UsageError
-    from modelopt_cli.pruning.allocations.global_ import Global
-    from modelopt_cli.pruning.allocations.threshold import Threshold
-    from modelopt_cli.pruning.allocations.uniform import Uniform
-    from modelopt_cli.pruning.structures.weights import Weights as SingleWeights
-    from modelopt_cli.workflows.prune_file import pattern as pattern_structure
 
-    given = [
-        name
-        for name, value in (("threshold", threshold), ("amount", amount), ("pattern", pattern))
-        if value is not None
-    ]
-    if len(given) != 1:
-        found = " and ".join(f"--{name}" for name in given) or "none of them"
-        raise UsageError(f"say how much goes by exactly one of --threshold, --amount and --pattern; found {found}")
-    if threshold is not None and not 0.0 <= threshold < math.inf:
-        raise UsageError(f"--threshold {threshold:g}: must be a number, 0 or more, e.g. --threshold 0.01")
-    if amount is not None and not 0.0 <= amount <= 1.0:
-        raise UsageError(f"--amount {amount:g}: must be a share from 0 to 1, e.g. --amount 0.9 for 90%")
-    if pattern is not None:
-        return pattern_structure(pattern), None
-    if threshold is not None:
-        return SingleWeights(), Threshold(value=threshold)
-    share = amount or 0.0
-    return SingleWeights(), Global(amount=share) if scope == "global" else Uniform(amount=share)
+    if by_experiment and (experiment is not None or of_files):
+        raise UsageError(
+            "--experiment, --force, --trust-pickle and --measure-compressed are for files of weights; leave them out "
+            "for an experiment file"
+        )
+    if not by_experiment and resume:
+        raise UsageError("--resume continues the run of an experiment file; pruning a file of weights starts anew")
+    if not by_experiment and experiment is None and set_:
+        raise UsageError("--set changes an experiment file; name one with --experiment FILE")
+
+
+def _experiment(
+    given: PruneOptions,
+    file: Path,
+    set_: list[str],
+    out: Path | None,
+    gates: list[str],
+    *,
+    resume: bool,
+    dry_run: bool,
+    json: bool,
+    quiet: bool,
+) -> None:
+    from modelopt_cli.experiment.experiment import Experiment
+    from modelopt_cli.workflows import prune as workflow
+    from modelopt_cli.workflows.context import Context
+
+    overrides = [*given.overrides(), *set_]
+    if dry_run:
+        show(workflow.dry_run(Experiment.load(file, overrides), Context()), as_json=json, quiet=quiet)
+        return
+    execute(workflow.run, file, overrides=overrides, out=out, gates=gates, resume=resume, as_json=json, quiet=quiet)

@@ -16,7 +16,7 @@ from rich.text import Text
 
 if TYPE_CHECKING:
     from modelopt_cli.results.listing import RunSummary
-    from modelopt_cli.results.report import Report
+    from modelopt_cli.results.report import GateResult, Report
     from modelopt_cli.workflows.context import Progress
 
 _STATUS = {"completed": "green", "running": "cyan", "interrupted": "yellow", "failed": "red"}
@@ -32,10 +32,12 @@ def report(report: Report, *, quiet: bool) -> None:
     """A report on standard output, in the form of its workflow."""
     from modelopt_cli.cli.render_inspect import render_inspected
     from modelopt_cli.cli.render_prune import render_pruned
+    from modelopt_cli.cli.render_pruning import render_pruning
     from modelopt_cli.cli.render_report import render_report
 
-    forms = {"prune": render_pruned, "inspect": render_inspected}
-    forms.get(report.workflow, render_report)(Console(highlight=False), report, quiet=quiet)
+    forms = {"prune": render_pruning if "stages" in report.tables else render_pruned, "inspect": render_inspected}
+    form = render_report if report.plan else forms.get(report.workflow, render_report)
+    form(Console(highlight=False), report, quiet=quiet)
 
 
 @contextmanager
@@ -49,6 +51,15 @@ def progress(*, quiet: bool) -> Iterator[Callable[[Progress], None]]:
     )
     with shown:
         yield shown.take
+
+
+def gates(console: Console, found: Sequence[GateResult]) -> None:
+    """A line a gate: met or not, by how much."""
+    good, bad = ("✓", "✗") if console.encoding.lower().startswith("utf") else ("ok", "NOT MET")
+    for gate in found:
+        mark = Text(good, style="green") if gate.met else Text(bad, style="bold red")
+        value = "no such metric" if gate.value is None else f"value {gate.value:.6g}, margin {gate.margin:+.6g}"
+        console.print(Text.assemble("gate ", mark, f" {gate.condition}  ({value})"))
 
 
 def strategies(families: Mapping[str, Mapping[str, str]]) -> None:

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from modelopt_cli.cli.render import size
+from modelopt_cli.cli.render import gates, size
 from modelopt_cli.results.report import Report
 
 _ROWS = 40
@@ -19,15 +19,11 @@ _ROWS = 40
 def render_pruned(console: Console, report: Report, *, quiet: bool) -> None:
     """Print the report; `quiet` leaves the total, the gates, the warnings and the file."""
     if not quiet:
-        _layers(console, report)
-        for rule, count in report.details["spared"].items():
-            console.print(
-                Text.assemble(("spared ", "dim"), f"{count} tensor{'s' * (count > 1)}: {rule}"), soft_wrap=True
-            )
-    _sizes(console, report.details["before"], report.metrics)
-    for gate in report.gates:
-        style = "green" if gate.met else "bold red"
-        console.print(Text.assemble("gate ", ("met" if gate.met else "NOT MET", style), f": {gate.condition}"))
+        layers(console, report)
+        spared(console, report.details["spared"])
+    about = "about {}, estimated" if report.details["compressed_estimated"] else "{}"
+    _sizes(console, report.details["before"], report.metrics, about)
+    gates(console, report.gates)
     if report.details["note"] and not quiet:
         console.print(Text.assemble(("note: ", "dim"), report.details["note"]), soft_wrap=True)
     for warning in report.warnings:
@@ -38,7 +34,14 @@ def render_pruned(console: Console, report: Report, *, quiet: bool) -> None:
         console.print("dry run: nothing was written")
 
 
-def _layers(console: Console, report: Report) -> None:
+def spared(console: Console, rules: Mapping[str, int]) -> None:
+    """Each rule, and how many tensors it spared."""
+    for rule, count in rules.items():
+        console.print(Text.assemble(("spared ", "dim"), f"{count} tensor{'s' * (count > 1)}: {rule}"), soft_wrap=True)
+
+
+def layers(console: Console, report: Report) -> None:
+    """A row for each pruned tensor, and the total."""
     pruned = [row for row in report.tables["layers"].rows if row[6] is None]
     table = Table(title=f"{report.name}: pruned tensors", title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
     table.add_column("tensor", overflow="fold")
@@ -55,7 +58,7 @@ def _layers(console: Console, report: Report) -> None:
     console.print(table)
 
 
-def _sizes(console: Console, before: Mapping[str, Any], after: Mapping[str, float]) -> None:
+def _sizes(console: Console, before: Mapping[str, Any], after: Mapping[str, float], about: str) -> None:
     table = Table(box=box.SIMPLE_HEAD)
     table.add_column("whole file")
     table.add_column("before", justify="right")
@@ -63,6 +66,10 @@ def _sizes(console: Console, before: Mapping[str, Any], after: Mapping[str, floa
     for name, label in (("model.parameters", "values"), ("model.nonzero", "not zero")):
         table.add_row(label, f"{before[name]:,.0f}", f"{after[name]:,.0f}")
     table.add_row("sparsity", f"{before['model.sparsity']:.2%}", f"{after['model.sparsity']:.2%}")
-    for name, label in (("model.size_bytes", "size"), ("model.compressed_bytes", "size, compressed")):
-        table.add_row(label, size(before.get(name)), size(after[name]) if name in after else "–")
+    for name, label, form in (
+        ("model.size_bytes", "size", "{}"),
+        ("model.compressed_bytes", "size, compressed", about),
+    ):
+        shown = (form.format(size(found[name])) if name in found else "–" for found in (before, after))
+        table.add_row(label, *shown)
     console.print(table)

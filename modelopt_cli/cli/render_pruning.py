@@ -15,6 +15,7 @@ from modelopt_cli.cli.render_prune import layers, spared
 from modelopt_cli.results.report import Report
 
 _STAGES = {"before": "before", "pruned": "pruned", "final": "recovered"}
+_FILES = {"tables": "tables", "report": "report", "dense": "dense model", "model": "pruned model", "directory": "run"}
 _SPLITS = ("validation", "test")
 _SHOWN = ("loss", "accuracy", "f1", "precision", "recall", "r2", "rmse", "mae")
 
@@ -32,8 +33,9 @@ def render_pruning(console: Console, report: Report, *, quiet: bool) -> None:
     gates(console, report.gates)
     for warning in report.warnings:
         console.print(Text.assemble(("warning: ", "yellow"), warning), soft_wrap=True)
-    names = {"tables": "tables", "report": "report", "dense": "dense model", "model": "pruned model", "directory": "run"}
-    for key, label in names.items():
+    if report.details.get("dry_run"):
+        console.print("dry run: nothing was written")
+    for key, label in _FILES.items():
         if key in report.artefacts:
             console.print(Text.assemble((f"{label:<13}", "dim"), report.artefacts[key]), soft_wrap=True)
 
@@ -81,8 +83,9 @@ def _amounts(console: Console, report: Report) -> None:
         console.print(Text.assemble(("reached  ", "dim"), text), soft_wrap=True)
     metrics = report.metrics
     if "model.compressed_bytes" in metrics:
-        text = f"{size(metrics['model.size_bytes'])} in memory, {size(metrics['model.compressed_bytes'])} compressed"
-        console.print(Text.assemble(("size     ", "dim"), text, "; dense kernels do not run zeros faster"), soft_wrap=True)
+        text = f"{size(metrics['model.size_bytes'])}, compressed {size(metrics['model.compressed_bytes'])}; "
+        text += "dense kernels do not run zeros faster"
+        console.print(Text.assemble(("size     ", "dim"), text), soft_wrap=True)
 
 
 def _asked(asked: Mapping[str, Any]) -> str:

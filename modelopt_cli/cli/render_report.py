@@ -12,9 +12,9 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from modelopt_cli.cli.render import duration, number, size
+from modelopt_cli.cli.render import duration, gates, number, size
 from modelopt_cli.core.conditions import Goal
-from modelopt_cli.results.report import GateResult, Report
+from modelopt_cli.results.report import Report
 
 _ROWS = 10  # of the trials table
 _WIDEST = 28  # letters of a cell of that table
@@ -37,10 +37,10 @@ def render_report(console: Console, report: Report, *, quiet: bool) -> None:
     _metrics(console, report.metrics)
     if report.plan and (not quiet or (report.best is None and not report.metrics)):  # the whole of a dry run
         _plan(console, report.plan)
-    _gates(console, report.gates)
+    gates(console, report.gates)
     for warning in report.warnings:
         console.print(Text.assemble(("warning: ", "yellow"), warning), soft_wrap=True)
-    _files(console, report.artefacts)
+    _files(console, report.artefacts, "prune" if "stages" in report.tables else "train")
 
 
 def _trials(console: Console, report: Report) -> None:
@@ -222,8 +222,11 @@ def _plan(console: Console, plan: Mapping[str, Any]) -> None:
         stopper = f", stopper {plan['stopper']}" if plan.get("stopper") else ""
         console.print(f"  space: {plan['parameters']} parameters, {settings}")
         console.print(f"  {trials} trials by {plan['sampler']}{stopper}, {where}, on {plan['device']}")
+    if "epochs" in plan:
+        console.print(f"  {plan['epochs']} epochs in all")
     _estimate(console, "time", plan.get("estimated_seconds"), plan.get("actual_seconds"), duration)
-    _estimate(console, "memory", plan.get("estimated_bytes"), plan.get("actual_bytes"), size)
+    if "estimated_bytes" in plan:
+        _estimate(console, "memory", plan["estimated_bytes"], plan.get("actual_bytes"), size)
 
 
 def _estimate(console: Console, what: str, estimated: float | None, actual: float | None, show: Any) -> None:
@@ -232,17 +235,9 @@ def _estimate(console: Console, what: str, estimated: float | None, actual: floa
     console.print(f"  {what}: estimated {guess}{took}")
 
 
-def _gates(console: Console, gates: Sequence[GateResult]) -> None:
-    good, bad = ("✓", "✗") if console.encoding.lower().startswith("utf") else ("ok", "NOT MET")
-    for gate in gates:
-        mark = Text(good, style="green") if gate.met else Text(bad, style="bold red")
-        value = "no such metric" if gate.value is None else f"value {gate.value:.6g}, margin {gate.margin:+.6g}"
-        console.print(Text.assemble("gate ", mark, f" {gate.condition}  ({value})"))
-
-
-def _files(console: Console, artefacts: Mapping[str, str]) -> None:
+def _files(console: Console, artefacts: Mapping[str, str], workflow: str) -> None:
     names = {"tables": "tables", "report": "report", "best": "best setting", "model": "model", "directory": "run"}
     for key, label in names.items():
         if key in artefacts:
-            hint = "   (modelopt train runs it)" if key == "best" else ""
+            hint = f"   (modelopt {workflow} runs it)" if key == "best" else ""
             console.print(Text.assemble((f"{label:<13}", "dim"), artefacts[key], (hint, "dim")), soft_wrap=True)

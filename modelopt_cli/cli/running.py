@@ -67,12 +67,12 @@ def execute(
     from modelopt_cli.experiment.experiment import Experiment
     from modelopt_cli.workflows.context import Context, StopFlag
 
-    conditions = _conditions(gates)
+    demanded = conditions(gates)
     experiment = Experiment.load(file, overrides)
     stop = StopFlag()
     with _directory(experiment, out, resume) as directory, render.progress(quiet=quiet or as_json) as emit:
         _listen(stop)
-        report = run(experiment, Context(directory, emit, stop, resume, conditions))
+        report = run(experiment, Context(directory, emit, stop, resume, demanded))
     show(report, as_json=as_json, quiet=quiet)
     if report.status == "interrupted":
         command = shlex.join(["modelopt", *sys.argv[1:]])
@@ -83,7 +83,19 @@ def execute(
     demand(report)
 
 
-def _conditions(gates: Sequence[str]) -> tuple[Any, ...]:
+def run_in_memory(run: Callable[[Context], Report], demanded: tuple[Any, ...], *, quiet: bool) -> Report:
+    """Run without a run directory, with progress and signals."""
+    from modelopt_cli.cli import render
+    from modelopt_cli.workflows.context import Context, StopFlag
+
+    stop = StopFlag()
+    with render.progress(quiet=quiet) as emit:
+        _listen(stop)
+        return run(Context(None, emit, stop, False, demanded))
+
+
+def conditions(gates: Sequence[str]) -> tuple[Any, ...]:
+    """The command line's gates. Raises UsageError."""
     from modelopt_cli.core.conditions import Condition
     from modelopt_cli.core.errors import UsageError
 
@@ -97,7 +109,7 @@ def judge(report: Report, gates: Sequence[str]) -> Report:
     """The report with the command line's gates judged on its metrics."""
     from modelopt_cli.workflows.gates import judge as judge_gates
 
-    return report.model_copy(update={"gates": judge_gates(_conditions(gates), report.metrics)})
+    return report.model_copy(update={"gates": judge_gates(conditions(gates), report.metrics)})
 
 
 def demand(report: Report) -> None:

@@ -2,102 +2,135 @@
 
 from __future__ import annotations
 
-import io
-import os
-import pickle
-import pickletools
+import re
+import sys
 import warnings
-import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import IO, Any
 
 from modelopt_cli.core.errors import InputError, ModeloptError, RefusedError
+from modelopt_cli.models.claims import Claims, check_archive, look
 
-_HARMLESS = ("torch", "collections OrderedDict", "_codecs encode")
+_HARMLESS = ("torch.", "collections.OrderedDict", "_codecs.encode")
+_MISSED = re.compile(r"(?:GLOBAL|reduce for unrecognized function|but got) (?:<(?:class|function) ')?([\w.]+)")
 
 
-def read_pickle(path: Path) -> Any:
-    """Plain values and tensors (on the CPU) that torch.save wrote to `path`, in its zip or its older format.
+def read_pickle(path: Path, *, trust: bool = False) -> Any:
+    """What torch.save wrote to `path`, in its zip or its older format: plain values and tensors (on the CPU).
 
-    Raises InputError (exit 2) for a file that is missing, empty, truncated or damaged, RefusedError (exit 5) for one
-    that would run code or claims more than it holds.
+    `trust` runs whatever code the file names, and so reads any Python object. Without it nothing is run. Raises
+    InputError (exit 2) for a file that is missing, empty, truncated or damaged, RefusedError (exit 5) for one that
+    would run code (its message says what) or claims more memory than it holds.
     """
-    import torch
-
+    claims = Claims(path)
     try:
-        with path.open("rb") as stream:
-            check_claims(stream, path)
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # torch's remarks on foreign pickles; what matters is told below
-                return torch.load(stream, map_location="cpu", weights_only=True)
+        with path.open("rb") as stream, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch's remarks on foreign pickles; what matters is told below
+            content = _trusted(stream, path) if trust else _plain(stream, claims)
     except FileNotFoundError:
         raise InputError(f"{path} does not exist; name a model.pt, e.g. runs/<name>/1/model.pt") from None
     except IsADirectoryError:
         near = path / "model.pt"
         hint = f"; name the model in it: {near}" if near.is_file() else ", not a model.pt"
         raise InputError(f"{path} is a folder{hint}") from None
-    except pickle.UnpicklingError:
-        if names_foreign_code(path):
-            raise RefusedError(
-                f"{path} would run code when read, so it is refused; save its tensors alone (a state dict)"
-            ) from None
-        raise InputError(f"{path} cannot be read as a model: it is truncated, damaged, or no model at all") from None
     except ModeloptError:
         raise
     except Exception as error:  # whatever a damaged file makes the reader do
+        if not trust and (name := _foreign(claims, error)):
+            raise RefusedError(_runs_code(path, name)) from None
+        if trust and isinstance(error, AttributeError | ImportError):
+            raise InputError(
+                f"{path} needs code that is not here ({error}); run this in the folder of the module that made it"
+            ) from None
         raise InputError(
-            f"{path} cannot be read as a model ({type(error).__name__}): it is truncated or damaged"
+            f"{path} cannot be read as a model ({type(error).__name__}): it is truncated, damaged, or no model at all"
         ) from None
+    check_tensors(content, path)
+    return content
 
 
-def check_claims(stream: IO[bytes], path: str | Path) -> None:
-    """Refuse an archive whose entries would unpack to more than the file holds (torch stores them uncompressed).
+def check_tensors(content: Any, path: Path) -> None:
+    """Refuse tensors whose elements take more memory than they hold (stride 0, overlaps), and such without values."""
+    import torch
 
-    Raises RefusedError for such an archive, InputError for an empty file. Leaves the stream at its start.
-    """
-    size = stream.seek(0, os.SEEK_END)
-    stream.seek(0)
-    if size == 0:
-        raise InputError(f"{path} is empty")
-    if zipfile.is_zipfile(stream):
-        stream.seek(0)
-        with zipfile.ZipFile(stream) as archive:
-            claimed = sum(entry.file_size for entry in archive.infolist())
-        if claimed > size:
-            raise RefusedError(f"{path} claims to hold {claimed:,} bytes in a file of {size:,}; it is refused")
-    stream.seek(0)
+    for tensor in _tensors(content):
+        if tensor.device.type == "meta":
+            raise InputError(
+                f"{path} holds a tensor of shape {tuple(tensor.shape)} without values (on the meta device)"
+            )
+        if tensor.layout != torch.strided:
+            continue  # sparse: stays as it is, whatever its shape
+        needed, held = tensor.numel() * tensor.element_size(), tensor.untyped_storage().nbytes()
+        if needed > held:
+            shape = "x".join(map(str, tensor.shape))
+            raise RefusedError(
+                f"{path} asks for memory that it does not hold (a tensor of shape {shape}, {needed:,} bytes, over "
+                f"{held:,}), so it is refused"
+            )
 
 
-def names_foreign_code(path: Path) -> bool:
-    """True when the pickle in `path` names something to call that is not torch's own. Nothing is run to find out."""
+def _plain(stream: IO[bytes], claims: Claims) -> Any:
+    look(stream, claims)
+    import torch
+
+    return torch.load(stream, map_location="cpu", weights_only=True)
+
+
+def _trusted(stream: IO[bytes], path: Path) -> Any:
+    check_archive(stream, path)
+    import torch
+
+    with _on_the_path(path.parent):
+        return torch.load(stream, map_location="cpu", weights_only=False)
+
+
+@contextmanager
+def _on_the_path(folder: Path) -> Iterator[None]:
+    """Modules beside the file, and in the current folder, can be imported: a pickled module needs its class."""
+    added = [str(Path.cwd()), str(folder.resolve())]
+    sys.path[:0] = added
     try:
-        return any(not name.startswith(_HARMLESS) for name in _globals(_pickle_in(path)))
-    except (OSError, ValueError, IndexError, KeyError, zipfile.BadZipFile):
-        return False  # no pickle at all
+        yield
+    finally:
+        for one in added:
+            sys.path.remove(one)
 
 
-def _pickle_in(path: Path) -> bytes:
-    """The file's own pickle, or the `data.pkl` of torch's archive."""
-    if not zipfile.is_zipfile(path):
-        return path.read_bytes()
-    with zipfile.ZipFile(path) as archive:
-        name = next(name for name in archive.namelist() if name.endswith("data.pkl"))
-        return archive.read(name)
+def _foreign(claims: Claims, error: Exception) -> str | None:
+    """What the file asks for that no state dict needs: what torch's reader stopped at, else the first strange name."""
+    told = _MISSED.search(str(error)) if isinstance(error, UnpicklingError) else None
+    strange = [name for name in claims.names if not name.startswith(_HARMLESS)]
+    if told is None:
+        return next(iter(strange), None)
+    return next((name for name in claims.names if name.endswith(told[1])), told[1])
 
 
-def _globals(data: bytes) -> Iterator[str]:
-    """`module name` of every global that the pickles name, as far as they can be parsed.
+def _runs_code(path: Path, name: str) -> str:
+    whole = name.startswith("torch.nn.")
+    what = "a whole module, which would run code" if whole else "no plain state dict: it would run code"
+    return (
+        f"{path} is {what} when read (it asks for {name}), so it is refused; save its tensors alone: "
+        "torch.save(module.state_dict(), ...)"
+    )
 
-    torch's older format is several pickles one after another, then the numbers.
-    """
-    stream = io.BytesIO(data)
-    while stream.tell() < len(data):
-        texts: list[str] = []
-        for operation, argument, _ in pickletools.genops(stream):
-            if operation.name in ("GLOBAL", "INST"):
-                yield str(argument)
-            elif operation.name == "STACK_GLOBAL":
-                yield " ".join(texts[-2:])
-            elif "UNICODE" in operation.name or "STRING" in operation.name:
-                texts.append(str(argument))
+
+def _tensors(content: Any) -> Iterator[Any]:
+    import torch
+
+    waiting, seen = [content], set()
+    while waiting:
+        item = waiting.pop()
+        if id(item) in seen:
+            continue
+        seen.add(id(item))
+        if isinstance(item, torch.Tensor):
+            yield item
+        elif isinstance(item, torch.nn.Module):
+            waiting.extend(item.state_dict().values())
+        elif isinstance(item, Mapping):
+            waiting.extend(item.values())
+        elif isinstance(item, list | tuple | set):
+            waiting.extend(item)

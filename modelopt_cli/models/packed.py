@@ -31,8 +31,8 @@ def unpack(packed: Tensor, shape: Sequence[int]) -> Tensor:
     count = math.prod(shape)
     if packed.dtype != torch.uint8 or packed.shape != (-(-count // 8),):
         raise InputError(
-            f"a mask of {count:,} weights takes {-(-count // 8):,} bytes, but there is a {packed.dtype} tensor of shape "
-            f"{tuple(packed.shape)}; the checkpoint is damaged"
+            f"a mask of {count:,} weights takes {-(-count // 8):,} bytes, but there is a {packed.dtype} tensor of "
+            f"shape {tuple(packed.shape)}; the checkpoint is damaged"
         )
     bits = numpy.unpackbits(packed.cpu().numpy(), count=count, bitorder="little")
     return torch.from_numpy(bits).bool().reshape(tuple(shape))

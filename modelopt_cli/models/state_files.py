@@ -1,7 +1,7 @@
 """Weights as people have them: a state dict in a file of torch's or in safetensors, read and written back as it was.
 
 What is written is of the same kind as what was read: container, keys, dtypes, key order, entries that are no tensors,
-and tensors that share memory. Change the tensors in place, then `save`.
+and tensors that share memory. How the tensors change is said by a function, so that large files can be streamed.
 """
 
 from __future__ import annotations
@@ -9,69 +9,94 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-import zipfile
-import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, final
 
 from modelopt_cli.core.errors import InputError, StorageError, UsageError
 from modelopt_cli.models.archives import read_pickle
 from modelopt_cli.models.checkpoints import MARK
+from modelopt_cli.models.file_sizes import sizes
+from modelopt_cli.models.safetensors_files import Change, Mapped, Tensors
 from modelopt_cli.results.files import write_whole
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+__all__ = ["Change", "PickleFile", "SafetensorsFile", "ShardedFolder", "StateFile", "beside", "open_state", "sizes"]
+
 _NESTED = ("state_dict", "model_state_dict", "model", "module", "network", "net", "params", "weights")
 _INDEX = "model.safetensors.index.json"
-_CHUNK = 1 << 20
+_ZIP = b"PK\x03\x04"
 
 
 class StateFile(ABC):
-    """A file (or folder) of weights. `tensors`: name -> tensor, in the file's order; they are the file's content."""
+    """A file (or folder) of weights. `tensors`: name -> tensor, in the file's order, read when they are used."""
 
     kind: ClassVar[str]
+    in_place: ClassVar[bool] = False
+    """True when a change is made in `tensors` themselves, so that what shares their memory follows."""
 
-    def __init__(self, path: Path, tensors: dict[str, Tensor], note: str = "", *, bare: bool = True) -> None:
+    def __init__(self, path: Path, tensors: Mapping[str, Tensor], note: str = "", *, bare: bool = True) -> None:
         self.path, self.tensors = path, tensors
         self.note = note  # which part of the file the tensors are
-        self.bare = bare  # a state dict without the model's architecture
+        self.bare = bare  # no model.pt of modelopt: a state dict without the model's architecture
+        self.extra: Mapping[str, Any] = {}  # what else a model.pt of modelopt holds: masks, how it was pruned
+
+    def apply(self, change: Change) -> None:
+        """Go through with `change`, and write nothing."""
+        for name, tensor in self.tensors.items():
+            for _ in change(name, tensor):
+                pass
 
     @abstractmethod
-    def save(self, path: Path, done: Mapping[str, Any]) -> None:
-        """Write the tensors, as they are now, in the form in which they were read; whole or not at all.
+    def save(self, path: Path, done: Mapping[str, Any], change: Change) -> None:
+        """Write the tensors, each changed by `change`, in the form in which they were read; whole or not at all.
 
-        `done`: what was done to them, plain values; kept where the format has a place for it.
+        `done`: what was done to them, plain values and tensors; kept where the format has a place for it, and looked
+        at after the last change, which may add to it. Raises StorageError.
         """
 
 
 @final
 class PickleFile(StateFile):
-    """What torch.save wrote: a state dict, bare or nested, or a model.pt of modelopt."""
+    """What torch.save wrote: a state dict, bare or nested, or a model.pt of modelopt; if trusted also a module."""
 
     kind = "torch"
+    in_place = True
 
-    def __init__(self, path: Path) -> None:
-        self._content = read_pickle(path)
-        key = _state_key(self._content, path)
-        state = self._content if key is None else self._content[key]
+    def __init__(self, path: Path, *, trust: bool = False) -> None:
+        import torch
+
+        content = self._content = read_pickle(path, trust=trust)
+        if isinstance(content, torch.nn.Module) and not isinstance(content, torch.jit.ScriptModule):
+            super().__init__(path, _tensors(content.state_dict()), f"a whole module, {type(content).__name__}")
+            return
+        key = _state_key(content, path)
+        state = content if key is None else content[key]
         note = "" if key is None else f"the weights under '{key}'"
-        note += _other_weights(self._content, key)
-        super().__init__(path, _tensors(state), note, bare=MARK not in self._content)
+        super().__init__(path, _tensors(state), note + _other_weights(content, key), bare=MARK not in content)
+        self.extra = {} if self.bare else content.get("extra", {})
 
-    def save(self, path: Path, done: Mapping[str, Any]) -> None:
+    def apply(self, change: Change) -> None:
+        """See the base class."""
+        for name, tensor in self.tensors.items():
+            _replace(tensor, change(name, tensor))
+
+    def save(self, path: Path, done: Mapping[str, Any], change: Change) -> None:
         """See the base class. A file in torch's older format stays in it.
 
         A model.pt of modelopt loses the metrics that were measured before, which no longer hold.
         """
         import torch
 
+        self.apply(change)
         content = self._content
         if not self.bare:
-            content = {**content, "metrics": {}, "extra": {**content.get("extra", {}), "pruning": dict(done)}}
-        modern = zipfile.is_zipfile(self.path)
+            content = {**content, "metrics": {}, "extra": {**self.extra, **done}}
+        with self.path.open("rb") as stream:
+            modern = stream.read(len(_ZIP)) == _ZIP
         write_whole(path, lambda stream: torch.save(content, stream, _use_new_zipfile_serialization=modern))
 
 
@@ -82,12 +107,12 @@ class SafetensorsFile(StateFile):
     kind = "safetensors"
 
     def __init__(self, path: Path) -> None:
-        tensors, self._metadata = _read_safetensors(path)
-        super().__init__(path, tensors)
+        self._mapped = Mapped(path)
+        super().__init__(path, self._mapped.tensors)
 
-    def save(self, path: Path, done: Mapping[str, Any]) -> None:
+    def save(self, path: Path, done: Mapping[str, Any], change: Change) -> None:
         """See the base class."""
-        _write_safetensors(path, self.tensors, self._metadata)
+        self._mapped.write(path, change)
 
 
 @final
@@ -100,37 +125,49 @@ class ShardedFolder(StateFile):
         index = path / _INDEX
         try:
             weight_map = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
-            self._shard_of: dict[str, str] = {str(name): str(shard) for name, shard in weight_map.items()}
-        except (ValueError, KeyError, AttributeError, TypeError):
+            shard_of = {str(name): str(shard) for name, shard in weight_map.items()}
+        except (ValueError, KeyError, AttributeError, TypeError, RecursionError):
             raise InputError(f"{index} is no index of shards: it has no weight_map of name -> file") from None
-        self._shards: dict[str, tuple[dict[str, Tensor], dict[str, str] | None]] = {}
-        for shard in dict.fromkeys(self._shard_of.values()):
+        self._shards: dict[str, Mapped] = {}
+        for shard in dict.fromkeys(shard_of.values()):
             if Path(shard).name != shard:
                 raise InputError(f"{index} names the shard '{shard}', which lies outside its folder")
-            self._shards[shard] = _read_safetensors(path / shard)
-        for name, shard in self._shard_of.items():
-            if name not in self._shards[shard][0]:
+            self._shards[shard] = Mapped(path / shard)
+        for name, shard in shard_of.items():
+            if name not in self._shards[shard].tensors:
                 raise InputError(f"{index} says that {shard} holds '{name}', but it does not")
-        super().__init__(path, {name: self._shards[shard][0][name] for name, shard in self._shard_of.items()})
+        entries = {name: self._shards[shard].tensors.entries[name] for name, shard in shard_of.items()}
+        self._indexed = set(shard_of.items())
+        super().__init__(path, Tensors(entries))
 
-    def save(self, path: Path, done: Mapping[str, Any]) -> None:
+    def save(self, path: Path, done: Mapping[str, Any], change: Change) -> None:
         """See the base class; the folder appears whole."""
-        with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as scratch:
-            folder = Path(scratch) / "whole"
-            folder.mkdir()
-            for other in self.path.iterdir():
-                if other.is_file() and other.name not in self._shards:
-                    shutil.copy2(other, folder / other.name)
-            for shard, (tensors, metadata) in self._shards.items():
-                _write_safetensors(folder / shard, tensors, metadata)
-            try:
-                folder.rename(path)
-            except OSError as error:
-                raise StorageError(f"{path} cannot be written ({error.strerror}); choose another place") from None
+        try:
+            with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as scratch:
+                whole, replaced = Path(scratch) / "whole", Path(scratch) / "replaced"
+                whole.mkdir()
+                for other in self.path.iterdir():
+                    if other.is_file() and other.name not in self._shards:
+                        shutil.copy2(other, whole / other.name)
+                for shard, mapped in self._shards.items():
+                    mapped.write(whole / shard, self._indexed_only(shard, change))
+                if path.exists():
+                    path.rename(replaced)
+                whole.rename(path)
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise StorageError(f"{path} cannot be written ({reason}); choose another place, or free some") from None
+
+    def _indexed_only(self, shard: str, change: Change) -> Change:
+        """A shard may hold tensors that the index does not name (or names elsewhere); these stay."""
+        return lambda name, tensor: change(name, tensor) if (name, shard) in self._indexed else [tensor]
 
 
-def open_state(path: str | Path) -> StateFile:
-    """The weights at `path`. Raises InputError (exit 2) or RefusedError (exit 5); never runs code from the file."""
+def open_state(path: str | Path, *, trust: bool = False) -> StateFile:
+    """The weights at `path`. Raises InputError (exit 2) or RefusedError (exit 5); never runs code from the file.
+
+    But with `trust` it does: a pickle is read whatever it holds, a whole module too.
+    """
     path = Path(path)
     if path.is_dir():
         if (path / _INDEX).exists():
@@ -138,7 +175,7 @@ def open_state(path: str | Path) -> StateFile:
         raise InputError(f"{path} is a folder without {_INDEX}; name a file of weights, e.g. model.pt")
     if not path.exists():
         raise InputError(f"{path} does not exist; name a file of weights: .pt, .pth, .bin or .safetensors")
-    return SafetensorsFile(path) if path.suffix == ".safetensors" else PickleFile(path)
+    return SafetensorsFile(path) if path.suffix == ".safetensors" else PickleFile(path, trust=trust)
 
 
 def beside(path: Path, word: str) -> Path:
@@ -146,18 +183,22 @@ def beside(path: Path, word: str) -> Path:
     return path.with_name(f"{path.name}.{word}" if path.is_dir() else f"{path.stem}.{word}{path.suffix}")
 
 
-def sizes(path: Path) -> tuple[int, int]:
-    """(bytes, bytes after zlib at its fastest) of the file, or of all files in the folder."""
-    files = sorted(path.glob("*.safetensors")) if path.is_dir() else [path]
-    plain = packed = 0
-    for file in files:
-        packer = zlib.compressobj(1)
-        with file.open("rb") as stream:
-            while chunk := stream.read(_CHUNK):
-                plain += len(chunk)
-                packed += len(packer.compress(chunk))
-        packed += len(packer.flush())
-    return plain, packed
+def _replace(tensor: Tensor, pieces: Iterable[Tensor]) -> None:
+    """Write pieces into the tensor, each as soon as it is made."""
+    import torch
+
+    place, rest = 0, []
+    with torch.no_grad():
+        for piece in pieces:
+            if piece is tensor:
+                return
+            if tensor.is_contiguous():
+                tensor.view(-1)[place : place + piece.numel()] = piece.reshape(-1)
+            else:
+                rest.append(piece.reshape(-1))
+            place += piece.numel()
+        if rest:
+            tensor.copy_(torch.cat(rest).view(tensor.shape))
 
 
 def _state_key(content: Any, path: Path) -> str | None:
@@ -192,22 +233,3 @@ def _tensors(state: Mapping[Any, Any]) -> dict[str, Tensor]:
     import torch
 
     return {str(name): item for name, item in state.items() if isinstance(item, torch.Tensor)}
-
-
-def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str] | None]:
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata()  # noqa: SIM118
-    except FileNotFoundError:
-        raise InputError(f"{path} does not exist; the folder's index names it") from None
-    except (SafetensorError, OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read as safetensors ({error}): it is truncated or damaged") from None
-
-
-def _write_safetensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str] | None) -> None:
-    from safetensors.torch import save
-
-    content = save(dict(tensors), metadata)
-    write_whole(path, lambda stream: stream.write(content))

@@ -80,7 +80,7 @@ def input_rows(layer: nn.Module, inputs: Tensor) -> Tensor:
         patches = F.unfold(inputs.float(), layer.kernel_size, layer.dilation, layer.padding, layer.stride)  # type: ignore[arg-type]
         return patches.transpose(1, 2).flatten(0, 1)
     if isinstance(layer, nn.Conv1d):
-        sizes = [(1, each[0]) for each in (layer.kernel_size, layer.dilation, layer.padding, layer.stride)]  # type: ignore[index]
+        sizes = [(1, each[0]) for each in (layer.kernel_size, layer.dilation, layer.padding, layer.stride)]
         patches = F.unfold(inputs.float()[:, :, None], sizes[0], sizes[1], (0, sizes[2][1]), sizes[3])  # type: ignore[arg-type]
         return patches.transpose(1, 2).flatten(0, 1)
     return inputs.float().flatten(0, -2) if inputs.ndim > 2 else inputs.float()

@@ -41,6 +41,6 @@ def choose(
     if not taken:
         rules = "; ".join(f"{count} tensors: {rule}" for rule, count in Counter(found.spared.values()).items())
         raise UsageError(
-            f"nothing in {where} is to be pruned ({rules or 'it holds no tensors'}); include tensors by name, or take all"
+            f"nothing in {where} is to be pruned ({rules or 'it holds no tensors'}); include tensors, or take all"
         )
     return Selection(taken, found.spared)

@@ -80,6 +80,7 @@ def _gradients(value: Tensor, parameters: Sequence[Tensor], *, create_graph: boo
     return [torch.zeros_like(parameter) if g is None else g for g, parameter in zip(found, parameters, strict=True)]
 
 
+@torch.no_grad()  # of torch's own graph, which would hold all batches; the gradients of torch.func are taken inside
 def _add_squares(
     module: nn.Module, weights: Weights, batch: Batch, loss: Loss, squares: Mapping[str, Tensor], total: int
 ) -> None:
@@ -138,9 +139,10 @@ def _flow(module: nn.Module, weights: Weights, example: Tensor) -> dict[str, Ten
 
 @contextmanager
 def _evaluating(module: nn.Module) -> Iterator[None]:
-    training = module.training
+    modes = [(layer, layer.training) for layer in module.modules()]  # a frozen layer may be in another one
     module.eval()
     try:
         yield
     finally:
-        module.train(training)
+        for layer, mode in modes:
+            layer.training = mode

@@ -127,7 +127,7 @@ def recalibrate(module: nn.Module, batches: Sequence[Batch]) -> None:
     layers = [layer for layer in layers if layer.track_running_stats]
     if not layers:
         return
-    momenta, training = [layer.momentum for layer in layers], module.training
+    momenta, modes = [layer.momentum for layer in layers], [(each, each.training) for each in module.modules()]
     module.eval()  # dropout stays out of it
     try:
         for layer in layers:
@@ -140,4 +140,5 @@ def recalibrate(module: nn.Module, batches: Sequence[Batch]) -> None:
     finally:
         for layer, momentum in zip(layers, momenta, strict=True):
             layer.momentum = momentum
-        module.train(training)
+        for each, mode in modes:
+            each.training = mode

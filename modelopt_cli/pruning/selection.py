@@ -14,9 +14,13 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from modelopt_cli.models.measure import place
+
 if TYPE_CHECKING:
     from torch import Tensor
 
+NOT_FINITE = "holds values that are not finite"
+_OUTPUT = ("head", "classifier", "logits")
 _DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
@@ -48,15 +52,8 @@ def select(
         else:
             spared[name] = rule
     if bare and not include and not everything and len(taken) > 1:
-        spared[taken.pop()] = "the last matrix (the output layer, most likely)"
+        spared[taken.pop(_output(taken))] = "the last matrix (the output layer, most likely)"
     return _without_ties(tensors, taken, spared)
-
-
-def place(tensor: Tensor) -> tuple[object, ...]:
-    """Equal for tensors that are the same weights in memory."""
-    if tensor.layout != torch.strided or tensor.numel() == 0:
-        return (id(tensor),)
-    return (tensor.untyped_storage().data_ptr(), tensor.storage_offset(), tuple(tensor.shape), tensor.stride())
 
 
 def unmatched(tensors: Iterable[str], patterns: Sequence[str]) -> list[str]:
@@ -70,9 +67,12 @@ def _unusable(tensor: Tensor) -> str | None:
         return "not dense floating-point numbers"
     if any(stride == 0 and size > 1 for stride, size in zip(tensor.stride(), tensor.shape, strict=True)):
         return "its elements share memory"
-    if not bool(torch.isfinite(tensor.detach()).all()):
-        return "holds values that are not finite"
-    return None
+    return None if _finite(tensor.detach()) else NOT_FINITE
+
+
+def _finite(tensor: Tensor) -> bool:
+    """Without a copy: NaN is passed on by the least and the largest value."""
+    return not tensor.numel() or all(bool(torch.isfinite(end)) for end in tensor.aminmax())
 
 
 def _by_glob(name: str, include: Sequence[str], exclude: Sequence[str]) -> str | None:
@@ -83,10 +83,20 @@ def _by_glob(name: str, include: Sequence[str], exclude: Sequence[str]) -> str |
     return None
 
 
+def _words(name: str) -> list[str]:
+    return [word for word in re.split(r"[^a-z]+", re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()) if word]
+
+
+def _output(names: Sequence[str]) -> int:
+    """The place of the last one whose name says that it makes the output, else of the last: files may be sorted."""
+    told = [place for place, name in enumerate(names) if any(word in _OUTPUT for word in _words(name))]
+    return told[-1] if told else len(names) - 1
+
+
 def _by_name(name: str, tensor: Tensor) -> str | None:
     if tensor.dim() < 2:
         return "fewer than two dimensions"
-    words = [word for word in re.split(r"[^a-z]+", re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()) if word]
+    words = _words(name)
     if any(word.startswith("emb") or "embed" in word or word in ("wte", "wpe") for word in words):
         return "its name says embedding"
     if any("norm" in word or word in ("bn", "ln") for word in words):

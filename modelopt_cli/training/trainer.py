@@ -165,7 +165,7 @@ class Trainer:
 
     def forget_best(self) -> None:
         """Epochs before now no longer count for patience and the best weights: the module has been changed since."""
-        self._best = Best(epoch=self.epoch, fresh=True)
+        self._best, self._last = Best(epoch=self.epoch, fresh=True), None
         self.stopped_early = False
 
     def samples(self, count: int) -> list[batches.Batch]:

@@ -10,14 +10,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from modelopt_cli.core.errors import InputError, ModeloptError, UsageError
+from modelopt_cli.core.errors import ModeloptError, UsageError
 from modelopt_cli.models.state_files import StateFile, open_state, sizes
 from modelopt_cli.results.report import Report, Table
+from modelopt_cli.workflows.file_module import build, shape_text
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from modelopt_cli.experiment.experiment import Experiment
     from modelopt_cli.models.architectures import Shapes
     from modelopt_cli.models.measure import Latency
 
@@ -49,70 +49,6 @@ def run(path: Path, *, experiment: Path | None = None, baseline: Path | None = N
     if experiment is None and baseline is None and not measure:
         return report
     return _measured(report, [file] if baseline is None else [file, open_state(baseline)], experiment)
-
-
-def build(file: StateFile, experiment: Experiment | None) -> tuple[nn.Module, Shapes]:
-    """The module, on the CPU, with the file's weights. What a bare state dict is of, `experiment` says.
-
-    Raises UsageError without an experiment that says it, InputError where the weights do not fit the model.
-    """
-    import torch
-
-    from modelopt_cli.models import checkpoints
-    from modelopt_cli.workflows.stages import prepared_data
-
-    if not file.bare:
-        found = checkpoints.load(file.path)
-        return found.model, found.shapes
-    if experiment is None:
-        raise UsageError(
-            f"{file.path} does not say which model its weights are of, so it cannot be run; name an experiment file "
-            "whose model: and data: sections say it, with --experiment FILE"
-        )
-    architecture = experiment.require_model()
-    if architecture.framework != "torch":
-        raise UsageError(
-            f"{experiment.origin}: the model section names a scikit-learn estimator, but {file.path} holds the weights "
-            "of a torch module; name that module in the model section"
-        )
-    shapes = prepared_data(experiment).shapes
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(experiment.seed)
-        module = architecture.build(shapes, experiment.seed)
-    load_weights(module, file.tensors, file.path)
-    return module, shapes
-
-
-def load_weights(module: nn.Module, tensors: Mapping[str, Tensor], origin: Path) -> None:
-    """Load by name, into the module's dtypes; a `module.` before all names (DataParallel's) is left out.
-
-    A weight may be absent where one that it is tied to is there; so may counters of batches. Raises InputError, with
-    `origin` and some names, for weights that are not the module's.
-    """
-    from modelopt_cli.models.measure import place
-
-    wrapped = all(name.startswith("module.") for name in tensors)
-    state = {name.removeprefix("module.") if wrapped else name: tensor for name, tensor in tensors.items()}
-    own: dict[str, Tensor] = {name: item for name, item in module.state_dict().items() if hasattr(item, "shape")}
-    there = {place(own[name]) for name in own if name in state} | {
-        place(item) for name, item in own.items() if name.endswith("num_batches_tracked")
-    }
-    problems = {
-        "missing": [name for name in own if place(own[name]) not in there],
-        "unexpected": [name for name in state if name not in own],
-        "of another shape": [
-            f"{name} ({_shape(state[name])}, the model's {_shape(item)})"
-            for name, item in own.items()
-            if name in state and state[name].shape != item.shape
-        ],
-    }
-    told = [f"{what}: {', '.join(names[:3])}{', ...' * (len(names) > 3)}" for what, names in problems.items() if names]
-    if told:
-        raise InputError(
-            f"the weights in {origin} are not those of the experiment's model ({'; '.join(told)}); write the model: "
-            "and data: sections that they were trained with"
-        )
-    module.load_state_dict(state, strict=False)
 
 
 def _measured(report: Report, files: Sequence[StateFile], experiment_file: Path | None) -> Report:
@@ -202,15 +138,11 @@ def _layers(file: StateFile) -> tuple[Table, dict[str, list[int]]]:
     histograms: dict[str, list[int]] = {}
     for name, tensor in file.tensors.items():
         tied = first.setdefault(place(tensor), name)
-        rows.append([name, _shape(tensor), *_row(tensor), None if tied == name else tied])
+        rows.append([name, shape_text(tensor), *_row(tensor), None if tied == name else tied])
         if tensor.is_floating_point() and tensor.numel():
             histograms[name] = _histogram(tensor)
     columns = ["tensor", "shape", "dtype", "values", "zeros", "sparsity", "mean", "deviation", "largest", "tied to"]
     return Table(columns=columns, rows=rows), histograms
-
-
-def _shape(tensor: Tensor) -> str:
-    return "x".join(map(str, tensor.shape)) or "scalar"
 
 
 def _row(tensor: Tensor) -> list[Any]:

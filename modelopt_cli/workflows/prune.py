@@ -40,30 +40,37 @@ def run(experiment: Experiment, context: Context) -> Report:
     current = PruneRun(experiment, stages.prepared_data(experiment), seed=experiment.seed, state=state)
     single.advance(current, curve, context)
     interrupted = bool(context.stop)
-    metrics, model, tables = {}, None, {"curve": curve_table(curve, "step")}
-    artefacts: dict[str, str] = {}
-    if not interrupted:
-        metrics = {**current.metrics(), **current.test_metrics()}
-        model = current.checkpoint(metrics)
-        tables |= current.tables()
-        artefacts = _dense(context, current, metrics)
-    report = Report(
-        workflow="prune",
-        name=experiment.name,
-        status="interrupted" if interrupted else "completed",
-        seed=experiment.seed,
-        started=started.isoformat(timespec="seconds"),
-        seconds=time.perf_counter() - clock,
-        metrics=metrics,
-        tables=tables,
-        gates=[] if interrupted else gates.judge(gates.conditions(experiment, context), metrics),
-        details=details(experiment, current, metrics),
-        artefacts={**single.write(context, tables, model, interrupted), **artefacts},
-        warnings=warnings(current),
-    )
+    report = judged(experiment, current, context)
+    tables = {"curve": curve_table(curve, "step"), **report.tables}
+    artefacts = {} if interrupted else _dense(context, current, report.metrics)
+    report = report.model_copy(
+        update={
+            "started": started.isoformat(timespec="seconds"),
+            "seconds": time.perf_counter() - clock,
+            "tables": tables,
+            "artefacts": {**single.write(context, tables, report.model, interrupted), **artefacts},
+        }
+    ).with_model(report.model)
     if directory is not None:
         directory.write_report(report)
-    return report.with_model(model)
+    return report
+
+
+def judged(experiment: Experiment, current: PruneRun, context: Context) -> Report:
+    """The report of a run that has ended, or was asked to stop: its model judged on every split."""
+    base = Report(workflow="prune", name=experiment.name, seed=experiment.seed)
+    if context.stop:
+        return base.model_copy(update={"status": "interrupted", "details": {"dry_run": False}})
+    metrics = {**current.metrics(), **current.test_metrics()}
+    return base.model_copy(
+        update={
+            "metrics": metrics,
+            "tables": current.tables(),
+            "gates": gates.judge(gates.conditions(experiment, context), metrics),
+            "details": details(experiment, current, metrics),
+            "warnings": warnings(current),
+        }
+    ).with_model(current.checkpoint(metrics))
 
 
 def dry_run(experiment: Experiment, context: Context) -> Report:
@@ -83,6 +90,12 @@ def dry_run(experiment: Experiment, context: Context) -> Report:
 
 
 def check(experiment: Experiment) -> None:
+    """Raise UsageError for what pruning cannot do, or what there is to prune is not said."""
+    check_parts(experiment)
+    needs_training(experiment)
+
+
+def check_parts(experiment: Experiment) -> None:
     """Raise UsageError for what pruning cannot do."""
     experiment.require_pruning()
     if experiment.require_model().framework != "torch":
@@ -93,7 +106,6 @@ def check(experiment: Experiment) -> None:
         raise UsageError(
             "a pruning is judged on the validation split, not by cross-validation; leave out evaluation.cv"
         )
-    needs_training(experiment)
     preflight(experiment, prunes=True)
 
 

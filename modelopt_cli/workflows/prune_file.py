@@ -4,65 +4,67 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modelopt_cli.core.errors import UsageError
-from modelopt_cli.models.state_files import StateFile, beside, open_state, sizes
-from modelopt_cli.pruning.selection import Selection, place, select, unmatched
+from modelopt_cli.models.file_sizes import estimated, quick_sizes
+from modelopt_cli.models.measure import place
+from modelopt_cli.models.state_files import StateFile, beside, open_state
+from modelopt_cli.pruning.choosing import choose
+from modelopt_cli.pruning.selection import NOT_FINITE, Selection
 from modelopt_cli.results.report import Report, Table
+from modelopt_cli.workflows.file_pruning import Count, FilePruning, Work
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
-    from modelopt_cli.pruning.allocations import Allocation
-    from modelopt_cli.pruning.importances import Importance
     from modelopt_cli.pruning.structures import Structure
 
+__all__ = ["FilePruning", "pattern", "run"]
+
 _HONEST = "zeros make the file no smaller unless it is compressed, and dense kernels do not run them faster"
+_TRUSTED = "--trust-pickle: whatever code the file names was run when it was read"
 
 
-@dataclass(frozen=True)
-class FilePruning:
-    """What to do. `allocation` is None for a structure that says itself how much goes."""
+def run(
+    path: Path,
+    pruning: FilePruning,
+    out: Path | None = None,
+    *,
+    dry_run: bool = False,
+    force: bool = False,
+    trust: bool = False,
+    measure_compressed: bool = False,
+) -> Report:
+    """Prune the weights at `path` into `out` (default: model.pruned.pt beside it).
 
-    importance: Importance
-    structure: Structure
-    allocation: Allocation | None
-    include: tuple[str, ...] = ()
-    exclude: tuple[str, ...] = ()
-    everything: bool = False
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain values."""
-        parts = {"importance": self.importance, "structure": self.structure, "allocation": self.allocation}
-        return {name: None if part is None else part.model_dump(mode="json") for name, part in parts.items()}
-
-
-def run(path: Path, pruning: FilePruning, out: Path | None = None, *, dry_run: bool = False) -> Report:
-    """Prune the weights at `path` into `out` (default: model.pruned.pt beside it), which must not exist yet.
-
-    Raises UsageError when nothing can be pruned, a glob matches nothing, or `out` exists.
+    `force` overwrites `out`, `trust` runs code that the file names, `measure_compressed` compresses all of a large
+    file to tell its size. Raises UsageError when nothing can be pruned, a glob matches nothing, or `out` exists.
     """
     started, clock = datetime.now(UTC).astimezone(), time.perf_counter()
-    file = open_state(path)
-    target = out if out is not None else beside(path, "pruned")
-    if not dry_run and (target.exists() or target.is_symlink()):
-        raise UsageError(f"{target} exists already and is not overwritten; move it away, or choose another with --out")
-    selection = _selected(file, pruning)
-    before = _measures(file, path)
-    rows = _apply(file, selection, pruning)
-    if not dry_run:
-        file.save(target, pruning.as_dict())
+    target = output(path, out, force=force, dry_run=dry_run)
+    file = open_state(path, trust=trust)
+    selection = choose(
+        file.tensors,
+        pruning.structure.problem,
+        include=pruning.include,
+        exclude=pruning.exclude,
+        everything=pruning.everything,
+        bare=file.bare,
+        where=str(path),
+    )
+    counts = _prune(file, pruning, selection.taken, None if dry_run else target)
+    rows = _rows(file, counts, selection)
+    before, after = _totals(file, counts)
+    before |= sizes_of(path, exact=measure_compressed)
+    after |= {} if dry_run else sizes_of(target, exact=measure_compressed)
     return Report(
         workflow="prune",
         name=path.name,
         started=started.isoformat(timespec="seconds"),
         seconds=time.perf_counter() - clock,
-        metrics=_measures(file, None if dry_run else target),
+        metrics=after,
         tables={"layers": rows},
         details={
             "before": before,
@@ -70,78 +72,77 @@ def run(path: Path, pruning: FilePruning, out: Path | None = None, *, dry_run: b
             "kind": file.kind,
             "dry_run": dry_run,
             "note": file.note,
+            "compressed_estimated": estimated(path, exact=measure_compressed),
         },
         artefacts={} if dry_run else {"model": str(target)},
-        warnings=[_HONEST, *_collapsed(rows)],
+        warnings=[_HONEST, *[_TRUSTED] * trust, *_not_finite(selection), *_collapsed(rows)],
     )
 
 
-def _selected(file: StateFile, pruning: FilePruning) -> Selection:
-    for pattern in unmatched(file.tensors, [*pruning.include, *pruning.exclude]):
-        names = ", ".join(list(file.tensors)[:5])
-        raise UsageError(f"'{pattern}' matches no tensor of {file.path}; its names are: {names}, ...")
-    selection = select(
-        file.tensors,
-        include=pruning.include,
-        exclude=pruning.exclude,
-        everything=pruning.everything,
-        bare=file.bare,
-    )
-    fitting = []
-    for name in selection.taken:
-        problem = pruning.structure.problem(tuple(file.tensors[name].shape))
-        if problem is None:
-            fitting.append(name)
-        else:
-            selection.spared[name] = problem
-    if not fitting:
-        rules = "; ".join(f"{count} tensors: {rule}" for rule, count in Counter(selection.spared.values()).items())
-        raise UsageError(
-            f"nothing in {file.path} is to be pruned ({rules or 'it holds no tensors'}); see --include, --all"
-        )
-    return Selection(fitting, selection.spared)
+def output(path: Path, out: Path | None, *, force: bool, dry_run: bool) -> Path:
+    """Where to write (default: model.pruned.pt beside it). Raises UsageError where that must not be."""
+    target = out if out is not None else beside(path, "pruned")
+    if not dry_run:
+        _check_target(path, target, force)
+    return target
 
 
-def _apply(file: StateFile, selection: Selection, pruning: FilePruning) -> Table:
-    """Zero the weights in place (tied ones follow by themselves); a row for every tensor."""
-    import torch
+def _check_target(path: Path, target: Path, force: bool) -> None:
+    there = target.exists() or target.is_symlink()
+    if target.exists() and path.exists() and target.samefile(path):
+        raise UsageError(f"{target} is the input, which is never overwritten; choose another place with --out")
+    if path.is_dir() and path.resolve() in target.absolute().parents:
+        raise UsageError(f"{target} lies in the input's folder; choose another place with --out")
+    if there and not force:
+        raise UsageError(f"{target} exists already and is not overwritten; choose another with --out, or say --force")
+    if there and target.is_dir() != path.is_dir():
+        raise UsageError(f"{target} is {'a folder' if target.is_dir() else 'no folder'}, unlike {path}; use --out")
 
-    weights = {name: file.tensors[name] for name in selection.taken}
-    zeros = {name: _zeros(tensor) for name, tensor in file.tensors.items()}
-    masks = pruning.structure.keep(pruning.importance.score(weights), pruning.allocation)
-    with torch.no_grad():
-        for name, weight in weights.items():
-            weight.masked_fill_(~masks[name], 0.0)
+
+def _prune(file: StateFile, pruning: FilePruning, names: Sequence[str], out: Path | None) -> dict[str, Count]:
+    work = Work(file, pruning, names)
+    if out is None:
+        file.apply(work.change)
+    else:
+        file.save(out, {"pruning": pruning.as_dict(), "masks": work.masks}, work.change)
+    work.finish()
+    return work.counts
+
+
+def _rows(file: StateFile, counts: Mapping[str, Count], selection: Selection) -> Table:
+    """A row for every tensor."""
     columns = ["tensor", "shape", "weights", "zero before", "zeroed", "sparsity", "spared"]
     rows: list[list[Any]] = []
     for name, tensor in file.tensors.items():
-        found = _zeros(tensor)
-        share = found / tensor.numel() if tensor.numel() else 0.0
+        count = counts[name]
+        share = count.after / count.weights if count.weights else 0.0
         shape = "x".join(map(str, tensor.shape)) or "scalar"
-        rule = selection.spared.get(name)
-        rows.append([name, shape, tensor.numel(), zeros[name], found - zeros[name], share, rule])
+        gone = count.after - count.before
+        rows.append([name, shape, count.weights, count.before, gone, share, selection.spared.get(name)])
     return Table(columns=columns, rows=rows)
 
 
-def _zeros(tensor: Tensor) -> int:
-    dense = str(tensor.layout) == "torch.strided"
-    return tensor.numel() - int(tensor.detach().count_nonzero()) if dense else 0
+def _totals(file: StateFile, counts: Mapping[str, Count]) -> tuple[dict[str, float], dict[str, float]]:
+    """Before and after; tied tensors count once, floating-point ones only."""
+    unique = {place(tensor): counts[name] for name, tensor in file.tensors.items() if tensor.is_floating_point()}
+    total = sum(count.weights for count in unique.values())
+
+    def found(zero: int) -> dict[str, float]:
+        share = zero / total if total else 0.0
+        return {"model.parameters": float(total), "model.nonzero": float(total - zero), "model.sparsity": share}
+
+    return found(sum(count.before for count in unique.values())), found(sum(count.after for count in unique.values()))
 
 
-def _measures(file: StateFile, path: Path | None) -> dict[str, float]:
-    """Sizes and zeros; tied tensors count once, floating-point ones only."""
-    unique = {place(tensor): tensor for tensor in file.tensors.values() if tensor.is_floating_point()}
-    count = sum(tensor.numel() for tensor in unique.values())
-    nonzero = count - sum(_zeros(tensor) for tensor in unique.values())
-    found = {
-        "model.parameters": float(count),
-        "model.nonzero": float(nonzero),
-        "model.sparsity": 1.0 - nonzero / count if count else 0.0,
-    }
-    if path is not None:
-        plain, packed = sizes(path)
-        found |= {"model.size_bytes": float(plain), "model.compressed_bytes": float(packed)}
-    return found
+def sizes_of(path: Path, *, exact: bool = False) -> dict[str, float]:
+    """Bytes of the file as it is, and compressed; the latter an estimate for a large file, unless `exact`."""
+    plain, packed = quick_sizes(path, exact=exact)
+    return {"model.size_bytes": float(plain), "model.compressed_bytes": float(packed)}
+
+
+def _not_finite(selection: Selection) -> list[str]:
+    names = [name for name, rule in selection.spared.items() if rule == NOT_FINITE]
+    return [f"NaN or infinite values in: {', '.join(names)}; these stay as they are, and are not ranked"] * bool(names)
 
 
 def _collapsed(table: Table) -> list[str]:

@@ -42,8 +42,12 @@ class PruneRun(RestorableRun):
         state: Mapping[str, Any] | None = None,
         dense: Mapping[str, Any] | None = None,
         bare: bool = False,
+        masks: Mapping[str, Any] | None = None,
     ) -> None:
-        """`dense`: weights to start from (a state dict) in place of training. `bare`: they come from a bare file."""
+        """`dense`: weights to start from (a state dict) in place of training, with their packed `masks`.
+
+        `bare`: they come from a bare file, so its rules say which may go.
+        """
         import torch
 
         from modelopt_cli.training.settings import TrainingSettings
@@ -60,7 +64,7 @@ class PruneRun(RestorableRun):
         self.warnings: list[str] = []
         trains = dense is None and needs_training(experiment)
         self._trainer = self._new_trainer(self._training, seed)
-        self.model = PrunedModel(experiment, self._trainer, bare=bare)
+        self.model = PrunedModel(experiment, self._trainer, bare=bare, masks=masks)
         self._plan(trains)
         self._place, self._opened, self._marks = 0, -1, Marks((), self._prune_to)
         self._rewound = self._trainer.state() if self._rewinds_to(0) else None
@@ -114,6 +118,7 @@ class PruneRun(RestorableRun):
     def _epoch(self, phase: Phase) -> dict[str, float]:
         """One epoch of training, collecting or recovery."""
         if self._opened != self._place:
+            self._opened = self._place
             self._open(phase)
         [(_, found)] = self._trainer.advance(self._trainer.epoch + 1)
         if self._trainer.stopped_early and not self._marks.done:
@@ -126,7 +131,6 @@ class PruneRun(RestorableRun):
 
     def _open(self, phase: Phase) -> None:
         """Begin a phase of epochs: the trainer it needs, at the epoch it begins with."""
-        self._opened = self._place
         if phase.kind == "train":
             return
         if phase.kind == "collect":
@@ -142,11 +146,13 @@ class PruneRun(RestorableRun):
         if stage.rewind is not None:
             assert self._rewound is not None
             self._trainer.load_state(self._rewound)
+            self._trainer.forget_best()  # of the epochs before, when the weights were dense
             self.model.masking.apply()
         self.model.trainer = self._trainer
 
     def _leave(self, phase: Phase) -> None:
         self._trainer.finish()
+        self._trainer.forget_best()  # what the phase leaves is what goes on
         self.model.masking.apply()
         if phase.kind == "recover":
             self.model.end_round(phase.stage, recovered=True)
@@ -251,10 +257,10 @@ class PruneRun(RestorableRun):
         self._place, self._rewound = state["place"], state["rewound"]
         self.step, self._seconds = state["step"], float(state["seconds"])
         self.model.load_state(state["model"])
-        if state["opened"] == self._place:
-            self._open(self._phases[self._place])
+        self._opened = state["opened"]
+        if self._opened >= 0:  # a phase that has ended too: its trainer draws the next pruning's samples
+            self._open(self._phases[self._opened])
         self._trainer.load_state(state["trainer"])
-        phase = self._phases[min(self._place, len(self._phases) - 1)]
-        if state["opened"] == self._place and phase.kind == "recover":
+        if self._opened >= 0 and self._phases[self._opened].kind == "recover":
             steps = self._trainer.steps
             self._marks.skip(steps * self._trainer.epoch // self._trainer.epochs, steps)

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from modelopt_cli.models.measure import zeros
 from modelopt_cli.results.report import Table
+from modelopt_cli.workflows.file_module import shape_text
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -14,18 +16,22 @@ CHANGES = ("_drop", "_rise")  # what a metric of before and after ends with
 LAYERS = ["tensor", "shape", "weights", "zero before", "zeroed", "sparsity", "spared"]
 
 
-def zeros(tensor: Tensor) -> int:
-    """How many of a dense tensor's values are 0."""
-    return tensor.numel() - int(tensor.detach().count_nonzero())
-
-
 def layers(module: nn.Module, before: Mapping[str, int], spared: Mapping[str, str]) -> Table:
     """A row a parameter; `before`: its zeros before pruning, `spared`: the rule that spares it."""
     rows: list[list[Any]] = []
     for name, parameter in module.named_parameters():
         count, found = parameter.numel(), zeros(parameter)
-        shape = "x".join(map(str, parameter.shape)) or "scalar"
-        rows.append([name, shape, count, before[name], found - before[name], found / max(count, 1), spared.get(name)])
+        rows.append(
+            [
+                name,
+                shape_text(parameter),
+                count,
+                before[name],
+                found - before[name],
+                found / max(count, 1),
+                spared.get(name),
+            ]
+        )
     return Table(columns=LAYERS, rows=rows)
 
 

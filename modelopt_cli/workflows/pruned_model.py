@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from modelopt_cli.models.packed import pack_masks
+from modelopt_cli.models.measure import zeros
+from modelopt_cli.models.packed import pack_masks, unpack_masks
 from modelopt_cli.models.summary import summarise
 from modelopt_cli.results.report import Table
 from modelopt_cli.training.metrics import LOWER_IS_BETTER
@@ -15,7 +16,7 @@ from modelopt_cli.workflows.earlier_masks import earlier_masks
 from modelopt_cli.workflows.prune_amounts import search_amount
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
     from modelopt_cli.experiment.experiment import Experiment
     from modelopt_cli.models.checkpoints import Checkpoint
@@ -28,7 +29,9 @@ _PRIMARY = ("accuracy", "r2")  # the metric that stands in the table of rounds b
 class PrunedModel:
     """`trainer` is the one at work: it evaluates. `note` keeps a state by name (before, pruned)."""
 
-    def __init__(self, experiment: Experiment, trainer: Trainer, *, bare: bool) -> None:
+    def __init__(
+        self, experiment: Experiment, trainer: Trainer, *, bare: bool, masks: Mapping[str, Tensor] | None = None
+    ) -> None:
         from modelopt_cli.pruning.masking import Masking
         from modelopt_cli.pruning.movement_meter import MovementMeter
         from modelopt_cli.pruning.pruner import Pruner
@@ -38,9 +41,10 @@ class PrunedModel:
         settings = self._settings = experiment.require_pruning()
         parameters = dict(self.module.named_parameters())
         self.selection = _selected(experiment, parameters, bare=bare)
-        self._zeros = {name: tables.zeros(parameter) for name, parameter in parameters.items()}
+        self._zeros = {name: zeros(parameter) for name, parameter in parameters.items()}
         weights = {name: parameters[name] for name in self.selection.taken}
-        self.masking = Masking(weights, earlier_masks(experiment.require_model(), weights))
+        earlier = unpack_masks(masks, weights) if masks else earlier_masks(experiment.require_model(), weights)
+        self.masking = Masking(weights, earlier)
         moving = MovementMeter(weights) if "movement" in settings.importance.needs else None
         self.meter: StepHook = moving or StepHook()
         self._moving = moving

@@ -36,7 +36,7 @@ def arguments(description: str | None) -> argparse.ArgumentParser:
 
 
 def experiment(mnist: str, seed: int, *overrides: str, config: str = "mnist_lenet_prune") -> Experiment:
-    """The configuration with this seed and all 60,000 images; its settings were chosen on a validation split of them."""
+    """The configuration with this seed and all 60,000 images; its settings were chosen on a validation split."""
     os.environ["MNIST"] = mnist
     whole = ["data.splits.validation=0", f"seed={seed}", "device=cpu"]
     return Experiment.load(CONFIGS / f"{config}.yaml", [*whole, *overrides])

@@ -56,9 +56,8 @@ def main() -> None:
         for amount, least in GOALS.items()
     ]
     for each in goals:
-        print(
-            f"{each['amount']:.0%}: {each['value']:.4f}, goal at least {each['goal']}: {'met' if each['met'] else 'MISSED'}"
-        )
+        result = "met" if each["met"] else "MISSED"
+        print(f"{each['amount']:.0%}: {each['value']:.4f}, goal at least {each['goal']}: {result}")
     figures = {"dense": before, "modelopt": ours, "loop": loop, "seconds": seconds, "time ratio": ratio}
     write(args.out, "lenet_prune", figures, goals)
 

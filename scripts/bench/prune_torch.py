@@ -71,9 +71,7 @@ def main() -> None:
     figures["recovery"] = found
     show(f"pruning and {EPOCHS} epochs, s", ["", "median", "least", "most", "modelopt / it"], rows(found, "modelopt"))
     print("masks: equal at 50, 90 and 99% for both networks")
-    ratios = {
-        name: ratio(each, "modelopt", next(key for key in each if key != "modelopt")) for name, each in figures.items()
-    }
+    ratios = {name: ratio(each, "modelopt", list(each)[1]) for name, each in figures.items()}
     write(args.out, "prune_torch", figures, ratios=ratios)
 
 

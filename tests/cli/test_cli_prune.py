@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 
+from modelopt_cli.models.packed import unpack_masks
 from modelopt_cli.pruning.selection import select
 
 
@@ -102,8 +103,13 @@ def test_nothing_is_overwritten(cli, weights):
         (["--pattern", "4:2"], "n must be below m"),
         (["--pattern", "two"], "write N:M"),
         (["--pattern", "0:4"], "write N:M"),
-        (["--amount", "1.5"], "1.5"),
-        (["--amount", "nan"], "nan"),
+        (["--amount", "1.5"], "--amount 1.5: must be a share from 0 to below 1"),
+        (["--amount", "1.0"], "--amount 1: must be a share from 0 to below 1"),
+        (["--amount", "-0.1"], "--amount -0.1: must be a share from 0 to below 1"),
+        (["--amount", "nan"], "--amount nan"),
+        (["--pattern", "5:4"], "n must be below m"),
+        (["--amount", "0.5", "--keep-at-least", "1.5"], "--keep-at-least 1.5: must be a share"),
+        (["--pattern", "2:4", "--keep-at-least", "0.1"], "--keep-at-least goes with --threshold or --amount"),
         (["--threshold", "-1"], "-1"),
         (["--threshold", "nan"], "nan"),
         (["--threshold", "0.1", "--include", "lyers.*"], "matches no tensor"),
@@ -127,7 +133,9 @@ def test_bad_files(cli, tmp_path):
 
 
 def test_all_zeroed_is_told(cli, weights):
-    assert "nothing is left of: layers.0.weight" in cli("prune", weights, "--amount", "1").out
+    result = cli("prune", weights, "--threshold", "9")
+    assert result.code == 0
+    assert "nothing is left of: layers.0.weight" in result.out
 
 
 def test_a_model_of_modelopt_stays_one(cli, quick):
@@ -135,7 +143,12 @@ def test_a_model_of_modelopt_stays_one(cli, quick):
     assert cli("prune", "run/model.pt", "--amount", "0.5").code == 0
     content = load(Path("run/model.pruned.pt"))
     assert content["metrics"] == {}, "what was measured before no longer holds"
-    assert content["extra"]["pruning"]["allocation"] == {"type": "global", "amount": 0.5}
+    assert content["extra"]["pruning"]["allocation"] == {"type": "global"}
+    assert content["extra"]["pruning"]["target"] == 0.5
+    masks = unpack_masks(content["extra"]["masks"], content["state"])
+    assert set(masks) == {name for name, tensor in content["state"].items() if tensor.dim() == 2}
+    assert sum(int((~mask).sum()) for mask in masks.values()) == round(0.5 * sum(m.numel() for m in masks.values()))
+    assert all(not content["state"][name][~mask].any() for name, mask in masks.items())
     result = cli("evaluate", "run/model.pruned.pt", "--split", "validation", "--json")
     assert result.code == 0
     assert "validation.accuracy" in json.loads(result.out)["metrics"]
@@ -145,7 +158,7 @@ def test_ties_and_strange_tensors():
     tied = torch.randn(4, 4)
     tensors = {
         "embed.weight": tied,
-        "head.weight": tied,
+        "tied.weight": tied,
         "a.weight": torch.randn(4, 4),
         "again": torch.randn(1),
         "spread": torch.randn(1, 4).expand(4, 4),
@@ -158,7 +171,7 @@ def test_ties_and_strange_tensors():
     tensors |= {"c.weight": torch.randn(4, 4), "last.weight": torch.randn(4, 4)}
     found = select(tensors)
     assert found.taken == ["a.weight", "b.weight", "c.weight"]
-    assert found.spared["head.weight"] == "tied to embed.weight, which is spared"
+    assert found.spared["tied.weight"] == "tied to embed.weight, which is spared"
     assert found.spared["spread"] == "its elements share memory"
     assert found.spared["nan"] == "holds values that are not finite"
     assert found.spared["sparse"] == found.spared["whole"] == "not dense floating-point numbers"

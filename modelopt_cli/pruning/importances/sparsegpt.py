@@ -27,7 +27,7 @@ class Sparsegpt(Importance):
 
     def contributions(self, weights: Mapping[str, Tensor], statistics: Statistics) -> Mapping[str, Tensor]:
         """Frantar and Alistarh, ICML 2023, sec. 3.3, with masks chosen before any update (the compensation follows)."""
-        from modelopt_cli.pruning._inverse import damped, upper_factor, unseen
+        from modelopt_cli.pruning._inverse import damped, unseen, upper_factor
         from modelopt_cli.pruning.each import Each
 
         def score(name: str) -> Tensor:

@@ -1,0 +1,137 @@
+"""What is done to a file of weights, tensor by tensor, while it is written.
+
+A tensor is read when its turn comes, and where the cut is known beforehand (a threshold, n:m groups) even that goes
+piece by piece.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from modelopt_cli.models.measure import zeros
+from modelopt_cli.models.state_files import StateFile
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from modelopt_cli.pruning.allocations import Allocation
+    from modelopt_cli.pruning.cuts import Cut
+    from modelopt_cli.pruning.importances import Importance
+    from modelopt_cli.pruning.structures import Structure
+
+_PIECE = 1 << 19  # weights: what a core works on in its cache
+
+
+@dataclass(frozen=True)
+class FilePruning:
+    """What to do. `allocation` is None for a structure that says itself how much goes; `target` is the allocation's."""
+
+    importance: Importance
+    structure: Structure
+    allocation: Allocation | None
+    target: float = 0.0
+    keep_at_least: float = 0.0  # share of each tensor's weights that stays
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    everything: bool = False
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        parts = {"importance": self.importance, "structure": self.structure, "allocation": self.allocation}
+        plain = {name: None if part is None else part.model_dump(mode="json") for name, part in parts.items()}
+        return {**plain, "target": self.target, "keep_at_least": self.keep_at_least}
+
+    def cut(self, scores: Mapping[str, Tensor]) -> Mapping[str, Cut]:
+        """Where the scores are cut."""
+        from modelopt_cli.pruning.allocating import allocate
+
+        if self.allocation is None:
+            return {}
+        if self.keep_at_least <= 0.0:
+            return self.allocation.cuts(scores, self.target)
+        return allocate(self.allocation, scores, self.target, keep_at_least=self.keep_at_least)
+
+    def pieces(self, weight: Tensor) -> list[Tensor]:
+        """The weight in parts that can be pruned on their own, in row-major order."""
+        import torch
+
+        known = self.allocation is None or (self.allocation.absolute and self.keep_at_least <= 0.0)
+        if not known or not weight.is_contiguous() or weight.numel() <= _PIECE:
+            return [weight]
+        if self.structure.problem((weight.numel(),)) is None:
+            return list(torch.split(weight.view(-1), _PIECE))
+        rows = list(torch.split(weight, max(1, _PIECE * len(weight) // weight.numel())))
+        return rows if all(self.structure.problem(tuple(part.shape)) is None for part in rows) else [weight]
+
+
+@dataclass
+class Count:
+    """How many weights a tensor has, and how many of them are zero, before and after."""
+
+    weights: int
+    before: int
+    after: int
+
+
+@dataclass
+class Work:
+    """Pruning under way. `names`: what is pruned; `masks`: packed ones, for a model.pt of modelopt only."""
+
+    file: StateFile
+    pruning: FilePruning
+    names: Sequence[str]
+    masks: dict[str, Tensor] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        from modelopt_cli.pruning.statistics import Statistics
+
+        self.counts = {
+            name: Count(tensor.numel(), found, found)
+            for name, tensor in self.file.tensors.items()
+            for found in [zeros(tensor)]
+        }
+        self.parts: dict[str, dict[str, Tensor]] = {}
+        for name in self.names:
+            parts = self.pruning.pieces(self.file.tensors[name])
+            self.parts[name] = {name if len(parts) == 1 else f"{name}[{i}]": part for i, part in enumerate(parts)}
+        weights = {key: part for parts in self.parts.values() for key, part in parts.items()}
+        importance = self.pruning.importance
+        contributions = importance.contributions(weights, Statistics())
+        self.masks |= self.file.extra.get("masks", {})
+        self.kept = self.pruning.structure.keep(contributions, importance.merit, {}, self.pruning.cut)
+
+    def change(self, name: str, tensor: Tensor) -> Iterator[Tensor]:
+        """The tensor's new values, in pieces."""
+        if name not in self.parts:
+            yield tensor
+            return
+        masks, left = [], 0
+        for key, part in self.parts[name].items():
+            mask = self.kept[key]
+            values = (part * mask).add_(0.0)  # + 0 makes of -0, which compresses badly, 0
+            left += int(values.count_nonzero())
+            if not self.file.bare:
+                masks.append(mask.reshape(-1))
+            yield values
+        self.counts[name].after = tensor.numel() - left
+        if masks:
+            self._note(name, masks)
+
+    def finish(self) -> None:
+        """Where tensors share memory, what was pruned in one is gone in the others."""
+        if self.file.in_place:
+            for name, tensor in self.file.tensors.items():
+                self.counts[name].after = zeros(tensor)
+
+    def _note(self, name: str, masks: list[Tensor]) -> None:
+        """Keep the mask; what an earlier pruning removed stays removed."""
+        import torch
+
+        from modelopt_cli.models.packed import pack_masks, unpack_masks
+
+        weight = {name: self.file.tensors[name]}  # pruned by now: a model.pt is changed in place
+        mask = torch.cat(masks).view(weight[name].shape)
+        earlier = unpack_masks({key: bits for key, bits in self.masks.items() if key == name}, weight)
+        self.masks |= pack_masks({name: mask & earlier[name] if earlier else mask}, weight)

@@ -1,0 +1,85 @@
+"""Pruning a file of weights with the model's code and data at hand: validated before and after, written as it came.
+
+The experiment file gives `model:` and `data:`, and in `pruning:` the criterion, the schedule and the recovery, where
+there is such a section.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from modelopt_cli.core.errors import InterruptedRunError
+from modelopt_cli.models.state_files import open_state
+from modelopt_cli.results.report import Report
+from modelopt_cli.workflows import prune, single, stages
+from modelopt_cli.workflows.file_module import build
+from modelopt_cli.workflows.prune_file import output, sizes_of
+from modelopt_cli.workflows.prune_run import PruneRun
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from modelopt_cli.experiment.experiment import Experiment
+    from modelopt_cli.workflows.context import Context
+
+
+def run(
+    path: Path,
+    experiment: Experiment,
+    context: Context,
+    out: Path | None = None,
+    *,
+    dry_run: bool = False,
+    force: bool = False,
+) -> Report:
+    """Prune (and recover) the weights at `path` into `out` (default: model.pruned.pt beside it); judge both.
+
+    `dry_run`: all but the writing. Raises UsageError where the weights are not the model's, or `out` exists.
+    """
+    from modelopt_cli.models.packed import pack_masks
+
+    started, clock = datetime.now(UTC).astimezone(), time.perf_counter()
+    target = output(path, out, force=force, dry_run=dry_run)
+    experiment.require("model", "data")
+    prune.check_parts(experiment)
+    file = open_state(path)
+    module, _ = build(file, experiment)
+    current = PruneRun(
+        experiment,
+        stages.prepared_data(experiment),
+        seed=experiment.seed,
+        dense=module.state_dict(),
+        bare=file.bare,
+        masks=file.extra.get("masks", {}),
+    )
+    single.advance(current, [], context)
+    report = prune.judged(experiment, current, context)
+    if report.status == "interrupted":
+        raise InterruptedRunError("interrupted; nothing was written", context.stop.signal_number or 2)
+    done = {"pruning": experiment.require_pruning().model_dump(mode="json")}
+    if not file.bare:
+        done["masks"] = pack_masks(current.model.masking.masks, current.model.masking.weights)
+    state = current.model.module.state_dict()
+    wrapped = all(name.startswith("module.") for name in file.tensors)
+
+    def change(name: str, tensor: Tensor) -> Iterator[Tensor]:
+        """The module's values, in the file's own dtype."""
+        own = state.get(name.removeprefix("module.") if wrapped else name)
+        yield tensor if own is None else own.detach().cpu().to(tensor.dtype)
+
+    if not dry_run:
+        file.save(target, done, change)
+    return report.model_copy(
+        update={
+            "name": path.name,
+            "started": started.isoformat(timespec="seconds"),
+            "seconds": time.perf_counter() - clock,
+            "metrics": {**report.metrics, **({} if dry_run else sizes_of(target))},
+            "details": {**report.details, "dry_run": dry_run, "note": file.note},
+            "artefacts": {} if dry_run else {"model": str(target)},
+        }
+    ).with_model(report.model)

@@ -1,0 +1,326 @@
+"""Every importance against a reference written from its formula, and the contract that all of them keep."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn import functional as F
+
+from modelopt_cli.core.strategy import FAMILIES
+from modelopt_cli.pruning.collection import collect
+from modelopt_cli.pruning.importances import Importance
+from modelopt_cli.pruning.masking import Masking
+from modelopt_cli.pruning.movement_meter import MovementMeter
+from modelopt_cli.pruning.pruner import Pruner
+from modelopt_cli.pruning.settings import PruningSettings
+from modelopt_cli.pruning.statistics import Statistics
+from modelopt_cli.training.batches import Batch
+
+NAMES = FAMILIES["importances"].names()
+Scores = dict[str, Tensor]
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def loss(outputs: Tensor, targets: Tensor, weights: Tensor | None) -> Tensor:
+    assert weights is None
+    return F.cross_entropy(outputs, targets)
+
+
+def mlp() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 3))
+
+
+def conv_net() -> nn.Module:
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(2, 4, 3, stride=2, padding=1, dilation=2), nn.BatchNorm2d(4), nn.ReLU(), nn.Dropout(0.5)]
+    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(16, 3))
+
+
+def batches(shape: tuple[int, ...] = (4,), sizes: tuple[int, ...] = (7, 7, 3)) -> list[Batch]:
+    generator = torch.Generator().manual_seed(1)
+    found = []
+    for size in sizes:
+        inputs = torch.randn(size, *shape, generator=generator) + 0.5
+        found.append(Batch(inputs, torch.randint(0, 3, (size,), generator=generator), None, torch.arange(size)))
+    return found
+
+
+def matrices(module: nn.Module) -> dict[str, nn.Parameter]:
+    return {name: weight for name, weight in module.named_parameters() if weight.ndim > 1}
+
+
+def importance(name: str, **options: Any) -> Importance:
+    return FAMILIES["importances"].get(name).model_validate(options)  # type: ignore[return-value]
+
+
+def scores(name: str, module: nn.Module, given: list[Batch] | None = None, **options: Any) -> Scores:
+    """What ranks. Movement is collected by three steps of SGD, which are taken back."""
+    given = given if given is not None else batches()
+    criterion, weights = importance(name, **options), matrices(module)
+    found = collect(module, weights, criterion.needs, lambda: given, loss)
+    if "movement" in criterion.needs:
+        found = Statistics({"movement": moved(module, given)})
+    contributions = criterion.contributions(weights, found)
+    return {name: criterion.merit(contributions[name]).clone() for name in weights}
+
+
+def moved(module: nn.Module, given: list[Batch]) -> Mapping[str, Tensor]:
+    before = {name: tensor.clone() for name, tensor in module.state_dict().items()}
+    mode = [layer.training for layer in module.modules()]
+    held = [parameter.grad for parameter in module.parameters()]
+    meter, sgd = MovementMeter(matrices(module)), torch.optim.SGD(module.parameters(), lr=0.1)
+    for batch in given:
+        sgd.zero_grad()
+        loss(module(batch.inputs), batch.targets, None).backward()
+        meter.after_backward()
+        sgd.step()
+    module.load_state_dict(before)
+    for layer, flag in zip(module.modules(), mode, strict=True):
+        layer.training = flag
+    for parameter, grad in zip(module.parameters(), held, strict=True):
+        parameter.grad = grad
+    return meter.sums
+
+
+# --- references: float64, one sample at a time, written from the formulas --------------------------------------------
+
+
+def samples(given: list[Batch]) -> list[tuple[Tensor, Tensor]]:
+    return [(x.double(), y) for batch in given for x, y in zip(batch.inputs, batch.targets, strict=True)]
+
+
+def sample_gradients(module: nn.Module, given: list[Batch]) -> list[Scores]:
+    weights, found = matrices(module), []
+    for x, y in samples(given):
+        value = F.cross_entropy(module(x[None]), y[None])
+        found.append(dict(zip(weights, torch.autograd.grad(value, list(weights.values())), strict=True)))
+    return found
+
+
+def mean_gradient(module: nn.Module, given: list[Batch]) -> Scores:
+    each = sample_gradients(module, given)
+    return {name: sum(one[name] for one in each) / len(each) for name in each[0]}  # type: ignore[misc]
+
+
+def of_magnitude(module: nn.Module, given: list[Batch]) -> Scores:
+    return {name: weight.abs() for name, weight in matrices(module).items()}
+
+
+def of_gradient(module: nn.Module, given: list[Batch]) -> Scores:
+    return {name: g.abs() for name, g in mean_gradient(module, given).items()}
+
+
+def of_taylor(module: nn.Module, given: list[Batch]) -> Scores:
+    return {name: (matrices(module)[name] * g).abs() for name, g in mean_gradient(module, given).items()}
+
+
+def of_snip(module: nn.Module, given: list[Batch]) -> Scores:
+    plain = of_taylor(module, given)
+    total = sum(one.sum() for one in plain.values())
+    return {name: each / total for name, each in plain.items()}
+
+
+def of_fisher(module: nn.Module, given: list[Batch]) -> Scores:
+    each = sample_gradients(module, given)
+    squares = {name: sum(one[name] ** 2 for one in each) / len(each) for name in each[0]}
+    return {name: matrices(module)[name] ** 2 * squares[name] / 2 for name in squares}
+
+
+def of_grasp(module: nn.Module, given: list[Batch]) -> Scores:
+    """The explicit Hessian over the pruned weights, times the gradient, times the weights."""
+    weights = {name: weight.detach() for name, weight in matrices(module).items()}
+    inputs, targets = torch.stack([x for x, _ in samples(given)]), torch.stack([y for _, y in samples(given)])
+
+    def value(flat: Tensor) -> Tensor:
+        parts = torch.split(flat, [weight.numel() for weight in weights.values()])
+        named = {name: part.view_as(weights[name]) for name, part in zip(weights, parts, strict=True)}
+        return F.cross_entropy(functional_call(module, named, (inputs,)), targets)
+
+    flat = torch.cat([weight.reshape(-1) for weight in weights.values()])
+    hessian = torch.autograd.functional.hessian(value, flat)
+    gradient = torch.autograd.functional.jacobian(value, flat)
+    product = flat * (hessian @ gradient)
+    parts = torch.split(product, [weight.numel() for weight in weights.values()])
+    return {name: part.view_as(weights[name]) for name, part in zip(weights, parts, strict=True)}
+
+
+def of_synflow(module: nn.Module, given: list[Batch]) -> Scores:
+    """|w| dR/d|w|, up to a factor that is the same for all weights, which is made 1 / the largest flow."""
+    for tensor in [*module.parameters(), *module.buffers()]:
+        if tensor.is_floating_point():
+            tensor.data.abs_()
+    weights = matrices(module)
+    total = module(torch.ones_like(given[0].inputs[:1]).double()).sum()
+    flows = torch.autograd.grad(total, list(weights.values()))
+    largest = max(float(flow.max()) for flow in flows)
+    return {name: weight * flow / largest for (name, weight), flow in zip(weights.items(), flows, strict=True)}
+
+
+def of_movement(module: nn.Module, given: list[Batch]) -> Scores:
+    found = {name: torch.zeros_like(weight) for name, weight in matrices(module).items()}
+    for batch in given:
+        gradients = torch.autograd.grad(
+            F.cross_entropy(module(batch.inputs.double()), batch.targets), list(module.parameters())
+        )
+        named = dict(zip(dict(module.named_parameters()), gradients, strict=True))
+        with torch.no_grad():
+            for name, total in found.items():
+                total -= matrices(module)[name] * named[name]
+            for name, parameter in module.named_parameters():
+                parameter -= 0.1 * named[name]
+    return found
+
+
+def layer_inputs(module: nn.Module, given: list[Batch]) -> dict[str, Tensor]:
+    """(rows, in) inputs of each linear layer of the mlp."""
+    rows = torch.stack([x for x, _ in samples(given)])
+    return {"0.weight": rows, "2.weight": module[1](module[0](rows))}  # type: ignore[index, operator]
+
+
+def of_wanda(module: nn.Module, given: list[Batch]) -> Scores:
+    norms = {name: rows.norm(dim=0) / len(rows) ** 0.5 for name, rows in layer_inputs(module, given).items()}
+    return {name: weight.abs() * norms[name][None] for name, weight in matrices(module).items()}
+
+
+def inverse_hessians(module: nn.Module, given: list[Batch]) -> Scores:
+    found = {}
+    for name, rows in layer_inputs(module, given).items():
+        hessian = sum(torch.outer(x, x) for x in rows) / len(rows)
+        found[name] = torch.linalg.inv(hessian + 0.01 * hessian.diagonal().mean() * torch.eye(len(hessian)))
+    return found
+
+
+def of_obs(module: nn.Module, given: list[Batch]) -> Scores:
+    inverses = inverse_hessians(module, given)
+    return {name: weight**2 / (2 * inverses[name].diagonal()) for name, weight in matrices(module).items()}
+
+
+def of_sparsegpt(module: nn.Module, given: list[Batch]) -> Scores:
+    """Input j's error when the inputs before it are settled: 1 / [U_jj]^2 = 1 / [(H_j:,j:)^-1]_00."""
+    found = {}
+    for name, weight in matrices(module).items():
+        hessian = torch.linalg.inv(inverse_hessians(module, given)[name])
+        diagonal = [torch.linalg.inv(hessian[j:, j:])[0, 0] for j in range(len(hessian))]
+        found[name] = weight**2 / torch.stack(diagonal)
+    return found
+
+
+REFERENCES: dict[str, Callable[[nn.Module, list[Batch]], Scores]] = {
+    name.removeprefix("of_"): value for name, value in list(globals().items()) if name.startswith("of_")
+}
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "random"])
+def test_scores_are_the_papers_formula(name: str) -> None:
+    found, expected = scores(name, mlp()), REFERENCES[name](mlp().double(), batches())
+    assert list(found) == ["0.weight", "2.weight"]
+    for layer, score in found.items():
+        torch.testing.assert_close(score.double(), expected[layer].detach(), rtol=2e-4, atol=1e-7)
+
+
+@pytest.mark.parametrize("name", ["gradient", "taylor", "snip", "fisher", "synflow", "grasp"])
+def test_scores_of_a_convolution_with_batch_normalisation_are_the_papers_formula(name: str) -> None:
+    given = batches((2, 5, 5))
+    reference = conv_net().double().eval()
+    found, expected = scores(name, conv_net(), given), REFERENCES[name](reference, given)
+    for layer, score in found.items():
+        torch.testing.assert_close(score.double(), expected[layer].detach(), rtol=1e-3, atol=1e-6)
+
+
+def test_every_importance_has_a_reference() -> None:
+    assert set(NAMES) == {*REFERENCES, "random"}
+
+
+def test_random_scores_are_uniform_and_depend_on_seed_and_name_alone() -> None:
+    weight = nn.Parameter(torch.randn(100, 200))
+
+    def drawn(weights: dict[str, nn.Parameter], seed: int) -> Scores:
+        found = importance("random", seed=seed).contributions(weights, Statistics())
+        return {name: found[name] for name in weights}
+
+    first = drawn({"a": weight, "b": weight}, 0)
+    torch.manual_seed(5)
+    again = drawn({"b": nn.Parameter(torch.zeros(100, 200)), "c": weight}, 0)
+    assert torch.equal(first["b"], again["b"])
+    assert not torch.equal(first["a"], first["b"])
+    assert not torch.equal(first["a"], drawn({"a": weight}, 1)["a"])
+    ordered = first["a"].flatten().sort().values
+    assert float((ordered - torch.linspace(0, 1, 20000)).abs().max()) < 0.015, "Kolmogorov and Smirnov, alpha < 0.1%"
+
+
+def test_snip_scores_are_shares_of_all_tensors() -> None:
+    assert sum(float(score.sum()) for score in scores("snip", mlp()).values()) == pytest.approx(1.0)
+
+
+def test_the_contributions_of_taylor_may_cancel_and_those_of_snip_may_not() -> None:
+    module, given = mlp(), batches()
+    found = collect(module, matrices(module), importance("taylor").needs, lambda: given, loss)
+    taylor = importance("taylor").contributions(matrices(module), found)["0.weight"]
+    snip = importance("snip").contributions(matrices(module), found)["0.weight"]
+    assert bool((taylor < 0).any())
+    assert bool((snip >= 0).all())
+
+
+def bias_free(depth: int) -> nn.Module:
+    torch.manual_seed(0)
+    widths = [6, *[20] * (depth - 1), 4]
+    layers: list[nn.Module] = []
+    for given, made in zip(widths, widths[1:], strict=False):
+        layers += [nn.Linear(given, made, bias=False), nn.ReLU()]
+    return nn.Sequential(*layers[:-1])
+
+
+def test_synflow_is_conserved_from_layer_to_layer() -> None:
+    """Tanaka et al. 2020, theorem 2: between input and output every layer's scores have the same sum."""
+    found = scores("synflow", bias_free(5), batches((6,)))
+    sums = [float(score.double().sum()) for score in found.values()]
+    assert sums == pytest.approx([sums[0]] * 5, rel=1e-4)
+
+
+def left_by_synflow(iterations: int) -> list[int]:
+    module = bias_free(6)
+    pruning = PruningSettings.model_validate(
+        {"amount": 0.985, "importance": {"type": "synflow", "iterations": iterations}}
+    )
+    masking = Masking(matrices(module))
+    given = batches((6,))
+    Pruner(module, pruning, masking, batches=lambda: given, loss=loss, validation_loss=lambda: 0.0).prune(0.985)
+    gone, total = masking.gone
+    assert gone == round(0.985 * total)
+    return [int(mask.sum()) for mask in masking.masks.values()]
+
+
+def test_synflow_in_iterations_empties_no_layer_where_one_pass_does() -> None:
+    assert min(left_by_synflow(1)) == 0
+    assert min(left_by_synflow(100)) > 0
+
+
+def test_what_is_gone_stays_gone_and_the_next_pruning_counts_it() -> None:
+    for name in NAMES:
+        module, given = mlp(), batches()
+        settings = PruningSettings.model_validate({"amount": 0.5, "importance": name})
+        masking = Masking(matrices(module))
+        sums = {layer: weight.detach().clone() for layer, weight in masking.weights.items()}
+        pruner = Pruner(
+            module, settings, masking, batches=lambda g=given: g, loss=loss, validation_loss=lambda: 0.0, movement=sums
+        )
+        pruner.prune(0.3)
+        first = {layer: mask.clone() for layer, mask in masking.masks.items()}
+        assert masking.gone[0] == round(0.3 * 35)
+        pruner.prune(0.8)
+        assert masking.gone[0] == round(0.8 * 35), name
+        assert all(not bool((mask & ~first[layer]).any()) for layer, mask in masking.masks.items()), name
+        assert all(bool((weight[~masking.masks[layer]] == 0).all()) for layer, weight in masking.weights.items())
