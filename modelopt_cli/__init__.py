@@ -2,7 +2,7 @@
 
 The Python face; everything is imported on first use, so that the command line starts fast:
 
-    from modelopt_cli import load, train, tune, evaluate, predict, Study
+    from modelopt_cli import load, train, tune, prune, evaluate, predict, Study
 """
 
 from __future__ import annotations
@@ -11,9 +11,21 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from modelopt_cli.api import Experiment, Report, Study, Trial, evaluate, load, predict, train, tune
+    from modelopt_cli.api import Experiment, Report, Study, Trial, evaluate, load, predict, prune, train, tune
 
-__all__ = ["Experiment", "Report", "Study", "Trial", "__version__", "evaluate", "load", "predict", "train", "tune"]
+__all__ = [
+    "Experiment",
+    "Report",
+    "Study",
+    "Trial",
+    "__version__",
+    "evaluate",
+    "load",
+    "predict",
+    "prune",
+    "train",
+    "tune",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -18,7 +18,7 @@ from modelopt_cli.tuning.trial import Trial
 from modelopt_cli.workflows.context import Context
 from modelopt_cli.workflows.evaluate import evaluate, predict
 
-__all__ = ["Experiment", "Report", "Study", "Trial", "evaluate", "load", "predict", "train", "tune"]
+__all__ = ["Experiment", "Report", "Study", "Trial", "evaluate", "load", "predict", "prune", "train", "tune"]
 
 
 def load(source: str | Path | Mapping[str, Any], overrides: Sequence[str] = ()) -> Experiment:
@@ -39,6 +39,13 @@ def train(experiment: Experiment, out: str | Path | None = None, *, resume: bool
 def tune(experiment: Experiment, out: str | Path | None = None, *, resume: bool = False) -> Report:
     """Search; `report.best` holds the best setting, `report.model` its model. With `out`, a run directory is kept."""
     from modelopt_cli.workflows import tune as workflow
+
+    return _run(workflow.run, experiment, out, resume)
+
+
+def prune(experiment: Experiment, out: str | Path | None = None, *, resume: bool = False) -> Report:
+    """Train or load, prune, recover; `report.model` holds the pruned model. With `out`, a run directory is kept."""
+    from modelopt_cli.workflows import prune as workflow
 
     return _run(workflow.run, experiment, out, resume)
 

@@ -11,12 +11,18 @@ import numpy as np
 import pytest
 import yaml
 
-from modelopt_cli import Report, load, train, tune
+from modelopt_cli import Report, load, prune, train, tune
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 FILES = sorted(CONFIGS.glob("*.yaml"))
 # A grid is made small by fewer values, and an estimator by fewer trees.
-SMALL = {"iris_grid": ["tuning.space={model.n_estimators: [2, 3], model.max_depth: [null, 2]}"]}
+SMALL = {
+    "mnist_prune": ["training.batch_size=16", "gates=[]"],
+    "mnist_lenet_prune": ["training.batch_size=16", "pruning.recovery.epochs=2"],
+    "digits_prune": ["pruning.recovery.epochs=1", "gates=[]"],
+    "digits_prune_search": ["pruning.recovery.epochs=1", "tuning.constraints=[]"],
+    "iris_grid": ["tuning.space={model.n_estimators: [2, 3], model.max_depth: [null, 2]}"],
+}
 
 
 @pytest.fixture(autouse=True)
@@ -59,6 +65,11 @@ def test_it_runs(path: Path) -> None:
         rows = report.tables["trials"].rows
         assert len(rows) == 4
         assert {row[report.tables["trials"].columns.index("state")] for row in rows} == {"completed"}
+    elif "pruning" in document:
+        report = prune(load(path, overrides))
+        assert report.metrics["pruning.sparsity"] > 0
+        columns = report.tables["stages"].columns
+        assert [row[columns.index("stage")] for row in report.tables["stages"].rows] == ["before", "pruned", "final"]
     else:
         report = train(load(path, overrides))
     assert report.status == "completed"

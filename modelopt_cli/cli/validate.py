@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from modelopt_cli.cli.running import Set
+
+if TYPE_CHECKING:
+    from modelopt_cli.pruning.settings import PruningSettings
 
 
 def validate(
@@ -33,15 +36,21 @@ def validate(
         raise typer.Exit(2)
 
 
+def _pruning(settings: PruningSettings) -> str:
+    parts = [settings.structure.name(), settings.importance.name(), settings.schedule.name()]
+    return f"prune: {', '.join(parts)}{', recovers' if settings.recovery is not None else ''}"
+
+
 def _about(experiment: object) -> str:
     """The experiment in a few words."""
     from modelopt_cli.experiment.experiment import Experiment
 
     assert isinstance(experiment, Experiment)
     if experiment.tuning is None or not experiment.tuning.space:
-        return "train"
+        return "train" if experiment.pruning is None else _pruning(experiment.pruning)
     from modelopt_cli.tuning.space import Space
 
     space, tuning = Space.from_spec(experiment.tuning.space), experiment.tuning
     size = "infinitely many" if space.size == float("inf") else f"{int(space.size):,}"
-    return f"tune: {tuning.sampler.name()} over {space.dim} parameters, {size} settings"
+    what = "tune" if tuning.workflow == "train" else f"tune {tuning.workflow}"
+    return f"{what}: {tuning.sampler.name()} over {space.dim} parameters, {size} settings"

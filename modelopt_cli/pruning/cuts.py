@@ -7,7 +7,7 @@ histogram of the upper 16 bits of all scores, then one of the lower 16 bits of t
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 import torch
@@ -63,41 +63,39 @@ def joint(scores: Scores, count: int) -> dict[str, Cut]:
     left = count - below
     cuts = {}
     for name, score in scores.items():
-        ties = min(left, sum(int((part == border).sum()) for part in _parts(score)))
+        ties = min(left, sum(int((part == border).sum()) for part in _parts(score))) if left else 0
         cuts[name], left = Cut(border, ties), left - ties
     return cuts
 
 
 def _border(scores: Scores, count: int) -> tuple[float, int, int]:
     """(the `count`-th lowest score, how many are below it, how many equal it)."""
-    if all(score.dtype == torch.float64 for score in scores.values()):
-        flat = torch.cat([torch.cat(list(_parts(score))) for score in scores.values()])
+    if any(score.dtype == torch.float64 for score in scores.values()):
+        flat = torch.cat([part.double() for score in scores.values() for part in _parts(score)])
         border = float(flat.kthvalue(count).values)
         return border, int((flat < border).sum()), int((flat == border).sum())
 
     def keys() -> Iterator[Tensor]:
         for score in scores.values():
-            yield from map(_key, _parts(score.float() if score.dtype == torch.float64 else score))
+            yield from map(_key, _parts(score))
 
-    upper, below = _bin(keys, count, lambda key: (key >> 16) + _BINS // 2)
-    within = lambda key: key[(key >> 16) + _BINS // 2 == upper] & (_BINS - 1)  # noqa: E731
-    lower, inside = _bin(keys, count - below, within)
-    below += inside
+    upper, below, _ = _bin(((key >> 16).add_(_BINS // 2) for key in keys()), count)
+    within = (key[(key >> 16) == upper - _BINS // 2] & (_BINS - 1) for key in keys())
+    lower, before, equal = _bin(within, count - below)
     key = torch.tensor(((upper - _BINS // 2) << 16) | lower, dtype=torch.int64).to(torch.int32)
-    equal = sum(int((part == key.to(part.device)).sum()) for part in keys())
-    return float(_key(key.view(torch.float32), flipped=True)), below, equal
+    return float(_key(key.view(torch.float32), flipped=True)), below + before, equal
 
 
-def _bin(keys: Callable[[], Iterable[Tensor]], count: int, index: Callable[[Tensor], Tensor]) -> tuple[int, int]:
-    """(the bin of the `count`-th lowest key, how many keys lie in the bins before it)."""
+def _bin(places: Iterable[Tensor], count: int) -> tuple[int, int, int]:
+    """(the bin of the `count`-th lowest, how many lie in the bins before it, how many in it)."""
     histogram: Tensor | None = None
-    for key in keys():
-        found = torch.bincount(index(key), minlength=_BINS)
+    for place in places:
+        found = torch.bincount(place, minlength=_BINS)
         histogram = found if histogram is None else histogram.add_(found)
     assert histogram is not None
     upto = histogram.cumsum(0)
-    place = int((upto < count).sum())
-    return place, int(upto[place - 1]) if place else 0
+    bin_ = int((upto < count).sum())
+    return bin_, int(upto[bin_ - 1]) if bin_ else 0, int(histogram[bin_])
 
 
 def _key(values: Tensor, *, flipped: bool = False) -> Tensor:

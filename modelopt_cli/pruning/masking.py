@@ -60,4 +60,5 @@ class Masking(StepHook):
     @torch.no_grad()
     def after_step(self) -> None:
         """Mask the weights."""
-        torch._foreach_mul_(list(self.weights.values()), self._factors)
+        if self.weights:
+            torch._foreach_mul_(list(self.weights.values()), self._factors)

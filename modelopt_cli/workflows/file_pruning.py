@@ -6,9 +6,11 @@ piece by piece.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from modelopt_cli.models.measure import zeros
 from modelopt_cli.models.state_files import StateFile
@@ -21,7 +23,9 @@ if TYPE_CHECKING:
     from modelopt_cli.pruning.importances import Importance
     from modelopt_cli.pruning.structures import Structure
 
-_PIECE = 1 << 19  # weights: what a core works on in its cache
+T = TypeVar("T")
+
+_PIECE = 1 << 18  # weights: what a core works on in its cache
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,7 @@ class FilePruning:
     keep_at_least: float = 0.0  # share of each tensor's weights that stays
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
+    joint: bool = False  # the allocation ranks all tensors together, so that their pieces can stand for them
     everything: bool = False
 
     def as_dict(self) -> dict[str, Any]:
@@ -57,13 +62,38 @@ class FilePruning:
         """The weight in parts that can be pruned on their own, in row-major order."""
         import torch
 
-        known = self.allocation is None or (self.allocation.absolute and self.keep_at_least <= 0.0)
+        known = self.allocation is None or ((self.allocation.absolute or self.joint) and self.keep_at_least <= 0.0)
         if not known or not weight.is_contiguous() or weight.numel() <= _PIECE:
             return [weight]
         if self.structure.problem((weight.numel(),)) is None:
             return list(torch.split(weight.view(-1), _PIECE))
         rows = list(torch.split(weight, max(1, _PIECE * len(weight) // weight.numel())))
         return rows if all(self.structure.problem(tuple(part.shape)) is None for part in rows) else [weight]
+
+
+def in_order(work: Callable[[str], T], keys: Sequence[str]) -> Iterator[T]:
+    """`work` of each key, in their order; several at a time in threads, each of which computes on one core.
+
+    (Torch's own threads wait for each other after every step, which costs much where others use the machine as well.)
+    """
+    if len(keys) == 1:
+        yield work(keys[0])
+        return
+    import torch
+
+    cores = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with ThreadPoolExecutor(cores) as pool:
+            waiting: deque[Future[T]] = deque()
+            for key in keys:
+                waiting.append(pool.submit(work, key))
+                if len(waiting) > 2 * cores:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+    finally:
+        torch.set_num_threads(cores)
 
 
 @dataclass
@@ -96,9 +126,9 @@ class Work:
         for name in self.names:
             parts = self.pruning.pieces(self.file.tensors[name])
             self.parts[name] = {name if len(parts) == 1 else f"{name}[{i}]": part for i, part in enumerate(parts)}
-        weights = {key: part for parts in self.parts.values() for key, part in parts.items()}
+        self.weights = {key: part for parts in self.parts.values() for key, part in parts.items()}
         importance = self.pruning.importance
-        contributions = importance.contributions(weights, Statistics())
+        contributions = importance.contributions(self.weights, Statistics())
         self.masks |= self.file.extra.get("masks", {})
         self.kept = self.pruning.structure.keep(contributions, importance.merit, {}, self.pruning.cut)
 
@@ -108,10 +138,8 @@ class Work:
             yield tensor
             return
         masks, left = [], 0
-        for key, part in self.parts[name].items():
-            mask = self.kept[key]
-            values = (part * mask).add_(0.0)  # + 0 makes of -0, which compresses badly, 0
-            left += int(values.count_nonzero())
+        for mask, values, nonzero in in_order(self._pruned, list(self.parts[name])):
+            left += nonzero
             if not self.file.bare:
                 masks.append(mask.reshape(-1))
             yield values
@@ -124,6 +152,12 @@ class Work:
         if self.file.in_place:
             for name, tensor in self.file.tensors.items():
                 self.counts[name].after = zeros(tensor)
+
+    def _pruned(self, key: str) -> tuple[Tensor, Tensor, int]:
+        """(mask, pruned values, how many of them are not zero) of a part."""
+        mask = self.kept[key]
+        values = (self.weights[key] * mask).add_(0.0)  # + 0 makes of -0, which compresses badly, 0
+        return mask, values, int(values.count_nonzero())
 
     def _note(self, name: str, masks: list[Tensor]) -> None:
         """Keep the mask; what an earlier pruning removed stays removed."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from modelopt_cli.core.errors import UsageError
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
 
 _SLACK = 0.98  # of a budget of bytes is aimed at: values change in recovery, and so does what they compress to
 _TRIES = 12
+_SIZES = ("model.parameters", "model.nonzero", "model.size_bytes", "model.sparsity", "model.compressed_bytes")
+_OTHERS = (*_SIZES, "pruning.sparsity", "train.seconds", "train.epochs")
 
 
 def amount_for(settings: PruningSettings, model: PrunedModel) -> float | None:
@@ -56,3 +59,13 @@ def search_amount(size: Callable[[float], int], budget: float) -> float:
         middle = (low + high) / 2
         low, high = (low, middle) if size(middle) <= aim else (middle, high)
     return high
+
+
+def stand_ins(validation: Iterable[str]) -> dict[str, float]:
+    """Numbers in place of the metrics that model.pt will hold, so that its size is known before they are.
+
+    `validation`: the names of those on the validation split, which those on the test split follow.
+    """
+    own = list(validation)
+    names = [*own, *(name.replace("validation.", "test.", 1) for name in own), *_OTHERS]
+    return {name: math.sqrt(place) for place, name in enumerate(names, start=2)}

@@ -45,6 +45,11 @@ def phases(
     for place, stage in enumerate(stages):
         found.append(Phase("prune", training, place))
         if stage.rewind is not None:
+            if stage.rewind >= training.epochs:
+                raise UsageError(
+                    f"pruning.schedule.rewind is {stage.rewind}, but training has {training.epochs} epochs, so nothing "
+                    "would be trained again; set it below training.epochs"
+                )
             found.append(Phase("recover", training, place, first=stage.rewind))
         elif recovery is not None:
             found.append(Phase("recover", recovery, place))

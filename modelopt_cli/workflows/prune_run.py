@@ -10,10 +10,11 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from modelopt_cli.core.errors import UsageError
 from modelopt_cli.core.seeds import derive
 from modelopt_cli.tuning.objective import Report
 from modelopt_cli.workflows.model_run import RestorableRun
-from modelopt_cli.workflows.prune_amounts import amount_for
+from modelopt_cli.workflows.prune_amounts import amount_for, stand_ins
 from modelopt_cli.workflows.prune_phases import Marks, Phase, needs_training, phases
 from modelopt_cli.workflows.pruned_model import PrunedModel
 from modelopt_cli.workflows.torch_run import checkpoint_of
@@ -135,16 +136,20 @@ class PruneRun(RestorableRun):
             return
         if phase.kind == "collect":
             self.model.note("before")
-            hooks: list[StepHook] = [self.model.meter, self.model.masking]
+            hooks: list[StepHook] = [self.model.meter, self.model.masking, self.model.earlier]
             self._trainer = self._new_trainer(phase.settings, derive(self._seed, "collect"), hooks)
             return
         stage = self._stages[phase.stage]
         self._marks = Marks(stage.marks[1:], self._prune_to)
-        hooks = [self.model.meter, self._marks, self.model.masking]
+        hooks = [self.model.meter, self._marks, self.model.masking, self.model.earlier]
         seed = self._seed if stage.rewind is not None else derive(self._seed, "recovery", phase.stage)
         self._trainer = self._new_trainer(phase.settings, seed, hooks)
         if stage.rewind is not None:
-            assert self._rewound is not None
+            if self._rewound is None:
+                raise UsageError(
+                    f"pruning.schedule.rewind is {stage.rewind}, but there is no such epoch: the model was loaded, or "
+                    "its training ended before; set a lower one, 0 for the weights that it began with"
+                )
             self._trainer.load_state(self._rewound)
             self._trainer.forget_best()  # of the epochs before, when the weights were dense
             self.model.masking.apply()
@@ -167,7 +172,8 @@ class PruneRun(RestorableRun):
             self.model.note("before")
             if self._pruning.budget is not None and self._pruning.budget.size_bytes is not None:
                 trains = any(each.kind == "train" for each in self._phases)
-                checkpoint = checkpoint_of(self._experiment, self._prepared, self._module, {})
+                metrics = stand_ins(self.full_metrics())
+                checkpoint = checkpoint_of(self._experiment, self._prepared, self._module, metrics)
                 self._plan(trains, self.model.amount_for_size(checkpoint))
         self.model.begin_round(phase.stage)
         self._prune_to(self._stages[phase.stage].marks[0][1])
@@ -189,10 +195,11 @@ class PruneRun(RestorableRun):
         """Every metric on the validation split, its change by pruning, the model's size, the seconds that it took."""
         self._trainer.finish()
         self.model.masking.apply()
+        judged = self.full_metrics()
         return {
-            **self.full_metrics(),
+            **judged,
             **self.model.sizes(),
-            **self._file_sizes(),
+            **self._file_sizes(stand_ins(judged)),
             "train.seconds": self._seconds,
             "train.epochs": float(self.step),
         }
@@ -202,10 +209,10 @@ class PruneRun(RestorableRun):
         """The share of what may go that goes in the end; None for a threshold or a fixed structure."""
         return self._amount
 
-    def _file_sizes(self) -> dict[str, float]:
+    def _file_sizes(self, metrics: Mapping[str, float]) -> dict[str, float]:
         from modelopt_cli.models.checkpoints import file_sizes
 
-        return {"model.compressed_bytes": float(file_sizes(self.checkpoint({}))[1])}
+        return {"model.compressed_bytes": float(file_sizes(self.checkpoint(metrics))[1])}
 
     def full_metrics(self) -> Mapping[str, float]:
         """Every metric on the validation split, and its change by pruning; empty when there is none."""

@@ -43,8 +43,10 @@ class PrunedModel:
         self.selection = _selected(experiment, parameters, bare=bare)
         self._zeros = {name: zeros(parameter) for name, parameter in parameters.items()}
         weights = {name: parameters[name] for name in self.selection.taken}
-        earlier = unpack_masks(masks, weights) if masks else earlier_masks(experiment.require_model(), weights)
-        self.masking = Masking(weights, earlier)
+        found = unpack_masks(masks, parameters) if masks else earlier_masks(experiment.require_model(), parameters)
+        spared = {name: parameters[name] for name in found if name not in weights}
+        self.masking = Masking(weights, {name: mask for name, mask in found.items() if name in weights})
+        self.earlier = Masking(spared, {name: found[name] for name in spared})  # what is left alone keeps its zeros
         moving = MovementMeter(weights) if "movement" in settings.importance.needs else None
         self.meter: StepHook = moving or StepHook()
         self._moving = moving
@@ -128,7 +130,9 @@ class PrunedModel:
     def with_masks(self, checkpoint: Checkpoint) -> Checkpoint:
         """The checkpoint with the masks, and what was done."""
         done = self._settings.model_dump(mode="json")
-        masks = pack_masks(self.masking.masks, self.masking.weights)
+        masks = pack_masks(
+            {**self.masking.masks, **self.earlier.masks}, {**self.masking.weights, **self.earlier.weights}
+        )
         return replace(checkpoint, extra={**checkpoint.extra, "pruning": done, "masks": masks})
 
     def with_state(self, name: str, checkpoint: Checkpoint) -> Checkpoint | None:

@@ -131,6 +131,11 @@ FIELDS = {
     "samplers": SCHEMA["$defs"]["TuningSettings"]["properties"]["sampler"],
     "stoppers": SCHEMA["$defs"]["TuningSettings"]["properties"]["stopper"],
     "executors": SCHEMA["$defs"]["TuningSettings"]["properties"]["executor"],
+    "importances": SCHEMA["$defs"]["PruningSettings"]["properties"]["importance"],
+    "structures": SCHEMA["$defs"]["PruningSettings"]["properties"]["structure"],
+    "allocations": SCHEMA["$defs"]["PruningSettings"]["properties"]["allocation"],
+    "pruning_schedules": SCHEMA["$defs"]["PruningSettings"]["properties"]["schedule"],
+    "compensations": SCHEMA["$defs"]["PruningSettings"]["properties"]["compensation"],
 }
 
 
@@ -154,7 +159,8 @@ def test_every_strategy_and_option_is_described(name: str) -> None:
 def test_every_section_option_is_described() -> None:
     for key in Experiment.model_fields:
         assert SCHEMA["properties"][key].get("description"), key
-    for name in ("TrainingSettings", "TuningSettings", "EvaluationSettings", "CommandSettings", "Splits"):
+    sections = ("TrainingSettings", "TuningSettings", "EvaluationSettings", "CommandSettings", "Splits")
+    for name in (*sections, "PruningSettings", "Recovery", "Budget"):
         for key, schema in SCHEMA["$defs"][name]["properties"].items():
             assert schema.get("description"), f"{name}.{key}"
 

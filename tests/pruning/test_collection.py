@@ -46,7 +46,10 @@ def mlp() -> nn.Module:
 def batches(shape: tuple[int, ...] = (4,), sizes: tuple[int, ...] = (8, 8, 1)) -> list[Batch]:
     generator = torch.Generator().manual_seed(1)
     total = sum(sizes)
-    inputs, targets = torch.randn(total, *shape, generator=generator), torch.randint(0, 3, (total,), generator=generator)
+    inputs, targets = (
+        torch.randn(total, *shape, generator=generator),
+        torch.randint(0, 3, (total,), generator=generator),
+    )
     parts = zip(inputs.split(list(sizes)), targets.split(list(sizes)), strict=True)
     return [Batch(x, y, None, torch.arange(len(x))) for x, y in parts]
 
@@ -200,6 +203,11 @@ def test_a_doubled_channel_doubles_its_wanda_scores() -> None:
 def test_a_layer_whose_inputs_cannot_be_watched_is_named_with_a_remedy(name: str, options: dict[str, Any]) -> None:
     with pytest.raises(UsageError, match=r"^0\.weight has no .*pruning\.exclude"):
         contributions(name, conv_net(**options), batches((4, 6, 6)))
+
+
+def test_the_contributions_of_taylor_may_cancel_and_those_of_snip_may_not() -> None:
+    assert bool((contributions("taylor", mlp(), batches())["0.weight"] < 0).any())
+    assert bool((contributions("snip", mlp(), batches())["0.weight"] >= 0).all())
 
 
 def test_a_layer_that_is_called_twice_counts_both_calls() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -19,6 +20,14 @@ from modelopt_cli.pruning.statistics import Statistics
 from modelopt_cli.training.batches import Batch
 
 NAMES = FAMILIES["compensations"].names()
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 def compensation(name: str, **options: Any) -> Compensation:
@@ -106,7 +115,7 @@ def test_errors_are_ordered_least_squares_sparsegpt_none(share: float) -> None:
 
 
 def test_sparsegpt_is_the_surgeons_update_input_by_input() -> None:
-    """Naively: at input j, with all before it settled, w -= w_j / [A^-1]_jj A^-1_j with A the Hessian of j and later."""
+    """Naively: at input j, with all before it settled, w -= w_j / [A^-1]_jj A^-1_j, A the Hessian of j and later."""
     x, (weight, keep) = rows(), layer()
     hessian = x.T @ x / len(x)
     hessian = hessian + 0.01 * hessian.diagonal().mean() * torch.eye(8)
@@ -136,11 +145,16 @@ def loss(outputs: Tensor, targets: Tensor, weights: Tensor | None) -> Tensor:
 def pruned(name: str, *, bias: bool = True) -> tuple[nn.Module, nn.Module, Tensor]:
     """A convolution and a linear layer before and after pruning by half, and the calibration inputs."""
     torch.manual_seed(0)
-    module = nn.Sequential(nn.Conv2d(2, 4, 3, stride=2, padding=1, bias=bias), nn.ReLU(), nn.Flatten(), nn.Linear(64, 3))
+    module = nn.Sequential(
+        nn.Conv2d(2, 4, 3, stride=2, padding=1, bias=bias), nn.ReLU(), nn.Flatten(), nn.Linear(64, 3)
+    )
     dense = nn.Sequential(nn.Conv2d(2, 4, 3, stride=2, padding=1, bias=bias), nn.ReLU(), nn.Flatten(), nn.Linear(64, 3))
     dense.load_state_dict(module.state_dict())
     inputs = torch.randn(90, 2, 8, 8) + 0.3
-    given = [Batch(part, torch.zeros(len(part), dtype=torch.int64), None, torch.arange(len(part))) for part in inputs.split(40)]
+    given = [
+        Batch(part, torch.zeros(len(part), dtype=torch.int64), None, torch.arange(len(part)))
+        for part in inputs.split(40)
+    ]
     masking = Masking({name: each for name, each in module.named_parameters() if each.ndim > 1})
     settings = PruningSettings.model_validate({"amount": 0.5, "compensation": name})
     Pruner(module, settings, masking, batches=lambda: given, loss=loss, validation_loss=lambda: 0.0).prune(0.5)

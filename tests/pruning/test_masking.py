@@ -10,11 +10,15 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from modelopt_cli.core.strategy import FAMILIES
 from modelopt_cli.data.prepared import Part, Prepared
 from modelopt_cli.models.architectures import Shapes
 from modelopt_cli.pruning.masking import Masking
+from modelopt_cli.pruning.pruner import Pruner
+from modelopt_cli.pruning.settings import PruningSettings
+from modelopt_cli.training.batches import Batch
 from modelopt_cli.training.hooks import StepHook
 from modelopt_cli.training.settings import TrainingSettings
 from modelopt_cli.training.trainer import Trainer
@@ -114,8 +118,10 @@ def test_momentum_from_before_the_pruning_moves_nothing_that_is_gone() -> None:
     class Later(StepHook):
         def before_step(self, step: int, steps: int) -> None:
             if step in (5, 9):
-                grown = {name: mask & (weight.detach().abs() > weight.detach().abs().median())
-                         for (name, weight), mask in zip(masking.weights.items(), masking.masks.values(), strict=True)}  # fmt: skip
+                grown = {}
+                for name, weight in masking.weights.items():
+                    size = weight.detach().abs()
+                    grown[name] = masking.masks[name] & (size > size.median())
                 masking.set(grown)
 
     module = mlp()
@@ -173,3 +179,26 @@ def test_applied_at_once_counted_and_positive_zeros() -> None:
     assert masking.gone == (2, 4)
     assert torch.equal(masking.removed["w"], torch.tensor([[True, False], [True, False]]))
     assert not bool(torch.signbit(weight).any())
+
+
+@pytest.mark.parametrize("name", FAMILIES["importances"].names())
+def test_what_is_gone_stays_gone_and_the_next_pruning_counts_it(name: str) -> None:
+    module, data = mlp(), prepared().train
+    masking = Masking({layer: weight for layer, weight in module.named_parameters() if weight.ndim > 1})
+    batch = Batch(torch.from_numpy(data.inputs), torch.from_numpy(data.targets), None, torch.arange(60))
+    pruner = Pruner(
+        module,
+        PruningSettings.model_validate({"amount": 0.5, "importance": name}),
+        masking,
+        batches=lambda: [batch],
+        loss=lambda outputs, targets, weights: F.cross_entropy(outputs, targets),
+        validation_loss=lambda: 0.0,
+        movement={layer: weight.detach().clone() for layer, weight in masking.weights.items()},
+    )
+    pruner.prune(0.3)
+    first = {layer: mask.clone() for layer, mask in masking.masks.items()}
+    assert masking.gone == (round(0.3 * 108), 108)
+    pruner.prune(0.8)
+    assert masking.gone == (round(0.8 * 108), 108)
+    assert all(not bool((mask & ~first[layer]).any()) for layer, mask in masking.masks.items())
+    assert all(bool((weight[~masking.masks[layer]] == 0).all()) for layer, weight in masking.weights.items())

@@ -1,18 +1,35 @@
-"""Pruning schedules: amounts by the formulas, and what every schedule promises."""
+"""Pruning schedules: amounts by the formulas, what every schedule promises, and SynFlow's steps of its own."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import Any
 
 import pytest
+import torch
 from pydantic import ValidationError
+from torch import nn
+from torch.nn import functional as F
 
 from modelopt_cli.core.strategy import FAMILIES
+from modelopt_cli.pruning.importances.synflow import Synflow
+from modelopt_cli.pruning.masking import Masking
+from modelopt_cli.pruning.pruner import Pruner
 from modelopt_cli.pruning.schedules import PruningSchedule, Stage
+from modelopt_cli.pruning.settings import PruningSettings
+from modelopt_cli.training.batches import Batch
 from modelopt_cli.workflows.prune_phases import Marks
 
 FAMILY = FAMILIES["pruning_schedules"]
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 def schedule(name: str, **options: Any) -> PruningSchedule:
@@ -53,7 +70,7 @@ def test_one_shot_is_one_stage() -> None:
 @pytest.mark.parametrize("name", ["rounds", "lottery"])
 def test_rounds_take_the_same_share_of_what_is_left_or_the_same_number(name: str) -> None:
     left = [1.0, *(1.0 - gone for gone in amounts(schedule(name, rounds=4).stages(0.9)))]
-    ratios = [after / before for before, after in zip(left, left[1:], strict=False)]
+    ratios = [after / before for before, after in pairwise(left)]
     assert ratios == pytest.approx([0.1**0.25] * 4)
     linear = amounts(schedule(name, rounds=4, shape="linear").stages(0.8))
     assert linear == pytest.approx([0.2, 0.4, 0.6, 0.8])
@@ -82,7 +99,7 @@ def test_cubic_is_zhu_and_guptas_equation_1_at_its_marks() -> None:
     for k, (when, gone) in enumerate(stage.marks[1:], start=1):
         assert gone == pytest.approx(final + (initial - final) * (1 - k / rounds) ** 3)
         assert when == pytest.approx(0.1 + 0.5 * (k - 1) / (rounds - 1))
-    steps = [after - before for (_, before), (_, after) in zip(stage.marks, stage.marks[1:], strict=False)]
+    steps = [after - before for (_, before), (_, after) in pairwise(stage.marks)]
     assert steps == sorted(steps, reverse=True), "fast at first, then ever slower"
 
 
@@ -96,7 +113,9 @@ def test_cubic_says_what_makes_no_sense() -> None:
 def test_marks_prune_at_their_steps_and_never_after_the_last_one() -> None:
     done: list[tuple[int, float]] = []
     now = 0
-    marks = Marks([(0.0, 0.1), (0.24, 0.3), (0.26, 0.4), (0.5, 0.5), (1.0, 0.9)], lambda share: done.append((now, share)))
+    marks = Marks(
+        [(0.0, 0.1), (0.24, 0.3), (0.26, 0.4), (0.5, 0.5), (1.0, 0.9)], lambda share: done.append((now, share))
+    )
     for step in range(4):
         now = step
         marks.before_step(step, 4)
@@ -120,3 +139,42 @@ def test_marks_go_on_at_the_step_they_were_left_at(resumed: int) -> None:
     for step in range(10):
         alone.before_step(step, 10)
     assert whole == uninterrupted
+
+
+def bias_free(depth: int) -> nn.Module:
+    torch.manual_seed(0)
+    widths = [6, *[20] * (depth - 1), 4]
+    layers: list[nn.Module] = []
+    for given, made in pairwise(widths):
+        layers += [nn.Linear(given, made, bias=False), nn.ReLU()]
+    return nn.Sequential(*layers[:-1])
+
+
+def pruner(module: nn.Module, importance: dict[str, Any]) -> Pruner:
+    """By a criterion without data: the batch is an example of the inputs."""
+    masking = Masking(dict(module.named_parameters()))
+    settings = PruningSettings.model_validate({"amount": 0.5, "importance": importance})
+    given = [Batch(torch.zeros(1, 6), torch.zeros(1, dtype=torch.int64), None, torch.arange(1))]
+    loss = lambda outputs, targets, weights: F.cross_entropy(outputs, targets)  # noqa: E731
+    return Pruner(module, settings, masking, batches=lambda: given, loss=loss, validation_loss=lambda: 0.0)
+
+
+def test_synflow_is_conserved_from_layer_to_layer() -> None:
+    """Tanaka et al. 2020, theorem 2: between input and output every layer's scores have the same sum."""
+    found = pruner(bias_free(5), {"type": "synflow"})
+    scores = Synflow().contributions(found.masking.weights, found._collected(Synflow.needs))
+    sums = [float(scores[name].double().sum()) for name in found.masking.weights]
+    assert sums == pytest.approx([sums[0]] * 5, rel=1e-4)
+
+
+def left_by_synflow(iterations: int) -> list[int]:
+    found = pruner(bias_free(6), {"type": "synflow", "iterations": iterations})
+    found.prune(0.985)
+    gone, total = found.masking.gone
+    assert gone == round(0.985 * total)
+    return [int(mask.sum()) for mask in found.masking.masks.values()]
+
+
+def test_synflow_in_iterations_empties_no_layer_where_one_pass_does() -> None:
+    assert min(left_by_synflow(1)) == 0
+    assert min(left_by_synflow(100)) > 0

@@ -23,7 +23,10 @@ WRONG = [
     ({"structure": "nm", "amount": 0.5}, "structure nm says itself how much goes, so amount has no meaning"),
     ({"structure": "nm", "threshold": 0.5}, "so threshold has no meaning"),
     ({"structure": "nm", "allocation": "global"}, "leaves nothing to allocate"),
-    ({"allocation": "threshold", "amount": 0.5}, "allocation threshold compares scores with a threshold; set threshold"),
+    (
+        {"allocation": "threshold", "amount": 0.5},
+        "allocation threshold compares scores with a threshold; set threshold",
+    ),
     ({"allocation": "uniform", "threshold": 0.1}, "allocation uniform shares out an amount; set amount or budget"),
     ({"amount": 0.9, "schedule": "cubic"}, "schedule cubic prunes while the model recovers; add recovery"),
     ({"amount": 0.9, "schedule": "lottery", "recovery": RECOVERY}, "leave out recovery"),
