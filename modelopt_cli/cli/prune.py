@@ -48,9 +48,7 @@ def prune(
     everything: Annotated[bool, typer.Option("--all", help="Spare no tensor by its name, shape or place.")] = False,
     experiment: Annotated[
         Path | None,
-        typer.Option(
-            help="Experiment file with the model and data that judge the weights before and after."
-        ),
+        typer.Option(help="Experiment file with the model and data that judge the weights before and after."),
     ] = None,
     set_: Set = None,
     out: Annotated[

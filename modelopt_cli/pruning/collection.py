@@ -1,8 +1,8 @@
 """One engine that collects what importances and compensations need, in one pass over the calibration batches.
 
 Models are in evaluation mode, so that batch normalisation and dropout are what they are when the model is used. The
-loss is the plain one (a mean over samples); means over batches are weighted by their samples. Two statistics need more
-than the pass: the Hessian times the gradient needs the gradient first, and flow needs no data at all.
+loss is the plain one, a mean over samples by their weights; batches count by the sum of theirs. Two statistics need
+more than the pass: the Hessian times the gradient needs the gradient first, and flow needs no data at all.
 """
 
 from __future__ import annotations
@@ -50,24 +50,31 @@ def _pass(
     gradients = bool(needs & {"gradient", "hessian_gradient"})
     squares = {name: torch.zeros_like(weight) for name, weight in weights.items()} if _square(needs) else None
     sums = {name: torch.zeros_like(weight) for name, weight in weights.items()} if gradients else None
-    total = sum(len(batch.inputs) for batch in batches)
+    shares = _shares(batches)
     with InputWatch(module, weights, needs) as watch:
-        for batch in batches:
+        for batch, share in zip(batches, shares, strict=True):
             with torch.set_grad_enabled(gradients):
                 outputs = module(batch.inputs)
             if sums is not None:
                 value = loss(outputs, batch.targets, batch.weights)
                 for name, found in zip(weights, _gradients(value, list(weights.values())), strict=True):
-                    sums[name].add_(found, alpha=len(batch.inputs) / total)
+                    sums[name].add_(found, alpha=share)
     if squares is not None:
-        for batch in batches:
-            _add_squares(module, weights, batch, loss, squares, total)
+        for batch, share in zip(batches, shares, strict=True):
+            _add_squares(module, weights, batch, loss, squares, share)
     values: dict[Statistic, dict[str, Tensor]] = dict(watch.values())
     if sums is not None:
         values["gradient"] = sums
     if squares is not None:
         values["squared_gradient"] = squares
     return values
+
+
+def _shares(batches: Sequence[Batch]) -> list[float]:
+    """What each batch counts for: its samples, or the sum of their weights, as a share of all."""
+    sums = [float(len(batch.inputs)) if batch.weights is None else float(batch.weights.sum()) for batch in batches]
+    total = sum(sums) or 1.0
+    return [each / total for each in sums]
 
 
 def _square(needs: Needs) -> bool:
@@ -82,7 +89,7 @@ def _gradients(value: Tensor, parameters: Sequence[Tensor], *, create_graph: boo
 
 @torch.no_grad()  # of torch's own graph, which would hold all batches; the gradients of torch.func are taken inside
 def _add_squares(
-    module: nn.Module, weights: Weights, batch: Batch, loss: Loss, squares: Mapping[str, Tensor], total: int
+    module: nn.Module, weights: Weights, batch: Batch, loss: Loss, squares: Mapping[str, Tensor], share: float
 ) -> None:
     """Add the mean of squared gradients of single samples: all at once (vmap) where the module's code allows it."""
     parameters = {name: weight.detach() for name, weight in weights.items()}
@@ -93,14 +100,18 @@ def _add_squares(
     numbers = sum(weight.numel() for weight in weights.values())
     size = max(1, min(len(batch.inputs), _PER_SAMPLE_NUMBERS // max(numbers, 1)))
     many: Any = vmap(grad(single), in_dims=(None, 0, 0))
-    for inputs, targets in zip(torch.split(batch.inputs, size), torch.split(batch.targets, size), strict=True):
+    factors = torch.ones(len(batch.inputs), device=batch.inputs.device) if batch.weights is None else batch.weights
+    factors = factors * (share / factors.sum().clamp_min(1e-30))  # (B,) what each sample counts for
+    for inputs, targets, factor in zip(
+        *(torch.split(each, size) for each in (batch.inputs, batch.targets, factors)), strict=True
+    ):
         try:
             found = many(parameters, inputs, targets)
         except RuntimeError:  # control flow or in-place work that vmap does not take
             each = [grad(single)(parameters, one, target) for one, target in zip(inputs, targets, strict=True)]
             found = {name: torch.stack([one[name] for one in each]) for name in parameters}
         for name, gradient in found.items():
-            squares[name].add_(gradient.square().sum(0), alpha=1.0 / total)
+            squares[name].add_(torch.einsum("b,b...->...", factor.to(gradient.dtype), gradient.square()))
 
 
 def _hessian_gradient(
@@ -108,16 +119,15 @@ def _hessian_gradient(
 ) -> dict[str, Tensor]:
     """H g = d(g . dL/dw)/dw with the first g held fixed."""
     parameters = list(weights.values())
-    total = sum(len(batch.inputs) for batch in batches)
     sums = [torch.zeros_like(parameter) for parameter in parameters]
-    for batch in batches:
+    for batch, share in zip(batches, _shares(batches), strict=True):
         value = loss(module(batch.inputs), batch.targets, batch.weights)
         first = _gradients(value, parameters, create_graph=True)
         inner = sum((one * gradient[name]).sum() for name, one in zip(weights, first, strict=True))
         assert isinstance(inner, Tensor)
         second = _gradients(inner, parameters) if inner.requires_grad else [torch.zeros_like(p) for p in parameters]
         for place, found in enumerate(second):
-            sums[place].add_(found, alpha=len(batch.inputs) / total)
+            sums[place].add_(found, alpha=share)
     return dict(zip(weights, sums, strict=True))
 
 

@@ -7,11 +7,13 @@ histogram of the upper 16 bits of all scores, then one of the lower 16 bits of t
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
+from modelopt_cli.models.in_order import in_order
 
 Scores = Mapping[str, Tensor]
 
@@ -75,27 +77,26 @@ def _border(scores: Scores, count: int) -> tuple[float, int, int]:
         border = float(flat.kthvalue(count).values)
         return border, int((flat < border).sum()), int((flat == border).sum())
 
-    def keys() -> Iterator[Tensor]:
-        for score in scores.values():
-            yield from map(_key, _parts(score))
-
-    upper, below, _ = _bin(((key >> 16).add_(_BINS // 2) for key in keys()), count)
-    within = (key[(key >> 16) == upper - _BINS // 2] & (_BINS - 1) for key in keys())
-    lower, before, equal = _bin(within, count - below)
+    upper, below, _ = _bin(scores, count, lambda key: (key >> 16).add_(_BINS // 2))
+    within = upper - _BINS // 2
+    lower, before, equal = _bin(scores, count - below, lambda key: key[(key >> 16) == within] & (_BINS - 1))
     key = torch.tensor(((upper - _BINS // 2) << 16) | lower, dtype=torch.int64).to(torch.int32)
     return float(_key(key.view(torch.float32), flipped=True)), below + before, equal
 
 
-def _bin(places: Iterable[Tensor], count: int) -> tuple[int, int, int]:
-    """(the bin of the `count`-th lowest, how many lie in the bins before it, how many in it)."""
-    histogram: Tensor | None = None
-    for place in places:
-        found = torch.bincount(place, minlength=_BINS)
-        histogram = found if histogram is None else histogram.add_(found)
-    assert histogram is not None
-    upto = histogram.cumsum(0)
+def _bin(scores: Scores, count: int, place: Callable[[Tensor], Tensor]) -> tuple[int, int, int]:
+    """(the bin of the `count`-th lowest, how many lie in the bins before it, how many in it); `place`: key -> bin."""
+
+    def histogram(name: str) -> Tensor:
+        parts = (torch.bincount(place(_key(part)), minlength=_BINS) for part in _parts(scores[name]))
+        return sum(parts, start=torch.zeros((), dtype=torch.int64))
+
+    found = torch.zeros(_BINS, dtype=torch.int64)
+    for one in in_order(histogram, list(scores)):
+        found += one.cpu()
+    upto = found.cumsum(0)
     bin_ = int((upto < count).sum())
-    return bin_, int(upto[bin_ - 1]) if bin_ else 0, int(histogram[bin_])
+    return bin_, int(upto[bin_ - 1]) if bin_ else 0, int(found[bin_])
 
 
 def _key(values: Tensor, *, flipped: bool = False) -> Tensor:

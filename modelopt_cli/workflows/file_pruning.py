@@ -6,12 +6,11 @@ piece by piece.
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
+from modelopt_cli.models.in_order import in_order
 from modelopt_cli.models.measure import zeros
 from modelopt_cli.models.state_files import StateFile
 
@@ -22,8 +21,6 @@ if TYPE_CHECKING:
     from modelopt_cli.pruning.cuts import Cut
     from modelopt_cli.pruning.importances import Importance
     from modelopt_cli.pruning.structures import Structure
-
-T = TypeVar("T")
 
 _PIECE = 1 << 18  # weights: what a core works on in its cache
 
@@ -69,31 +66,6 @@ class FilePruning:
             return list(torch.split(weight.view(-1), _PIECE))
         rows = list(torch.split(weight, max(1, _PIECE * len(weight) // weight.numel())))
         return rows if all(self.structure.problem(tuple(part.shape)) is None for part in rows) else [weight]
-
-
-def in_order(work: Callable[[str], T], keys: Sequence[str]) -> Iterator[T]:
-    """`work` of each key, in their order; several at a time in threads, each of which computes on one core.
-
-    (Torch's own threads wait for each other after every step, which costs much where others use the machine as well.)
-    """
-    if len(keys) == 1:
-        yield work(keys[0])
-        return
-    import torch
-
-    cores = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with ThreadPoolExecutor(cores) as pool:
-            waiting: deque[Future[T]] = deque()
-            for key in keys:
-                waiting.append(pool.submit(work, key))
-                if len(waiting) > 2 * cores:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-    finally:
-        torch.set_num_threads(cores)
 
 
 @dataclass

@@ -223,3 +223,25 @@ def test_a_layer_that_is_called_twice_counts_both_calls() -> None:
     found = collect(module, matrices(module), frozenset({"input_mean"}), lambda: given, loss)
     mean = 1.5 * torch.cat([batch.inputs for batch in given]).mean(0)
     torch.testing.assert_close(found.get("input_mean", "layer.weight"), mean[None])
+
+
+def test_sample_weights_count_as_repeated_samples() -> None:
+    module, found = mlp(), batches(sizes=(6,))[0]
+    repeats = torch.tensor([1, 2, 1, 3, 1, 2])
+
+    def weighted(outputs: Tensor, targets: Tensor, weights: Tensor | None) -> Tensor:
+        each = F.cross_entropy(outputs, targets, reduction="none")
+        return each.mean() if weights is None else (each * weights).sum() / weights.sum()
+
+    split = [
+        Batch(found.inputs[part], found.targets[part], repeats[part].float(), found.indices[part])
+        for part in (slice(0, 2), slice(2, 6))
+    ]
+    places = torch.repeat_interleave(torch.arange(6), repeats)
+    whole = [Batch(found.inputs[places], found.targets[places], None, places)]
+    needs = frozenset({"gradient", "squared_gradient", "hessian_gradient"})
+    one = collect(module, matrices(module), needs, lambda: split, weighted)  # type: ignore[arg-type]
+    other = collect(module, matrices(module), needs, lambda: whole, weighted)  # type: ignore[arg-type]
+    for statistic in needs:
+        for name, tensor in one.values[statistic].items():  # type: ignore[index]
+            torch.testing.assert_close(tensor, other.values[statistic][name])  # type: ignore[index]

@@ -61,7 +61,7 @@ def through_a_file(state: Any) -> Any:
 
 
 def weights(run: PruneRun) -> dict[str, Tensor]:
-    return {name: tensor.detach().clone() for name, tensor in run._module.state_dict().items()}
+    return {name: tensor.detach().clone() for name, tensor in run._course.module.state_dict().items()}
 
 
 def assert_same(first: dict[str, Tensor], second: dict[str, Tensor]) -> None:
@@ -154,14 +154,14 @@ def test_the_masks_are_torchs_global_unstructured_of_the_same_trained_model() ->
     assert len(layers) == 3
     for name, mask in layers.items():
         assert torch.equal(mask, modules[name].weight_mask.bool())  # type: ignore[union-attr]
-        assert torch.equal(run._module.get_submodule(name).weight, modules[name].weight)
+        assert torch.equal(run._course.module.get_submodule(name).weight, modules[name].weight)
 
 
 @pytest.mark.parametrize("recovery", [None, RECOVERY])
 def test_a_budget_of_weights_is_met_to_the_weight(recovery: dict[str, Any] | None) -> None:
     for budget, left in ((200, 200), ("60%", round(0.6 * 403)), ("100%", 403)):
         run = finished(experiment({"budget": {"nonzero": budget}, "recovery": recovery}, model=MLP))
-        assert sum(int(parameter.count_nonzero()) for parameter in run._module.parameters()) == left
+        assert sum(int(parameter.count_nonzero()) for parameter in run._course.module.parameters()) == left
 
 
 MLP = {"type": "mlp", "hidden": [24, 10]}  # 4*24 + 24 + 24*10 + 10 + 10*3 + 3 = 403 parameters
@@ -237,7 +237,7 @@ def test_cubic_reaches_its_amount_before_recovery_ends_and_never_goes_back() -> 
 def test_recalibrated_batch_normalisation_has_the_plain_means_of_the_samples() -> None:
     pruning = {"amount": 0.5, "recalibrate_batch_norm": True, "calibration": 48}
     run = finished(experiment(pruning))
-    module, inputs = run._module.eval(), torch.cat([batch.inputs for batch in run._trainer.samples(48)])
+    module, inputs = run._course.module.eval(), torch.cat([batch.inputs for batch in run._course.trainer.samples(48)])
     seen: list[Tensor] = []
     norm = next(layer for layer in module.modules() if isinstance(layer, torch.nn.BatchNorm1d))
     norm.register_forward_pre_hook(lambda _, given: seen.append(given[0].detach()))

@@ -17,6 +17,7 @@ from modelopt_cli.results.report import Report, Table
 from modelopt_cli.results.run_directory import RunDirectory
 from modelopt_cli.workflows import prune, train, tune
 from modelopt_cli.workflows.context import Context, EpochEnded, StopFlag
+from modelopt_cli.workflows.prune_course import PruneCourse
 from modelopt_cli.workflows.prune_run import PruneRun
 from modelopt_cli.workflows.torch_run import TorchRun
 
@@ -201,14 +202,14 @@ def searched(
             shared.extend(step for step, _ in reports)
             return reports
 
-    epoch = PruneRun._epoch
+    epoch = PruneCourse._epoch
 
     def counted(run: PruneRun, phase: Any) -> Any:
         own.extend([1] if phase.kind == "train" else [])
         return epoch(run, phase)
 
     monkeypatch.setattr("modelopt_cli.workflows.dense_stage.TorchRun", Counted)
-    monkeypatch.setattr(PruneRun, "_epoch", counted)
+    monkeypatch.setattr(PruneCourse, "_epoch", counted)
     tuning = {
         "workflow": "prune", "objective": "maximize validation.accuracy", "sampler": "random", "executor": "serial",
         "trials": 3, "space": space, **given,
