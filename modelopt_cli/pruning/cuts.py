@@ -1,7 +1,8 @@
 """Where a ranking is cut: which scores go, with an exact count, without sorting scores or copying all of them.
 
 Every allocation ends in a cut for each tensor. The border of the lowest k of n scores is found by radix selection: a
-histogram of the upper 16 bits of all scores, then one of the lower 16 bits of those in the bin that holds the k-th.
+histogram of the upper 16 bits of all scores, then one of the next 16 bits of those in the bin that holds the k-th, and
+so on. Scores that are made as they are asked for are made once for each such pass.
 """
 
 from __future__ import annotations
@@ -18,7 +19,11 @@ from modelopt_cli.models.in_order import in_order
 Scores = Mapping[str, Tensor]
 
 _CHUNK = 1 << 20  # scores in a step: about a core's share of cache
-_BINS = 1 << 16
+_DIGIT = 16  # bits
+_BINS = 1 << _DIGIT
+_ALL = 1 << 62  # ties: more than there are scores
+_FLOATS = {32: torch.float32, 64: torch.float64}
+_INTEGERS = {32: torch.int32, 64: torch.int64}
 
 
 class Cut(NamedTuple):
@@ -54,61 +59,105 @@ def lowest(scores: Tensor, count: int) -> Cut:
 
 def joint(scores: Scores, count: int) -> dict[str, Cut]:
     """One ranking over all tensors: exactly `count` scores go; among equal ones the first tensor's first."""
-    total = sum(score.numel() for score in scores.values())
-    if count <= 0:
-        return dict.fromkeys(scores, NOTHING)
-    if count >= total:
-        return {name: Cut(math.inf, score.numel()) for name, score in scores.items()}
-    border, below, equal = _border(scores, count)
-    if below + equal == count:
-        return {name: Cut(border, equal) for name in scores}
-    left = count - below
+    return _joint(scores, lambda total: count)
+
+
+def joint_share(scores: Scores, share: float) -> dict[str, Cut]:
+    """One ranking over all n scores, of which round(`share` * n) go; they are not made only to be counted."""
+    return _joint(scores, lambda total: round(share * total))
+
+
+class _Border(NamedTuple):
+    """The last score that goes: `left` of the `equal` ones that equal it do. `dtypes`: of each tensor's scores."""
+
+    value: float
+    equal: int
+    left: int
+    dtypes: Mapping[str, torch.dtype]
+
+
+def _joint(scores: Scores, wanted: Callable[[int], int]) -> dict[str, Cut]:
+    value, equal, left, dtypes = _border(scores, wanted)
+    if equal == left:
+        return {name: _cut(value, equal, dtypes[name]) for name in scores}
+
+    def count(name: str) -> int:
+        if _rounded(value, dtypes[name]) != value:
+            return 0
+        return sum(int((part == value).sum()) for part in _parts(scores[name]))
+
     cuts = {}
-    for name, score in scores.items():
-        ties = min(left, sum(int((part == border).sum()) for part in _parts(score))) if left else 0
-        cuts[name], left = Cut(border, ties), left - ties
+    for name, found in zip(scores, in_order(count, list(scores)), strict=True):
+        ties = min(left, found)
+        cuts[name], left = _cut(value, ties, dtypes[name]), left - ties
     return cuts
 
 
-def _border(scores: Scores, count: int) -> tuple[float, int, int]:
-    """(the `count`-th lowest score, how many are below it, how many equal it)."""
-    if any(score.dtype == torch.float64 for score in scores.values()):
-        flat = torch.cat([part.double() for score in scores.values() for part in _parts(score)])
-        border = float(flat.kthvalue(count).values)
-        return border, int((flat < border).sum()), int((flat == border).sum())
-
-    upper, below, _ = _bin(scores, count, lambda key: (key >> 16).add_(_BINS // 2))
-    within = upper - _BINS // 2
-    lower, before, equal = _bin(scores, count - below, lambda key: key[(key >> 16) == within] & (_BINS - 1))
-    key = torch.tensor(((upper - _BINS // 2) << 16) | lower, dtype=torch.int64).to(torch.int32)
-    return float(_key(key.view(torch.float32), flipped=True)), below + before, equal
+def _cut(value: float, ties: int, dtype: torch.dtype) -> Cut:
+    """As scores of this dtype are compared: a border between two of its numbers is rounded to one of them."""
+    near = _rounded(value, dtype)
+    return Cut(value, ties) if near == value else Cut(near, _ALL if near < value else 0)
 
 
-def _bin(scores: Scores, count: int, place: Callable[[Tensor], Tensor]) -> tuple[int, int, int]:
-    """(the bin of the `count`-th lowest, how many lie in the bins before it, how many in it); `place`: key -> bin."""
-
-    def histogram(name: str) -> Tensor:
-        parts = (torch.bincount(place(_key(part)), minlength=_BINS) for part in _parts(scores[name]))
-        return sum(parts, start=torch.zeros((), dtype=torch.int64))
-
-    found = torch.zeros(_BINS, dtype=torch.int64)
-    for one in in_order(histogram, list(scores)):
-        found += one.cpu()
-    upto = found.cumsum(0)
-    bin_ = int((upto < count).sum())
-    return bin_, int(upto[bin_ - 1]) if bin_ else 0, int(found[bin_])
+def _rounded(value: float, dtype: torch.dtype) -> float:
+    return float(torch.tensor(value, dtype=dtype))
 
 
-def _key(values: Tensor, *, flipped: bool = False) -> Tensor:
-    """float32 -> int32 in the same order (and with `flipped` back, as float32): negative numbers have all bits but
-    the sign flipped."""
-    bits = values.view(torch.int32)
-    key = bits ^ ((bits >> 31) & 0x7FFFFFFF)
-    return key.view(torch.float32) if flipped else key
+def _border(scores: Scores, wanted: Callable[[int], int], bits: int = 32) -> _Border:
+    """`wanted`: from the number of all scores to that of those that go. `bits`: of a key, 64 where one is float64."""
+    count = above = below = found = 0
+    dtypes: dict[str, torch.dtype] = {}
+    for shift in range(bits - _DIGIT, -1, -_DIGIT):
+        first = shift == bits - _DIGIT
+        histogram, dtypes = _histogram(scores, bits, shift, None if first else above)
+        if bits == 32 and torch.float64 in dtypes.values():
+            return _border(scores, wanted, 64)
+        if first:
+            total = int(histogram.sum())
+            count = wanted(total)
+            if not 0 < count < total:
+                return _Border(math.inf, _ALL, _ALL, dtypes) if count > 0 else _Border(-math.inf, 0, 0, dtypes)
+        upto = histogram.cumsum(0)
+        digit = int((upto < count - below).sum())
+        found = int(histogram[digit])
+        below += int(upto[digit]) - found
+        above = digit - _BINS // 2 if first else (above << _DIGIT) | digit
+    key = torch.tensor(above, dtype=torch.int64).to(_INTEGERS[bits])
+    return _Border(float(_flip(key).view(_FLOATS[bits])), found, count - below, dtypes)
+
+
+def _histogram(scores: Scores, bits: int, shift: int, above: int | None) -> tuple[Tensor, dict[str, torch.dtype]]:
+    """How many keys have each digit at `shift`, among those whose higher digits are `above`; the scores' dtypes.
+
+    The highest digit has a sign, so it counts from -32768.
+    """
+
+    def of(name: str) -> tuple[Tensor, torch.dtype]:
+        score = scores[name]
+        found = torch.zeros(_BINS, dtype=torch.int64)
+        for part in _parts(score):
+            key = _flip(part.to(_FLOATS[bits]).view(_INTEGERS[bits]))
+            if above is None:
+                digits = (key >> shift).add_(_BINS // 2)
+            else:
+                digits = (key[(key >> (shift + _DIGIT)) == above] >> shift) & (_BINS - 1)
+            found += torch.bincount(digits, minlength=_BINS).cpu()
+        return found, score.dtype
+
+    total, dtypes = torch.zeros(_BINS, dtype=torch.int64), {}
+    for name, (found, dtype) in zip(scores, in_order(of, list(scores)), strict=True):
+        total, dtypes[name] = total.add_(found), dtype
+    return total, dtypes
+
+
+def _flip(bits: Tensor) -> Tensor:
+    """A float's bits <-> a signed integer in the same order: negative numbers have all bits but the sign flipped."""
+    width = 8 * bits.element_size()
+    return bits ^ ((bits >> (width - 1)) & ((1 << (width - 1)) - 1))
 
 
 def _parts(scores: Tensor) -> Iterator[Tensor]:
     """(n,) pieces of at least float32, with NaN as infinity and no negative zero."""
     for part in torch.split(scores.detach().reshape(-1), _CHUNK):
         part = part if part.dtype in (torch.float32, torch.float64) else part.float()
-        yield torch.where(part.isnan(), torch.inf, part) + 0.0
+        yield torch.where(part.isnan(), torch.inf, part).add_(0.0)
