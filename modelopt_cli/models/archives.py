@@ -52,6 +52,37 @@ def read_pickle(path: Path, *, trust: bool = False) -> Any:
     return content
 
 
+def write_pickle(content: Any, stream: IO[bytes], *, modern: bool = True) -> None:
+    """torch.save, in its zip or its older format. A write that fails raises its OSError, which torch would hide."""
+    import torch
+
+    guarded = _Stream(stream)
+    try:
+        torch.save(content, guarded, _use_new_zipfile_serialization=modern)  # type: ignore[arg-type]
+    except RuntimeError:
+        if guarded.error is not None:
+            raise guarded.error from None
+        raise
+
+
+class _Stream:
+    """Keeps the error of a write."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream = stream
+        self.error: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        try:
+            return self._stream.write(data)
+        except OSError as error:
+            self.error = error
+            raise
+
+    def flush(self) -> None:
+        self._stream.flush()
+
+
 def check_tensors(content: Any, path: Path) -> None:
     """Refuse tensors whose elements take more memory than they hold (stride 0, overlaps), and such without values."""
     import torch

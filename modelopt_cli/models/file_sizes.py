@@ -8,7 +8,7 @@ from pathlib import Path
 _CHUNK = 1 << 20
 _SMALL = 1 << 26  # bytes: up to here a size is measured, not estimated
 _SAMPLE = 1 << 17  # zlib looks back over a quarter of that
-_SAMPLES = 64
+_SAMPLES = 32
 
 
 def sizes(path: Path) -> tuple[int, int]:
@@ -23,7 +23,7 @@ def estimated(path: Path, *, exact: bool = False) -> bool:
 
 
 def quick_sizes(path: Path, *, exact: bool = False) -> tuple[int, int]:
-    """`sizes`, but that of a large file after compression is estimated from 64 samples."""
+    """`sizes`, but that of a large file after compression is estimated from 32 samples."""
     if not estimated(path, exact=exact):
         return sizes(path)
     files = _files(path)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, final
 
 from modelopt_cli.core.errors import InputError, StorageError, UsageError
-from modelopt_cli.models.archives import read_pickle
+from modelopt_cli.models.archives import read_pickle, write_pickle
 from modelopt_cli.models.checkpoints import MARK
 from modelopt_cli.models.file_sizes import sizes
 from modelopt_cli.models.safetensors_files import Change, Mapped, Tensors
@@ -89,15 +89,13 @@ class PickleFile(StateFile):
 
         A model.pt of modelopt loses the metrics that were measured before, which no longer hold.
         """
-        import torch
-
         self.apply(change)
         content = self._content
         if not self.bare:
             content = {**content, "metrics": {}, "extra": {**self.extra, **done}}
         with self.path.open("rb") as stream:
             modern = stream.read(len(_ZIP)) == _ZIP
-        write_whole(path, lambda stream: torch.save(content, stream, _use_new_zipfile_serialization=modern))
+        write_whole(path, lambda stream: write_pickle(content, stream, modern=modern))
 
 
 @final

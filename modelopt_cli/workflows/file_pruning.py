@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from modelopt_cli.pruning.importances import Importance
     from modelopt_cli.pruning.structures import Structure
 
-_PIECE = 1 << 18  # weights: what a core works on in its cache
+_PIECE = 1 << 17  # weights: what a core works on in its cache
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,7 @@ class Work:
         """(mask, pruned values, how many of them are not zero) of a part."""
         mask = self.kept[key]
         values = (self.weights[key] * mask).add_(0.0)  # + 0 makes of -0, which compresses badly, 0
-        return mask, values, int(values.count_nonzero())
+        return mask, values, int((values != 0).count_nonzero())
 
     def _note(self, name: str, masks: list[Tensor]) -> None:
         """Keep the mask; what an earlier pruning removed stays removed."""

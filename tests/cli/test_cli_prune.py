@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from modelopt_cli.models.packed import unpack_masks
@@ -124,12 +128,164 @@ def test_bad_options(cli, weights, options, rule):
     assert not (weights.parent / "model.pruned.pt").exists()
 
 
+def test_force_overwrites_but_never_the_input(cli, weights):
+    before = weights.read_bytes()
+    Path("o.pt").write_text("mine")
+    assert cli("prune", weights, "--threshold", "0.1", "--out", "o.pt", "--force").code == 0
+    assert set(load(Path("o.pt"))) == set(load(weights))
+    Path("link.pt").symlink_to(weights)
+    for out in (weights, "link.pt", "./model.pt"):
+        result = cli("prune", weights, "--threshold", "0.1", "--out", out, "--force")
+        assert result.code == 2
+        assert "is the input, which is never overwritten" in result.err
+    assert weights.read_bytes() == before
+    Path("folder").mkdir()
+    assert cli("prune", weights, "--threshold", "0.1", "--out", "folder", "--force").code == 2
+
+
+def test_a_folder_is_overwritten_whole(cli):
+    Path("m").mkdir()
+    save_file({"a.weight": torch.randn(4, 4), "b.weight": torch.randn(4, 4)}, "m/one.safetensors")
+    index = {"weight_map": {"a.weight": "one.safetensors", "b.weight": "one.safetensors"}}
+    Path("m/model.safetensors.index.json").write_text(json.dumps(index))
+    assert cli("prune", "m", "--amount", "0.5").code == 0
+    Path("m.pruned/left over").touch()
+    assert cli("prune", "m", "--amount", "0.5").code == 2
+    assert cli("prune", "m", "--amount", "0.5", "--out", "m/inside").code == 2
+    assert cli("prune", "m", "--amount", "0.25", "--force").code == 0
+    assert sorted(path.name for path in Path("m.pruned").iterdir()) == sorted(path.name for path in Path("m").iterdir())
+    assert int((load_file("m.pruned/one.safetensors")["a.weight"] == 0).sum()) == 4
+    assert sorted(path.name for path in Path.cwd().iterdir()) == ["m", "m.pruned"], "nothing is left behind"
+
+
+def test_keep_at_least(cli, weights):
+    options = ["--include", "layers.*.weight", "--threshold", "9", "--keep-at-least", "0.1"]
+    assert cli("prune", weights, *options).code == 0
+    after = load(weights.parent / "model.pruned.pt")
+    assert [int(after[f"layers.{i}.weight"].count_nonzero()) for i in range(3)] == [7, 7, 7]
+
+
+def test_values_that_are_not_finite_are_told_and_stay(cli):
+    state = {name: torch.randn(4, 4) for name in ("a.weight", "b.weight", "c.weight", "d.weight")}
+    state["b.weight"][1, 1], state["c.weight"][0, 0] = float("nan"), float("inf")
+    save_file(state, "m.safetensors")
+    result = cli("prune", "m.safetensors", "--amount", "0.5", "--all")
+    assert result.code == 0
+    assert "NaN or infinite values in: b.weight, c.weight" in result.out
+    after = load_file("m.pruned.safetensors")
+    for name in ("b.weight", "c.weight"):
+        assert torch.equal(after[name], state[name]) or torch.equal(after[name].isnan(), state[name].isnan())
+        assert after[name].count_nonzero() == 16
+    assert sum(int((after[name] == 0).sum()) for name in ("a.weight", "d.weight")) == 16
+
+
+def test_safetensors_in_pieces_are_as_in_one(cli, monkeypatch):
+    state = {f"{i}.weight": torch.randn(12, 8) for i in range(3)} | {"half.weight": torch.randn(8, 8).half()}
+    save_file(state, "m.safetensors")
+    for options in (["--threshold", "0.5"], ["--amount", "0.6"], ["--pattern", "2:4"]):
+        monkeypatch.setattr("modelopt_cli.workflows.file_pruning._PIECE", 1 << 17)
+        assert cli("prune", "m.safetensors", *options, "--all", "--force", "--out", "whole.safetensors").code == 0
+        monkeypatch.setattr("modelopt_cli.workflows.file_pruning._PIECE", 10)
+        assert cli("prune", "m.safetensors", *options, "--all", "--force", "--out", "pieces.safetensors").code == 0
+        assert Path("whole.safetensors").read_bytes() == Path("pieces.safetensors").read_bytes()
+
+
+def test_the_size_of_a_large_file_is_an_estimate(cli, weights, monkeypatch):
+    monkeypatch.setattr("modelopt_cli.models.file_sizes._SMALL", 100)
+    assert ", estimated" in cli("prune", weights, "--threshold", "0.1").out
+    exact = cli("prune", weights, "--threshold", "0.1", "--force", "--measure-compressed")
+    assert "estimated" not in exact.out
+    gated = cli("prune", weights, "--threshold", "0.1", "--force", "--gate", "model.compressed_bytes <= 1e6")
+    assert "estimated" not in gated.out
+
+
 def test_bad_files(cli, tmp_path):
-    assert cli("prune", "absent.pt", "--threshold", "0.1").code == 2
-    torch.save(nn.Linear(2, 2), "module.pt")
-    assert cli("prune", "module.pt", "--threshold", "0.1").code == 5
-    Path("text.pt").write_text("no model")
-    assert cli("prune", "text.pt", "--threshold", "0.1").code == 2
+    cases = {
+        "absent.pt": (None, 2, "does not exist"),
+        "empty.pt": (b"", 2, "is empty"),
+        "text.pt": (b"no model", 2, "truncated, damaged, or no model at all"),
+        "text.safetensors": (b"no model at all", 2, "truncated or damaged"),
+        "os.pt": (b"cos\nsystem\n(S'touch ran'\ntR.", 5, "it asks for os.system"),
+    }
+    for name, (content, code, rule) in cases.items():
+        if content is not None:
+            Path(name).write_bytes(content)
+        result = cli("prune", name, "--threshold", "0.1")
+        assert (result.code, rule in result.err, "Traceback" in result.err) == (code, True, False), result.err
+    assert not Path("ran").exists()
+    torch.save({"weight": torch.randn(99, 99)}, "cut.pt")
+    Path("cut.pt").write_bytes(Path("cut.pt").read_bytes()[:9000])
+    assert cli("prune", "cut.pt", "--threshold", "0.1").code == 2
+    torch.save({"bomb": torch.ones(1, 1).expand(10**6, 10**6)}, "bomb.pt")
+    result = cli("prune", "bomb.pt", "--threshold", "0.1")
+    assert result.code == 5
+    assert "asks for memory that it does not hold" in result.err
+    torch.save({"whole": torch.ones(4, 4, dtype=torch.int64)}, "whole.pt")
+    result = cli("prune", "whole.pt", "--threshold", "0.1")
+    assert result.code == 2
+    assert "not dense floating-point numbers" in result.err
+
+
+MODULE = """
+import torch
+class Net(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.one, self.two = torch.nn.Linear(8, 8), torch.nn.Linear(8, 8)
+"""
+
+
+def test_a_whole_module_needs_trust(cli, monkeypatch):
+    Path("their_net.py").write_text(MODULE)
+    script = "import torch, their_net; torch.save(their_net.Net(), 'module.pt')"
+    subprocess.run([sys.executable, "-c", script], check=True)
+    result = cli("prune", "module.pt", "--amount", "0.5")
+    assert result.code == 5
+    assert "it asks for their_net.Net" in result.err
+    result = cli("prune", "module.pt", "--amount", "0.5", "--all", "--trust-pickle")
+    assert result.code == 0
+    assert "--trust-pickle: whatever code the file names was run" in result.out
+    monkeypatch.syspath_prepend(".")
+    found = torch.load("module.pruned.pt", weights_only=False)
+    assert type(found).__name__ == "Net"
+    assert sum(int((tensor == 0).sum()) for tensor in found.state_dict().values()) == 72
+    sys.modules.pop("their_net", None)
+    Path("their_net.py").unlink()
+    result = cli("prune", "module.pt", "--amount", "0.5", "--trust-pickle", "--force")
+    assert result.code == 2
+    assert "needs code that is not here" in result.err
+
+
+FULL = """
+import resource, signal, sys
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, resource.RLIM_INFINITY))
+from modelopt_cli.cli.main import main
+sys.argv = ["modelopt", "prune", sys.argv[1], "--threshold", "0.1", "--all"]
+main()
+"""
+
+
+@pytest.mark.parametrize("name", ["m.pt", "m.safetensors", "m"])
+def test_no_space_leaves_nothing_behind(tmp_path, name):
+    state = {"a": torch.randn(99, 99), "b": torch.randn(99, 99)}
+    if name == "m":
+        (tmp_path / "m").mkdir()
+        save_file(state, tmp_path / "m" / "one.safetensors")
+        index = {"weight_map": dict.fromkeys(state, "one.safetensors")}
+        (tmp_path / "m" / "model.safetensors.index.json").write_text(json.dumps(index))
+    elif name == "m.pt":
+        torch.save(state, tmp_path / name)
+    else:
+        save_file(state, tmp_path / name)
+    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
+    found = subprocess.run(
+        [sys.executable, "-c", FULL, name], cwd=tmp_path, capture_output=True, text=True, env=environment
+    )
+    assert found.returncode == 6, found.stderr
+    assert "cannot be written" in found.stderr
+    assert "Traceback" not in found.stderr
+    assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
 def test_all_zeroed_is_told(cli, weights):
@@ -177,6 +333,12 @@ def test_ties_and_strange_tensors():
     assert found.spared["sparse"] == found.spared["whole"] == "not dense floating-point numbers"
     everything = select(tensors, everything=True)
     assert everything.taken == ["embed.weight", "a.weight", "again", "b.weight", "c.weight", "last.weight"]
+
+
+def test_the_output_layer_goes_by_its_name_where_files_are_sorted():
+    tensors = {name: torch.randn(2, 2) for name in ("lm_head.weight", "model.1.weight", "model.2.weight")}
+    assert select(tensors).taken == ["model.1.weight", "model.2.weight"]
+    assert select(tensors).spared == {"lm_head.weight": "the last matrix (the output layer, most likely)"}
 
 
 def test_a_last_matrix_that_is_tied_to_another_spares_both():

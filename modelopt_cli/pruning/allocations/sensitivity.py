@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from modelopt_cli.pruning.cuts import Cut
 
-Level = Annotated[float, Field(gt=0.0, le=1.0)]
+Level = Annotated[float, Field(gt=0.0, lt=1.0)]
 
 
 @final
@@ -31,7 +31,8 @@ class Sensitivity(Allocation):
     measures: ClassVar[bool] = True
 
     levels: Annotated[Items[Level], Field(min_length=1)] = Field(
-        (0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 1.0), description="Shares of a tensor that are tried, ascending."
+        (0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99),
+        description="Shares of a tensor that are tried; none gives more than the last before all have.",
     )
 
     def cuts(self, scores: Mapping[str, Tensor], target: float, judge: Judge | None = None) -> dict[str, Cut]:
@@ -45,10 +46,7 @@ class Sensitivity(Allocation):
         curves = {name: self._curve(name, score, judge) for name, score in scores.items()}
         tolerance = _tolerance(curves, sizes, total)
         wanted = {name: sizes[name] * _share(curve, tolerance) for name, curve in curves.items()}
-        surplus = sum(wanted.values()) / max(total, 1)
-        if surplus > 1.0:
-            wanted = {name: count / surplus for name, count in wanted.items()}
-        return cut_to(scores, whole_numbers(wanted, sizes, total))
+        return cut_to(scores, whole_numbers(_adding_up(wanted, sizes, total), sizes, total))
 
     def _curve(self, name: str, score: Tensor, judge: Judge) -> list[tuple[float, float]]:
         """(share removed, loss), from (0, the loss as it is); made monotone, since noise must not pay."""
@@ -61,6 +59,15 @@ class Sensitivity(Allocation):
         return list(
             zip(shares, accumulate((loss if math.isfinite(loss) else worst for loss in losses), max), strict=True)
         )
+
+
+def _adding_up(wanted: Mapping[str, float], sizes: Mapping[str, int], total: int) -> dict[str, float]:
+    """Less of everything where it is too much; an equal share of what is left where all levels are not enough."""
+    given, all_ = sum(wanted.values()), sum(sizes.values())
+    if given > total:
+        return {name: count * total / given for name, count in wanted.items()}
+    rest = (total - given) / max(all_ - given, 1e-9)
+    return {name: count + (sizes[name] - count) * rest for name, count in wanted.items()}
 
 
 def _share(curve: list[tuple[float, float]], tolerance: float) -> float:
