@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from modelopt_cli.core.errors import InputError, ModeloptError, RefusedError
 from modelopt_cli.core.strategy import Named
 from modelopt_cli.models.architectures import Architecture, Shapes
-from modelopt_cli.models.archives import read_pickle
+from modelopt_cli.models.archives import read_pickle, write_pickle
 from modelopt_cli.results.files import write_whole
 
 if TYPE_CHECKING:
@@ -44,10 +44,8 @@ class Checkpoint:
 
 def save(path: str | Path, checkpoint: Checkpoint, *, durable: bool = True) -> None:
     """Write `checkpoint` to `path`, whole or not at all. Raises StorageError."""
-    import torch
-
     content = _content(checkpoint)
-    write_whole(Path(path), lambda stream: torch.save(content, stream), durable=durable)
+    write_whole(Path(path), lambda stream: write_pickle(content, stream), durable=durable)
 
 
 def file_sizes(checkpoint: Checkpoint) -> tuple[int, int]:

@@ -2,7 +2,7 @@
 
 A multiply-accumulate operation (MAC) is one product and the sum that takes it, two floating-point operations. Those of
 matrix products, convolutions and attention count, as in most papers; zeros count like other weights, and biases,
-normalisation, activations and poolings do not count.
+normalisation, activations and poolings do not.
 """
 
 from __future__ import annotations
@@ -39,6 +39,8 @@ def zeros(tensor: Tensor) -> int:
     if tensor.layout != torch.strided:
         return 0
     values = tensor.detach()
+    if values.device.type == "cpu" and values.dtype in (torch.float32, torch.float64):
+        return values.numel() - int(np.count_nonzero(values.numpy()))  # a fifth of torch's time
     if values.is_floating_point() and values.element_size() == 1:
         values = values.float()  # torch counts in no float8
     return values.numel() - int(values.count_nonzero())

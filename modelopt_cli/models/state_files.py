@@ -17,14 +17,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, final
 from modelopt_cli.core.errors import InputError, StorageError, UsageError
 from modelopt_cli.models.archives import read_pickle, write_pickle
 from modelopt_cli.models.checkpoints import MARK
-from modelopt_cli.models.file_sizes import sizes
 from modelopt_cli.models.safetensors_files import Change, Mapped, Tensors
 from modelopt_cli.results.files import write_whole
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["Change", "PickleFile", "SafetensorsFile", "ShardedFolder", "StateFile", "beside", "open_state", "sizes"]
+__all__ = ["Change", "PickleFile", "SafetensorsFile", "ShardedFolder", "StateFile", "beside", "open_state"]
 
 _NESTED = ("state_dict", "model_state_dict", "model", "module", "network", "net", "params", "weights")
 _INDEX = "model.safetensors.index.json"

@@ -27,14 +27,14 @@ def allocate(
     What a tensor at its floor does not give, the others give instead, as long as they can: it is set aside with its
     floor, and the allocation is asked again for the rest, until no other tensor falls below its own.
     """
+    if keep_at_least <= 0.0:
+        return allocation.cuts(scores, target, judge)
     fixed: dict[str, Cut] = {}
     most = {name: score.numel() - math.ceil(keep_at_least * score.numel()) for name, score in scores.items()}
     total = sum(score.numel() for score in scores.values())
     rest, share = dict(scores), target
     while True:
         cuts = allocation.cuts(rest, share, judge) if rest else {}
-        if keep_at_least <= 0.0:
-            return cuts
         low = [name for name, cut in cuts.items() if cut.count(rest[name]) > most[name]]
         if not low:
             return {name: fixed.get(name, cuts.get(name, Cut(-math.inf))) for name in scores}

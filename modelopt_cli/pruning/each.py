@@ -20,6 +20,9 @@ class Each(Mapping[str, "Tensor"]):
             raise KeyError(name)
         return self._make(name)
 
+    def __contains__(self, name: object) -> bool:
+        return name in self._names  # Mapping's own would make the tensor
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._names)
 

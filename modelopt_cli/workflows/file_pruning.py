@@ -36,7 +36,6 @@ class FilePruning:
     keep_at_least: float = 0.0  # share of each tensor's weights that stays
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
-    joint: bool = False  # the allocation ranks all tensors together, so that their pieces can stand for them
     everything: bool = False
 
     def as_dict(self) -> dict[str, Any]:
@@ -51,15 +50,13 @@ class FilePruning:
 
         if self.allocation is None:
             return {}
-        if self.keep_at_least <= 0.0:
-            return self.allocation.cuts(scores, self.target)
         return allocate(self.allocation, scores, self.target, keep_at_least=self.keep_at_least)
 
     def pieces(self, weight: Tensor) -> list[Tensor]:
         """The weight in parts that can be pruned on their own, in row-major order."""
         import torch
 
-        known = self.allocation is None or ((self.allocation.absolute or self.joint) and self.keep_at_least <= 0.0)
+        known = self.allocation is None or (self.allocation.piecewise and self.keep_at_least <= 0.0)
         if not known or not weight.is_contiguous() or weight.numel() <= _PIECE:
             return [weight]
         if self.structure.problem((weight.numel(),)) is None:
@@ -128,8 +125,8 @@ class Work:
     def _pruned(self, key: str) -> tuple[Tensor, Tensor, int]:
         """(mask, pruned values, how many of them are not zero) of a part."""
         mask = self.kept[key]
-        values = (self.weights[key] * mask).add_(0.0)  # + 0 makes of -0, which compresses badly, 0
-        return mask, values, int((values != 0).count_nonzero())
+        values = masked(self.weights[key], mask)
+        return mask, values, values.numel() - zeros(values)
 
     def _note(self, name: str, masks: list[Tensor]) -> None:
         """Keep the mask; what an earlier pruning removed stays removed."""
@@ -141,3 +138,11 @@ class Work:
         mask = torch.cat(masks).view(weight[name].shape)
         earlier = unpack_masks({key: bits for key, bits in self.masks.items() if key == name}, weight)
         self.masks |= pack_masks({name: mask & earlier[name] if earlier else mask}, weight)
+
+
+def masked(weight: Tensor, mask: Tensor) -> Tensor:
+    """The weight where the mask is True, else (positive) zero: its bits times 1 or 0, which is fast."""
+    import torch
+
+    integer = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}[weight.element_size()]
+    return (weight.contiguous().view(integer) * mask).view(weight.dtype)

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modelopt_cli.core.errors import ModeloptError, UsageError
-from modelopt_cli.models.state_files import StateFile, open_state, sizes
+from modelopt_cli.models.file_sizes import estimated, quick_sizes
+from modelopt_cli.models.state_files import StateFile, open_state
 from modelopt_cli.results.report import Report, Table
 from modelopt_cli.workflows.file_module import build, shape_text
 
@@ -37,14 +38,19 @@ def run(path: Path, *, experiment: Path | None = None, baseline: Path | None = N
 
     file = open_state(path)
     layers, histograms = _layers(file)
-    plain, packed = sizes(path)
+    plain, packed = quick_sizes(path)
     size = {"model.size_bytes": float(plain), "model.compressed_bytes": float(packed)}
     report = Report(
         workflow="inspect",
         name=path.name,
         metrics={**count(file.tensors.values()), **size},
         tables={"layers": layers},
-        details={"kind": file.kind, "note": file.note, "histograms": histograms},
+        details={
+            "kind": file.kind,
+            "note": file.note,
+            "histograms": histograms,
+            "compressed_estimated": estimated(path),
+        },
     )
     if experiment is None and baseline is None and not measure:
         return report

@@ -27,6 +27,8 @@ class Allocation(Strategy):
     """True when `cuts` needs a judge: the allocation tries out what removing costs."""
     absolute: ClassVar[bool] = False
     """True when the target is a score, not a share."""
+    piecewise: ClassVar[bool] = False
+    """True when pieces of a tensor may stand for it: there is one border, whatever lies where."""
 
     @abstractmethod
     def cuts(self, scores: Mapping[str, Tensor], target: float, judge: Judge | None = None) -> dict[str, Cut]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, ClassVar, final
 
 from modelopt_cli.pruning.allocations import Allocation, Judge
 
@@ -17,8 +17,10 @@ if TYPE_CHECKING:
 class Global(Allocation):
     """The lowest scores of all tensors together go."""
 
+    piecewise: ClassVar[bool] = True
+
     def cuts(self, scores: Mapping[str, Tensor], target: float, judge: Judge | None = None) -> dict[str, Cut]:
         """Exactly round(target * n) of all n scores go; among equal ones the first tensor's first."""
-        from modelopt_cli.pruning.cuts import joint
+        from modelopt_cli.pruning.cuts import joint_share
 
-        return joint(scores, round(target * sum(score.numel() for score in scores.values())))
+        return joint_share(scores, target)

@@ -18,6 +18,7 @@ class Threshold(Allocation):
     """Everything whose score is below the threshold goes; a score of exactly the threshold stays."""
 
     absolute: ClassVar[bool] = True
+    piecewise: ClassVar[bool] = True
 
     def cuts(self, scores: Mapping[str, Tensor], target: float, judge: Judge | None = None) -> dict[str, Cut]:
         """`target`: the threshold, in the importance's own units. What is not a number stays."""
