@@ -104,7 +104,7 @@ COURSES: dict[str, dict[str, Any]] = {
     "lottery from the start": {"amount": 0.7, "schedule": {"type": "lottery", "rounds": 2}},
     "bytes": {"budget": {"size_bytes": "90%"}, "recovery": RECOVERY},
     "initial": {"amount": 0.5, "importance": "snip", "start": "initial"},
-    "sensitivity": {"amount": 0.5, "allocation": {"type": "sensitivity", "levels": [0.5, 1.0]}, "recovery": RECOVERY},
+    "sensitivity": {"amount": 0.5, "allocation": {"type": "sensitivity", "levels": [0.5, 0.9]}, "recovery": RECOVERY},
 }
 KEPT: dict[str, Any] = {"epochs": 4, "batch_size": 16, "optimizer": {"type": "sgd", "lr": 2.0}, "keep": "best"}
 STOPPED: dict[str, Any] = {**KEPT, "epochs": 8, "patience": 1}
