@@ -36,7 +36,8 @@ def report(report: Report, *, quiet: bool) -> None:
     from modelopt_cli.cli.render_report import render_report
 
     forms = {"prune": render_pruning if "stages" in report.tables else render_pruned, "inspect": render_inspected}
-    form = render_report if report.plan else forms.get(report.workflow, render_report)
+    bare = bool(report.plan) or report.status == "interrupted"  # a plan, or what there is so far
+    form = render_report if bare else forms.get(report.workflow, render_report)
     form(Console(highlight=False), report, quiet=quiet)
 
 

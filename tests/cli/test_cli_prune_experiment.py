@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -150,6 +151,34 @@ def test_the_files_own_pruning_section_recovers_the_weights(cli, file, tmp_path)
     assert found["details"]["asked"] == {"amount": 0.8}
     assert len(found["tables"]["rounds"]["rows"]) == 2
     assert (tmp_path / "trained" / "model.pruned.pt").exists()
+
+
+def test_an_interrupted_run_is_shown_kept_and_resumed_to_the_same_model(cli, file, tmp_path, monkeypatch):
+    from modelopt_cli.workflows import single
+
+    advance = single.advance
+
+    def interrupted(current, curve, context):
+        def stop_late(event):
+            if getattr(event, "step", 0) == 7:
+                context.stop.set(2)
+
+        advance(current, curve, replace(context, emit=stop_late))
+
+    monkeypatch.setattr(single, "advance", interrupted)
+    result = cli("prune", file)
+    assert result.code == 130
+    assert "--resume" in result.err
+    assert "internal error" not in result.err
+    run = tmp_path / "runs" / "small" / "1"
+    assert report(run)["status"] == "interrupted"
+    assert not (run / "model.pt").exists()
+    monkeypatch.setattr(single, "advance", advance)
+    assert cli("prune", file, "--resume").code == 0
+    assert cli("prune", file, "--out", "whole").code == 0
+    for name in ("layers.json", "stages.json", "rounds.json", "curve.json"):
+        assert (run / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    assert not (run / ".state.pt").exists()
 
 
 BAD = [
