@@ -1,1 +1,3 @@
-"""Taking weights out of models: what may go (structures), by what (importances), how much where (allocations)."""
+"""Taking weights out of models: by what (importances), what goes on its own (structures), how much goes where
+(allocations), when (schedules), and how what stays makes up for it (compensations).
+"""
