@@ -10,7 +10,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, cast
 
-from modelopt_cli.core.errors import UsageError
 from modelopt_cli.core.strategy import Named
 from modelopt_cli.results.report import Report
 from modelopt_cli.tuning.executors import Executor, Limits
@@ -242,12 +241,3 @@ def _named_executor(name: str) -> Executor:
 
 def _took(result: SearchResult, seconds: float) -> dict[str, Any]:
     return {"actual_seconds": seconds, "actual_bytes": result.peak_bytes}
-
-
-def require_space(experiment: Experiment) -> None:
-    """Raise UsageError when the file has no search to run."""
-    if experiment.tuning is None or not experiment.tuning.space:
-        raise UsageError(
-            f"{experiment.name}: there is no tuning.space, so there is nothing to search; "
-            "add one, or run the experiment once with: modelopt train FILE"
-        )
