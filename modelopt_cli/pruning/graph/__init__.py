@@ -1,0 +1,1 @@
+"""A network as a graph of operators whose every dimension has an axis, and what can be taken out of it."""

@@ -1,0 +1,365 @@
+"""The algebra of axes: what a tensor's dimension is made of.
+
+A dimension is a *prime* axis, a product (heads x head width, channels x positions, the first factor outermost) or a sum
+(a concatenation). Primes that turn out to be the same are bound to each other, and a prime that turns out to be made of
+parts is bound to their product or sum: union-find with structure. In the end, the primes that are bound to nothing are
+what can be taken out: unit u of one stands or falls with unit u wherever the prime occurs.
+
+Unification is transactional: `Axes.trial()` undoes every binding and mark since it began when it ends in a Clash.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Mask = NDArray[np.bool_]
+
+
+class Clash(Exception):  # noqa: N818  (no error of the user's: it is caught where the operator is visited)
+    """Two axes cannot be the same."""
+
+
+class Prime:
+    """An axis that is not known to be made of others. `frozen` and `shifts` belong to the prime it is bound to."""
+
+    __slots__ = ("bound", "frozen", "number", "shifts", "size")
+
+    def __init__(self, size: int, number: int) -> None:
+        self.size, self.number = size, number
+        self.bound: Axis | None = None
+        self.frozen: frozenset[str] = frozenset()  # why its units cannot be taken out
+        self.shifts: frozenset[str] = frozenset()  # what is computed over all of its units, and so changes without some
+
+    def __repr__(self) -> str:
+        return f"p{self.number}[{self.size}]" if self.bound is None else repr(self.bound)
+
+
+@dataclass(frozen=True, eq=False)
+class Product:
+    """Factors, the outermost first. Without any: an axis of size 1."""
+
+    factors: tuple[Axis, ...]
+
+    @property
+    def size(self) -> int:
+        """Product of the factors' sizes."""
+        return math.prod(each.size for each in self.factors)
+
+    def __repr__(self) -> str:
+        return "(" + " * ".join(map(repr, self.factors)) + ")"
+
+
+@dataclass(frozen=True, eq=False)
+class Sum:
+    """Terms, one behind the other. Without any: an axis of size 0."""
+
+    terms: tuple[Axis, ...]
+
+    @property
+    def size(self) -> int:
+        """Sum of the terms' sizes."""
+        return sum(each.size for each in self.terms)
+
+    def __repr__(self) -> str:
+        return "(" + " + ".join(map(repr, self.terms)) + ")"
+
+
+Axis = Prime | Product | Sum
+ONE = Product(())
+
+
+def resolved(axis: Axis) -> Axis:
+    """What a bound prime stands for."""
+    while isinstance(axis, Prime) and axis.bound is not None:
+        axis = axis.bound
+    return axis
+
+
+def factors(axis: Axis) -> list[Axis]:
+    """Factors that are no products themselves; none for an axis of size 1."""
+    axis = resolved(axis)
+    if isinstance(axis, Product):
+        return [found for each in axis.factors for found in factors(each)]
+    return [] if axis.size == 1 else [axis]
+
+
+def terms(axis: Axis) -> list[Axis]:
+    """Terms that are no sums themselves."""
+    axis = resolved(axis)
+    if isinstance(axis, Sum):
+        return [found for each in axis.terms for found in terms(each)]
+    if isinstance(axis, Product):
+        inner = factors(axis)
+        if len(inner) == 1 and isinstance(inner[0], Sum):
+            return terms(inner[0])
+    return [axis]
+
+
+def product(parts: Sequence[Axis]) -> Axis:
+    """The flat product of the parts."""
+    flat = [found for each in parts for found in factors(each)]
+    return flat[0] if len(flat) == 1 else Product(tuple(flat))
+
+
+def total(parts: Sequence[Axis]) -> Axis:
+    """The flat sum of the parts; parts of size 0 are left out."""
+    flat = [found for each in parts for found in terms(each) if found.size > 0]
+    return flat[0] if len(flat) == 1 else Sum(tuple(flat))
+
+
+def primes(axis: Axis) -> Iterator[Prime]:
+    """The unbound primes in it, in order; one that occurs twice comes twice."""
+    axis = resolved(axis)
+    if isinstance(axis, Prime):
+        yield axis
+        return
+    for each in axis.factors if isinstance(axis, Product) else axis.terms:
+        yield from primes(each)
+
+
+def length(axis: Axis, counts: Mapping[Prime, int]) -> int:
+    """The size of the axis when this many units of each prime are left (of a prime without an entry: all)."""
+    axis = resolved(axis)
+    if isinstance(axis, Prime):
+        return counts.get(axis, axis.size)
+    if isinstance(axis, Product):
+        return math.prod(length(each, counts) for each in axis.factors)
+    return sum(length(each, counts) for each in axis.terms)
+
+
+def kept(axis: Axis, keep: Mapping[Prime, Mask]) -> Mask:
+    """(size,) True where a position stays, when of each prime these units stay (of one without an entry: all)."""
+    axis = resolved(axis)
+    if isinstance(axis, Prime):
+        return keep[axis] if axis in keep else np.ones(axis.size, dtype=np.bool_)
+    if isinstance(axis, Sum):
+        parts = [kept(each, keep) for each in axis.terms]
+        return np.concatenate(parts) if parts else np.ones(0, dtype=np.bool_)
+    found = np.ones(1, dtype=np.bool_)
+    for each in axis.factors:
+        found = np.outer(found, kept(each, keep)).reshape(-1)
+    return found
+
+
+def owners(axis: Axis, prime: Prime) -> NDArray[np.int64]:
+    """(size,) the unit of `prime` that each position belongs to; -1: to none."""
+    axis = resolved(axis)
+    if isinstance(axis, Prime):
+        return np.arange(axis.size) if axis is prime else np.full(axis.size, -1)
+    if isinstance(axis, Sum):
+        parts = [owners(each, prime) for each in axis.terms]
+        return np.concatenate(parts) if parts else np.zeros(0, dtype=np.int64)
+    found = np.full(1, -1)
+    for each in axis.factors:
+        found = np.maximum(found[:, None], owners(each, prime)[None, :]).reshape(-1)
+    return found
+
+
+class Axes:
+    """All axes of a graph: makes primes, binds and marks them, and can take back what a trial did."""
+
+    def __init__(self) -> None:
+        self._made = 0
+        self._undo: list[Callable[[], None]] = []
+
+    def prime(self, size: int, *frozen: str) -> Prime:
+        """A new one."""
+        self._made += 1
+        found = Prime(size, self._made)
+        found.frozen = frozenset(frozen)
+        return found
+
+    @contextmanager
+    def trial(self) -> Iterator[None]:
+        """Undo everything when the block raises Clash, and pass it on."""
+        start = len(self._undo)
+        try:
+            yield
+        except Clash:
+            while len(self._undo) > start:
+                self._undo.pop()()
+            raise
+
+    def freeze(self, axis: Axis, reason: str) -> None:
+        """No unit of the axis may be taken out."""
+        for prime in primes(axis):
+            self._mark(prime, prime.frozen | {reason}, prime.shifts)
+
+    def shift(self, axis: Axis, what: str) -> None:
+        """What is computed over the axis changes when units are taken out, even units that are silent."""
+        for prime in primes(axis):
+            self._mark(prime, prime.frozen, prime.shifts | {what})
+
+    def unify(self, one: Axis, other: Axis) -> None:
+        """From here on they are the same. Raises Clash, with some of the work done: call it in a trial."""
+        one, other = resolved(one), resolved(other)
+        if one is other:
+            return
+        if one.size != other.size:
+            raise Clash(f"sizes {one.size} and {other.size}")
+        if one.size == 1:
+            return
+        if isinstance(one, Prime):
+            self._bind(one, other)
+            return
+        if isinstance(other, Prime):
+            self._bind(other, one)
+            return
+        if len(factors(one)) == 1 and isinstance(one, Product):
+            self.unify(factors(one)[0], other)
+        elif len(factors(other)) == 1 and isinstance(other, Product):
+            self.unify(one, factors(other)[0])
+        elif isinstance(one, Sum) or isinstance(other, Sum):
+            self._unify_sums(one, other)
+        else:
+            self._unify_products(factors(one), factors(other))
+
+    def _unify_sums(self, one: Axis, other: Axis) -> None:
+        borders: set[int] = set()
+        for axis in (one, other):
+            place = 0
+            for term in terms(axis):
+                place += term.size
+                borders.add(place)
+        inner = sorted(borders)[:-1]
+        if not inner:
+            self.unify(terms(one)[0], terms(other)[0])
+            return
+        for left, right in zip(self.cut(one, inner), self.cut(other, inner), strict=True):
+            self.unify(left, right)
+
+    def _unify_products(self, some: list[Axis], others: list[Axis]) -> None:
+        while some and others:
+            one, other = resolved(some.pop(0)), resolved(others.pop(0))
+            if one.size == other.size:
+                self.unify(one, other)
+                continue
+            if one.size < other.size:
+                one, other, some, others = other, one, others, some
+            head, tail = self.split(one, other.size)
+            self.unify(head, other)
+            some[:0] = factors(tail)
+
+    def split(self, axis: Axis, outer: int) -> tuple[Axis, Axis]:
+        """The axis as a product of an axis of size `outer` and the rest. Raises Clash where it is none."""
+        axis = resolved(axis)
+        if outer < 1 or axis.size % outer:
+            raise Clash(f"{axis.size} is no multiple of {outer}")
+        inner = axis.size // outer
+        if outer == 1:
+            return ONE, axis
+        if inner == 1:
+            return axis, ONE
+        if isinstance(axis, Prime):
+            head, tail = self.prime(outer), self.prime(inner)
+            self._bind(axis, Product((head, tail)))
+            return head, tail
+        if isinstance(axis, Sum):
+            return self._split_sum(axis, inner)
+        return self._split_product(axis, outer)
+
+    def _split_sum(self, axis: Sum, inner: int) -> tuple[Axis, Axis]:
+        heads: list[Axis] = []
+        tail: Axis | None = None
+        for term in terms(axis):
+            if term.size % inner:
+                raise Clash(f"a part of {term.size} is no multiple of {inner}")
+            head, rest = self.split(term, term.size // inner)
+            heads.append(head if head is not ONE else self.prime(1))
+            if tail is None:
+                tail = rest
+            else:
+                self.unify(tail, rest)
+        return total(heads), tail if tail is not None else ONE
+
+    def _split_product(self, axis: Product, outer: int) -> tuple[Axis, Axis]:
+        left, head, need = factors(axis), [], outer
+        while need > 1:
+            factor = left.pop(0)
+            if need % factor.size == 0:
+                head.append(factor)
+                need //= factor.size
+            elif factor.size % need == 0:
+                first, rest = self.split(factor, need)
+                head.append(first)
+                left.insert(0, rest)
+                need = 1
+            else:
+                raise Clash(f"factor {factor.size} against {need}")
+        return product(head), product(left)
+
+    def cut(self, axis: Axis, places: Sequence[int]) -> list[Axis]:
+        """The pieces between increasing `places`; one more than there are places."""
+        found, start = [], 0
+        for place in places:
+            piece, axis = self._cut_once(axis, place - start)
+            found.append(piece)
+            start = place
+        return [*found, axis]
+
+    def _cut_once(self, axis: Axis, at: int) -> tuple[Axis, Axis]:
+        axis = resolved(axis)
+        if at <= 0:
+            return Sum(()), axis
+        if at >= axis.size:
+            return axis, Sum(())
+        if isinstance(axis, Prime):
+            left, right = self.prime(at), self.prime(axis.size - at)
+            self._bind(axis, Sum((left, right)))
+            return left, right
+        if isinstance(axis, Sum):
+            return self._cut_sum(axis, at)
+        inner = factors(axis)
+        if len(inner) == 1:
+            return self._cut_once(inner[0], at)
+        step = math.prod(each.size for each in inner[1:])
+        if at % step:
+            raise Clash(f"a cut at {at} within steps of {step}")
+        first, second = self._cut_once(inner[0], at // step)
+        return product([first, *inner[1:]]), product([second, *inner[1:]])
+
+    def _cut_sum(self, axis: Sum, at: int) -> tuple[Axis, Axis]:
+        rest, left = terms(axis), []
+        while at > 0:
+            term = rest.pop(0)
+            if term.size <= at:
+                left.append(term)
+                at -= term.size
+            else:
+                first, second = self._cut_once(term, at)
+                left.append(first)
+                rest.insert(0, second)
+                at = 0
+        return total(left), total(rest)
+
+    def _bind(self, prime: Prime, axis: Axis) -> None:
+        axis = resolved(axis)
+        if axis is prime:
+            return
+        if any(each is prime for each in primes(axis)):
+            raise Clash("an axis within itself")
+
+        def undo() -> None:
+            prime.bound = None
+
+        self._undo.append(undo)
+        prime.bound = axis
+        for each in primes(axis):
+            self._mark(each, each.frozen | prime.frozen, each.shifts | prime.shifts)
+
+    def _mark(self, prime: Prime, frozen: frozenset[str], shifts: frozenset[str]) -> None:
+        before = (prime.frozen, prime.shifts)
+        if (frozen, shifts) == before:
+            return
+
+        def undo() -> None:
+            prime.frozen, prime.shifts = before
+
+        self._undo.append(undo)
+        prime.frozen, prime.shifts = frozen, shifts
