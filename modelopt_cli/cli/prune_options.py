@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from modelopt_cli.pruning.allocations import Allocation
-    from modelopt_cli.pruning.structures import Structure
+    from modelopt_cli.pruning.structures import MaskStructure
     from modelopt_cli.workflows.file_pruning import FilePruning
 
 
@@ -73,12 +73,12 @@ class PruneOptions:
             everything=self.everything,
         )
 
-    def _structure(self) -> Structure:
+    def _structure(self) -> MaskStructure:
         from modelopt_cli.workflows.prune_file import pattern
 
         return pattern(self.pattern or "")
 
-    def _how_much(self) -> tuple[Structure, Allocation | None, float]:
+    def _how_much(self) -> tuple[MaskStructure, Allocation | None, float]:
         """What goes, how it is shared out, and the target."""
         from modelopt_cli.pruning.allocations.global_ import Global
         from modelopt_cli.pruning.allocations.threshold import Threshold

@@ -43,7 +43,7 @@ class Pruner:
         Raises UsageError where the importance needs what a layer does not have.
         """
         gone, total = self.masking.gone
-        passes = self.settings.importance.passes() if self.settings.threshold is None else 1
+        passes = self.settings.weight_importance.passes() if self.settings.threshold is None else 1
         left = 1.0 - gone / max(total, 1)
         for place in range(1, passes + 1):
             part = (1.0 - target) / left if left else 0.0  # of what is left now stays at the end
@@ -51,9 +51,9 @@ class Pruner:
 
     def _once(self, target: float) -> None:
         importance, structure, compensation = (
-            self.settings.importance,
-            self.settings.structure,
-            self.settings.compensation,
+            self.settings.weight_importance,
+            self.settings.mask_structure,
+            self.settings.weight_compensation,
         )
         weights = self.masking.weights
         statistics = self._collected(importance.needs | compensation.needs)
@@ -92,7 +92,7 @@ class Pruner:
 
     def _judge(self, contributions: Mapping[str, Tensor], removed: Mapping[str, Tensor]) -> Judge:
         """Cuts one tensor alone, measures the validation loss, and puts the weights back."""
-        importance, structure = self.settings.importance, self.settings.structure
+        importance, structure = self.settings.weight_importance, self.settings.mask_structure
 
         def judge(name: str, cut: Cut) -> float:
             alone = {name: contributions[name]}
@@ -113,7 +113,7 @@ class Pruner:
 
     @torch.no_grad()
     def _compensate(self, name: str, dense: Tensor, statistics: Statistics) -> None:
-        found = self.settings.compensation.compensate(name, dense, self.masking.masks[name], statistics)
+        found = self.settings.weight_compensation.compensate(name, dense, self.masking.masks[name], statistics)
         self.masking.weights[name].copy_(found.weight)
         bias = dict(self.module.named_parameters()).get(name.removesuffix("weight") + "bias")
         if found.bias is not None and bias is not None and name.endswith("weight"):

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import re
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
-from modelopt_cli.core.strategy import Named, Settings
+from modelopt_cli.core.strategy import FAMILIES, Named, Settings, Strategy
 from modelopt_cli.core.types import Count, Items, Positive
 from modelopt_cli.pruning.allocations import Allocation
 from modelopt_cli.pruning.allocations.global_ import Global
 from modelopt_cli.pruning.allocations.threshold import Threshold
-from modelopt_cli.pruning.compensations import Compensation
+from modelopt_cli.pruning.budget import OF_MASKS, OF_UNITS, Budget
+from modelopt_cli.pruning.compensations import Compensation, UnitCompensation, WeightCompensation
 from modelopt_cli.pruning.compensations.none import NoCompensation
-from modelopt_cli.pruning.importances import Importance
+from modelopt_cli.pruning.importances import Importance, UnitImportance, WeightImportance
 from modelopt_cli.pruning.importances.magnitude import Magnitude
 from modelopt_cli.pruning.schedules import PruningSchedule
 from modelopt_cli.pruning.schedules.one_shot import OneShot
-from modelopt_cli.pruning.structures import Structure
+from modelopt_cli.pruning.structures import MaskStructure, Structure, UnitStructure
 from modelopt_cli.pruning.structures.weights import Weights
 from modelopt_cli.training.optimizers import Optimizer
 from modelopt_cli.training.schedules import LearningRateSchedule
@@ -27,37 +27,6 @@ from modelopt_cli.training.settings import TrainingSettings
 __all__ = ["Budget", "PruningSettings", "Recovery"]
 
 Share = Annotated[float, Field(ge=0.0, lt=1.0)]
-_PERCENT = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*%\s*$")
-
-
-class Budget(Settings):
-    """What may be left, as a number or a share of what there was; exactly one of them."""
-
-    nonzero: int | str | None = Field(None, description="Weights that are not 0, of all parameters: 5000, or 5%.")
-    size_bytes: int | str | None = Field(
-        None, description="Size of the compressed model.pt: 100000 (bytes), or 10% of the dense model's."
-    )
-
-    @model_validator(mode="after")
-    def _exactly_one(self) -> Self:
-        if (self.nonzero is None) == (self.size_bytes is None):
-            raise ValueError("a budget names exactly one of nonzero and size_bytes, e.g. budget: {nonzero: 10%}")
-        return self
-
-    @field_validator("nonzero", "size_bytes")
-    @classmethod
-    def _number_or_share(cls, value: int | str | None) -> int | str | None:
-        if isinstance(value, str) and not (_PERCENT.match(value) and 0 < float(_PERCENT.sub(r"\1", value)) <= 100):
-            raise ValueError(f"'{value}' is no budget; write a whole number, or a share such as 10%")
-        if isinstance(value, int) and value < 1:
-            raise ValueError(f"a budget of {value} leaves nothing; write a number above 0")
-        return value
-
-    def left(self, dense: float) -> float:
-        """What may be left of what there was."""
-        value = self.nonzero if self.nonzero is not None else self.size_bytes
-        assert value is not None
-        return float(_PERCENT.sub(r"\1", value)) / 100.0 * dense if isinstance(value, str) else float(value)
 
 
 class Recovery(Settings):
@@ -85,6 +54,11 @@ class Recovery(Settings):
         if self.lr is not None:
             changed["optimizer"] = optimizer.model_copy(update={"lr": self.lr})
         return training.model_copy(update=changed)
+
+
+def _made_for(base: type[Strategy], family: str) -> list[str]:
+    """The names in the family that are of the base."""
+    return [name for name in FAMILIES[family].names() if issubclass(FAMILIES[family].get(name), base)]
 
 
 class PruningSettings(Settings):
@@ -159,6 +133,29 @@ class PruningSettings(Settings):
         return self
 
     @model_validator(mode="after")
+    def _structure_fits(self) -> Self:
+        units, what = isinstance(self.structure, UnitStructure), f"structure {self.structure.name()}"
+        base = UnitImportance if units else WeightImportance
+        if not isinstance(self.importance, base):
+            raise ValueError(
+                f"importance {self.importance.name()} scores {'weights, no units' if units else 'units, no weights'}; "
+                f"with {what} use one of {', '.join(_made_for(base, 'importances'))}"
+            )
+        if self.budget is not None and self.budget.of not in (OF_UNITS if units else OF_MASKS):
+            right = "nonzero is about zeros" if units else "zeros change neither parameters, nor flops, nor latency"
+            raise ValueError(
+                f"a budget of {self.budget.of} does not go with {what}: {right}; use one of "
+                f"{', '.join(OF_UNITS if units else OF_MASKS)}, or {'another structure' if units else 'neurons'}"
+            )
+        made_for = UnitCompensation if units else WeightCompensation
+        if not isinstance(self.compensation, made_for):
+            raise ValueError(
+                f"compensation {self.compensation.name()} makes up for {'weights' if units else 'units'}; with {what} "
+                f"use one of {', '.join(_made_for(made_for, 'compensations'))}"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _schedule_fits(self) -> Self:
         stages = self.schedule.stages(None if self.threshold is not None or self.structure.fixed else 0.5)
         name = self.schedule.name()
@@ -167,11 +164,52 @@ class PruningSettings(Settings):
                 raise ValueError(f"schedule {name} repeats the training section's training; leave out recovery")
             if self.start == "initial":
                 raise ValueError(f"schedule {name} rewinds a trained model; leave out start: initial")
+            if isinstance(self.structure, UnitStructure):
+                raise ValueError(
+                    f"schedule {name} rewinds weights, but structure {self.structure.name()} takes their places away; "
+                    "use rounds"
+                )
         elif self.recovery is None and any(len(stage.marks) > 1 for stage in stages) and self.start == "trained":
             raise ValueError(
                 f"schedule {name} prunes while the model recovers; add recovery, e.g. recovery: {{epochs: 5}}"
             )
         return self
+
+    @property
+    def weight_importance(self) -> WeightImportance:
+        """The importance, where the structure sets weights to 0."""
+        assert isinstance(self.importance, WeightImportance)
+        return self.importance
+
+    @property
+    def unit_importance(self) -> UnitImportance:
+        """The importance, where the structure takes units out."""
+        assert isinstance(self.importance, UnitImportance)
+        return self.importance
+
+    @property
+    def weight_compensation(self) -> WeightCompensation:
+        """The compensation, where the structure sets weights to 0."""
+        assert isinstance(self.compensation, WeightCompensation)
+        return self.compensation
+
+    @property
+    def unit_compensation(self) -> UnitCompensation:
+        """The compensation, where the structure takes units out."""
+        assert isinstance(self.compensation, UnitCompensation)
+        return self.compensation
+
+    @property
+    def unit_structure(self) -> UnitStructure:
+        """The structure, where it takes units out."""
+        assert isinstance(self.structure, UnitStructure)
+        return self.structure
+
+    @property
+    def mask_structure(self) -> MaskStructure:
+        """The structure, where it sets weights to 0."""
+        assert isinstance(self.structure, MaskStructure)
+        return self.structure
 
     @property
     def chosen_allocation(self) -> Allocation | None:

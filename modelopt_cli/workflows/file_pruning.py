@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
     from modelopt_cli.pruning.allocations import Allocation
     from modelopt_cli.pruning.cuts import Cut
-    from modelopt_cli.pruning.importances import Importance
-    from modelopt_cli.pruning.structures import Structure
+    from modelopt_cli.pruning.importances import WeightImportance
+    from modelopt_cli.pruning.structures import MaskStructure
 
 _PIECE = 1 << 17  # weights: what a core works on in its cache
 
@@ -29,8 +29,8 @@ _PIECE = 1 << 17  # weights: what a core works on in its cache
 class FilePruning:
     """What to do. `allocation` is None for a structure that says itself how much goes; `target` is the allocation's."""
 
-    importance: Importance
-    structure: Structure
+    importance: WeightImportance
+    structure: MaskStructure
     allocation: Allocation | None
     target: float = 0.0
     keep_at_least: float = 0.0  # share of each tensor's weights that stays

@@ -19,7 +19,7 @@ from modelopt_cli.results.report import Report, Table
 from modelopt_cli.workflows.file_pruning import Count, FilePruning, Work
 
 if TYPE_CHECKING:
-    from modelopt_cli.pruning.structures import Structure
+    from modelopt_cli.pruning.structures import MaskStructure
 
 __all__ = ["FilePruning", "pattern", "run"]
 
@@ -151,7 +151,7 @@ def _collapsed(table: Table) -> list[str]:
     return [f"nothing is left of: {', '.join(names)}; the model's output no longer depends on them"] if names else []
 
 
-def pattern(text: str) -> Structure:
+def pattern(text: str) -> MaskStructure:
     """`2:4` as a structure. Raises UsageError."""
     from modelopt_cli.pruning.structures.nm import Nm
 

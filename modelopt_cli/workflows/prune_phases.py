@@ -39,7 +39,7 @@ def phases(
     """All phases of a run; `trains`: it begins with the training section's training."""
     found = [Phase("train", training)] if trains else []
     recovery = pruning.recovery_over(training)
-    if "movement" in pruning.importance.needs:
+    if "movement" in getattr(pruning.importance, "needs", ()):
         epochs = getattr(pruning.importance, "epochs", 1)
         found.append(Phase("collect", (recovery or training).model_copy(update={"epochs": epochs})))
     for place, stage in enumerate(stages):

@@ -47,7 +47,7 @@ class PrunedModel:
         spared = {name: parameters[name] for name in found if name not in weights}
         self.masking = Masking(weights, {name: mask for name, mask in found.items() if name in weights})
         self.earlier = Masking(spared, {name: found[name] for name in spared})  # what is left alone keeps its zeros
-        moving = MovementMeter(weights) if "movement" in settings.importance.needs else None
+        moving = MovementMeter(weights) if "movement" in settings.weight_importance.needs else None
         self.meter: StepHook = moving or StepHook()
         self._moving = moving
         self._pruner = Pruner(
@@ -218,7 +218,7 @@ def _selected(experiment: Experiment, parameters: Mapping[str, nn.Parameter], *,
     settings = experiment.require_pruning()
     return choose(
         parameters,
-        settings.structure.problem,
+        settings.mask_structure.problem,
         include=settings.include,
         exclude=settings.exclude,
         everything=settings.all,

@@ -576,16 +576,17 @@ class Vit(nn.Module):
 
 
 class EncoderLayer(nn.Module):
-    """torch's own encoder layer (post-norm, nn.MultiheadAttention), the mean over positions, linear."""
+    """A linear layer, torch's own encoder layer (post-norm, nn.MultiheadAttention), the mean over positions, linear."""
 
     def __init__(self) -> None:
         super().__init__()
+        self.embed = nn.Linear(10, 32)
         self.layer = nn.TransformerEncoderLayer(32, 4, 64, batch_first=True)
         self.head = nn.Linear(32, 5)
 
-    def forward(self, hidden: Tensor) -> Tensor:
-        """(B, 7, 32) -> (B, 5)."""
-        return self.head(self.layer(hidden).mean(1))
+    def forward(self, inputs: Tensor) -> Tensor:
+        """(B, 7, 10) -> (B, 5)."""
+        return self.head(self.layer(self.embed(inputs)).mean(1))
 
 
 class EinsumAttention(nn.Module):
@@ -837,7 +838,7 @@ ZOO: dict[str, Entry] = {
     "unet": Entry(UNet, CIFAR, ("head.*",)),
     "convnext": Entry(ConvNext, CIFAR, ("head.*",)),
     "vit": Entry(Vit, CIFAR, ("token", "positions", "classifier.*")),
-    "transformer_encoder_layer": Entry(EncoderLayer, features(7, 32), ("head.*",)),
+    "transformer_encoder_layer": Entry(EncoderLayer, features(7, 10), ("head.*",)),
     "gpt2": Entry(gpt2, tokens(VOCABULARY, 11), ("*.wte.*", "*.wpe.*", "*.lm_head.*"), needs="transformers"),
     "gpt2_full": Entry(
         gpt2_full, tokens(50257, 16), ("*.wte.*", "*.wpe.*", "*.lm_head.*"), slow=True, needs="transformers"

@@ -11,9 +11,10 @@ from modelopt_cli.pruning.statistics import Needs
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from modelopt_cli.pruning.moments import Moments
     from modelopt_cli.pruning.statistics import Statistics
 
-__all__ = ["Compensated", "Compensation"]
+__all__ = ["Compensated", "Compensation", "UnitCompensation", "WeightCompensation"]
 
 
 class Compensated(NamedTuple):
@@ -24,11 +25,27 @@ class Compensated(NamedTuple):
 
 
 class Compensation(Strategy):
-    """Base of all compensations. Layers are taken one by one, each with the inputs that the dense model gave it."""
+    """Base of all compensations: for single weights, for whole units, or for both."""
 
     family: ClassVar[str] = "compensations"
+
+
+class WeightCompensation(Compensation):
+    """Base of those that make up for weights. Each layer is taken with the inputs it had before."""
+
     needs: ClassVar[Needs] = frozenset()
 
     @abstractmethod
     def compensate(self, name: str, weight: Tensor, keep: Tensor, statistics: Statistics) -> Compensated:
         """`weight` (out, in, ...) is what it was before pruning, `keep` its mask (True stays)."""
+
+
+class UnitCompensation(Compensation):
+    """Base of those that make up for units: the layer that took them is fitted anew to what is left of its inputs."""
+
+    fits: ClassVar[bool] = True
+    """False when `refit` does not look at the moments, so that they need not be measured."""
+
+    @abstractmethod
+    def refit(self, weight: Tensor, moments: Moments) -> Compensated:
+        """The new weight (out, s), and what to add to the bias, from the old one (out, n)."""

@@ -7,17 +7,18 @@ from typing import TYPE_CHECKING, ClassVar, final
 from pydantic import Field
 
 from modelopt_cli.core.types import Positive
-from modelopt_cli.pruning.compensations import Compensated, Compensation
+from modelopt_cli.pruning.compensations import Compensated, UnitCompensation, WeightCompensation
 from modelopt_cli.pruning.statistics import Needs
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from modelopt_cli.pruning.moments import Moments
     from modelopt_cli.pruning.statistics import Statistics
 
 
 @final
-class LeastSquares(Compensation):
+class LeastSquares(WeightCompensation, UnitCompensation):
     """Each output's remaining weights, fitted anew to the layer's dense outputs on the calibration samples."""
 
     needs: ClassVar[Needs] = frozenset({"gram"})
@@ -39,3 +40,24 @@ class LeastSquares(Compensation):
             if len(place):
                 fitted[row, place] = torch.linalg.solve(hessian[place][:, place], wanted[row, place])
         return Compensated(fitted.to(weight.dtype).view_as(weight))
+
+    def refit(self, weight: Tensor, moments: Moments) -> Compensated:
+        """W' and b' that minimise E|W x + b - W' x~ - b'|^2 + damping |W' - W_K|^2 (He et al., ICCV 2017, eq. 3).
+
+        With D the centred cross moments and S the covariance of x~: W' = W_K + (W D - W_K S) (S + damping)^-1.
+        """
+        import torch
+
+        from modelopt_cli.pruning._inverse import damped
+
+        old, stays = weight.double(), weight[:, moments.kept].double()
+        cross, covariance = moments.cross, moments.kept_gram
+        if moments.intercept:
+            cross = cross - torch.outer(moments.mean, moments.kept_mean)
+            covariance = covariance - torch.outer(moments.kept_mean, moments.kept_mean)
+        missing = old @ cross - stays @ covariance  # (out, s)
+        new = stays + torch.linalg.solve(damped(covariance, self.damping), missing.T).T
+        if not moments.intercept:
+            return Compensated(new.to(weight.dtype))
+        change = old @ moments.mean - new @ moments.kept_mean
+        return Compensated(new.to(weight.dtype), change.to(weight.dtype))

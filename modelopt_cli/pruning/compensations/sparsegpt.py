@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, final
 from pydantic import Field
 
 from modelopt_cli.core.types import Positive
-from modelopt_cli.pruning.compensations import Compensated, Compensation
+from modelopt_cli.pruning.compensations import Compensated, WeightCompensation
 from modelopt_cli.pruning.statistics import Needs
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @final
-class Sparsegpt(Compensation):
+class Sparsegpt(WeightCompensation):
     """The optimal brain surgeon's update, input by input for all outputs at once (Frantar and Alistarh, ICML 2023)."""
 
     needs: ClassVar[Needs] = frozenset({"gram"})

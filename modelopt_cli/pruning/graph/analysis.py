@@ -5,6 +5,7 @@ from __future__ import annotations
 import operator
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +13,7 @@ from torch import Tensor, fx
 
 from modelopt_cli.models.measure import place
 from modelopt_cli.pruning.graph.axes import Axes, Axis, Clash, Prime, primes
-from modelopt_cli.pruning.graph.call import Call, Dims, Result, module_path, shape_of
+from modelopt_cli.pruning.graph.call import Call, Dims, Result, hint, module_path, shape_of
 from modelopt_cli.pruning.graph.operators import operator_of
 
 INPUT = "an input of the model"
@@ -20,15 +21,15 @@ OUTPUT = "an output of the model"
 
 
 @dataclass(frozen=True)
-class Consumer:
-    """A node that sums products with a weight over an axis."""
+class Contraction:
+    """A node that sums over an axis, so that what is silent adds nothing: most often products with a weight."""
 
     node: str
-    tensor: str  # the weight's name
-    dim: int  # of the weight
-    inputs: str  # the node whose value it takes
-    input_dim: int
     axis: Axis
+    tensor: str | None  # the weight; None: the sum is over values alone (attention's products)
+    dim: int  # of the weight
+    inputs: str | None  # the node whose value is summed over; None: what a recurrent layer keeps to itself
+    input_dim: int
 
 
 class Analysis:
@@ -44,8 +45,7 @@ class Analysis:
         self.notes: dict[tuple[str, str], Axis] = {}
         self.tensors: dict[str, Dims] = {}  # of parameters, buffers and constants, by name
         self.first: dict[str, str] = {}  # name -> the first name of the same memory
-        self.consumers: list[Consumer] = []
-        self.contracted: list[Axis] = []
+        self.contractions: list[Contraction] = []
         self.unknown: Counter[str] = Counter()  # operators without a rule
         self.clashes: list[str] = []
         self.macs: list[tuple[str, Sequence[Axis]]] = []  # node, the axes whose sizes multiply to its MACs
@@ -55,8 +55,8 @@ class Analysis:
 
     def _visit(self, module: fx.GraphModule, node: fx.Node) -> None:
         if node.op == "placeholder":
-            shape = shape_of(node)
-            self.values[node.name] = None if shape is None else [self.axes.prime(size, INPUT) for size in shape]
+            value = node.meta.get("val")
+            self.values[node.name] = self._new(value, INPUT) if isinstance(value, Tensor) else None
         elif node.op == "get_attr":
             self._attribute(node, attribute(module, str(node.target)))
         elif node.op == "output":
@@ -72,7 +72,7 @@ class Analysis:
         first = self._of_memory.setdefault(place(tensor), name)
         self.first[name] = first
         if first not in self.tensors:
-            self.tensors[first] = [self.axes.prime(size) for size in tensor.shape]
+            self.tensors[first] = self._new(tensor)
         self.tensors[name] = self.tensors[first]
         self.values[node.name] = list(self.tensors[name])
 
@@ -96,10 +96,8 @@ class Analysis:
             result = self._opaque(node, str(error))
         self.values[node.name] = result
         if found is not None and found.macs is not None:
-            try:
+            with suppress(Clash):
                 self.macs += [(node.name, axes) for axes in found.macs(call)]
-            except Clash:
-                pass
 
     def _opaque(self, node: fx.Node, why: str) -> Result:
         """Nothing is guessed: all that the operator touches stays as it is."""
@@ -108,33 +106,29 @@ class Analysis:
             self.unknown[name] += 1
         self.clashes.append(f"{node.name} ({name}) in {module_path(node) or 'the model'}: {why}")
         reason = f"operator {name}: {why}"
-        for value in node.all_input_nodes:
-            self._freeze_all(value, reason)
-        value = node.meta.get("val")
+        for given in node.all_input_nodes:
+            self._freeze_all(given, reason)
+        value = node.meta["val"]
         if isinstance(value, Tensor):
-            return [self.axes.prime(size, reason) for size in shape_of(node) or ()]
-        return [
-            [self.axes.prime(int(size), reason) for size in map(_hint, each.shape)] if isinstance(each, Tensor) else None
-            for each in value
-        ]
+            return self._new(value, reason)
+        return [self._new(each, reason) if isinstance(each, Tensor) else None for each in value]
+
+    def _new(self, value: Tensor, *frozen: str) -> Dims:
+        return [self.axes.prime(hint(size), *frozen) for size in value.shape]
 
     def _freeze_all(self, node: fx.Node, reason: str) -> None:
         for axis in _flat(self.values.get(node.name)):
             self.axes.freeze(axis, reason)
 
-    def consume(self, node: fx.Node, weight: Any, dim: int, inputs: Any, input_dim: int, axis: Axis | None) -> None:
-        """See Call.consumes."""
+    def contract(self, node: fx.Node, axis: Axis | None, weight: Any, dim: int, inputs: Any, input_dim: int) -> None:
+        """See Call.consumes. Without an axis: the whole dimension of the weight."""
         dims = self.values.get(weight.name) if isinstance(weight, fx.Node) else None
-        if dims is None:
+        found = axis if axis is not None or dims is None else dims[dim]
+        if found is None or isinstance(found, list):
             return
-        found = axis if axis is not None else dims[dim]
-        assert not isinstance(found, list)
-        assert found is not None
-        self.contracted.append(found)
-        if weight.op == "get_attr":
-            name = self.first[str(weight.target)]
-            source = inputs.name if isinstance(inputs, fx.Node) else ""
-            self.consumers.append(Consumer(node.name, name, dim, source, input_dim, found))
+        tensor = self.first[str(weight.target)] if isinstance(weight, fx.Node) and weight.op == "get_attr" else None
+        source = inputs.name if isinstance(inputs, fx.Node) else None
+        self.contractions.append(Contraction(node.name, found, tensor, dim, source, input_dim))
 
     def own_tensors(self) -> Iterator[tuple[str, Dims]]:
         """Names and axes; tied tensors once."""
@@ -143,8 +137,9 @@ class Analysis:
     def consumed(self) -> Mapping[tuple[str, int], set[Prime]]:
         """(tensor, dim) -> the primes in it that are summed over."""
         found: dict[tuple[str, int], set[Prime]] = {}
-        for each in self.consumers:
-            found.setdefault((each.tensor, each.dim), set()).update(primes(each.axis))
+        for each in self.contractions:
+            if each.tensor is not None:
+                found.setdefault((each.tensor, each.dim), set()).update(primes(each.axis))
         return found
 
 
@@ -161,12 +156,6 @@ def _check(node: fx.Node, result: Any) -> None:
         sizes = shape_of(node)
         if sizes is None or [axis.size for axis in result] != sizes:
             raise Clash(f"its result has sizes {sizes}, not {[axis.size for axis in result]}")
-
-
-def _hint(size: Any) -> int:
-    from modelopt_cli.pruning.graph.call import hint
-
-    return hint(size)
 
 
 def _flat(values: Result) -> Iterator[Axis]:

@@ -128,11 +128,11 @@ class Call(_Node):
 
     def consumes(self, weight: Any, dim: int, inputs: Any, input_dim: int, axis: Axis | None = None) -> None:
         """The products with `weight` sum over `axis` (its whole dimension `dim`), which `inputs` has at `input_dim`."""
-        self.analysis.consume(self.node, weight, dim, inputs, input_dim, axis)
+        self.analysis.contract(self.node, axis, weight, dim, inputs, input_dim)
 
-    def contracts(self, axis: Axis) -> None:
-        """A sum runs over the axis without a weight that would be sliced: what is silent adds nothing."""
-        self.analysis.contracted.append(axis)
+    def contracts(self, axis: Axis, inputs: Any, input_dim: int) -> None:
+        """A sum over the values of `inputs` runs along the axis: what is silent adds nothing."""
+        self.analysis.contract(self.node, axis, None, 0, inputs, input_dim)
 
     def broadcast(self, sizes: Sequence[int], inputs: Iterable[Dims]) -> Dims:
         """Axes of a result to which inputs are broadcast, aligned at their last dimensions."""

@@ -32,8 +32,8 @@ def capture(module: nn.Module, example: Tensor) -> Captured:
     """
     if len(example) < _LEAST:
         raise UsageError(
-            f"the example has a batch size of {len(example)}, but torch.export takes a size of 0 or 1 for a constant of "
-            "the network; give at least 2 samples"
+            f"the example has a batch size of {len(example)}, but torch.export takes a size of 0 or 1 for a constant "
+            "of the network; give at least 2 samples"
         )
     modes = [(part, part.training) for part in module.modules()]
     module.eval()
@@ -54,7 +54,7 @@ def capture(module: nn.Module, example: Tensor) -> Captured:
 
 
 def _export(module: nn.Module, example: Tensor, dynamic: tuple[dict[int, object]] | None) -> ExportedProgram:
-    return torch.export.export(module, (example,), dynamic_shapes=dynamic, strict=False)  # type: ignore[arg-type]
+    return torch.export.export(module, (example,), dynamic_shapes=dynamic, strict=False)
 
 
 def _plain(graph: fx.GraphModule) -> fx.GraphModule:

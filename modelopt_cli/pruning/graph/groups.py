@@ -76,7 +76,7 @@ class Grouping:
 def grouping(module: fx.GraphModule, analysis: Analysis) -> Grouping:
     """The groups of an analysed graph: primes that a live parameter makes and something later sums over."""
     consumed = analysis.consumed()
-    contracted = {prime for axis in analysis.contracted for prime in primes(axis)}
+    contracted = {prime for each in analysis.contractions for prime in primes(each.axis)}
     places: dict[Prime, list[Place]] = {}
     for name, dims in analysis.own_tensors():
         for dim, axis in enumerate(dims):
@@ -127,7 +127,7 @@ def matches(group: Group, patterns: Sequence[str]) -> bool:
 def coverage(
     module: fx.GraphModule, analysis: Analysis, found: Grouping, groups: Sequence[Group], exclude: Sequence[str] = ()
 ) -> tuple[float, Mapping[str, int]]:
-    """(share of parameters that a unit of `groups` holds, reason -> parameters that stay). `exclude`: globs of names."""
+    """(share of parameters that units of `groups` hold, reason -> parameters that stay). `exclude`: globs of names."""
     free = {group.prime for group in groups}
     why = {place: each.reasons for each in found.frozen for place in each.places}
     total = covered = 0
@@ -146,7 +146,12 @@ def coverage(
         total += tensor.numel()
         covered += tensor.numel() - left
         if left:
-            told = {reason for dim in range(len(dims)) for flag in (True, False) for reason in why.get(Place(name, dim, flag), ())}
+            told = {
+                reason
+                for dim in range(len(dims))
+                for flag in (True, False)
+                for reason in why.get(Place(name, dim, flag), ())
+            }
             reason = "; ".join(sorted(told)) or "not asked for"
             reasons[reason] = reasons.get(reason, 0) + left
     return covered / max(total, 1), reasons

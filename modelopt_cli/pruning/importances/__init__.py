@@ -1,4 +1,4 @@
-"""Importances: how much each weight matters. One file each."""
+"""Importances: how much each weight, or each unit, matters. One file each."""
 
 from __future__ import annotations
 
@@ -13,14 +13,20 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from modelopt_cli.pruning.statistics import Statistics
+    from modelopt_cli.pruning.units import Units, UnitStatistic
 
-__all__ = ["Importance"]
+__all__ = ["Importance", "UnitImportance", "WeightImportance"]
 
 
 class Importance(Strategy):
-    """Base of all importances. A criterion gives *contributions*, which a structure sums over what goes together."""
+    """Base of all importances: of single weights, of units, or of both."""
 
     family: ClassVar[str] = "importances"
+
+
+class WeightImportance(Importance):
+    """Base of those that give *contributions* of weights, which a structure sums over what goes together."""
+
     needs: ClassVar[Needs] = frozenset()
     """What must be collected first (pruning/statistics.py)."""
     signed: ClassVar[bool] = False
@@ -37,3 +43,14 @@ class Importance(Strategy):
     def merit(self, contribution: Tensor) -> Tensor:
         """What ranks: the contribution itself where it is signed, else its absolute value."""
         return contribution if self.signed else contribution.abs()
+
+
+class UnitImportance(Importance):
+    """Base of those that score the units of a group: neurons, channels, heads, hidden units."""
+
+    unit_needs: ClassVar[frozenset[UnitStatistic]] = frozenset()
+    """What must be collected first (pruning/units.py)."""
+
+    @abstractmethod
+    def scores(self, units: Units) -> Tensor:
+        """(n,) how much each unit matters; the lowest go first."""

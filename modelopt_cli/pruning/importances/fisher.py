@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar, final
 
-from modelopt_cli.pruning.importances import Importance
+from modelopt_cli.pruning.importances import WeightImportance
 from modelopt_cli.pruning.statistics import Needs
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @final
-class Fisher(Importance):
+class Fisher(WeightImportance):
     """Second-order change of the loss, w^2 F / 2, F the diagonal Fisher information (LeCun et al., NeurIPS 1989)."""
 
     needs: ClassVar[Needs] = frozenset({"squared_gradient"})

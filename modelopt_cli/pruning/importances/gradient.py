@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar, final
 
-from modelopt_cli.pruning.importances import Importance
+from modelopt_cli.pruning.importances import WeightImportance
 from modelopt_cli.pruning.statistics import Needs
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @final
-class Gradient(Importance):
+class Gradient(WeightImportance):
     """The absolute gradient of the loss, |g|, over the calibration samples (Mozer and Smolensky, NeurIPS 1988)."""
 
     needs: ClassVar[Needs] = frozenset({"gradient"})

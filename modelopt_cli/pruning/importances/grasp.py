@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar, final
 
-from modelopt_cli.pruning.importances import Importance
+from modelopt_cli.pruning.importances import WeightImportance
 from modelopt_cli.pruning.statistics import Needs
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @final
-class Grasp(Importance):
+class Grasp(WeightImportance):
     """GraSP: w H g; the first to go let the gradient's norm grow, for untrained models (Wang et al., ICLR 2020)."""
 
     needs: ClassVar[Needs] = frozenset({"hessian_gradient"})

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, final
 from pydantic import Field
 
 from modelopt_cli.core.types import Positive
-from modelopt_cli.pruning.importances import Importance
+from modelopt_cli.pruning.importances import WeightImportance
 from modelopt_cli.pruning.statistics import Needs
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @final
-class Obs(Importance):
+class Obs(WeightImportance):
     """w^2 / (2 [H^-1]_jj): the layer's output error with the best update of the rest (Dong et al., NeurIPS 2017)."""
 
     needs: ClassVar[Needs] = frozenset({"gram"})

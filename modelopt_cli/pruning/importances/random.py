@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, final
 from pydantic import Field
 
 from modelopt_cli.core.seeds import derive
-from modelopt_cli.pruning.importances import Importance
+from modelopt_cli.pruning.importances import WeightImportance
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @final
-class Random(Importance):
+class Random(WeightImportance):
     """Chance: scores drawn uniformly, by the seed and the tensor's name alone."""
 
     seed: Annotated[int, Field(ge=0)] = Field(0, description="Other seeds draw other scores.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar, final
 
-from modelopt_cli.pruning.importances import Importance
+from modelopt_cli.pruning.importances import WeightImportance
 from modelopt_cli.pruning.statistics import Needs
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @final
-class Snip(Importance):
+class Snip(WeightImportance):
     """SNIP: |w g| as a share of its sum over all weights, made for untrained models (Lee et al., ICLR 2019, eq. 6)."""
 
     needs: ClassVar[Needs] = frozenset({"gradient"})

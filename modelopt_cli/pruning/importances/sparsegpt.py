@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, final
 from pydantic import Field
 
 from modelopt_cli.core.types import Positive
-from modelopt_cli.pruning.importances import Importance
+from modelopt_cli.pruning.importances import WeightImportance
 from modelopt_cli.pruning.statistics import Needs
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @final
-class Sparsegpt(Importance):
+class Sparsegpt(WeightImportance):
     """w^2 / [U_jj]^2, U the Cholesky factor of H^-1: as obs, when only later inputs make up for it (Frantar 2023)."""
 
     needs: ClassVar[Needs] = frozenset({"gram"})

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, final
 from pydantic import Field
 
 from modelopt_cli.core.types import Count
-from modelopt_cli.pruning.importances import Importance
+from modelopt_cli.pruning.importances import WeightImportance
 from modelopt_cli.pruning.statistics import Needs
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @final
-class Synflow(Importance):
+class Synflow(WeightImportance):
     """SynFlow: |w| dR/d|w|, the flow through each weight, without data, in iterations (Tanaka et al., NeurIPS 2020)."""
 
     needs: ClassVar[Needs] = frozenset({"flow"})

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar, final
 
-from modelopt_cli.pruning.importances import Importance
+from modelopt_cli.pruning.importances import WeightImportance
 from modelopt_cli.pruning.statistics import Needs
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @final
-class Taylor(Importance):
+class Taylor(WeightImportance):
     """First-order change of the loss, |w g| (Molchanov et al., CVPR 2019, eq. 8; of a group: |sum w g|)."""
 
     needs: ClassVar[Needs] = frozenset({"gradient"})

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar, final
 
-from modelopt_cli.pruning.importances import Importance
+from modelopt_cli.pruning.importances import WeightImportance
 from modelopt_cli.pruning.statistics import Needs
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @final
-class Wanda(Importance):
+class Wanda(WeightImportance):
     """Wanda: |w| times the root mean square of its input (Sun et al., ICLR 2024, eq. 1; made for uniform shares)."""
 
     needs: ClassVar[Needs] = frozenset({"input_norm"})

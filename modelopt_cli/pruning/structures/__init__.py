@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from modelopt_cli.pruning.cuts import Cut
 
-__all__ = ["Cutter", "Merit", "Structure"]
+__all__ = ["Cutter", "MaskStructure", "Merit", "Structure", "UnitStructure"]
 
 Merit = Callable[["Tensor"], "Tensor"]
 """From summed contributions to what ranks: their absolute value, or themselves where the sign says what is worse."""
@@ -22,11 +22,23 @@ Cutter = Callable[[Mapping[str, "Tensor"]], Mapping[str, "Cut"]]
 
 
 class Structure(Strategy):
-    """Base of all structures."""
+    """Base of all structures: of single weights, which become 0, or of units, which are taken out."""
 
     family: ClassVar[str] = "structures"
     fixed: ClassVar[bool] = False
     """True when the structure itself says how much goes, so that there is no allocation."""
+
+
+class UnitStructure(Structure):
+    """Base of those that take whole units out, so that the model becomes smaller."""
+
+    @abstractmethod
+    def keep(self, scores: Mapping[str, Tensor], cut: Cutter) -> Mapping[str, Tensor]:
+        """(n,) masks, True stays, from (n,) scores of each group's units."""
+
+
+class MaskStructure(Structure):
+    """Base of those that set weights to 0."""
 
     @abstractmethod
     def problem(self, shape: tuple[int, ...]) -> str | None:

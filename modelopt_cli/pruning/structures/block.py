@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, final
 from pydantic import Field
 
 from modelopt_cli.core.types import Count
-from modelopt_cli.pruning.structures import Cutter, Merit, Structure
+from modelopt_cli.pruning.structures import Cutter, MaskStructure, Merit
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
 @final
-class Block(Structure):
+class Block(MaskStructure):
     """Blocks over outputs and inputs (with the whole kernel of a convolution) go together (Gray et al. 2017)."""
 
     rows: Count = Field(4, description="Outputs in a block.")

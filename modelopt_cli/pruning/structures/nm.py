@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, ClassVar, Self, final
 from pydantic import Field, model_validator
 
 from modelopt_cli.core.types import Count
-from modelopt_cli.pruning.structures import Cutter, Merit, Structure
+from modelopt_cli.pruning.structures import Cutter, MaskStructure, Merit
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
 @final
-class Nm(Structure):
+class Nm(MaskStructure):
     """n of every m neighbours along the input dimension stay (2:4, for sparse tensor cores: Mishra et al. 2021)."""
 
     fixed: ClassVar[bool] = True

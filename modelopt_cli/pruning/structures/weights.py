@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, final
 
-from modelopt_cli.pruning.structures import Cutter, Merit, Structure
+from modelopt_cli.pruning.structures import Cutter, MaskStructure, Merit
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
 @final
-class Weights(Structure):
+class Weights(MaskStructure):
     """Single weights: any weight may go."""
 
     def problem(self, shape: tuple[int, ...]) -> str | None:

@@ -1,4 +1,4 @@
-"""Scaled dot-product attention. Its default scale depends on the head's width, so it is written down when that shrinks."""
+"""Scaled dot-product attention. Its scale depends on the head's width, so it is written down when that shrinks."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def _attention(call: Call) -> Dims:
     mask = call.dims(call.argument(3, "attn_mask"))
     call.note("width", query[-1])
     call.unify(query[-1], key[-1])
-    call.contracts(query[-1])
+    call.contracts(query[-1], call.argument(0), len(query) - 1)
     call.unify(key[-2], value[-2])
     call.freeze(key[-2], "weighed against each other (softmax)")
     grouped = bool(call.node.kwargs.get("enable_gqa")) and query[-3].size != key[-3].size

@@ -30,10 +30,10 @@ def is_elementwise(target: Any) -> bool:
         return False
     if torch.Tag.pointwise in target.tags:
         return True
-    packet, _, which = target.name().removeprefix("aten::").partition(".")
+    packet, _, which = str(target).removeprefix("aten.").partition(".")
     if not packet.endswith("_"):
         return False
-    found = overload(f"{packet.rstrip('_')}.{which or 'default'}")
+    found = overload(f"{packet.rstrip('_')}.{which}")
     return found is not None and torch.Tag.pointwise in found.tags
 
 

@@ -65,7 +65,9 @@ def _weight_norm(call: Call) -> Dims:
 
 
 OPERATORS = {
-    **table(_of_channels(1, 2, 3, 4), "batch_norm.default", "instance_norm.default", "_native_batch_norm_legit.default"),
+    **table(
+        _of_channels(1, 2, 3, 4), "batch_norm.default", "instance_norm.default", "_native_batch_norm_legit.default"
+    ),
     **table(Operator(_layer_norm, _resize_layer_norm), "layer_norm.default", "rms_norm.default"),
     **table(Operator(_group_norm, _resize_group_norm), "group_norm.default"),
     **table(Operator(_weight_norm), "_weight_norm.default"),

@@ -106,7 +106,7 @@ def _slice(call: Call) -> Dims:
 def _resize_slice(call: Rewrite) -> None:
     inputs = call.dims(call.argument(0))
     assert inputs is not None
-    dim, start, end, step = _bounds(call, inputs)
+    dim, start, _, _ = _bounds(call, inputs)
     size, wanted = inputs[dim].size, call.results()[dim].size
     if not call.changed(inputs[dim]) or wanted == size:
         return
@@ -151,7 +151,8 @@ def _resize_pad(call: Rewrite) -> None:
 
 def _moved_around(call: Call) -> Dims:
     """roll and flip: positions change places within a dimension."""
-    inputs, dims = call.tensor(0), call.node.args[-1]
+    inputs = call.tensor(0)
+    dims: Any = call.node.args[-1]
     for dim in dims if isinstance(dims, list | tuple) else [dims]:
         call.freeze(inputs[dim], "moved within its dimension")
     return inputs
@@ -162,7 +163,11 @@ OPERATORS = {
     **table(Operator(_stack), "stack.default"),
     **table(
         Operator(_split, _resize_split),
-        *"chunk.default split.Tensor split_with_sizes.default split.sizes tensor_split.sections".split(),
+        "chunk.default",
+        "split.Tensor",
+        "split_with_sizes.default",
+        "split.sizes",
+        "tensor_split.sections",
     ),
     **table(Operator(_unbind), "unbind.int"),
     **table(Operator(_select), "select.int"),

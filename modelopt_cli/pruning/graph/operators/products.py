@@ -93,10 +93,11 @@ def _einsum(call: Call) -> Dims:
     for place, letters in enumerate(inputs):
         for dim, letter in enumerate(letters):
             if letter not in output:
-                call.contracts(of_letter[letter])
                 sources = [at for at, other in enumerate(inputs) if at != place and letter in other]
                 if sources:
                     call.consumes(given[place], dim, given[sources[0]], inputs[sources[0]].index(letter))
+                else:
+                    call.contracts(of_letter[letter], given[place], dim)
     return [of_letter[letter] for letter in output]
 
 

@@ -1,4 +1,4 @@
-"""LSTM, GRU and plain recurrent layers. A weight's rows are gates x hidden units; all layers that share a state share H."""
+"""LSTM, GRU and plain recurrent layers: rows are gates x hidden units; layers that share a state share its units."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ _GATE = "a gate of a recurrent layer"
 
 def _layout(call: Call, lstm: bool) -> tuple[list[Any], list[Any], bool, int, int]:
     """(states, weights, biased, layers, directions)"""
-    _, states, weights, biased, layers, _, _, bidirectional, *_ = call.node.args
+    arguments: list[Any] = list(call.node.args)
+    _, states, weights, biased, layers, _, _, bidirectional, *_ = arguments
     listed = list(states) if lstm else [states]
     return listed, list(weights), bool(biased), layers, 2 if bidirectional else 1
 

@@ -18,8 +18,10 @@ def _reduced(call: Call, dims: Any, keep: bool, name: str) -> Dims:
         if name:
             call.shift(inputs[place], name)
         else:
-            call.contracts(inputs[place])
-    return [call.new(1) if place in places else axis for place, axis in enumerate(inputs) if keep or place not in places]
+            call.contracts(inputs[place], call.argument(0), place)
+    return [
+        call.new(1) if place in places else axis for place, axis in enumerate(inputs) if keep or place not in places
+    ]
 
 
 def _reduction(name: str, keep_at: int = 2) -> Operator:

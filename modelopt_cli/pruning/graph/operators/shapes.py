@@ -94,7 +94,8 @@ def _reversed(call: Call) -> Dims:
 
 def _movedim(call: Call) -> Dims:
     inputs = call.tensor(0)
-    sources, targets = ([each] if isinstance(each, int) else list(each) for each in call.node.args[1:3])
+    given: list[Any] = list(call.node.args[1:3])
+    sources, targets = ([each] if isinstance(each, int) else list(each) for each in given)
     sources, targets = ([dim % len(inputs) for dim in dims] for dims in (sources, targets))
     rest = iter([axis for dim, axis in enumerate(inputs) if dim not in sources])
     moved = dict(zip(targets, sources, strict=True))
@@ -127,11 +128,20 @@ def _repeat_interleave(call: Call) -> Dims:
     return found
 
 
+def _fresh(call: Call) -> Dims:
+    return call.new_dims()
+
+
+def _counted(call: Call) -> Dims:
+    return call.new_dims("a range of numbers")
+
+
 _VIEWS = (
     "view.default reshape.default _unsafe_view.default flatten.using_ints squeeze.dim squeeze.dims squeeze.default "
     "unsqueeze.default"
 )
 _LISTED = ("view.default", "reshape.default", "_unsafe_view.default")
+_MADE = ("zeros.default", "ones.default", "full.default", "empty.default", "empty.memory_format", "rand.default")
 OPERATORS = {
     **table(Operator(_reshape), *_VIEWS.split()),
     **table(Operator(_reshape, _sizes(1)), *_LISTED),
@@ -144,23 +154,8 @@ OPERATORS = {
     **table(Operator(_expand_as), "expand_as.default"),
     **table(Operator(_repeat), "repeat.default", "tile.default"),
     **table(Operator(_repeat_interleave), "repeat_interleave.self_int"),
-}
-
-
-def _fresh(call: Call) -> Dims:
-    return call.new_dims()
-
-
-def _counted(call: Call) -> Dims:
-    return call.new_dims("a range of numbers")
-
-
-OPERATORS |= {
-    **table(
-        Operator(_fresh, _sizes(0)),
-        *"zeros.default ones.default full.default empty.memory_format rand.default randn.default".split(),
-    ),
-    **table(Operator(_fresh, _sizes(1)), "new_zeros.default", "new_ones.default", "new_full.default", "new_empty.default"),
+    **table(Operator(_fresh, _sizes(0)), *_MADE),
+    **table(Operator(_fresh, _sizes(1)), *(f"new_{name}" for name in _MADE[:4])),
     **table(Operator(_fresh), "scalar_tensor.default"),
     **table(Operator(_counted), "arange.default", "arange.start", "arange.start_step"),
 }

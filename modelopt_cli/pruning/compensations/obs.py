@@ -1,0 +1,34 @@
+"""The optimal brain surgeon's update."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, final
+
+from pydantic import Field
+
+from modelopt_cli.core.types import Positive
+from modelopt_cli.pruning.compensations import Compensated, UnitCompensation
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from modelopt_cli.pruning.moments import Moments
+
+
+@final
+class Obs(UnitCompensation):
+    """Optimal brain surgeon: the best second-order update for the inputs that go (Hassibi and Stork, NeurIPS 1992)."""
+
+    damping: Positive = Field(0.01, description="Share of the Hessian's mean diagonal that is added to it.")
+
+    def refit(self, weight: Tensor, moments: Moments) -> Compensated:
+        """W - W_R [(H^-1)_RR]^-1 (H^-1)_R:, with R what goes and H = E[x x^T] of the inputs before anything went."""
+        import torch
+
+        from modelopt_cli.pruning._inverse import damped, inverse
+
+        gone = ~moments.kept
+        inverted = inverse(damped(moments.gram, self.damping))
+        rows = weight.double()
+        step = torch.linalg.solve(inverted[gone][:, gone], inverted[gone])  # (r, n)
+        return Compensated((rows - rows[:, gone] @ step)[:, moments.kept].to(weight.dtype))
