@@ -1,7 +1,7 @@
 """How long a network takes with fewer units: a model of every node's time, fitted to times measured at some widths.
 
-t = a + b * multiply-accumulates + c * values written, none of them negative, for each node by itself (least squares over
-several widths); the sum is scaled to the time of the whole network, which runs without the interpreter's overhead.
+t = a + b * multiply-accumulates + c * values written, none of them negative, for each node by itself (least squares at
+some widths); the sum is scaled to the time of the whole network, which runs without the interpreter's overhead.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, fx
 
 from modelopt_cli.pruning.graph.analysis import Analysis
-from modelopt_cli.pruning.graph.cost import Costs, Counts, size
+from modelopt_cli.pruning.graph.cost import Counts, size
 from modelopt_cli.pruning.graph.groups import Group
 from modelopt_cli.pruning.graph.network import Network
 

@@ -1,0 +1,125 @@
+"""Compensation for units, in sequence: every layer that took some is fitted anew to what the layers before it now give.
+
+The graph before and the graph after run side by side. When a layer's turn comes, the moments of its inputs in both are
+known, and those after include what layers before it could not make up for (He et al., ICCV 2017, sec. 3.3).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, fx
+
+from modelopt_cli.pruning.compensations import UnitCompensation
+from modelopt_cli.pruning.graph.analysis import Analysis, attribute
+from modelopt_cli.pruning.graph.axes import Axis, Mask, Prime, kept
+from modelopt_cli.pruning.graph.layers import Layer, layers
+from modelopt_cli.pruning.graph.rewriting import set_tensor
+from modelopt_cli.pruning.graph.walk import Values, walk
+from modelopt_cli.pruning.moments import Moments
+
+Keep = Mapping[Prime, Mask]
+
+
+def reconstruct(
+    before: fx.GraphModule,
+    after: fx.GraphModule,
+    analysis: Analysis,
+    held: Keep,
+    keep: Keep,
+    batches: Sequence[Tensor],
+    compensation: UnitCompensation,
+    *,
+    recalibrate: bool = False,
+) -> list[str]:
+    """Fit the layers of `after` (units by `keep`) to `before` (by `held`). Its tensors are replaced, not written to.
+
+    `recalibrate`: batch normalizations of `after` are measured anew on the way. Gives the weights that were fitted.
+    """
+    known = layers(after, analysis)
+    fitted: list[str] = []
+
+    def visit(nodes: Sequence[fx.Node], values: Values) -> None:
+        name = nodes[0].name
+        layer = known.get(name)
+        if layer is not None and compensation.fits:
+            stays = _left(_input_axis(analysis, layer), held, keep)
+            if not bool(stays.all()):
+                _fit(layer, stays, analysis, held, keep, before, after, values, compensation)
+                fitted.append(layer.weight)
+        if recalibrate and nodes[1].target is torch.ops.aten.batch_norm.default:
+            _measure(after, nodes[1], values[1])
+
+    walk([before, after], batches, visit)
+    return fitted
+
+
+def _input_axis(analysis: Analysis, layer: Layer) -> Axis:
+    dims = analysis.values[layer.inputs.name]
+    assert dims is not None
+    axis = dims[layer.input_dim]
+    assert axis is not None
+    assert not isinstance(axis, list)
+    return axis
+
+
+def _left(axis: Axis, held: Keep, keep: Keep) -> Tensor:
+    """Which of the positions that `held` leaves `keep` leaves, too."""
+    return torch.from_numpy(kept(axis, keep)[kept(axis, held)])
+
+
+def _fit(
+    layer: Layer,
+    stays: Tensor,
+    analysis: Analysis,
+    held: Keep,
+    keep: Keep,
+    before: fx.GraphModule,
+    after: fx.GraphModule,
+    values: Values,
+    compensation: UnitCompensation,
+) -> None:
+    moments = _moments(layer, stays, values)
+    dims = analysis.tensors[layer.weight]
+    out = dims[1] if layer.node.target is torch.ops.aten.addmm.default else dims[0]
+    rows = _left(out, held, keep).to(moments.kept.device)  # outputs that stay
+    found = compensation.refit(layer.matrix(before)[rows], moments)
+    layer.set_matrix(after, found.weight)
+    if found.bias is not None and layer.takes_bias:
+        layer.add_to_bias(after, found.bias)
+
+
+def _moments(layer: Layer, stays: Tensor, values: Values) -> Moments:
+    """See Moments; summed batch by batch."""
+    count = 0
+    sums: list[Tensor] = []
+    for was, now in zip(values[0][layer.inputs.name], values[1][layer.inputs.name], strict=True):
+        x, y = layer.rows(was).float(), layer.rows(now).float()  # (rows, n), (rows, s)
+        found = [x.sum(0), y.sum(0), x.T @ x, y.T @ y, x.T @ y]
+        sums = (
+            [each.double() for each in found]
+            if not sums
+            else [a + b.double() for a, b in zip(sums, found, strict=True)]
+        )
+        count += len(x)
+    mean, kept_mean, gram, kept_gram, cross = (each / count for each in sums)
+    columns = stays.repeat_interleave(layer.spread).to(mean.device)
+    return Moments(columns, mean, kept_mean, gram, kept_gram, cross, layer.takes_bias)
+
+
+def _measure(graph: fx.GraphModule, node: fx.Node, values: Mapping[str, list[Tensor]]) -> None:
+    """Running statistics of a batch normalization from what it is about to be given."""
+    arguments = list(node.args)
+    inputs, mean, variance = arguments[0], arguments[3], arguments[4]
+    if not (isinstance(mean, fx.Node) and isinstance(variance, fx.Node) and isinstance(inputs, fx.Node)):
+        return
+    parts = values[inputs.name]
+    dims = [dim for dim in range(parts[0].dim()) if dim != 1]
+    count = sum(part.numel() // part.shape[1] for part in parts)
+    first = torch.stack([part.double().sum(dims) for part in parts]).sum(0) / count
+    shape = [1, -1, *[1] * (parts[0].dim() - 2)]
+    second = torch.stack([(part.double() - first.view(shape)).square().sum(dims) for part in parts]).sum(0)
+    for target, found in ((mean.target, first), (variance.target, second / max(count - 1, 1))):
+        old = attribute(graph, str(target))
+        set_tensor(graph, str(target), found.to(old.dtype))
