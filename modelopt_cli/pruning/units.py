@@ -34,7 +34,7 @@ class Units:
     size: int
     made: Sequence[Tensor]  # (n, k) rows of each weight matrix or kernel that makes the units
     taken: Sequence[Tensor]  # (n, k) rows of each that takes them
-    scales: Sequence[Tensor]  # (n,) the scales of normalizations that the units go through
+    scales: Sequence[Tensor]  # (n, k) of each normalization that the units go through, k most often 1
     aggregate: Aggregate = "sum"
     statistics: Mapping[UnitStatistic, Tensor] = field(default_factory=dict)
 
@@ -43,8 +43,8 @@ class Units:
         found = self.statistics.get(name)
         if found is None:
             raise UsageError(
-                f"the units of {self.name} have no {name}, as their activity lies inside an operator; leave them out "
-                "with pruning.exclude, or use an importance on weights, such as l2"
+                f"the units of {self.name} have no {name}: what runs through them lies inside an operator, such as a "
+                "recurrent layer; leave them out with pruning.exclude, or use an importance on weights, such as l2"
             )
         return found
 

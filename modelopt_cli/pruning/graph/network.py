@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from modelopt_cli.pruning.graph.analysis import Analysis, attribute
-from modelopt_cli.pruning.graph.axes import Mask, Prime, kept
+from modelopt_cli.pruning.graph.axes import Axis, Mask, Prime, kept, owners
 from modelopt_cli.pruning.graph.capture import capture
 from modelopt_cli.pruning.graph.cost import Costs
 from modelopt_cli.pruning.graph.groups import Group, grouping
@@ -43,9 +43,9 @@ class Network:
         """The graph of what is left."""
         return rewritten(self.captured.graph, self.analysis, self.held, self.held)
 
-    def without(self, keep: Keep) -> fx.GraphModule:
-        """The graph of what `keep` would leave; it keeps nothing that is gone."""
-        return rewritten(self.captured.graph, self.analysis, keep, self.held)
+    def without(self, keep: Keep, *, fresh: bool = False) -> fx.GraphModule:
+        """The graph of what `keep` would leave; it keeps nothing that is gone. `fresh`: the tensors are still whole."""
+        return rewritten(self.captured.graph, self.analysis, keep, None if fresh else self.held)
 
     def left(self, group: Group) -> int:
         """Units that are left of it."""
@@ -56,37 +56,42 @@ class Network:
         return {prime: int(mask.sum()) for prime, mask in (self.held if keep is None else keep).items()}
 
     def kept(self) -> dict[str, dict[int, Tensor]]:
-        """Tensor -> dimension -> the places that are left of the module's as captured; for what has shrunk."""
+        """Tensor -> dimension -> (int32) the places that are left of the module's as captured.
+
+        Every group that has shrunk is told by one of its tensors alone; the others follow from it.
+        """
         found: dict[str, dict[int, Tensor]] = {}
-        for name, dims in self.analysis.tensors.items():
-            for dim, axis in enumerate(dims):
-                mask = kept(axis, self.held)
-                if not mask.all():
-                    found.setdefault(name, {})[dim] = torch.from_numpy(np.flatnonzero(mask))
+        for group in self.groups:
+            if group.prime in self.held:
+                place = group.producers[0]
+                mask = kept(self.analysis.tensors[place.tensor][place.dim], self.held)
+                found.setdefault(place.tensor, {})[place.dim] = torch.from_numpy(np.flatnonzero(mask)).int()
         return found
 
     def hold(self, places: Mapping[str, Mapping[int, Tensor]]) -> None:
         """Set `held` from what `kept` gave. Raises ValueError for places that belong to no whole units."""
-        from modelopt_cli.pruning.graph.axes import owners
-
         found: dict[Prime, Mask] = {}
         for group in self.groups:
-            for place in group.places:
-                indices = places.get(place.tensor, {}).get(place.dim)
-                if indices is None:
-                    continue
-                owner = owners(self.analysis.tensors[place.tensor][place.dim], group.prime)
+            place = group.producers[0]
+            indices = places.get(place.tensor, {}).get(place.dim)
+            if indices is not None:
+                owner = owners(self._axis(place.tensor, place.dim), group.prime)
                 chosen = owner[indices.numpy()]
                 mask = np.zeros(group.size, dtype=np.bool_)
                 mask[chosen[chosen >= 0]] = True
                 if not mask.all():
                     found[group.prime] = mask
-                break
         for name, dims in places.items():
             for dim, indices in dims.items():
-                if not np.array_equal(np.flatnonzero(kept(self.analysis.tensors[name][dim], found)), indices.numpy()):
+                if not np.array_equal(np.flatnonzero(kept(self._axis(name, dim), found)), indices.numpy()):
                     raise ValueError(f"what is kept of dimension {dim} of {name} is not made of whole units")
         self.held = found
+
+    def _axis(self, name: str, dim: int) -> Axis:
+        dims = self.analysis.tensors.get(name, [])
+        if not 0 <= dim < len(dims):
+            raise ValueError(f"there is no dimension {dim} of a tensor {name}")
+        return dims[dim]
 
     def tensor(self, name: str) -> Tensor:
         """A tensor as it is now."""

@@ -80,10 +80,10 @@ def set_tensor(module: nn.Module, path: str, tensor: Tensor) -> None:
 
 
 @torch.no_grad()
-def silenced(graph: fx.GraphModule, analysis: Analysis, keep: Keep) -> fx.GraphModule:
-    """A graph of the old sizes in which what `keep` leaves out is zero, where it is made and where it is taken."""
-    new = fx.GraphModule(graph, graph.graph)
-    for name, indices in slices(analysis, keep).items():
+def silenced(graph: fx.GraphModule, analysis: Analysis, keep: Keep, held: Keep | None = None) -> fx.GraphModule:
+    """A graph of what `held` leaves, in which what `keep` leaves out is zero, where it is made and where it is taken."""
+    new = rewritten(graph, analysis, held, held) if held else fx.GraphModule(graph, graph.graph)
+    for name, indices in slices(analysis, keep, held).items():
         old = attribute(graph, name)
         if not isinstance(old, nn.Parameter) or not old.is_floating_point():
             continue
@@ -98,10 +98,10 @@ def silenced(graph: fx.GraphModule, analysis: Analysis, keep: Keep) -> fx.GraphM
 
 
 @torch.no_grad()
-def error(graph: fx.GraphModule, analysis: Analysis, keep: Keep, inputs: Tensor) -> float:
+def error(graph: fx.GraphModule, analysis: Analysis, keep: Keep, inputs: Tensor, held: Keep | None = None) -> float:
     """The oracle: the largest difference between units silenced and units removed, as a share of the largest output."""
-    expected = first_tensor(silenced(graph, analysis, keep)(inputs))
-    found = first_tensor(rewritten(graph, analysis, keep)(inputs))
+    expected = first_tensor(silenced(graph, analysis, keep, held)(inputs))
+    found = first_tensor(rewritten(graph, analysis, keep, held)(inputs))
     if found.shape != expected.shape:
         return float("inf")
     scale = max(float(expected.abs().max()), 1e-12) if expected.numel() else 1.0

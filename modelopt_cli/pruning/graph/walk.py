@@ -39,13 +39,13 @@ def _run(graph: fx.GraphModule, node: fx.Node, own: Mapping[str, list[Any]], bat
     if node.op == "placeholder":
         return list(batches)
     if node.op == "get_attr":
-        return [attribute(graph, str(node.target))] * len(batches)
+        return []  # looked up where it is used: a visit may have put another tensor in its place
     target: Any = node.target
     found = []
     for place in range(len(batches)):
 
         def value(each: fx.Node, place: int = place) -> Any:
-            return own[each.name][place]
+            return attribute(graph, str(each.target)) if each.op == "get_attr" else own[each.name][place]
 
         args, kwargs = fx.node.map_arg((node.args, node.kwargs), value)
         found.append(target(*args, **kwargs))

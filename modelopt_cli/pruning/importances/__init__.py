@@ -54,3 +54,7 @@ class UnitImportance(Importance):
     @abstractmethod
     def scores(self, units: Units) -> Tensor:
         """(n,) how much each unit matters; the lowest go first."""
+
+    def hessian_probes(self) -> int:
+        """How many random vectors `hessian_trace` is estimated with, where it is needed."""
+        return 1

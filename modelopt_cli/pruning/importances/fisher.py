@@ -5,20 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar, final
 
-from modelopt_cli.pruning.importances import WeightImportance
+from modelopt_cli.pruning.importances import UnitImportance, WeightImportance
 from modelopt_cli.pruning.statistics import Needs
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from modelopt_cli.pruning.statistics import Statistics
+    from modelopt_cli.pruning.units import Units, UnitStatistic
 
 
 @final
-class Fisher(WeightImportance):
+class Fisher(WeightImportance, UnitImportance):
     """Second-order change of the loss, w^2 F / 2, F the diagonal Fisher information (LeCun et al., NeurIPS 1989)."""
 
     needs: ClassVar[Needs] = frozenset({"squared_gradient"})
+    unit_needs: ClassVar[frozenset[UnitStatistic]] = frozenset({"squared_gate_gradient"})
 
     def contributions(self, weights: Mapping[str, Tensor], statistics: Statistics) -> Mapping[str, Tensor]:
         """w^2 F / 2."""
@@ -27,3 +29,7 @@ class Fisher(WeightImportance):
         return Each(
             weights, lambda name: weights[name].detach().square() * statistics.get("squared_gradient", name) / 2.0
         )
+
+    def scores(self, units: Units) -> Tensor:
+        """E[(dL_i/dm)^2] / 2, m the gate that all layers share which take the unit (Liu et al., ICML 2021)."""
+        return units.statistic("squared_gate_gradient") / 2.0

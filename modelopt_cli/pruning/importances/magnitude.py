@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, final
 
-from modelopt_cli.pruning.importances import WeightImportance
+from modelopt_cli.pruning.importances import UnitImportance, WeightImportance
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from modelopt_cli.pruning.statistics import Statistics
+    from modelopt_cli.pruning.units import Units
 
 
 @final
-class Magnitude(WeightImportance):
+class Magnitude(WeightImportance, UnitImportance):
     """The weight's absolute value, |w| (Han et al., NeurIPS 2015)."""
 
     def contributions(self, weights: Mapping[str, Tensor], statistics: Statistics) -> Mapping[str, Tensor]:
@@ -22,3 +23,7 @@ class Magnitude(WeightImportance):
         from modelopt_cli.pruning.each import Each
 
         return Each(weights, lambda name: weights[name].detach().abs())
+
+    def scores(self, units: Units) -> Tensor:
+        """sum |w| of each tensor that makes or takes the units, aggregated (Fang et al., CVPR 2023)."""
+        return units.aggregated([rows.abs().sum(1) for rows in (*units.made, *units.taken)])

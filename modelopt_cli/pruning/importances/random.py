@@ -8,16 +8,17 @@ from typing import TYPE_CHECKING, Annotated, final
 from pydantic import Field
 
 from modelopt_cli.core.seeds import derive
-from modelopt_cli.pruning.importances import WeightImportance
+from modelopt_cli.pruning.importances import UnitImportance, WeightImportance
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from modelopt_cli.pruning.statistics import Statistics
+    from modelopt_cli.pruning.units import Units
 
 
 @final
-class Random(WeightImportance):
+class Random(WeightImportance, UnitImportance):
     """Chance: scores drawn uniformly, by the seed and the tensor's name alone."""
 
     seed: Annotated[int, Field(ge=0)] = Field(0, description="Other seeds draw other scores.")
@@ -33,3 +34,10 @@ class Random(WeightImportance):
             return torch.rand(weights[name].shape, generator=generator).to(weights[name].device)
 
         return Each(weights, drawn)
+
+    def scores(self, units: Units) -> Tensor:
+        """Uniform in [0, 1), by the seed and the group's name."""
+        import torch
+
+        generator = torch.Generator().manual_seed(derive(self.seed, "importance", units.name))
+        return torch.rand(units.size, generator=generator)

@@ -1,0 +1,80 @@
+"""From a share of units to masks, and from a budget to a share: bisection over what the masks would cost."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection, Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+Masks = Mapping[str, Tensor]
+"""Group's name -> (n,) True stays."""
+
+_STEPS = 40
+
+
+def within(
+    cost: Callable[[Masks], float],
+    masks: Callable[[float], Masks],
+    limit: float,
+    ranks: Masks,
+    whole: Collection[str] = (),
+) -> Masks | None:
+    """The masks of the least share whose cost is within the limit, filled up with units that it still has room for.
+
+    `masks` removes more for a larger share. `ranks`: scores, by which what came last within a step is put back first,
+    but for the groups in `whole`, of which a step is never taken back in part. None when all shares cost more.
+    """
+    high = masks(1.0)
+    if cost(high) > limit:
+        return None
+    low = masks(0.0)
+    if cost(low) <= limit:
+        return low
+    left, right = 0.0, 1.0
+    for _ in range(_STEPS):
+        middle = (left + right) / 2
+        found = masks(middle)
+        if cost(found) <= limit:
+            right, high = middle, found
+        else:
+            left, low = middle, found
+    return _filled(cost, high, {name: mask for name, mask in low.items() if name not in whole}, limit, ranks)
+
+
+def _filled(cost: Callable[[Masks], float], high: Masks, low: Masks, limit: float, ranks: Masks) -> Masks:
+    """Put back what only the last step took, group by group, the best first, as long as the limit holds."""
+    found = {name: mask.clone() for name, mask in high.items()}
+    changed = [name for name in low if bool((low[name] & ~high[name]).any())]
+    changed.sort(key=lambda name: -float(ranks[name][low[name] & ~high[name]].max()))
+    for name in changed:
+        tried = {**found, name: low[name]}
+        if cost(tried) <= limit:
+            found = tried
+            continue
+        places = (low[name] & ~high[name]).nonzero()[:, 0]
+        for place in places[ranks[name][places].argsort(descending=True)].tolist():
+            mask = found[name].clone()
+            mask[place] = True
+            if cost({**found, name: mask}) > limit:
+                break
+            found[name] = mask
+    return found
+
+
+def tied(masks: Masks, ranks: Masks, ties: Sequence[frozenset[str]]) -> dict[str, Tensor]:
+    """Groups of a tie keep the same share of their units: that of the one that keeps most."""
+    found = dict(masks)
+    for tie in ties:
+        names = [name for name in tie if name in masks]
+        if len(names) < 2:
+            continue
+        steps = math.gcd(*(masks[name].numel() for name in names))
+        gone = min(math.floor(steps * (1.0 - float(masks[name].double().mean())) + 1e-9) for name in names)
+        for name in names:
+            count = (steps - gone) * masks[name].numel() // steps
+            mask = torch.zeros_like(masks[name])
+            mask[ranks[name].argsort(descending=True, stable=True)[:count]] = True
+            found[name] = mask
+    return found

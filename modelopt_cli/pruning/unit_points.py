@@ -1,0 +1,177 @@
+"""Points: the values of a captured network from which later layers take the units of a group. Reading, catching them.
+
+n units of a group, B samples of a batch, S what can be told apart of them: B, or 1.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, fx
+
+from modelopt_cli.pruning.graph.analysis import Analysis, Contraction
+from modelopt_cli.pruning.graph.axes import Axis, Mask, Prime, factors, kept, length, owners, primes, resolved
+from modelopt_cli.pruning.graph.call import Dims
+from modelopt_cli.pruning.graph.groups import Group
+
+Keep = Mapping[Prime, Mask]
+
+
+@dataclass(frozen=True, eq=False)
+class Point:
+    """A value whose dimension `dim` holds the units, and the nodes that sum over them."""
+
+    node: str
+    dim: int
+    users: tuple[str, ...]
+    index: Tensor  # (n, r) the positions of each unit along the dimension
+    sizes: tuple[int, ...]  # what r is the product of: a head's width, a map's height and width
+    samples: tuple[int, int] | None  # the dimension of samples, what is outer to them in it; None: nowhere
+    constant: bool  # no input of the model has a part in it
+
+    def rows(self, value: Tensor, batch: int) -> Tensor:
+        """(n, S, ...) what the value holds of each unit and sample."""
+        rest = len(self.sizes)
+        found = value.index_select(self.dim, self.index.reshape(-1).to(value.device))
+        found = torch.unflatten(found, self.dim, (len(self.index), *self.sizes))
+        if self.samples is None:
+            return found.movedim(self.dim, 0).unsqueeze(1)
+        place, outer = self.samples
+        place += rest if place > self.dim else 0
+        found = torch.unflatten(found, place, (outer, batch, -1))
+        return found.movedim((self.dim + (2 if place < self.dim else 0), place + 1), (0, 1))
+
+
+def points(
+    graph: fx.GraphModule, analysis: Analysis, groups: Iterable[Group], keep: Keep
+) -> dict[str, tuple[Point, ...]]:
+    """The points of each group, by its name; none where its units never leave an operator.
+
+    A product of two values (queries and keys) takes each unit once, though both values have it: the first one counts.
+    """
+    computed = _computed(graph)
+    batch = _batch(graph, analysis)
+    return {group.name: tuple(_points(analysis, group, keep, computed, batch)) for group in groups}
+
+
+def _points(analysis: Analysis, group: Group, keep: Keep, computed: set[str], batch: Axis | None) -> Iterable[Point]:
+    chosen: dict[str, Contraction] = {}
+    for each in analysis.contractions:
+        if each.inputs is None or all(prime is not group.prime for prime in primes(each.axis)):
+            continue
+        before = chosen.get(each.node)
+        if before is None or (each.inputs in computed and before.inputs not in computed):
+            chosen[each.node] = each
+    users: dict[tuple[str, int], list[str]] = {}
+    for node, each in chosen.items():
+        assert each.inputs is not None
+        users.setdefault((each.inputs, each.input_dim), []).append(node)
+    for (node, dim), names in users.items():
+        dims = analysis.values[node]
+        assert dims is not None
+        index, sizes = _positions(dims[dim], group.prime, keep)  # type: ignore[arg-type]
+        place = _samples(dims, dim, batch, keep)  # type: ignore[arg-type]
+        yield Point(node, dim, tuple(names), index, sizes, place, node not in computed)
+
+
+def _positions(axis: Axis, prime: Prime, keep: Keep) -> tuple[Tensor, tuple[int, ...]]:
+    """(n, r) where each unit lies in what is left of the axis, and what r is the product of."""
+    owner = owners(axis, prime)[kept(axis, keep)]
+    order = np.argsort(owner, kind="stable")
+    order = order[owner[order] >= 0]
+    units = int(keep[prime].sum()) if prime in keep else prime.size
+    index = torch.from_numpy(order.reshape(units, -1))
+    parts = factors(axis)
+    if any(part is prime for part in parts):
+        counts = _counts(keep)
+        return index, tuple(length(part, counts) for part in parts if part is not prime)
+    return index, (index.shape[1],)
+
+
+def _samples(dims: Dims, dim: int, batch: Axis | None, keep: Keep) -> tuple[int, int] | None:
+    """Where samples lie: in which dimension, and what is left of the factors before them in it."""
+    for place, axis in enumerate(dims):
+        parts = factors(axis)
+        for at, part in enumerate(parts):
+            if part is batch and place != dim:
+                counts = _counts(keep)
+                return place, math.prod(length(each, counts) for each in parts[:at])
+    return None
+
+
+def _counts(keep: Keep) -> dict[Prime, int]:
+    return {prime: int(mask.sum()) for prime, mask in keep.items()}
+
+
+def _batch(graph: fx.GraphModule, analysis: Analysis) -> Axis | None:
+    """The axis of the samples: the first of the input. None where a reshape has taken it apart."""
+    for node in graph.graph.nodes:
+        dims = analysis.values.get(node.name) if node.op == "placeholder" else None
+        if dims:
+            axis = resolved(dims[0])  # type: ignore[arg-type]
+            return axis if isinstance(axis, Prime) else None
+    return None
+
+
+def _computed(graph: fx.GraphModule) -> set[str]:
+    """Names of the nodes in which an input of the model has a part."""
+    found: set[str] = set()
+    for node in graph.graph.nodes:
+        if node.op == "placeholder" or any(each.name in found for each in node.all_input_nodes):
+            found.add(node.name)
+    return found
+
+
+Edge = tuple[str, str]
+"""(node of a point, node that takes its units)"""
+
+
+class Run(fx.Interpreter):
+    """Runs a graph whose tensors are constants but for `leaves`, and catches what crosses the edges.
+
+    `seen` gets the value of each point once, as soon as it is there. Where it is `differentiable`, `crossed` keeps what
+    went over each edge, each an alias of its own, whose gradient is of this one use.
+    """
+
+    def __init__(
+        self,
+        graph: fx.GraphModule,
+        edges: set[Edge],
+        seen: Callable[[str, Tensor], None],
+        *,
+        differentiable: bool,
+        leaves: Mapping[str, Tensor] | None = None,
+    ) -> None:
+        super().__init__(graph)
+        self._leaves = leaves or {}
+        self.crossed: dict[Edge, Tensor] = {}
+        self._edges, self._seen, self._differentiable = edges, seen, differentiable
+        self._told: set[str] = set()
+
+    def get_attr(self, target: Any, args: Any, kwargs: Any) -> Any:
+        """A leaf of that name, or the tensor without the way back to it."""
+        found = self._leaves.get(target)
+        if found is not None:
+            return found
+        found = super().get_attr(target, args, kwargs)
+        return found.detach() if isinstance(found, Tensor) else found
+
+    def run_node(self, n: fx.Node) -> Any:
+        """Gives a node that takes units its aliases in place of the values."""
+        given = {each: self.env[each] for each in n.all_input_nodes if (each.name, n.name) in self._edges}
+        for each, value in given.items():
+            if each.name not in self._told:
+                self._told.add(each.name)
+                self._seen(each.name, value.detach())
+            if self._differentiable:
+                alias = value.view_as(value) if value.requires_grad else value.detach().requires_grad_()
+                self.crossed[each.name, n.name] = self.env[each] = alias
+        try:
+            return super().run_node(n)
+        finally:
+            self.env.update(given)
