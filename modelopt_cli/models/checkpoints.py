@@ -141,10 +141,20 @@ def _restore(content: dict[str, Any], architecture: Architecture, shapes: Shapes
     with torch.random.fork_rng(devices=[]):
         module = architecture.build(shapes, 0)
     try:
+        if content["extra"].get("slimming") is not None:
+            return _slim(module, content, shapes)
         module.load_state_dict(content["state"])
-    except RuntimeError as error:
+    except (RuntimeError, ValueError) as error:
         raise InputError(f"{path}: the weights do not fit the model: {str(error).splitlines()[-1].strip()}") from None
     return module.eval()
+
+
+def _slim(module: Any, content: dict[str, Any], shapes: Shapes) -> Any:
+    """A model that lost units."""
+    from modelopt_cli.models.graph.slimming import Slimming, slim
+    from modelopt_cli.models.measure import example
+
+    return slim(module, Slimming.from_plain(content["extra"]["slimming"]), content["state"], example(shapes, 4))
 
 
 def _estimator(state: Any, path: str | Path) -> Any:

@@ -19,6 +19,7 @@ from modelopt_cli.pruning.importances.magnitude import Magnitude
 from modelopt_cli.pruning.schedules import PruningSchedule
 from modelopt_cli.pruning.schedules.one_shot import OneShot
 from modelopt_cli.pruning.structures import MaskStructure, Structure, UnitStructure
+from modelopt_cli.pruning.structures.neurons import Neurons
 from modelopt_cli.pruning.structures.weights import Weights
 from modelopt_cli.training.optimizers import Optimizer
 from modelopt_cli.training.schedules import LearningRateSchedule
@@ -200,9 +201,9 @@ class PruningSettings(Settings):
         return self.compensation
 
     @property
-    def unit_structure(self) -> UnitStructure:
+    def neurons(self) -> Neurons:
         """The structure, where it takes units out."""
-        assert isinstance(self.structure, UnitStructure)
+        assert isinstance(self.structure, Neurons)
         return self.structure
 
     @property

@@ -9,8 +9,7 @@ itself has no gate. Sums are in float64, and no more than one batch is held.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -72,7 +71,8 @@ def collect_units(
     """Name of each group -> statistic -> (n,) float64; a group whose units cannot be seen lacks those of activity.
 
     `graph` has what `keep` leaves of what was analysed. `batches` is called once, where data are needed. Samples count
-    by their weights, several points of a group alike. `probes`, `seed`: the random vectors behind `hessian_trace`.
+    by their weights, in activity where they lie apart; several points of a group count alike. `probes`, `seed`: the
+    random vectors behind `hessian_trace`.
     """
     found: dict[str, Found] = {group.name: {} for group in groups}
     if not needs:
@@ -214,7 +214,7 @@ def _hessian_products(
         return {}
     sums = {name: torch.zeros_like(leaf, dtype=torch.float64) for name, leaf in leaves.items()}
     for batch, shares in zip(batches, _shares(batches), strict=True):
-        with _twice_differentiable():
+        with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):  # fused attention has no second derivative
             run = Run(graph, set(), lambda node, value: None, differentiable=False, leaves=named)
             outputs = first_tensor(run.run(batch.inputs))
             first = _gradients(loss(outputs, batch.targets, batch.weights), leaves, again=True)
@@ -224,13 +224,6 @@ def _hessian_products(
                 for name, product in _gradients(inner, leaves, retain=True).items():
                     sums[name] += (signs[name] * product).double() * (float(shares.sum()) / probes)
     return sums
-
-
-@contextmanager
-def _twice_differentiable() -> Iterator[None]:
-    """Fused attention and recurrent layers have no second derivative; plain ones do."""
-    with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH), torch.backends.mkldnn.flags(enabled=False):
-        yield
 
 
 def _signs(like: Tensor, seed: int) -> Tensor:

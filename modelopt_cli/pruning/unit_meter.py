@@ -87,4 +87,5 @@ def _rank(rows: Tensor) -> Tensor:
     maps = rows.reshape(*rows.shape[:2], *sizes).to(torch.promote_types(rows.dtype, torch.float32))
     if len(sizes) < 2:  # a number or a vector has rank 1, or 0 where it is zero
         return (maps != 0).view(*rows.shape[:2], -1).any(2).double()
-    return torch.linalg.matrix_rank(maps).double().view(*rows.shape[:2], -1).mean(2)
+    ranks: Tensor = torch.linalg.matrix_rank(maps)
+    return ranks.double().view(*rows.shape[:2], -1).mean(2)

@@ -18,7 +18,6 @@ from modelopt_cli.pruning.graph.groups import Group
 from modelopt_cli.pruning.graph.network import Network
 from modelopt_cli.pruning.reconstruction import reconstruct
 from modelopt_cli.pruning.settings import PruningSettings
-from modelopt_cli.pruning.structures.neurons import Neurons
 from modelopt_cli.pruning.unit_checks import faults
 from modelopt_cli.pruning.unit_choice import Masks, tied, within
 from modelopt_cli.pruning.unit_collection import collect_units, make_units
@@ -67,13 +66,6 @@ class UnitPruner:
         self.sensitivity: list[tuple[str, float, float]] = []  # (group, share removed, loss), as measured
         self._batches, self._loss = batches, loss
 
-    @property
-    def structure(self) -> Neurons:
-        """The options of the structure."""
-        found = self.settings.structure
-        assert isinstance(found, Neurons)
-        return found
-
     def prune(self, target: float, limit: Limit | None = None) -> Removal:
         """What goes for the share `target` of all units of the groups, or below it (threshold), or down to the limit.
 
@@ -116,12 +108,12 @@ class UnitPruner:
         plain = self.scores(batches)
         absolute = self.settings.threshold is not None
         kinds = {group.name: kind_of(group, self.network.analysis) for group in self.groups}
-        scores = comparable(plain, "none" if absolute else self.structure.normalize, kinds)
+        scores = comparable(plain, "none" if absolute else self.settings.neurons.normalize, kinds)
         allocation = self.settings.chosen_allocation
         assert allocation is not None
 
         def masks(share: float) -> Masks:
-            found = self.structure.keep(scores, lambda given: self._cuts(allocation, given, share, batches))
+            found = self.settings.neurons.keep(scores, lambda given: self._cuts(allocation, given, share, batches))
             return tied(self._gone_stays_gone(found), scores, self.ties)
 
         if limit is None:
@@ -138,7 +130,7 @@ class UnitPruner:
 
     def _whole(self) -> set[str]:
         """Groups that lose units in steps only."""
-        if self.structure.round_to > 1:
+        if self.settings.neurons.round_to > 1:
             return {group.name for group in self.groups}
         return {name for tie in self.ties for name in tie}
 
@@ -152,7 +144,7 @@ class UnitPruner:
         found = {}
         for group in self.groups:
             units = make_units(
-                graph, network.analysis, group, network.held, self.structure.aggregate, collected[group.name]
+                graph, network.analysis, group, network.held, self.settings.neurons.aggregate, collected[group.name]
             )
             score = torch.full((group.size,), -torch.inf, dtype=torch.float64)
             left = torch.from_numpy(network.held.get(group.prime, np.ones(group.size, dtype=np.bool_)))
@@ -168,7 +160,7 @@ class UnitPruner:
 
     def _judged(self, scores: Mapping[str, Tensor], name: str, cut: Cut, batches: Sequence[Batch]) -> float:
         """The loss on the calibration samples when this group alone is cut, with what makes up for it."""
-        alone = self.structure.keep({name: scores[name]}, lambda given: {name: cut})
+        alone = self.settings.neurons.keep({name: scores[name]}, lambda given: {name: cut})
         keep = self._keep(self._gone_stays_gone(alone))
         graph = self.network.without(keep)
         self._compensate(graph, keep, [batch.inputs for batch in batches])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -51,6 +51,20 @@ class EpochRunner:
     def steps(self) -> int:
         """Optimizer steps of all epochs."""
         return self._settings.epochs * len(self._sizes)
+
+    def shrink(self, kept: Mapping[str, Sequence[torch.Tensor | None]]) -> None:
+        """The optimizer's own tensors follow parameters that have shrunk, and are the same objects.
+
+        `kept`: parameter's name -> for each dimension the indices that stayed; None: all.
+        """
+        named = dict(self._module.named_parameters())
+        for name, indices in kept.items():
+            own = self.optimizer.state.get(named[name], {}) if name in named else {}
+            for key, value in own.items():
+                if isinstance(value, torch.Tensor) and value.dim() == len(indices) > 0:
+                    for dim, index in enumerate(indices):
+                        value = value if index is None else value.index_select(dim, index.to(value.device))
+                    own[key] = value
 
     def run(self, epoch: int) -> float:
         """Train for epoch number `epoch` (from 1) and return its mean loss; NaN or infinite when it diverged."""

@@ -8,7 +8,7 @@ process and `advance(6)` give bit for bit what `advance(6)` gives.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -167,6 +167,11 @@ class Trainer:
         """Epochs before now no longer count for patience and the best weights: the module has been changed since."""
         self._best, self._last = Best(epoch=self.epoch, fresh=True), None
         self.stopped_early = False
+
+    def shrink(self, kept: Mapping[str, Sequence[torch.Tensor | None]]) -> None:
+        """The module's parameters have shrunk, so what is remembered of them does. See EpochRunner.shrink."""
+        self._runner.shrink(kept)
+        self.forget_best()
 
     def samples(self, count: int) -> list[batches.Batch]:
         """Batches of `count` train samples (or all), drawn by the seed, not augmented; on the device."""

@@ -61,9 +61,9 @@ def open_pruning(
     """The experiment's pruning as a run; from the model at `dense` where given, in place of training one."""
     from modelopt_cli.models import checkpoints
 
-    weights = None if dense is None else checkpoints.load(dense).model.state_dict()
+    module = None if dense is None else checkpoints.load(dense).model
     prepared = stages.prepared_data(experiment)
-    return PruneRun(experiment, prepared, seed=seed, monitor=_monitor(wanted), state=state, dense=weights)
+    return PruneRun(experiment, prepared, seed=seed, monitor=_monitor(wanted), state=state, dense=module)
 
 
 def _monitor(wanted: Sequence[str] | None) -> str | None:

@@ -42,7 +42,7 @@ def run(experiment: Experiment, context: Context) -> Report:
     interrupted = bool(context.stop)
     report = judged(experiment, current, context)
     tables = {"curve": curve_table(curve, "step"), **report.tables}
-    artefacts = {} if interrupted else _dense(context, current, report.metrics)
+    artefacts = {} if interrupted else _dense(context, current)
     report = report.model_copy(
         update={
             "started": started.isoformat(timespec="seconds"),
@@ -68,7 +68,7 @@ def judged(experiment: Experiment, current: PruneRun, context: Context) -> Repor
             "tables": current.tables(),
             "gates": gates.judge(gates.conditions(experiment, context), metrics),
             "details": details(experiment, current, metrics),
-            "warnings": warnings(current),
+            "warnings": current.model.warnings,
         }
     ).with_model(current.checkpoint(metrics))
 
@@ -119,7 +119,7 @@ def details(experiment: Experiment, current: PruneRun, metrics: Mapping[str, flo
             for name in ("pruning.sparsity", "model.nonzero", "model.compressed_bytes")
             if name in metrics
         },
-        "spared": dict(Counter(current.model.selection.spared.values())),
+        "spared": dict(Counter(current.model.spared.values())),
     }
 
 
@@ -134,15 +134,9 @@ def _asked(settings: PruningSettings, amount: float | None) -> dict[str, Any]:
     return {"budget": settings.budget.model_dump(mode="json", exclude_none=True), "amount": amount}
 
 
-def warnings(current: PruneRun) -> list[str]:
-    """No layer becomes all zeros silently."""
-    names = current.model.emptied
-    return [f"nothing is left of: {', '.join(names)}; set pruning.keep_at_least (e.g. 0.01)"] if names else []
-
-
-def _dense(context: Context, current: PruneRun, metrics: Mapping[str, float]) -> dict[str, str]:
+def _dense(context: Context, current: PruneRun) -> dict[str, str]:
     """Keep the model that was trained here, so that the next pruning need not train it again."""
-    dense: Checkpoint | None = current.dense_checkpoint(metrics)
+    dense: Checkpoint | None = current.dense_checkpoint()
     if context.directory is None or dense is None:
         return {}
     from modelopt_cli.models import checkpoints

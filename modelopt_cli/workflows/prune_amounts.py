@@ -29,8 +29,8 @@ def amount_for(settings: PruningSettings, model: PrunedModel) -> float | None:
         return settings.amount
     if settings.budget.nonzero is None:
         return 0.5
-    _, prunable = model.masking.gone
-    total = model.parameters
+    _, prunable = model.gone
+    total = sum(parameter.numel() for parameter in model.module.parameters())
     left = settings.budget.left(total)
     if left < total - prunable:
         raise UsageError(

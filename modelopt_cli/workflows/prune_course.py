@@ -13,10 +13,11 @@ from modelopt_cli.core.errors import UsageError
 from modelopt_cli.core.seeds import derive
 from modelopt_cli.workflows.prune_amounts import amount_for, stand_ins
 from modelopt_cli.workflows.prune_phases import Marks, Phase, needs_training, phases
-from modelopt_cli.workflows.pruned_model import PrunedModel
 from modelopt_cli.workflows.torch_run import checkpoint_of
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from modelopt_cli.data.prepared import Prepared
     from modelopt_cli.experiment.experiment import Experiment
     from modelopt_cli.models.checkpoints import Checkpoint
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from modelopt_cli.training.hooks import StepHook
     from modelopt_cli.training.settings import TrainingSettings
     from modelopt_cli.training.trainer import Trainer
+    from modelopt_cli.workflows.pruned_model import PrunedModel
 
 
 class PruneCourse:
@@ -40,13 +42,13 @@ class PruneCourse:
         seed: int,
         monitor: str | None = None,
         state: Mapping[str, Any] | None = None,
-        dense: Mapping[str, Any] | None = None,
+        dense: nn.Module | None = None,
         bare: bool = False,
-        masks: Mapping[str, Any] | None = None,
+        extra: Mapping[str, Any] | None = None,
     ) -> None:
-        """`dense`: weights to start from (a state dict) in place of training, with their packed `masks`.
+        """`dense`: the module to start from in place of training one, and the `extra` of the checkpoint it came from.
 
-        `bare`: they come from a bare file, so its rules say which may go.
+        `bare`: its weights come from a bare file, so its rules say which may go.
         """
         import torch
 
@@ -56,13 +58,11 @@ class PruneCourse:
         self._training = experiment.training or TrainingSettings()
         self._pruning = experiment.require_pruning()
         torch.manual_seed(seed)
-        module = experiment.require_model().build(prepared.shapes, seed)
-        if dense is not None:
-            module.load_state_dict(dense)
-        self.module = module
+        built: nn.Module = experiment.require_model().build(prepared.shapes, seed) if dense is None else dense
+        self.module = built
         trains = dense is None and needs_training(experiment)
         self.trainer = self._new_trainer(self._training, seed)
-        self.model = PrunedModel(experiment, self.trainer, bare=bare, masks=masks)
+        self.model = self._opened_model(bare, extra)
         self._plan(trains)
         self._place, self._opened, self._marks = 0, -1, Marks((), self._prune_to)
         self._rewound = self.trainer.state() if self._rewinds_to(0) else None
@@ -77,12 +77,31 @@ class PruneCourse:
         self._stages: Sequence[Stage] = settings.schedule.stages(self._amount)
         self._phases = phases(settings, self._training, self._stages, trains=trains)
 
-    def _new_trainer(self, settings: TrainingSettings, seed: int, hooks: Sequence[StepHook] = ()) -> Trainer:
+    def _opened_model(self, bare: bool, extra: Mapping[str, Any] | None) -> PrunedModel:
+        from modelopt_cli.pruning.structures import UnitStructure
+        from modelopt_cli.workflows.masked_model import MaskedModel
+        from modelopt_cli.workflows.slimmed_model import SlimmedModel
+
+        if isinstance(self._pruning.structure, UnitStructure):
+            return SlimmedModel(self._experiment, self.trainer, self._trainer_of, extra=extra)
+        return MaskedModel(self._experiment, self.trainer, bare=bare, masks=(extra or {}).get("masks"))
+
+    def _trainer_of(self, module: nn.Module) -> Trainer:
+        """What evaluates this module."""
+        return self._new_trainer(self._training, self._seed, module=module)
+
+    def _new_trainer(
+        self,
+        settings: TrainingSettings,
+        seed: int,
+        hooks: Sequence[StepHook] = (),
+        module: nn.Module | None = None,
+    ) -> Trainer:
         from modelopt_cli.core.device import choose
         from modelopt_cli.training.trainer import Trainer
 
         return Trainer(
-            self.module,
+            self.module if module is None else module,
             settings,
             self._prepared,
             seed=seed,
@@ -134,7 +153,7 @@ class PruneCourse:
             self._rewound = self.trainer.state()
         if self.trainer.epoch >= phase.settings.epochs or self.trainer.stopped_early:
             self._leave(phase)
-        return {**found, "model.sparsity": self.model.sparsity}
+        return {**found, **self.model.progress()}
 
     def _open(self, phase: Phase) -> None:
         """Begin a phase of epochs: the trainer it needs, at the epoch it begins with."""
@@ -142,14 +161,12 @@ class PruneCourse:
             return
         if phase.kind == "collect":
             self.model.note("before")
-            hooks: list[StepHook] = [self.model.meter, self.model.masking, self.model.earlier]
-            self.trainer = self._new_trainer(phase.settings, derive(self._seed, "collect"), hooks)
+            self.trainer = self._new_trainer(phase.settings, derive(self._seed, "collect"), self.model.hooks())
             return
         stage = self._stages[phase.stage]
         self._marks = Marks(stage.marks[1:], self._prune_to)
-        hooks = [self.model.meter, self._marks, self.model.masking, self.model.earlier]
         seed = self._seed if stage.rewind is not None else derive(self._seed, "recovery", phase.stage)
-        self.trainer = self._new_trainer(phase.settings, seed, hooks)
+        self.trainer = self._new_trainer(phase.settings, seed, self.model.hooks(self._marks))
         if stage.rewind is not None:
             if self._rewound is None:
                 raise UsageError(
@@ -158,13 +175,13 @@ class PruneCourse:
                 )
             self.trainer.load_state(self._rewound)
             self.trainer.forget_best()  # of the epochs before, when the weights were dense
-            self.model.masking.apply()
+            self.model.settle()
         self.model.trainer = self.trainer
 
     def _leave(self, phase: Phase) -> None:
         self.trainer.finish()
         self.trainer.forget_best()  # what the phase leaves is what goes on
-        self.model.masking.apply()
+        self.model.settle()
         if phase.kind == "recover":
             self.model.end_round(phase.stage, recovered=True)
         self._place += 1
@@ -185,15 +202,29 @@ class PruneCourse:
         recovers = self._place < len(self._phases) and self._phases[self._place].kind == "recover"
         if not recovers:
             self.model.end_round(phase.stage, recovered=False)
-        return {**self.model.quick_metrics(), "model.sparsity": self.model.sparsity}
+        return {**self.model.quick_metrics(), **self.model.progress()}
 
     def _prune_to(self, share: float) -> None:
         """Prune to this share, or by the threshold; the state straight after the last pruning is kept."""
         threshold = self._pruning.threshold
         self.model.prune(share if threshold is None else threshold)
+        self._follow()
         self.trainer.forget_best()
         if share >= self._stages[-1].marks[-1][1] and self._marks.done:
             self.model.note("pruned")
+
+    def restore(self, trained: Checkpoint) -> None:
+        """Become a model that was pruned before from the same setting and seed."""
+        if not self.trains:
+            self.model.note("before")
+        self.model.restore(trained)
+        self._follow()
+
+    def _follow(self) -> None:
+        """The model may have got another module: a graph in place of the one that was captured."""
+        if self.model.module is not self.module:
+            self.module = self.model.module
+            self.trainer = self.model.trainer = self._trainer_of(self.module)
 
     def state(self) -> dict[str, Any]:
         """Everything that going on from here needs."""
@@ -213,6 +244,7 @@ class PruneCourse:
         self._place, self._rewound = state["place"], state["rewound"]
         self.step = state["step"]
         self.model.load_state(state["model"])
+        self._follow()
         self._opened = state["opened"]
         if self._opened >= 0:  # a phase that has ended too: its trainer draws the next pruning's samples
             self._open(self._phases[self._opened])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from modelopt_cli.tuning.objective import Report
@@ -53,12 +54,11 @@ class PruneRun(RestorableRun):
     def metrics(self) -> Mapping[str, float]:
         """Every metric on the validation split, its change by pruning, the model's size, the seconds that it took."""
         self._course.trainer.finish()
-        self.model.masking.apply()
+        self.model.settle()
         judged = self.full_metrics()
         return {
             **judged,
-            **self.model.sizes(),
-            **self._file_sizes(stand_ins(judged)),
+            **self.model.sizes(self._course.checkpoint(stand_ins(judged))),
             "train.seconds": self._seconds,
             "train.epochs": float(self.step),
         }
@@ -67,11 +67,6 @@ class PruneRun(RestorableRun):
     def amount(self) -> float | None:
         """The share of what may go that goes in the end; None for a threshold or a fixed structure."""
         return self._course.amount
-
-    def _file_sizes(self, metrics: Mapping[str, float]) -> dict[str, float]:
-        from modelopt_cli.models.checkpoints import file_sizes
-
-        return {"model.compressed_bytes": float(file_sizes(self.checkpoint(metrics))[1])}
 
     def full_metrics(self) -> Mapping[str, float]:
         """Every metric on the validation split, and its change by pruning; empty when there is none."""
@@ -87,22 +82,18 @@ class PruneRun(RestorableRun):
 
     def checkpoint(self, metrics: Mapping[str, float]) -> Checkpoint:
         """The pruned model with its masks."""
-        return self.model.with_masks(self._course.checkpoint(metrics))
+        return self.model.recorded(self._course.checkpoint(metrics))
 
-    def dense_checkpoint(self, metrics: Mapping[str, float]) -> Checkpoint | None:
+    def dense_checkpoint(self) -> Checkpoint | None:
         """The model before pruning, where it was trained here."""
-        if not self._course.trains:
+        module = self.model.as_it_was("before") if self._course.trains else None
+        if module is None:
             return None
-        return self.model.with_state("before", self._course.checkpoint(metrics))
+        return replace(self._course.checkpoint(self.model.judged("before")), model=module)
 
     def restore(self, trained: Checkpoint) -> None:
         """See the base class."""
-        from modelopt_cli.models.packed import unpack_masks
-
-        if not self._course.trains:
-            self.model.note("before")
-        self._course.module.load_state_dict(trained.model.state_dict())
-        self.model.masking.set(unpack_masks(trained.extra["masks"], self.model.masking.weights))
+        self._course.restore(trained)
 
     def state(self) -> Any:
         """Everything that going on from here needs."""

@@ -52,9 +52,9 @@ def run(
         experiment,
         stages.prepared_data(experiment),
         seed=experiment.seed,
-        dense=module.state_dict(),
+        dense=module,
         bare=file.bare,
-        masks=file.extra.get("masks", {}),
+        extra=file.extra,
     )
     single.advance(current, [], context)
     report = prune.judged(experiment, current, context)

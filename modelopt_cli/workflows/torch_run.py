@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from modelopt_cli.tuning.objective import Report
-from modelopt_cli.workflows.earlier_masks import earlier_masks, underlying
+from modelopt_cli.workflows.earlier_pruning import earlier_masks, earlier_slimming, underlying
 from modelopt_cli.workflows.model_run import RestorableRun
 from modelopt_cli.workflows.stages import data_seed
 
@@ -125,6 +125,7 @@ def checkpoint_of(experiment: Experiment, prepared: Prepared, model: Any, metric
     """A trained model (module or estimator) with all that using it needs."""
     from modelopt_cli.models.checkpoints import Checkpoint
 
+    slimming = earlier_slimming(experiment.require_model())
     return Checkpoint(
         model=model,
         architecture=underlying(experiment.require_model()),
@@ -134,6 +135,7 @@ def checkpoint_of(experiment: Experiment, prepared: Prepared, model: Any, metric
         task=prepared.task,
         metrics=dict(metrics),
         data=pinned_data(experiment),
+        extra={} if slimming is None else {"slimming": slimming},
     )
 
 

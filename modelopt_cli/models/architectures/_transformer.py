@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from modelopt_cli.core.errors import UsageError
 
@@ -24,7 +25,7 @@ class Transformer(nn.Module):
         self.cls = nn.Parameter(torch.zeros(1, 1, options.width)) if options.pooling == "cls" else None
         self.positions = nn.Parameter(0.02 * torch.randn(1, length + (self.cls is not None), options.width))
         self.dropout = nn.Dropout(options.dropout)
-        self.layers = nn.ModuleList(_layer(options) for _ in range(options.depth))
+        self.layers = nn.ModuleList(_Layer(options) for _ in range(options.depth))
         self.norm = nn.LayerNorm(options.width)
         self.head = nn.Linear(options.width, shapes.outputs)
 
@@ -74,13 +75,51 @@ def _embedding(shapes: Shapes, options: Options) -> tuple[nn.Module, int]:
     )
 
 
-def _layer(options: Options) -> nn.TransformerEncoderLayer:
-    return nn.TransformerEncoderLayer(
-        options.width,
-        options.heads,
-        options.feedforward * options.width,
-        options.dropout,
-        activation="gelu",
-        batch_first=True,
-        norm_first=True,
-    )
+class _Attention(nn.Module):
+    """Self-attention with nn.MultiheadAttention's parameters, names and initialization.
+
+    It reads heads and their width from attributes, and its scale stays what the full width calls for, so that heads and
+    features of heads can be taken out, which torch's own cannot.
+    """
+
+    def __init__(self, options: Options) -> None:
+        super().__init__()
+        self.heads, self.head_width = options.heads, options.width // options.heads
+        self.scale, self.dropout = self.head_width**-0.5, options.dropout
+        self.in_proj_weight = nn.Parameter(torch.empty(3 * options.width, options.width))
+        self.in_proj_bias = nn.Parameter(torch.zeros(3 * options.width))
+        self.out_proj = nn.Linear(options.width, options.width)
+        nn.init.xavier_uniform_(self.in_proj_weight)
+        nn.init.zeros_(self.out_proj.bias)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """(B, N, width) -> the same."""
+        batch, positions, _ = hidden.shape
+        projected = F.linear(hidden, self.in_proj_weight, self.in_proj_bias)
+        projected = projected.view(batch, positions, 3, self.heads, self.head_width)
+        query, key, value = projected.permute(2, 0, 3, 1, 4).unbind(0)  # each (B, heads, N, head width)
+        dropout = self.dropout if self.training else 0.0
+        mixed = F.scaled_dot_product_attention(query, key, value, dropout_p=dropout, scale=self.scale)
+        found: Tensor = self.out_proj(mixed.transpose(1, 2).flatten(2))
+        return found
+
+
+class _Layer(nn.Module):
+    """A pre-norm encoder layer: what nn.TransformerEncoderLayer with norm_first and gelu computes, and its names."""
+
+    def __init__(self, options: Options) -> None:
+        super().__init__()
+        width, feedforward = options.width, options.feedforward * options.width
+        self.self_attn = _Attention(options)
+        self.linear1 = nn.Linear(width, feedforward)
+        self.dropout = nn.Dropout(options.dropout)
+        self.linear2 = nn.Linear(feedforward, width)
+        self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.dropout1, self.dropout2 = nn.Dropout(options.dropout), nn.Dropout(options.dropout)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """(B, N, width) -> the same."""
+        hidden = hidden + self.dropout1(self.self_attn(self.norm1(hidden)))
+        inner = self.dropout(F.gelu(self.linear1(self.norm2(hidden))))
+        found: Tensor = hidden + self.dropout2(self.linear2(inner))
+        return found

@@ -48,6 +48,7 @@ class Analysis:
         self.contractions: list[Contraction] = []
         self.unknown: Counter[str] = Counter()  # operators without a rule
         self.clashes: list[str] = []
+        self.opaque: set[str] = set()  # nodes that these are about: nothing that they touch changes
         self.macs: list[tuple[str, Sequence[Axis]]] = []  # node, the axes whose sizes multiply to its MACs
         self._of_memory: dict[tuple[object, ...], str] = {}
         for node in module.graph.nodes:
@@ -101,6 +102,7 @@ class Analysis:
 
     def _opaque(self, node: fx.Node, why: str) -> Result:
         """Nothing is guessed: all that the operator touches stays as it is."""
+        self.opaque.add(node.name)
         name = str(node.target).removeprefix("aten.")
         if why == "it is not known":
             self.unknown[name] += 1

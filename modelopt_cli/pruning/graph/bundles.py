@@ -1,9 +1,9 @@
 """Which groups can be taken out of the module itself, and which of them only together, by the same share.
 
-Every group is tried on a copy and compared with the graph: first all at once, each losing another number of units; where
-that fails, kind by kind and group by group. Sizes that come out of one attribute (the width of a head, of queries and of
-values) tie their groups. Groups that fail alone and meet in one attribute are tried tied; if that fails too, without
-those that are inner factors of others (heads x width: widths), as no two factors can shrink by the same share.
+Every group is tried on a copy that is compared with the graph: first all at once, each losing another number of units;
+where that fails, kind by kind and group by group. Sizes that come out of one attribute (the width of a head, of queries
+and of values) tie their groups. Groups that fail alone and meet in one attribute are tried tied; if that fails too,
+without those that are inner factors of others (heads x width: widths), for then their product shrinks by another share.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 
 from modelopt_cli.core.errors import ModeloptError
-from modelopt_cli.pruning.graph.analysis import Analysis, attribute
-from modelopt_cli.pruning.graph.attributes import Links, Question, questions, read_by
-from modelopt_cli.pruning.graph.axes import Mask, factors
+from modelopt_cli.pruning.graph.analysis import Analysis
+from modelopt_cli.pruning.graph.attributes import Links, Question, questions, written_out
+from modelopt_cli.pruning.graph.axes import Mask, Prime, factors
 from modelopt_cli.pruning.graph.capture import Captured
 from modelopt_cli.pruning.graph.constants import Constant, Constants
 from modelopt_cli.pruning.graph.groups import Group
-from modelopt_cli.pruning.graph.rewriting import Keep, set_tensor
-from modelopt_cli.pruning.graph.surgery import Trial, copied, trial
+from modelopt_cli.pruning.graph.reads import Reads, read_by
+from modelopt_cli.pruning.graph.rewriting import Keep
+from modelopt_cli.pruning.graph.surgery import Trial, stirred, trial
+from modelopt_cli.pruning.graph.ties import Bundle, connected, losing
 
-Bundle = tuple[Group, ...]
-"""Groups that lose units by the same share; most often one alone."""
 _SHARES = (1 / 3, 1 / 2)
 
 
@@ -39,18 +39,8 @@ class InPlace:
 
     groups: tuple[Group, ...]
     refused: Mapping[str, str]  # group -> why not
-    ties: tuple[frozenset[str], ...]  # groups of which equal shares must stay: see `tied_counts`
+    ties: tuple[frozenset[str], ...]  # groups of which equal shares must stay: see `ties.tied_counts`
     links: Links
-
-
-def tied_counts(sizes: Sequence[int], share: float) -> list[int]:
-    """How many units of groups of these sizes go, that are tied: equal shares of each, next to `share`.
-
-    Never all, so none where the sizes have no common divisor.
-    """
-    steps = math.gcd(*sizes)
-    gone = min(max(round(steps * share), 0), steps - 1)
-    return [gone * size // steps for size in sizes]
 
 
 def in_place(
@@ -60,14 +50,17 @@ def in_place(
     groups: Sequence[Group],
     inputs: Tensor | None = None,
 ) -> InPlace:
-    """Find out by trials on copies; the module is as it was captured, and stays so. `inputs`: (B, ...), B at least 2."""
+    """Find out by trials on copies of the module, which is as it was captured, and stays so.
+
+    `inputs`: (B, *inputs), B at least 2, instead of the example it was captured with.
+    """
     return _Finder(module, captured, analysis, captured.example if inputs is None else inputs).found(groups)
 
 
 class _Finder:
     def __init__(self, module: nn.Module, captured: Captured, analysis: Analysis, inputs: Tensor) -> None:
         self.analysis = analysis
-        self.module, self.graph = _stirred(module, captured.graph)
+        self.module, self.graph = stirred(module, captured.graph)
         self.constants = Constants(captured.graph, analysis)
         self.batches = [inputs[:2], torch.cat([inputs, inputs])[:3]] if captured.dynamic else [captured.example]
         self.answers: dict[Question, int] = {}
@@ -86,6 +79,7 @@ class _Finder:
         if self._fails(bundles):
             self._ask(writable, fixed)
             bundles = self._working(self._tied(writable, fixed), changes)
+        bundles = [bundle for bundle in bundles if self._divides(bundle)]
         good = tuple(group for bundle in bundles for group in bundle)
         ties = tuple(frozenset(group.name for group in bundle) for bundle in bundles if len(bundle) > 1)
         names = {group.name for group in good}
@@ -93,7 +87,7 @@ class _Finder:
         order = tuple(group for group in groups if group.name in names)
         return InPlace(order, refused, ties, self._links())
 
-    def _reads(self) -> frozenset[tuple[int, str]] | None:
+    def _reads(self) -> Reads | None:
         def run() -> object:
             with torch.no_grad(), warnings.catch_warnings():
                 warnings.simplefilter("ignore")
@@ -101,7 +95,7 @@ class _Finder:
 
         try:
             return read_by(self.module, run)
-        except TypeError:  # a class that cannot be exchanged
+        except Exception:  # a class that cannot be exchanged, or code that takes no integers but plain ones
             return None
 
     def _changes(self, groups: Sequence[Group]) -> dict[str, dict[Constant, int]]:
@@ -109,7 +103,7 @@ class _Finder:
         found: dict[str, dict[Constant, int]] = {}
         for group in groups:
             try:
-                found[group.name] = self.constants.changed(_keep([group], _SHARES[1]))
+                found[group.name] = self.constants.changed(losing([group], _SHARES[1]))
             except ModeloptError as error:
                 self.reasons[group.name] = str(error)
         return found
@@ -125,7 +119,7 @@ class _Finder:
             sets = {influences[constant] for constant in constants}
             if len(sets) > 1:
                 joined.append(frozenset().union(*sets))
-        return _connected(groups, joined)
+        return connected(groups, joined)
 
     def _ask(self, groups: Sequence[Group], influences: Mapping[Constant, frozenset[str]]) -> None:
         """Where several attributes have one value: find those with which the groups in question work."""
@@ -145,17 +139,34 @@ class _Finder:
     def _working(self, bundles: Sequence[Bundle], changes: Mapping[str, Mapping[Constant, int]]) -> list[Bundle]:
         good, bad = self._sorted(bundles, changes)
         again = [group for bundle in bad for group in bundle]
-        touched = {group.name: self._touched(group) for group in again}
-        shared = {slot: frozenset(name for name, slots in touched.items() if slot in slots) for slot in _all(touched)}
-        for bundle in _connected(again, shared.values()):
+        touched = {group.name: self._touched(group, changes[group.name]) for group in again}
+        every = set[tuple[str, str]]().union(*touched.values())
+        shared = [[name for name, slots in touched.items() if slot in slots] for slot in every]
+        for bundle in connected(again, shared):
             for attempt in (bundle, self._outermost(bundle)):
                 if len(attempt) > 1 and not self._fails_alone(attempt):
                     good.append(attempt)
                     break
-        while good and (reason := self._fails(good)):  # they do not go together
-            last = good.pop()
-            self.reasons.update({group.name: f"not together with others: {reason}" for group in last})
+        return good if not self._fails(good) else self._together(good)
+
+    def _together(self, bundles: Sequence[Bundle]) -> list[Bundle]:
+        """Those that work although others before them are taken out too."""
+        good: list[Bundle] = []
+        for bundle in bundles:
+            reason = self._fails([*good, bundle])
+            if reason:
+                self.reasons.update({group.name: f"not together with other groups: {reason}" for group in bundle})
+            else:
+                good.append(bundle)
         return good
+
+    def _divides(self, bundle: Bundle) -> bool:
+        sizes = [group.size for group in bundle]
+        if math.gcd(*sizes) > 1:
+            return True
+        told = f"tied by one attribute, but sizes {', '.join(map(str, sizes))} have no common divisor"
+        self.reasons.update({group.name: told for group in bundle})
+        return False
 
     def _sorted(
         self, bundles: Sequence[Bundle], changes: Mapping[str, Mapping[Constant, int]]
@@ -170,10 +181,10 @@ class _Finder:
             if len(alike) > 1 and not self._fails(alike):
                 good += alike
                 continue
-            failed = False
+            failed = ""
             for bundle in alike:
-                reason = self._fails_alone(bundle) if not failed else self.reasons[bad[-1][0].name]
-                failed = failed or bool(reason)
+                reason = failed or self._fails_alone(bundle)
+                failed = reason
                 (bad if reason else good).append(bundle)
                 if reason:
                     self._explain(bundle, changes, reason)
@@ -190,20 +201,18 @@ class _Finder:
         listed = list(bundles)
         for seed in (0, 1):
             generator = np.random.default_rng(seed)
-            keep: dict[object, Mask] = {}
+            keep: dict[Prime, Mask] = {}
             for bundle in listed:
                 share = float(generator.uniform(0.2, 0.6))
-                keep.update(_keep(bundle, share, generator))  # type: ignore[arg-type]
-            found = self._tried(keep)  # type: ignore[arg-type]
+                keep.update(losing(bundle, share, generator))
+            found = self._tried(keep)
             if not found.ok:
                 return found.reason
         return ""
 
     def _fails_alone(self, bundle: Bundle) -> str:
         for share in _SHARES:
-            keep = _keep(bundle, share, np.random.default_rng(0))
-            if all(mask.all() for mask in keep.values()):
-                return f"sizes {', '.join(str(group.size) for group in bundle)} have no common divisor"
+            keep = losing(bundle, share, np.random.default_rng(0))
             found = self._tried(keep)
             if not found.ok:
                 return found.reason
@@ -212,10 +221,12 @@ class _Finder:
     def _tried(self, keep: Keep) -> Trial:
         return trial(self.module, self.graph, self.analysis, keep, self.batches, self._links())
 
-    def _touched(self, group: Group) -> set[tuple[str, str]]:
-        keep = _keep([group], _SHARES[1])
-        found = trial(self.module, self.graph, self.analysis, keep, (), self._links())
-        return {(path, name) for path, name, _ in found.edits}
+    def _touched(self, group: Group, changed: Collection[Constant]) -> set[tuple[str, str]]:
+        """Attributes that would change with the group."""
+        keep, slots = losing([group], _SHARES[1]), self._links().slots
+        found = trial(self.module, self.graph, self.analysis, keep, (), Links(self.constants, {}))
+        own = {(path, name) for path, name, _ in found.edits}
+        return own | {(slot.path, slot.name) for slot, each in slots.items() if not set(changed).isdisjoint(each)}
 
     def _outermost(self, bundle: Bundle) -> Bundle:
         """Without the groups that are inner factors of a dimension of which another is an outer one."""
@@ -230,73 +241,8 @@ class _Finder:
         """Name the modules that are to blame, as far as one can tell."""
         links = self._links()
         for group in bundle:
-            loose = [each for each in links.loose(changes[group.name]) if _blamed(self.module, each)]
-            told = [f"{_told(self.module, each)} has {each.old} in {each.line or each.operator}" for each in loose[:2]]
-            scaled = self.constants.pins(_keep([group], _SHARES[1]))
+            told = [written_out(self.module, each) for each in links.loose(changes[group.name])]
+            scaled = self.constants.pins(losing([group], _SHARES[1]))
             if scaled is not None:
-                told.append(f"the attention in {scaled or 'the model'} takes its scale from the width of a head")
-            self.reasons[group.name] = reason + (f" ({'; '.join(told)}, not in an attribute)" if told else "")
-
-
-def _blamed(module: nn.Module, constant: Constant) -> bool:
-    try:
-        return not type(module.get_submodule(constant.paths[0])).__module__.startswith("torch.nn.modules.normalization")
-    except AttributeError:
-        return True
-
-
-def _told(module: nn.Module, constant: Constant) -> str:
-    path = constant.paths[0]
-    return f"{path or 'the model'} ({type(module.get_submodule(path)).__name__})"
-
-
-def _all(touched: Mapping[str, Collection[tuple[str, str]]]) -> set[tuple[str, str]]:
-    return {slot for slots in touched.values() for slot in slots}
-
-
-def _connected(groups: Sequence[Group], joined: Iterable[Collection[str]]) -> list[Bundle]:
-    """Components of the groups, of which each set in `joined` belongs together."""
-    component = {group.name: {group.name} for group in groups}
-    for names in joined:
-        ours = [name for name in names if name in component]
-        union = set().union(*(component[name] for name in ours))
-        for name in union:
-            component[name] = union
-    found: dict[int, list[Group]] = {}
-    for group in groups:
-        found.setdefault(id(component[group.name]), []).append(group)
-    return [tuple(bundle) for bundle in found.values()]
-
-
-def _keep(bundle: Sequence[Group], share: float, generator: np.random.Generator | None = None) -> dict[object, Mask]:
-    """Masks without about this share of each, at least one where the ties let it; at random, or the first."""
-    sizes = [group.size for group in bundle]
-    steps = math.gcd(*sizes)
-    found: dict[object, Mask] = {}
-    for group, gone in zip(bundle, tied_counts(sizes, max(share, 1 / steps)), strict=True):
-        order = np.arange(group.size) if generator is None else generator.permutation(group.size)
-        mask = np.ones(group.size, dtype=np.bool_)
-        mask[order[:gone]] = False
-        found[group.prime] = mask
-    return found
-
-
-@torch.no_grad()
-def _stirred(module: nn.Module, graph: fx.GraphModule) -> tuple[nn.Module, fx.GraphModule]:
-    """Copies that share the weights, but for those that are all the same (a scale of 0 hides what is behind it)."""
-    mine, its = copied(module), fx.GraphModule(graph, graph.graph)
-    generator = torch.Generator().manual_seed(0)
-    names: dict[int, list[str]] = {}
-    for name, parameter in module.named_parameters(remove_duplicate=False):
-        names.setdefault(id(parameter), []).append(name)
-    for listed in names.values():
-        old = attribute(module, listed[0])
-        if not old.is_floating_point() or old.numel() < 2 or float(old.min()) != float(old.max()):
-            continue
-        noise = 0.3 * torch.randn(old.shape, generator=generator)
-        value = nn.Parameter(old.detach() + noise.to(old), False)
-        for name in listed:
-            attribute(mine, name).data = value.data
-            if any(node.target == name for node in graph.graph.nodes if node.op == "get_attr"):
-                set_tensor(its, name, value)
-    return mine, its
+                told.append(f"{scaled or 'the model'} leaves it to torch to scale its attention by the width of a head")
+            self.reasons[group.name] = "; ".join(dict.fromkeys([reason, *filter(None, told)]))

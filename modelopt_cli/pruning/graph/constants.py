@@ -52,6 +52,8 @@ class Constants:
             noted.setdefault(name, []).append(axis)
         for node in self._scratch.nodes:
             operator = operator_of(node.target) if node.op == "call_function" else None
+            if node.name in self.analysis.opaque:
+                continue
             if operator is not None and operator.rewrite is not None and node.name in self.analysis.values:
                 axes = [*noted.get(node.name, [])]
                 for each in (node, *node.all_input_nodes):
@@ -98,8 +100,9 @@ class Constants:
             return
         if name.split(".")[0] in ("chunk", "split", "tensor_split") and isinstance(node.args[1], int):
             dim = after[2]
-            for place, dims in enumerate(self.analysis.values[node.name] or []):
-                yield from told(f"piece {place}", dims[dim].size, int(after[1][place]))  # type: ignore[index,union-attr]
+            pieces: Any = self.analysis.values[node.name]
+            for number, dims in enumerate(pieces):
+                yield from told(f"piece {number}", dims[dim].size, int(after[1][number]))
             return
         before, now = dict(_numbers(node.args)), dict(_numbers(after))
         for place, old in before.items():
@@ -165,4 +168,5 @@ def _line(node: fx.Node) -> str:
         return ""
     place = places[-1]
     where = lines[place].split(", in ")[0].removeprefix("File ").replace('"', "").replace(", line ", ":")
+    where = where.rpartition("/")[2]
     return f"{where}: {lines[place + 1]}" if place + 1 < len(lines) else where

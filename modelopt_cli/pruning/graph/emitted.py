@@ -29,6 +29,8 @@ _TRAINING: Mapping[Any, int] = {
 class Emitted(nn.Module):
     """Parameters and buffers have the names that they had in the original module."""
 
+    _graph: fx.GraphModule
+
     def __init__(self, graph: fx.GraphModule) -> None:
         super().__init__()
         for name, child in graph.named_children():
@@ -51,7 +53,7 @@ class Emitted(nn.Module):
     def train(self, mode: bool = True) -> Emitted:
         """Dropout and batch normalization work as they do in training, or not."""
         super().train(mode)
-        graph: fx.GraphModule = self._graph
+        graph = self._graph
         named = {node.name: node for node in graph.graph.nodes} if self._switches else {}
         changed = False
         for name, place, evaluated in self._switches:
@@ -67,8 +69,7 @@ class Emitted(nn.Module):
     @property
     def graph_module(self) -> fx.GraphModule:
         """The graph, with this module's tensors."""
-        found: fx.GraphModule = self._graph
-        return found
+        return self._graph
 
     @torch.no_grad()
     def become(self, graph: fx.GraphModule) -> None:
@@ -76,6 +77,5 @@ class Emitted(nn.Module):
         for name in [*dict(self.named_parameters(remove_duplicate=False)), *dict(self.named_buffers())]:
             own, new = attribute(self, name), attribute(graph, name)
             own.data, own.grad = new.detach().clone() if new.data_ptr() == own.data_ptr() else new.detach(), None
-        mine: fx.GraphModule = self._graph
-        mine.graph = graph.graph
+        self._graph.graph = graph.graph
         self.train(self.training)

@@ -51,7 +51,7 @@ def rewritten(graph: fx.GraphModule, analysis: Analysis, keep: Keep, held: Keep 
     """
     new = fx.GraphModule(graph, copy.deepcopy(graph.graph))
     for node in new.graph.nodes:
-        if node.op == "call_function":
+        if node.op == "call_function" and node.name not in analysis.opaque:
             found = operator_of(node.target)
             if found is not None and found.rewrite is not None and node.name in analysis.values:
                 found.rewrite(Rewrite(node, analysis, keep))
@@ -81,7 +81,7 @@ def set_tensor(module: nn.Module, path: str, tensor: Tensor) -> None:
 
 @torch.no_grad()
 def silenced(graph: fx.GraphModule, analysis: Analysis, keep: Keep, held: Keep | None = None) -> fx.GraphModule:
-    """A graph of what `held` leaves, in which what `keep` leaves out is zero, where it is made and where it is taken."""
+    """A graph of what `held` leaves, in which what `keep` leaves out is zero where it is made and where it is taken."""
     new = rewritten(graph, analysis, held, held) if held else fx.GraphModule(graph, graph.graph)
     for name, indices in slices(analysis, keep, held).items():
         old = attribute(graph, name)

@@ -66,6 +66,17 @@ class Slimming:
         form: Form = "graph" if "graph" in (self.form, later.form) else "module"
         return Slimming(kept, tuple(merged(self.edits, later.edits)), form, {**self.unsaved, **later.unsaved})
 
+    def since(self, earlier: Slimming) -> Slimming:
+        """This one, of the dense module, as one of what an earlier one left: `earlier.then(it)` is this one."""
+        kept: dict[str, dict[int, Tensor]] = {}
+        for name, dims in self.kept.items():
+            for dim, places in dims.items():
+                before = earlier.kept.get(name, {}).get(dim)
+                found = places if before is None else torch.searchsorted(before.long(), places.long())
+                if before is None or len(found) < len(before):
+                    kept.setdefault(name, {})[dim] = found
+        return Slimming(kept, self.edits, self.form, self.unsaved)
+
 
 def slim(dense: nn.Module, slimming: Slimming, state: Mapping[str, Tensor], example: Tensor) -> nn.Module:
     """The dense module, built anew, as the slimming left it, with the tensors of `state`; in evaluation mode.

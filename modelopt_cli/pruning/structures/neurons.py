@@ -37,7 +37,7 @@ class Neurons(UnitStructure):
     )
     shift_statistics: bool = Field(
         False,
-        description="Also units that layer norms, RMS norms and means run over: what is left means something else then.",
+        description="Also units that layer norms, RMS norms and means run over: what is left then means another thing.",
     )
     apply: Literal["auto", "module", "graph"] = Field(
         "auto",

@@ -1,4 +1,4 @@
-"""A model that was pruned before: its masks, which further training and pruning keep."""
+"""A model that was pruned before: its masks and kept units, which further training and pruning keep."""
 
 from __future__ import annotations
 
@@ -19,6 +19,18 @@ def earlier_masks(model: Architecture, weights: Mapping[str, Tensor]) -> dict[st
     from modelopt_cli.models.packed import unpack_masks
 
     return unpack_masks(checkpoints.load(_path(model)).extra.get("masks", {}), weights)
+
+
+def earlier_slimming(model: Architecture) -> Any:
+    """What the model.pt that a `model: {type: checkpoint}` section names keeps of its architecture's units, or None.
+
+    As a checkpoint holds it.
+    """
+    if model.name() != "checkpoint":
+        return None
+    from modelopt_cli.models import checkpoints
+
+    return checkpoints.load(_path(model)).extra.get("slimming")
 
 
 def underlying(model: Architecture) -> Architecture:

@@ -1,0 +1,54 @@
+"""Which groups may lose units, and by which rule each of the others is spared."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from modelopt_cli.core.errors import UsageError
+from modelopt_cli.pruning.graph.groups import Frozen, Group, matches
+from modelopt_cli.pruning.graph.network import Network
+from modelopt_cli.pruning.settings import PruningSettings
+from modelopt_cli.pruning.structures.neurons import Neurons
+
+
+def choose_groups(network: Network, settings: PruningSettings) -> tuple[list[Group], dict[str, str]]:
+    """(groups that may go, name of a group or place -> why it is spared).
+
+    Raises UsageError when a glob matches nothing, or nothing may go.
+    """
+    structure = settings.neurons
+    for pattern in [*settings.include, *settings.exclude, *structure.limits]:
+        if not any(matches(group, [pattern]) for group in network.groups):
+            names = ", ".join(group.name for group in network.groups[:5])
+            raise UsageError(
+                f"'{pattern}' matches no group of units of the model; its groups are: {names}, ... "
+                "(all of them: modelopt inspect MODEL --groups)"
+            )
+    taken, spared = [], {}
+    for group in network.groups:
+        reason = _reason(group, settings, structure)
+        if reason is None:
+            taken.append(group)
+        else:
+            spared[group.name] = reason
+    spared |= {place_of(frozen): "; ".join(frozen.reasons) for frozen in network.grouping.frozen}
+    if not taken:
+        rules = "; ".join(f"{count} of: {rule}" for rule, count in Counter(spared.values()).most_common(5))
+        raise UsageError(f"no units of the model may go ({rules or 'it has none'}); include groups, or allow more")
+    return taken, spared
+
+
+def _reason(group: Group, settings: PruningSettings, structure: Neurons) -> str | None:
+    if settings.exclude and matches(group, settings.exclude):
+        return "excluded"
+    if settings.include and not matches(group, settings.include):
+        return "not included"
+    if group.shifts and not structure.shift_statistics:
+        return f"{min(group.shifts)} would change (structure.shift_statistics: true allows it)"
+    return None
+
+
+def place_of(frozen: Frozen) -> str:
+    """`fc.weight[0]`: where what is frozen lies first."""
+    place = frozen.places[0]
+    return f"{place.tensor}[{place.dim}]"

@@ -1,0 +1,196 @@
+"""Units taken out of a module, step by step: the network it was captured as, what has gone, and the form it has now."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from modelopt_cli.core.errors import UsageError
+from modelopt_cli.pruning.graph.analysis import attribute
+from modelopt_cli.pruning.graph.bundles import in_place
+from modelopt_cli.pruning.graph.edits import Edit, merged
+from modelopt_cli.pruning.graph.emitted import Emitted
+from modelopt_cli.pruning.graph.network import Network
+from modelopt_cli.pruning.graph.rewriting import Slices, slices
+from modelopt_cli.pruning.graph.slimming import Form, Slimming, slim
+from modelopt_cli.pruning.graph.surgery import operate, trial
+from modelopt_cli.pruning.unit_pruner import Removal, UnitPruner
+from modelopt_cli.pruning.unit_selection import choose_groups
+from modelopt_cli.workflows.unit_budget import UnitBudget
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from modelopt_cli.pruning.graph.attributes import Links
+    from modelopt_cli.pruning.graph.groups import Group
+    from modelopt_cli.pruning.settings import PruningSettings
+    from modelopt_cli.training.trainer import Trainer
+
+
+class Shrinking:
+    """`groups`: those that may lose units; `spared`: the others, and why. Captures the module when it is made."""
+
+    def __init__(self, settings: PruningSettings, trainer: Callable[[], Trainer], module: nn.Module) -> None:
+        """`trainer` gives the one at work, for samples. Raises UsageError where nothing can go."""
+        self._settings, self._trainer = settings, trainer
+        self._example = torch.cat([batch.inputs for batch in trainer().samples(4)])
+        self.network = Network(module, self._example)
+        self.warnings: list[str] = []
+        self._form: Form = "graph" if isinstance(module, Emitted) else "module"
+        self._edits: list[Edit] = []
+        self._links: Links | None = None
+        chosen, self.spared = choose_groups(self.network, settings)
+        ties = self._settle_form(module, chosen)
+        self._pruner = UnitPruner(
+            self.network,
+            settings,
+            self.groups,
+            batches=lambda: trainer().samples(settings.calibration),
+            loss=trainer().loss,
+            ties=ties,
+        )
+        self._budget = UnitBudget(settings, self.network, self.groups) if settings.budget is not None else None
+
+    def _settle_form(self, module: nn.Module, chosen: Sequence[Group]) -> tuple[frozenset[str], ...]:
+        """Whether the module can do it, or the graph has to; the groups that may go, and which are tied."""
+        self.groups = list(chosen)
+        apply = self._settings.neurons.apply
+        if apply == "graph" or self._form == "graph":
+            self._form = "graph"
+            return ()
+        found = in_place(module, self.network.captured, self.network.analysis, chosen, self._example)
+        self._links = found.links
+        if not found.refused:
+            return found.ties
+        told = "; ".join(f"{name}: {reason}" for name, reason in list(found.refused.items())[:3])
+        if apply == "module":
+            self.groups = list(found.groups)
+            self.spared |= found.refused
+            if not self.groups:
+                raise UsageError(f"the model's own modules can lose no units ({told}); use structure.apply: graph")
+            return found.ties
+        self._form = "graph"
+        self.warnings.append(
+            f"the model's own code cannot do with fewer units in {len(found.refused)} of {len(chosen)} groups "
+            f"({told}); its exported graph takes its place, and is trained and saved like it; structure.apply: module "
+            "would leave those groups alone"
+        )
+        return ()
+
+    @property
+    def gone(self) -> tuple[int, int]:
+        """(units that are gone, units that may go)"""
+        total = sum(group.size for group in self.groups)
+        return total - sum(self.network.left(group) for group in self.groups), total
+
+    @property
+    def sensitivity(self) -> list[tuple[str, float, float]]:
+        """(group, share removed, loss), as an allocation measured it."""
+        return self._pruner.sensitivity
+
+    def note_file(self, size: int) -> None:
+        """Bytes of model.pt before anything has gone."""
+        assert self._budget is not None
+        self._budget.note_file(size)
+
+    def prune(self, target: float, module: nn.Module) -> tuple[Slices, nn.Module]:
+        """Take units out; what stayed of each tensor, and the module, which is another one when its form changes."""
+        self.network.pull(module)
+        removal = self._removal(target)
+        for name, reason in self._pruner.refused.items():
+            if name not in self.spared:
+                self.spared[name] = reason
+                self.warnings.append(f"{reason}; its units were left alone")
+        self.groups = list(self._pruner.groups)
+        cut = slices(self.network.analysis, removal.keep, self.network.held)
+        module = self._applied(removal, module)
+        self.network.held = removal.keep
+        return cut, module
+
+    def _removal(self, target: float) -> Removal:
+        if self._budget is None:
+            return self._pruner.prune(target)
+        samples = self._trainer().samples(self._settings.calibration)
+        return self._budget.met(target, self._pruner, torch.cat([batch.inputs for batch in samples]))
+
+    def _applied(self, removal: Removal, module: nn.Module) -> nn.Module:
+        network = self.network
+        if self._form == "module":
+            captured = network.captured
+            batches = [self._example, self._example[:3]] if captured.dynamic else [captured.example]
+            tried = trial(module, captured.graph, network.analysis, removal.keep, batches, self._links, network.held)
+            if tried.ok:
+                edits = operate(module, captured.graph, network.analysis, removal.keep, network.held, self._links)
+                self._edits = merged(self._edits, edits)
+                _take_over(module, removal, network)
+                return module
+            if self._settings.neurons.apply == "module":
+                raise UsageError(
+                    f"the smaller model is not what it should be: {tried.reason}; use structure.apply: graph"
+                )
+            self._form = "graph"
+            self.warnings.append(f"the model's own code fails when smaller ({tried.reason}); its graph takes its place")
+        if isinstance(module, Emitted):
+            module.become(removal.graph)
+            return module
+        return Emitted(removal.graph).train(module.training)
+
+    def slimming(self) -> Slimming:
+        """What has been done to the module so far."""
+        return Slimming(self.network.kept(), tuple(self._edits), self._form if self.network.held else "module")
+
+    def with_unsaved(self, module: nn.Module) -> Slimming:
+        """The same, with the tensors that the module's state dict leaves out."""
+        found, state = self.slimming(), module.state_dict()
+        if found.form == "graph":
+            return found
+        names = [name for name in slices(self.network.analysis, self.network.held) if name not in state]
+        return Slimming(found.kept, found.edits, found.form, {name: attribute(module, name) for name in names})
+
+    def rebuilt(self, origin: nn.Module, slimming: Slimming, state: Mapping[str, Tensor]) -> nn.Module:
+        """The module that shrinking began with, as it was at that point."""
+        module = deepcopy(origin)
+        if not slimming.kept and slimming.form == "module":
+            module.load_state_dict(state)
+            return module
+        return slim(module, slimming, state, self._example)
+
+    def adopt(self, slimming: Slimming) -> None:
+        """Go on from there."""
+        self.network.hold(slimming.kept)
+        self._edits = list(slimming.edits)
+        if slimming.kept:
+            self._form = slimming.form
+
+    def state(self) -> dict[str, Any]:
+        """What `load_state` needs beside the slimming."""
+        return {
+            "refused": dict(self._pruner.refused),
+            "warnings": list(self.warnings),
+            "sensitivity": [list(row) for row in self.sensitivity],
+            "budget": None if self._budget is None else self._budget.state(),
+        }
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Go on from what `state` gave."""
+        self._pruner.refused = dict(state["refused"])
+        self._pruner.groups = [group for group in self._pruner.groups if group.name not in state["refused"]]
+        self.groups = list(self._pruner.groups)
+        self.warnings = list(state["warnings"])
+        self._pruner.sensitivity = [
+            (str(name), float(share), float(loss)) for name, share, loss in state["sensitivity"]
+        ]
+        if self._budget is not None:
+            self._budget.load_state(state["budget"])
+
+
+@torch.no_grad()
+def _take_over(module: nn.Module, removal: Removal, network: Network) -> None:
+    """The tensors of the compensated graph, into the module's own."""
+    for name in network.analysis.tensors:
+        own, new = attribute(module, name), attribute(removal.graph, name)
+        if own.data_ptr() != new.data_ptr():
+            own.data.copy_(new)
