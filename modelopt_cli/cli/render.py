@@ -34,8 +34,10 @@ def report(report: Report, *, quiet: bool) -> None:
     from modelopt_cli.cli.render_prune import render_pruned
     from modelopt_cli.cli.render_pruning import render_pruning
     from modelopt_cli.cli.render_report import render_report
+    from modelopt_cli.cli.render_slimming import render_slimming
 
-    forms = {"prune": render_pruning if "stages" in report.tables else render_pruned, "inspect": render_inspected}
+    pruned = render_slimming if "costs" in report.tables else render_pruning
+    forms = {"prune": pruned if "stages" in report.tables else render_pruned, "inspect": render_inspected}
     bare = bool(report.plan) or report.status == "interrupted"  # a plan, or what there is so far
     form = render_report if bare else forms.get(report.workflow, render_report)
     form(Console(highlight=False), report, quiet=quiet)

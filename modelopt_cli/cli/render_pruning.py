@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from rich import box
@@ -15,7 +15,14 @@ from modelopt_cli.cli.render_prune import layers, spared
 from modelopt_cli.results.report import Report
 
 _STAGES = {"before": "before", "pruned": "pruned", "final": "recovered"}
-_FILES = {"tables": "tables", "report": "report", "dense": "dense model", "model": "pruned model", "directory": "run"}
+_FILES = {
+    "tables": "tables",
+    "report": "report",
+    "dense": "dense model",
+    "model": "pruned model",
+    "program": "without code",
+    "directory": "run",
+}
 _SPLITS = ("validation", "test")
 _SHOWN = ("loss", "accuracy", "f1", "precision", "recall", "r2", "rmse", "mae")
 
@@ -26,11 +33,16 @@ def render_pruning(console: Console, report: Report, *, quiet: bool) -> None:
         layers(console, report)
         spared(console, report.details.get("spared", {}))
         if "rounds" in report.tables and len(report.tables["rounds"].rows) > 1:
-            _rounds(console, report)
-    if "stages" in report.tables:
-        _stages(console, report)
+            rounds(console, report)
+    shown = [("model.nonzero", "{:,.0f}".format), ("model.sparsity", "{:.2%}".format)]
+    stages(console, report, shown)
     _amounts(console, report)
     gates(console, report.gates)
+    files(console, report)
+
+
+def files(console: Console, report: Report) -> None:
+    """Warnings, and what was written."""
     for warning in report.warnings:
         console.print(Text.assemble(("warning: ", "yellow"), warning), soft_wrap=True)
     if report.details.get("dry_run"):
@@ -40,10 +52,11 @@ def render_pruning(console: Console, report: Report, *, quiet: bool) -> None:
             console.print(Text.assemble((f"{label:<13}", "dim"), report.artefacts[key]), soft_wrap=True)
 
 
-def _stages(console: Console, report: Report) -> None:
-    rows = _records(report, "stages")
+def stages(console: Console, report: Report, extra: Sequence[tuple[str, Callable[[Any], str]]]) -> None:
+    """The metrics at each turn, and below them what `extra` names, with how to show it."""
+    rows = records(report, "stages")
     by_stage = {row["stage"]: row for row in rows}
-    recovers = any(row.get("recovered") for row in _records(report, "rounds"))
+    recovers = any(row.get("recovered") for row in records(report, "rounds"))
     shown = [name for name in _STAGES if name in by_stage and (recovers or name != "pruned")]
     table = Table(title="metrics", title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("metric")
@@ -57,19 +70,22 @@ def _stages(console: Console, report: Report) -> None:
             if values[-1] is not None:
                 change = values[-1] - values[0] if values[0] is not None else None
                 table.add_row(name, *map(number, values), "–" if change is None else f"{change:+.4f}")
-    for name, show in (("model.nonzero", "{:,.0f}".format), ("model.sparsity", "{:.2%}".format)):
+    for name, show in extra:
         table.add_row(name, *(show(by_stage[stage][name]) for stage in shown), "")
     console.print(table)
 
 
-def _rounds(console: Console, report: Report) -> None:
+def rounds(console: Console, report: Report) -> None:
+    """A row a round."""
     found = report.tables["rounds"]
     table = Table(title="rounds", title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
-    columns = [name for name in found.columns if name not in ("weights gone", "recovered")]
+    columns = [name for name in found.columns if name not in ("weights gone", "units gone", "recovered")]
     for name in columns:
         table.add_column(name, justify="right", no_wrap=True)
-    for row in _records(report, "rounds"):
-        table.add_row(*(f"{row[name]:.2%}" if name == "sparsity" else number(row.get(name)) for name in columns))
+    for row in records(report, "rounds"):
+        table.add_row(
+            *(f"{row[name]:.2%}" if name in ("sparsity", "share") else number(row.get(name)) for name in columns)
+        )
     console.print(table)
 
 
@@ -100,6 +116,7 @@ def _asked(asked: Mapping[str, Any]) -> str:
     return f"{asked['amount']:.2%}"
 
 
-def _records(report: Report, table: str) -> Sequence[dict[str, Any]]:
+def records(report: Report, table: str) -> Sequence[dict[str, Any]]:
+    """The rows of a table as records; none where there is no such table."""
     found = report.tables.get(table)
     return [] if found is None else [dict(zip(found.columns, row, strict=True)) for row in found.rows]

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from modelopt_cli.core.errors import UsageError
+from modelopt_cli.pruning.structures import UnitStructure
 from modelopt_cli.results.report import Report
 from modelopt_cli.workflows import gates, single, stages
 from modelopt_cli.workflows.preflight import preflight
@@ -16,6 +17,18 @@ from modelopt_cli.workflows.prune_phases import needs_training, planned_epochs
 from modelopt_cli.workflows.prune_run import PruneRun
 from modelopt_cli.workflows.resume import check_unchanged
 from modelopt_cli.workflows.tables import curve_table
+
+_REACHED = (
+    "pruning.sparsity",
+    "pruning.units_removed",
+    "model.nonzero",
+    "model.parameters",
+    "model.flops",
+    "model.file_bytes",
+    "model.compressed_bytes",
+    "model.latency_ms",
+    "model.latency_ms_64",
+)
 
 if TYPE_CHECKING:
     from modelopt_cli.experiment.experiment import Experiment
@@ -42,7 +55,7 @@ def run(experiment: Experiment, context: Context) -> Report:
     interrupted = bool(context.stop)
     report = judged(experiment, current, context)
     tables = {"curve": curve_table(curve, "step"), **report.tables}
-    artefacts = {} if interrupted else _dense(context, current)
+    artefacts = {} if interrupted else {**_dense(context, current), **_program(context, current)}
     report = report.model_copy(
         update={
             "started": started.isoformat(timespec="seconds"),
@@ -114,11 +127,7 @@ def details(experiment: Experiment, current: PruneRun, metrics: Mapping[str, flo
     return {
         "pruning": experiment.require_pruning().model_dump(mode="json"),
         "asked": _asked(experiment.require_pruning(), current.amount),
-        "reached": {
-            name: metrics[name]
-            for name in ("pruning.sparsity", "model.nonzero", "model.compressed_bytes")
-            if name in metrics
-        },
+        "reached": {name: metrics[name] for name in _REACHED if name in metrics},
         "spared": dict(Counter(current.model.spared.values())),
     }
 
@@ -131,7 +140,8 @@ def _asked(settings: PruningSettings, amount: float | None) -> dict[str, Any]:
         return settings.structure.model_dump(mode="json")
     if settings.budget is None:
         return {"amount": amount}
-    return {"budget": settings.budget.model_dump(mode="json", exclude_none=True), "amount": amount}
+    share = {} if isinstance(settings.structure, UnitStructure) else {"amount": amount}
+    return {"budget": settings.budget.model_dump(mode="json", exclude_none=True), **share}
 
 
 def _dense(context: Context, current: PruneRun) -> dict[str, str]:
@@ -144,3 +154,10 @@ def _dense(context: Context, current: PruneRun) -> dict[str, str]:
     path = context.directory.path_of("dense.pt")
     checkpoints.save(path, dense)
     return {"dense": str(path)}
+
+
+def _program(context: Context, current: PruneRun) -> dict[str, str]:
+    """Keep the smaller model as a program that runs without its code."""
+    if context.directory is None:
+        return {}
+    return current.write_program(context.directory.path_of("model.pt2"))

@@ -13,6 +13,8 @@ from modelopt_cli.workflows.prune_amounts import stand_ins
 from modelopt_cli.workflows.prune_course import PruneCourse
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from modelopt_cli.data.prepared import Prepared
     from modelopt_cli.experiment.experiment import Experiment
     from modelopt_cli.models.checkpoints import Checkpoint
@@ -90,6 +92,10 @@ class PruneRun(RestorableRun):
         if module is None:
             return None
         return replace(self._course.checkpoint(self.model.judged("before")), model=module)
+
+    def write_program(self, path: Path) -> dict[str, str]:
+        """Write the smaller model as a program that runs without code, where units were taken out."""
+        return self._course.write_program(path)
 
     def restore(self, trained: Checkpoint) -> None:
         """See the base class."""

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from modelopt_cli.core.errors import InterruptedRunError
-from modelopt_cli.models.state_files import open_state
+from modelopt_cli.models.state_files import beside, open_state
+from modelopt_cli.pruning.structures import UnitStructure
 from modelopt_cli.results.report import Report
 from modelopt_cli.workflows import prune, single, stages
 from modelopt_cli.workflows.file_module import build
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from modelopt_cli.experiment.experiment import Experiment
+    from modelopt_cli.models.state_files import StateFile
     from modelopt_cli.workflows.context import Context
 
 
@@ -40,9 +42,10 @@ def run(
 
     `dry_run`: all but the writing. Raises UsageError where the weights are not the model's, or `out` exists.
     """
-    from modelopt_cli.models.packed import pack_masks
-
     started, clock = datetime.now(UTC).astimezone(), time.perf_counter()
+    units = isinstance(experiment.require_pruning().structure, UnitStructure)
+    if units and out is None and path.suffix != ".pt":
+        out = beside(path, "pruned").with_suffix(".pt")
     target = output(path, out, force=force, dry_run=dry_run)
     experiment.require("model", "data")
     prune.check_parts(experiment)
@@ -60,9 +63,27 @@ def run(
     report = prune.judged(experiment, current, context)
     if report.status == "interrupted":
         raise InterruptedRunError("interrupted; nothing was written", context.stop.signal_number or 2)
-    done = {"pruning": experiment.require_pruning().model_dump(mode="json")}
-    if not file.bare:
-        done["masks"] = pack_masks(current.model.masking.masks, current.model.masking.weights)
+    artefacts = {}
+    if not dry_run:
+        artefacts = _write_units(target, report, current) if units else _write_weights(target, file, current)
+    return report.model_copy(
+        update={
+            "name": path.name,
+            "started": started.isoformat(timespec="seconds"),
+            "seconds": time.perf_counter() - clock,
+            "metrics": {**report.metrics, **({} if dry_run else sizes_of(target))},
+            "details": {**report.details, "dry_run": dry_run, "note": file.note},
+            "artefacts": artefacts,
+        }
+    ).with_model(report.model)
+
+
+def _write_weights(target: Path, file: StateFile, current: PruneRun) -> dict[str, str]:
+    """The weights in the form in which they came."""
+    extra = current.checkpoint({}).extra
+    done = {name: extra[name] for name in ("pruning",) if name in extra} | (
+        {} if file.bare else {"masks": extra["masks"]}
+    )
     state = current.model.module.state_dict()
     wrapped = all(name.startswith("module.") for name in file.tensors)
 
@@ -71,15 +92,14 @@ def run(
         own = state.get(name.removeprefix("module.") if wrapped else name)
         yield tensor if own is None else own.detach().cpu().to(tensor.dtype)
 
-    if not dry_run:
-        file.save(target, done, change)
-    return report.model_copy(
-        update={
-            "name": path.name,
-            "started": started.isoformat(timespec="seconds"),
-            "seconds": time.perf_counter() - clock,
-            "metrics": {**report.metrics, **({} if dry_run else sizes_of(target))},
-            "details": {**report.details, "dry_run": dry_run, "note": file.note},
-            "artefacts": {} if dry_run else {"model": str(target)},
-        }
-    ).with_model(report.model)
+    file.save(target, done, change)
+    return {"model": str(target)}
+
+
+def _write_units(target: Path, report: Report, current: PruneRun) -> dict[str, str]:
+    """The smaller model as a model.pt, since its code alone takes it no more, and as a program without code."""
+    from modelopt_cli.models import checkpoints
+
+    assert report.model is not None
+    checkpoints.save(target, report.model)
+    return {"model": str(target), **current.write_program(target.with_suffix(".pt2"))}

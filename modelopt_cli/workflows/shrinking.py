@@ -33,10 +33,11 @@ if TYPE_CHECKING:
 class Shrinking:
     """`groups`: those that may lose units; `spared`: the others, and why. Captures the module when it is made."""
 
-    def __init__(self, settings: PruningSettings, trainer: Callable[[], Trainer], module: nn.Module) -> None:
-        """`trainer` gives the one at work, for samples. Raises UsageError where nothing can go."""
-        self._settings, self._trainer = settings, trainer
-        self._example = torch.cat([batch.inputs for batch in trainer().samples(4)])
+    def __init__(
+        self, settings: PruningSettings, trainer: Callable[[], Trainer], module: nn.Module, example: Tensor
+    ) -> None:
+        """`trainer` gives the one at work, for samples; `example`: some of them. Raises UsageError: nothing can go."""
+        self._settings, self._trainer, self._example = settings, trainer, example
         self.network = Network(module, self._example)
         self.warnings: list[str] = []
         self._form: Form = "graph" if isinstance(module, Emitted) else "module"

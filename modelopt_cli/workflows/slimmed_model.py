@@ -24,9 +24,11 @@ if TYPE_CHECKING:
     from modelopt_cli.training.hooks import StepHook
     from modelopt_cli.training.trainer import Trainer
 
+EXAMPLES = 4  # samples that a module is captured with
+
 
 class SlimmedModel(PrunedModel):
-    """Pruned by a UnitStructure. Its kept units count in the module it was given, those of its checkpoint in the code's."""
+    """Pruned by a UnitStructure. Kept units count in the module it was given; in its checkpoint, in the code's."""
 
     def __init__(
         self,
@@ -52,7 +54,8 @@ class SlimmedModel(PrunedModel):
         self._earlier = Masking({name: parameters[name] for name in masks}, masks)
         plain = (extra or {}).get("slimming") or earlier_slimming(model)
         self._base = Slimming.from_plain(plain) if plain else Slimming({})
-        self._shrinking = Shrinking(self._settings, lambda: self.trainer, self.module)
+        example = samples_of(trainer, EXAMPLES)
+        self._shrinking = Shrinking(self._settings, lambda: self.trainer, self.module, example)
         self._costs: list[dict[str, Any]] = []
 
     @property
@@ -116,7 +119,7 @@ class SlimmedModel(PrunedModel):
         gone, total = self.gone
         before = self.as_it_was("before") or self.module
         files = file_sizes(replace(checkpoint, model=before)), file_sizes(self.recorded(checkpoint))
-        inputs = self.trainer.samples(max(slim_tables.BATCH_SIZES))[0].inputs
+        inputs = samples_of(self.trainer, max(slim_tables.BATCH_SIZES))
         self._costs = slim_tables.compare(before, self.module, inputs, (files[0][0], files[1][0]))
         removed = {"pruning.units_removed": gone / max(total, 1), "model.compressed_bytes": float(files[1][1])}
         return {**slim_tables.metrics(self._costs), **removed}
@@ -213,3 +216,10 @@ class SlimmedModel(PrunedModel):
         if now.kept:
             self._become(self._shrinking.rebuilt(self._origin, now, state["now"]["state"]), now)
         self._hold(state["masks"])
+
+
+def samples_of(trainer: Trainer, count: int) -> Tensor:
+    """(count, *inputs) train samples, as the module takes them."""
+    import torch
+
+    return torch.cat([batch.inputs for batch in trainer.samples(count)])

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from modelopt_cli.pruning import unit_collection
 from modelopt_cli.pruning.graph.analysis import Analysis
+from modelopt_cli.pruning.graph.axes import Prime
 from modelopt_cli.pruning.graph.capture import capture
 from modelopt_cli.pruning.graph.groups import Group, grouping
 from modelopt_cli.pruning.graph.rewriting import rewritten
@@ -89,19 +90,35 @@ class EagerAttention(Attention):
         return self.head((hidden + self.out((shares @ value).transpose(1, 2).flatten(2))).mean(1))
 
 
+class HeadsFirst(Attention):
+    """The same, with (heads * B) rows of its products."""
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """(B, 4, 5) -> (B, 3)."""
+        hidden = torch.tanh(self.embed(inputs))
+        within = self.norm(hidden)
+        query, key, value = (
+            layer(within).unflatten(-1, (2, 3)).permute(2, 0, 1, 3).flatten(0, 1)
+            for layer in (self.query, self.key, self.value)
+        )
+        shares = (torch.bmm(query, key.transpose(1, 2)) / 3**0.5).softmax(-1)
+        found = torch.bmm(shares, value).unflatten(0, (2, -1)).permute(1, 2, 0, 3).flatten(2)
+        return self.head((hidden + self.out(found)).mean(1))
+
+
 class Residual(nn.Module):
     """The stem's units are taken by two layers at once, and after a shortcut again."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.stem = nn.Linear(4, 6)
+        self.first, self.stem = nn.Linear(4, 5), nn.Linear(5, 6)
         self.left, self.right = nn.Linear(6, 7), nn.Linear(6, 7)
         self.back = nn.Linear(7, 6)
         self.head = nn.Linear(6, 3)
 
     def forward(self, inputs: Tensor) -> Tensor:
         """(B, 4) -> (B, 3)."""
-        hidden = torch.relu(self.stem(inputs))
+        hidden = torch.relu(self.stem(torch.tanh(self.first(inputs))))
         hidden = hidden + self.back(torch.relu(self.left(hidden)) * torch.sigmoid(self.right(hidden)))
         return self.head(torch.tanh(hidden))
 
@@ -202,6 +219,8 @@ CASES = {
     ),
     "head width": Case(Attention, WORDS, ("query.weight", 0), 3, (WIDTH,), (4, 2)),
     "head width, eager": Case(EagerAttention, WORDS, ("query.weight", 0), 3, (WIDTH,), (4, 2)),
+    "heads first": Case(HeadsFirst, WORDS, ("out.weight", 1), 2, (HEADS,), (4, 3)),
+    "head width, heads first": Case(HeadsFirst, WORDS, ("query.weight", 0), 3, (WIDTH,), (2, 4)),
     "samples second": Case(Turned, WORDS, ("embed.weight", 0), 6, ((Taker("recurrent", 2, channels(6)),),)),
     "samples unseen": Case(Turned, WORDS, ("middle.weight", 1), 4, ((Taker("middle", 1, channels(4)),),)),
     "constant": Case(Bias, ROW, ("hidden.weight", 0), 6, ((Taker("out", 1, channels(6)),),)),
@@ -243,6 +262,9 @@ class Captured:
     analysis: Analysis
     groups: tuple[Group, ...]
     group: Group
+
+    def prime_of(self, name: str) -> Prime:
+        return next(group.prime for group in self.groups if group.name == name)
 
 
 def captured(module: nn.Module, case: Case) -> Captured:
@@ -398,7 +420,7 @@ def test_each_use_counts_once() -> None:
     twice = []
     for batch in given:
         for x, y in zip(batch.inputs, batch.targets, strict=True):
-            hidden = torch.relu(module.stem(x[None])).detach().requires_grad_()
+            hidden = torch.relu(module.stem(torch.tanh(module.first(x[None])))).detach().requires_grad_()
             inner = hidden + module.back(torch.relu(module.left(hidden)) * torch.sigmoid(module.right(hidden)))
             last = torch.tanh(inner)
             loss(module.head(last), y[None], None).backward(inputs=[hidden, last.retain_grad() or last])
@@ -559,6 +581,26 @@ def test_statistics_of_a_pruned_graph_are_those_of_the_module_with_silenced_unit
 
 
 @pytest.mark.filterwarnings("ignore:.*LeafSpec.*:FutureWarning")
+@pytest.mark.parametrize("name", ["head width", "head width, eager", "head width, heads first"])
+def test_samples_are_found_where_a_factor_before_them_is_pruned(name: str) -> None:
+    case = CASES[name]
+    module, given = make(case), batches(case.shape)
+    network = captured(module, case)
+    heads = captured(module, CASES["head"]).group.name
+    keep = {network.prime_of(heads): np.array([False, True])}
+    graph = rewritten(network.graph, network.analysis, keep)
+    needs: frozenset[UnitStatistic] = frozenset({"gate_gradient", "squared_gate_gradient"})
+    found = collect_units(graph, network.analysis, network.groups, keep, needs, lambda: given, loss)
+    with torch.no_grad():
+        for layer in (module.query, module.key, module.value):
+            layer.weight[:3] = 0.0  # type: ignore[index,union-attr]
+            layer.bias[:3] = 0.0  # type: ignore[index,union-attr]
+    expected = reference(module, case, given)
+    for statistic in needs:
+        assert close(found[network.group.name][statistic], expected[statistic])
+
+
+@pytest.mark.filterwarnings("ignore:.*LeafSpec.*:FutureWarning")
 def test_units_of_a_pruned_graph_are_the_rows_that_stay() -> None:
     case = CASES["flatten"]
     module = make(case)
@@ -589,7 +631,7 @@ def test_units_of_a_pruned_graph_are_the_rows_that_stay() -> None:
         ("linear", [(6, 4)], [(6, 5)], []),
         ("convolution", [(6, 18)], [(6, 36)], [(6, 1)]),
         ("flatten", [(4, 54)], [(4, 18)], []),
-        ("two layers", [(6, 4), (6, 7)], [(6, 7), (6, 7), (6, 3)], []),
+        ("two layers", [(6, 5), (6, 7)], [(6, 7), (6, 7), (6, 3)], []),
         ("stream", [(8, 5), (8, 6)], [(8, 6)] * 3 + [(8, 3)], [(8, 1)]),
         ("head", [(2, 24)] * 3, [(2, 24)], []),
         ("head width", [(3, 16)] * 2, [], []),

@@ -100,20 +100,20 @@ def questions(
     """Where each constant may come from. `influences`: the groups that change it. `reads` None: not known."""
     paths = {id(part): path for path, part in module.named_modules()}
     found: dict[tuple[Slot, ...], dict[frozenset[str], list[Constant]]] = {}
-    sure: set[Slot] = set()
+    certain: set[Slot] = set()
     for constant, groups in influences.items():
         part, names = _holder(module, constant, reads)
-        slots = [(Slot(paths[id(part)], *each), _certain(part, each, reads)) for each in names]
-        unsure = tuple(slot for slot, certain in slots if not certain)
-        sure.update(slot for slot, certain in slots if certain)
-        for together in [(slot,) for slot, certain in slots if certain] + [unsure] * bool(unsure):
+        sure = [each for each in names if _certain(part, each, reads)]
+        certain.update(Slot(paths[id(part)], *each) for each in sure)
+        slots = [Slot(paths[id(part)], *each) for each in sure or names]
+        for together in [(slot,) for slot in slots] if sure else [tuple(slots)] * bool(slots):
             found.setdefault(together, {}).setdefault(groups, []).append(constant)
     return [
         Question(
             (type(module.get_submodule(slots[0].path)), *((slot.name, slot.index) for slot in slots), len(classes)),
             slots,
             tuple(map(tuple, classes.values())),
-            slots[0] in sure or isinstance(module.get_submodule(slots[0].path), nn.MultiheadAttention),
+            slots[0] in certain or isinstance(module.get_submodule(slots[0].path), nn.MultiheadAttention),
         )
         for slots, classes in found.items()
     ]

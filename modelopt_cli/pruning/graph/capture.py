@@ -30,6 +30,15 @@ def capture(module: nn.Module, example: Tensor) -> Captured:
 
     Raises UsageError with what stopped it: the operator or the line of code, and what can be done.
     """
+    program, dynamic = exported(module, example)
+    with _quiet():
+        graph = program.module(check_guards=False)
+    assert isinstance(graph, fx.GraphModule)
+    return Captured(_plain(graph), example, dynamic)
+
+
+def exported(module: nn.Module, example: Tensor) -> tuple[ExportedProgram, bool]:
+    """(the module as a program, whether it takes any batch size). See `capture`."""
     if len(example) < _LEAST:
         raise UsageError(
             f"the example has a batch size of {len(example)}, but torch.export takes a size of 0 or 1 for a constant "
@@ -40,17 +49,14 @@ def capture(module: nn.Module, example: Tensor) -> Captured:
     try:
         with _quiet(), torch.no_grad():
             try:
-                program, dynamic = _export(module, example, ({0: Dim.DYNAMIC},)), True
-            except Exception:
-                program, dynamic = _export(module, example, None), False
-            graph = program.module(check_guards=False)
+                return _export(module, example, ({0: Dim.DYNAMIC},)), True
+            except Exception:  # code that works with one batch size only, or that cannot be exported at all
+                return _export(module, example, None), False
     except Exception as error:
         raise UsageError(_explained(error)) from error
     finally:
         for part, mode in modes:
             part.training = mode
-    assert isinstance(graph, fx.GraphModule)
-    return Captured(_plain(graph), example, dynamic)
 
 
 def _export(module: nn.Module, example: Tensor, dynamic: tuple[dict[int, object]] | None) -> ExportedProgram:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from modelopt_cli.pruning.graph.analysis import Analysis
 from modelopt_cli.pruning.graph.axes import Axis, Prime, factors, kept, primes
 from modelopt_cli.pruning.graph.call import Dims, Rewrite
 from modelopt_cli.pruning.graph.operators import operator_of
-from modelopt_cli.pruning.graph.rewriting import Keep
+from modelopt_cli.pruning.graph.rewriting import Keep, duplicate
 
 _LARGEST = 2**31  # above: an open end of a slice
 
@@ -43,7 +42,7 @@ class Constants:
 
     def __init__(self, graph: fx.GraphModule, analysis: Analysis) -> None:
         self.analysis = analysis
-        self._scratch = copy.deepcopy(graph.graph)
+        self._scratch = duplicate(graph)
         self._writers = list(self._found())
 
     def _found(self) -> Iterator[_Writer]:

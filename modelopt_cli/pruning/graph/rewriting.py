@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Mapping
 
 import numpy as np
@@ -43,13 +44,20 @@ def sliced(tensor: Tensor, indices: list[Tensor | None]) -> Tensor:
     return found.clone() if found is tensor or found.data_ptr() == tensor.data_ptr() else found.contiguous()
 
 
+def duplicate(graph: fx.GraphModule) -> fx.Graph:
+    """A copy of its nodes, with the same names."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # torch's own, from its pytrees
+        return copy.deepcopy(graph.graph)
+
+
 def rewritten(graph: fx.GraphModule, analysis: Analysis, keep: Keep, held: Keep | None = None) -> fx.GraphModule:
     """A graph without what `keep` leaves out; `graph` is left alone, and shares the tensors that do not change.
 
     The nodes of `graph` are those of the analysis, as captured; its tensors have what `held` leaves of them.
     Raises UnwritableError where a size cannot be written.
     """
-    new = fx.GraphModule(graph, copy.deepcopy(graph.graph))
+    new = fx.GraphModule(graph, duplicate(graph))
     for node in new.graph.nodes:
         if node.op == "call_function" and node.name not in analysis.opaque:
             found = operator_of(node.target)

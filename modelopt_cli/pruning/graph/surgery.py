@@ -63,7 +63,7 @@ def operate(
     before = fits(module)
     for tensor, value in values:
         tensor.data = value
-        tensor.grad = None
+    module.zero_grad(set_to_none=True)
     apply_edits(module, numbers)
     fitted: list[Edit] = [
         (path, name, list(value) if isinstance(value, tuple) else value)
