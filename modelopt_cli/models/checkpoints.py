@@ -151,8 +151,8 @@ def _restore(content: dict[str, Any], architecture: Architecture, shapes: Shapes
 
 def _slim(module: Any, content: dict[str, Any], shapes: Shapes) -> Any:
     """A model that lost units."""
+    from modelopt_cli.models.graph.slimming import Slimming, slim
     from modelopt_cli.models.measure import example
-    from modelopt_cli.pruning.graph.slimming import Slimming, slim
 
     return slim(module, Slimming.from_plain(content["extra"]["slimming"]), content["state"], example(shapes, 4))
 

@@ -22,7 +22,7 @@ def export(module: nn.Module, example: Tensor, path: Path) -> None:
     `example`: (B, *inputs), B at least 2. A .pt2 is read by torch.export.load, and its module() can be trained on.
     Raises UsageError where the module cannot be captured, or the format's extra is not installed.
     """
-    from modelopt_cli.pruning.graph.capture import exported
+    from modelopt_cli.models.graph.capture import exported
 
     program, dynamic = exported(module, example)
     if path.suffix == ".onnx":

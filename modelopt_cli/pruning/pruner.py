@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +12,7 @@ from modelopt_cli.pruning.allocating import allocate
 from modelopt_cli.pruning.allocations import Judge
 from modelopt_cli.pruning.collection import collect
 from modelopt_cli.pruning.cuts import NOTHING, Cut
+from modelopt_cli.pruning.distances import Distance, apart
 from modelopt_cli.pruning.masking import Masking
 from modelopt_cli.pruning.settings import PruningSettings
 from modelopt_cli.pruning.statistics import Needs, Statistics
@@ -30,9 +32,11 @@ class Pruner:
         batches: Callable[[], Sequence[Batch]],
         loss: Loss,
         validation_loss: Callable[[], float],
+        distance: Distance,
         movement: Mapping[str, Tensor] | None = None,
     ) -> None:
         """`batches`: calibration samples; `movement`: the sums of a MovementMeter, where the importance needs them."""
+        self.distance = distance
         self.module, self.settings, self.masking = module, settings, masking
         self._batches, self._loss, self._validation_loss, self._movement = batches, loss, validation_loss, movement
         self.sensitivity: list[tuple[str, float, float]] = []  # (tensor, share removed, validation loss), as measured
@@ -91,25 +95,22 @@ class Pruner:
         )
 
     def _judge(self, contributions: Mapping[str, Tensor], removed: Mapping[str, Tensor]) -> Judge:
-        """Cuts one tensor alone, measures the validation loss, and puts the weights back."""
-        importance, structure = self.settings.weight_importance, self.settings.mask_structure
+        return _WeightJudge(self, contributions, removed)
 
-        def judge(name: str, cut: Cut) -> float:
-            alone = {name: contributions[name]}
-            own = {name: removed[name]} if name in removed else {}
-            mask = structure.keep(alone, importance.merit, own, lambda scores: {name: cut})[name]
-            weight = self.masking.weights[name]
-            before = weight.detach().clone()
+    def outputs(self) -> list[Tensor]:
+        """Of the calibration samples, batch by batch."""
+        modes = [(part, part.training) for part in self.module.modules()]
+        self.module.eval()
+        try:
             with torch.no_grad():
-                weight.masked_fill_(~mask, 0.0)
-                try:
-                    loss = self._validation_loss()
-                finally:
-                    weight.copy_(before)
-            self.sensitivity.append((name, 1.0 - int(mask.count_nonzero()) / max(mask.numel(), 1), loss))
-            return loss
+                return [self.module(batch.inputs) for batch in self._batches()]
+        finally:
+            for part, mode in modes:
+                part.training = mode
 
-        return judge
+    def validation_loss(self) -> float:
+        """As the module is."""
+        return self._validation_loss()
 
     @torch.no_grad()
     def _compensate(self, name: str, dense: Tensor, statistics: Statistics) -> None:
@@ -118,6 +119,45 @@ class Pruner:
         bias = dict(self.module.named_parameters()).get(name.removesuffix("weight") + "bias")
         if found.bias is not None and bias is not None and name.endswith("weight"):
             bias.add_(found.bias)
+
+
+class _WeightJudge(Judge):
+    """Cuts one tensor alone, looks at the model, and puts the weights back."""
+
+    def __init__(self, pruner: Pruner, contributions: Mapping[str, Tensor], removed: Mapping[str, Tensor]) -> None:
+        self._pruner, self._contributions, self._removed = pruner, contributions, removed
+        self._dense: list[Tensor] | None = None
+
+    def loss(self, name: str, cut: Cut) -> float:
+        with self._cut(name, cut) as share:
+            found = self._pruner.validation_loss()
+        self._pruner.sensitivity.append((name, share, found))
+        return found
+
+    def damage(self, name: str, cut: Cut) -> float:
+        if self._dense is None:
+            self._dense = self._pruner.outputs()
+        with self._cut(name, cut) as share:
+            now = self._pruner.outputs()
+        found = apart(self._dense, now, self._pruner.distance)
+        self._pruner.sensitivity.append((name, share, found))
+        return found
+
+    @contextmanager
+    def _cut(self, name: str, cut: Cut) -> Iterator[float]:
+        """The share of the tensor that is gone meanwhile."""
+        settings, removed = self._pruner.settings, self._removed
+        own = {name: removed[name]} if name in removed else {}
+        alone = {name: self._contributions[name]}
+        keep = settings.mask_structure.keep(alone, settings.weight_importance.merit, own, lambda scores: {name: cut})
+        mask, weight = keep[name], self._pruner.masking.weights[name]
+        before = weight.detach().clone()
+        with torch.no_grad():
+            weight.masked_fill_(~mask, 0.0)
+        try:
+            yield 1.0 - int(mask.count_nonzero()) / max(mask.numel(), 1)
+        finally:
+            weight.data.copy_(before)
 
 
 @torch.no_grad()

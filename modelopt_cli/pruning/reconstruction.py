@@ -11,15 +11,17 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, fx
 
+from modelopt_cli.models.graph.analysis import Analysis, attribute
+from modelopt_cli.models.graph.axes import Axis, Mask, Prime, kept
+from modelopt_cli.models.graph.layers import Layer, layers
+from modelopt_cli.models.graph.rewriting import set_tensor
+from modelopt_cli.models.graph.walk import Values, walk
 from modelopt_cli.pruning.compensations import UnitCompensation
-from modelopt_cli.pruning.graph.analysis import Analysis, attribute
-from modelopt_cli.pruning.graph.axes import Axis, Mask, Prime, kept
-from modelopt_cli.pruning.graph.layers import Layer, layers
-from modelopt_cli.pruning.graph.rewriting import set_tensor
-from modelopt_cli.pruning.graph.walk import Values, walk
 from modelopt_cli.pruning.moments import Moments
 
 Keep = Mapping[Prime, Mask]
+POSITIONS = 64
+"""Of a sample that moments are taken over: neighbours say much the same."""
 
 
 def reconstruct(
@@ -32,10 +34,12 @@ def reconstruct(
     compensation: UnitCompensation,
     *,
     recalibrate: bool = False,
+    positions: int = POSITIONS,
 ) -> list[str]:
     """Fit the layers of `after` (units by `keep`) to `before` (by `held`). Its tensors are replaced, not written to.
 
-    `recalibrate`: batch normalizations of `after` are measured anew on the way. Gives the weights that were fitted.
+    `recalibrate`: batch normalizations of `after` are measured anew on the way. `positions`: how many of each sample
+    count in the moments. Gives the weights that were fitted.
     """
     known = layers(after, analysis)
     fitted: list[str] = []
@@ -45,8 +49,8 @@ def reconstruct(
         layer = known.get(name)
         if layer is not None and compensation.fits:
             stays = _left(_input_axis(analysis, layer), held, keep)
-            if not bool(stays.all()):
-                _fit(layer, stays, analysis, held, keep, before, after, values, compensation)
+            if not bool(stays.all()) or (compensation.everywhere and _changed(values, layer)):
+                _fit(layer, stays, analysis, held, keep, (before, after), values, compensation, positions)
                 fitted.append(layer.weight)
         if recalibrate and nodes[1].target is torch.ops.aten.batch_norm.default:
             _measure(after, nodes[1], values[1])
@@ -75,12 +79,13 @@ def _fit(
     analysis: Analysis,
     held: Keep,
     keep: Keep,
-    before: fx.GraphModule,
-    after: fx.GraphModule,
+    graphs: tuple[fx.GraphModule, fx.GraphModule],
     values: Values,
     compensation: UnitCompensation,
+    positions: int,
 ) -> None:
-    moments = _moments(layer, stays, values)
+    before, after = graphs
+    moments = _moments(layer, stays, values, positions)
     dims = analysis.tensors[layer.weight]
     out = dims[1] if layer.node.target is torch.ops.aten.addmm.default else dims[0]
     rows = _left(out, held, keep).to(moments.kept.device)  # outputs that stay
@@ -88,14 +93,25 @@ def _fit(
     layer.set_matrix(after, found.weight)
     if found.bias is not None and layer.takes_bias:
         layer.add_to_bias(after, found.bias)
+    new = found.weight.double()
+    mean = new @ moments.kept_mean
+    second = ((new @ moments.kept_gram) * new).sum(1)
+    offset = 0.0 if layer.bias is None else attribute(after, layer.bias).detach().double()
+    layer.settle(after, mean + offset, (second - mean.square()).clamp_min(0.0))
 
 
-def _moments(layer: Layer, stays: Tensor, values: Values) -> Moments:
+def _changed(values: Values, layer: Layer) -> bool:
+    """Whether the layer is given something else than before."""
+    one, other = (own[layer.inputs.name][0] for own in values)
+    return not torch.equal(one, other)
+
+
+def _moments(layer: Layer, stays: Tensor, values: Values, positions: int) -> Moments:
     """See Moments; summed batch by batch."""
     count = 0
     sums: list[Tensor] = []
     for was, now in zip(values[0][layer.inputs.name], values[1][layer.inputs.name], strict=True):
-        x, y = layer.rows(was).float(), layer.rows(now).float()  # (rows, n), (rows, s)
+        x, y = (layer.rows(each, positions).float() for each in (was, now))  # (rows, n), (rows, s)
         found = [x.sum(0), y.sum(0), x.T @ x, y.T @ y, x.T @ y]
         sums = (
             [each.double() for each in found]

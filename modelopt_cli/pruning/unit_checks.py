@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from torch import Tensor
 
 from modelopt_cli.core.errors import UsageError
-from modelopt_cli.pruning.graph.axes import Mask, Prime
-from modelopt_cli.pruning.graph.groups import Group
-from modelopt_cli.pruning.graph.network import Network
-from modelopt_cli.pruning.graph.rewriting import error
+from modelopt_cli.models.graph.axes import Mask, Prime
+from modelopt_cli.models.graph.groups import Group
+from modelopt_cli.models.graph.network import Network
+from modelopt_cli.models.graph.rewriting import error
 
 TOLERANCE = 1e-4  # of the largest output, in float32: removing what is silent changes sums' order alone
 _SAMPLES = 8

@@ -4,14 +4,26 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+from modelopt_cli.models.graph.axes import Prime
 
 Masks = Mapping[str, Tensor]
 """Group's name -> (n,) True stays."""
 
 _STEPS = 40
+
+
+@dataclass(frozen=True)
+class Limit:
+    """What may be left: `cost` of units left, at most `most`. `what`: as the file calls it."""
+
+    what: str
+    cost: Callable[[Mapping[Prime, int]], float]
+    most: float
 
 
 def within(

@@ -17,11 +17,11 @@ from torch import Tensor, fx, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from modelopt_cli.core.seeds import derive
-from modelopt_cli.pruning.graph.analysis import Analysis, attribute
-from modelopt_cli.pruning.graph.axes import primes
-from modelopt_cli.pruning.graph.call import overload
-from modelopt_cli.pruning.graph.groups import Group, Place, unit_rows
-from modelopt_cli.pruning.graph.rewriting import first_tensor
+from modelopt_cli.models.graph.analysis import Analysis, attribute
+from modelopt_cli.models.graph.axes import primes
+from modelopt_cli.models.graph.call import overload
+from modelopt_cli.models.graph.groups import Group, Place, unit_rows
+from modelopt_cli.models.graph.rewriting import first_tensor
 from modelopt_cli.pruning.unit_meter import ACTIVITY, GRADIENTS, Meter
 from modelopt_cli.pruning.unit_points import Edge, Keep, Point, Run, points
 from modelopt_cli.pruning.units import Aggregate, Units, UnitStatistic

@@ -14,10 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor, fx
 
-from modelopt_cli.pruning.graph.analysis import Analysis, Contraction
-from modelopt_cli.pruning.graph.axes import Axis, Mask, Prime, factors, kept, length, owners, primes, resolved
-from modelopt_cli.pruning.graph.call import Dims
-from modelopt_cli.pruning.graph.groups import Group
+from modelopt_cli.models.graph.analysis import Analysis, Contraction
+from modelopt_cli.models.graph.axes import Axis, Mask, Prime, factors, kept, length, owners, primes, resolved
+from modelopt_cli.models.graph.call import Dims
+from modelopt_cli.models.graph.groups import Group
 
 Keep = Mapping[Prime, Mask]
 

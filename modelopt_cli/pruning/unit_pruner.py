@@ -3,38 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
 from torch import Tensor, fx
 
 from modelopt_cli.core.errors import UsageError
+from modelopt_cli.models.graph.axes import Mask, Prime
+from modelopt_cli.models.graph.groups import Group
+from modelopt_cli.models.graph.network import Network
 from modelopt_cli.pruning.allocating import allocate
-from modelopt_cli.pruning.allocations import Allocation
+from modelopt_cli.pruning.allocations import Allocation, Judge
+from modelopt_cli.pruning.consumers import Consumer, measure
 from modelopt_cli.pruning.cuts import Cut
-from modelopt_cli.pruning.graph.axes import Mask, Prime
-from modelopt_cli.pruning.graph.groups import Group
-from modelopt_cli.pruning.graph.network import Network
-from modelopt_cli.pruning.reconstruction import reconstruct
+from modelopt_cli.pruning.distances import Distance
+from modelopt_cli.pruning.reconstruction import POSITIONS, reconstruct
 from modelopt_cli.pruning.settings import PruningSettings
 from modelopt_cli.pruning.unit_checks import faults
-from modelopt_cli.pruning.unit_choice import Masks, tied, within
+from modelopt_cli.pruning.unit_choice import Limit, Masks, tied, within
 from modelopt_cli.pruning.unit_collection import collect_units, make_units
+from modelopt_cli.pruning.unit_judge import UnitJudge
 from modelopt_cli.pruning.unit_scores import comparable, kind_of
 from modelopt_cli.training.batches import Batch
 from modelopt_cli.training.losses import Loss
-
-Cost = Callable[[Mapping[Prime, int]], float]
-
-
-@dataclass(frozen=True)
-class Limit:
-    """What may be left: `cost` of units left, at most `most`. `what`: as the file calls it."""
-
-    what: str
-    cost: Cost
-    most: float
 
 
 @dataclass
@@ -57,6 +49,7 @@ class UnitPruner:
         *,
         batches: Callable[[], Sequence[Batch]],
         loss: Loss,
+        distance: Distance,
         ties: Sequence[frozenset[str]] = (),
     ) -> None:
         """`batches`: calibration samples. `ties`: names of groups that must keep the same share."""
@@ -64,7 +57,7 @@ class UnitPruner:
         self.groups = list(groups)
         self.refused: dict[str, str] = {}
         self.sensitivity: list[tuple[str, float, float]] = []  # (group, share removed, loss), as measured
-        self._batches, self._loss = batches, loss
+        self._batches, self.loss, self.distance = batches, loss, distance
 
     def prune(self, target: float, limit: Limit | None = None) -> Removal:
         """What goes for the share `target` of all units of the groups, or below it (threshold), or down to the limit.
@@ -77,17 +70,18 @@ class UnitPruner:
         while True:
             if not self.groups:
                 raise UsageError(f"no group of units can go: {'; '.join(self.refused.values()) or 'there is none'}")
-            keep = self._keep(self._chosen(batches, target, limit))
+            keep = self.keep(self._chosen(batches, target, limit))
             found = faults(self.network, keep, self.groups, inputs[0])
             if not found:
                 break
             self.refused |= found
             self.groups = [group for group in self.groups if group.name not in found]
         graph = self.network.without(keep)
-        fitted = self._compensate(graph, keep, inputs)
+        fitted = self.compensate(graph, keep, inputs)
         return Removal(keep, graph, fitted)
 
-    def _compensate(self, graph: fx.GraphModule, keep: Mapping[Prime, Mask], inputs: Sequence[Tensor]) -> list[str]:
+    def compensate(self, graph: fx.GraphModule, keep: Mapping[Prime, Mask], inputs: Sequence[Tensor]) -> list[str]:
+        """Make up in the graph for what `keep` leaves out; the weights that were fitted."""
         compensation, recalibrates = self.settings.unit_compensation, self.settings.recalibrate_batch_norm
         if not compensation.fits and not recalibrates:
             return []
@@ -111,16 +105,17 @@ class UnitPruner:
         scores = comparable(plain, "none" if absolute else self.settings.neurons.normalize, kinds)
         allocation = self.settings.chosen_allocation
         assert allocation is not None
+        judge = UnitJudge(self, batches, scores, limit)
 
         def masks(share: float) -> Masks:
-            found = self.settings.neurons.keep(scores, lambda given: self._cuts(allocation, given, share, batches))
-            return tied(self._gone_stays_gone(found), scores, self.ties)
+            found = self.settings.neurons.keep(scores, lambda given: self._cuts(allocation, given, share, judge))
+            return tied(self.standing(found), scores, self.ties)
 
         if limit is None:
             return masks(target)
-        found = within(lambda tried: limit.cost(self._counts(tried)), masks, limit.most, scores, self._whole())
+        found = within(lambda tried: limit.cost(self.counts(tried)), masks, limit.most, scores, self._whole())
         if found is None:
-            least = limit.cost(self._counts(masks(1.0)))
+            least = limit.cost(self.counts(masks(1.0)))
             raise UsageError(
                 f"pruning.budget.{limit.what} is {limit.most:,.6g}, but {least:,.6g} are left when all that may go is "
                 "gone; raise it, let more go (structure: {type: neurons, shift_statistics: true}, limits, "
@@ -136,44 +131,45 @@ class UnitPruner:
 
     def scores(self, batches: Sequence[Batch]) -> dict[str, Tensor]:
         """(n,) of each group, on the CPU, of what is gone -inf."""
-        importance, network = self.settings.unit_importance, self.network
-        graph = network.current()
+        importance, network, groups = self.settings.unit_importance, self.network, self.groups
+        graph, aggregate = network.current(), self.settings.neurons.aggregate
         collected = collect_units(
-            graph, network.analysis, self.groups, network.held, importance.unit_needs, lambda: batches, self._loss
+            graph,
+            network.analysis,
+            groups,
+            network.held,
+            importance.unit_needs,
+            lambda: batches,
+            self.loss,
+            probes=importance.hessian_probes(),
         )
+        consumers = self.consumers(graph, batches) if importance.needs_takers else {}
         found = {}
-        for group in self.groups:
-            units = make_units(
-                graph, network.analysis, group, network.held, self.settings.neurons.aggregate, collected[group.name]
-            )
+        for group in groups:
+            units = make_units(graph, network.analysis, group, network.held, aggregate, collected[group.name])
+            units = replace(units, takers=[each.taker(graph) for each in consumers.get(group.name, ())])
             score = torch.full((group.size,), -torch.inf, dtype=torch.float64)
-            left = torch.from_numpy(network.held.get(group.prime, np.ones(group.size, dtype=np.bool_)))
-            score[left] = importance.scores(units).detach().double().cpu()
+            score[torch.from_numpy(self.left(group))] = importance.scores(units).detach().double().cpu()
             found[group.name] = score
         return found
 
-    def _cuts(
-        self, allocation: Allocation, scores: Mapping[str, Tensor], share: float, batches: Sequence[Batch]
-    ) -> dict[str, Cut]:
-        judge = (lambda name, cut: self._judged(scores, name, cut, batches)) if allocation.measures else None
-        return allocate(allocation, scores, share, keep_at_least=self.settings.keep_at_least, judge=judge)
+    def consumers(self, graph: fx.GraphModule, batches: Sequence[Batch]) -> dict[str, list[Consumer]]:
+        """Of each group the layers that take its units, measured on these batches."""
+        network = self.network
+        inputs = [batch.inputs for batch in batches]
+        return measure(graph, network.analysis, self.groups, network.held, inputs, POSITIONS)
 
-    def _judged(self, scores: Mapping[str, Tensor], name: str, cut: Cut, batches: Sequence[Batch]) -> float:
-        """The loss on the calibration samples when this group alone is cut, with what makes up for it."""
-        alone = self.settings.neurons.keep({name: scores[name]}, lambda given: {name: cut})
-        keep = self._keep(self._gone_stays_gone(alone))
-        graph = self.network.without(keep)
-        self._compensate(graph, keep, [batch.inputs for batch in batches])
-        total = count = 0.0
-        with torch.no_grad():
-            for batch in batches:
-                total += float(self._loss(graph(batch.inputs), batch.targets, batch.weights)) * len(batch.inputs)
-                count += len(batch.inputs)
-        self.sensitivity.append((name, 1.0 - float(alone[name].float().mean()), total / count))
-        return total / count
+    def left(self, group: Group) -> Mask:
+        """(n,) which units are left."""
+        return self.network.held.get(group.prime, np.ones(group.size, dtype=np.bool_))
 
-    def _gone_stays_gone(self, masks: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Rounding up never takes back what is gone."""
+    def _cuts(self, allocation: Allocation, scores: Mapping[str, Tensor], share: float, judge: Judge) -> dict[str, Cut]:
+        keep_at_least = self.settings.keep_at_least
+        given = judge if allocation.measures else None
+        return allocate(allocation, scores, share, keep_at_least=keep_at_least, judge=given)
+
+    def standing(self, masks: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Masks in which what is gone stays gone, whatever rounding says."""
         held = {group.name: self.network.held.get(group.prime) for group in self.groups}
         found = dict(masks)
         for name, before in held.items():
@@ -181,12 +177,14 @@ class UnitPruner:
                 found[name] = found[name] & torch.from_numpy(before)
         return found
 
-    def _keep(self, masks: Masks) -> dict[Prime, Mask]:
+    def keep(self, masks: Masks) -> dict[Prime, Mask]:
+        """Masks by group as masks by prime; of groups without one what is left stays."""
         found = dict(self.network.held)
         for group in self.groups:
             if group.name in masks and not bool(masks[group.name].all()):
                 found[group.prime] = masks[group.name].numpy()
         return found
 
-    def _counts(self, masks: Masks) -> dict[Prime, int]:
-        return self.network.counts(self._keep(masks))
+    def counts(self, masks: Masks) -> dict[Prime, int]:
+        """Units that the masks leave, for a cost."""
+        return self.network.counts(self.keep(masks))

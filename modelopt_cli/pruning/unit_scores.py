@@ -8,8 +8,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from modelopt_cli.pruning.graph.analysis import Analysis
-from modelopt_cli.pruning.graph.groups import Group
+from modelopt_cli.models.graph.analysis import Analysis
+from modelopt_cli.models.graph.groups import Group
 
 Normalize = Literal["none", "mean", "max", "rank", "isomorphic"]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 
 from modelopt_cli.core.errors import UsageError
-from modelopt_cli.pruning.graph.groups import Frozen, Group, matches
-from modelopt_cli.pruning.graph.network import Network
+from modelopt_cli.models.graph.groups import Frozen, Group, matches
+from modelopt_cli.models.graph.network import Network
 from modelopt_cli.pruning.settings import PruningSettings
 from modelopt_cli.pruning.structures.neurons import Neurons
 

@@ -27,6 +27,15 @@ UnitStatistic = Literal[
 
 
 @dataclass(frozen=True)
+class Taker:
+    """A layer that takes the units: its matrix, the second moments of its inputs, the columns that each unit has."""
+
+    matrix: Tensor  # (out, in)
+    gram: Tensor  # (in, in) float64, E[x x^T] over samples and positions
+    columns: Tensor  # (n, c)
+
+
+@dataclass(frozen=True)
 class Units:
     """The n units of one group."""
 
@@ -37,6 +46,7 @@ class Units:
     scales: Sequence[Tensor]  # (n, k) of each normalization that the units go through, k most often 1
     aggregate: Aggregate = "sum"
     statistics: Mapping[UnitStatistic, Tensor] = field(default_factory=dict)
+    takers: Sequence[Taker] = ()  # where the importance asks for them
 
     def statistic(self, name: UnitStatistic) -> Tensor:
         """(n,) what was collected. Raises UsageError where the group has it not."""

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
     from modelopt_cli.data.augmentations import Augmentation
     from modelopt_cli.data.prepared import Prepared
+    from modelopt_cli.data.raw import Task
     from modelopt_cli.training.hooks import StepHook
     from modelopt_cli.training.losses import Loss
     from modelopt_cli.training.metrics import Metric
@@ -211,6 +212,11 @@ class Trainer:
         if self._last is not None:
             self.module.load_state_dict(self._last)
             self._last = None
+
+    @property
+    def task(self) -> Task:
+        """What the data ask for."""
+        return self._prepared.task
 
     def has(self, split: str) -> bool:
         """Whether there is such a split, and it is not empty."""

@@ -33,6 +33,7 @@ class MaskedModel(PrunedModel):
         self, experiment: Experiment, trainer: Trainer, *, bare: bool, masks: Mapping[str, Tensor] | None = None
     ) -> None:
         """`bare`: the weights come from a bare file, so its rules say which may go; `masks`: packed, of the file."""
+        from modelopt_cli.pruning.distances import distance_for
         from modelopt_cli.pruning.masking import Masking
         from modelopt_cli.pruning.movement_meter import MovementMeter
         from modelopt_cli.pruning.pruner import Pruner
@@ -57,6 +58,7 @@ class MaskedModel(PrunedModel):
             self.masking,
             batches=lambda: self.trainer.samples(settings.calibration),
             loss=trainer.loss,
+            distance=distance_for(trainer.task),
             validation_loss=lambda: self.quick_metrics()["validation.loss"],
             movement=moving.sums if moving else None,
         )

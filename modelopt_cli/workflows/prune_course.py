@@ -219,11 +219,11 @@ class PruneCourse:
         """Write the module as a program without code, where units were taken out: as masks, it would not be smaller."""
         from modelopt_cli.models.exporting import export
         from modelopt_cli.pruning.structures import UnitStructure
-        from modelopt_cli.workflows.slimmed_model import samples_of
+        from modelopt_cli.workflows.shrinking import joined
 
         if not isinstance(self._pruning.structure, UnitStructure):
             return {}
-        export(self.module, samples_of(self.trainer, 2), path)
+        export(self.module, joined(self.trainer.samples(2)), path)
         return {"program": str(path)}
 
     def restore(self, trained: Checkpoint) -> None:

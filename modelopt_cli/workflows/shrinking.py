@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from modelopt_cli.core.errors import UsageError
-from modelopt_cli.pruning.graph.analysis import attribute
-from modelopt_cli.pruning.graph.bundles import in_place
-from modelopt_cli.pruning.graph.edits import Edit, merged
-from modelopt_cli.pruning.graph.emitted import Emitted
-from modelopt_cli.pruning.graph.network import Network
-from modelopt_cli.pruning.graph.rewriting import Slices, slices
-from modelopt_cli.pruning.graph.slimming import Form, Slimming, slim
-from modelopt_cli.pruning.graph.surgery import operate, trial
+from modelopt_cli.models.graph.analysis import attribute
+from modelopt_cli.models.graph.bundles import in_place
+from modelopt_cli.models.graph.edits import Edit, merged
+from modelopt_cli.models.graph.emitted import Emitted
+from modelopt_cli.models.graph.network import Network
+from modelopt_cli.models.graph.rewriting import Slices, slices
+from modelopt_cli.models.graph.slimming import Form, Slimming, slim
+from modelopt_cli.models.graph.surgery import operate, trial
+from modelopt_cli.pruning.distances import distance_for
 from modelopt_cli.pruning.unit_pruner import Removal, UnitPruner
 from modelopt_cli.pruning.unit_selection import choose_groups
 from modelopt_cli.workflows.unit_budget import UnitBudget
@@ -24,20 +25,30 @@ from modelopt_cli.workflows.unit_budget import UnitBudget
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from modelopt_cli.pruning.graph.attributes import Links
-    from modelopt_cli.pruning.graph.groups import Group
+    from modelopt_cli.data.raw import Task
+    from modelopt_cli.models.graph.attributes import Links
+    from modelopt_cli.models.graph.groups import Group
     from modelopt_cli.pruning.settings import PruningSettings
-    from modelopt_cli.training.trainer import Trainer
+    from modelopt_cli.training.batches import Batch
+    from modelopt_cli.training.losses import Loss
+
+EXAMPLES = 4  # samples that a module is captured with
 
 
 class Shrinking:
     """`groups`: those that may lose units; `spared`: the others, and why. Captures the module when it is made."""
 
     def __init__(
-        self, settings: PruningSettings, trainer: Callable[[], Trainer], module: nn.Module, example: Tensor
+        self,
+        settings: PruningSettings,
+        module: nn.Module,
+        samples: Callable[[int], Sequence[Batch]],
+        loss: Loss,
+        task: Task,
     ) -> None:
-        """`trainer` gives the one at work, for samples; `example`: some of them. Raises UsageError: nothing can go."""
-        self._settings, self._trainer, self._example = settings, trainer, example
+        """`samples`: so many train samples, as the module takes them. Raises UsageError where nothing can go."""
+        self._settings, self._samples = settings, samples
+        self._example = joined(samples(EXAMPLES))
         self.network = Network(module, self._example)
         self.warnings: list[str] = []
         self._form: Form = "graph" if isinstance(module, Emitted) else "module"
@@ -49,8 +60,9 @@ class Shrinking:
             self.network,
             settings,
             self.groups,
-            batches=lambda: trainer().samples(settings.calibration),
-            loss=trainer().loss,
+            batches=lambda: samples(settings.calibration),
+            loss=loss,
+            distance=distance_for(task),
             ties=ties,
         )
         self._budget = UnitBudget(settings, self.network, self.groups) if settings.budget is not None else None
@@ -114,8 +126,7 @@ class Shrinking:
     def _removal(self, target: float) -> Removal:
         if self._budget is None:
             return self._pruner.prune(target)
-        samples = self._trainer().samples(self._settings.calibration)
-        return self._budget.met(target, self._pruner, torch.cat([batch.inputs for batch in samples]))
+        return self._budget.met(target, self._pruner, joined(self._samples(self._budget.samples)))
 
     def _applied(self, removal: Removal, module: nn.Module) -> nn.Module:
         network = self.network
@@ -195,3 +206,8 @@ def _take_over(module: nn.Module, removal: Removal, network: Network) -> None:
         own, new = attribute(module, name), attribute(removal.graph, name)
         if own.data_ptr() != new.data_ptr():
             own.data.copy_(new)
+
+
+def joined(batches: Sequence[Batch]) -> Tensor:
+    """(N, *inputs) of all batches."""
+    return torch.cat([batch.inputs for batch in batches])

@@ -12,8 +12,8 @@ from modelopt_cli.workflows.prune_tables import from_records
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from modelopt_cli.pruning.graph.groups import Group
-    from modelopt_cli.pruning.graph.network import Network
+    from modelopt_cli.models.graph.groups import Group
+    from modelopt_cli.models.graph.network import Network
 
 BATCH_SIZES = (1, 64)
 _SECONDS = 0.7  # for each batch size

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import replace
@@ -19,12 +19,11 @@ if TYPE_CHECKING:
 
     from modelopt_cli.experiment.experiment import Experiment
     from modelopt_cli.models.checkpoints import Checkpoint
-    from modelopt_cli.pruning.graph.slimming import Slimming
+    from modelopt_cli.models.graph.slimming import Slimming
     from modelopt_cli.results.report import Table
+    from modelopt_cli.training.batches import Batch
     from modelopt_cli.training.hooks import StepHook
     from modelopt_cli.training.trainer import Trainer
-
-EXAMPLES = 4  # samples that a module is captured with
 
 
 class SlimmedModel(PrunedModel):
@@ -39,8 +38,8 @@ class SlimmedModel(PrunedModel):
         extra: Mapping[str, Any] | None = None,
     ) -> None:
         """`extra`: of the checkpoint that the module came from. Raises UsageError where nothing can go."""
+        from modelopt_cli.models.graph.slimming import Slimming
         from modelopt_cli.models.packed import unpack_masks
-        from modelopt_cli.pruning.graph.slimming import Slimming
         from modelopt_cli.pruning.masking import Masking
         from modelopt_cli.workflows.shrinking import Shrinking
 
@@ -54,8 +53,8 @@ class SlimmedModel(PrunedModel):
         self._earlier = Masking({name: parameters[name] for name in masks}, masks)
         plain = (extra or {}).get("slimming") or earlier_slimming(model)
         self._base = Slimming.from_plain(plain) if plain else Slimming({})
-        example = samples_of(trainer, EXAMPLES)
-        self._shrinking = Shrinking(self._settings, lambda: self.trainer, self.module, example)
+        samples: Callable[[int], Sequence[Batch]] = lambda count: self.trainer.samples(count)  # noqa: E731
+        self._shrinking = Shrinking(self._settings, self.module, samples, trainer.loss, trainer.task)
         self._costs: list[dict[str, Any]] = []
 
     @property
@@ -89,7 +88,7 @@ class SlimmedModel(PrunedModel):
 
     def _follow_masks(self, slices: Mapping[str, list[Tensor | None]]) -> None:
         """Masks of an earlier pruning lose what their weights lost; a trainer at work goes on to apply them."""
-        from modelopt_cli.pruning.graph.rewriting import sliced
+        from modelopt_cli.models.graph.rewriting import sliced
 
         masks = self._earlier.masks
         masks |= {name: sliced(mask, slices[name]) for name, mask in masks.items() if name in slices}
@@ -115,11 +114,12 @@ class SlimmedModel(PrunedModel):
     def sizes(self, checkpoint: Checkpoint) -> dict[str, float]:
         """Parameters, bytes, multiply-accumulates, FLOPs, measured latency; `pruning.units_removed`, a share."""
         from modelopt_cli.models.checkpoints import file_sizes
+        from modelopt_cli.workflows.shrinking import joined
 
         gone, total = self.gone
         before = self.as_it_was("before") or self.module
         files = file_sizes(replace(checkpoint, model=before)), file_sizes(self.recorded(checkpoint))
-        inputs = samples_of(self.trainer, max(slim_tables.BATCH_SIZES))
+        inputs = joined(self.trainer.samples(max(slim_tables.BATCH_SIZES)))
         self._costs = slim_tables.compare(before, self.module, inputs, (files[0][0], files[1][0]))
         removed = {"pruning.units_removed": gone / max(total, 1), "model.compressed_bytes": float(files[1][1])}
         return {**slim_tables.metrics(self._costs), **removed}
@@ -156,8 +156,8 @@ class SlimmedModel(PrunedModel):
 
     def restore(self, trained: Checkpoint) -> None:
         """Become its model."""
+        from modelopt_cli.models.graph.slimming import Slimming
         from modelopt_cli.models.packed import unpack_masks
-        from modelopt_cli.pruning.graph.slimming import Slimming
 
         plain = trained.extra.get("slimming")
         slimming = Slimming.from_plain(plain) if plain else Slimming({})
@@ -171,7 +171,7 @@ class SlimmedModel(PrunedModel):
 
     def as_it_was(self, name: str) -> nn.Module | None:
         """A module with the units and weights of that state."""
-        from modelopt_cli.pruning.graph.slimming import Slimming
+        from modelopt_cli.models.graph.slimming import Slimming
 
         if name not in self._states:
             return None
@@ -208,7 +208,7 @@ class SlimmedModel(PrunedModel):
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """See the base class."""
-        from modelopt_cli.pruning.graph.slimming import Slimming
+        from modelopt_cli.models.graph.slimming import Slimming
 
         self._states, self._rounds = dict(state["states"]), [dict(row) for row in state["rounds"]]
         self._shrinking.load_state(state["shrinking"])
@@ -216,10 +216,3 @@ class SlimmedModel(PrunedModel):
         if now.kept:
             self._become(self._shrinking.rebuilt(self._origin, now, state["now"]["state"]), now)
         self._hold(state["masks"])
-
-
-def samples_of(trainer: Trainer, count: int) -> Tensor:
-    """(count, *inputs) train samples, as the module takes them."""
-    import torch
-
-    return torch.cat([batch.inputs for batch in trainer.samples(count)])

@@ -7,16 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from modelopt_cli.models.graph.latency import LatencyModel
 from modelopt_cli.models.measure import latency
-from modelopt_cli.pruning.graph.latency import LatencyModel
-from modelopt_cli.pruning.unit_pruner import Limit, Removal, UnitPruner
+from modelopt_cli.pruning.unit_choice import Limit
+from modelopt_cli.pruning.unit_pruner import Removal, UnitPruner
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from modelopt_cli.pruning.graph.axes import Prime
-    from modelopt_cli.pruning.graph.groups import Group
-    from modelopt_cli.pruning.graph.network import Network
+    from modelopt_cli.models.graph.axes import Prime
+    from modelopt_cli.models.graph.groups import Group
+    from modelopt_cli.models.graph.network import Network
     from modelopt_cli.pruning.settings import PruningSettings
 
 FINAL = 0.5
@@ -34,6 +35,11 @@ class UnitBudget:
         self._dense: float | None = None
         self._overhead = 0.0  # bytes of model.pt that are no tensors
         self._model: LatencyModel | None = None
+
+    @property
+    def samples(self) -> int:
+        """How many train samples `met` looks at."""
+        return self._budget.latency_batch
 
     def note_file(self, size: int) -> None:
         """Bytes of model.pt before anything has gone; the indices of what is kept will come on top."""

@@ -14,12 +14,12 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
+from modelopt_cli.models.graph.analysis import Analysis
+from modelopt_cli.models.graph.axes import Prime
+from modelopt_cli.models.graph.capture import capture
+from modelopt_cli.models.graph.groups import Group, grouping
+from modelopt_cli.models.graph.rewriting import rewritten
 from modelopt_cli.pruning import unit_collection
-from modelopt_cli.pruning.graph.analysis import Analysis
-from modelopt_cli.pruning.graph.axes import Prime
-from modelopt_cli.pruning.graph.capture import capture
-from modelopt_cli.pruning.graph.groups import Group, grouping
-from modelopt_cli.pruning.graph.rewriting import rewritten
 from modelopt_cli.pruning.unit_collection import collect_units, make_units
 from modelopt_cli.pruning.unit_points import points
 from modelopt_cli.pruning.units import UnitStatistic

@@ -16,9 +16,9 @@ from torch.nn import functional as F
 
 from modelopt_cli.core.errors import UsageError
 from modelopt_cli.core.strategy import FAMILIES
-from modelopt_cli.pruning.graph.analysis import Analysis
-from modelopt_cli.pruning.graph.capture import capture
-from modelopt_cli.pruning.graph.groups import Group, grouping
+from modelopt_cli.models.graph.analysis import Analysis
+from modelopt_cli.models.graph.capture import capture
+from modelopt_cli.models.graph.groups import Group, grouping
 from modelopt_cli.pruning.importances import UnitImportance
 from modelopt_cli.pruning.unit_collection import collect_units, make_units
 from modelopt_cli.pruning.units import Aggregate, Units

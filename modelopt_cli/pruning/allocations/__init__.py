@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
-from collections.abc import Callable, Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar
 
 from modelopt_cli.core.strategy import Strategy
@@ -15,8 +15,21 @@ if TYPE_CHECKING:
 
 __all__ = ["Allocation", "Judge"]
 
-Judge = Callable[[str, "Cut"], float]
-"""The validation loss when this tensor alone is cut like this."""
+
+class Judge(ABC):
+    """Tries out what cutting one tensor, or one group of units, alone does."""
+
+    @abstractmethod
+    def loss(self, name: str, cut: Cut) -> float:
+        """The loss when this one alone is cut like this: on validation data where there are some."""
+
+    @abstractmethod
+    def damage(self, name: str, cut: Cut) -> float:
+        """How far the model's outputs are then from what they were; 0 when nothing goes."""
+
+    def price(self, name: str) -> float:
+        """What one of its scores saves; 1 where numbers alone count."""
+        return 1.0
 
 
 class Allocation(Strategy):

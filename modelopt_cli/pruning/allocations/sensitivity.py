@@ -53,7 +53,7 @@ class Sensitivity(Allocation):
         from modelopt_cli.pruning.cuts import lowest
 
         shares = [0.0, *sorted(self.levels)]
-        losses = [judge(name, lowest(score, round(share * score.numel()))) for share in shares]
+        losses = [judge.loss(name, lowest(score, round(share * score.numel()))) for share in shares]
         finite = [loss for loss in losses if math.isfinite(loss)]
         worst = 10.0 * max(finite, default=1.0) + 10.0  # stands for a loss that is no number
         return list(

@@ -45,6 +45,8 @@ class UnitCompensation(Compensation):
 
     fits: ClassVar[bool] = True
     """False when `refit` does not look at the moments, so that they need not be measured."""
+    everywhere: ClassVar[bool] = False
+    """True when a layer that lost nothing is fitted too, to make up for what layers before it could not."""
 
     @abstractmethod
     def refit(self, weight: Tensor, moments: Moments) -> Compensated:

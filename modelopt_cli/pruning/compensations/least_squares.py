@@ -22,6 +22,7 @@ class LeastSquares(WeightCompensation, UnitCompensation):
     """Each output's remaining weights, fitted anew to the layer's dense outputs on the calibration samples."""
 
     needs: ClassVar[Needs] = frozenset({"gram"})
+    everywhere: ClassVar[bool] = True
 
     damping: Positive = Field(0.01, description="Share of the Hessian's mean diagonal that is added to it.")
 

@@ -50,6 +50,8 @@ class UnitImportance(Importance):
 
     unit_needs: ClassVar[frozenset[UnitStatistic]] = frozenset()
     """What must be collected first (pruning/units.py)."""
+    needs_takers: ClassVar[bool] = False
+    """True when it looks at the moments of what later layers take in."""
 
     @abstractmethod
     def scores(self, units: Units) -> Tensor:

@@ -8,20 +8,22 @@ from typing import TYPE_CHECKING, ClassVar, final
 from pydantic import Field
 
 from modelopt_cli.core.types import Positive
-from modelopt_cli.pruning.importances import WeightImportance
+from modelopt_cli.pruning.importances import UnitImportance, WeightImportance
 from modelopt_cli.pruning.statistics import Needs
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from modelopt_cli.pruning.statistics import Statistics
+    from modelopt_cli.pruning.units import Units
 
 
 @final
-class Obs(WeightImportance):
+class Obs(WeightImportance, UnitImportance):
     """w^2 / (2 [H^-1]_jj): the layer's output error with the best update of the rest (Dong et al., NeurIPS 2017)."""
 
     needs: ClassVar[Needs] = frozenset({"gram"})
+    needs_takers: ClassVar[bool] = True
 
     damping: Positive = Field(0.01, description="Share of the Hessian's mean diagonal that is added to it.")
 
@@ -38,3 +40,13 @@ class Obs(WeightImportance):
             return error.masked_fill(unseen(gram), 0.0).to(weight.dtype).view_as(weight)
 
         return Each(weights, score)
+
+    def scores(self, units: Units) -> Tensor:
+        """Units go one by one, always the one whose layers then lose least, and the others make up for it.
+
+        Without the columns U a layer loses tr(W_U [(H^-1)_UU]^-1 W_U^T) / 2 (Kurtic et al., ZipLM, NeurIPS 2023,
+        sec. 3.1). The score is the loss in that order, never less than what went before.
+        """
+        from modelopt_cli.pruning._elimination import eliminated
+
+        return eliminated(units, self.damping)

@@ -1,0 +1,168 @@
+"""Axes for every value of a captured network, and which slices of which tensors stand or fall together."""
+
+from __future__ import annotations
+
+import operator
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, fx
+
+from modelopt_cli.models.graph.axes import Axes, Axis, Clash, Prime, primes
+from modelopt_cli.models.graph.call import Call, Dims, Result, hint, module_path, shape_of
+from modelopt_cli.models.graph.operators import operator_of
+from modelopt_cli.models.measure import place
+
+INPUT = "an input of the model"
+OUTPUT = "an output of the model"
+
+
+@dataclass(frozen=True)
+class Contraction:
+    """A node that sums over an axis, so that what is silent adds nothing: most often products with a weight."""
+
+    node: str
+    axis: Axis
+    tensor: str | None  # the weight; None: the sum is over values alone (attention's products)
+    dim: int  # of the weight
+    inputs: str | None  # the node whose value is summed over; None: what a recurrent layer keeps to itself
+    input_dim: int
+
+
+class Analysis:
+    """What visiting every node of a graph in order found out. Values and notes go by the nodes' names.
+
+    `module` is what the graph's tensors are read from, `nodes` the graph's. A copy of the graph with the same names can
+    be rewritten by it.
+    """
+
+    def __init__(self, module: fx.GraphModule) -> None:
+        self.axes = Axes()
+        self.values: dict[str, Result] = {}
+        self.notes: dict[tuple[str, str], Axis] = {}
+        self.tensors: dict[str, Dims] = {}  # of parameters, buffers and constants, by name
+        self.first: dict[str, str] = {}  # name -> the first name of the same memory
+        self.contractions: list[Contraction] = []
+        self.unknown: Counter[str] = Counter()  # operators without a rule
+        self.clashes: list[str] = []
+        self.opaque: set[str] = set()  # nodes that these are about: nothing that they touch changes
+        self.macs: list[tuple[str, Sequence[Axis]]] = []  # node, the axes whose sizes multiply to its MACs
+        self._of_memory: dict[tuple[object, ...], str] = {}
+        for node in module.graph.nodes:
+            self._visit(module, node)
+
+    def _visit(self, module: fx.GraphModule, node: fx.Node) -> None:
+        if node.op == "placeholder":
+            value = node.meta.get("val")
+            self.values[node.name] = self._new(value, INPUT) if isinstance(value, Tensor) else None
+        elif node.op == "get_attr":
+            self._attribute(node, attribute(module, str(node.target)))
+        elif node.op == "output":
+            for value in node.all_input_nodes:
+                self._freeze_all(value, OUTPUT)
+        elif node.op == "call_function":
+            self._call(node)
+
+    def _attribute(self, node: fx.Node, tensor: Any) -> None:
+        if not isinstance(tensor, Tensor):
+            return
+        name = str(node.target)
+        first = self._of_memory.setdefault(place(tensor), name)
+        self.first[name] = first
+        if first not in self.tensors:
+            self.tensors[first] = self._new(tensor)
+        self.tensors[name] = self.tensors[first]
+        self.values[node.name] = list(self.tensors[name])
+
+    def _call(self, node: fx.Node) -> None:
+        if node.target is operator.getitem:
+            values = self.values.get(node.args[0].name) if isinstance(node.args[0], fx.Node) else None
+            self.values[node.name] = values[node.args[1]] if values else None  # type: ignore[index,assignment]
+            return
+        value = node.meta.get("val")
+        if not isinstance(value, Tensor | list | tuple):
+            self.values[node.name] = None  # a symbolic size, or nothing
+            return
+        call, found = Call(node, self), operator_of(node.target)
+        try:
+            if found is None:
+                raise Clash("it is not known")
+            with self.axes.trial():
+                result = found.rule(call)
+                _check(node, result)
+        except (Clash, ValueError, IndexError, TypeError) as error:
+            result = self._opaque(node, str(error))
+        self.values[node.name] = result
+        if found is not None and found.macs is not None:
+            with suppress(Clash):
+                self.macs += [(node.name, axes) for axes in found.macs(call)]
+
+    def _opaque(self, node: fx.Node, why: str) -> Result:
+        """Nothing is guessed: all that the operator touches stays as it is."""
+        self.opaque.add(node.name)
+        name = str(node.target).removeprefix("aten.")
+        if why == "it is not known":
+            self.unknown[name] += 1
+        self.clashes.append(f"{node.name} ({name}) in {module_path(node) or 'the model'}: {why}")
+        reason = f"operator {name}: {why}"
+        for given in node.all_input_nodes:
+            self._freeze_all(given, reason)
+        value = node.meta["val"]
+        if isinstance(value, Tensor):
+            return self._new(value, reason)
+        return [self._new(each, reason) if isinstance(each, Tensor) else None for each in value]
+
+    def _new(self, value: Tensor, *frozen: str) -> Dims:
+        return [self.axes.prime(hint(size), *frozen) for size in value.shape]
+
+    def _freeze_all(self, node: fx.Node, reason: str) -> None:
+        for axis in _flat(self.values.get(node.name)):
+            self.axes.freeze(axis, reason)
+
+    def contract(self, node: fx.Node, axis: Axis | None, weight: Any, dim: int, inputs: Any, input_dim: int) -> None:
+        """See Call.consumes. Without an axis: the whole dimension of the weight."""
+        dims = self.values.get(weight.name) if isinstance(weight, fx.Node) else None
+        found = axis if axis is not None or dims is None else dims[dim]
+        if found is None or isinstance(found, list):
+            return
+        tensor = self.first[str(weight.target)] if isinstance(weight, fx.Node) and weight.op == "get_attr" else None
+        source = inputs.name if isinstance(inputs, fx.Node) else None
+        self.contractions.append(Contraction(node.name, found, tensor, dim, source, input_dim))
+
+    def own_tensors(self) -> Iterator[tuple[str, Dims]]:
+        """Names and axes; tied tensors once."""
+        return ((name, dims) for name, dims in self.tensors.items() if self.first[name] == name)
+
+    def consumed(self) -> Mapping[tuple[str, int], set[Prime]]:
+        """(tensor, dim) -> the primes in it that are summed over."""
+        found: dict[tuple[str, int], set[Prime]] = {}
+        for each in self.contractions:
+            if each.tensor is not None:
+                found.setdefault((each.tensor, each.dim), set()).update(primes(each.axis))
+        return found
+
+
+def attribute(module: Any, path: str) -> Any:
+    """The parameter, buffer or constant at a dotted path."""
+    for part in path.split("."):
+        module = getattr(module, part)
+    return module
+
+
+def _check(node: fx.Node, result: Any) -> None:
+    value = node.meta["val"]
+    if isinstance(value, Tensor):
+        sizes = shape_of(node)
+        if sizes is None or [axis.size for axis in result] != sizes:
+            raise Clash(f"its result has sizes {sizes}, not {[axis.size for axis in result]}")
+
+
+def _flat(values: Result) -> Iterator[Axis]:
+    for each in values or ():
+        if isinstance(each, list):
+            yield from each
+        elif each is not None:
+            yield each

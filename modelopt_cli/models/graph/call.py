@@ -1,0 +1,202 @@
+"""What an operator's rule and its rewriter work with: one node of the graph, its arguments and their axes.
+
+A rule says which axes the result has, and thereby which axes are one. The rewriter of the same operator writes the new
+sizes into the node's arguments once units are gone. Both stand together, in operators/.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, fx
+
+from modelopt_cli.models.graph.axes import Axis, Clash, Mask, kept, primes
+
+if TYPE_CHECKING:
+    from modelopt_cli.models.graph.analysis import Analysis
+    from modelopt_cli.models.graph.axes import Prime
+
+Dims = list[Axis]
+"""One axis for each dimension of a tensor."""
+Result = Dims | list["Dims | None"] | None
+"""Of a tensor, of several (an operator with several results), of what is none."""
+
+
+@dataclass(frozen=True)
+class Operator:
+    """How one operator carries axes through. `macs`: the axes whose sizes multiply to its multiply-accumulates."""
+
+    rule: Callable[[Call], Any]
+    rewrite: Callable[[Rewrite], None] | None = None
+    macs: Callable[[Call], Iterable[Sequence[Axis]]] | None = None
+
+
+def hint(size: Any) -> int:
+    """A size as the example had it: the hint of a symbolic one."""
+    if isinstance(size, int):
+        return size
+    node = size.node
+    found = getattr(node, "hint", None)
+    return int(found if found is not None else node.shape_env.size_hint(node.expr))
+
+
+def shape_of(node: fx.Node) -> list[int] | None:
+    """The sizes of the node's value in the example; None for what is no tensor."""
+    value = node.meta.get("val")
+    return [hint(size) for size in value.shape] if isinstance(value, Tensor) else None
+
+
+class _Node:
+    """Reads a node's arguments."""
+
+    def __init__(self, node: fx.Node, analysis: Analysis) -> None:
+        self.node, self.analysis = node, analysis
+
+    def argument(self, place: int, name: str = "", default: Any = None) -> Any:
+        """A positional argument, or the keyword, or the default."""
+        if len(self.node.args) > place:
+            return self.node.args[place]
+        return self.node.kwargs.get(name, default)
+
+    def dims(self, value: Any) -> Dims | None:
+        """The axes of an argument; None when it is no tensor."""
+        found = self.analysis.values.get(value.name) if isinstance(value, fx.Node) else None
+        return found if found is None or not found or not isinstance(found[0], list) else None  # type: ignore[return-value]
+
+    def tensor(self, place: int, name: str = "") -> Dims:
+        """The axes of an argument that must be a tensor. Raises Clash."""
+        found = self.dims(self.argument(place, name))
+        if found is None:
+            raise Clash("an argument that is no tensor")
+        return found
+
+    def number(self, value: Any) -> int:
+        """An integer argument, also a symbolic one (as in the example)."""
+        return hint(value.meta["val"]) if isinstance(value, fx.Node) else hint(value)
+
+    @property
+    def shape(self) -> list[int]:
+        """Sizes of the result."""
+        found = shape_of(self.node)
+        if found is None:
+            raise Clash("a result that is no tensor")
+        return found
+
+    @property
+    def path(self) -> str:
+        """The module that the node belongs to."""
+        return module_path(self.node)
+
+
+class Call(_Node):
+    """A node while its rule is applied."""
+
+    def unify(self, one: Axis, other: Axis) -> None:
+        """The two are the same axis. Raises Clash."""
+        self.analysis.axes.unify(one, other)
+
+    def split(self, axis: Axis, outer: int) -> tuple[Axis, Axis]:
+        """(outer, rest) factors of the axis. Raises Clash."""
+        return self.analysis.axes.split(axis, outer)
+
+    def cut(self, axis: Axis, places: Sequence[int]) -> list[Axis]:
+        """Pieces between these places. Raises Clash."""
+        return self.analysis.axes.cut(axis, places)
+
+    def freeze(self, axis: Axis, reason: str) -> None:
+        """No unit of it can go."""
+        self.analysis.axes.freeze(axis, reason)
+
+    def shift(self, axis: Axis, what: str) -> None:
+        """`what` is computed over it, and changes with the units that there are."""
+        self.analysis.axes.shift(axis, f"{what} in {self.path or 'the model'}")
+
+    def new(self, size: int, *frozen: str) -> Prime:
+        """A new axis."""
+        return self.analysis.axes.prime(size, *frozen)
+
+    def new_dims(self, *frozen: str) -> Dims:
+        """New axes for the result."""
+        return [self.new(size, *frozen) for size in self.shape]
+
+    def note(self, name: str, axis: Axis) -> None:
+        """Keep an axis that the rewriter needs."""
+        self.analysis.notes[self.node.name, name] = axis
+
+    def consumes(self, weight: Any, dim: int, inputs: Any, input_dim: int, axis: Axis | None = None) -> None:
+        """The products with `weight` sum over `axis` (its whole dimension `dim`), which `inputs` has at `input_dim`."""
+        self.analysis.contract(self.node, axis, weight, dim, inputs, input_dim)
+
+    def contracts(self, axis: Axis, inputs: Any, input_dim: int) -> None:
+        """A sum over the values of `inputs` runs along the axis: what is silent adds nothing."""
+        self.analysis.contract(self.node, axis, None, 0, inputs, input_dim)
+
+    def broadcast(self, sizes: Sequence[int], inputs: Iterable[Dims]) -> Dims:
+        """Axes of a result to which inputs are broadcast, aligned at their last dimensions."""
+        found: list[Axis | None] = [None] * len(sizes)
+        for dims in inputs:
+            for place in range(1, len(dims) + 1):
+                if place <= len(sizes) and dims[-place].size == sizes[-place]:
+                    before = found[-place]
+                    if before is None:
+                        found[-place] = dims[-place]
+                    else:
+                        self.unify(before, dims[-place])
+        return [axis if axis is not None else self.new(size) for axis, size in zip(found, sizes, strict=True)]
+
+
+class Rewrite(_Node):
+    """A node of a copy of the graph, while its arguments are made to fit the units that stay."""
+
+    def __init__(self, node: fx.Node, analysis: Analysis, keep: Mapping[Prime, Mask]) -> None:
+        super().__init__(node, analysis)
+        self.keep = keep
+
+    def mask(self, axis: Axis) -> Mask:
+        """Which positions of the axis stay."""
+        return kept(axis, self.keep)
+
+    def size(self, axis: Axis) -> int:
+        """How many positions of the axis stay."""
+        return int(self.mask(axis).sum())
+
+    def changed(self, axis: Axis) -> bool:
+        """Whether some unit in it goes."""
+        return any(prime in self.keep for prime in primes(axis)) and not bool(self.mask(axis).all())
+
+    def noted(self, name: str) -> Axis:
+        """What the rule kept."""
+        return self.analysis.notes[self.node.name, name]
+
+    def results(self) -> Any:
+        """The axes of the node's own value."""
+        return self.analysis.values[self.node.name]
+
+    def set(self, place: int, value: Any, name: str = "") -> None:
+        """Set an argument where it stands: by place, or as a keyword."""
+        if len(self.node.args) > place:
+            self.node.update_arg(place, value)
+        elif name:
+            self.node.update_kwarg(name, value)
+
+
+def module_path(node: fx.Node) -> str:
+    """The path of the innermost module that made the node; "" for the outermost."""
+    stack = list((node.meta.get("nn_module_stack") or {}).values())
+    path = str(stack[-1][0]) if stack else ""
+    return path.removeprefix("L['self']").removeprefix(".")
+
+
+def overload(name: str) -> torch._ops.OpOverload | None:
+    """`add.Tensor` in aten; None where this torch has it not."""
+    packet, _, which = name.partition(".")
+    found = getattr(torch.ops.aten, packet, None)
+    return getattr(found, which, None) if found is not None and which in found.overloads() else None
+
+
+def table(operator: Operator, *names: str) -> dict[Any, Operator]:
+    """The operator under each of these overloads that this torch has."""
+    return {found: operator for name in names if (found := overload(name)) is not None}

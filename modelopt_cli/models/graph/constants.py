@@ -1,0 +1,171 @@
+"""The sizes written in a captured graph: which of them change with which units, and in which module they were made."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from torch import fx
+
+from modelopt_cli.models.graph.analysis import Analysis
+from modelopt_cli.models.graph.axes import Axis, Prime, factors, kept, primes
+from modelopt_cli.models.graph.call import Dims, Rewrite
+from modelopt_cli.models.graph.operators import operator_of
+from modelopt_cli.models.graph.rewriting import Keep, duplicate
+
+_LARGEST = 2**31  # above: an open end of a slice
+
+
+@dataclass(frozen=True)
+class Constant:
+    """A number in the arguments of a node."""
+
+    node: str
+    place: str  # of the argument; of a size that is computed, also the factor
+    old: int
+    paths: tuple[str, ...]  # of the modules that were running, the innermost first
+    operator: str
+    line: str  # of the code, where known
+
+
+@dataclass(frozen=True)
+class _Writer:
+    node: fx.Node
+    rewrite: Callable[[Rewrite], None]
+    primes: frozenset[Prime]
+
+
+class Constants:
+    """Tells what the rewriters would write, without tensors: on a copy of the graph that is put back each time."""
+
+    def __init__(self, graph: fx.GraphModule, analysis: Analysis) -> None:
+        self.analysis = analysis
+        self._scratch = duplicate(graph)
+        self._writers = list(self._found())
+
+    def _found(self) -> Iterator[_Writer]:
+        noted: dict[str, list[Axis]] = {}
+        for (name, _), axis in self.analysis.notes.items():
+            noted.setdefault(name, []).append(axis)
+        for node in self._scratch.nodes:
+            operator = operator_of(node.target) if node.op == "call_function" else None
+            if node.name in self.analysis.opaque:
+                continue
+            if operator is not None and operator.rewrite is not None and node.name in self.analysis.values:
+                axes = [*noted.get(node.name, [])]
+                for each in (node, *node.all_input_nodes):
+                    axes += _flat(self.analysis.values.get(each.name))
+                yield _Writer(node, operator.rewrite, frozenset(prime for axis in axes for prime in primes(axis)))
+
+    def changed(self, keep: Keep) -> dict[Constant, int]:
+        """Constants that change when units go -> what they become. Raises UnwritableError."""
+        found: dict[Constant, int] = {}
+        gone = {prime for prime, mask in keep.items() if not mask.all()}
+        for writer in self._writers:
+            if writer.primes.isdisjoint(gone):
+                continue
+            node = writer.node
+            target, args, kwargs = node.target, node.args, node.kwargs
+            try:
+                writer.rewrite(Rewrite(node, self.analysis, keep))
+                after = node.args
+                node.target, node.args, node.kwargs = target, args, kwargs
+                found.update(self._compared(node, after, keep))
+            finally:
+                node.target, node.args, node.kwargs = target, args, kwargs
+        return found
+
+    def pins(self, keep: Keep) -> str | None:
+        """The module whose attention takes its scale from the width of a head, which changes; None: there is none."""
+        for writer in self._writers:
+            width = self.analysis.notes.get((writer.node.name, "width"))
+            if width is None or writer.node.kwargs.get("scale") is not None:
+                continue
+            if not kept(width, keep).all():
+                return _paths(writer.node)[0]
+        return None
+
+    def _compared(self, node: fx.Node, after: tuple[Any, ...], keep: Keep) -> Iterator[tuple[Constant, int]]:
+        name = str(node.target).removeprefix("aten.")
+
+        def told(place: str, old: int, new: int) -> Iterator[tuple[Constant, int]]:
+            if old != new and 1 <= old < _LARGEST:
+                yield Constant(node.name, place, old, _paths(node), name, _line(node)), new
+
+        if name.startswith("slice."):
+            yield from self._slice(node, after, keep, told)
+            return
+        if name.split(".")[0] in ("chunk", "split", "tensor_split") and isinstance(node.args[1], int):
+            dim = after[2]
+            pieces: Any = self.analysis.values[node.name]
+            for number, dims in enumerate(pieces):
+                yield from told(f"piece {number}", dims[dim].size, int(after[1][number]))
+            return
+        before, now = dict(_numbers(node.args)), dict(_numbers(after))
+        for place, old in before.items():
+            new = now.get(place)
+            if isinstance(old, int) and isinstance(new, int):
+                yield from told(place, old, new)
+            elif isinstance(old, fx.Node) and new == -1:
+                yield from self._computed(node, place, keep, told)
+
+    def _slice(self, node: fx.Node, after: tuple[Any, ...], keep: Keep, told: Any) -> Iterator[tuple[Constant, int]]:
+        """Bounds; one that counts from the end is told as the number that the code subtracts."""
+        source = node.args[0]
+        axis = self.analysis.values[source.name][node.args[1]] if isinstance(source, fx.Node) else None  # type: ignore
+        for place in (2, 3):
+            old = node.args[place] if len(node.args) > place else None
+            new = after[place] if len(after) > place else None
+            if not isinstance(old, int) or not isinstance(new, int):
+                continue
+            if old < 0 and axis is not None:
+                old, new = -old, int(kept(axis, keep).sum()) - new  # type: ignore[arg-type]
+            yield from told(str(place), old, new)
+
+    def _computed(self, node: fx.Node, place: str, keep: Keep, told: Any) -> Iterator[tuple[Constant, int]]:
+        """Batch size x heads: the number of heads, and of all factors that change together."""
+        listed, _, index = place.partition(".")
+        given: Any = node.args[int(listed)]
+        dims: Dims = self.analysis.values[node.name][-len(given) :]  # type: ignore[index,assignment]
+        parts = [axis for axis in factors(dims[int(index)]) if not kept(axis, keep).all()]
+        sizes = [(axis.size, int(kept(axis, keep).sum())) for axis in parts]
+        for number, (old, new) in enumerate(sizes):
+            yield from told(f"{place}, factor {number}", old, new)
+        if len(sizes) > 1:
+            yield from told(f"{place}, factors", *(math.prod(column) for column in zip(*sizes, strict=True)))
+
+
+def _numbers(values: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for place, value in enumerate(values):
+        if isinstance(value, list | tuple):
+            yield from _numbers(value, f"{prefix}{place}.")
+        elif (isinstance(value, int) and not isinstance(value, bool)) or isinstance(value, fx.Node):
+            yield f"{prefix}{place}", value
+
+
+def _flat(values: Any) -> Iterator[Axis]:
+    for each in values or ():
+        if isinstance(each, list):
+            yield from each
+        elif each is not None:
+            yield each
+
+
+def _paths(node: fx.Node) -> tuple[str, ...]:
+    """Of the modules that made the node, the innermost first; the outermost is ""."""
+    stack = list((node.meta.get("nn_module_stack") or {}).values())
+    found = [str(entry[0]).removeprefix("L['self']").removeprefix(".").partition("@")[0] for entry in stack]
+    return (*dict.fromkeys(reversed(found)), *(() if "" in found else ("",)))
+
+
+def _line(node: fx.Node) -> str:
+    lines = [line.strip() for line in str(node.meta.get("stack_trace") or "").splitlines() if line.strip()]
+    places = [place for place, line in enumerate(lines) if line.startswith("File ") and "/torch/" not in line]
+    if not places:
+        return ""
+    place = places[-1]
+    where = lines[place].split(", in ")[0].removeprefix("File ").replace('"', "").replace(", line ", ":")
+    where = where.rpartition("/")[2]
+    return f"{where}: {lines[place + 1]}" if place + 1 < len(lines) else where

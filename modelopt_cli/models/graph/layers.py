@@ -1,0 +1,157 @@
+"""Layers of a captured graph that multiply a matrix with rows of inputs, seen alike: linear layers and convolutions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+from torch.nn import functional as F
+
+from modelopt_cli.models.graph.analysis import Analysis, attribute
+from modelopt_cli.models.graph.rewriting import set_tensor
+
+_aten = torch.ops.aten
+_LINEAR, _ADDMM = _aten.linear.default, _aten.addmm.default
+_CONVOLUTIONS = {_aten.conv1d.default: 1, _aten.conv2d.default: 2}
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A node, its weight, and where its inputs stand. `spread`: columns of the matrix for each input (a kernel's)."""
+
+    node: fx.Node
+    weight: str
+    bias: str | None
+    inputs: fx.Node
+    input_dim: int
+    spread: int
+
+    @property
+    def names(self) -> list[str]:
+        """Tensors that `set_matrix` and `add_to_bias` replace."""
+        found = [self.weight] if self.bias is None else [self.weight, self.bias]
+        node = _normalization(self.node) if self.bias is None else None
+        return found if node is None else [*found, str(node.args[3].target)]
+
+    def matrix(self, graph: fx.GraphModule) -> Tensor:
+        """(out, in * spread)"""
+        tensor: Tensor = attribute(graph, self.weight).detach()
+        return tensor.T if self.node.target is _ADDMM else tensor.flatten(1)
+
+    def set_matrix(self, graph: fx.GraphModule, matrix: Tensor) -> None:
+        """Put a matrix of the same shape in."""
+        old = attribute(graph, self.weight)
+        new = (matrix.T if self.node.target is _ADDMM else matrix).reshape(old.shape)
+        set_tensor(graph, self.weight, _like(old, new))
+
+    def rows(self, inputs: Tensor, positions: int | None = None) -> Tensor:
+        """(rows, in * spread): each output value is the product of a row with a row of the matrix.
+
+        `positions`: of so many positions of each sample, drawn at random, but the same for the same sizes.
+        """
+        if self.node.target not in _CONVOLUTIONS:
+            found = inputs.flatten(1, -2) if inputs.dim() > 2 else inputs[:, None]  # (B, P, in)
+        else:
+            found = self._patches(inputs)
+        if positions is not None and positions < found.shape[1]:
+            generator = torch.Generator().manual_seed(found.shape[1])
+            drawn = torch.rand(found.shape[:2], generator=generator).argsort(1)[:, :positions].to(found.device)
+            found = found.gather(1, drawn[:, :, None].expand(-1, -1, found.shape[2]))
+        return found.flatten(0, 1)
+
+    def _patches(self, inputs: Tensor) -> Tensor:
+        """(B, P, in * kernel)"""
+        target: Any = self.node.target
+        dims = _CONVOLUTIONS[target]
+        stride, padding, dilation = (self._sizes(place, default, dims) for place, default in ((3, 1), (4, 0), (5, 1)))
+        kernel = tuple(self.node.args[1].meta["val"].shape[2:])  # type: ignore[union-attr]
+        if dims == 1:
+            inputs = inputs[:, :, None]
+            kernel, stride, padding, dilation = (1, *kernel), (1, *stride), (0, *padding), (1, *dilation)
+        patches = F.unfold(inputs, kernel, dilation, padding, stride)
+        return patches.transpose(1, 2)
+
+    def _sizes(self, place: int, default: int, dims: int) -> tuple[int, ...]:
+        found: Any = self.node.args[place] if len(self.node.args) > place else default
+        listed = [found] if isinstance(found, int) else list(found)
+        return tuple(listed if len(listed) == dims else listed * dims)
+
+    def add_to_bias(self, graph: fx.GraphModule, change: Tensor) -> None:
+        """Add to the bias; without one, to the batch normalization behind it. See `takes_bias`."""
+        if self.bias is not None:
+            old = attribute(graph, self.bias)
+            set_tensor(graph, self.bias, _like(old, old.detach() + change))
+            return
+        mean = str(_normalization(self.node).args[3].target)
+        set_tensor(graph, mean, attribute(graph, mean).detach() - change)
+
+    def settle(self, graph: fx.GraphModule, mean: Tensor, variance: Tensor) -> None:
+        """The batch normalization behind it gets the statistics (out,) that the layer's outputs have now.
+
+        Its scale and shift make up for it: evaluated it gives what it gave, and in training it begins from the same.
+        """
+        node = _normalization(self.node)
+        if node is None or any(not isinstance(each, fx.Node) for each in node.args[1:3]):
+            return
+        names = [str(each.target) for each in node.args[1:5]]
+        scale, shift, old_mean, old_variance = (attribute(graph, name).detach() for name in names)
+        old = (old_variance + node.args[7]).sqrt()
+        new = (variance.to(old.dtype) + node.args[7]).sqrt()
+        values = (scale * new / old, shift + scale * (mean.to(old.dtype) - old_mean) / old, mean, variance)
+        for name, value in zip(names, values, strict=True):
+            set_tensor(graph, name, _like(attribute(graph, name), value))
+
+    @property
+    def takes_bias(self) -> bool:
+        """Whether a constant can be added to its outputs."""
+        return self.bias is not None or _normalization(self.node) is not None
+
+
+def layers(graph: fx.GraphModule, analysis: Analysis) -> Mapping[str, Layer]:
+    """Node's name -> layer, for those whose weight no other node uses."""
+    users: dict[str, int] = {}
+    for node in graph.graph.nodes:
+        if node.op == "get_attr" and str(node.target) in analysis.first:
+            first = analysis.first[str(node.target)]
+            users[first] = users.get(first, 0) + len(node.users)
+    found = {}
+    for node in graph.graph.nodes:
+        layer = _layer(node)
+        if layer is not None and users.get(analysis.first.get(layer.weight, ""), 0) == 1:
+            found[node.name] = layer
+    return found
+
+
+def _layer(node: fx.Node) -> Layer | None:
+    arguments: list[Any] = list(node.args)
+    if node.target is _ADDMM:
+        bias, inputs, weight, dim, spread = arguments[0], arguments[1], arguments[2], 1, 1
+    elif node.target is _LINEAR:
+        inputs, weight, dim, spread = arguments[0], arguments[1], len(arguments[0].meta["val"].shape) - 1, 1
+        bias = arguments[2] if len(arguments) > 2 else None
+    elif node.target in _CONVOLUTIONS and (len(arguments) < 7 or arguments[6] == 1):
+        inputs, weight, dim = arguments[0], arguments[1], 1
+        spread = int(weight.meta["val"].shape[2:].numel())
+        bias = arguments[2] if len(arguments) > 2 else None
+    else:
+        return None
+    if weight.op != "get_attr" or (bias is not None and bias.op != "get_attr"):
+        return None
+    return Layer(node, str(weight.target), None if bias is None else str(bias.target), inputs, dim, spread)
+
+
+def _normalization(node: fx.Node) -> Any:
+    """The batch normalization, with statistics of its own, that alone takes the node's value."""
+    users = list(node.users)
+    if len(users) != 1 or users[0].target is not _aten.batch_norm.default:
+        return None
+    mean: Any = users[0].args[3]
+    return users[0] if isinstance(mean, fx.Node) and mean.op == "get_attr" else None
+
+
+def _like(old: Tensor, new: Tensor) -> Tensor:
+    value = new.to(old.dtype).contiguous()
+    return torch.nn.Parameter(value, old.requires_grad) if isinstance(old, torch.nn.Parameter) else value

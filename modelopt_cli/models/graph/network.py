@@ -1,0 +1,100 @@
+"""A module as something that can shrink: captured once, analysed once, then ever fewer units of the same groups."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from torch import Tensor, fx, nn
+
+from modelopt_cli.models.graph.analysis import Analysis, attribute
+from modelopt_cli.models.graph.axes import Axis, Mask, Prime, kept, owners
+from modelopt_cli.models.graph.capture import capture
+from modelopt_cli.models.graph.cost import Costs
+from modelopt_cli.models.graph.groups import Group, grouping
+from modelopt_cli.models.graph.rewriting import Keep, rewritten, set_tensor
+
+
+class Network:
+    """`held`: the units that are left of each group, in places of the module as it was captured."""
+
+    def __init__(self, module: nn.Module, example: Tensor) -> None:
+        """`example`: (B, *inputs), B at least 2. Raises UsageError where the module cannot be captured."""
+        self.captured = capture(module, example)
+        self.analysis = Analysis(self.captured.graph)
+        self.grouping = grouping(self.captured.graph, self.analysis)
+        self.costs = Costs(self.captured.graph, self.analysis)
+        self.held: dict[Prime, Mask] = {}
+
+    @property
+    def groups(self) -> tuple[Group, ...]:
+        """All that could go."""
+        return self.grouping.groups
+
+    def pull(self, module: nn.Module) -> None:
+        """Take the module's tensors, as training has left them."""
+        state = {**dict(module.named_parameters(remove_duplicate=False)), **dict(module.named_buffers())}
+        for name in self.analysis.tensors:
+            if name in state:
+                set_tensor(self.captured.graph, name, state[name])
+
+    def current(self) -> fx.GraphModule:
+        """The graph of what is left."""
+        return rewritten(self.captured.graph, self.analysis, self.held, self.held)
+
+    def without(self, keep: Keep, *, fresh: bool = False) -> fx.GraphModule:
+        """The graph of what `keep` would leave; it keeps nothing that is gone. `fresh`: the tensors are still whole."""
+        return rewritten(self.captured.graph, self.analysis, keep, None if fresh else self.held)
+
+    def left(self, group: Group) -> int:
+        """Units that are left of it."""
+        return int(self.held[group.prime].sum()) if group.prime in self.held else group.size
+
+    def counts(self, keep: Keep | None = None) -> dict[Prime, int]:
+        """Units that are left, for `costs`."""
+        return {prime: int(mask.sum()) for prime, mask in (self.held if keep is None else keep).items()}
+
+    def kept(self) -> dict[str, dict[int, Tensor]]:
+        """Tensor -> dimension -> (int32) the places that are left of the module's as captured.
+
+        Every group that has shrunk is told by one of its tensors alone; the others follow from it.
+        """
+        found: dict[str, dict[int, Tensor]] = {}
+        for group in self.groups:
+            if group.prime in self.held:
+                place = group.producers[0]
+                mask = kept(self.analysis.tensors[place.tensor][place.dim], self.held)
+                found.setdefault(place.tensor, {})[place.dim] = torch.from_numpy(np.flatnonzero(mask)).int()
+        return found
+
+    def hold(self, places: Mapping[str, Mapping[int, Tensor]]) -> None:
+        """Set `held` from what `kept` gave. Raises ValueError for places that belong to no whole units."""
+        found: dict[Prime, Mask] = {}
+        for group in self.groups:
+            place = group.producers[0]
+            indices = places.get(place.tensor, {}).get(place.dim)
+            if indices is not None:
+                owner = owners(self._axis(place.tensor, place.dim), group.prime)
+                chosen = owner[indices.numpy()]
+                mask = np.zeros(group.size, dtype=np.bool_)
+                mask[chosen[chosen >= 0]] = True
+                if not mask.all():
+                    found[group.prime] = mask
+        for name, dims in places.items():
+            for dim, indices in dims.items():
+                if not np.array_equal(np.flatnonzero(kept(self._axis(name, dim), found)), indices.numpy()):
+                    raise ValueError(f"what is kept of dimension {dim} of {name} is not made of whole units")
+        self.held = found
+
+    def _axis(self, name: str, dim: int) -> Axis:
+        dims = self.analysis.tensors.get(name, [])
+        if not 0 <= dim < len(dims):
+            raise ValueError(f"there is no dimension {dim} of a tensor {name}")
+        return dims[dim]
+
+    def tensor(self, name: str) -> Tensor:
+        """A tensor as it is now."""
+        found = attribute(self.captured.graph, name)
+        assert isinstance(found, Tensor)
+        return found

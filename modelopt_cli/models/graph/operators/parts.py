@@ -1,0 +1,177 @@
+"""Concatenation, splitting, slicing, padding: sums of axes and their terms."""
+
+from __future__ import annotations
+
+from itertools import accumulate
+from typing import Any
+
+import torch
+from torch import fx
+
+from modelopt_cli.models.graph.axes import Axis, Clash, total
+from modelopt_cli.models.graph.call import Call, Dims, Operator, Rewrite, hint, table
+
+SELECTED = "chosen by its place"
+
+
+def _cat(call: Call) -> Dims:
+    parts = []
+    for value in call.argument(0):
+        dims = call.dims(value)
+        if dims is None:
+            raise Clash("a part that is no tensor")
+        parts.append(dims)
+    rank = len(call.shape)
+    parts = [dims for dims in parts if len(dims) == rank]  # torch lets an empty vector pass
+    dim = call.argument(1, "dim", 0) % rank
+    found = list(parts[0])
+    for dims in parts[1:]:
+        for place in range(rank):
+            if place != dim:
+                call.unify(found[place], dims[place])
+    found[dim] = total([dims[dim] for dims in parts])
+    return found
+
+
+def _stack(call: Call) -> Dims:
+    parts = [call.dims(value) for value in call.argument(0)]
+    first = parts[0]
+    dim = call.argument(1, "dim", 0) % len(call.shape)
+    if first is None:
+        raise Clash("a part that is no tensor")
+    for dims in parts[1:]:
+        for one, other in zip(first, dims or [], strict=True):
+            call.unify(one, other)
+    return [*first[:dim], call.new(len(parts), SELECTED), *first[dim:]]
+
+
+def _split(call: Call) -> list[Dims | None]:
+    inputs = call.tensor(0)
+    dim = call.argument(2, "dim", 0) % len(inputs)
+    sizes = [hint(value.shape[dim]) for value in call.node.meta["val"]]
+    pieces = call.cut(inputs[dim], list(accumulate(sizes))[:-1])
+    by_number = isinstance(call.argument(1), int)
+    if by_number and len(set(sizes)) == 1:  # the module's code says a number, so pieces stay equal
+        for piece in pieces[1:]:
+            call.unify(pieces[0], piece)
+    return [[*inputs[:dim], piece, *inputs[dim + 1 :]] for piece in pieces]
+
+
+def _resize_split(call: Rewrite) -> None:
+    inputs = call.dims(call.argument(0))
+    given = call.argument(1)
+    if inputs is None or any(isinstance(each, fx.Node) for each in (given if isinstance(given, list) else [given])):
+        return
+    dim = call.argument(2, "dim", 0) % len(inputs)
+    sizes = [call.size(dims[dim]) for dims in call.results()]
+    call.node.target = torch.ops.aten.split_with_sizes.default
+    call.node.args, call.node.kwargs = (call.argument(0), sizes, dim), {}
+
+
+def _unbind(call: Call) -> list[Dims | None]:
+    inputs = call.tensor(0)
+    dim = call.argument(1, "dim", 0) % len(inputs)
+    call.freeze(inputs[dim], SELECTED)
+    return [[*inputs[:dim], *inputs[dim + 1 :]] for _ in range(inputs[dim].size)]
+
+
+def _select(call: Call) -> Dims:
+    inputs = call.tensor(0)
+    dim = call.argument(1) % len(inputs)
+    call.freeze(inputs[dim], SELECTED)
+    return [*inputs[:dim], *inputs[dim + 1 :]]
+
+
+def _bounds(call: Any, dims: Dims) -> tuple[int, Any, Any, Any]:
+    """(dimension, start, end, step) of a slice."""
+    dim = call.argument(1, "dim", 0) % len(dims)
+    return dim, call.argument(2, "start", 0) or 0, call.argument(3, "end"), call.argument(4, "step", 1)
+
+
+def _slice(call: Call) -> Dims:
+    found = list(call.tensor(0))
+    dim, start, end, step = _bounds(call, found)
+    size, wanted = found[dim].size, call.shape[dim]
+    if wanted == size:
+        return found
+    if step != 1 or not all(isinstance(bound, int | None) for bound in (start, end)):
+        call.freeze(found[dim], "a slice with steps, or with computed bounds")
+        found[dim] = call.new(wanted, "a slice with steps, or with computed bounds")
+        return found
+    start = start + size if start < 0 else start
+    found[dim] = call.cut(found[dim], [start, start + wanted])[1]
+    return found
+
+
+def _resize_slice(call: Rewrite) -> None:
+    inputs = call.dims(call.argument(0))
+    assert inputs is not None
+    dim, start, _, _ = _bounds(call, inputs)
+    size, wanted = inputs[dim].size, call.results()[dim].size
+    if not call.changed(inputs[dim]) or wanted == size:
+        return
+    mask = call.mask(inputs[dim])
+    start = start + size if start < 0 else start
+    call.node.args = (call.argument(0), dim, int(mask[:start].sum()), int(mask[: start + wanted].sum()))
+    call.node.kwargs = {}
+
+
+def _pad(call: Call) -> Dims:
+    if call.argument(2, "mode", "constant") not in ("constant", 0, 0.0) and isinstance(call.argument(2, "mode"), str):
+        return _reflected(call)
+    found, amounts = list(call.tensor(0)), call.argument(1)
+    for place in range(len(amounts) // 2):
+        left, right = amounts[2 * place : 2 * place + 2]
+        if left < 0 or right < 0:
+            raise Clash("a negative padding")
+        if left or right:
+            added: list[Axis] = [call.new(each) for each in (left, right)]
+            found[-1 - place] = total([added[0], found[-1 - place], added[1]])
+    return found
+
+
+def _reflected(call: Call) -> Dims:
+    found, amounts = list(call.tensor(0)), call.argument(1)
+    for place in range(len(amounts) // 2):
+        call.freeze(found[-1 - place], "padded by its own values")
+        found[-1 - place] = call.new(call.shape[-1 - place], "padded by its own values")
+    return found
+
+
+def _resize_pad(call: Rewrite) -> None:
+    amounts, result = list(call.argument(1)), call.results()
+    for place in range(len(amounts) // 2):
+        left, right = amounts[2 * place : 2 * place + 2]
+        if left or right:
+            mask = call.mask(result[-1 - place])
+            amounts[2 * place] = int(mask[:left].sum())
+            amounts[2 * place + 1] = int(mask[len(mask) - right :].sum())
+    call.set(1, amounts)
+
+
+def _moved_around(call: Call) -> Dims:
+    """roll and flip: positions change places within a dimension."""
+    inputs = call.tensor(0)
+    dims: Any = call.node.args[-1]
+    for dim in dims if isinstance(dims, list | tuple) else [dims]:
+        call.freeze(inputs[dim], "moved within its dimension")
+    return inputs
+
+
+OPERATORS = {
+    **table(Operator(_cat), "cat.default", "concat.default", "concatenate.default"),
+    **table(Operator(_stack), "stack.default"),
+    **table(
+        Operator(_split, _resize_split),
+        "chunk.default",
+        "split.Tensor",
+        "split_with_sizes.default",
+        "split.sizes",
+        "tensor_split.sections",
+    ),
+    **table(Operator(_unbind), "unbind.int"),
+    **table(Operator(_select), "select.int"),
+    **table(Operator(_slice, _resize_slice), "slice.Tensor"),
+    **table(Operator(_pad, _resize_pad), "constant_pad_nd.default", "pad.default"),
+    **table(Operator(_moved_around), "roll.default", "flip.default"),
+}

@@ -1,0 +1,102 @@
+"""Reductions and what else looks at a whole dimension."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from modelopt_cli.models.graph.axes import Axis, Clash
+from modelopt_cli.models.graph.call import Call, Dims, Operator, table
+
+
+def _reduced(call: Call, dims: Any, keep: bool, name: str) -> Dims:
+    """`name`: what is computed; "" for a sum, to which what is silent adds nothing."""
+    inputs = call.tensor(0)
+    if isinstance(dims, int):
+        dims = [dims]
+    places = {dim % len(inputs) for dim in dims} if dims else set(range(len(inputs)))
+    for place in places:
+        if name:
+            call.shift(inputs[place], name)
+        else:
+            call.contracts(inputs[place], call.argument(0), place)
+    return [
+        call.new(1) if place in places else axis for place, axis in enumerate(inputs) if keep or place not in places
+    ]
+
+
+def _reduction(name: str, keep_at: int = 2) -> Operator:
+    def rule(call: Call) -> Dims:
+        return _reduced(call, call.argument(1, "dim"), bool(call.argument(keep_at, "keepdim", False)), name)
+
+    return Operator(rule)
+
+
+def _whole(name: str) -> Operator:
+    def rule(call: Call) -> Dims:
+        return _reduced(call, None, False, name)
+
+    return Operator(rule)
+
+
+def _variance(call: Call) -> Dims:
+    return _reduced(call, call.argument(1, "dim"), bool(call.node.kwargs.get("keepdim", False)), "a variance")
+
+
+def _norm(call: Call) -> Dims:
+    if call.argument(1, "ord", 2) in (1, 2):  # zeros add nothing to these
+        return _reduced(call, call.argument(2, "dim"), bool(call.argument(3, "keepdim", False)), "a norm")
+    raise Clash("a norm of another order")
+
+
+def _over(reason: str) -> Operator:
+    """Positions along the dimension are weighed against each other, or run through in order."""
+
+    def rule(call: Call) -> Dims:
+        inputs = call.tensor(0)
+        call.freeze(inputs[call.argument(1, "dim")], reason)
+        return inputs
+
+    return Operator(rule)
+
+
+def _top(call: Call) -> list[Dims | None]:
+    inputs: Dims = list(call.tensor(0))
+    dim = call.argument(2, "dim", -1)
+    reason = "ranked against each other"
+    call.freeze(inputs[dim], reason)
+    inputs[dim] = call.new(_count(call.argument(1)), reason)
+    return [list(inputs), list(inputs)]
+
+
+def _count(value: Any) -> int:
+    if not isinstance(value, int):
+        raise Clash("a computed count")
+    return value
+
+
+def _ranked(call: Call) -> Dims:
+    inputs, dim = call.tensor(0), call.argument(1, "dim")
+    for axis in inputs if dim is None else [inputs[dim]]:
+        call.freeze(axis, "ranked against each other")
+    kept = bool(call.argument(2, "keepdim", False))
+    found: list[Axis] = []
+    for place, axis in enumerate(inputs):
+        gone = dim is None or place == dim % len(inputs)
+        found += [call.new(1)] * kept if gone else [axis]
+    return found
+
+
+OPERATORS = {
+    **table(_reduction("a mean"), "mean.dim"),
+    **table(_whole("a mean"), "mean.default"),
+    **table(_reduction(""), "sum.dim_IntList"),
+    **table(_whole(""), "sum.default"),
+    **table(_reduction("a maximum"), "amax.default", "amin.default"),
+    **table(_reduction("a variance", 3), "var.dim", "std.dim"),
+    **table(Operator(_variance), "var.correction", "std.correction"),
+    **table(Operator(_norm), "linalg_vector_norm.default"),
+    **table(_over("weighed against each other (softmax)"), "softmax.int", "_softmax.default", "log_softmax.int"),
+    **table(_over("summed up in order"), "cumsum.default", "cumprod.default"),
+    **table(Operator(_top), "topk.default"),
+    **table(Operator(_ranked), "argmax.default", "argmin.default"),
+}

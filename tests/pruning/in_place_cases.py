@@ -1,0 +1,56 @@
+"""What the tests of pruning in place share: the networks of scripts/bench, and a module with what is known of it."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from modelopt_cli.models.graph.analysis import Analysis
+from modelopt_cli.models.graph.bundles import InPlace, in_place
+from modelopt_cli.models.graph.capture import Captured, capture
+from modelopt_cli.models.graph.groups import Grouping, grouping
+from modelopt_cli.models.graph.ties import connected, losing
+
+
+def _load_zoo() -> Any:
+    path = Path(__file__).resolve().parents[2] / "scripts" / "bench" / "_zoo.py"
+    spec = importlib.util.spec_from_file_location("_zoo", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["_zoo"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+ZOO = _load_zoo()
+
+
+class Case:
+    """A module, its graph, and what can be done to it in place."""
+
+    def __init__(self, module: nn.Module, example: Tensor) -> None:
+        self.module = module.eval()
+        self.captured: Captured = capture(module, example)
+        self.analysis = Analysis(self.captured.graph)
+        self.grouping: Grouping = grouping(self.captured.graph, self.analysis)
+
+    def plan(self) -> InPlace:
+        return in_place(self.module, self.captured, self.analysis, self.grouping.groups)
+
+    def keep(self, plan: InPlace, share: float, seed: int = 0) -> dict[Any, Any]:
+        generator = np.random.default_rng(seed)
+        found: dict[Any, Any] = {}
+        for bundle in connected(plan.groups, plan.ties):
+            found.update(losing(bundle, share, generator))
+        return found
+
+
+def random(*shape: int) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(0))
