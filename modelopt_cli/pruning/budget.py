@@ -18,18 +18,18 @@ _PERCENT = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*%\s*$")
 class Budget(Settings):
     """What may be left, as a number or a share of what there was; exactly one of them."""
 
-    nonzero: int | str | None = Field(
+    nonzero: int | float | str | None = Field(
         None, description="Weights that are not 0, of all parameters: 5000, or 5%. For structures that set zeros."
     )
-    size_bytes: int | str | None = Field(
+    size_bytes: int | float | str | None = Field(
         None,
         description="Size of model.pt: 100000 (bytes), or 10% of the dense model's; compressed, where zeros are set.",
     )
-    parameters: int | str | None = Field(None, description="Parameters: 5000, or 5%. For neurons.")
-    flops: int | str | None = Field(
+    parameters: int | float | str | None = Field(None, description="Parameters: 5000, or 5%. For neurons.")
+    flops: int | float | str | None = Field(
         None, description="Floating-point operations for a sample (2 per multiply-accumulate), or 50%. For neurons."
     )
-    latency_ms: float | str | None = Field(
+    latency_ms: int | float | str | None = Field(
         None, description="Milliseconds for a batch of latency_batch on one thread, or 50%. For neurons."
     )
     latency_batch: Count = Field(1, description="Samples in the batch that latency_ms is about.")

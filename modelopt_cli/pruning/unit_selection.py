@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from modelopt_cli.core.errors import UsageError
-from modelopt_cli.models.graph.groups import Frozen, Group, matches
+from modelopt_cli.models.graph.groups import Frozen, Group, matches, under
 from modelopt_cli.models.graph.network import Network
 from modelopt_cli.pruning.settings import PruningSettings
 from modelopt_cli.pruning.structures.neurons import Neurons
@@ -17,8 +17,11 @@ def choose_groups(network: Network, settings: PruningSettings) -> tuple[list[Gro
     Raises UsageError when a glob matches nothing, or nothing may go.
     """
     structure = settings.neurons
+    places = [group.producers for group in network.groups] + [frozen.places for frozen in network.grouping.frozen]
     for pattern in [*settings.include, *settings.exclude, *structure.limits]:
-        if not any(matches(group, [pattern]) for group in network.groups):
+        if not any(matches(group, [pattern]) for group in network.groups) and not any(
+            under(place.tensor, [pattern]) for found in places for place in found
+        ):
             names = ", ".join(group.name for group in network.groups[:5])
             raise UsageError(
                 f"'{pattern}' matches no group of units of the model; its groups are: {names}, ... "

@@ -115,13 +115,18 @@ def _name(places: Sequence[Place], taken: dict[str, int]) -> str:
 
 def matches(group: Group, patterns: Sequence[str]) -> bool:
     """Whether a glob matches the group's name, or a module or parameter that makes its units."""
-    names = {group.name}
-    for place in group.producers:
-        path = place.tensor
-        while path:
-            names.add(path)
-            path = path.rpartition(".")[0]
-    return any(fnmatchcase(name, pattern) for name in names for pattern in patterns)
+    if any(fnmatchcase(group.name, pattern) for pattern in patterns):
+        return True
+    return any(under(place.tensor, patterns) for place in group.producers)
+
+
+def under(path: str, patterns: Sequence[str]) -> bool:
+    """Whether a glob matches the tensor's path, or that of a module that holds it."""
+    while path:
+        if any(fnmatchcase(path, pattern) for pattern in patterns):
+            return True
+        path = path.rpartition(".")[0]
+    return False
 
 
 def coverage(
