@@ -14,9 +14,7 @@ def inspect_(
     model: Weights,
     experiment: Annotated[
         Path | None,
-        typer.Option(
-            metavar="FILE", help="Measure too; the file's model: and data: sections say what bare weights are of."
-        ),
+        typer.Option(metavar="FILE", help="Measure too; its model: and data: sections say what bare weights are of."),
     ] = None,
     baseline: Annotated[
         Path | None, typer.Option(metavar="MODEL", help="Measure too, in turns with this model of the same inputs.")
@@ -24,9 +22,23 @@ def inspect_(
     measure: Annotated[
         bool, typer.Option("--measure", help="MACs and latency too; takes seconds. For a model.pt of modelopt.")
     ] = False,
+    groups: Annotated[
+        bool,
+        typer.Option(
+            "--groups", help="The units that stand or fall together instead, what one costs, what is frozen, and why."
+        ),
+    ] = False,
     json: Json = False,
 ) -> None:
-    """Show a model's tensors: shapes, dtypes, zeros, how values are spread, sizes; on request MACs and latency."""
+    """Show a model's tensors: shapes, dtypes, zeros, how values are spread, sizes; on request MACs, latency, units."""
+    from modelopt_cli.core.errors import UsageError
     from modelopt_cli.workflows.inspect_file import run
 
+    if groups:
+        from modelopt_cli.workflows import inspect_groups
+
+        if measure or baseline is not None:
+            raise UsageError("--groups measures nothing; leave out --measure and --baseline, or --groups")
+        show(inspect_groups.run(model, experiment=experiment), as_json=json, quiet=False)
+        return
     show(run(model, experiment=experiment, baseline=baseline, measure=measure), as_json=json, quiet=False)

@@ -10,6 +10,7 @@ import typer
 from modelopt_cli.cli import (
     clean,
     evaluate,
+    export,
     init,
     inspect_,
     list_,
@@ -36,6 +37,7 @@ app.command("tune")(tune.tune)
 app.command("train")(train.train)
 app.command("prune")(prune.prune)
 app.command("inspect")(inspect_.inspect_)
+app.command("export")(export.export)
 app.command("evaluate")(evaluate.evaluate)
 app.command("predict")(predict.predict)
 app.command("validate")(validate.validate)

@@ -30,6 +30,8 @@ def error(message: str) -> None:
 
 def report(report: Report, *, quiet: bool) -> None:
     """A report on standard output, in the form of its workflow."""
+    from modelopt_cli.cli.render_export import render_exported
+    from modelopt_cli.cli.render_groups import render_groups
     from modelopt_cli.cli.render_inspect import render_inspected
     from modelopt_cli.cli.render_prune import render_pruned
     from modelopt_cli.cli.render_pruning import render_pruning
@@ -37,7 +39,11 @@ def report(report: Report, *, quiet: bool) -> None:
     from modelopt_cli.cli.render_slimming import render_slimming
 
     pruned = render_slimming if "costs" in report.tables else render_pruning
-    forms = {"prune": pruned if "stages" in report.tables else render_pruned, "inspect": render_inspected}
+    forms = {
+        "prune": pruned if "stages" in report.tables else render_pruned,
+        "inspect": render_groups if "groups" in report.tables else render_inspected,
+        "export": render_exported,
+    }
     bare = bool(report.plan) or report.status == "interrupted"  # a plan, or what there is so far
     form = render_report if bare else forms.get(report.workflow, render_report)
     form(Console(highlight=False), report, quiet=quiet)

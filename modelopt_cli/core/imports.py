@@ -68,11 +68,15 @@ def describe_user_error(error: BaseException) -> str:
     text = f"{type(error).__name__}: {error}".rstrip(": ")
     if isinstance(error, SyntaxError) and error.filename:
         return f"{error.filename}:{error.lineno}: {type(error).__name__}: {error.msg}"
+    frame = user_frame(error)
+    return text if frame is None else f"{frame.filename}:{frame.lineno}: {text}"
+
+
+def user_frame(error: BaseException) -> traceback.FrameSummary | None:
+    """The innermost line outside modelopt and installed packages that the error came through."""
     own = str(Path(__file__).resolve().parent.parent)
-    for frame in reversed(traceback.extract_tb(error.__traceback__)):
-        if _is_users(frame.filename, own):
-            return f"{frame.filename}:{frame.lineno}: {text}"
-    return text
+    frames = traceback.extract_tb(error.__traceback__)
+    return next((frame for frame in reversed(frames) if _is_users(frame.filename, own)), None)
 
 
 def _is_users(filename: str, own: str) -> bool:

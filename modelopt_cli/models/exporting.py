@@ -3,60 +3,110 @@
 from __future__ import annotations
 
 import io
+import json
+import re
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from modelopt_cli.core.errors import UsageError
+from modelopt_cli.core.errors import MissingExtraError, UsageError
 from modelopt_cli.results.files import write_whole
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
 FORMATS = (".pt2", ".onnx")
+ABOUT = "modelopt.json"
+"""Under this name the file holds what it was told about itself: an extra file in a .pt2, metadata in ONNX."""
+_MOST = 2**31 - 1  # bytes that one protocol buffer holds
 
 
-def export(module: nn.Module, example: Tensor, path: Path) -> None:
-    """Write `module`, in evaluation mode, for batches of any size; the format is that of the path's suffix.
+def export(module: nn.Module, example: Tensor, path: Path, about: Mapping[str, Any] | None = None) -> bool:
+    """Write `module`, in evaluation mode; the format is that of the path's suffix. Says whether any batch size fits.
 
-    `example`: (B, *inputs), B at least 2. A .pt2 is read by torch.export.load, and its module() can be trained on.
-    Raises UsageError where the module cannot be captured, or the format's extra is not installed.
+    `example`: (B, *inputs), B at least 2; where the code works for one batch size only, that is B. A .pt2 is read by
+    torch.export.load, and its module() can be trained on. `about`: plain values that the file keeps. Raises UsageError
+    where the module cannot be captured, or the format's extra is not installed.
     """
+    content, dynamic = exported_bytes(module, example, format_of(path), about)
+    write_whole(path, lambda stream: stream.write(content))
+    return dynamic
+
+
+def format_of(path: Path) -> str:
+    """`.pt2` or `.onnx`. Raises UsageError for other suffixes, and where what it needs is not installed."""
+    if path.suffix not in FORMATS:
+        found = f"the suffix '{path.suffix}'" if path.suffix else "no suffix"
+        raise UsageError(f"{path} has {found}, which says the format; name a file that ends in {' or '.join(FORMATS)}")
+    if path.suffix == ".onnx":
+        try:
+            import onnx  # noqa: F401
+            import onnxscript  # noqa: F401
+        except ImportError as error:
+            raise MissingExtraError(error.name or "onnx", "onnx") from None
+    return path.suffix
+
+
+def exported_bytes(
+    module: nn.Module, example: Tensor, suffix: str, about: Mapping[str, Any] | None = None
+) -> tuple[bytes, bool]:
+    """(content of the file, whether any batch size fits). See `export`."""
     from modelopt_cli.models.graph.capture import exported
 
     program, dynamic = exported(module, example)
-    if path.suffix == ".onnx":
-        content = _onnx(program, example, dynamic=dynamic)
-    elif path.suffix == ".pt2":
-        content = _pt2(program)
-    else:
-        raise UsageError(f"{path} has the suffix '{path.suffix}'; name a file that ends in {' or '.join(FORMATS)}")
-    write_whole(path, lambda stream: stream.write(content))
+    _forget_places(program)
+    text = json.dumps(about or {}, ensure_ascii=False)
+    return (_onnx if suffix == ".onnx" else _pt2)(program, example, text), dynamic
 
 
-def _pt2(program: Any) -> bytes:
+def _forget_places(program: Any) -> None:
+    """The names of this machine's folders, which torch notes at every operator, are nobody else's business."""
+    from torch import fx
+
+    for part in program.graph_module.modules():
+        if isinstance(part, fx.GraphModule):
+            for node in part.graph.nodes:
+                node.meta.pop("stack_trace", None)
+
+
+def _pt2(program: Any, example: Tensor, about: str) -> bytes:
     import torch
 
     stream = io.BytesIO()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        torch.export.save(program, stream)
+        torch.export.save(program, stream, extra_files={ABOUT: about})
     return stream.getvalue()
 
 
-def _onnx(program: Any, example: Tensor, *, dynamic: bool) -> bytes:
+def _onnx(program: Any, example: Tensor, about: str) -> bytes:
     import torch
 
-    try:
-        import onnx  # noqa: F401
-        import onnxscript  # noqa: F401
-    except ImportError:
-        raise UsageError(
-            "writing ONNX needs the extra onnx, which is not installed; run: pip install 'modelopt-cli[onnx]'"
-        ) from None
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        found = torch.onnx.export(program, (example,), dynamo=True, verbose=False)
+    from modelopt_cli.models.graph.capture import quiet
+
+    with quiet():
+        found = torch.onnx.export(program, (example,), dynamo=True, verbose=False, input_names=["inputs"])
     assert found is not None
-    content: bytes = found.model_proto.SerializeToString()
+    proto = found.model_proto
+    _name_batch(proto)
+    entry = proto.metadata_props.add()
+    entry.key, entry.value = ABOUT, about
+    if proto.ByteSize() > _MOST:
+        raise UsageError(
+            f"the model has {proto.ByteSize():,} bytes, but an ONNX file holds at most 2 GiB; write a .pt2"
+        )
+    content: bytes = proto.SerializeToString()
     return content
+
+
+def _name_batch(proto: Any) -> None:
+    """The dimension that may have any size is called `batch`, and not by torch's number for it."""
+    first = proto.graph.input[0].type.tensor_type.shape.dim[0]
+    if not first.HasField("dim_param"):
+        return
+    name = re.compile(rf"\b{re.escape(first.dim_param)}\b")
+    for value in (*proto.graph.input, *proto.graph.output, *proto.graph.value_info):
+        for dim in value.type.tensor_type.shape.dim:
+            if dim.HasField("dim_param"):
+                dim.dim_param = name.sub("batch", dim.dim_param)

@@ -17,6 +17,7 @@ from modelopt_cli.models.graph.layers import Layer, layers
 from modelopt_cli.models.graph.rewriting import set_tensor
 from modelopt_cli.models.graph.walk import Values, walk
 from modelopt_cli.pruning.compensations import UnitCompensation
+from modelopt_cli.pruning.debt import Debt
 from modelopt_cli.pruning.moments import Moments
 
 Keep = Mapping[Prime, Mask]
@@ -85,10 +86,12 @@ def _fit(
     positions: int,
 ) -> None:
     before, after = graphs
-    moments = _moments(layer, stays, values, positions)
     dims = analysis.tensors[layer.weight]
     out = dims[1] if layer.node.target is torch.ops.aten.addmm.default else dims[0]
-    rows = _left(out, held, keep).to(moments.kept.device)  # outputs that stay
+    rows = _left(out, held, keep)  # outputs that stay
+    owed = Debt(layer, graphs, values).batches(rows) if compensation.everywhere else None
+    moments = _moments(layer, stays, values, positions, owed)
+    rows = rows.to(moments.kept.device)
     found = compensation.refit(layer.matrix(before)[rows], moments)
     layer.set_matrix(after, found.weight)
     if found.bias is not None and layer.takes_bias:
@@ -106,22 +109,25 @@ def _changed(values: Values, layer: Layer) -> bool:
     return not torch.equal(one, other)
 
 
-def _moments(layer: Layer, stays: Tensor, values: Values, positions: int) -> Moments:
-    """See Moments; summed batch by batch."""
+def _moments(layer: Layer, stays: Tensor, values: Values, positions: int, owed: Sequence[Tensor] | None) -> Moments:
+    """See Moments; summed batch by batch. `owed`: for each batch, in the shape of the layer's outputs."""
     count = 0
     sums: list[Tensor] = []
-    for was, now in zip(values[0][layer.inputs.name], values[1][layer.inputs.name], strict=True):
+    for place, (was, now) in enumerate(zip(*(own[layer.inputs.name] for own in values), strict=True)):
         x, y = (layer.rows(each, positions).float() for each in (was, now))  # (rows, n), (rows, s)
         found = [x.sum(0), y.sum(0), x.T @ x, y.T @ y, x.T @ y]
+        if owed is not None:
+            e = layer.output_rows(owed[place], positions).float()  # (rows, out)
+            found += [e.T @ y, e.sum(0)]
         sums = (
             [each.double() for each in found]
             if not sums
             else [a + b.double() for a, b in zip(sums, found, strict=True)]
         )
         count += len(x)
-    mean, kept_mean, gram, kept_gram, cross = (each / count for each in sums)
+    mean, kept_mean, gram, kept_gram, cross, *extra = (each / count for each in sums)
     columns = stays.repeat_interleave(layer.spread).to(mean.device)
-    return Moments(columns, mean, kept_mean, gram, kept_gram, cross, layer.takes_bias)
+    return Moments(columns, mean, kept_mean, gram, kept_gram, cross, layer.takes_bias, *extra)
 
 
 def _measure(graph: fx.GraphModule, node: fx.Node, values: Mapping[str, list[Tensor]]) -> None:

@@ -34,6 +34,7 @@ class Entry:
     output: tuple[str, ...]  # globs over names of parameters: the embeddings and the output layer
     slow: bool = False  # of full size
     needs: str | None = None  # a package beyond modelopt's own
+    stays: str = ""  # why more than half of it stays, whatever one does
 
 
 def make(name: str, seed: int = 0) -> nn.Module:
@@ -385,11 +386,11 @@ class ShuffleUnit(nn.Module):
         return F.relu(maps + self.bn3(self.expand(self.bn2(self.depthwise(inner)))))
 
 
-def shufflenet() -> nn.Module:
+def shufflenet(channels: int, *groups: int) -> nn.Module:
     """(B, 3, 16, 16) -> (B, 5). Two shuffle units between plain convolutions."""
-    units = [ShuffleUnit(24, 4), nn.MaxPool2d(2), ShuffleUnit(24, 3)]
-    last = [nn.Conv2d(24, 32, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(32, 5)]
-    return nn.Sequential(nn.Conv2d(3, 24, 3, padding=1), nn.ReLU(), *units, *last)
+    first, second = (ShuffleUnit(channels, each) for each in groups)
+    last = [nn.Conv2d(channels, 32, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(32, 5)]
+    return nn.Sequential(nn.Conv2d(3, channels, 3, padding=1), nn.ReLU(), first, nn.MaxPool2d(2), second, *last)
 
 
 # Other convolutional networks
@@ -834,7 +835,10 @@ ZOO: dict[str, Entry] = {
     "densenet": Entry(densenet, features(3, 16, 16), ("11.*",)),
     "mobilenet_v2": Entry(MobileNetV2, CIFAR, ("head.*",)),
     "grouped_conv": Entry(GroupedConv, features(3, 16, 16), ("head.*",)),
-    "shufflenet": Entry(shufflenet, features(3, 16, 16), ("9.*",)),
+    "shufflenet": Entry(lambda: shufflenet(32, 4, 2), features(3, 16, 16), ("9.*",)),
+    "shufflenet_interleaved": Entry(
+        lambda: shufflenet(24, 4, 3), features(3, 16, 16), ("9.*",), stays="4 groups of 6 are no 4 groups of whole 4s"
+    ),
     "unet": Entry(UNet, CIFAR, ("head.*",)),
     "convnext": Entry(ConvNext, CIFAR, ("head.*",)),
     "vit": Entry(Vit, CIFAR, ("token", "positions", "classifier.*")),

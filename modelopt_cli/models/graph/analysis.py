@@ -12,7 +12,7 @@ from typing import Any
 from torch import Tensor, fx
 
 from modelopt_cli.models.graph.axes import Axes, Axis, Clash, Prime, primes
-from modelopt_cli.models.graph.call import Call, Dims, Result, hint, module_path, shape_of
+from modelopt_cli.models.graph.call import Call, Dims, Result, hint, module_path
 from modelopt_cli.models.graph.operators import operator_of
 from modelopt_cli.models.measure import place
 
@@ -153,11 +153,14 @@ def attribute(module: Any, path: str) -> Any:
 
 
 def _check(node: fx.Node, result: Any) -> None:
+    """Raises Clash where a rule gives another number of results, or other sizes, than there are."""
     value = node.meta["val"]
     if isinstance(value, Tensor):
-        sizes = shape_of(node)
-        if sizes is None or [axis.size for axis in result] != sizes:
-            raise Clash(f"its result has sizes {sizes}, not {[axis.size for axis in result]}")
+        value, result = [value], [result]
+    for each, dims in zip(value, result, strict=True):
+        sizes = [hint(size) for size in each.shape] if isinstance(each, Tensor) else []
+        if dims is not None and [axis.size for axis in dims] != sizes:
+            raise Clash(f"its result has sizes {sizes}, not {[axis.size for axis in dims]}")
 
 
 def _flat(values: Result) -> Iterator[Axis]:

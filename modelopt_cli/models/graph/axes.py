@@ -71,6 +71,7 @@ class Sum:
 
 
 Axis = Prime | Product | Sum
+INTERLEAVED = "interleaved with an order that it does not divide"
 ONE = Product(())
 
 
@@ -242,9 +243,9 @@ class Axes:
                 continue
             if one.size < other.size:
                 one, other, some, others = other, one, others, some
-            head, tail = self.split(one, other.size)
+            head, tail = self.split(product([one, *some]), other.size)
             self.unify(head, other)
-            some[:0] = factors(tail)
+            some = factors(tail)
 
     def split(self, axis: Axis, outer: int) -> tuple[Axis, Axis]:
         """The axis as a product of an axis of size `outer` and the rest. Raises Clash where it is none."""
@@ -282,17 +283,33 @@ class Axes:
         left, head, need = factors(axis), [], outer
         while need > 1:
             factor = left.pop(0)
-            if need % factor.size == 0:
-                head.append(factor)
-                need //= factor.size
-            elif factor.size % need == 0:
-                first, rest = self.split(factor, need)
-                head.append(first)
-                left.insert(0, rest)
-                need = 1
-            else:
-                raise Clash(f"factor {factor.size} against {need}")
+            common = math.gcd(factor.size, need)
+            first, rest = self.split(factor, common)
+            head.append(first)
+            need //= common
+            if need > 1 and rest.size > 1:
+                inner, left = self._interleaved(rest, left, need)
+                return product([*head, self.prime(need, INTERLEAVED)]), product([inner, *left])
+            left[:0] = factors(rest)
         return product(head), product(left)
+
+    def _interleaved(self, factor: Axis, left: list[Axis], need: int) -> tuple[Axis, list[Axis]]:
+        """What is inside an outer axis of size `need` that has no common divisor with the outermost factor.
+
+        6 x 4 as 4 x 6 is 2 x (3 x 2) x 2 and 2 x (2 x 3) x 2: the outermost and the innermost factor are the same in
+        both, but what lies between them is run through in another order. It is frozen.
+        """
+        self.freeze(factor, INTERLEAVED)
+        between = factor.size
+        while between % need:
+            following, *left = left
+            missing = need // math.gcd(need, between)
+            if following.size % missing == 0:
+                following, rest = self.split(following, missing)
+                left = [*factors(rest), *left]
+            self.freeze(following, INTERLEAVED)
+            between *= following.size
+        return self.prime(between // need, INTERLEAVED), left
 
     def cut(self, axis: Axis, places: Sequence[int]) -> list[Axis]:
         """The pieces between increasing `places`; one more than there are places."""

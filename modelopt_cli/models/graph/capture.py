@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import io
+import logging
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, fx, nn
 from torch.export import Dim, ExportedProgram
+from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols
 
 from modelopt_cli.core.errors import UsageError
+from modelopt_cli.models.graph.explaining import explained, explained_size
 
+_WITHOUT = "pruning.structure: weights needs no graph"
 _LEAST = 2  # torch.export takes sizes of 0 and 1 for constants
 
 
@@ -30,15 +35,21 @@ def capture(module: nn.Module, example: Tensor) -> Captured:
 
     Raises UsageError with what stopped it: the operator or the line of code, and what can be done.
     """
-    program, dynamic = exported(module, example)
-    with _quiet():
+    program, dynamic = exported(module, example, otherwise=_WITHOUT)
+    with quiet():
         graph = program.module(check_guards=False)
     assert isinstance(graph, fx.GraphModule)
+    node = next((node for node in graph.graph.nodes if _size_unknown(node)), None)
+    if node is not None:
+        raise UsageError(explained_size(node, _WITHOUT))
     return Captured(_plain(graph), example, dynamic)
 
 
-def exported(module: nn.Module, example: Tensor) -> tuple[ExportedProgram, bool]:
-    """(the module as a program, whether it takes any batch size). See `capture`."""
+def exported(module: nn.Module, example: Tensor, *, otherwise: str = "") -> tuple[ExportedProgram, bool]:
+    """(the module as a program, whether it takes any batch size). See `capture`.
+
+    `otherwise`: for the message of the error, what can be done without a graph.
+    """
     if len(example) < _LEAST:
         raise UsageError(
             f"the example has a batch size of {len(example)}, but torch.export takes a size of 0 or 1 for a constant "
@@ -47,13 +58,14 @@ def exported(module: nn.Module, example: Tensor) -> tuple[ExportedProgram, bool]
     modes = [(part, part.training) for part in module.modules()]
     module.eval()
     try:
-        with _quiet(), torch.no_grad():
+        with quiet(), torch.no_grad():
             try:
                 return _export(module, example, ({0: Dim.DYNAMIC},)), True
             except Exception:  # code that works with one batch size only, or that cannot be exported at all
                 return _export(module, example, None), False
     except Exception as error:
-        raise UsageError(_explained(error)) from error
+        with quiet():
+            raise UsageError(explained(error, module, example, otherwise)) from error
     finally:
         for part, mode in modes:
             part.training = mode
@@ -71,25 +83,25 @@ def _plain(graph: fx.GraphModule) -> fx.GraphModule:
     return fx.GraphModule(graph, graph.graph)
 
 
+def _size_unknown(node: fx.Node) -> bool:
+    """Whether it gives a tensor whose size depends on the numbers in another: there is no telling what it costs."""
+    value = node.meta.get("val")
+    return isinstance(value, Tensor) and bool(free_unbacked_symbols(value))
+
+
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Plain operators instead of fused ones for nn.TransformerEncoderLayer, and no warnings about the export."""
-    fast = torch.backends.mha.get_fastpath_enabled()
+def quiet() -> Iterator[None]:
+    """Plain operators instead of fused ones for nn.TransformerEncoderLayer; nothing of what the export tells about
+    itself, or the module's code prints, when there are no numbers yet.
+    """
+    fast, level = torch.backends.mha.get_fastpath_enabled(), logging.root.manager.disable
     torch.backends.mha.set_fastpath_enabled(False)
+    logging.disable(logging.ERROR)
+    nowhere = io.StringIO()
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), redirect_stdout(nowhere), redirect_stderr(nowhere):
             warnings.simplefilter("ignore")
             yield
     finally:
+        logging.disable(level)
         torch.backends.mha.set_fastpath_enabled(fast)
-
-
-def _explained(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    place = next((line for line in lines if line.startswith('File "') and "/torch/" not in line), "")
-    first = lines[0] if lines else type(error).__name__
-    told = f"{first} ({place})" if place else first
-    return (
-        f"the network cannot be captured as a graph: {told}. Which operators run must not depend on the data; rewrite "
-        "that line (torch.where, torch.cond), or prune single weights: pruning.structure: weights"
-    )

@@ -9,7 +9,7 @@ from fnmatch import fnmatchcase
 import numpy as np
 from torch import Tensor, fx, nn
 
-from modelopt_cli.models.graph.analysis import Analysis, attribute
+from modelopt_cli.models.graph.analysis import INPUT, OUTPUT, Analysis, attribute
 from modelopt_cli.models.graph.axes import Mask, Prime, owners, primes
 
 _NO_PRODUCER = "no parameter makes it"
@@ -49,13 +49,18 @@ class Group:
         return tuple(place for place in self.places if place.producer)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Frozen:
     """Units that cannot go: where they lie, and why."""
 
-    size: int
+    prime: Prime
     places: tuple[Place, ...]
     reasons: tuple[str, ...]
+
+    @property
+    def size(self) -> int:
+        """Units that there are."""
+        return self.prime.size
 
 
 @dataclass(frozen=True)
@@ -89,12 +94,12 @@ def grouping(module: fx.GraphModule, analysis: Analysis) -> Grouping:
         if prime.size < 2:
             continue
         reasons = set(prime.frozen)
-        if not any(place.producer and _live(module, place.tensor) for place in found):
+        if INPUT not in reasons and not any(place.producer and _live(module, place.tensor) for place in found):
             reasons.add(_NO_PRODUCER)
-        if prime not in contracted:
+        if OUTPUT not in reasons and prime not in contracted:
             reasons.add(_NO_CONSUMER)
         if reasons:
-            frozen.append(Frozen(prime.size, tuple(found), tuple(sorted(reasons))))
+            frozen.append(Frozen(prime, tuple(found), tuple(sorted(reasons))))
         else:
             groups.append(Group(_name(found, names), prime, tuple(found)))
     return Grouping(tuple(groups), tuple(frozen))

@@ -15,6 +15,7 @@ from modelopt_cli.models.graph.rewriting import set_tensor
 
 _aten = torch.ops.aten
 _LINEAR, _ADDMM = _aten.linear.default, _aten.addmm.default
+_SUMS = (_aten.add.Tensor, _aten.add_.Tensor)
 _CONVOLUTIONS = {_aten.conv1d.default: 1, _aten.conv2d.default: 2}
 
 
@@ -52,15 +53,15 @@ class Layer:
 
         `positions`: of so many positions of each sample, drawn at random, but the same for the same sizes.
         """
-        if self.node.target not in _CONVOLUTIONS:
-            found = inputs.flatten(1, -2) if inputs.dim() > 2 else inputs[:, None]  # (B, P, in)
-        else:
-            found = self._patches(inputs)
-        if positions is not None and positions < found.shape[1]:
-            generator = torch.Generator().manual_seed(found.shape[1])
-            drawn = torch.rand(found.shape[:2], generator=generator).argsort(1)[:, :positions].to(found.device)
-            found = found.gather(1, drawn[:, :, None].expand(-1, -1, found.shape[2]))
-        return found.flatten(0, 1)
+        if self.node.target in _CONVOLUTIONS:
+            return _drawn(self._patches(inputs), positions)
+        return _drawn(inputs.flatten(1, -2) if inputs.dim() > 2 else inputs[:, None], positions)
+
+    def output_rows(self, outputs: Tensor, positions: int | None = None) -> Tensor:
+        """(rows, out) of values in the shape of the layer's outputs, in the order of `rows`."""
+        if self.node.target in _CONVOLUTIONS:
+            return _drawn(outputs.flatten(2).transpose(1, 2), positions)
+        return _drawn(outputs.flatten(1, -2) if outputs.dim() > 2 else outputs[:, None], positions)
 
     def _patches(self, inputs: Tensor) -> Tensor:
         """(B, P, in * kernel)"""
@@ -105,9 +106,32 @@ class Layer:
             set_tensor(graph, name, _like(attribute(graph, name), value))
 
     @property
+    def is_convolution(self) -> bool:
+        """Whether its outputs are (B, out, ...), not (..., out)."""
+        return self.node.target in _CONVOLUTIONS
+
+    def sum_with(self) -> tuple[fx.Node, fx.Node | None] | None:
+        """(what is added to the layer's outputs, the batch normalization in between); None: there is no such sum."""
+        norm = _normalization(self.node)
+        users = list((norm or self.node).users)
+        if len(users) != 1 or users[0].target not in _SUMS or users[0].kwargs:
+            return None
+        others = [each for each in users[0].args if each is not (norm or self.node)]
+        return (others[0], norm) if len(others) == 1 and isinstance(others[0], fx.Node) else None
+
+    @property
     def takes_bias(self) -> bool:
         """Whether a constant can be added to its outputs."""
         return self.bias is not None or _normalization(self.node) is not None
+
+
+def _drawn(found: Tensor, positions: int | None) -> Tensor:
+    """(B * P, n) from (B, P, n), of at most so many positions of each sample."""
+    if positions is not None and positions < found.shape[1]:
+        generator = torch.Generator().manual_seed(found.shape[1])
+        drawn = torch.rand(found.shape[:2], generator=generator).argsort(1)[:, :positions].to(found.device)
+        found = found.gather(1, drawn[:, :, None].expand(-1, -1, found.shape[2]))
+    return found.flatten(0, 1)
 
 
 def layers(graph: fx.GraphModule, analysis: Analysis) -> Mapping[str, Layer]:

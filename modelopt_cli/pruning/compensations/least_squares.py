@@ -43,22 +43,25 @@ class LeastSquares(WeightCompensation, UnitCompensation):
         return Compensated(fitted.to(weight.dtype).view_as(weight))
 
     def refit(self, weight: Tensor, moments: Moments) -> Compensated:
-        """W' and b' that minimise E|W x + b - W' x~ - b'|^2 + damping |W' - W_K|^2 (He et al., ICCV 2017, eq. 3).
+        """W' and b' that minimise E|W x + e + b - W' x~ - b'|^2 + damping |W' - W_K|^2 (He et al., ICCV 2017, eq. 3).
 
-        With D the centred cross moments and S the covariance of x~: W' = W_K + (W D - W_K S) (S + damping)^-1.
+        With D = W E[x x~^T] + E[e x~^T], centred, and S the covariance of x~: W' = W_K + (D - W_K S) (S + damping)^-1.
         """
         import torch
 
         from modelopt_cli.pruning._inverse import damped
 
         old, stays = weight.double(), weight[:, moments.kept].double()
-        cross, covariance = moments.cross, moments.kept_gram
+        wanted, mean = old @ moments.cross, old @ moments.mean  # (out, s), (out,)
+        if moments.owed is not None and moments.owed_mean is not None:
+            wanted, mean = wanted + moments.owed, mean + moments.owed_mean
+        covariance = moments.kept_gram
         if moments.intercept:
-            cross = cross - torch.outer(moments.mean, moments.kept_mean)
+            wanted = wanted - torch.outer(mean, moments.kept_mean)
             covariance = covariance - torch.outer(moments.kept_mean, moments.kept_mean)
-        missing = old @ cross - stays @ covariance  # (out, s)
+        missing = wanted - stays @ covariance  # (out, s)
         new = stays + torch.linalg.solve(damped(covariance, self.damping), missing.T).T
         if not moments.intercept:
             return Compensated(new.to(weight.dtype))
-        change = old @ moments.mean - new @ moments.kept_mean
+        change = mean - new @ moments.kept_mean
         return Compensated(new.to(weight.dtype), change.to(weight.dtype))

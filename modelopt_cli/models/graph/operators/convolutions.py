@@ -64,40 +64,7 @@ def _set_groups(rewrite: Rewrite) -> None:
     rewrite.set(_GROUPS, rewrite.size(rewrite.noted("groups")), "groups" * ("groups" in rewrite.node.kwargs))
 
 
-def _pool(dims: int) -> Operator:
-    def rule(call: Call) -> Dims:
-        inputs = call.tensor(0)
-        for axis in inputs[-dims:]:
-            call.freeze(axis, SPATIAL)
-        return [*inputs[:-dims], *(call.new(size, SPATIAL) for size in call.shape[-dims:])]
-
-    return Operator(rule)
-
-
-def _pixel_shuffle(call: Call) -> Dims:
-    inputs, factor = call.tensor(0), call.argument(1)
-    channels, within = call.split(inputs[-3], inputs[-3].size // factor**2)
-    for axis in (within, *inputs[-2:]):
-        call.freeze(axis, SPATIAL)
-    return [*inputs[:-3], channels, *(call.new(size, SPATIAL) for size in call.shape[-2:])]
-
-
-def _pixel_unshuffle(call: Call) -> Dims:
-    inputs, factor = call.tensor(0), call.argument(1)
-    for axis in inputs[-2:]:
-        call.freeze(axis, SPATIAL)
-    within = call.new(factor**2, SPATIAL)
-    positions = [call.new(size, SPATIAL) for size in call.shape[-2:]]
-    return [*inputs[:-3], product([inputs[-3], within]), *positions]
-
-
 _FORWARD = [f"conv{dims}d.{which}" for dims in (1, 2, 3) for which in ("default", "padding")]
-_POOLS = (
-    "max_pool{0}d.default avg_pool{0}d.default adaptive_avg_pool{0}d.default adaptive_max_pool{0}d.default "
-    "upsample_nearest{0}d.vec upsample_nearest{0}d.default upsample_bilinear{0}d.vec upsample_bilinear{0}d.default "
-    "upsample_linear{0}d.vec upsample_trilinear{0}d.vec upsample_bicubic{0}d.vec upsample_bicubic{0}d.default "
-    "reflection_pad{0}d.default replication_pad{0}d.default lp_pool{0}d.default"
-)
 OPERATORS = {
     **table(Operator(_convolution, _set_groups, _convolution_macs), *_FORWARD),
     **table(
@@ -106,7 +73,4 @@ OPERATORS = {
         "conv_transpose2d.input",
         "conv_transpose3d.input",
     ),
-    **{key: each for dims in (1, 2, 3) for key, each in table(_pool(dims), *_POOLS.format(dims).split()).items()},
-    **table(Operator(_pixel_shuffle), "pixel_shuffle.default"),
-    **table(Operator(_pixel_unshuffle), "pixel_unshuffle.default"),
 }

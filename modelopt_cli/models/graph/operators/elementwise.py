@@ -38,17 +38,18 @@ def is_elementwise(target: Any) -> bool:
 
 
 _UNTAGGED = """
-    alias.default alpha_dropout.default and.Tensor and_.Tensor bernoulli.default clone.default contiguous.default
-    copy_.default detach.default detach_.default dropout.default dropout_.default feature_dropout.default
-    feature_dropout_.default float.default full_like.default gelu.default gelu_.default lift_fresh_copy.default
-    nan_to_num.default ones_like.default or.Tensor rand_like.default randn_like.default relu6.default rrelu.default
-    selu.default selu_.default celu.default celu_.default to.device to.dtype to.dtype_layout to.other type_as.default
-    where.self where.ScalarOther where.ScalarSelf where.Scalar zeros_like.default _to_copy.default
-    __and__.Tensor __or__.Tensor __and__.Scalar __or__.Scalar empty_like.default masked_fill.Scalar masked_fill.Tensor
-    masked_fill_.Scalar masked_fill_.Tensor hardtanh.default hardtanh_.default hardswish.default hardswish_.default
-    hardsigmoid.default hardsigmoid_.default silu.default silu_.default mish.default mish_.default softplus.default
-    leaky_relu.default leaky_relu_.default elu.default elu_.default relu6_.default threshold.default threshold_.default
-    logsigmoid.default log_sigmoid.default square.default clamp_min.default clamp_max.default
+    __and__.Scalar __and__.Tensor __or__.Scalar __or__.Tensor _to_copy.default alias.default alpha_dropout.default
+    bernoulli.default celu.default celu_.default clamp_max.default clamp_min.default clone.default contiguous.default
+    copy_.default detach.default detach_.default dropout.default dropout_.default elu.default elu_.default
+    empty_like.default exponential_.default feature_dropout.default feature_dropout_.default fill.Scalar fill.Tensor
+    fill_.Scalar fill_.Tensor floor_divide.default full_like.default gelu.default gelu_.default hardsigmoid.default
+    hardsigmoid_.default hardswish.default hardswish_.default hardtanh.default hardtanh_.default leaky_relu.default
+    leaky_relu_.default lift_fresh_copy.default log_sigmoid.default masked_fill.Scalar masked_fill.Tensor
+    masked_fill_.Scalar masked_fill_.Tensor mish.default mish_.default nan_to_num.default ones_like.default
+    rand_like.default randn_like.default relu6.default relu6_.default rrelu.default selu.default selu_.default
+    silu.default silu_.default softplus.default square.default threshold.default threshold_.default to.device to.dtype
+    to.dtype_layout to.other type_as.default where.Scalar where.ScalarOther where.ScalarSelf where.self zero_.default
+    zeros_like.default
 """
 OPERATORS = {
     **table(ELEMENTWISE, *_UNTAGGED.split()),

@@ -116,6 +116,26 @@ def _resize_slice(call: Rewrite) -> None:
     call.node.kwargs = {}
 
 
+def _narrow(call: Call) -> Dims:
+    found = list(call.tensor(0))
+    dim, start, wanted = call.argument(1), call.argument(2), call.argument(3)
+    if not isinstance(start, int) or not isinstance(wanted, int):
+        raise Clash("computed bounds")
+    start = start + found[dim].size if start < 0 else start
+    found[dim] = call.cut(found[dim], [start, start + wanted])[1]
+    return found
+
+
+def _resize_narrow(call: Rewrite) -> None:
+    inputs, dim, start = call.dims(call.argument(0)), call.argument(1), call.argument(2)
+    assert inputs is not None
+    if call.changed(inputs[dim]):
+        mask = call.mask(inputs[dim])
+        start = start + inputs[dim].size if start < 0 else start
+        call.set(2, int(mask[:start].sum()))
+        call.set(3, int(mask[start : start + call.argument(3)].sum()))
+
+
 def _pad(call: Call) -> Dims:
     if call.argument(2, "mode", "constant") not in ("constant", 0, 0.0) and isinstance(call.argument(2, "mode"), str):
         return _reflected(call)
@@ -149,13 +169,35 @@ def _resize_pad(call: Rewrite) -> None:
     call.set(1, amounts)
 
 
-def _moved_around(call: Call) -> Dims:
-    """roll and flip: positions change places within a dimension."""
-    inputs = call.tensor(0)
-    dims: Any = call.node.args[-1]
-    for dim in dims if isinstance(dims, list | tuple) else [dims]:
-        call.freeze(inputs[dim], "moved within its dimension")
-    return inputs
+def _moved_around(place: int) -> Operator:
+    """roll and flip: positions change places within the dimensions that an argument names, or within the whole."""
+
+    def rule(call: Call) -> Dims:
+        inputs = call.tensor(0)
+        for dim in call.argument(place, "dims") or range(len(inputs)):
+            call.freeze(inputs[dim], "moved within its dimension")
+        return inputs
+
+    return Operator(rule)
+
+
+def _gated(call: Call) -> Dims:
+    """Gated linear unit: the second half of the dimension gates the first, so they are one."""
+    found = list(call.tensor(0))
+    dim = call.argument(1, "dim", -1)
+    value, gate = call.cut(found[dim], [found[dim].size // 2])
+    call.unify(value, gate)
+    found[dim] = value
+    return found
+
+
+def _unfold(call: Call) -> Dims:
+    """Windows along a dimension; their places stand in a new last one."""
+    found = list(call.tensor(0))
+    dim = call.argument(1) % len(found)
+    call.freeze(found[dim], "windows that overlap")
+    found[dim] = call.new(call.shape[dim], "windows that overlap")
+    return [*found, call.new(call.shape[-1], "windows that overlap")]
 
 
 OPERATORS = {
@@ -168,10 +210,18 @@ OPERATORS = {
         "split_with_sizes.default",
         "split.sizes",
         "tensor_split.sections",
+        "tensor_split.indices",
+        "unsafe_chunk.default",
+        "unsafe_split.Tensor",
+        "unsafe_split_with_sizes.default",
     ),
     **table(Operator(_unbind), "unbind.int"),
     **table(Operator(_select), "select.int"),
     **table(Operator(_slice, _resize_slice), "slice.Tensor"),
     **table(Operator(_pad, _resize_pad), "constant_pad_nd.default", "pad.default"),
-    **table(Operator(_moved_around), "roll.default", "flip.default"),
+    **table(_moved_around(2), "roll.default"),
+    **table(_moved_around(1), "flip.default"),
+    **table(Operator(_gated), "glu.default"),
+    **table(Operator(_unfold), "unfold.default"),
+    **table(Operator(_narrow, _resize_narrow), "narrow.default"),
 }

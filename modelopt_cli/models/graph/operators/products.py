@@ -69,52 +69,69 @@ def _result(call: Call) -> Dims:
     return found
 
 
-def _subscripts(call: Call) -> tuple[list[str], str]:
-    equation = str(call.argument(0)).replace(" ", "")
-    if "." in equation or "->" not in equation:
-        raise Clash("an einsum with an ellipsis, or without ->")
-    inputs, output = equation.split("->")
-    return inputs.split(","), output
+def _outer(call: Call) -> Dims:
+    return [call.tensor(0)[0], call.tensor(1)[0]]
 
 
-def _einsum(call: Call) -> Dims:
-    inputs, output = _subscripts(call)
-    of_letter: dict[str, Axis] = {}
-    given = call.argument(1)
-    for letters, value in zip(inputs, given, strict=True):
-        dims = call.dims(value)
-        if dims is None or len(set(letters)) < len(letters):
-            raise Clash("an einsum over a diagonal")
-        for letter, axis in zip(letters, dims, strict=True):
-            if letter in of_letter:
-                call.unify(of_letter[letter], axis)
-            else:
-                of_letter[letter] = axis
-    for place, letters in enumerate(inputs):
-        for dim, letter in enumerate(letters):
-            if letter not in output:
-                sources = [at for at, other in enumerate(inputs) if at != place and letter in other]
-                if sources:
-                    call.consumes(given[place], dim, given[sources[0]], inputs[sources[0]].index(letter))
-                else:
-                    call.contracts(of_letter[letter], given[place], dim)
-    return [of_letter[letter] for letter in output]
+def _inner(call: Call) -> Dims:
+    one, other = call.tensor(0), call.tensor(1)
+    return _contracted(call, [len(one) - 1], [len(other) - 1])
 
 
-def _einsum_macs(call: Call) -> Iterable[Sequence[Axis]]:
-    inputs, _ = _subscripts(call)
-    axes = {
-        letter: axis
-        for letters, value in zip(inputs, call.argument(1), strict=True)
-        for letter, axis in zip(letters, call.dims(value) or [], strict=True)
-    }
-    return [list(axes.values())] if len(inputs) > 1 else []
+def _tensordot(call: Call) -> Dims:
+    return _contracted(call, call.argument(2), call.argument(3))
+
+
+def _contracted(call: Call, of_one: Sequence[int], of_other: Sequence[int]) -> Dims:
+    """What is left of two tensors when these dimensions are summed over."""
+    one, other = call.tensor(0), call.tensor(1)
+    pairs = [(left % len(one), right % len(other)) for left, right in zip(of_one, of_other, strict=True)]
+    for left, right in pairs:
+        call.unify(one[left], other[right])
+        call.consumes(call.argument(1), right, call.argument(0), left)
+        call.consumes(call.argument(0), left, call.argument(1), right)
+        call.note(f"summed {left}", one[left])
+    gone, gone_too = ({pair[place] for pair in pairs} for place in (0, 1))
+    rest = [axis for place, axis in enumerate(one) if place not in gone]
+    return rest + [axis for place, axis in enumerate(other) if place not in gone_too]
+
+
+def _contracted_macs(call: Call) -> Iterable[Sequence[Axis]]:
+    summed = [axis for (node, _), axis in call.analysis.notes.items() if node == call.node.name]
+    return [[*_result(call), *summed]]
+
+
+def _addmv(call: Call) -> Dims:
+    added, matrix, vector = call.tensor(0), call.tensor(1), call.tensor(2)
+    return call.broadcast(call.shape, [_product(call, matrix, vector, 1, 2), added])
+
+
+def _addmv_macs(call: Call) -> Iterable[Sequence[Axis]]:
+    return [call.tensor(1)]
+
+
+def _bilinear(call: Call) -> Dims:
+    """Inputs (..., I) and (..., J), weight (O, I, J). torch computes it without a matrix product."""
+    one, other, weight = call.tensor(0), call.tensor(1), call.tensor(2)
+    for place, inputs in ((1, one), (2, other)):
+        call.unify(inputs[-1], weight[place])
+        call.consumes(call.argument(2), place, call.argument(place - 1), len(inputs) - 1)
+    bias = call.dims(call.argument(3, "bias"))
+    if bias is not None:
+        call.unify(bias[0], weight[0])
+    return [*call.broadcast(call.shape[:-1], [one[:-1], other[:-1]]), weight[0]]
 
 
 OPERATORS = {
     **table(Operator(_linear, macs=_linear_macs), "linear.default"),
     **table(Operator(_addmm, macs=_addmm_macs), "addmm.default"),
-    **table(Operator(_matmul, macs=_matmul_macs), "matmul.default", "mm.default", "bmm.default", "mv.default"),
+    **table(
+        Operator(_matmul, macs=_matmul_macs), "matmul.default", "mm.default", "bmm.default", "mv.default", "dot.default"
+    ),
     **table(Operator(_baddbmm, macs=_baddbmm_macs), "baddbmm.default"),
-    **table(Operator(_einsum, macs=_einsum_macs), "einsum.default"),
+    **table(Operator(_outer), "outer.default", "ger.default"),
+    **table(Operator(_inner, macs=_contracted_macs), "inner.default"),
+    **table(Operator(_tensordot, macs=_contracted_macs), "tensordot.default"),
+    **table(Operator(_addmv, macs=_addmv_macs), "addmv.default"),
+    **table(Operator(_bilinear), "bilinear.default"),
 }

@@ -7,6 +7,8 @@ from typing import Any
 from modelopt_cli.models.graph.axes import Axis, Clash
 from modelopt_cli.models.graph.call import Call, Dims, Operator, table
 
+RANKED = "ranked against each other"
+
 
 def _reduced(call: Call, dims: Any, keep: bool, name: str) -> Dims:
     """`name`: what is computed; "" for a sum, to which what is silent adds nothing."""
@@ -62,10 +64,55 @@ def _over(reason: str) -> Operator:
 def _top(call: Call) -> list[Dims | None]:
     inputs: Dims = list(call.tensor(0))
     dim = call.argument(2, "dim", -1)
-    reason = "ranked against each other"
-    call.freeze(inputs[dim], reason)
-    inputs[dim] = call.new(_count(call.argument(1)), reason)
+    call.freeze(inputs[dim], RANKED)
+    inputs[dim] = call.new(_count(call.argument(1)), RANKED)
     return [list(inputs), list(inputs)]
+
+
+def _extreme(call: Call) -> list[Dims | None]:
+    """(maxima, where they stand) along a dimension. Where they stand is a number of a unit: then all units stay."""
+    dim = call.argument(1, "dim")
+    if any(user.args[1] == 1 and user.users for user in call.node.users):
+        call.freeze(call.tensor(0)[dim], RANKED)
+    found = _reduced(call, dim, bool(call.argument(2, "keepdim", False)), "a maximum")
+    return [list(found), list(found)]
+
+
+def _moments(call: Call) -> list[Dims | None]:
+    """(variance or deviation, mean)"""
+    keep = bool(call.argument(3, "keepdim", False))
+    found = _reduced(call, call.argument(1, "dim"), keep, "a variance")
+    return [list(found), list(found)]
+
+
+def _sorted(call: Call) -> list[Dims | None]:
+    inputs = call.tensor(0)
+    call.freeze(inputs[call.argument(1, "dim", -1)], RANKED)
+    return [list(inputs), list(inputs)]
+
+
+def _order(call: Call) -> Dims:
+    inputs = call.tensor(0)
+    call.freeze(inputs[call.argument(1, "dim", -1)], RANKED)
+    return inputs
+
+
+def _differences(call: Call) -> Dims:
+    dim, reason = call.argument(2, "dim", -1), "differences of neighbours"
+    given = [call.dims(call.argument(place, name)) for place, name in ((0, ""), (3, "prepend"), (4, "append"))]
+    listed = [dims for dims in given if dims is not None]
+    for dims in listed:
+        call.freeze(dims[dim], reason)
+    found = call.broadcast(call.shape, listed)
+    call.freeze(found[dim], reason)
+    return found
+
+
+def _triangle(call: Call) -> Dims:
+    inputs = call.tensor(0)
+    for axis in inputs[-2:]:
+        call.freeze(axis, "a triangle of a matrix")
+    return inputs
 
 
 def _count(value: Any) -> int:
@@ -77,7 +124,7 @@ def _count(value: Any) -> int:
 def _ranked(call: Call) -> Dims:
     inputs, dim = call.tensor(0), call.argument(1, "dim")
     for axis in inputs if dim is None else [inputs[dim]]:
-        call.freeze(axis, "ranked against each other")
+        call.freeze(axis, RANKED)
     kept = bool(call.argument(2, "keepdim", False))
     found: list[Axis] = []
     for place, axis in enumerate(inputs):
@@ -92,8 +139,21 @@ OPERATORS = {
     **table(_reduction(""), "sum.dim_IntList"),
     **table(_whole(""), "sum.default"),
     **table(_reduction("a maximum"), "amax.default", "amin.default"),
+    **table(_whole("a maximum"), "max.default", "min.default"),
+    **table(Operator(_extreme), "max.dim", "min.dim"),
+    **table(_reduction("a product"), "prod.dim_int"),
+    **table(_whole("a product"), "prod.default"),
+    **table(_reduction("a sum of exponentials"), "logsumexp.default"),
+    **table(_reduction("whether any or all hold"), "any.dim", "any.dims", "all.dim", "all.dims"),
+    **table(_whole("whether any or all hold"), "any.default", "all.default"),
     **table(_reduction("a variance", 3), "var.dim", "std.dim"),
+    **table(_whole("a variance"), "var.default", "std.default"),
     **table(Operator(_variance), "var.correction", "std.correction"),
+    **table(Operator(_moments), "var_mean.dim", "std_mean.dim"),
+    **table(Operator(_sorted), "sort.default", "sort.stable"),
+    **table(Operator(_order), "argsort.default", "argsort.stable"),
+    **table(Operator(_differences), "diff.default"),
+    **table(Operator(_triangle), "tril.default", "triu.default", "tril_.default", "triu_.default"),
     **table(Operator(_norm), "linalg_vector_norm.default"),
     **table(_over("weighed against each other (softmax)"), "softmax.int", "_softmax.default", "log_softmax.int"),
     **table(_over("summed up in order"), "cumsum.default", "cumprod.default"),

@@ -7,7 +7,7 @@ from typing import Any
 from torch import fx
 
 from modelopt_cli.core.errors import ModeloptError
-from modelopt_cli.models.graph.axes import Axis, Clash, Product, factors, product, resolved
+from modelopt_cli.models.graph.axes import Clash, product
 from modelopt_cli.models.graph.call import Call, Dims, Operator, Rewrite, table
 
 
@@ -16,27 +16,10 @@ class UnwritableError(ModeloptError):
 
 
 def _reshape(call: Call) -> Dims:
-    left = [each for axis in call.tensor(0) for each in factors(axis)]
-    found: Dims = []
+    left, found = product(call.tensor(0)), []
     for size in call.shape:
-        parts: list[Axis] = []
-        while size > 1:
-            if not left:
-                raise Clash("a reshape that changes the number of values")
-            factor = resolved(left.pop(0))
-            if isinstance(factor, Product):
-                left[:0] = factors(factor)
-            elif size % factor.size == 0:
-                parts.append(factor)
-                size //= factor.size
-            elif factor.size % size == 0:
-                head, tail = call.split(factor, size)
-                parts.append(head)
-                left[:0] = factors(tail)
-                size = 1
-            else:
-                raise Clash(f"a reshape across factors of {factor.size} and {size}")
-        found.append(product(parts) if parts else call.new(1))
+        head, left = call.split(left, size)
+        found.append(head if size > 1 else call.new(1))
     return found
 
 
@@ -92,6 +75,11 @@ def _reversed(call: Call) -> Dims:
     return call.tensor(0)[::-1]
 
 
+def _matrix_transposed(call: Call) -> Dims:
+    *lead, rows, columns = call.tensor(0)
+    return [*lead, columns, rows]
+
+
 def _movedim(call: Call) -> Dims:
     inputs = call.tensor(0)
     given: list[Any] = list(call.node.args[1:3])
@@ -138,24 +126,25 @@ def _counted(call: Call) -> Dims:
 
 _VIEWS = (
     "view.default reshape.default _unsafe_view.default flatten.using_ints squeeze.dim squeeze.dims squeeze.default "
-    "unsqueeze.default"
+    "unsqueeze.default ravel.default view_as.default reshape_as.default"
 )
 _LISTED = ("view.default", "reshape.default", "_unsafe_view.default")
-_MADE = ("zeros.default", "ones.default", "full.default", "empty.default", "empty.memory_format", "rand.default")
+_MADE = ("zeros.default", "ones.default", "full.default", "empty.memory_format", "rand.default")
 OPERATORS = {
     **table(Operator(_reshape), *_VIEWS.split()),
     **table(Operator(_reshape, _sizes(1)), *_LISTED),
     **table(Operator(_reshape, _unflatten), "unflatten.int"),
     **table(Operator(_permute), "permute.default"),
     **table(Operator(_transpose), "transpose.int", "swapaxes.default", "swapdims.default"),
-    **table(Operator(_reversed), "t.default", "numpy_T.default", "adjoint.default"),
+    **table(Operator(_reversed), "t.default", "numpy_T.default"),
+    **table(Operator(_matrix_transposed), "mT.default"),
     **table(Operator(_movedim), "movedim.int", "movedim.intlist", "moveaxis.int", "moveaxis.intlist"),
     **table(Operator(_expand, _sizes(1)), "expand.default"),
     **table(Operator(_expand_as), "expand_as.default"),
     **table(Operator(_repeat), "repeat.default", "tile.default"),
     **table(Operator(_repeat_interleave), "repeat_interleave.self_int"),
     **table(Operator(_fresh, _sizes(0)), *_MADE),
-    **table(Operator(_fresh, _sizes(1)), *(f"new_{name}" for name in _MADE[:4])),
+    **table(Operator(_fresh, _sizes(1)), *(f"new_{name}.default" for name in ("zeros", "ones", "full", "empty"))),
     **table(Operator(_fresh), "scalar_tensor.default"),
     **table(Operator(_counted), "arange.default", "arange.start", "arange.start_step"),
 }

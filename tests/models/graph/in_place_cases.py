@@ -19,7 +19,7 @@ from modelopt_cli.models.graph.ties import connected, losing
 
 
 def _load_zoo() -> Any:
-    path = Path(__file__).resolve().parents[2] / "scripts" / "bench" / "_zoo.py"
+    path = Path(__file__).resolve().parents[3] / "scripts" / "bench" / "_zoo.py"
     spec = importlib.util.spec_from_file_location("_zoo", path)
     assert spec is not None
     assert spec.loader is not None

@@ -1,0 +1,33 @@
+"""`modelopt export`: a model as a file that runs without its code."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from modelopt_cli.cli.running import Json, Quiet, Weights, show
+
+
+def export(
+    model: Weights,
+    out: Annotated[
+        Path,
+        typer.Argument(
+            help="File to write: .pt2 (torch.export; can be trained further) or .onnx (needs the extra onnx).",
+            show_default=False,
+        ),
+    ],
+    experiment: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Its model: and data: sections say what bare weights are of."),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Write a model as a file that runs without its code, after comparing what it computes with the model."""
+    from modelopt_cli.workflows.export import run
+
+    show(run(model, out, experiment=experiment, force=force), as_json=json, quiet=quiet)

@@ -1,0 +1,111 @@
+"""A model as a file that runs without its code (.pt2, .onnx), compared with the model before it is written."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from modelopt_cli.core.errors import ModeloptError, UsageError
+from modelopt_cli.models.exporting import exported_bytes, format_of
+from modelopt_cli.models.state_files import open_state
+from modelopt_cli.results.files import write_whole
+from modelopt_cli.results.report import Report, Table
+from modelopt_cli.workflows.file_module import build
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from modelopt_cli.models.architectures import Shapes
+    from modelopt_cli.models.exported_files import Check
+
+EXAMPLES = 4  # samples that a module is captured with
+BATCH_SIZES = (1, 7)  # of the random batches on which it is compared: neither is EXAMPLES
+
+
+def run(path: Path, out: Path, *, experiment: Path | None = None, force: bool = False) -> Report:
+    """Write the model at `path` to `out`, in the format of its suffix.
+
+    The module is that of a model.pt of modelopt, slim or masked ones included, or what the `model:` and `data:`
+    sections of the experiment file say. Raises UsageError (exit 2) for what cannot be exported, and ModeloptError
+    (exit 1), with nothing written, where what came out computes something else.
+    """
+    from modelopt_cli.models.exported_files import Ran, checks
+    from modelopt_cli.models.measure import count, example
+
+    start = time.perf_counter()
+    suffix = format_of(out)
+    if out.exists() and not force:
+        raise UsageError(f"{out} exists; choose another file, or overwrite it with --force")
+    module, shapes, about = _model(path, experiment)
+    module.eval()
+    content, dynamic = exported_bytes(module, example(shapes, EXAMPLES), suffix, about)
+    ran = Ran(content, suffix)
+    sizes = BATCH_SIZES if dynamic else (EXAMPLES,)
+    found = checks(module, ran, [example(shapes, size, seed=1) for size in sizes])
+    warnings = _warnings(found, dynamic, out)
+    write_whole(out, lambda stream: stream.write(content))
+    rows: list[list[Any]] = [[check.batch_size, check.error] for check in found]
+    told = {name: about[name] for name in ("task", "inputs", "label_names")}
+    return Report(
+        workflow="export",
+        name=path.name,
+        seconds=time.perf_counter() - start,
+        metrics={**count(module.parameters()), "export.size_bytes": float(len(content)), "export.error": _worst(found)},
+        tables={"checks": Table(columns=["batch size", "relative error"], rows=rows)},
+        details={"model": str(path), "format": suffix[1:], "any_batch_size": dynamic, "runtime": ran.runtime, **told},
+        artefacts={"exported": str(out)},
+        warnings=warnings,
+    )
+
+
+def _model(path: Path, experiment_file: Path | None) -> tuple[nn.Module, Shapes, dict[str, Any]]:
+    """The module with its shapes, and what the exported file says about itself: plain values."""
+    from modelopt_cli.experiment.experiment import Experiment
+    from modelopt_cli.models import checkpoints
+    from modelopt_cli.workflows.stages import prepared_data
+
+    file = open_state(path)
+    if not file.bare:
+        saved = checkpoints.load(path)
+        return saved.model, saved.shapes, _about(saved.shapes, saved.label_names, saved.preprocessing)
+    experiment = None if experiment_file is None else Experiment.load(experiment_file)
+    if experiment is not None:
+        experiment.require("model", "data")
+    module, shapes = build(file, experiment)
+    assert experiment is not None
+    data = prepared_data(experiment)
+    return module, shapes, _about(shapes, data.label_names, data.preprocessing.to_plain())
+
+
+def _about(shapes: Shapes, label_names: Sequence[str], preprocessing: dict[str, Any]) -> dict[str, Any]:
+    dtype = "float32" if shapes.tokens is None else "int64"
+    inputs = {"shape": list(shapes.inputs), "dtype": dtype}
+    return {"task": shapes.task, "inputs": inputs, "label_names": list(label_names), "preprocessing": preprocessing}
+
+
+def _warnings(found: Sequence[Check], dynamic: bool, out: Path) -> list[str]:
+    """What is restricted. Raises ModeloptError where the file would be wrong."""
+    from modelopt_cli.models.graph.surgery import AGREES
+
+    if not dynamic:
+        told = [f"the model's code works for one batch size only, so {out.name} takes batches of {EXAMPLES} samples"]
+    else:
+        told = []
+    for check in found:
+        if check.error <= AGREES:
+            continue
+        if check.reason and check.batch_size == 1 and len(found) > 1:
+            told.append(f"it takes no batch of a single sample ({check.reason})")
+            continue
+        what = f"fails ({check.reason})" if check.reason else f"differs from the model's by {check.error:.1%}"
+        raise ModeloptError(
+            f"what was exported {what} on a batch of {check.batch_size}, so {out} was not written; does the model draw "
+            "random numbers, or keep something between its calls?"
+        )
+    return told
+
+
+def _worst(found: Sequence[Check]) -> float:
+    return max(check.error for check in found if not check.reason)
