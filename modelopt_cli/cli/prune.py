@@ -36,6 +36,18 @@ def prune(
     threshold: Annotated[float | None, typer.Option(help="Weights with |w| below this become 0.")] = None,
     amount: Annotated[float | None, typer.Option(help="Share of the weights to remove, from 0 to below 1.")] = None,
     pattern: Annotated[str | None, typer.Option(metavar="N:M", help="Keep N of every M inputs, e.g. 2:4.")] = None,
+    structure: Annotated[
+        str | None,
+        typer.Option(help="What goes: weights, neurons (smaller layers), block, nm; with --experiment or a .yaml."),
+    ] = None,
+    importance: Annotated[
+        str | None,
+        typer.Option(help="What tells how much each matters (modelopt list importances); likewise."),
+    ] = None,
+    budget: Annotated[
+        str | None,
+        typer.Option(metavar="WHAT=MUCH", help="What may be left, e.g. flops=50%, parameters=100000; likewise."),
+    ] = None,
     scope: Annotated[
         Literal["layer", "global"] | None,
         typer.Option(help="Rank the weights of --amount in each tensor, or all together (the default)."),
@@ -75,7 +87,17 @@ def prune(
 ) -> None:
     """Take the least important weights out of a model: of a file of weights, or of an experiment's trained model."""
     given = PruneOptions(
-        threshold, amount, pattern, scope, keep_at_least, tuple(include or ()), tuple(exclude or ()), everything
+        threshold,
+        amount,
+        pattern,
+        scope,
+        keep_at_least,
+        tuple(include or ()),
+        tuple(exclude or ()),
+        everything,
+        structure,
+        importance,
+        budget,
     )
     by_experiment = target.suffix in (".yaml", ".yml")
     _refuse_mixed(by_experiment, experiment, set_, resume, force or trust_pickle or measure_compressed)

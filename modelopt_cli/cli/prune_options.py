@@ -25,6 +25,9 @@ class PruneOptions:
     include: tuple[str, ...]
     exclude: tuple[str, ...]
     everything: bool
+    structure: str | None = None
+    importance: str | None = None
+    budget: str | None = None
 
     def check(self) -> None:
         """Raise UsageError, with the value, the rule and the remedy."""
@@ -44,13 +47,19 @@ class PruneOptions:
             )
         if self.pattern is not None:
             self._structure()
+            if self.structure is not None:
+                raise UsageError(
+                    f"--pattern {self.pattern} is a structure itself; leave out --structure {self.structure}"
+                )
+        if self.budget is not None and not all(self.budget.partition("=")):
+            raise UsageError(f"--budget {self.budget}: write what it is about and how much, e.g. --budget flops=50%")
         if len(self.given) > 1:
             raise UsageError(f"{_RULE}; found {' and '.join(f'--{name}' for name in self.given)}")
 
     @property
     def given(self) -> list[str]:
         """Which of the options that say how much were given."""
-        return [name for name in ("threshold", "amount", "pattern") if getattr(self, name) is not None]
+        return [name for name in ("threshold", "amount", "pattern", "budget") if getattr(self, name) is not None]
 
     def pruning(self) -> FilePruning:
         """What to do to a file of weights, by magnitude. Raises UsageError when it is not said how much goes."""
@@ -59,6 +68,12 @@ class PruneOptions:
         from modelopt_cli.workflows.file_pruning import FilePruning
 
         self.check()
+        for name in ("structure", "importance", "budget"):
+            if getattr(self, name) is not None:
+                raise UsageError(
+                    f"--{name} {getattr(self, name)} needs the model's code and data; name an experiment file whose model: "
+                    "and data: sections say them, with --experiment FILE"
+                )
         if not self.given:
             raise UsageError(f"{_RULE}; found none of them")
         structure, allocation, target = self._how_much()
@@ -98,8 +113,16 @@ class PruneOptions:
         if self.given:
             others = [name for name in ("threshold", "amount", "budget") if name not in self.given]
             found += [f"pruning.{name}=null" for name in others]
-            found += [f"pruning.{name}={getattr(self, name)}" for name in self.given if name != "pattern"]
+            found += [
+                f"pruning.{name}={getattr(self, name)}" for name in self.given if name not in ("pattern", "budget")
+            ]
             found += self._shape()
+        if self.budget is not None:
+            what, _, value = self.budget.partition("=")
+            found.append(f"pruning.budget={{{what}: {value}}}")
+        for name in ("structure", "importance"):
+            if getattr(self, name) is not None:
+                found.append(f"pruning.{name}={getattr(self, name)}")
         found += [f"pruning.keep_at_least={self.keep_at_least}"] if self.keep_at_least else []
         for name in ("include", "exclude"):
             patterns = getattr(self, name)
@@ -117,4 +140,4 @@ class PruneOptions:
         return [f"pruning.allocation={'uniform' if self.scope == 'layer' else 'global'}"]
 
 
-_RULE = "say how much goes by exactly one of --threshold, --amount and --pattern"
+_RULE = "say how much goes by exactly one of --threshold, --amount, --pattern and --budget"

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from modelopt_cli.core.strategy import FAMILIES
 from modelopt_cli.pruning.collection import collect
-from modelopt_cli.pruning.importances import Importance
+from modelopt_cli.pruning.importances import WeightImportance
 from modelopt_cli.pruning.movement_meter import MovementMeter
 from modelopt_cli.pruning.statistics import Statistics
 from modelopt_cli.training.batches import Batch
