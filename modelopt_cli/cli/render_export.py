@@ -18,9 +18,9 @@ def render_exported(console: Console, report: Report, *, quiet: bool) -> None:
         told = f"{report.metrics['model.parameters']:,.0f} parameters, {size(report.metrics['export.size_bytes'])}"
         _line(console, "model", f"{report.name}, {told}")
         _line(console, "takes", f"({shape}) {inputs['dtype']}, preprocessed as the model's data are")
-        for count, error in report.tables["checks"].rows:
-            found = "fails" if error == float("inf") else f"differs by {float(error or 0):.1e} of the largest output"
-            _line(console, "checked", f"on a batch of {count}, with {details['runtime']}: {found}")
+        sizes = " and ".join(str(count) for count, error in report.tables["checks"].rows if error != float("inf"))
+        off = f"off by at most {report.metrics['export.error']:.1e} of the largest output"
+        _line(console, "checked", f"with {details['runtime']} on batches of {sizes}: {off}")
     for warning in report.warnings:
         console.print(Text.assemble(("note: ", "yellow"), warning), soft_wrap=True)
     _line(console, "exported", report.artefacts["exported"])

@@ -6,7 +6,7 @@ import io
 import json
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ from modelopt_cli.core.errors import MissingExtraError, UsageError
 from modelopt_cli.results.files import write_whole
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor, fx, nn
 
 FORMATS = (".pt2", ".onnx")
 ABOUT = "modelopt.json"
@@ -62,12 +62,17 @@ def exported_bytes(
 
 def _forget_places(program: Any) -> None:
     """The names of this machine's folders, which torch notes at every operator, are nobody else's business."""
+    for node in _nodes(program):
+        node.meta.pop("stack_trace", None)
+
+
+def _nodes(program: Any) -> Iterator[fx.Node]:
+    """Of the graph, and of graphs in it."""
     from torch import fx
 
     for part in program.graph_module.modules():
         if isinstance(part, fx.GraphModule):
-            for node in part.graph.nodes:
-                node.meta.pop("stack_trace", None)
+            yield from part.graph.nodes
 
 
 def _pt2(program: Any, example: Tensor, about: str) -> bytes:
@@ -85,8 +90,17 @@ def _onnx(program: Any, example: Tensor, about: str) -> bytes:
 
     from modelopt_cli.models.graph.capture import quiet
 
-    with quiet():
-        found = torch.onnx.export(program, (example,), dynamo=True, verbose=False, input_names=["inputs"])
+    outputs = ["outputs"] if len(program.graph_signature.user_outputs) == 1 else None
+    names: dict[str, Any] = {"input_names": ["inputs"], "output_names": outputs}
+    for node in _nodes(program):
+        if node.target is torch.ops.aten.contiguous.default:  # left out where attention's fused kernel makes it so,
+            node.target = torch.ops.aten.clone.default  # though the operators that stand for it in ONNX do not
+            node.kwargs = {"memory_format": torch.contiguous_format}
+    try:
+        with quiet():
+            found = torch.onnx.export(program, (example,), dynamo=True, verbose=False, **names)
+    except torch.onnx.errors.OnnxExporterError as error:
+        raise UsageError(f"torch cannot write the model as ONNX: {_reason(error)}; write a .pt2") from error
     assert found is not None
     proto = found.model_proto
     _name_batch(proto)
@@ -98,6 +112,13 @@ def _onnx(program: Any, example: Tensor, about: str) -> bytes:
         )
     content: bytes = proto.SerializeToString()
     return content
+
+
+def _reason(error: BaseException) -> str:
+    """The first line of what it comes from."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return next((line.strip().rstrip(".!") for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
 def _name_batch(proto: Any) -> None:

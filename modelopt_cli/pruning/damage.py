@@ -7,6 +7,7 @@ part up to the first of those layers is run once for each group, the rest once f
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +16,7 @@ from torch import Tensor, fx
 
 from modelopt_cli.models.graph.analysis import attribute
 from modelopt_cli.models.graph.rewriting import first_tensor, set_tensor
-from modelopt_cli.models.graph.walk import run_node
+from modelopt_cli.models.graph.walk import run_node, writes
 from modelopt_cli.pruning.compensations import UnitCompensation
 from modelopt_cli.pruning.consumers import Consumer
 from modelopt_cli.pruning.distances import Distance, apart
@@ -99,14 +100,10 @@ class Damage:
         return self._point
 
     def _rest(self, point: _Point) -> list[Tensor]:
-        """Outputs, batch by batch, from the point on; what in-place operators would change there is copied first."""
-        values = dict(point.values)
-        for node in self._nodes[point.index :]:
-            target: Any = node.target
-            if node.op == "call_function" and getattr(getattr(target, "_schema", None), "is_mutable", False):
-                first = node.all_input_nodes[0].name
-                if values.get(first) is point.values.get(first) and first in point.values:
-                    values[first] = [each.clone() for each in values[first]]
+        """Outputs, batch by batch, from the point on. Where an operator works in place, it works on copies."""
+        nodes = self._nodes[point.index :]
+        values = deepcopy(point.values) if any(map(writes, nodes)) else dict(point.values)  # views stay views
+        for node in nodes:
             values[node.name] = run_node(self._graph, node, values, self._batches)
         outputs = self._output.all_input_nodes
         return [first_tensor(each) for each in values[outputs[0].name]]

@@ -9,7 +9,7 @@ from torch import Tensor, fx
 
 from modelopt_cli.models.graph.analysis import attribute
 from modelopt_cli.models.graph.layers import Layer
-from modelopt_cli.models.graph.walk import Values, run_node
+from modelopt_cli.models.graph.walk import Values, run_node, writes
 
 _LEAST_SCALE = 0.1  # of the mean scale of a batch normalization: a row that it all but switches off must not blow up
 
@@ -61,7 +61,7 @@ class Debt:
         def find(each: fx.Node) -> bool:
             if each.name in own or each.name in known or each.op == "get_attr":
                 return True
-            if each.name == self._layer.node.name or each.op != "call_function" or _writes(each):
+            if each.name == self._layer.node.name or each.op != "call_function" or writes(each):
                 return False
             if not all(find(used) for used in each.all_input_nodes):
                 return False
@@ -71,8 +71,3 @@ class Debt:
 
         named = {each.name: each for each in self._graphs[place].graph.nodes}
         return ({**own, **known}).get(node.name) if find(named[node.name]) else None
-
-
-def _writes(node: fx.Node) -> bool:
-    schema = getattr(node.target, "_schema", None)
-    return bool(getattr(schema, "is_mutable", False))

@@ -77,7 +77,7 @@ class UnitJudge(Judge):
         network, pruner = self._pruner.network, self._pruner
         graph = network.current()
         group = self._groups[name]
-        if not takers_are_known(graph, network.analysis, group):
+        if group.shifts or not takers_are_known(graph, network.analysis, group):
             if self._before is None:
                 with torch.no_grad():
                     self._before = [first_tensor(graph(batch.inputs)) for batch in self._batches]

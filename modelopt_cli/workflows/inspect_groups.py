@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from torch import nn
 
-from modelopt_cli.models.graph.analysis import attribute
 from modelopt_cli.models.graph.axes import owners, primes
 from modelopt_cli.models.graph.bundles import in_place
 from modelopt_cli.models.graph.emitted import Emitted

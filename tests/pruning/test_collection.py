@@ -17,7 +17,9 @@ from modelopt_cli.pruning.importances import WeightImportance
 from modelopt_cli.pruning.statistics import Statistics
 from modelopt_cli.training.batches import Batch
 
-NAMES = FAMILIES["importances"].names()
+NAMES = [
+    name for name in FAMILIES["importances"].names() if issubclass(FAMILIES["importances"].get(name), WeightImportance)
+]
 
 
 @pytest.fixture(autouse=True)
@@ -58,7 +60,7 @@ def matrices(module: nn.Module) -> dict[str, nn.Parameter]:
     return {name: weight for name, weight in module.named_parameters() if weight.ndim > 1}
 
 
-def importance(name: str, **options: Any) -> Importance:
+def importance(name: str, **options: Any) -> WeightImportance:
     return FAMILIES["importances"].get(name).model_validate(options)  # type: ignore[return-value]
 
 

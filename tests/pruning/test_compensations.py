@@ -12,14 +12,19 @@ from torch.nn import functional as F
 
 from modelopt_cli.core.strategy import FAMILIES
 from modelopt_cli.pruning.collection import collect
-from modelopt_cli.pruning.compensations import Compensated, Compensation
+from modelopt_cli.pruning.compensations import Compensated, WeightCompensation
+from modelopt_cli.pruning.distances import divergence
 from modelopt_cli.pruning.masking import Masking
 from modelopt_cli.pruning.pruner import Pruner
 from modelopt_cli.pruning.settings import PruningSettings
 from modelopt_cli.pruning.statistics import Statistics
 from modelopt_cli.training.batches import Batch
 
-NAMES = FAMILIES["compensations"].names()
+NAMES = [
+    name
+    for name in FAMILIES["compensations"].names()
+    if issubclass(FAMILIES["compensations"].get(name), WeightCompensation)
+]
 
 
 @pytest.fixture(autouse=True)
@@ -30,7 +35,7 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-def compensation(name: str, **options: Any) -> Compensation:
+def compensation(name: str, **options: Any) -> WeightCompensation:
     return FAMILIES["compensations"].get(name).model_validate(options)  # type: ignore[return-value]
 
 
@@ -157,7 +162,15 @@ def pruned(name: str, *, bias: bool = True) -> tuple[nn.Module, nn.Module, Tenso
     ]
     masking = Masking({name: each for name, each in module.named_parameters() if each.ndim > 1})
     settings = PruningSettings.model_validate({"amount": 0.5, "compensation": name})
-    Pruner(module, settings, masking, batches=lambda: given, loss=loss, validation_loss=lambda: 0.0).prune(0.5)
+    Pruner(
+        module,
+        settings,
+        masking,
+        batches=lambda: given,
+        loss=loss,
+        validation_loss=lambda: 0.0,
+        distance=divergence,
+    ).prune(0.5)
     assert all(bool((weight[~masking.masks[name]] == 0).all()) for name, weight in masking.weights.items())
     return dense, module, inputs
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from modelopt_cli.core.errors import UsageError
 from modelopt_cli.pruning.allocating import allocate
-from modelopt_cli.pruning.allocations import Allocation
+from modelopt_cli.pruning.allocations import Allocation, Judge
 from modelopt_cli.pruning.allocations.erk import Erk
 from modelopt_cli.pruning.allocations.global_ import Global
 from modelopt_cli.pruning.allocations.lamp import Lamp
@@ -144,12 +144,16 @@ def test_sensitivity_spares_what_costs() -> None:
     cost = {"small": 0.0, "wide": 10.0, "kernel": 0.1, "large": 1.0}
     seen: list[tuple[str, float]] = []
 
-    def judge(name: str, cut: Cut) -> float:
-        share = cut.count(scores[name]) / scores[name].numel()
-        seen.append((name, share))
-        return 1.0 + cost[name] * share**2
+    class Costs(Judge):
+        def loss(self, name: str, cut: Cut) -> float:
+            share = cut.count(scores[name]) / scores[name].numel()
+            seen.append((name, share))
+            return 1.0 + cost[name] * share**2
 
-    cuts = Sensitivity().cuts(scores, 0.6, judge)
+        def damage(self, name: str, cut: Cut) -> float:
+            raise AssertionError("it looks at the loss alone")
+
+    cuts = Sensitivity().cuts(scores, 0.6, Costs())
     gone = {name: cuts[name].count(score) / score.numel() for name, score in scores.items()}
     total = sum(score.numel() for score in scores.values())
     assert sum(cuts[name].count(score) for name, score in scores.items()) == round(0.6 * total)

@@ -13,6 +13,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from modelopt_cli.core.strategy import FAMILIES
+from modelopt_cli.pruning.distances import divergence
 from modelopt_cli.pruning.importances.synflow import Synflow
 from modelopt_cli.pruning.masking import Masking
 from modelopt_cli.pruning.pruner import Pruner
@@ -156,7 +157,15 @@ def pruner(module: nn.Module, importance: dict[str, Any]) -> Pruner:
     settings = PruningSettings.model_validate({"amount": 0.5, "importance": importance})
     given = [Batch(torch.zeros(1, 6), torch.zeros(1, dtype=torch.int64), None, torch.arange(1))]
     loss = lambda outputs, targets, weights: F.cross_entropy(outputs, targets)  # noqa: E731
-    return Pruner(module, settings, masking, batches=lambda: given, loss=loss, validation_loss=lambda: 0.0)
+    return Pruner(
+        module,
+        settings,
+        masking,
+        batches=lambda: given,
+        loss=loss,
+        validation_loss=lambda: 0.0,
+        distance=divergence,
+    )
 
 
 def test_synflow_is_conserved_from_layer_to_layer() -> None:

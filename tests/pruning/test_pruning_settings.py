@@ -16,6 +16,7 @@ def section(**given: Any) -> PruningSettings:
 
 
 RECOVERY = {"epochs": 2}
+ONE_BUDGET = "exactly one of nonzero, size_bytes, parameters, flops, latency_ms; found "
 WRONG = [
     ({}, "exactly one of threshold, amount and budget; found none of them"),
     ({"threshold": 0.1, "amount": 0.5}, "found threshold and amount"),
@@ -34,8 +35,14 @@ WRONG = [
     ({"amount": 1.0}, "less than 1"),
     ({"amount": -0.1}, "greater than or equal to 0"),
     ({"threshold": -0.1}, "greater than or equal to 0"),
-    ({"amount": 0.5, "budget": {}}, "exactly one of nonzero and size_bytes"),
-    ({"budget": {"nonzero": 5, "size_bytes": 5}}, "exactly one of nonzero and size_bytes"),
+    (
+        {"amount": 0.5, "budget": {}},
+        ONE_BUDGET + "none of them",
+    ),
+    (
+        {"budget": {"nonzero": 5, "size_bytes": 5}},
+        ONE_BUDGET + "nonzero and size_bytes",
+    ),
     ({"budget": {"nonzero": "a tenth"}}, "'a tenth' is no budget"),
     ({"budget": {"nonzero": "101%"}}, "'101%' is no budget"),
     ({"budget": {"nonzero": "0%"}}, "'0%' is no budget"),

@@ -124,7 +124,7 @@ class Residual(nn.Module):
 
 
 class Turned(nn.Module):
-    """Samples in the second dimension, and an LSTM whose last state loses sight of them."""
+    """Samples in the second dimension, and an LSTM's last state."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -137,6 +137,19 @@ class Turned(nn.Module):
         """(B, 4, 5) -> (B, 3)."""
         _, (last, _) = self.recurrent(torch.tanh(self.embed(inputs.transpose(0, 1))))
         return self.head(torch.relu(self.middle(last[-1])))
+
+
+class Restacked(nn.Module):
+    """Samples are taken apart and put together again, so that there is no telling which is which."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.middle, self.head = nn.Linear(4, 6), nn.Linear(6, 5), nn.Linear(5, 3)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """(B, 4) -> (B, 3)."""
+        hidden = torch.tanh(self.embed(inputs))
+        return self.head(torch.relu(self.middle(torch.cat([hidden[:1], hidden[1:]]))))
 
 
 class Bias(nn.Module):
@@ -222,7 +235,8 @@ CASES = {
     "heads first": Case(HeadsFirst, WORDS, ("out.weight", 1), 2, (HEADS,), (4, 3)),
     "head width, heads first": Case(HeadsFirst, WORDS, ("query.weight", 0), 3, (WIDTH,), (2, 4)),
     "samples second": Case(Turned, WORDS, ("embed.weight", 0), 6, ((Taker("recurrent", 2, channels(6)),),)),
-    "samples unseen": Case(Turned, WORDS, ("middle.weight", 1), 4, ((Taker("middle", 1, channels(4)),),)),
+    "last state": Case(Turned, WORDS, ("middle.weight", 1), 4, ((Taker("middle", 1, channels(4)),),)),
+    "samples unseen": Case(Restacked, ROW, ("embed.weight", 0), 6, ((Taker("middle", 1, channels(6)),),)),
     "constant": Case(Bias, ROW, ("hidden.weight", 0), 6, ((Taker("out", 1, channels(6)),),)),
 }
 
@@ -428,7 +442,7 @@ def test_each_use_counts_once() -> None:
     assert not close(found, torch.stack(twice).mean(0))
 
 
-@pytest.mark.parametrize("name", ["linear", "flatten", "head", "samples unseen", "constant"])
+@pytest.mark.parametrize("name", ["linear", "flatten", "head", "last state", "samples unseen", "constant"])
 def test_batches_of_any_size_give_the_same(name: str) -> None:
     case = CASES[name]
     network = captured(make(case), case)
@@ -635,7 +649,7 @@ def test_units_of_a_pruned_graph_are_the_rows_that_stay() -> None:
         ("stream", [(8, 5), (8, 6)], [(8, 6)] * 3 + [(8, 3)], [(8, 1)]),
         ("head", [(2, 24)] * 3, [(2, 24)], []),
         ("head width", [(3, 16)] * 2, [], []),
-        ("samples unseen", [(4, 24), (4, 16)], [(4, 16), (4, 5)], []),
+        ("last state", [(4, 24), (4, 16)], [(4, 16), (4, 5)], []),
     ],
 )
 def test_units_are_the_rows_that_make_and_take_them(

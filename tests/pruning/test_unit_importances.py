@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from modelopt_cli.core.strategy import FAMILIES
 from modelopt_cli.models.graph.analysis import Analysis
 from modelopt_cli.models.graph.capture import capture
 from modelopt_cli.models.graph.groups import Group, grouping
+from modelopt_cli.pruning.consumers import measure
 from modelopt_cli.pruning.importances import UnitImportance
 from modelopt_cli.pruning.unit_collection import collect_units, make_units
 from modelopt_cli.pruning.units import Aggregate, Units
@@ -117,10 +119,13 @@ def scores(
     groups = grouping(graph, analysis).groups
     probes = criterion.hessian_probes()
     found = collect_units(graph, analysis, groups, {}, criterion.unit_needs, lambda: given, loss, probes=probes)
-    return {
-        group.name: criterion.scores(make_units(graph, analysis, group, {}, aggregate, found[group.name]))
-        for group in groups
-    }, groups
+    consumers = measure(graph, analysis, groups, {}, [batch.inputs for batch in given], 64)
+    scored = {}
+    for group in groups:
+        takers = [each.taker(graph) for each in consumers[group.name]] if criterion.needs_takers else []
+        units = make_units(graph, analysis, group, {}, aggregate, found[group.name])
+        scored[group.name] = criterion.scores(replace(units, takers=takers))
+    return scored, groups
 
 
 def samples(shape: tuple[int, ...]) -> list[tuple[Tensor, Tensor]]:
@@ -223,7 +228,7 @@ def test_references_differ() -> None:
 
 
 def test_no_importance_is_without_a_reference() -> None:
-    assert set(NAMES) == {*REFERENCES, "random", "hessian"}
+    assert set(NAMES) == {*REFERENCES, "random", "hessian", "obs"}  # obs: test_elimination.py
 
 
 def test_hessian_is_trace_and_norm() -> None:

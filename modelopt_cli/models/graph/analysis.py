@@ -46,6 +46,7 @@ class Analysis:
         self.tensors: dict[str, Dims] = {}  # of parameters, buffers and constants, by name
         self.first: dict[str, str] = {}  # name -> the first name of the same memory
         self.contractions: list[Contraction] = []
+        self.normalized: set[tuple[str, int]] = set()  # tensor, dimension: slices that must not be zero
         self.unknown: Counter[str] = Counter()  # operators without a rule
         self.clashes: list[str] = []
         self.opaque: set[str] = set()  # nodes that these are about: nothing that they touch changes

@@ -126,6 +126,11 @@ class Call(_Node):
         """Keep an axis that the rewriter needs."""
         self.analysis.notes[self.node.name, name] = axis
 
+    def normalized(self, weight: Any, dim: int) -> None:
+        """Slices of the weight along `dim` are divided by their norms, so that none may be zero."""
+        if isinstance(weight, fx.Node) and weight.op == "get_attr":
+            self.analysis.normalized.add((self.analysis.first[str(weight.target)], dim))
+
     def consumes(self, weight: Any, dim: int, inputs: Any, input_dim: int, axis: Axis | None = None) -> None:
         """The products with `weight` sum over `axis` (its whole dimension `dim`), which `inputs` has at `input_dim`."""
         self.analysis.contract(self.node, axis, weight, dim, inputs, input_dim)

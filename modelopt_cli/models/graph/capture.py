@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 import io
 import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
@@ -60,7 +62,7 @@ def exported(module: nn.Module, example: Tensor, *, otherwise: str = "") -> tupl
     try:
         with quiet(), torch.no_grad():
             try:
-                return _export(module, example, ({0: Dim.DYNAMIC},)), True
+                return _export(module, example, _open_batch(module)), True
             except Exception:  # code that works with one batch size only, or that cannot be exported at all
                 return _export(module, example, None), False
     except Exception as error:
@@ -71,8 +73,16 @@ def exported(module: nn.Module, example: Tensor, *, otherwise: str = "") -> tupl
             part.training = mode
 
 
-def _export(module: nn.Module, example: Tensor, dynamic: tuple[dict[int, object]] | None) -> ExportedProgram:
-    return torch.export.export(module, (example,), dynamic_shapes=dynamic, strict=False)
+def _open_batch(module: nn.Module) -> tuple[Any]:
+    """What says that the batch size is open: of the first argument, which may be the first of `*inputs`."""
+    first = next(iter(inspect.signature(module.forward).parameters.values()), None)
+    sizes = {0: Dim.DYNAMIC}
+    return ((sizes,),) if first is not None and first.kind is first.VAR_POSITIONAL else (sizes,)
+
+
+def _export(module: nn.Module, example: Tensor, dynamic: tuple[Any] | None) -> ExportedProgram:
+    marked = example.clone()  # torch writes into it which of its sizes are open, and would find that there next time
+    return torch.export.export(module, (marked,), dynamic_shapes=dynamic, strict=False)
 
 
 def _plain(graph: fx.GraphModule) -> fx.GraphModule:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -21,7 +21,10 @@ _CONVOLUTIONS = {_aten.conv1d.default: 1, _aten.conv2d.default: 2}
 
 @dataclass(frozen=True)
 class Layer:
-    """A node, its weight, and where its inputs stand. `spread`: columns of the matrix for each input (a kernel's)."""
+    """A node, its weight, and where its inputs stand. `spread`: columns of the matrix for each input (a kernel's).
+
+    `shared`: its bias, or what the batch normalization behind it holds, is another layer's, too.
+    """
 
     node: fx.Node
     weight: str
@@ -29,6 +32,7 @@ class Layer:
     inputs: fx.Node
     input_dim: int
     spread: int
+    shared: bool = False
 
     @property
     def names(self) -> list[str]:
@@ -95,7 +99,7 @@ class Layer:
         Its scale and shift make up for it: evaluated it gives what it gave, and in training it begins from the same.
         """
         node = _normalization(self.node)
-        if node is None or any(not isinstance(each, fx.Node) for each in node.args[1:3]):
+        if node is None or self.shared or any(not isinstance(each, fx.Node) for each in node.args[1:3]):
             return
         names = [str(each.target) for each in node.args[1:5]]
         scale, shift, old_mean, old_variance = (attribute(graph, name).detach() for name in names)
@@ -122,7 +126,7 @@ class Layer:
     @property
     def takes_bias(self) -> bool:
         """Whether a constant can be added to its outputs."""
-        return self.bias is not None or _normalization(self.node) is not None
+        return not self.shared and (self.bias is not None or _normalization(self.node) is not None)
 
 
 def _drawn(found: Tensor, positions: int | None) -> Tensor:
@@ -141,12 +145,23 @@ def layers(graph: fx.GraphModule, analysis: Analysis) -> Mapping[str, Layer]:
         if node.op == "get_attr" and str(node.target) in analysis.first:
             first = analysis.first[str(node.target)]
             users[first] = users.get(first, 0) + len(node.users)
+
+    def alone(name: str) -> bool:
+        return users.get(analysis.first.get(name, ""), 0) == 1
+
     found = {}
     for node in graph.graph.nodes:
         layer = _layer(node)
-        if layer is not None and users.get(analysis.first.get(layer.weight, ""), 0) == 1:
-            found[node.name] = layer
+        if layer is not None and alone(layer.weight):
+            found[node.name] = replace(layer, shared=not all(map(alone, _vectors(layer))))
     return found
+
+
+def _vectors(layer: Layer) -> list[str]:
+    """Its bias, and the tensors of the batch normalization behind it."""
+    node = _normalization(layer.node)
+    held = [] if node is None else [each for each in node.args[1:5] if isinstance(each, fx.Node)]
+    return [*([] if layer.bias is None else [layer.bias]), *(str(each.target) for each in held)]
 
 
 def _layer(node: fx.Node) -> Layer | None:

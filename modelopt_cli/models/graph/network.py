@@ -58,13 +58,13 @@ class Network:
     def kept(self) -> dict[str, dict[int, Tensor]]:
         """Tensor -> dimension -> (int32) the places that are left of the module's as captured.
 
-        Every group that has shrunk is told by one of its tensors alone; the others follow from it.
+        Every group is told by one of its tensors alone; the others follow from it.
         """
         found: dict[str, dict[int, Tensor]] = {}
         for group in self.groups:
-            if group.prime in self.held:
-                place = group.producers[0]
-                mask = kept(self.analysis.tensors[place.tensor][place.dim], self.held)
+            place = group.producers[0]
+            mask = kept(self.analysis.tensors[place.tensor][place.dim], self.held)
+            if not mask.all():  # of this group, or of another that has a part in the dimension
                 found.setdefault(place.tensor, {})[place.dim] = torch.from_numpy(np.flatnonzero(mask)).int()
         return found
 
@@ -76,6 +76,8 @@ class Network:
             indices = places.get(place.tensor, {}).get(place.dim)
             if indices is not None:
                 owner = owners(self._axis(place.tensor, place.dim), group.prime)
+                if not _are_places(indices, len(owner)):
+                    raise ValueError(f"what is kept of dimension {place.dim} of {place.tensor} lies outside of it")
                 chosen = owner[indices.numpy()]
                 mask = np.zeros(group.size, dtype=np.bool_)
                 mask[chosen[chosen >= 0]] = True
@@ -98,3 +100,8 @@ class Network:
         found = attribute(self.captured.graph, name)
         assert isinstance(found, Tensor)
         return found
+
+
+def _are_places(indices: Tensor, size: int) -> bool:
+    """Whether they are some of the places of a dimension."""
+    return indices.dim() == 1 and len(indices) > 0 and 0 <= int(indices.min()) <= int(indices.max()) < size

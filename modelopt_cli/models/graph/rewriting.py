@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import warnings
 from collections.abc import Mapping
 
@@ -97,7 +98,7 @@ def silenced(graph: fx.GraphModule, analysis: Analysis, keep: Keep, held: Keep |
             continue
         value = old.detach().clone()
         for dim, index in enumerate(indices):
-            if index is not None:
+            if index is not None and (analysis.first[name], dim) not in analysis.normalized:
                 gone = torch.ones(value.shape[dim], dtype=torch.bool)
                 gone[index] = False
                 value.index_fill_(dim, gone.nonzero()[:, 0].to(value.device), 0.0)
@@ -113,7 +114,8 @@ def error(graph: fx.GraphModule, analysis: Analysis, keep: Keep, inputs: Tensor,
     if found.shape != expected.shape:
         return float("inf")
     scale = max(float(expected.abs().max()), 1e-12) if expected.numel() else 1.0
-    return float((found - expected).abs().max()) / scale if expected.numel() else 0.0
+    found_error = float((found - expected).abs().max()) / scale if expected.numel() else 0.0
+    return found_error if math.isfinite(found_error) else float("inf")
 
 
 def first_tensor(outputs: object) -> Tensor:

@@ -53,3 +53,9 @@ def run_node(
         args, kwargs = fx.node.map_arg((node.args, node.kwargs), value)
         found.append(target(*args, **kwargs))
     return found
+
+
+def writes(node: fx.Node) -> bool:
+    """Whether the node changes a value that it is given."""
+    schema = getattr(node.target, "_schema", None)
+    return bool(getattr(schema, "is_mutable", False))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import TYPE_CHECKING, ClassVar, final
 
 from pydantic import Field
@@ -16,6 +17,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from modelopt_cli.pruning.cuts import Cut
+
+
+Curve = list[tuple[int, float]]
+"""(how many are removed, damage), ascending."""
 
 
 @final
@@ -42,39 +47,37 @@ class Divergence(Allocation):
         curves = {name: self._curve(name, score, gone[name], judge) for name, score in scores.items()}
         prices = {name: judge.price(name) for name in scores}
         wanted = target * sum(prices[name] * sizes[name] for name in sizes)
-        removed = _least(curves, prices, wanted)
+        removed = _least(curves, prices, wanted * (1.0 - 1e-12))
         return {name: lowest(score, removed[name]) for name, score in scores.items()}
 
-    def _curve(self, name: str, score: Tensor, gone: int, judge: Judge) -> list[float]:
-        """Damage for 0, 1, ... n removed; what is gone costs nothing, more never less, and the last one a lot."""
+    def _curve(self, name: str, score: Tensor, gone: int, judge: Judge) -> Curve:
+        """What is gone costs nothing, more never less, and the last one a lot."""
         from modelopt_cli.pruning.cuts import lowest
 
         size = score.numel()
+        if gone == size:
+            return [(0, 0.0), (size, 0.0)] if size else [(0, 0.0)]
         steps = min(self.levels, size - gone)
-        tried = sorted({gone + round((size - gone) * step / steps) for step in range(steps)})
-        damages, worst = [], 0.0
-        for count in tried:
+        curve, worst = [(0, 0.0)], 0.0
+        for count in sorted({gone + round((size - gone) * step / steps) for step in range(steps)} - {0}):
             found = 0.0 if count == gone else judge.damage(name, lowest(score, count))
             worst = max(worst, found if math.isfinite(found) else 10.0 * worst + 10.0)
-            damages.append(worst)
-        curve = [0.0] * tried[0]
-        for place, count in enumerate(tried[:-1]):
-            span, rise = tried[place + 1] - count, damages[place + 1] - damages[place]
-            curve += [damages[place] + rise * step / span for step in range(span)]
-        curve.append(damages[-1])
-        slope = curve[-1] - curve[-2] if len(curve) > 1 else 1.0
-        curve += [curve[-1] + max(slope, 1e-9) * step for step in range(1, size - len(curve) + 1)]
-        return [*curve, curve[-1] * 10.0 + 10.0]
+            curve.append((count, worst))
+        last, before = curve[-1][0], curve[-2:][0]
+        if last < size - 1:  # on as it went last
+            slope = (worst - before[1]) / (last - before[0]) if last > gone else 1.0
+            curve.append((size - 1, worst + max(slope, 1e-9) * (size - 1 - last)))
+        return [*curve, (size, curve[-1][1] * 10.0 + 10.0)]
 
 
-def _least(curves: Mapping[str, list[float]], prices: Mapping[str, float], wanted: float) -> dict[str, int]:
+def _least(curves: Mapping[str, Curve], prices: Mapping[str, float], wanted: float) -> dict[str, int]:
     """Counts that save at least `wanted` with the least damage, up to the last step of the multiplier's bisection."""
 
     def removed(multiplier: float) -> dict[str, int]:
         return {
-            name: min(range(len(curve)), key=lambda count: curve[count] - multiplier * prices[name] * count)
+            name: min(curve, key=lambda at: at[1] - multiplier * prices[name] * at[0])[0]
             for name, curve in curves.items()
-        }
+        }  # of a piecewise linear curve it is one of the points
 
     def saved(counts: Mapping[str, int]) -> float:
         return sum(prices[name] * count for name, count in counts.items())
@@ -85,7 +88,16 @@ def _least(curves: Mapping[str, list[float]], prices: Mapping[str, float], wante
         low, high = (low, middle) if saved(removed(math.exp(middle))) >= wanted else (middle, high)
     found = removed(math.exp(high))
     less = removed(math.exp(low))
-    for name in sorted(found, key=lambda each: curves[each][found[each]] - curves[each][less[each]], reverse=True):
-        while found[name] > less[name] and saved(found) - prices[name] >= wanted:
-            found[name] -= 1
+    rises = {name: _at(curves[name], found[name]) - _at(curves[name], less[name]) for name in found}
+    for name in sorted(found, key=lambda each: rises[each], reverse=True):
+        room = math.floor((saved(found) - wanted) / prices[name])
+        found[name] -= max(0, min(room, found[name] - less[name]))
     return found
+
+
+def _at(curve: Curve, count: int) -> float:
+    """Between its points it is interpolated."""
+    (one, low), (other, high) = next(
+        (first, second) for first, second in pairwise([curve[0], *curve]) if second[0] >= count
+    )
+    return high if other == one else low + (high - low) * (count - one) / (other - one)

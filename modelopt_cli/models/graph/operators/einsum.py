@@ -49,7 +49,7 @@ def _einsum(call: Call) -> Dims:
 
 
 def _einsum_macs(call: Call) -> Iterable[Sequence[Axis]]:
-    """As torch does it: it multiplies the first two, puts the result behind the others, and so on."""
+    """As torch does it: from left to right, or along a path, which counts results behind what is left."""
     inputs, output = _subscripts(call)
     axes = {
         letter: axis
@@ -58,13 +58,14 @@ def _einsum_macs(call: Call) -> Iterable[Sequence[Axis]]:
     }
     left, path = [set(letters) for letters in inputs], list(call.argument(2, "path") or [])
     while len(left) > 1:
-        places = sorted((path.pop(0), path.pop(0))) if path else (0, 1)
-        other, one = left.pop(places[1]), left.pop(places[0])
+        at = len(left) - 2 if path else 0
+        first, second = sorted((path.pop(0), path.pop(0))) if path else (0, 1)
+        other, one = left.pop(second), left.pop(first)
         needed = set(output).union(*left)
         one, other = one & (needed | other), other & (needed | one)
         if one & other - needed:  # else a product of elements
             yield [axes[letter] for letter in sorted(one | other)]
-        left.append((one | other) & needed)
+        left.insert(at, (one | other) & needed)
 
 
 OPERATORS = table(Operator(_einsum, macs=_einsum_macs), "einsum.default")

@@ -56,6 +56,7 @@ def _resize_group_norm(rewrite: Rewrite) -> None:
 def _weight_norm(call: Call) -> Dims:
     """v / |v| * g, the norm over all dimensions but one."""
     direction, length, dim = call.tensor(0), call.tensor(1), call.argument(2, "dim", 0)
+    call.normalized(call.argument(0), dim)
     for place, axis in enumerate(direction):
         if place == dim:
             call.unify(axis, length[place])

@@ -94,6 +94,7 @@ def _cell(
     if projections:
         made, hidden = projections[0]
         call.unify(made, from_hidden[1])
+        call.freeze(hidden, "more than a projection's, by which torch knows that there is one")
         call.consumes(weights[-1], 1, None, place)
     call.unify(from_input[1], inputs)
     call.consumes(weights[0], 1, source, place)

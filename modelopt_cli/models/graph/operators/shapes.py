@@ -30,17 +30,17 @@ def _sizes(place: int) -> Any:
     """
 
     def rewrite(call: Rewrite) -> None:
-        old = call.argument(place)
+        old, expands = call.argument(place), "expand" in str(call.node.target)
         if not isinstance(old, list | tuple):
             return
-        axes = call.results()[-len(old) :] if old else []
+        axes, known = (listed[-len(old) :] if old else [] for listed in (call.results(), call.node.meta["val"].shape))
         new: list[Any] = []
-        for value, axis in zip(old, axes, strict=True):
+        for value, axis, size in zip(old, axes, known, strict=True):
             if isinstance(value, int):
-                new.append(call.size(axis) if value > 0 else value)
+                inferred = value < 0 and (expands or not isinstance(size, int))
+                new.append(value if inferred else call.size(axis))
             else:
                 new.append(-1 if call.changed(axis) else value)
-        expands = "expand" in str(call.node.target)
         if not expands and sum(value == -1 for value in new if isinstance(value, int)) > 1:
             raise UnwritableError(f"{call.node.name} in {call.path}: more than one of its sizes is computed")
         call.set(place, new)

@@ -1,0 +1,219 @@
+"""Taking units out of a captured graph: what is shared and what is new, in rounds, tied, with computed sizes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from in_place_cases import ZOO, random
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from modelopt_cli.models.graph.analysis import Analysis
+from modelopt_cli.models.graph.axes import Mask, Prime
+from modelopt_cli.models.graph.capture import capture
+from modelopt_cli.models.graph.groups import Place, coverage, grouping, matches
+from modelopt_cli.models.graph.network import Network
+from modelopt_cli.models.graph.operators.shapes import UnwritableError
+from modelopt_cli.models.graph.rewriting import error, first_tensor, rewritten, silenced, slices
+
+
+def network(name: str, batch: int = 3) -> Network:
+    torch.manual_seed(0)
+    return Network(ZOO.make(name), ZOO.ZOO[name].inputs(batch))
+
+
+def dropped(found: Network, **gone: list[int]) -> dict[Prime, Mask]:
+    """Without these units of these groups; `_` in a name stands for a dot."""
+    groups = {group.name.replace(".", "_"): group for group in found.groups}
+    return {groups[name].prime: ~np.isin(np.arange(groups[name].size), units) for name, units in gone.items()}
+
+
+def test_the_graph_is_left_alone_and_shares_what_stays() -> None:
+    found = network("vgg_bn")
+    graph, analysis = found.captured.graph, found.analysis
+    text, state = str(graph.graph), {name: value.clone() for name, value in graph.state_dict().items()}
+    new = rewritten(graph, analysis, dropped(found, **{"0": [1, 2, 5]}))
+    assert str(graph.graph) == text
+    assert all(torch.equal(value, state[name]) for name, value in graph.state_dict().items())
+    before, after = dict(graph.named_parameters()), dict(new.named_parameters())
+    shrunk = {name for name in before if before[name].shape != after[name].shape}
+    assert shrunk == {"0.weight", "0.bias", "1.weight", "1.bias", "3.weight"}
+    assert all(after[name] is before[name] for name in before if name not in shrunk)
+    assert after["0.weight"].shape == (13, 3, 3, 3)
+    assert isinstance(after["0.weight"], nn.Parameter)
+    assert torch.equal(after["3.weight"], before["3.weight"][:, [0, 3, 4, *range(6, 16)]])
+    assert dict(new.named_buffers())["1.running_mean"].shape == (13,)
+
+
+def test_what_is_rewritten_can_be_trained() -> None:
+    found = network("mobilenet_v2")
+    keep = {group.prime: np.arange(group.size) % 2 == 0 for group in found.groups}
+    new = rewritten(found.captured.graph, found.analysis, keep)
+    optimizer = torch.optim.SGD(new.parameters(), lr=0.01)
+    before = [parameter.detach().clone() for parameter in new.parameters()]
+    new(ZOO.ZOO["mobilenet_v2"].inputs(4)).square().sum().backward()
+    optimizer.step()
+    assert all(not torch.equal(old, now) for old, now in zip(before, new.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("name", ["cifar_resnet_a", "densenet", "gpt2", "lstm1", "vit"])
+def test_rounds_add_up(name: str) -> None:
+    if ZOO.ZOO[name].needs:
+        pytest.importorskip(ZOO.ZOO[name].needs)
+    found = network(name)
+    graph, analysis = found.captured.graph, found.analysis
+    first = {group.prime: np.arange(group.size) % 4 != 1 for group in found.groups}
+    both = {group.prime: np.arange(group.size) % 4 < 2 - (group.size > 2) for group in found.groups}
+    both = {prime: mask & first[prime] for prime, mask in both.items()}
+    inputs = ZOO.ZOO[name].inputs(4)
+    once = rewritten(graph, analysis, both)
+    expected = once(inputs)
+    half = rewritten(graph, analysis, first)
+    for tensor_name in analysis.tensors:
+        from modelopt_cli.models.graph.analysis import attribute
+        from modelopt_cli.models.graph.rewriting import set_tensor
+
+        set_tensor(graph, tensor_name, attribute(half, tensor_name))
+    assert torch.equal(rewritten(graph, analysis, first, first)(inputs), half(inputs))
+    assert torch.equal(rewritten(graph, analysis, both, first)(inputs), expected)
+    exact = {group.prime: both[group.prime] if not group.shifts else first[group.prime] for group in found.groups}
+    assert error(graph, analysis, exact, inputs, first) <= 1e-5
+
+
+def test_tied_tensors_stay_tied() -> None:
+    found = network("tied_embeddings")
+    (group,) = [each for each in found.groups if each.name == "embedding"]
+    assert [place.tensor for place in group.places].count("embedding.weight") == 1
+    new = rewritten(found.captured.graph, found.analysis, {group.prime: np.arange(24) < 12})
+    parameters = dict(new.named_parameters(remove_duplicate=False))
+    assert parameters["head.weight"] is parameters["embedding.weight"]
+    assert set(slices(found.analysis, {group.prime: np.arange(24) < 12})) >= {"head.weight", "embedding.weight"}
+
+
+def test_silenced_units_are_zero_on_both_sides() -> None:
+    found = network("mlp")
+    quiet = silenced(found.captured.graph, found.analysis, dropped(found, **{"0": [3]}))
+    parameters = dict(quiet.named_parameters())
+    assert not parameters["0.weight"][3].any()
+    assert not parameters["0.bias"][3].any()
+    assert not parameters["2.weight"][:, 3].any()
+    assert parameters["0.weight"][2].all()
+    assert parameters["0.weight"] is not dict(found.captured.graph.named_parameters())["0.weight"]
+
+
+def test_weight_norm_is_silenced_by_its_length() -> None:
+    """A direction of zeros would be divided by its norm."""
+    found = network("weight_norm")
+    quiet = silenced(found.captured.graph, found.analysis, dropped(found, conv2=[0, 5]))
+    assert torch.isfinite(quiet(random(2, 3, 8, 8))).all()
+    assert error(found.captured.graph, found.analysis, dropped(found, conv2=[0, 5]), random(2, 3, 8, 8)) <= 1e-5
+
+
+def test_what_is_not_finite_is_no_agreement() -> None:
+    found = network("mlp")
+    with torch.no_grad():
+        dict(found.captured.graph.named_parameters())["0.bias"].fill_(float("nan"))
+    assert error(found.captured.graph, found.analysis, dropped(found, **{"0": [3]}), random(4, 20)) == float("inf")
+
+
+def test_outputs_are_found_where_models_put_them() -> None:
+    tensor = torch.ones(2)
+    assert first_tensor(tensor) is tensor
+    assert first_tensor((None, [tensor, 3])) is tensor
+    assert first_tensor({"loss": None, "logits": tensor}) is tensor
+
+
+class Folded(nn.Module):
+    """Batch size x heads in one dimension, and a size for torch to infer in another."""
+
+    def __init__(self, inferred: bool) -> None:
+        super().__init__()
+        self.inferred = inferred
+        self.a, self.b = nn.Linear(5, 12), nn.Linear(12, 3)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        batch, positions, _ = inputs.shape
+        heads = self.a(inputs).view(batch, positions, 4, 3).transpose(1, 2)
+        folded = heads.reshape(batch * 4, -1 if self.inferred else positions, 3)
+        mixed = torch.bmm(torch.bmm(folded, folded.mT).softmax(-1), folded)
+        return self.b(mixed.view(batch, 4, positions, 3).transpose(1, 2).flatten(2))
+
+
+@pytest.mark.parametrize("inferred", [True, False])
+def test_sizes_that_are_computed_are_inferred(inferred: bool) -> None:
+    torch.manual_seed(0)
+    graph = capture(Folded(inferred).double().eval(), torch.randn(3, 7, 5, dtype=torch.float64)).graph
+    analysis = Analysis(graph)
+    heads, width = grouping(graph, analysis).groups
+    assert (heads.size, width.size) == (4, 3)
+    keep = {heads.prime: np.arange(4) != 1, width.prime: np.arange(3) != 0}
+    assert error(graph, analysis, keep, torch.randn(5, 7, 5, dtype=torch.float64)) <= 1e-10
+
+
+class TwiceComputed(nn.Module):
+    """Two sizes of a reshape are computed from the batch size."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Linear(5, 6), nn.Linear(6, 3)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        batch = inputs.shape[0]
+        hidden = self.a(inputs)  # (B, 6)
+        pairs = hidden[:, None] * hidden[None]  # (B, B, 6)
+        return self.b(pairs.transpose(0, 2).reshape(6 * batch, batch).view(6, batch, batch).transpose(0, 2)).sum(1)
+
+
+def test_a_size_that_cannot_be_written_is_an_error() -> None:
+    torch.manual_seed(0)
+    graph = capture(TwiceComputed().eval(), torch.randn(3, 5)).graph
+    analysis = Analysis(graph)
+    (group,) = grouping(graph, analysis).groups
+    found = rewritten(graph, analysis, {group.prime: np.arange(6) < 4})
+    assert found(torch.randn(3, 5)).shape == (3, 3)
+    node = next(node for node in graph.graph.nodes if "reshape" in str(node.target))
+    node.args = (node.args[0], [node.args[1][0], -1])
+    node.meta["val"] = torch.empty(18, 3, device="meta")
+    assert rewritten(graph, analysis, {group.prime: np.arange(6) < 4})(torch.randn(3, 5)).shape == (3, 3)
+    node.args = (node.args[0], [node.args[1][0], node.args[1][0]])
+    with pytest.raises(UnwritableError, match="reshape in : more than one of its sizes is computed"):
+        rewritten(graph, analysis, {group.prime: np.arange(6) < 4})
+
+
+def test_names_globs_and_coverage() -> None:
+    found = network("shared_module")
+    names = {group.name for group in found.groups}
+    assert names == {"embed", "block.0", "left", "right"}
+    embed = found.grouping.named("embed")
+    assert matches(embed, ["emb*"])
+    assert matches(embed, ["repeated"])
+    assert matches(embed, ["block.2.weight"])
+    assert not matches(embed, ["left"])
+    assert Place("repeated.weight", 0, True) in embed.places
+    assert Place("repeated.weight", 1, False) in embed.places
+    with pytest.raises(KeyError):
+        found.grouping.named("nothing")
+    graph, analysis = found.captured.graph, found.analysis
+    share, reasons = coverage(graph, analysis, found.grouping, [found.grouping.named("left")])
+    assert 0 < share < 1
+    assert any("not asked for" in reason for reason in reasons)
+    whole, rest = coverage(graph, analysis, found.grouping, found.groups, ["head.*"])
+    assert (whole, dict(rest)) == (1.0, {})
+
+
+def test_attention_keeps_its_scale_when_heads_become_narrow() -> None:
+    class Attention(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Linear(5, 8), nn.Linear(8, 3)
+
+        def forward(self, inputs: Tensor) -> Tensor:
+            hidden = self.a(inputs)
+            return self.b(F.scaled_dot_product_attention(hidden, hidden, hidden))
+
+    torch.manual_seed(0)
+    graph = capture(Attention().double().eval(), torch.randn(3, 4, 5, dtype=torch.float64)).graph
+    analysis = Analysis(graph)
+    (group,) = grouping(graph, analysis).groups
+    assert error(graph, analysis, {group.prime: np.arange(8) < 3}, torch.randn(2, 4, 5, dtype=torch.float64)) <= 1e-10
