@@ -71,8 +71,8 @@ class PruneOptions:
         for name in ("structure", "importance", "budget"):
             if getattr(self, name) is not None:
                 raise UsageError(
-                    f"--{name} {getattr(self, name)} needs the model's code and data; name an experiment file whose model: "
-                    "and data: sections say them, with --experiment FILE"
+                    f"--{name} {getattr(self, name)} needs the model's code and data; name an experiment file whose "
+                    "model: and data: sections say them, with --experiment FILE"
                 )
         if not self.given:
             raise UsageError(f"{_RULE}; found none of them")

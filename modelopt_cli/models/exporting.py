@@ -92,10 +92,7 @@ def _onnx(program: Any, example: Tensor, about: str) -> bytes:
 
     outputs = ["outputs"] if len(program.graph_signature.user_outputs) == 1 else None
     names: dict[str, Any] = {"input_names": ["inputs"], "output_names": outputs}
-    for node in _nodes(program):
-        if node.target is torch.ops.aten.contiguous.default:  # left out where attention's fused kernel makes it so,
-            node.target = torch.ops.aten.clone.default  # though the operators that stand for it in ONNX do not
-            node.kwargs = {"memory_format": torch.contiguous_format}
+    _lay_out_attention(program)
     try:
         with quiet():
             found = torch.onnx.export(program, (example,), dynamo=True, verbose=False, **names)
@@ -112,6 +109,21 @@ def _onnx(program: Any, example: Tensor, about: str) -> bytes:
         )
     content: bytes = proto.SerializeToString()
     return content
+
+
+def _lay_out_attention(program: Any) -> None:
+    """The fused kernel's result lies in memory as those of the operators that stand for it in ONNX do not, and torch
+    fails where a later reshape was a mere view; a copy of its own lies alike.
+    """
+    import torch
+
+    for node in list(_nodes(program)):
+        if node.target is torch.ops.aten.scaled_dot_product_attention.default:
+            with node.graph.inserting_after(node):
+                layout = {"memory_format": torch.contiguous_format}
+                copy = node.graph.call_function(torch.ops.aten.clone.default, (node,), layout)
+            copy.meta = dict(node.meta)
+            node.replace_all_uses_with(copy, delete_user_cb=lambda user, copy=copy: user is not copy)
 
 
 def _reason(error: BaseException) -> str:

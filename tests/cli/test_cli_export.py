@@ -52,7 +52,9 @@ def mine(tmp_path: Path):
 
 
 @pytest.mark.parametrize("suffix", ["pt2", "onnx"])
-@pytest.mark.parametrize("pruning", ["", WEIGHTS, NEURONS.replace("APPLY", "module"), NEURONS.replace("APPLY", "graph")])
+@pytest.mark.parametrize(
+    "pruning", ["", WEIGHTS, NEURONS.replace("APPLY", "module"), NEURONS.replace("APPLY", "graph")]
+)
 def test_a_model_of_modelopt(cli, pruning, suffix):
     from modelopt_cli.models import checkpoints
 

@@ -1,0 +1,87 @@
+"""Channels of ResNet-20 and a small MNIST CNN, on the bench in ../shared/bench/prune: raw and fine-tuned accuracy.
+
+    python scripts/bench/neurons_prune.py BENCH resnet20 --speedups 1.5,2,3 --seeds 0,1,2 --epochs 2
+    python scripts/bench/neurons_prune.py BENCH mnist_cnn --speedups 2,3 --images 6000
+
+BENCH is the folder of that bench; its README says which data it needs (BENCH_CIFAR, BENCH_MNIST, BENCH_CACHE). Its own
+weights, counter of operations and fine-tuning are used, so that results stand beside those of the peers in its README.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from modelopt_cli.workflows.shrink_module import shrink
+
+
+def prune(model: nn.Module, subject: Any, target_macs: float, seed: int, images: int) -> nn.Module:
+    """What the bench asks of a tool; it sees calibration images alone."""
+    inputs, _ = subject.calibration(images, seed)
+    spared = {id(layer) for layer in subject.keep_width(model)}
+    pruning = {
+        "budget": {"flops": 2.0 * target_macs},
+        "importance": {"type": "obs", "damping": 1e-3},
+        "allocation": "divergence",
+        "compensation": {"type": "least_squares", "damping": 1e-3},
+        "calibration": images,
+        "exclude": [name for name, layer in model.named_modules() if id(layer) in spared],
+    }
+    return shrink(model, inputs, pruning).module.eval()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("bench", type=Path)
+    parser.add_argument("subject", choices=["resnet20", "mnist_cnn"])
+    parser.add_argument("--speedups", default="2")
+    parser.add_argument("--seeds", default="0")
+    parser.add_argument("--epochs", type=int, default=2)
+    parser.add_argument("--images", type=int, default=2048)
+    parser.add_argument("--out", type=Path, default=Path("neurons_prune.json"))
+    given = parser.parse_args()
+    sys.path.insert(0, str(given.bench))
+    import common
+
+    torch.set_num_threads(1)
+    subject = common.Subject(given.subject)
+    dense = subject.dense()
+    macs, _ = common.macs_params(dense, subject.example)
+    rows = []
+    print(f"{'fewer':>6} {'seed':>4} {'reached':>8} {'raw':>6} {'tuned':>6} {'seconds':>8}")
+    for seed in map(int, given.seeds.split(",")):
+        for speedup in map(float, given.speedups.split(",")):
+            start = time.perf_counter()
+            model = prune(copy.deepcopy(dense), subject, macs / speedup, seed, given.images)
+            seconds = time.perf_counter() - start
+            left, _ = common.macs_params(model, subject.example)
+            raw = common.accuracy(model, subject.test_x, subject.test_y)
+            rate = 0.02 if given.subject == "resnet20" else 0.01
+            common.train(
+                model,
+                subject.train_x,
+                subject.train_y,
+                given.epochs,
+                lr=rate,
+                wd=1e-4,
+                seed=seed,
+                images=10000,
+                augment=subject.augment,
+            )
+            tuned = common.accuracy(model, subject.test_x, subject.test_y)
+            row = {"speedup": speedup, "seed": seed, "reached": macs / left, "raw": raw, "tuned": tuned}
+            rows.append({**row, "seconds": seconds})
+            print(f"{speedup:6g} {seed:4d} {macs / left:8.3f} {raw:6.2f} {tuned:6.2f} {seconds:8.1f}", flush=True)
+    given.out.write_text(json.dumps({"subject": given.subject, "images": given.images, "rows": rows}, indent=1))
+
+
+if __name__ == "__main__":
+    main()
