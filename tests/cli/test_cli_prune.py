@@ -102,7 +102,7 @@ def test_nothing_is_overwritten(cli, weights):
 @pytest.mark.parametrize(
     ("options", "rule"),
     [
-        ([], "exactly one of --threshold, --amount and --pattern; found none"),
+        ([], "exactly one of --threshold, --amount, --pattern and --budget; found none"),
         (["--threshold", "1", "--amount", "0.5"], "found --threshold and --amount"),
         (["--pattern", "4:2"], "n must be below m"),
         (["--pattern", "two"], "write N:M"),
