@@ -1,0 +1,118 @@
+"""Units taken out in the prune workflow: smaller models that are judged, saved, loaded, gone on with and searched."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from modelopt_cli import load, prune, train, tune
+from modelopt_cli.core.errors import ExperimentError, UsageError
+from modelopt_cli.models import checkpoints
+from modelopt_cli.models.graph.emitted import Emitted
+
+BASE: dict[str, Any] = {
+    "data": {"type": "digits", "splits": {"validation": 0.2, "test": 0.2, "seed": 0}},
+    "model": {"type": "mlp", "hidden": [32, 16]},
+    "training": {"epochs": 2, "batch_size": 64, "optimizer": {"type": "sgd", "lr": 0.1, "momentum": 0.9}},
+}
+
+
+def experiment(**pruning: Any) -> Any:
+    pruning = {"structure": "neurons", **pruning}
+    return load({**BASE, "pruning": pruning})
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.parametrize("apply", ["module", "graph"])
+@pytest.mark.parametrize("schedule", ["one_shot", {"type": "rounds", "rounds": 2}, "cubic"])
+def test_the_model_is_smaller_and_loads_again(tmp_path: Path, apply: str, schedule: Any) -> None:
+    """In its own modules or as a graph, at once, in rounds, and while the recovery goes on."""
+    structure = {"type": "neurons", "apply": apply}
+    report = prune(
+        experiment(structure=structure, amount=0.5, schedule=schedule, recovery={"epochs": 2}), out=tmp_path / "run"
+    )
+    assert report.metrics["model.parameters"] < 0.6 * (64 * 32 + 32 + 32 * 16 + 16 + 16 * 10 + 10)
+    assert report.metrics["pruning.units_removed"] == 0.5
+    saved = checkpoints.load(tmp_path / "run" / "model.pt")
+    assert isinstance(saved.model, Emitted) == (apply == "graph")
+    assert report.model is not None
+    inputs = torch.randn(5, 64)
+    assert torch.allclose(saved.model(inputs), report.model.model.cpu().eval()(inputs), atol=1e-6)
+    program = torch.export.load(tmp_path / "run" / "model.pt2").module()
+    assert torch.allclose(program(inputs), saved.model(inputs), atol=1e-5)
+
+
+@pytest.mark.parametrize(("of", "metric"), [("parameters", "model.parameters"), ("flops", "model.flops")])
+def test_a_budget_is_met(of: str, metric: str) -> None:
+    report = prune(experiment(budget={of: "50%"}, importance="l2"))
+    costs = [dict(zip(report.tables["costs"].columns, row, strict=True)) for row in report.tables["costs"].rows]
+    name = {"parameters": "parameters", "flops": "multiply-accumulates"}[of]
+    before = next(row["before"] for row in costs if row["what"] == name) * (2 if of == "flops" else 1)
+    assert 0.46 * before <= report.metrics[metric] <= 0.5 * before
+
+
+def test_a_threshold_takes_what_is_inactive() -> None:
+    report = prune(experiment(importance="activation_mean", threshold=1e9))
+    assert [row[2] for row in report.tables["groups"].rows] == [1, 1], "one unit of each group stays"
+    report = prune(experiment(importance="activation_mean", threshold=0.0))
+    assert report.metrics["pruning.units_removed"] == 0.0
+
+
+def test_a_smaller_model_is_trained_and_pruned_on(tmp_path: Path) -> None:
+    prune(experiment(amount=0.5), out=tmp_path / "first")
+    model = {"type": "checkpoint", "path": str(tmp_path / "first" / "model.pt")}
+    trained = train(load({**BASE, "model": model}), out=tmp_path / "trained")
+    parameters = trained.metrics["model.parameters"]
+    again = prune(
+        load({**BASE, "model": model, "pruning": {"structure": "neurons", "amount": 0.5}}), out=tmp_path / "b"
+    )
+    assert again.metrics["model.parameters"] < parameters
+    inputs = np.random.default_rng(0).random((3, 64), dtype=np.float32)
+    for run, size in (("trained", parameters), ("b", again.metrics["model.parameters"])):
+        saved = checkpoints.load(tmp_path / run / "model.pt")
+        assert sum(each.numel() for each in saved.model.parameters()) == size
+        assert saved.model(torch.from_numpy(inputs)).shape == (3, 10)
+    sparse = prune(load({**BASE, "model": model, "pruning": {"amount": 0.5}}), out=tmp_path / "sparse")
+    assert sparse.metrics["model.parameters"] == parameters
+    assert checkpoints.load(tmp_path / "sparse" / "model.pt").model(torch.from_numpy(inputs)).shape == (3, 10)
+
+
+def test_a_search_over_amounts_and_importances() -> None:
+    tuning = {
+        "workflow": "prune",
+        "objective": ["maximize validation.accuracy", "minimize model.parameters"],
+        "sampler": "random",
+        "trials": 3,
+        "executor": "serial",
+        "space": {"pruning.amount": {"float": [0.1, 0.8]}, "pruning.importance": ["l2", "taylor", "random"]},
+    }
+    document = {**BASE, "pruning": {"structure": "neurons", "amount": 0.5}, "tuning": tuning}
+    report = tune(load(document))
+    states = [
+        dict(zip(report.tables["trials"].columns, row, strict=True))["state"] for row in report.tables["trials"].rows
+    ]
+    assert states == ["completed"] * 3
+
+
+def test_what_does_not_go_together_is_said() -> None:
+    for wrong, told in (
+        ({"amount": 0.5, "importance": "wanda"}, "scores weights, no units"),
+        ({"budget": {"nonzero": "10%"}}, "does not go with structure neurons"),
+        ({"amount": 0.5, "compensation": "sparsegpt"}, "makes up for weights"),
+        ({"amount": 0.5, "schedule": "lottery"}, "takes their places away"),
+        ({"amount": 0.5, "structure": "weights", "importance": "hrank"}, "scores units, no weights"),
+    ):
+        with pytest.raises(ExperimentError, match=told):
+            experiment(**wrong)
+    with pytest.raises(UsageError, match="matches no group"):
+        prune(experiment(amount=0.5, exclude=["nothing.*"]))
+    with pytest.raises(UsageError, match="when all that may go is gone"):
+        prune(experiment(budget={"parameters": 5}))
