@@ -113,17 +113,20 @@ def _onnx(program: Any, example: Tensor, about: str) -> bytes:
 
 def _lay_out_attention(program: Any) -> None:
     """The fused kernel's result lies in memory as those of the operators that stand for it in ONNX do not, and torch
-    fails where a later reshape was a mere view; a copy of its own lies alike.
+    fails where a later reshape was a mere view; a copy of its own lies alike, and a reshape minds nothing.
     """
     import torch
 
     for node in list(_nodes(program)):
+        if node.target is torch.ops.aten.view.default:
+            node.target = torch.ops.aten.reshape.default
         if node.target is torch.ops.aten.scaled_dot_product_attention.default:
             with node.graph.inserting_after(node):
-                layout = {"memory_format": torch.contiguous_format}
+                layout: dict[str, Any] = {"memory_format": torch.contiguous_format}
                 copy = node.graph.call_function(torch.ops.aten.clone.default, (node,), layout)
             copy.meta = dict(node.meta)
-            node.replace_all_uses_with(copy, delete_user_cb=lambda user, copy=copy: user is not copy)
+            node.replace_all_uses_with(copy)
+            copy.args = (node,)
 
 
 def _reason(error: BaseException) -> str:
