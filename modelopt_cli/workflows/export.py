@@ -90,7 +90,10 @@ def _warnings(found: Sequence[Check], dynamic: bool, out: Path) -> list[str]:
     from modelopt_cli.models.graph.surgery import AGREES
 
     if not dynamic:
-        told = [f"the model's code works for one batch size only, so {out.name} takes batches of {EXAMPLES} samples"]
+        told = [
+            f"the model's code works for one batch size only, so {out.name} takes batches of {EXAMPLES} samples "
+            "(len(inputs) makes the size a constant, inputs.shape[0] does not)"
+        ]
     else:
         told = []
     for check in found:

@@ -46,6 +46,19 @@ def convolutional() -> nn.Module:
     return nn.Sequential(*maps, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3))
 
 
+class Attention(nn.Module):
+    """Its result is reshaped as it comes out of the kernel."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.qkv, self.out = nn.Linear(8, 24), nn.Linear(8, 3)
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        query, key, value = self.qkv(inputs.flatten(1, 2)).reshape(inputs.shape[0], 8, 3, 2, 4).permute(2, 0, 3, 1, 4)
+        mixed = nn.functional.scaled_dot_product_attention(query, key, value).transpose(1, 2)
+        return self.out(mixed.contiguous().view(inputs.shape[0], 8, 8).mean(1))
+
+
 def slim_graph() -> nn.Module:
     """The graph of what is left of it, in its place."""
     module = convolutional().eval()
@@ -65,7 +78,7 @@ def test_a_program_runs_and_learns_where_modelopt_is_not(tmp_path, make):
 
 
 @pytest.mark.parametrize("suffix", [".pt2", ".onnx"])
-@pytest.mark.parametrize("make", [convolutional, slim_graph])
+@pytest.mark.parametrize("make", [convolutional, slim_graph, Attention])
 def test_what_is_read_back_computes_the_same(make, suffix):
     module = make().eval()
     content, dynamic = exported_bytes(module, torch.randn(4, 1, 8, 8), suffix)
@@ -120,6 +133,16 @@ def test_what_the_files_say_about_themselves(tmp_path):
     for value, size in ((inputs, 4), (outputs, 3)):
         dims = value.type.tensor_type.shape.dim
         assert (dims[0].dim_param, dims[1].dim_value) == ("batch", size)
+
+
+def test_an_operator_that_onnx_has_not(tmp_path):
+    class Odd(nn.Module):
+        def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+            return torch.special.bessel_j0(inputs)
+
+    with pytest.raises(UsageError, match=r"torch cannot write the model as ONNX: .*bessel_j0.*; write a \.pt2"):
+        export(Odd(), torch.randn(4, 4), tmp_path / "m.onnx")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_one_batch_size_only(tmp_path):

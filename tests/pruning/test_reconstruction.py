@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -16,17 +16,19 @@ from unit_cases import (
     copies,
     half,
     inputs_of,
+    make,
     network_of,
     outputs,
     tensors_of,
 )
 
 from modelopt_cli.models.graph.analysis import attribute
-from modelopt_cli.models.graph.axes import Mask, Prime
+from modelopt_cli.models.graph.axes import Mask, Prime, kept
 from modelopt_cli.models.graph.layers import layers
 from modelopt_cli.models.graph.network import Network
 from modelopt_cli.models.graph.walk import walk
 from modelopt_cli.pruning.consumers import measure
+from modelopt_cli.pruning.moments import Moments
 from modelopt_cli.pruning.pruner import recalibrate
 from modelopt_cli.pruning.reconstruction import reconstruct
 
@@ -70,28 +72,63 @@ def test_fitted_layers_bring_the_outputs_nearer(name: str) -> None:
         each: distance(network, rebuilt(network, keep, inputs, each)[0], inputs)
         for each in ("none", "bias", "obs", "least_squares")
     }
-    assert found["bias"] < found["none"]
-    assert found["least_squares"] < 0.9 * min(found["none"], found["bias"])
-    assert found["obs"] < found["none"]
+    assert max(found["bias"], found["obs"]) < found["none"]
+    assert found["least_squares"] < min(0.5 * found["none"], found["bias"])
     fresh = inputs_of(name, 220)[120:]
     graph, _ = rebuilt(network, keep, inputs, "least_squares")
     assert distance(network, graph, fresh) < distance(network, network.without(keep), fresh)
 
 
-@pytest.mark.parametrize("recalibrates", [False, True])
+def apart_from_the_others(network: Network, keep: Keep, inputs: Tensor) -> fx.GraphModule:
+    """Every layer that lost inputs, fitted to what the dense network gives it, as though nothing before it had gone."""
+    graph = network.without(keep)
+    groups = [group for group in network.groups if group.prime in keep]
+    for group in groups:
+        for each in measure(network.captured.graph, network.analysis, [group], {}, [inputs], 64)[group.name]:
+            stays = torch.ones(len(each.mean), dtype=torch.bool)
+            stays[each.columns[~torch.from_numpy(keep[group.prime])].flatten()] = False
+            rows = torch.from_numpy(kept(network.analysis.tensors[each.layer.weight][0], keep))
+            gram, mean = each.gram, each.mean
+            moments = Moments(
+                stays, mean, mean[stays], gram, gram[stays][:, stays], gram[:, stays], each.layer.takes_bias
+            )
+            found = compensation("least_squares").refit(each.layer.matrix(network.captured.graph)[rows], moments)
+            each.layer.set_matrix(graph, found.weight)
+            if found.bias is not None and each.layer.takes_bias:
+                each.layer.add_to_bias(graph, found.bias)
+    return graph
+
+
+@pytest.mark.parametrize("name", ["mlp", "cnn"])
+def test_sequence_beats_layers_by_themselves(name: str) -> None:
+    """Of networks whose groups follow one another, each taken by one layer."""
+    network, inputs = network_of(name), inputs_of(name, 200)
+    keep = exact(network)
+    together, _ = rebuilt(network, keep, inputs, "least_squares")
+    alone = apart_from_the_others(network, keep, inputs)
+    plain = distance(network, network.without(keep), inputs)
+    assert distance(network, together, inputs) < distance(network, alone, inputs) < plain
+
+
 @pytest.mark.parametrize("name", NETWORKS)
-def test_where_nothing_goes_nothing_changes(name: str, recalibrates: bool) -> None:
+def test_where_nothing_goes_nothing_changes(name: str) -> None:
     network, inputs = network_of(name), inputs_of(name, 20)
-    if recalibrates:  # what is measured anew is what is there, once it has been measured
-        recalibrate(network.captured.graph, batches(inputs))
-        network = Network(network.captured.graph, inputs[:4])
-        return
     for each in ("none", "bias", "obs", "least_squares"):
         graph, fitted = rebuilt(network, {}, inputs, each)
         assert fitted == []
         before, after = tensors_of(network.captured.graph), tensors_of(graph)
         assert all(torch.equal(tensor, after[key]) for key, tensor in before.items())
         assert torch.equal(outputs(graph, inputs), outputs(network.captured.graph, inputs))
+
+
+def test_what_is_measured_anew_is_what_is_there_then() -> None:
+    network, inputs = network_of("shortcut B"), inputs_of("shortcut B", 60)
+    once, fitted = rebuilt(network, {}, inputs, "none", recalibrates=True)
+    assert fitted == []
+    assert not torch.allclose(outputs(once, inputs), outputs(network.captured.graph, inputs), rtol=1e-2)
+    again = Network(once, inputs[:4])
+    twice, _ = rebuilt(again, {}, inputs, "none", recalibrates=True)
+    torch.testing.assert_close(outputs(twice, inputs), outputs(once, inputs))
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -121,9 +158,8 @@ def test_what_was_fitted_is_named_and_the_rest_is_as_it_was(name: str) -> None:
     graph, fitted = rebuilt(network, keep, inputs, "bias")
     takers = measure(network.captured.graph, network.analysis, [group], {}, [inputs], 64)[group.name]
     assert sorted(fitted) == sorted(each.layer.weight for each in takers)
-    touched = {
-        tensor for each in layers(graph, network.analysis).values() if each.weight in fitted for tensor in each.names
-    }
+    known = layers(graph, network.analysis).values()
+    touched = {tensor for each in known if each.weight in fitted for tensor in each.names}
     plain, found = tensors_of(network.without(keep)), tensors_of(graph)
     norms = {key for key in found if "bn" in key or "norm" in key or key.startswith(("1.", "4."))}
     assert all(torch.equal(found[key], tensor) for key, tensor in plain.items() if key not in touched | norms)
@@ -278,13 +314,38 @@ def test_a_normalization_of_its_own_is_fitted() -> None:
 # Layouts
 
 
+def test_gpt2s_layout_is_fitted_like_a_linear_layers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same network with weights (in, out) and addmm, and with linear layers: the same fit, transposed.
+
+    But for what is owed to a shortcut, which is not seen through the view behind addmm.
+    """
+    monkeypatch.setattr("modelopt_cli.pruning.debt.Debt.batches", lambda self, rows: None)
+    one, other = make("attention"), make("addmm")
+    state: Mapping[str, Tensor] = one.state_dict()
+    other.load_state_dict(
+        {key: tensor.T if tensor.dim() == 2 else tensor for key, tensor in state.items()}, strict=True
+    )
+    inputs = inputs_of("attention", 80)
+    graphs = []
+    for module in (one, other):
+        network = Network(module, inputs[:4])
+        keep = half([group for group in network.groups if group.name in ("value", "wide")])
+        graphs.append(rebuilt(network, keep, inputs, "least_squares", damping=0.1))
+    (first, fitted), (second, names) = graphs
+    assert sorted(fitted) == sorted(names)
+    assert {"out.weight", "narrow.weight"} <= set(fitted)
+    for name in fitted:
+        wide, tall = attribute(first, name), attribute(second, name)
+        torch.testing.assert_close(wide, tall.T, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(outputs(first, inputs), outputs(second, inputs), rtol=1e-3, atol=1e-4)
+
+
 @pytest.mark.parametrize("shortcut", ["shortcut A", "shortcut B"])
 def test_layers_pay_what_a_shortcut_lost(shortcut: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Negative control: without what the sum owes, the fit is worse."""
     network, inputs = network_of(shortcut), inputs_of(shortcut, 150)
     keep = half([group for group in network.groups if group.name == "stem"])
     paid, _ = rebuilt(network, keep, inputs, "least_squares")
-    nothing: Callable[..., None] = lambda self, rows: None  # noqa: E731
-    monkeypatch.setattr("modelopt_cli.pruning.debt.Debt.batches", nothing)
+    monkeypatch.setattr("modelopt_cli.pruning.debt.Debt.batches", lambda self, rows: None)
     unpaid, _ = rebuilt(network, keep, inputs, "least_squares")
     assert distance(network, paid, inputs) < distance(network, unpaid, inputs)
