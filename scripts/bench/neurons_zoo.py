@@ -2,8 +2,8 @@
 
     python scripts/bench/neurons_zoo.py [NAME...] [--slow] [--peer VENV] [--out FILE]
 
-Ours: seconds to capture the module (best of --repeats), milliseconds to analyse the graph (median), groups, the oracle's
-worst error (a third of the units silenced on both sides, against the same units removed; group by group, and all
+Ours: seconds to capture the module (best of --repeats), milliseconds to analyse the graph (median), groups, the worst
+error of the oracle (a third of the units silenced on both sides, against the same removed; group by group, and all
 together; groups over which a norm or a mean is computed have none), the share of the parameters outside the embeddings
 and the output layer that units hold (cover), what is left of them when half of every group goes, and how many groups
 the user's module itself can lose (place); the others go from its graph. VENV is an environment with Torch-Pruning, see
