@@ -2,14 +2,14 @@
 
     /path/to/peers/bin/python scripts/bench/_zoo_peer.py [NAME...] [--out FILE]
 
-Runs in an environment of its own (torch, torch-pruning 1.6.1, transformers, numpy, pydantic, pyyaml, lazy_loader).
-Each network gets a process and up to six attempts: head sizes pruned, whole heads pruned (its recipe for language
-models), or attention left alone, each traced with a batch of one as in the README and with three; what is reported is
-the attempt that runs and reaches most parameters. Attributes such as `head_dim` are mended as its examples mend them,
-and GPT-2's transposed layers, which the library does not know, are replaced by linear ones. `correct` is what a
-careful user gets: the best attempt of which every group passes the oracle, if need be with layers left alone.
-`removed` and `coverage` are shares of the parameters outside the embeddings and the output layer: what a step at
-ratio 0.5 removes, and what sits in tensors of which some dimension shrank.
+Runs in an environment of its own (torch, torch-pruning 1.6.1, transformers, numpy, pydantic, pyyaml, lazy_loader). Each
+network gets a process and up to six attempts: head sizes pruned, whole heads pruned (its recipe for language models),
+or attention left alone, each traced with a batch of one as in the README and with three; what is reported is the
+attempt that runs and reaches most parameters. Attributes such as `head_dim` are mended as its examples mend them, and
+what the library does not know is replaced by what it knows: GPT-2's transposed layers by linear ones, modelopt's
+attention by torch's. `correct` is what a careful user gets: the best attempt of which every group passes the oracle, if
+need be with layers left alone. `removed` and `coverage` are shares of the parameters outside the embeddings and the
+output layer: what a step at ratio 0.5 removes, and what sits in tensors of which some dimension shrank.
 
 The oracle takes one group at a time: what the group removes is silenced in the dense network, on both sides, which
 must then give the same outputs as the pruned one. What is removed is read off numbers written into the parameters
@@ -78,8 +78,17 @@ class PatchMergingPruner(tp.BasePruningFunc):
         return int(layer.reduction.in_features) // 4
 
 
+class SelfAttention(nn.MultiheadAttention):
+    """torch's own in place of modelopt's, which has the same parameters; the library knows this one."""
+
+    def forward(self, hidden: Tensor) -> Tensor:  # type: ignore[override]
+        """(B, N, width) -> the same."""
+        found: Tensor = super().forward(hidden, hidden, hidden, need_weights=False)[0]
+        return found
+
+
 def network(name: str) -> nn.Module:
-    """The prepared network, Conv1D layers made linear."""
+    """The prepared network, Conv1D layers made linear, modelopt's attention torch's."""
     model = make(name)
     for module in list(model.modules()):
         for child, layer in module.named_children():
@@ -88,6 +97,10 @@ def network(name: str) -> nn.Module:
                 linear.weight.data.copy_(layer.weight.data.T)
                 linear.bias.data.copy_(layer.bias.data)
                 setattr(module, child, linear)
+            elif type(layer).__module__.startswith("modelopt_cli.") and hasattr(layer, "in_proj_weight"):
+                attention = SelfAttention(layer.out_proj.in_features, layer.heads, batch_first=True)
+                attention.load_state_dict(layer.state_dict())
+                setattr(module, child, attention)
     return model.eval()
 
 
@@ -331,7 +344,7 @@ def each_group(name: str, attempt: Attempt) -> Iterator[dict[str, Any]]:
 
 def report(name: str) -> dict[str, Any]:
     """The best of all attempts, the oracle on it, and the best that is correct."""
-    attends = any(queries(each)[0] or isinstance(each, nn.MultiheadAttention) for each in make(name).modules())
+    attends = any(queries(each)[0] or isinstance(each, nn.MultiheadAttention) for each in network(name).modules())
     kinds = ["sizes", "whole", "alone"] if attends else ["sizes"]
     tried = {each: attempted(name, each) for each in (Attempt(kind, batch) for kind in kinds for batch in (1, 3))}
     best = max(tried, key=lambda each: rank(tried[each]))
