@@ -52,7 +52,9 @@ def within(
             right, high = middle, found
         else:
             left, low = middle, found
-    return _filled(cost, high, {name: mask for name, mask in low.items() if name not in whole}, limit, ranks)
+    free = [name for name in high if name not in whole]
+    found = _filled(cost, high, {name: low[name] for name in free}, limit, ranks)
+    return _topped_up(cost, found, free, limit, ranks)
 
 
 def _filled(cost: Callable[[Masks], float], high: Masks, low: Masks, limit: float, ranks: Masks) -> Masks:
@@ -72,6 +74,25 @@ def _filled(cost: Callable[[Masks], float], high: Masks, low: Masks, limit: floa
             if cost({**found, name: mask}) > limit:
                 break
             found[name] = mask
+    return found
+
+
+def _topped_up(
+    cost: Callable[[Masks], float], masks: Masks, names: Collection[str], limit: float, ranks: Masks
+) -> Masks:
+    """Put back single units of these groups, the best first, until none fits; a step may be a wide one."""
+    found = dict(masks)
+    best = {name: ranks[name].masked_fill(found[name], -torch.inf) for name in names}
+    while best:
+        name = max(best, key=lambda each: float(best[each].max()))
+        place = int(best[name].argmax())
+        mask = found[name].clone()
+        mask[place] = True
+        if float(best[name][place]) == -math.inf or cost({**found, name: mask}) > limit:
+            del best[name]
+        else:
+            found[name] = mask
+            best[name][place] = -torch.inf
     return found
 
 

@@ -61,6 +61,7 @@ class UnitJudge(Judge):
         key = (what, name, cut.count(self._scores[name]))
         if key not in self._known:
             stays = ~cut.removes(self._scores[name])
+            stays[self._scores[name].argmax()] = True  # a group is never emptied
             found = self._loss(name, stays) if what == "loss" else self._found_damage(name, stays)
             self._known[key] = found
             self._pruner.sensitivity.append((name, 1.0 - float(stays.float().mean()), found))

@@ -146,6 +146,12 @@ def network_of(name: str) -> Network:
     return Network(make(name), inputs_of(name, 4))
 
 
+@cache
+def unchanged(name: str) -> Network:
+    """The same for all tests that leave it as it is."""
+    return network_of(name)
+
+
 def batches(inputs: Tensor, sizes: Sequence[int] | None = None, classes: int = 4) -> list[Batch]:
     targets = torch.randint(0, classes, (len(inputs),), generator=torch.Generator().manual_seed(2))
     parts = zip(inputs.split(list(sizes or [len(inputs)])), targets.split(list(sizes or [len(inputs)])), strict=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -45,6 +47,15 @@ class Emitted(nn.Module):
             for node in graph.graph.nodes
             if node.op == "call_function" and node.target in _TRAINING and len(node.args) > _TRAINING[node.target]
         ]
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Emitted:
+        """Its graph's tensors are its own."""
+        found = Emitted.__new__(Emitted)
+        memo[id(self)] = found
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # torch's own, from its pytrees
+            found.__dict__.update(copy.deepcopy(self.__dict__, memo))
+        return found
 
     def forward(self, *inputs: Tensor) -> Any:
         """What the graph computes."""

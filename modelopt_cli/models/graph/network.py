@@ -70,22 +70,24 @@ class Network:
 
     def hold(self, places: Mapping[str, Mapping[int, Tensor]]) -> None:
         """Set `held` from what `kept` gave. Raises ValueError for places that belong to no whole units."""
+        for name, dims in places.items():
+            for dim, given in dims.items():
+                if not _are_places(given, self._axis(name, dim).size):
+                    raise ValueError(f"what is kept of dimension {dim} of {name} are not some of its places")
         found: dict[Prime, Mask] = {}
         for group in self.groups:
             place = group.producers[0]
             indices = places.get(place.tensor, {}).get(place.dim)
             if indices is not None:
-                owner = owners(self._axis(place.tensor, place.dim), group.prime)
-                if not _are_places(indices, len(owner)):
-                    raise ValueError(f"what is kept of dimension {place.dim} of {place.tensor} lies outside of it")
-                chosen = owner[indices.numpy()]
+                chosen = owners(self._axis(place.tensor, place.dim), group.prime)[indices.numpy()]
                 mask = np.zeros(group.size, dtype=np.bool_)
                 mask[chosen[chosen >= 0]] = True
                 if not mask.all():
                     found[group.prime] = mask
         for name, dims in places.items():
-            for dim, indices in dims.items():
-                if not np.array_equal(np.flatnonzero(kept(self._axis(name, dim), found)), indices.numpy()):
+            for dim, given in dims.items():
+                stays = np.flatnonzero(kept(self._axis(name, dim), found))
+                if not np.isin(stays, given.numpy()).all():  # another group may have lost more of it later
                     raise ValueError(f"what is kept of dimension {dim} of {name} is not made of whole units")
         self.held = found
 
@@ -103,5 +105,7 @@ class Network:
 
 
 def _are_places(indices: Tensor, size: int) -> bool:
-    """Whether they are some of the places of a dimension."""
-    return indices.dim() == 1 and len(indices) > 0 and 0 <= int(indices.min()) <= int(indices.max()) < size
+    """Whether they are some of the places of a dimension, in order."""
+    if indices.dim() != 1 or not len(indices) or indices.is_floating_point():
+        return False
+    return int(indices[0]) >= 0 and int(indices[-1]) < size and bool((indices.diff() > 0).all())

@@ -1,0 +1,309 @@
+"""What a checkpoint keeps of a smaller module: there and back as plain values, one after another, and rebuilt."""
+
+from __future__ import annotations
+
+import io
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from in_place_cases import ZOO
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from modelopt_cli.models.graph.axes import Mask, Prime
+from modelopt_cli.models.graph.bundles import in_place
+from modelopt_cli.models.graph.edits import Edit, merged
+from modelopt_cli.models.graph.emitted import Emitted
+from modelopt_cli.models.graph.network import Network
+from modelopt_cli.models.graph.slimming import Slimming, slim
+from modelopt_cli.models.graph.surgery import operate
+
+Keep = dict[Prime, Mask]
+
+
+class Attention(nn.Module):
+    """Three heads of width 4 out of layers of their own, so that a head lies in dimensions that others share."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.out, self.head = nn.Linear(5, 12), nn.Linear(12, 12), nn.Linear(12, 4)
+        self.query, self.key, self.value = (nn.Linear(12, 12) for _ in range(3))
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """(B, N, 5) -> (B, 4)."""
+        hidden = torch.tanh(self.embed(inputs))
+        query, key, value = (
+            layer(hidden).unflatten(-1, (3, -1)).transpose(1, 2) for layer in (self.query, self.key, self.value)
+        )
+        mixed = F.scaled_dot_product_attention(query, key, value, scale=0.5).transpose(1, 2).flatten(2)
+        return self.head(torch.relu(self.out(mixed) + hidden).mean(1))
+
+
+BUILT = {"attention": (Attention, (6, 5)), "cnn": (ZOO.modelopt_cnn, (1, 28, 28)), "mlp": (ZOO.mlp, (20,))}
+BUILT |= {"shortcut A": (lambda: ZOO.CifarResNet("A"), (3, 32, 32))}
+
+
+def inputs_of(name: str) -> Tensor:
+    return torch.randn(3, *BUILT[name][1], generator=torch.Generator().manual_seed(1))
+
+
+def make(name: str) -> nn.Module:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return ZOO.prepare(BUILT[name][0]())  # type: ignore[no-any-return]
+
+
+@cache
+def network_of(name: str) -> Network:
+    return Network(make(name), inputs_of(name))
+
+
+def random_keep(network: Network, seed: int, held: Keep | None = None) -> Keep:
+    """Of some groups some units go, of what `held` leaves; one stays."""
+    generator = np.random.default_rng(seed)
+    found: Keep = dict(held or {})
+    for group in network.groups:
+        mask = found.get(group.prime, np.ones(group.size, bool)).copy()
+        left = np.flatnonzero(mask)
+        gone = generator.integers(0, len(left)) if generator.random() < 0.6 else 0
+        mask[generator.permutation(left)[:gone]] = False
+        if not mask.all():
+            found[group.prime] = mask
+    return found
+
+
+def slimming_of(network: Network, held: Keep, edits: tuple[Edit, ...] = (), form: Any = "graph") -> Slimming:
+    before, network.held = network.held, held
+    try:
+        return Slimming(network.kept(), edits, form)
+    finally:
+        network.held = before
+
+
+def alike(one: Slimming, other: Slimming) -> bool:
+    if (one.edits, one.form, one.kept.keys()) != (other.edits, other.form, other.kept.keys()):
+        return False
+    return all(
+        one.kept[name].keys() == other.kept[name].keys()
+        and all(torch.equal(one.kept[name][dim].long(), places.long()) for dim, places in other.kept[name].items())
+        for name in one.kept
+    )
+
+
+def same(one: Keep, other: Keep) -> bool:
+    return one.keys() == other.keys() and all(np.array_equal(one[prime], other[prime]) for prime in one)
+
+
+EDITS: tuple[Edit, ...] = (("0", "out_features", 3), ("", "sizes", [2, 6]), ("norm", "scale", 0.5))
+
+
+@settings(deadline=None, max_examples=25)
+@given(name=st.sampled_from(list(BUILT)), seed=st.integers(0, 10_000))
+def test_plain_values_there_and_back(name: str, seed: int) -> None:
+    """Through torch.save and weights_only; the units that are held then are those that were."""
+    network = network_of(name)
+    held = random_keep(network, seed)
+    before = slimming_of(network, held, EDITS)
+    file = io.BytesIO()
+    torch.save(before.to_plain(), file)
+    file.seek(0)
+    after = Slimming.from_plain(torch.load(file, weights_only=True))
+    assert alike(before, after)
+    other = Network.__new__(Network)
+    other.__dict__.update(network.__dict__)
+    other.hold(after.kept)
+    assert same(other.held, held)
+
+
+def smaller(network: Network, held: Keep, name: str) -> Network:
+    """What is left, captured anew: its places count in what is left."""
+    return Network(network.without(held, fresh=True), inputs_of(name))
+
+
+@settings(deadline=None, max_examples=8)
+@given(name=st.sampled_from(list(BUILT)), seeds=st.tuples(st.integers(0, 10_000), st.integers(0, 10_000)))
+def test_one_after_another_is_one(name: str, seeds: tuple[int, int]) -> None:
+    """A module that was pruned from a file, and then again, is told in places of the code's module."""
+    network = network_of(name)
+    first = random_keep(network, seeds[0])
+    again = smaller(network, first, name)
+    second = random_keep(again, seeds[1])
+    whole = slimming_of(network, first).then(slimming_of(again, second))
+    other = Network.__new__(Network)
+    other.__dict__.update(network.__dict__)
+    other.hold(whole.kept)
+    expected = again.without(second, fresh=True)
+    found = network.without(other.held, fresh=True)
+    inputs = inputs_of(name)
+    with torch.no_grad():
+        assert torch.equal(found(inputs), expected(inputs))
+    assert all(torch.equal(tensor, found.state_dict()[key]) for key, tensor in expected.state_dict().items())
+
+
+def test_a_group_of_which_one_unit_is_left_and_its_neighbours_later() -> None:
+    """The second time the width of values is no group, and what they hold of heads is told by the queries."""
+    network = network_of("attention")
+    width = next(group for group in network.groups if group.name.startswith("value"))
+    first = {width.prime: np.array([False, False, True, False])}
+    again = smaller(network, first, "attention")
+    heads = next(group for group in again.groups if group.size == 3)
+    whole = slimming_of(network, first).then(slimming_of(again, {heads.prime: np.array([False, True, False])}))
+    other = Network(make("attention"), inputs_of("attention"))
+    other.hold(whole.kept)
+    assert other.without(other.held, fresh=True).value.weight.shape == (1, 12)
+
+
+def test_heads_first_and_the_width_of_values_later() -> None:
+    """The values' dimension holds both, and the second time only its width is told there."""
+    network = network_of("attention")
+    heads = next(group for group in network.groups if group.size == 3)
+    first = {heads.prime: np.array([True, False, True])}
+    again = smaller(network, first, "attention")
+    width = next(group for group in again.groups if group.name.startswith("value"))
+    second = {width.prime: np.array([True, False, True, True])}
+    whole = slimming_of(network, first).then(slimming_of(again, second))
+    assert whole.kept["value.weight"][0].tolist() == [0, 2, 3, 8, 10, 11]
+    assert whole.kept["query.weight"][0].tolist() == [0, 1, 2, 3, 8, 9, 10, 11]
+
+
+@settings(deadline=None, max_examples=25)
+@given(name=st.sampled_from(list(BUILT)), seeds=st.tuples(st.integers(0, 10_000), st.integers(0, 10_000)))
+def test_since_undoes_then(name: str, seeds: tuple[int, int]) -> None:
+    network = network_of(name)
+    first = random_keep(network, seeds[0])
+    second = random_keep(network, seeds[1], first)
+    earlier, whole = slimming_of(network, first), slimming_of(network, second)
+    assert alike(earlier.then(whole.since(earlier)), whole)
+    assert whole.since(whole).kept == {}
+    assert alike(whole.since(Slimming({})), whole)
+
+
+def test_edits_and_forms_of_both_count() -> None:
+    one = Slimming({}, (("0", "heads", 4), ("1", "heads", 4)), "module", {"a": torch.ones(1), "b": torch.ones(1)})
+    two = Slimming({}, (("0", "heads", 2),), "module", {"b": torch.zeros(1)})
+    whole = one.then(two)
+    assert list(whole.edits) == merged(one.edits, two.edits)
+    assert {name: float(value) for name, value in whole.unsaved.items()} == {"a": 1.0, "b": 0.0}
+    assert whole.form == "module"
+    assert one.then(Slimming({}, form="graph")).form == "graph"
+    assert Slimming({}, form="graph").then(two).form == "graph"
+
+
+# Rebuilt
+
+
+@pytest.mark.parametrize("form", ["module", "graph"])
+@pytest.mark.parametrize("name", BUILT)
+def test_a_module_of_the_code_becomes_the_smaller_one(name: str, form: Any) -> None:
+    module, inputs = make(name), inputs_of(name)
+    network = Network(module, inputs)
+    plan = in_place(module, network.captured, network.analysis, network.groups, inputs)
+    if form == "module" and plan.refused:
+        pytest.skip("its code cannot be smaller")
+    generator = np.random.default_rng(0)
+    held = {group.prime: generator.permutation(group.size) >= group.size // 2 for group in network.groups}
+    edits: tuple[Edit, ...] = ()
+    expected: nn.Module = network.without(held)
+    if form == "module":
+        edits = tuple(operate(module, network.captured.graph, network.analysis, held, links=plan.links))
+        expected = module.eval()
+        network = Network(make(name), inputs)  # what was captured shrank with it
+        held = dict(zip((group.prime for group in network.groups), held.values(), strict=True))
+    plain = slimming_of(network, held, edits, form).to_plain()
+    state = expected.state_dict() if form == "module" else Emitted(expected).state_dict()  # type: ignore[arg-type]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(9)
+        fresh = BUILT[name][0]()
+    found = slim(fresh, Slimming.from_plain(plain), state, inputs)
+    assert not found.training
+    assert isinstance(found, Emitted) == (form == "graph")
+    with torch.no_grad():
+        assert torch.allclose(found(inputs), expected(inputs), rtol=1e-6, atol=1e-6)
+    assert sum(each.numel() for each in found.parameters()) < sum(each.numel() for each in make(name).parameters())
+
+
+# What does not fit
+
+
+PLAIN: dict[str, Any] = {
+    "kept": {"0.weight": {0: torch.tensor([0, 2, 5])}},
+    "edits": [["0", "out_features", 3]],
+    "form": "graph",
+    "unsaved": {},
+}
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        None,
+        [],
+        {"kept": None},
+        {"kept": {"0.weight": [1, 2]}},
+        {"kept": {"0.weight": {"first": torch.tensor([0])}}},
+        {"kept": {"0.weight": {0: [0, 2]}}},
+        {"edits": None},
+        {"edits": [["0", "out_features"]]},
+        {"edits": 3},
+        {"form": "picture"},
+        {"form": None},
+        {"unsaved": 3},
+        {"unsaved": ["a"]},
+    ],
+    ids=str,
+)
+def test_damaged_values_are_refused(damage: Any) -> None:
+    assert alike(Slimming.from_plain(PLAIN), Slimming(PLAIN["kept"], (("0", "out_features", 3),), "graph"))
+    with pytest.raises(ValueError):
+        Slimming.from_plain({**PLAIN, **damage} if isinstance(damage, dict) else damage)
+
+
+@pytest.mark.parametrize("missing", PLAIN)
+def test_what_is_missing_is_refused(missing: str) -> None:
+    with pytest.raises(ValueError, match="what is kept of it cannot be read"):
+        Slimming.from_plain({name: value for name, value in PLAIN.items() if name != missing})
+
+
+@pytest.mark.parametrize(
+    ("tensor", "dim", "places"),
+    [
+        ("0.weight", 0, [0, 99]),
+        ("0.weight", 0, [-1, 3]),
+        ("0.weight", 0, []),
+        ("0.weight", 0, [[0, 1]]),
+        ("0.weight", 0, [3, 1]),
+        ("0.weight", 0, [1, 1]),
+        ("0.weight", 1, [0, 1]),
+        ("0.weight", 2, [0, 1]),
+        ("9.weight", 0, [0, 1]),
+        ("0.weight", 0, [0.5, 1.5]),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("name", ["mlp"])
+def test_places_that_are_no_units_are_refused(name: str, tensor: str, dim: int, places: list[Any]) -> None:
+    network = Network(make(name), inputs_of(name))
+    with pytest.raises(ValueError):
+        network.hold({tensor: {dim: torch.tensor(places)}})
+    assert network.held == {}
+    with pytest.raises(ValueError):
+        slim(
+            make(name),
+            Slimming({tensor: {dim: torch.tensor(places)}}, (), "graph"),
+            {},
+            inputs_of(name),
+        )
+
+
+def test_tensors_of_other_sizes_are_refused() -> None:
+    name = "mlp"
+    network = network_of(name)
+    slimming = slimming_of(network, random_keep(network, 3))
+    assert slimming.kept
+    with pytest.raises(ValueError, match="is not what is kept of the model's"):
+        slim(make(name), slimming, make(name).state_dict(), inputs_of(name))

@@ -1,0 +1,217 @@
+"""What cutting one group alone does, against the slow way: the smaller graph, its layers fitted, all of it run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import pytest
+import torch
+from scipy.special import rel_entr, softmax
+from torch import Tensor, nn
+from unit_cases import ZOO, batches, compensation, copies, inputs_of, network_of, outputs, pruner, tensors_of
+
+from modelopt_cli.models.graph.axes import kept
+from modelopt_cli.models.graph.groups import Group
+from modelopt_cli.models.graph.network import Network
+from modelopt_cli.pruning.consumers import measure, takers_are_known
+from modelopt_cli.pruning.cuts import lowest
+from modelopt_cli.pruning.damage import Damage
+from modelopt_cli.pruning.distances import apart, distance_for, divergence, relative_error
+from modelopt_cli.pruning.moments import Moments
+from modelopt_cli.pruning.unit_judge import UnitJudge
+
+KNOWN = [("mlp", "0"), ("cnn", "0"), ("cnn", "3"), ("shortcut A", "stem"), ("shortcut B", "stem")]
+KNOWN += [("shortcut B", "blocks.1.conv1"), ("attention", "wide"), ("addmm", "wide"), ("attention", "value")]
+
+
+def stays_of(size: int, seed: int = 0) -> Tensor:
+    return torch.from_numpy(np.random.default_rng(seed).permutation(size) >= size // 2)
+
+
+def fast(network: Network, given: Sequence[Tensor], name: str) -> Damage:
+    consumers = measure(network.current(), network.analysis, network.groups, network.held, given, 64)
+    return Damage(network.current(), consumers, given, compensation(name), divergence)
+
+
+def slow(network: Network, group: Group, stays: Tensor, given: Sequence[Tensor], name: str) -> float:
+    """The graph without the units; the layers that took them fitted to moments of what the whole one gives them."""
+    whole, keep = network.current(), {group.prime: stays.numpy()}
+    graph = network.without(keep)
+    for each in measure(whole, network.analysis, [group], {}, given, 64)[group.name]:
+        left = torch.ones(len(each.mean), dtype=torch.bool)
+        left[each.columns[~stays].flatten()] = False
+        gram, mean, layer = each.gram, each.mean, each.layer
+        moments = Moments(left, mean, mean[left], gram, gram[left][:, left], gram[:, left], layer.takes_bias)
+        dims = network.analysis.tensors[layer.weight]
+        made = kept(dims[1] if layer.node.target is torch.ops.aten.addmm.default else dims[0], keep)
+        found = compensation(name).refit(layer.matrix(whole)[torch.from_numpy(made)], moments)
+        layer.set_matrix(graph, found.weight)
+        if found.bias is not None and layer.takes_bias:
+            layer.add_to_bias(graph, found.bias)
+    return apart([outputs(whole, x) for x in given], [outputs(graph, x) for x in given], divergence)
+
+
+@pytest.mark.parametrize(("net", "which"), KNOWN)
+def test_a_cut_on_trial_is_a_cut(net: str, which: str) -> None:
+    """In-place ReLU, shortcuts, batch normalization without a bias, several takers; again and again."""
+    network, given = network_of(net), list(inputs_of(net, 40).split(25))
+    group = network.grouping.named(which)
+    assert takers_are_known(network.current(), network.analysis, group)
+    for name in ("none", "bias", "least_squares", "obs"):
+        damage = fast(network, given, name)
+        for seed in (0, 1, 0):
+            stays = stays_of(group.size, seed)
+            expected = slow(network, group, stays, given, name)
+            assert damage.of(which, stays) == pytest.approx(expected, rel=1e-3, abs=1e-6), name
+            assert expected > 1e-4
+
+
+@pytest.mark.parametrize("which", ["0", "3"])
+def test_of_what_is_left_the_rest_is_tried(which: str) -> None:
+    """A network that has shrunk, and one that was captured when it was that small, tell the same."""
+    network, inputs = network_of("cnn"), inputs_of("cnn", 30)
+    first = network.groups[0]
+    held = {first.prime: np.array([1, 0, 1, 1, 0, 1, 1, 1], bool)}
+    smaller = Network(network.without(held), inputs[:4])
+    group = smaller.grouping.named(which)
+    stays = stays_of(group.size)
+    expected = slow(smaller, group, stays, [inputs], "least_squares")
+    graph = network.without(held)
+    consumers = measure(graph, network.analysis, network.groups, held, [inputs], 64)
+    found = Damage(graph, consumers, [inputs], compensation("least_squares"), divergence).of(which, stays)
+    assert found == pytest.approx(expected, rel=1e-3)
+
+
+def test_nothing_is_changed_and_groups_may_take_turns() -> None:
+    network, given = network_of("cnn"), [inputs_of("cnn", 30)]
+    graph = network.current()
+    before, inputs = copies(tensors_of(graph)), given[0].clone()
+    consumers = measure(graph, network.analysis, network.groups, {}, given, 64)
+    damage = Damage(graph, consumers, given, compensation("least_squares"), divergence)
+    stays = {group.name: stays_of(group.size) for group in network.groups}
+    found = [damage.of(name, stays[name]) for name in ("0", "3", "0", "3")]
+    assert found[:2] == found[2:]
+    assert all(torch.equal(tensor, before[key]) for key, tensor in tensors_of(graph).items())
+    assert torch.equal(given[0], inputs)
+    assert damage.of("0", torch.ones(8, dtype=torch.bool)) == pytest.approx(0.0, abs=1e-6)
+
+
+class Aliased(nn.Module):
+    """What is added in place is a view of what the first layer takes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.inner = nn.Linear(6, 8), nn.Linear(8, 4)
+        self.head = nn.Linear(8, 4)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """(B, 6) -> (B, 4)."""
+        hidden = torch.tanh(self.stem(inputs))
+        inner = self.inner(hidden)
+        part = hidden[:, :4]
+        part += inner
+        return self.head(hidden)
+
+
+def test_what_is_written_through_a_view_is_undone() -> None:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        module = ZOO.prepare(Aliased())
+    given = [inputs_of("mlp", 30)]
+    network = Network(module, given[0][:4])
+    assert network.groups
+    for group in network.groups:
+        stays = stays_of(group.size)
+        damage = fast(network, given, "none")
+        found = [damage.of(group.name, stays) for _ in range(3)]
+        assert found[0] == found[1] == found[2]
+        assert found[0] == pytest.approx(slow(network, group, stays, given, "none"), rel=1e-3, abs=1e-6)
+
+
+# Where it is asked for
+
+
+def judge_of(net: str, *, shift: bool = False) -> tuple[UnitJudge, Network, Tensor]:
+    network, inputs = network_of(net), inputs_of(net, 40)
+    found = pruner(network, batches(inputs), network.groups if shift else None, amount=0.5, allocation="divergence")
+    return UnitJudge(found, batches(inputs), found.scores(batches(inputs)), None), network, inputs
+
+
+def whole_way(network: Network, inputs: Tensor, group: Group, stays: Tensor) -> float:
+    graph = network.without({group.prime: stays.numpy()})
+    return divergence(outputs(network.captured.graph, inputs), outputs(graph, inputs))
+
+
+@pytest.mark.parametrize(
+    ("net", "which", "shift"),
+    [("lstm", "embed", False), ("attention", "query#2", False), ("attention", "embed", True), ("mlp", "0", False)],
+    ids=["recurrent layer", "attention's products", "statistics", "linear layer"],
+)
+def test_what_cannot_be_tried_fast_is_tried_whole(net: str, which: str, shift: bool) -> None:
+    """Units of an LSTM, of a product of values, of a layer norm's statistics: the smaller graph itself is run."""
+    judge, network, inputs = judge_of(net, shift=shift)
+    group, scores = network.grouping.named(which), judge._scores[which]
+    cut = lowest(scores, group.size // 2)
+    expected = whole_way(network, inputs, group, ~cut.removes(scores))
+    assert judge.damage(which, cut) == pytest.approx(expected, rel=1e-3, abs=1e-6)
+
+
+def test_columns_of_zero_are_not_the_whole_of_a_norms_units() -> None:
+    """Negative control of the statistics: silent inputs of all layers leave the norm as it was."""
+    network, inputs = network_of("attention"), inputs_of("attention", 40)
+    group = network.grouping.named("embed")
+    stays = stays_of(group.size)
+    found = fast(network, [inputs], "none").of("embed", stays)
+    assert found != pytest.approx(whole_way(network, inputs, group, stays), rel=1e-2)
+
+
+def test_the_loss_is_that_of_the_smaller_graph() -> None:
+    judge, network, inputs = judge_of("cnn")
+    cut = lowest(judge._scores["0"], 3)
+    graph = network.without({network.groups[0].prime: (~cut.removes(judge._scores["0"])).numpy()})
+    expected = nn.functional.cross_entropy(outputs(graph, inputs), batches(inputs)[0].targets)
+    assert judge.loss("0", cut) == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_the_same_cut_is_tried_once_and_all_are_noted(monkeypatch: pytest.MonkeyPatch) -> None:
+    judge, _, _ = judge_of("mlp")
+    runs = []
+    original: Callable[..., float] = Damage.of
+
+    def counted(self: Damage, group: str, stays: Tensor) -> float:
+        runs.append(group)
+        return original(self, group, stays)
+
+    monkeypatch.setattr(Damage, "of", counted)
+    cut = lowest(judge._scores["0"], 3)
+    assert judge.damage("0", cut) == judge.damage("0", cut)
+    judge.damage("0", lowest(judge._scores["0"], 6))
+    assert len(runs) == 2
+    assert [row[:2] for row in judge._pruner.sensitivity] == [("0", 0.25), ("0", 0.5)]
+
+
+# Distances
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_divergence_is_kullback_and_leiblers(seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    before, now = (3.0 * torch.randn(20, 7, generator=generator) for _ in range(2))
+    p, q = (softmax(each.double().numpy(), axis=1) for each in (before, now))
+    assert divergence(before, now) == pytest.approx(float(rel_entr(p, q).sum(1).mean()), rel=1e-5)
+    assert divergence(before, before) == pytest.approx(0.0, abs=1e-6)
+    assert divergence(before, before + 5.0) == pytest.approx(0.0, abs=1e-5)  # the same probabilities
+    assert divergence(before, now) != pytest.approx(divergence(now, before), rel=1e-3)
+
+
+def test_relative_error_and_means_over_batches() -> None:
+    generator = torch.Generator().manual_seed(0)
+    before, now = (torch.randn(20, 3, generator=generator) for _ in range(2))
+    error = float((now - before).square().mean() / before.var())
+    assert relative_error(before, now) == pytest.approx(error)
+    assert relative_error(100.0 * before, 100.0 * now) == pytest.approx(error, rel=1e-5)
+    found = apart([before[:5], before[5:]], [now[:5], now[5:]], divergence)
+    assert found == pytest.approx(divergence(before, now), rel=1e-5)
+    assert distance_for("classification") is divergence
+    assert distance_for("regression") is relative_error

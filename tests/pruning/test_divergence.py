@@ -1,0 +1,254 @@
+"""The divergence allocation against a search of every vector of counts."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+from unit_cases import batches, inputs_of, loss, make
+
+from modelopt_cli.core.errors import UsageError
+from modelopt_cli.pruning.allocations import Judge
+from modelopt_cli.pruning.allocations.divergence import Divergence
+from modelopt_cli.pruning.cuts import Cut
+from modelopt_cli.pruning.distances import divergence
+from modelopt_cli.pruning.masking import Masking
+from modelopt_cli.pruning.pruner import Pruner
+from modelopt_cli.pruning.settings import PruningSettings
+
+Curves = Mapping[str, list[float]]
+
+
+class Table(Judge):
+    """Damage by count from a table, and prices (1 by default)."""
+
+    def __init__(self, scores: Mapping[str, Tensor], curves: Curves, prices: Mapping[str, float] | None = None) -> None:
+        self.scores, self.curves, self.prices = scores, curves, prices or {}
+        self.tried: list[tuple[str, int]] = []
+
+    def loss(self, name: str, cut: Cut) -> float:
+        raise AssertionError("it looks at the damage alone")
+
+    def damage(self, name: str, cut: Cut) -> float:
+        count = cut.count(self.scores[name])
+        self.tried.append((name, count))
+        return self.curves[name][count]
+
+    def price(self, name: str) -> float:
+        return self.prices.get(name, 1.0)
+
+
+def ranked(sizes: list[int], gone: list[int] | None = None, seed: int = 0) -> dict[str, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    found = {}
+    for place, size in enumerate(sizes):
+        score = torch.rand(size, generator=generator)
+        score[torch.randperm(size, generator=generator)[: (gone or [0] * len(sizes))[place]]] = -math.inf
+        found[f"g{place}"] = score
+    return found
+
+
+def removed(scores: Mapping[str, Tensor], target: float, judge: Judge, **options: int) -> dict[str, int]:
+    cuts = Divergence(**options).cuts(scores, target, judge)
+    return {name: cuts[name].count(score) for name, score in scores.items()}
+
+
+def brute_force(curves: Curves, prices: Mapping[str, float], wanted: float) -> float:
+    """The least damage of all vectors of counts that save enough."""
+    least = math.inf
+    for counts in itertools.product(*(range(len(curve)) for curve in curves.values())):
+        if sum(prices[name] * count for name, count in zip(curves, counts, strict=True)) >= wanted - 1e-9:
+            least = min(least, sum(curve[count] for curve, count in zip(curves.values(), counts, strict=True)))
+    return least
+
+
+def completed(curves: Curves) -> dict[str, list[float]]:
+    """With what the allocation says of the last one."""
+    return {name: [*curve, 10.0 * curve[-1] + 10.0] for name, curve in curves.items()}
+
+
+def summed(rises: list[list[float]]) -> dict[str, list[float]]:
+    return {f"g{place}": [0.0, *itertools.accumulate(each)] for place, each in enumerate(rises)}
+
+
+RISES = st.lists(st.lists(st.floats(0.01, 3.0), min_size=1, max_size=5), min_size=1, max_size=3)
+
+
+@settings(deadline=None, max_examples=30)
+@given(rises=RISES, target=st.floats(0.0, 1.0))
+def test_where_each_more_costs_more_it_is_the_best_there_is(rises: list[list[float]], target: float) -> None:
+    """Units of one price: the marginal damages are taken in order, so that nothing is better."""
+    curves = summed([sorted(each) for each in rises])
+    scores, prices = ranked([len(curve) for curve in curves.values()]), dict.fromkeys(curves, 1.0)
+    counts = removed(scores, target, Table(scores, curves))
+    wanted = target * sum(len(score) for score in scores.values())
+    assert sum(counts.values()) == math.ceil(wanted - 1e-9)
+    whole = completed(curves)
+    damage = sum(whole[name][count] for name, count in counts.items())
+    assert damage == pytest.approx(brute_force(whole, prices, wanted), rel=1e-9, abs=1e-9)
+
+
+@settings(deadline=None, max_examples=30)
+@given(rises=RISES, prices=st.lists(st.floats(0.2, 5.0), min_size=3, max_size=3), target=st.floats(0.0, 1.0))
+def test_it_is_within_a_step_of_the_best(rises: list[list[float]], prices: list[float], target: float) -> None:
+    """Any curves and prices: a multiplier finds corners of the hull, so it is off by the way between two at most."""
+    curves = summed(rises)
+    price = dict(zip(curves, prices, strict=False))
+    scores = ranked([len(curve) for curve in curves.values()])
+    counts = removed(scores, target, Table(scores, curves, price))
+    whole = completed(curves)
+    wanted = target * sum(price[name] * len(score) for name, score in scores.items())
+    assert sum(price[name] * count for name, count in counts.items()) >= wanted - 1e-9
+    damage, best = sum(whole[name][count] for name, count in counts.items()), brute_force(whole, price, wanted)
+    assert best - 1e-9 <= damage <= best + max(max(curve) for curve in whole.values()) + 1e-9
+    assert sum(price[name] * (count - 1) for name, count in counts.items()) < wanted or not any(counts.values())
+
+
+@settings(deadline=None, max_examples=20)
+@given(
+    rises=RISES,
+    prices=st.lists(st.floats(0.2, 5.0), min_size=3, max_size=3),
+    targets=st.tuples(st.floats(0.0, 1.0), st.floats(0.0, 1.0)),
+)
+def test_more_is_saved_for_a_larger_target(
+    rises: list[list[float]], prices: list[float], targets: tuple[float, float]
+) -> None:
+    curves = summed(rises)
+    scores, price = ranked([len(curve) for curve in curves.values()]), dict(zip(curves, prices, strict=False))
+    low, high = (removed(scores, target, Table(scores, curves, price)) for target in sorted(targets))
+    saved = [sum(price[name] * count for name, count in counts.items()) for counts in (low, high)]
+    assert saved[0] <= saved[1] + 1e-9
+
+
+def test_prices_count() -> None:
+    """Of two that hurt alike the dearer one goes; negative control: at one price the first."""
+    curves = {name: [0.1 * count**2 for count in range(10)] for name in ("g0", "g1")}
+    scores = ranked([10, 10])
+    dear = removed(scores, 0.4, Table(scores, curves, {"g0": 1.0, "g1": 4.0}))
+    assert dear["g1"] > dear["g0"]
+    alike = removed(scores, 0.4, Table(scores, curves))
+    assert alike == {"g0": 4, "g1": 4}
+
+
+def test_what_is_gone_goes_first_and_costs_nothing() -> None:
+    scores = ranked([6, 6], [3, 0])
+    curves = {"g0": [9.0, 9.0, 9.0, 0.0, 1.0, 2.0], "g1": [0.0, 0.5, 2.0, 3.5, 5.0, 8.0]}
+    table = Table(scores, curves)
+    cuts = Divergence().cuts(scores, 5 / 12, table)
+    assert {name: cuts[name].count(score) for name, score in scores.items()} == {"g0": 4, "g1": 1}
+    assert all(count > 3 for name, count in table.tried if name == "g0")
+    assert bool(cuts["g0"].removes(scores["g0"])[scores["g0"] == -math.inf].all())
+    assert removed(scores, 1 / 12, table)["g1"] == 0  # enough is gone already
+
+
+@pytest.mark.parametrize("sizes", [[4, 3], [1, 5], [0, 4]])
+def test_a_tensor_of_which_nothing_is_left(sizes: list[int]) -> None:
+    scores = ranked(sizes, [sizes[0], 0])
+    curves = {"g0": [0.0] * 5, "g1": [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]}
+    assert removed(scores, 1.0, Table(scores, curves)) == {"g0": sizes[0], "g1": sizes[1]}
+    assert removed(scores, sizes[0] / sum(sizes), Table(scores, curves))["g1"] == 0
+
+
+def test_shares_are_met_exactly_whatever_their_floats() -> None:
+    scores = ranked([60, 40])
+    curves = {name: [0.1 * count**2 for count in range(len(score))] for name, score in scores.items()}
+    for hundredth in (0, 1, 7, 14, 28, 29, 55, 57, 58, 99, 100):
+        assert sum(removed(scores, hundredth / 100, Table(scores, curves)).values()) == hundredth
+    assert 0.07 * 100 > 7
+
+
+def test_few_levels_are_interpolated_and_noise_does_not_pay() -> None:
+    scores = ranked([40, 40])
+    curves = {"g0": [0.02 * count for count in range(40)], "g1": [0.05 * count for count in range(40)]}
+    curves["g0"][20] = -5.0  # better than nothing: it is not
+    table = Table(scores, curves)
+    assert removed(scores, 0.3, table, levels=4) == {"g0": 24, "g1": 0}
+    assert sorted({count for _, count in table.tried}) == [10, 20, 30]
+    curves["g1"] = [math.nan] * 40
+    assert removed(scores, 0.3, Table(scores, curves), levels=4)["g1"] == 0
+
+
+def test_the_last_one_goes_last() -> None:
+    scores = ranked([4, 4])
+    curves = {"g0": [0.0] * 4, "g1": [0.0, 5.0, 9.0, 9.5]}
+    assert removed(scores, 0.5, Table(scores, curves)) == {"g0": 3, "g1": 1}
+
+
+def test_it_needs_a_judge() -> None:
+    with pytest.raises(UsageError, match="needs a model and data; use global"):
+        Divergence().cuts(ranked([3]), 0.5)
+
+
+def test_millions_of_weights_are_looked_at_as_often_as_ten() -> None:
+    scores = {name: torch.linspace(0, 1, 1_000_000) for name in ("g0", "g1")}
+
+    class Square(Judge):
+        tried = 0
+
+        def loss(self, name: str, cut: Cut) -> float:
+            raise AssertionError
+
+        def damage(self, name: str, cut: Cut) -> float:
+            self.tried += 1
+            return (1.0 if name == "g0" else 2.0) * (cut.count(scores[name]) / 1e6) ** 2
+
+    judge = Square()
+    counts = removed(scores, 0.3, judge)
+    assert sum(counts.values()) == 600_000
+    assert counts["g0"] > counts["g1"] > 0
+    assert judge.tried == 30
+
+
+# Weights
+
+
+def weight_pruner(module: nn.Module, allocation: str = "divergence") -> Pruner:
+    given = batches(inputs_of("mlp", 60))
+    masking = Masking({name: each for name, each in module.named_parameters() if each.ndim > 1})
+    return Pruner(
+        module,
+        PruningSettings.model_validate({"amount": 0.5, "allocation": allocation}),
+        masking,
+        batches=lambda: given,
+        loss=loss,
+        validation_loss=lambda: 0.0,
+        distance=divergence,
+    )
+
+
+def test_weights_too() -> None:
+    """By the divergence of outputs with one tensor cut alone; meanwhile nothing else is cut."""
+    module, other = make("mlp"), make("mlp")
+    found, uniform = weight_pruner(module), weight_pruner(other, "uniform")
+    inputs = inputs_of("mlp", 60)
+    dense = module(inputs).detach()
+    before = {name: weight.detach().clone() for name, weight in found.masking.weights.items()}
+    found.prune(0.6)
+    uniform.prune(0.6)
+    gone, total = found.masking.gone
+    assert gone == math.ceil(0.6 * total - 1e-9)
+    for name, weight in found.masking.weights.items():
+        assert torch.equal(weight, before[name] * found.masking.masks[name])
+    assert divergence(dense, module(inputs).detach()) <= divergence(dense, other(inputs).detach())
+    name, share, damage = found.sensitivity[3]
+    alone = make("mlp")
+    weight = alone.get_parameter(name)
+    with torch.no_grad():
+        weight[weight.abs() <= weight.abs().flatten().kthvalue(round(share * weight.numel())).values] = 0.0
+    assert damage == pytest.approx(divergence(dense, alone(inputs).detach()), rel=1e-4)
+    found.prune(0.9)
+    assert found.masking.gone[0] == math.ceil(0.9 * total - 1e-9)
+
+
+def test_a_tensor_that_was_emptied_does_not_stop_the_next_round() -> None:
+    found = weight_pruner(make("mlp"))
+    name = next(iter(found.masking.weights))
+    found.masking.set({name: torch.zeros_like(found.masking.masks[name])})
+    found.prune(0.8)
+    assert found.masking.gone[0] == math.ceil(0.8 * found.masking.gone[1] - 1e-9)

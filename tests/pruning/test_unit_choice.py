@@ -1,0 +1,156 @@
+"""From shares to masks within a limit; groups that must keep the same share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from modelopt_cli.pruning.cuts import joint_share
+from modelopt_cli.pruning.structures.neurons import Neurons
+from modelopt_cli.pruning.unit_choice import Masks, tied, within
+
+
+def ranks_of(sizes: list[int], seed: int) -> dict[str, Tensor]:
+    """No two alike."""
+    order = torch.randperm(sum(sizes), generator=torch.Generator().manual_seed(seed)).double()
+    return {f"g{place}": part for place, part in enumerate(order.split(sizes))}
+
+
+def chooser(ranks: Mapping[str, Tensor], structure: Neurons) -> Callable[[float], Masks]:
+    return lambda share: structure.keep(ranks, lambda scores: joint_share(scores, share))
+
+
+def left(masks: Masks) -> dict[str, int]:
+    return {name: int(mask.sum()) for name, mask in masks.items()}
+
+
+def product_cost(prices: Mapping[str, float]) -> Callable[[Masks], float]:
+    """As layers have it: what a unit saves depends on its neighbours' numbers; monotone."""
+
+    def cost(masks: Masks) -> float:
+        counts, total, before = left(masks), 0.0, 3
+        for name, price in prices.items():
+            total += price * before * counts[name]
+            before = counts[name]
+        return total + before
+
+    return cost
+
+
+SIZES = st.lists(st.integers(1, 8), min_size=1, max_size=4)
+PRICES = st.lists(st.floats(0.1, 10.0), min_size=4, max_size=4)
+
+
+@settings(deadline=None, max_examples=20)
+@given(sizes=SIZES, prices=PRICES, seed=st.integers(0, 1000), part=st.floats(0.0, 1.1))
+def test_the_limit_is_met_and_filled_up(sizes: list[int], prices: list[float], seed: int, part: float) -> None:
+    ranks = ranks_of(sizes, seed)
+    cost = product_cost(dict(zip(ranks, prices, strict=False)))
+    masks = chooser(ranks, Neurons())
+    least, most = cost(masks(1.0)), cost(masks(0.0))
+    limit = least + part * (most - least)
+    found = within(cost, masks, limit, ranks)
+    assert found is not None
+    assert cost(found) <= limit
+    kept = torch.cat(list(found.values()))
+    if part >= 1.0:
+        assert bool(kept.all())
+        return
+    for name, mask in found.items():  # filled up: there is room for none of the units that went
+        if not bool(mask.all()):
+            more = mask.clone()
+            more[ranks[name].masked_fill(mask, -1.0).argmax()] = True
+            assert cost({**found, name: more}) > limit
+    for name, mask in found.items():  # in a group the best stay
+        if not bool(mask.all()):
+            assert float(ranks[name][~mask].max()) < float(ranks[name][mask].min())
+    assert all(count >= 1 for count in left(found).values())
+
+
+def test_a_limit_below_what_can_go_is_none() -> None:
+    ranks = ranks_of([4, 4], 0)
+    cost = product_cost({"g0": 1.0, "g1": 1.0})
+    masks = chooser(ranks, Neurons())
+    assert within(cost, masks, cost(masks(1.0)) - 0.1, ranks) is None
+    assert left(within(cost, masks, cost(masks(1.0)), ranks) or {}) == {"g0": 1, "g1": 1}
+
+
+@settings(deadline=None, max_examples=12)
+@given(sizes=SIZES, prices=PRICES, seed=st.integers(0, 1000), part=st.floats(0.0, 1.0), step=st.integers(2, 4))
+def test_steps_are_not_taken_in_part(sizes: list[int], prices: list[float], seed: int, part: float, step: int) -> None:
+    ranks = ranks_of(sizes, seed)
+    cost = product_cost(dict(zip(ranks, prices, strict=False)))
+    masks = chooser(ranks, Neurons(round_to=step))
+    least, most = cost(masks(1.0)), cost(masks(0.0))
+    found = within(cost, masks, least + part * (most - least), ranks, set(ranks))
+    assert found is not None
+    assert cost(found) <= least + part * (most - least) + 1e-9
+    assert all(count % step == 0 or count == len(ranks[name]) for name, count in left(found).items())
+
+
+def test_what_only_the_last_step_took_is_put_back_in_part() -> None:
+    """One step of a coarse choice takes four units of a group; the limit has room for three of them, the best."""
+    ranks = {"g0": torch.arange(8.0)}
+
+    def masks(share: float) -> Masks:
+        return {"g0": torch.arange(8) >= (4 if share > 0.5 else 0)}
+
+    cost = lambda found: float(left(found)["g0"])  # noqa: E731
+    found = within(cost, masks, 7.0, ranks)
+    assert found is not None
+    assert found["g0"].tolist() == [False] + [True] * 7
+    whole = within(cost, masks, 7.0, ranks, {"g0"})
+    assert whole is not None
+    assert left(whole) == {"g0": 4}
+
+
+def test_the_best_group_is_put_back_first() -> None:
+    ranks = {"g0": torch.tensor([0.0, 5.0]), "g1": torch.tensor([0.0, 9.0])}
+
+    def masks(share: float) -> Masks:
+        stays = torch.tensor([True, share < 0.5])
+        return {"g0": stays, "g1": stays.clone()}
+
+    cost = lambda found: float(sum(left(found).values()))  # noqa: E731
+    found = within(cost, masks, 3.0, ranks)
+    assert found is not None
+    assert left(found) == {"g0": 1, "g1": 2}
+
+
+# Ties
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    sizes=st.lists(st.sampled_from([4, 6, 8, 12]), min_size=2, max_size=4),
+    seed=st.integers(0, 1000),
+    share=st.floats(0.0, 1.0),
+)
+def test_tied_groups_keep_the_same_share(sizes: list[int], seed: int, share: float) -> None:
+    ranks = ranks_of(sizes, seed)
+    masks = chooser(ranks, Neurons())(share)
+    tie = frozenset(list(ranks)[:-1] if len(sizes) > 2 else ranks)
+    found = tied(masks, ranks, [tie])
+    shares = {left(found)[name] / len(ranks[name]) for name in tie}
+    assert max(shares) - min(shares) < 1e-9
+    for name, mask in masks.items():
+        if name not in tie:
+            assert torch.equal(found[name], mask)
+            continue
+        assert int(found[name].sum()) >= int(mask.sum())  # that of the one that keeps most
+        assert bool((found[name] | ~mask).all())  # and what stayed stays
+        assert bool(found[name].all()) or float(ranks[name][~found[name]].max()) < float(ranks[name][found[name]].min())
+
+
+def test_a_tie_of_one_is_none_and_the_largest_share_counts() -> None:
+    ranks = {"a": torch.arange(4.0), "b": torch.arange(8.0)}
+    masks = {"a": torch.tensor([False, False, True, True]), "b": torch.tensor([False] + [True] * 7)}
+    assert tied(masks, ranks, [frozenset({"a", "gone"})])["a"].tolist() == masks["a"].tolist()
+    found = tied(masks, ranks, [frozenset({"a", "b"})])
+    assert left(found) == {"a": 4, "b": 8}  # 7/8 is no share of 4
+    few = {"a": masks["a"], "b": torch.tensor([False] * 3 + [True] * 5)}
+    assert left(tied(few, ranks, [frozenset({"a", "b"})])) == {"a": 3, "b": 6}
