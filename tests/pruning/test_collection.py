@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -20,14 +19,6 @@ from modelopt_cli.training.batches import Batch
 NAMES = [
     name for name in FAMILIES["importances"].names() if issubclass(FAMILIES["importances"].get(name), WeightImportance)
 ]
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def loss(outputs: Tensor, targets: Tensor, weights: Tensor | None) -> Tensor:

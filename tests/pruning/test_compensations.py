@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -25,14 +24,6 @@ NAMES = [
     for name in FAMILIES["compensations"].names()
     if issubclass(FAMILIES["compensations"].get(name), WeightCompensation)
 ]
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def compensation(name: str, **options: Any) -> WeightCompensation:

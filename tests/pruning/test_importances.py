@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
@@ -22,14 +22,6 @@ NAMES = [
     name for name in FAMILIES["importances"].names() if issubclass(FAMILIES["importances"].get(name), WeightImportance)
 ]
 Scores = dict[str, Tensor]
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def loss(outputs: Tensor, targets: Tensor, weights: Tensor | None) -> Tensor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -26,14 +25,6 @@ from modelopt_cli.training.settings import TrainingSettings
 from modelopt_cli.training.trainer import Trainer
 
 DENSE = [name for name in FAMILIES["optimizers"].names() if name != "sparse_adam"]  # which takes sparse gradients alone
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def prepared() -> Prepared:

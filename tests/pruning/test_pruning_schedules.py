@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -23,14 +23,6 @@ from modelopt_cli.training.batches import Batch
 from modelopt_cli.workflows.prune_phases import Marks
 
 FAMILY = FAMILIES["pruning_schedules"]
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def schedule(name: str, **options: Any) -> PruningSchedule:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, get_args
 
@@ -28,14 +28,6 @@ from modelopt_cli.training.batches import Batch
 STATISTICS: tuple[UnitStatistic, ...] = get_args(UnitStatistic)
 ALL = frozenset(STATISTICS)
 SEEN = ALL - {"hessian_trace"}
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 # Networks, each (B, ...) -> (B, 3)

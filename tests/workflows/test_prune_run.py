@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -20,14 +19,6 @@ from modelopt_cli.workflows.prune_run import PruneRun
 from modelopt_cli.workflows.torch_run import TorchRun
 
 SGD = {"type": "sgd", "lr": 0.1, "momentum": 0.9}
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def experiment(pruning: dict[str, Any], **sections: Any) -> Experiment:

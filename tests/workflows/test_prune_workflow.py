@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +19,6 @@ from modelopt_cli.workflows.context import Context, EpochEnded, StopFlag
 from modelopt_cli.workflows.prune_course import PruneCourse
 from modelopt_cli.workflows.prune_run import PruneRun
 from modelopt_cli.workflows.torch_run import TorchRun
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
 
 BASE: dict[str, Any] = {
     "data": {"type": "digits", "splits": {"validation": 0.2, "test": 0.2, "seed": 0}},
