@@ -151,10 +151,11 @@ def _restore(content: dict[str, Any], architecture: Architecture, shapes: Shapes
 
 def _slim(module: Any, content: dict[str, Any], shapes: Shapes) -> Any:
     """A model that lost units."""
+    from modelopt_cli.models.graph.capture import EXAMPLES
     from modelopt_cli.models.graph.slimming import Slimming, slim
     from modelopt_cli.models.measure import example
 
-    return slim(module, Slimming.from_plain(content["extra"]["slimming"]), content["state"], example(shapes, 4))
+    return slim(module, Slimming.from_plain(content["extra"]["slimming"]), content["state"], example(shapes, EXAMPLES))
 
 
 def _estimator(state: Any, path: str | Path) -> Any:

@@ -7,8 +7,8 @@ from types import TracebackType
 from typing import Any, Self
 
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from modelopt_cli.models.patches import patches
 from modelopt_cli.pruning.statistics import Needs, Statistic
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d)
@@ -76,11 +76,8 @@ def _watchable(layer: nn.Module) -> bool:
 
 def input_rows(layer: nn.Module, inputs: Tensor) -> Tensor:
     """(rows, in * kernel) float32: every output of the layer is a product of the flattened weight with a row."""
-    if isinstance(layer, nn.Conv2d):
-        patches = F.unfold(inputs.float(), layer.kernel_size, layer.dilation, layer.padding, layer.stride)  # type: ignore[arg-type]
-        return patches.transpose(1, 2).flatten(0, 1)
-    if isinstance(layer, nn.Conv1d):
-        sizes = [(1, each[0]) for each in (layer.kernel_size, layer.dilation, layer.padding, layer.stride)]
-        patches = F.unfold(inputs.float()[:, :, None], sizes[0], sizes[1], (0, sizes[2][1]), sizes[3])  # type: ignore[arg-type]
-        return patches.transpose(1, 2).flatten(0, 1)
+    if isinstance(layer, _CONVOLUTIONS):
+        assert not isinstance(layer.padding, str)
+        found = patches(inputs.float(), layer.kernel_size, layer.stride, layer.padding, layer.dilation)
+        return found.flatten(0, 1)
     return inputs.float().flatten(0, -2) if inputs.ndim > 2 else inputs.float()

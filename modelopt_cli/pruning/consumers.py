@@ -9,13 +9,11 @@ import torch
 from torch import Tensor, fx
 
 from modelopt_cli.models.graph.analysis import Analysis
-from modelopt_cli.models.graph.axes import Axis, Mask, Prime, kept, owners, primes
+from modelopt_cli.models.graph.axes import Keep, holds, unit_places
 from modelopt_cli.models.graph.groups import Group
 from modelopt_cli.models.graph.layers import Layer, layers
 from modelopt_cli.models.graph.walk import Values, walk
 from modelopt_cli.pruning.units import Taker
-
-Keep = Mapping[Prime, Mask]
 
 
 @dataclass(frozen=True)
@@ -32,30 +30,24 @@ class Consumer:
         return Taker(self.layer.matrix(graph), self.gram, self.columns)
 
 
-def consumers_of(
-    graph: fx.GraphModule, analysis: Analysis, group: Group, held: Keep
+def _takers(
+    known: Mapping[str, Layer], analysis: Analysis, group: Group, held: Keep
 ) -> dict[str, tuple[Layer, Tensor]]:
-    """Node's name -> (layer, columns), for the linear layers and convolutions that sum over the group's units."""
+    """Node's name -> (layer, columns), of the layers that sum over the group's units."""
     found = {}
-    for name, layer in layers(graph, analysis).items():
-        axis = _axis(analysis, layer)
-        if axis is not None and any(prime is group.prime for prime in primes(axis)):
-            owner = torch.from_numpy(owners(axis, group.prime)[kept(axis, held)])
-            order = owner.argsort(stable=True)
-            order = order[owner[order] >= 0]
-            units = int(held[group.prime].sum()) if group.prime in held else group.size
-            inputs = order.view(units, -1)  # (units, inputs of each)
+    for name, layer in known.items():
+        axis = layer.input_axis(analysis)
+        if holds(axis, group.prime):
+            inputs = torch.from_numpy(unit_places(axis, group.prime, held))  # (units, inputs of each)
             spread = torch.arange(layer.spread)
             found[name] = layer, (inputs[:, :, None] * layer.spread + spread).flatten(1)
     return found
 
 
 def takers_are_known(graph: fx.GraphModule, analysis: Analysis, group: Group) -> bool:
-    """Whether every sum over the group's units is that of a linear layer or convolution of `consumers_of`."""
+    """Whether every sum over the group's units is that of a linear layer or convolution, which `measure` gives."""
     known = layers(graph, analysis)
-    return all(
-        each.node in known for each in analysis.contractions if any(prime is group.prime for prime in primes(each.axis))
-    )
+    return all(each.node in known for each in analysis.contractions if holds(each.axis, group.prime))
 
 
 def measure(
@@ -67,7 +59,8 @@ def measure(
     positions: int,
 ) -> dict[str, list[Consumer]]:
     """Of each group the layers that take its units. `positions`: how many of each sample count."""
-    takers = {group.name: consumers_of(graph, analysis, group, held) for group in groups}
+    known = layers(graph, analysis)
+    takers = {group.name: _takers(known, analysis, group, held) for group in groups}
     wanted = {node: layer for found in takers.values() for node, (layer, _) in found.items()}
     moments: dict[str, tuple[Tensor, Tensor]] = {}
 
@@ -87,9 +80,3 @@ def measure(
         name: [Consumer(layer, columns, *moments[node]) for node, (layer, columns) in found.items()]
         for name, found in takers.items()
     }
-
-
-def _axis(analysis: Analysis, layer: Layer) -> Axis | None:
-    dims = analysis.values.get(layer.inputs.name)
-    axis = dims[layer.input_dim] if dims else None
-    return None if isinstance(axis, list) else axis

@@ -82,9 +82,7 @@ class Damage:
         new = torch.zeros_like(old)
         new[:, kept.to(old.device)] = found.weight.to(old)
         copy = fx.GraphModule(graph, graph.graph)
-        layer.set_matrix(copy, new)
-        if found.bias is not None and layer.takes_bias:
-            layer.add_to_bias(copy, found.bias.to(old))
+        layer.take(copy, new, None if found.bias is None else found.bias.to(old))
         return {name: _get(copy, name) for name in layer.names}
 
     def _stopped(self, group: str) -> _Point:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, fx
 
 from modelopt_cli.models.graph.analysis import Analysis, attribute
-from modelopt_cli.models.graph.axes import Axis, Mask, Prime, kept
+from modelopt_cli.models.graph.axes import Axis, Keep, kept
 from modelopt_cli.models.graph.layers import Layer, layers
 from modelopt_cli.models.graph.rewriting import set_tensor
 from modelopt_cli.models.graph.walk import Values, walk
@@ -20,7 +20,6 @@ from modelopt_cli.pruning.compensations import UnitCompensation
 from modelopt_cli.pruning.debt import Debt
 from modelopt_cli.pruning.moments import Moments
 
-Keep = Mapping[Prime, Mask]
 POSITIONS = 64
 """Of a sample that moments are taken over: neighbours say much the same."""
 
@@ -49,7 +48,7 @@ def reconstruct(
         name = nodes[0].name
         layer = known.get(name)
         if layer is not None and compensation.fits:
-            stays = _left(_input_axis(analysis, layer), held, keep)
+            stays = _left(layer.input_axis(analysis), held, keep)
             if not bool(stays.all()) or (compensation.everywhere and _changed(values, layer)):
                 _fit(layer, stays, analysis, held, keep, (before, after), values, compensation, positions)
                 fitted.append(layer.weight)
@@ -58,15 +57,6 @@ def reconstruct(
 
     walk([before, after], batches, visit)
     return fitted
-
-
-def _input_axis(analysis: Analysis, layer: Layer) -> Axis:
-    dims = analysis.values[layer.inputs.name]
-    assert dims is not None
-    axis = dims[layer.input_dim]
-    assert axis is not None
-    assert not isinstance(axis, list)
-    return axis
 
 
 def _left(axis: Axis, held: Keep, keep: Keep) -> Tensor:
@@ -86,16 +76,12 @@ def _fit(
     positions: int,
 ) -> None:
     before, after = graphs
-    dims = analysis.tensors[layer.weight]
-    out = dims[1] if layer.node.target is torch.ops.aten.addmm.default else dims[0]
-    rows = _left(out, held, keep)  # outputs that stay
+    rows = _left(analysis.tensors[layer.weight][layer.out_dim], held, keep)  # outputs that stay
     owed = Debt(layer, graphs, values).batches(rows) if compensation.everywhere else None
     moments = _moments(layer, stays, values, positions, owed)
     rows = rows.to(moments.kept.device)
     found = compensation.refit(layer.matrix(before)[rows], moments)
-    layer.set_matrix(after, found.weight)
-    if found.bias is not None and layer.takes_bias:
-        layer.add_to_bias(after, found.bias)
+    layer.take(after, found.weight, found.bias)
     new = found.weight.double()
     mean = new @ moments.kept_mean
     second = ((new @ moments.kept_gram) * new).sum(1)

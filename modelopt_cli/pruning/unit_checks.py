@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from torch import Tensor
 
 from modelopt_cli.core.errors import UsageError
-from modelopt_cli.models.graph.axes import Mask, Prime
+from modelopt_cli.models.graph.axes import Keep
 from modelopt_cli.models.graph.groups import Group
 from modelopt_cli.models.graph.network import Network
 from modelopt_cli.models.graph.rewriting import error
@@ -16,7 +16,7 @@ TOLERANCE = 1e-4  # of the largest output, in float32: removing what is silent c
 _SAMPLES = 8
 
 
-def faults(network: Network, keep: Mapping[Prime, Mask], groups: Sequence[Group], inputs: Tensor) -> dict[str, str]:
+def faults(network: Network, keep: Keep, groups: Sequence[Group], inputs: Tensor) -> dict[str, str]:
     """Groups whose units cannot go as `keep` says, and why; empty when all is well.
 
     All together first; where that fails, each group by itself, to name those at fault.
@@ -38,7 +38,7 @@ def faults(network: Network, keep: Mapping[Prime, Mask], groups: Sequence[Group]
     return found
 
 
-def _fault(network: Network, keep: Mapping[Prime, Mask], groups: Sequence[Group], inputs: Tensor) -> str | None:
+def _fault(network: Network, keep: Keep, groups: Sequence[Group], inputs: Tensor) -> str | None:
     """What is wrong with removing these; of units that statistics run over only whether the graph runs."""
     exact = {**network.held, **{group.prime: keep[group.prime] for group in groups if not group.shifts}}
     try:

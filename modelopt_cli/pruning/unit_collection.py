@@ -18,12 +18,12 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from modelopt_cli.core.seeds import derive
 from modelopt_cli.models.graph.analysis import Analysis, attribute
-from modelopt_cli.models.graph.axes import primes
+from modelopt_cli.models.graph.axes import Keep, holds
 from modelopt_cli.models.graph.call import overload
 from modelopt_cli.models.graph.groups import Group, Place, unit_rows
 from modelopt_cli.models.graph.rewriting import first_tensor
 from modelopt_cli.pruning.unit_meter import ACTIVITY, GRADIENTS, Meter
-from modelopt_cli.pruning.unit_points import Edge, Keep, Point, Run, points
+from modelopt_cli.pruning.unit_points import Edge, Point, Run, points
 from modelopt_cli.pruning.units import Aggregate, Units, UnitStatistic
 from modelopt_cli.training.batches import Batch
 from modelopt_cli.training.losses import Loss
@@ -48,7 +48,9 @@ def make_units(
     def rows(places: Iterable[Place]) -> list[Tensor]:
         return [unit_rows(attribute(graph, place.tensor).detach(), analysis, group, place, keep) for place in places]
 
-    scales = [place for place in _scales(graph, analysis) if _holds(analysis, group, place)]
+    scales = [
+        place for place in _scales(graph, analysis) if holds(analysis.tensors[place.tensor][place.dim], group.prime)
+    ]
     scaling = {place.tensor for place in scales}
     weights = [place for place in _weights(graph, group) if place.tensor not in scaling]
     made, taken = ([place for place in weights if place.producer is side] for side in (True, False))
@@ -111,10 +113,6 @@ def _scales(graph: fx.GraphModule, analysis: Analysis) -> list[Place]:
             if isinstance(weight, fx.Node) and weight.op == "get_attr":
                 names[analysis.first[str(weight.target)]] = None
     return [Place(name, dim, producer=True) for name in names for dim in range(len(analysis.tensors[name]))]
-
-
-def _holds(analysis: Analysis, group: Group, place: Place) -> bool:
-    return any(prime is group.prime for prime in primes(analysis.tensors[place.tensor][place.dim]))
 
 
 def _shares(batches: Sequence[Batch]) -> list[Tensor]:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, fx
 
-from modelopt_cli.models.graph.groups import Group
 from modelopt_cli.models.graph.rewriting import first_tensor
 from modelopt_cli.pruning.allocations import Judge
 from modelopt_cli.pruning.consumers import takers_are_known
@@ -36,6 +35,11 @@ class UnitJudge(Judge):
         self._prices: dict[str, float] = {}
         self._damage: Damage | None = None
         self._before: list[Tensor] | None = None
+        self._direct: dict[str, bool] = {}
+
+    @cached_property
+    def _graph(self) -> fx.GraphModule:
+        return self._pruner.network.current()
 
     def loss(self, name: str, cut: Cut) -> float:
         """On the calibration samples."""
@@ -75,10 +79,11 @@ class UnitJudge(Judge):
         return total / count
 
     def _found_damage(self, name: str, stays: Tensor) -> float:
-        network, pruner = self._pruner.network, self._pruner
-        graph = network.current()
-        group = self._groups[name]
-        if group.shifts or not takers_are_known(graph, network.analysis, group):
+        pruner, graph, group = self._pruner, self._graph, self._groups[name]
+        if name not in self._direct:
+            known = takers_are_known(graph, pruner.network.analysis, group)
+            self._direct[name] = known and not group.shifts
+        if not self._direct[name]:
             if self._before is None:
                 with torch.no_grad():
                     self._before = [first_tensor(graph(batch.inputs)) for batch in self._batches]
@@ -88,7 +93,7 @@ class UnitJudge(Judge):
             inputs = [batch.inputs for batch in self._batches]
             compensation = pruner.settings.unit_compensation
             self._damage = Damage(graph, consumers, inputs, compensation, pruner.distance)
-        return self._damage.of(name, stays[torch.from_numpy(self._left(group))])
+        return self._damage.of(name, stays[torch.from_numpy(pruner.left(group))])
 
     def _outputs(self, name: str, stays: Tensor) -> list[Tensor]:
         """Of the calibration samples, when of this group these stay."""
@@ -98,6 +103,3 @@ class UnitJudge(Judge):
         pruner.compensate(graph, keep, [batch.inputs for batch in self._batches])
         with torch.no_grad():
             return [first_tensor(graph(batch.inputs)) for batch in self._batches]
-
-    def _left(self, group: Group) -> np.ndarray:
-        return self._pruner.left(group)

@@ -10,16 +10,13 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, fx
 
 from modelopt_cli.models.graph.analysis import Analysis, Contraction
-from modelopt_cli.models.graph.axes import Axis, Mask, Prime, factors, kept, length, owners, primes, resolved
+from modelopt_cli.models.graph.axes import Axis, Keep, Prime, counted, factors, holds, length, resolved, unit_places
 from modelopt_cli.models.graph.call import Dims
 from modelopt_cli.models.graph.groups import Group
-
-Keep = Mapping[Prime, Mask]
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,14 +52,15 @@ def points(
     A product of two values (queries and keys) takes each unit once, though both values have it: the first one counts.
     """
     computed = _computed(graph)
-    batch = _batch(graph, analysis)
+    samples = resolved(analysis.samples[0]) if analysis.samples else None
+    batch = samples if isinstance(samples, Prime) else None  # None where a reshape has taken it apart
     return {group.name: tuple(_points(analysis, group, keep, computed, batch)) for group in groups}
 
 
 def _points(analysis: Analysis, group: Group, keep: Keep, computed: set[str], batch: Axis | None) -> Iterable[Point]:
     chosen: dict[str, Contraction] = {}
     for each in analysis.contractions:
-        if each.inputs is None or all(prime is not group.prime for prime in primes(each.axis)):
+        if each.inputs is None or not holds(each.axis, group.prime):
             continue
         before = chosen.get(each.node)
         if before is None or (each.inputs in computed and before.inputs not in computed):
@@ -81,14 +79,10 @@ def _points(analysis: Analysis, group: Group, keep: Keep, computed: set[str], ba
 
 def _positions(axis: Axis, prime: Prime, keep: Keep) -> tuple[Tensor, tuple[int, ...]]:
     """(n, r) where each unit lies in what is left of the axis, and what r is the product of."""
-    owner = owners(axis, prime)[kept(axis, keep)]
-    order = np.argsort(owner, kind="stable")
-    order = order[owner[order] >= 0]
-    units = int(keep[prime].sum()) if prime in keep else prime.size
-    index = torch.from_numpy(order.reshape(units, -1))
+    index = torch.from_numpy(unit_places(axis, prime, keep))
     parts = factors(axis)
     if any(part is prime for part in parts):
-        counts = _counts(keep)
+        counts = counted(keep)
         return index, tuple(length(part, counts) for part in parts if part is not prime)
     return index, (index.shape[1],)
 
@@ -99,22 +93,8 @@ def _samples(dims: Dims, dim: int, batch: Axis | None, keep: Keep) -> tuple[int,
         parts = factors(axis)
         for at, part in enumerate(parts):
             if part is batch and place != dim:
-                counts = _counts(keep)
+                counts = counted(keep)
                 return place, math.prod(length(each, counts) for each in parts[:at])
-    return None
-
-
-def _counts(keep: Keep) -> dict[Prime, int]:
-    return {prime: int(mask.sum()) for prime, mask in keep.items()}
-
-
-def _batch(graph: fx.GraphModule, analysis: Analysis) -> Axis | None:
-    """The axis of the samples: the first of the input. None where a reshape has taken it apart."""
-    for node in graph.graph.nodes:
-        dims = analysis.values.get(node.name) if node.op == "placeholder" else None
-        if dims:
-            axis = resolved(dims[0])  # type: ignore[arg-type]
-            return axis if isinstance(axis, Prime) else None
     return None
 
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor, fx
 
 from modelopt_cli.core.errors import UsageError
-from modelopt_cli.models.graph.axes import Mask, Prime
+from modelopt_cli.models.graph.axes import Keep, Mask, Prime
 from modelopt_cli.models.graph.groups import Group
 from modelopt_cli.models.graph.network import Network
 from modelopt_cli.pruning.allocating import allocate
@@ -35,7 +35,6 @@ class Removal:
 
     keep: dict[Prime, Mask]
     graph: fx.GraphModule
-    fitted: list[str] = field(default_factory=list)  # weights that a compensation fitted
 
 
 class UnitPruner:
@@ -58,6 +57,7 @@ class UnitPruner:
         self.refused: dict[str, str] = {}
         self.sensitivity: list[tuple[str, float, float]] = []  # (group, share removed, loss), as measured
         self._batches, self.loss, self.distance = batches, loss, distance
+        self._consumers: dict[str, list[Consumer]] | None = None
 
     def prune(self, target: float, limit: Limit | None = None) -> Removal:
         """What goes for the share `target` of all units of the groups, or below it (threshold), or down to the limit.
@@ -67,6 +67,7 @@ class UnitPruner:
         """
         batches = self._batches()
         inputs = [batch.inputs for batch in batches]
+        self._consumers = None
         while True:
             if not self.groups:
                 raise UsageError(f"no group of units can go: {'; '.join(self.refused.values()) or 'there is none'}")
@@ -77,16 +78,16 @@ class UnitPruner:
             self.refused |= found
             self.groups = [group for group in self.groups if group.name not in found]
         graph = self.network.without(keep)
-        fitted = self.compensate(graph, keep, inputs)
-        return Removal(keep, graph, fitted)
+        self.compensate(graph, keep, inputs)
+        return Removal(keep, graph)
 
-    def compensate(self, graph: fx.GraphModule, keep: Mapping[Prime, Mask], inputs: Sequence[Tensor]) -> list[str]:
-        """Make up in the graph for what `keep` leaves out; the weights that were fitted."""
+    def compensate(self, graph: fx.GraphModule, keep: Keep, inputs: Sequence[Tensor]) -> None:
+        """Make up in the graph for what `keep` leaves out."""
         compensation, recalibrates = self.settings.unit_compensation, self.settings.recalibrate_batch_norm
         if not compensation.fits and not recalibrates:
-            return []
+            return
         network = self.network
-        return reconstruct(
+        reconstruct(
             network.current(),
             graph,
             network.analysis,
@@ -154,10 +155,11 @@ class UnitPruner:
         return found
 
     def consumers(self, graph: fx.GraphModule, batches: Sequence[Batch]) -> dict[str, list[Consumer]]:
-        """Of each group the layers that take its units, measured on these batches."""
-        network = self.network
-        inputs = [batch.inputs for batch in batches]
-        return measure(graph, network.analysis, self.groups, network.held, inputs, POSITIONS)
+        """Of each group the layers that take its units, measured on these batches; once for each pruning."""
+        if self._consumers is None:
+            network, inputs = self.network, [batch.inputs for batch in batches]
+            self._consumers = measure(graph, network.analysis, self.groups, network.held, inputs, POSITIONS)
+        return self._consumers
 
     def left(self, group: Group) -> Mask:
         """(n,) which units are left."""

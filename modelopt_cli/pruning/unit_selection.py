@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from modelopt_cli.core.errors import UsageError
-from modelopt_cli.models.graph.groups import Frozen, Group, matches, under
+from modelopt_cli.models.graph.groups import Group, matches, under
 from modelopt_cli.models.graph.network import Network
 from modelopt_cli.pruning.settings import PruningSettings
 from modelopt_cli.pruning.structures.neurons import Neurons
@@ -34,7 +34,7 @@ def choose_groups(network: Network, settings: PruningSettings) -> tuple[list[Gro
             taken.append(group)
         else:
             spared[group.name] = reason
-    spared |= {place_of(frozen): "; ".join(frozen.reasons) for frozen in network.grouping.frozen}
+    spared |= {str(frozen.places[0]): "; ".join(frozen.reasons) for frozen in network.grouping.frozen}
     if not taken:
         rules = "; ".join(f"{count} of: {rule}" for rule, count in Counter(spared.values()).most_common(5))
         raise UsageError(f"no units of the model may go ({rules or 'it has none'}); include groups, or allow more")
@@ -49,9 +49,3 @@ def _reason(group: Group, settings: PruningSettings, structure: Neurons) -> str 
     if group.shifts and not structure.shift_statistics:
         return f"{min(group.shifts)} would change (structure.shift_statistics: true allows it)"
     return None
-
-
-def place_of(frozen: Frozen) -> str:
-    """`fc.weight[0]`: where what is frozen lies first."""
-    place = frozen.places[0]
-    return f"{place.tensor}[{place.dim}]"

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from torch import nn
 
-from modelopt_cli.models.graph.axes import owners, primes
+from modelopt_cli.models.graph.axes import owners
 from modelopt_cli.models.graph.bundles import in_place
+from modelopt_cli.models.graph.capture import EXAMPLES
 from modelopt_cli.models.graph.emitted import Emitted
-from modelopt_cli.models.graph.groups import Group, coverage
+from modelopt_cli.models.graph.groups import Group, coverage, held
 from modelopt_cli.models.graph.network import Network
 from modelopt_cli.models.measure import example
 from modelopt_cli.models.state_files import open_state
@@ -21,10 +22,8 @@ from modelopt_cli.results.report import Report, Table
 from modelopt_cli.workflows.file_module import build
 
 if TYPE_CHECKING:
-    from modelopt_cli.models.graph.axes import Axis, Mask, Prime
+    from modelopt_cli.models.graph.axes import Prime
     from modelopt_cli.models.graph.groups import Place
-
-EXAMPLES = 4  # samples that a module is captured with
 
 
 def run(path: Path, *, experiment: Path | None = None) -> Report:
@@ -104,11 +103,11 @@ def _frozen(network: Network) -> Table:
     """A row for each dimension that stays as it is, with the parameters along it; what no group holds either first."""
     rows: list[list[Any]] = []
     for frozen in network.grouping.frozen:
-        held = {(place.tensor, place.dim): place for place in frozen.places}
-        counts = [_counted(network, place, frozen.prime) for place in held.values()]
+        there = {(place.tensor, place.dim): place for place in frozen.places}
+        counts = [_counted(network, place, frozen.prime) for place in there.values()]
         totals = [sum(count[side] for count in counts) for side in (0, 1)]
-        where = list(held.values())
-        rows.append([_text(where[0]), frozen.size, *totals, "; ".join(frozen.reasons), _listed(where[1:]) or None])
+        where = list(there.values())
+        rows.append([str(where[0]), frozen.size, *totals, "; ".join(frozen.reasons), _listed(where[1:]) or None])
     rows.sort(key=lambda row: (-row[3], -row[2]))
     return Table(columns=["where", "units", "parameters", "in no group", "why", "also in"], rows=rows)
 
@@ -119,22 +118,13 @@ def _counted(network: Network, place: Place, prime: Prime) -> tuple[int, int]:
     if not isinstance(tensor, nn.Parameter):
         return 0, 0
     dims = network.analysis.tensors[place.tensor]
+    free = {group.prime for group in network.groups}
     along, left = 1, 1
     for dim, axis in enumerate(dims):
         mine = owners(axis, prime) >= 0 if dim == place.dim else np.ones(axis.size, dtype=np.bool_)
         along *= int(mine.sum())
-        left *= int((mine & ~_held(network, axis)).sum())
+        left *= int((mine & ~held(axis, free)).sum())
     return along, left
-
-
-def _held(network: Network, axis: Axis) -> Mask:
-    """(size of the axis,) whether units of a group lie there."""
-    free = {group.prime for group in network.groups}
-    found = np.zeros(axis.size, dtype=np.bool_)
-    for prime in dict.fromkeys(primes(axis)):
-        if prime in free:
-            found |= owners(axis, prime) >= 0
-    return found
 
 
 def _coverage(network: Network) -> dict[str, Any]:
@@ -154,9 +144,4 @@ def _coverage(network: Network) -> dict[str, Any]:
 
 
 def _listed(places: Iterable[Place]) -> str:
-    return ", ".join(map(_text, places))
-
-
-def _text(place: Place) -> str:
-    """`fc.weight[0]`"""
-    return f"{place.tensor}[{place.dim}]"
+    return ", ".join(map(str, places))

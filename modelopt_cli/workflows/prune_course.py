@@ -16,8 +16,6 @@ from modelopt_cli.workflows.prune_phases import Marks, Phase, needs_training, ph
 from modelopt_cli.workflows.torch_run import checkpoint_of
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from torch import nn
 
     from modelopt_cli.data.prepared import Prepared
@@ -214,17 +212,6 @@ class PruneCourse:
         self.trainer.forget_best()
         if share >= self._stages[-1].marks[-1][1] and self._marks.done:
             self.model.note("pruned")
-
-    def write_program(self, path: Path) -> dict[str, str]:
-        """Write the module as a program without code, where units were taken out: as masks, it would not be smaller."""
-        from modelopt_cli.models.exporting import export
-        from modelopt_cli.pruning.structures import UnitStructure
-        from modelopt_cli.workflows.shrinking import joined
-
-        if not isinstance(self._pruning.structure, UnitStructure):
-            return {}
-        export(self.module, joined(self.trainer.samples(2)), path)
-        return {"program": str(path)}
 
     def restore(self, trained: Checkpoint) -> None:
         """Become a model that was pruned before from the same setting and seed."""

@@ -34,7 +34,7 @@ class PruneRun(RestorableRun):
         **start: Any,
     ) -> None:
         """`start`: what PruneCourse takes beside these."""
-        self._prepared = prepared
+        self._experiment, self._prepared = experiment, prepared
         self._course = PruneCourse(
             experiment, prepared, seed=seed, state=None if state is None else state["course"], **start
         )
@@ -94,8 +94,15 @@ class PruneRun(RestorableRun):
         return replace(self._course.checkpoint(self.model.judged("before")), model=module)
 
     def write_program(self, path: Path) -> dict[str, str]:
-        """Write the smaller model as a program that runs without code, where units were taken out."""
-        return self._course.write_program(path)
+        """Write the model as a program without code, where units were taken out: as masks, it would not be smaller."""
+        from modelopt_cli.models.exporting import export
+        from modelopt_cli.pruning.structures import UnitStructure
+        from modelopt_cli.workflows.shrinking import joined
+
+        if not isinstance(self._experiment.require_pruning().structure, UnitStructure):
+            return {}
+        export(self._course.module, joined(self._course.trainer.samples(2)), path)
+        return {"program": str(path)}
 
     def restore(self, trained: Checkpoint) -> None:
         """See the base class."""

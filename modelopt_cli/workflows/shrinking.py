@@ -11,6 +11,7 @@ import torch
 from modelopt_cli.core.errors import UsageError
 from modelopt_cli.models.graph.analysis import attribute
 from modelopt_cli.models.graph.bundles import in_place
+from modelopt_cli.models.graph.capture import EXAMPLES
 from modelopt_cli.models.graph.edits import Edit, merged
 from modelopt_cli.models.graph.emitted import Emitted
 from modelopt_cli.models.graph.network import Network
@@ -31,8 +32,6 @@ if TYPE_CHECKING:
     from modelopt_cli.pruning.settings import PruningSettings
     from modelopt_cli.training.batches import Batch
     from modelopt_cli.training.losses import Loss
-
-EXAMPLES = 4  # samples that a module is captured with
 
 
 class Shrinking:

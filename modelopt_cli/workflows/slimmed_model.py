@@ -73,9 +73,7 @@ class SlimmedModel(PrunedModel):
         return self._shrinking.warnings
 
     def prune(self, target: float) -> None:
-        """See the base class; then batch normalisation is measured anew, where the file asks for it."""
-        from modelopt_cli.pruning.pruner import recalibrate
-
+        """See the base class. Batch normalisation is measured anew on the way, where the file asks for it."""
         slices, module = self._shrinking.prune(target, self.module)
         if module is self.module:
             self.trainer.shrink(slices)
@@ -83,8 +81,6 @@ class SlimmedModel(PrunedModel):
             self.module = module
             self.trainer = self._trainer_of(module)
         self._follow_masks(slices)
-        if self._settings.recalibrate_batch_norm:
-            recalibrate(self.module, self.trainer.samples(self._settings.calibration))
 
     def _follow_masks(self, slices: Mapping[str, list[Tensor | None]]) -> None:
         """Masks of an earlier pruning lose what their weights lost; a trainer at work goes on to apply them."""

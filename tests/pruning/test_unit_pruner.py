@@ -24,9 +24,9 @@ from unit_cases import (
 from modelopt_cli.core.errors import UsageError
 from modelopt_cli.core.strategy import FAMILIES
 from modelopt_cli.models.graph.analysis import attribute
-from modelopt_cli.models.graph.axes import Prime
+from modelopt_cli.models.graph.axes import Keep, Prime
 from modelopt_cli.models.graph.network import Network
-from modelopt_cli.models.graph.rewriting import Keep, rewritten, set_tensor
+from modelopt_cli.models.graph.rewriting import rewritten, set_tensor
 from modelopt_cli.models.measure import macs
 from modelopt_cli.pruning.distances import divergence
 from modelopt_cli.pruning.importances import UnitImportance

@@ -11,9 +11,10 @@ from typing import Any
 
 from torch import Tensor, fx
 
-from modelopt_cli.models.graph.axes import Axes, Axis, Clash, Prime, primes
+from modelopt_cli.models.graph.axes import Axis, Clash, Prime, primes
 from modelopt_cli.models.graph.call import Call, Dims, Result, hint, module_path
 from modelopt_cli.models.graph.operators import operator_of
+from modelopt_cli.models.graph.unification import Axes
 from modelopt_cli.models.measure import place
 
 INPUT = "an input of the model"
@@ -42,6 +43,7 @@ class Analysis:
     def __init__(self, module: fx.GraphModule) -> None:
         self.axes = Axes()
         self.values: dict[str, Result] = {}
+        self.samples: list[Axis] = []  # the first dimension of each input
         self.notes: dict[tuple[str, str], Axis] = {}
         self.tensors: dict[str, Dims] = {}  # of parameters, buffers and constants, by name
         self.first: dict[str, str] = {}  # name -> the first name of the same memory
@@ -58,7 +60,9 @@ class Analysis:
     def _visit(self, module: fx.GraphModule, node: fx.Node) -> None:
         if node.op == "placeholder":
             value = node.meta.get("val")
-            self.values[node.name] = self._new(value, INPUT) if isinstance(value, Tensor) else None
+            dims = self._new(value, INPUT) if isinstance(value, Tensor) else None
+            self.values[node.name] = dims
+            self.samples += (dims or [])[:1]
         elif node.op == "get_attr":
             self._attribute(node, attribute(module, str(node.target)))
         elif node.op == "output":
@@ -120,7 +124,7 @@ class Analysis:
         return [self.axes.prime(hint(size), *frozen) for size in value.shape]
 
     def _freeze_all(self, node: fx.Node, reason: str) -> None:
-        for axis in _flat(self.values.get(node.name)):
+        for axis in flat(self.values.get(node.name)):
             self.axes.freeze(axis, reason)
 
     def contract(self, node: fx.Node, axis: Axis | None, weight: Any, dim: int, inputs: Any, input_dim: int) -> None:
@@ -164,7 +168,8 @@ def _check(node: fx.Node, result: Any) -> None:
             raise Clash(f"its result has sizes {sizes}, not {[axis.size for axis in dims]}")
 
 
-def _flat(values: Result) -> Iterator[Axis]:
+def flat(values: Result) -> Iterator[Axis]:
+    """All axes of a node's value, be it one tensor or several."""
     for each in values or ():
         if isinstance(each, list):
             yield from each

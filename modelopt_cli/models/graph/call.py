@@ -190,9 +190,14 @@ class Rewrite(_Node):
 
 def module_path(node: fx.Node) -> str:
     """The path of the innermost module that made the node; "" for the outermost."""
+    return module_paths(node)[0]
+
+
+def module_paths(node: fx.Node) -> tuple[str, ...]:
+    """Of the modules that made the node, the innermost first; the outermost is ""."""
     stack = list((node.meta.get("nn_module_stack") or {}).values())
-    path = str(stack[-1][0]) if stack else ""
-    return path.removeprefix("L['self']").removeprefix(".")
+    found = [str(entry[0]).removeprefix("L['self']").removeprefix(".").partition("@")[0] for entry in stack]
+    return (*dict.fromkeys(reversed(found)), *(() if "" in found else ("",)))
 
 
 def overload(name: str) -> torch._ops.OpOverload | None:

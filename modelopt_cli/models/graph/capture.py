@@ -20,6 +20,8 @@ from modelopt_cli.core.errors import UsageError
 from modelopt_cli.models.graph.explaining import explained, explained_size
 
 _WITHOUT = "pruning.structure: weights needs no graph"
+EXAMPLES = 4
+"""Samples that a module is captured with, where nothing else is said."""
 _LEAST = 2  # torch.export takes sizes of 0 and 1 for constants
 
 

@@ -9,11 +9,11 @@ from typing import Any
 
 from torch import fx
 
-from modelopt_cli.models.graph.analysis import Analysis
-from modelopt_cli.models.graph.axes import Axis, Prime, factors, kept, primes
-from modelopt_cli.models.graph.call import Dims, Rewrite
+from modelopt_cli.models.graph.analysis import Analysis, flat
+from modelopt_cli.models.graph.axes import Axis, Keep, Prime, factors, kept, primes
+from modelopt_cli.models.graph.call import Dims, Rewrite, module_paths
 from modelopt_cli.models.graph.operators import operator_of
-from modelopt_cli.models.graph.rewriting import Keep, duplicate
+from modelopt_cli.models.graph.rewriting import duplicate
 
 _LARGEST = 2**31  # above: an open end of a slice
 
@@ -56,7 +56,7 @@ class Constants:
             if operator is not None and operator.rewrite is not None and node.name in self.analysis.values:
                 axes = [*noted.get(node.name, [])]
                 for each in (node, *node.all_input_nodes):
-                    axes += _flat(self.analysis.values.get(each.name))
+                    axes += flat(self.analysis.values.get(each.name))
                 yield _Writer(node, operator.rewrite, frozenset(prime for axis in axes for prime in primes(axis)))
 
     def changed(self, keep: Keep) -> dict[Constant, int]:
@@ -84,7 +84,7 @@ class Constants:
             if width is None or writer.node.kwargs.get("scale") is not None:
                 continue
             if not kept(width, keep).all():
-                return _paths(writer.node)[0]
+                return module_paths(writer.node)[0]
         return None
 
     def _compared(self, node: fx.Node, after: tuple[Any, ...], keep: Keep) -> Iterator[tuple[Constant, int]]:
@@ -92,7 +92,7 @@ class Constants:
 
         def told(place: str, old: int, new: int) -> Iterator[tuple[Constant, int]]:
             if old != new and 1 <= old < _LARGEST:
-                yield Constant(node.name, place, old, _paths(node), name, _line(node)), new
+                yield Constant(node.name, place, old, module_paths(node), name, _line(node)), new
 
         if name.startswith("slice."):
             yield from self._slice(node, after, keep, told)
@@ -143,21 +143,6 @@ def _numbers(values: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield from _numbers(value, f"{prefix}{place}.")
         elif (isinstance(value, int) and not isinstance(value, bool)) or isinstance(value, fx.Node):
             yield f"{prefix}{place}", value
-
-
-def _flat(values: Any) -> Iterator[Axis]:
-    for each in values or ():
-        if isinstance(each, list):
-            yield from each
-        elif each is not None:
-            yield each
-
-
-def _paths(node: fx.Node) -> tuple[str, ...]:
-    """Of the modules that made the node, the innermost first; the outermost is ""."""
-    stack = list((node.meta.get("nn_module_stack") or {}).values())
-    found = [str(entry[0]).removeprefix("L['self']").removeprefix(".").partition("@")[0] for entry in stack]
-    return (*dict.fromkeys(reversed(found)), *(() if "" in found else ("",)))
 
 
 def _line(node: fx.Node) -> str:

@@ -23,7 +23,7 @@ class Costs:
             (attribute(graph, name).element_size(), isinstance(attribute(graph, name), nn.Parameter), dims)
             for name, dims in analysis.own_tensors()
         ]
-        self._batch = dict.fromkeys(_batch_primes(graph, analysis), 1)
+        self._batch = dict.fromkeys((prime for axis in analysis.samples for prime in primes(axis)), 1)
 
     def macs(self, counts: Counts) -> int:
         """Multiply-accumulates of a forward pass on one sample, counted as models/measure.py counts them."""
@@ -48,12 +48,3 @@ class Costs:
 def size(axes: Sequence[Axis], counts: Counts) -> int:
     """Values of a tensor with these axes."""
     return math.prod(length(axis, counts) for axis in axes)
-
-
-def _batch_primes(graph: fx.GraphModule, analysis: Analysis) -> list[Prime]:
-    found: list[Prime] = []
-    for node in graph.graph.nodes:
-        dims = analysis.values.get(node.name)
-        if node.op == "placeholder" and dims and not isinstance(dims[0], list) and dims[0] is not None:
-            found += primes(dims[0])
-    return found

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 import numpy as np
+import torch
 from torch import Tensor, fx, nn
 
 from modelopt_cli.models.graph.analysis import INPUT, OUTPUT, Analysis, attribute
-from modelopt_cli.models.graph.axes import Mask, Prime, owners, primes
+from modelopt_cli.models.graph.axes import Axis, Keep, Mask, Prime, owners, primes, unit_places
 
 _NO_PRODUCER = "no parameter makes it"
 _NO_CONSUMER = "no parameter of a later layer takes it"
@@ -23,6 +24,10 @@ class Place:
     tensor: str
     dim: int
     producer: bool
+
+    def __str__(self) -> str:
+        """`fc.weight[0]`"""
+        return f"{self.tensor}[{self.dim}]"
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,11 +153,7 @@ def coverage(
             continue
         left = 1
         for axis in dims:
-            held = np.zeros(axis.size, dtype=np.bool_)
-            for prime in dict.fromkeys(primes(axis)):
-                if prime in free:
-                    held |= owners(axis, prime) >= 0
-            left *= int((~held).sum())
+            left *= int((~held(axis, free)).sum())
         total += tensor.numel()
         covered += tensor.numel() - left
         if left:
@@ -167,22 +168,17 @@ def coverage(
     return covered / max(total, 1), reasons
 
 
-def unit_rows(tensor: Tensor, analysis: Analysis, group: Group, place: Place, keep: Mapping[Prime, Mask]) -> Tensor:
+def unit_rows(tensor: Tensor, analysis: Analysis, group: Group, place: Place, keep: Keep) -> Tensor:
     """(units that stay, numbers of each) what the tensor holds of each unit; `tensor` has what `keep` leaves."""
-    import torch
-
-    index = positions(analysis, group, place, keep)  # (units, r)
+    index = unit_places(analysis.tensors[place.tensor][place.dim], group.prime, keep)  # (units, r)
     rows = tensor.index_select(place.dim, torch.from_numpy(index.reshape(-1)).to(tensor.device))
     return rows.movedim(place.dim, 0).reshape(index.shape[0], -1)
 
 
-def positions(analysis: Analysis, group: Group, place: Place, keep: Mapping[Prime, Mask]) -> np.ndarray:
-    """(units that stay, r) the positions of each unit in what is left of the dimension."""
-    from modelopt_cli.models.graph.axes import kept
-
-    axis = analysis.tensors[place.tensor][place.dim]
-    owner = owners(axis, group.prime)[kept(axis, keep)]
-    order = np.argsort(owner, kind="stable")
-    order = order[owner[order] >= 0]
-    units = int(keep[group.prime].sum()) if group.prime in keep else group.size
-    return order.reshape(units, -1)
+def held(axis: Axis, free: Collection[Prime]) -> Mask:
+    """(size of the axis,) whether a unit of one of these primes lies there."""
+    found = np.zeros(axis.size, dtype=np.bool_)
+    for prime in dict.fromkeys(primes(axis)):
+        if prime in free:
+            found |= owners(axis, prime) >= 0
+    return found

@@ -8,10 +8,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx
-from torch.nn import functional as F
 
 from modelopt_cli.models.graph.analysis import Analysis, attribute
+from modelopt_cli.models.graph.axes import Axis
 from modelopt_cli.models.graph.rewriting import set_tensor
+from modelopt_cli.models.patches import patches
 
 _aten = torch.ops.aten
 _LINEAR, _ADDMM = _aten.linear.default, _aten.addmm.default
@@ -35,8 +36,22 @@ class Layer:
     shared: bool = False
 
     @property
+    def out_dim(self) -> int:
+        """The dimension of the weight that its outputs are."""
+        return 1 if self.node.target is _ADDMM else 0
+
+    def input_axis(self, analysis: Analysis) -> Axis:
+        """The axis that it sums over, with places of a kernel left out."""
+        dims = analysis.values[self.inputs.name]
+        assert dims is not None
+        axis = dims[self.input_dim]
+        assert axis is not None
+        assert not isinstance(axis, list)
+        return axis
+
+    @property
     def names(self) -> list[str]:
-        """Tensors that `set_matrix` and `add_to_bias` replace."""
+        """Tensors that `take` replaces."""
         found = [self.weight] if self.bias is None else [self.weight, self.bias]
         node = _normalization(self.node) if self.bias is None else None
         return found if node is None else [*found, str(node.args[3].target)]
@@ -45,6 +60,12 @@ class Layer:
         """(out, in * spread)"""
         tensor: Tensor = attribute(graph, self.weight).detach()
         return tensor.T if self.node.target is _ADDMM else tensor.flatten(1)
+
+    def take(self, graph: fx.GraphModule, matrix: Tensor, change: Tensor | None) -> None:
+        """Put a matrix in, and add a change (out,) to its outputs where it takes one."""
+        self.set_matrix(graph, matrix)
+        if change is not None and self.takes_bias:
+            self.add_to_bias(graph, change)
 
     def set_matrix(self, graph: fx.GraphModule, matrix: Tensor) -> None:
         """Put a matrix of the same shape in."""
@@ -73,11 +94,7 @@ class Layer:
         dims = _CONVOLUTIONS[target]
         stride, padding, dilation = (self._sizes(place, default, dims) for place, default in ((3, 1), (4, 0), (5, 1)))
         kernel = tuple(self.node.args[1].meta["val"].shape[2:])  # type: ignore[union-attr]
-        if dims == 1:
-            inputs = inputs[:, :, None]
-            kernel, stride, padding, dilation = (1, *kernel), (1, *stride), (0, *padding), (1, *dilation)
-        patches = F.unfold(inputs, kernel, dilation, padding, stride)
-        return patches.transpose(1, 2)
+        return patches(inputs, kernel, stride, padding, dilation)
 
     def _sizes(self, place: int, default: int, dims: int) -> tuple[int, ...]:
         found: Any = self.node.args[place] if len(self.node.args) > place else default

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, fx, nn
 
 from modelopt_cli.models.graph.analysis import Analysis, attribute
-from modelopt_cli.models.graph.axes import Axis, Mask, Prime, kept, owners
+from modelopt_cli.models.graph.axes import Axis, Keep, Mask, Prime, counted, kept, owners
 from modelopt_cli.models.graph.capture import capture
 from modelopt_cli.models.graph.cost import Costs
 from modelopt_cli.models.graph.groups import Group, grouping
-from modelopt_cli.models.graph.rewriting import Keep, rewritten, set_tensor
+from modelopt_cli.models.graph.rewriting import rewritten, set_tensor
 
 
 class Network:
@@ -53,7 +53,7 @@ class Network:
 
     def counts(self, keep: Keep | None = None) -> dict[Prime, int]:
         """Units that are left, for `costs`."""
-        return {prime: int(mask.sum()) for prime, mask in (self.held if keep is None else keep).items()}
+        return counted(self.held if keep is None else keep)
 
     def kept(self) -> dict[str, dict[int, Tensor]]:
         """Tensor -> dimension -> (int32) the places that are left of the module's as captured.

@@ -12,11 +12,10 @@ import torch
 from torch import Tensor, fx, nn
 
 from modelopt_cli.models.graph.analysis import Analysis, attribute
-from modelopt_cli.models.graph.axes import Mask, Prime, kept
+from modelopt_cli.models.graph.axes import Keep, kept
 from modelopt_cli.models.graph.call import Rewrite
 from modelopt_cli.models.graph.operators import operator_of
 
-Keep = Mapping[Prime, Mask]
 Slices = dict[str, list[Tensor | None]]
 """Tensor's name -> for each dimension the indices that stay; None: all."""
 
@@ -111,11 +110,17 @@ def error(graph: fx.GraphModule, analysis: Analysis, keep: Keep, inputs: Tensor,
     """The oracle: the largest difference between units silenced and units removed, as a share of the largest output."""
     expected = first_tensor(silenced(graph, analysis, keep, held)(inputs))
     found = first_tensor(rewritten(graph, analysis, keep, held)(inputs))
+    return off(found, expected)
+
+
+def off(found: Tensor, expected: Tensor) -> float:
+    """The largest difference, as a share of the largest value that is expected; inf for other shapes, or for NaN."""
     if found.shape != expected.shape:
-        return float("inf")
-    scale = max(float(expected.abs().max()), 1e-12) if expected.numel() else 1.0
-    found_error = float((found - expected).abs().max()) / scale if expected.numel() else 0.0
-    return found_error if math.isfinite(found_error) else float("inf")
+        return math.inf
+    if not expected.numel():
+        return 0.0
+    share = float((found - expected).abs().max()) / max(float(expected.abs().max()), 1e-12)
+    return share if math.isfinite(share) else math.inf
 
 
 def first_tensor(outputs: object) -> Tensor:

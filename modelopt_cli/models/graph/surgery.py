@@ -7,6 +7,7 @@ something else without an error. So what is done to a module is tried on a copy 
 from __future__ import annotations
 
 import copy
+import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,10 +19,11 @@ from torch.utils._pytree import tree_leaves
 from modelopt_cli.core.errors import ModeloptError
 from modelopt_cli.models.graph.analysis import Analysis, attribute
 from modelopt_cli.models.graph.attributes import Links, questions
+from modelopt_cli.models.graph.axes import Keep
 from modelopt_cli.models.graph.constants import Constants
 from modelopt_cli.models.graph.edits import Edit, apply_edits, editable, merged
 from modelopt_cli.models.graph.layer_sizes import fits
-from modelopt_cli.models.graph.rewriting import Keep, Slices, rewritten, set_tensor, sliced, slices
+from modelopt_cli.models.graph.rewriting import Slices, off, rewritten, set_tensor, sliced, slices
 
 AGREES = 1e-4
 """The largest difference, as a share of the largest output, at which a module computes what its graph does."""
@@ -160,14 +162,9 @@ def difference(module: nn.Module, graph: nn.Module, inputs: Tensor, *, fast: boo
             found, expected = (_tensors(each(inputs)) for each in (module, graph))
     finally:
         torch.backends.mha.set_fastpath_enabled(before)
-    if [each.shape for each in found] != [each.shape for each in expected]:
-        return float("inf")
-    worst = 0.0
-    for one, other in zip(found, expected, strict=True):
-        if one.numel():
-            scale = max(float(other.abs().max()), 1e-12)
-            worst = max(worst, float((one - other).abs().max()) / scale, key=lambda value: (value != value, value))
-    return float("inf") if worst != worst else worst
+    if len(found) != len(expected):
+        return math.inf
+    return max((off(one, other) for one, other in zip(found, expected, strict=True)), default=0.0)
 
 
 def _tensors(outputs: object) -> list[Tensor]:

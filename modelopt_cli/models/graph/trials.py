@@ -11,11 +11,10 @@ from torch import Tensor, nn
 
 from modelopt_cli.models.graph.analysis import Analysis
 from modelopt_cli.models.graph.attributes import Links
-from modelopt_cli.models.graph.axes import Mask, Prime
+from modelopt_cli.models.graph.axes import Keep, Mask, Prime
 from modelopt_cli.models.graph.capture import Captured
 from modelopt_cli.models.graph.constants import Constants
 from modelopt_cli.models.graph.reads import Reads, read_by
-from modelopt_cli.models.graph.rewriting import Keep
 from modelopt_cli.models.graph.surgery import Trial, stirred, trial
 from modelopt_cli.models.graph.ties import Bundle, losing
 

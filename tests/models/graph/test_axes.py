@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from modelopt_cli.models.graph.axes import (
     INTERLEAVED,
     ONE,
-    Axes,
     Axis,
     Clash,
     Mask,
@@ -31,6 +30,7 @@ from modelopt_cli.models.graph.axes import (
     terms,
     total,
 )
+from modelopt_cli.models.graph.unification import Axes
 
 Keep = dict[Prime, Mask]
 State = list[tuple[Any, ...]]
