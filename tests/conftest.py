@@ -1,4 +1,7 @@
-"""One thread: the tests' tensors are tiny, and threads that wait for each other are slow on shared cores."""
+"""For all tests: one thread of torch, and no examples of Hypothesis against the clock, as machines are noisy.
+
+The tests' tensors are tiny, and threads that wait for each other are slow on shared cores.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,10 @@ import sys
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("modelopt", deadline=None)
+settings.load_profile("modelopt")
 
 
 @pytest.fixture(autouse=True)
