@@ -85,7 +85,8 @@ def macs(module: nn.Module, example: Tensor) -> dict[str, int]:
         for part in names:
             stack.callback(part.register_forward_pre_hook(enter).remove)
             stack.callback(part.register_forward_hook(leave).remove)
-        stack.enter_context(_inference([module]))
+        stack.enter_context(_evaluation([module]))
+        stack.enter_context(torch.no_grad())  # inference mode has no graph that the counter could hang its hooks on
         stack.enter_context(_plain_kernels())
         stack.enter_context(counter)
         module(example.to(device_of(module)))
@@ -152,7 +153,7 @@ def latency(
     found: list[Latency] = []
     try:
         torch.set_num_threads(threads)
-        with _inference(contenders.values()):
+        with _evaluation(contenders.values()), torch.inference_mode():
             for size in batch_sizes:
                 batch = example[torch.arange(size, device=example.device) % len(example)]
                 calls = {name: _call(module, batch) for name, module in contenders.items()}
@@ -205,15 +206,14 @@ def _turns(calls: Mapping[str, Callable[[], float]], most: int, seconds: float) 
 
 
 @contextmanager
-def _inference(modules: Iterable[nn.Module]) -> Iterator[None]:
-    """Evaluation mode and no gradients; each module in them has its own mode again afterwards."""
+def _evaluation(modules: Iterable[nn.Module]) -> Iterator[None]:
+    """Evaluation mode; each module in them has its own mode again afterwards."""
     whole = list(modules)
     modes = {part: part.training for module in whole for part in module.modules()}
     try:
         for module in whole:
             module.eval()
-        with torch.inference_mode():
-            yield
+        yield
     finally:
         for module in whole:
             module.train(modes[module])  # a module may do more in `train` than set the flag
@@ -244,4 +244,4 @@ def _products() -> dict[Any, Callable[..., int]]:
     def product(first: Sequence[int], *_: Any, **__: Any) -> int:
         return 2 * math.prod(first)
 
-    return {torch.ops.aten.mv: product, torch.ops.aten.dot: product}
+    return dict.fromkeys((torch.ops.aten.mv, torch.ops.aten.dot, torch.ops.aten.vdot), product)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils.parametrizations import spectral_norm, weight_norm
 
 from modelopt_cli.models import measure
 from modelopt_cli.models.architectures import Shapes
@@ -96,6 +97,18 @@ def test_what_a_module_computes_itself_is_its_own() -> None:
             return (hidden @ hidden.T) @ (hidden @ self.vector)
 
     assert measure.macs(Tied(), torch.randn(3, 4)) == {"": 2 * 48 + 36 + 12 + 9, "first": 2 * 48}
+
+
+def test_weights_that_are_computed_from_others_are_counted_with_what_computes_them() -> None:
+    module = nn.Sequential(weight_norm(nn.Linear(4, 6)), spectral_norm(nn.Linear(6, 2)))
+    norm = 6 * 2 + 2  # u^T W v
+    assert measure.macs(module, torch.randn(3, 4)) == {
+        "": 3 * (4 * 6 + 6 * 2) + norm,
+        "0": 3 * 4 * 6,
+        "1": 3 * 6 * 2,
+        "1.parametrizations.weight.0": norm,
+    }
+    assert measure.latency({"it": module}, torch.randn(3, 4), (1,), runs=3, seconds=0.0)[0].median > 0
 
 
 def test_counting_leaves_the_module_as_it_was() -> None:
