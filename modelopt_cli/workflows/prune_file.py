@@ -83,20 +83,25 @@ def output(path: Path, out: Path | None, *, force: bool, dry_run: bool) -> Path:
     """Where to write (default: model.pruned.pt beside it). Raises UsageError where that must not be."""
     target = out if out is not None else beside(path, "pruned")
     if not dry_run:
-        _check_target(path, target, force)
+        check_free(path, target, force=force, folder=path.is_dir())
     return target
 
 
-def _check_target(path: Path, target: Path, force: bool) -> None:
-    there = target.exists() or target.is_symlink()
+def check_free(path: Path, target: Path, *, force: bool, folder: bool = False) -> None:
+    """Raise UsageError where the target is the input at `path` or in it, or is there and must not be overwritten.
+
+    `folder`: a folder is to be written, not a file.
+    """
     if target.exists() and path.exists() and target.samefile(path):
         raise UsageError(f"{target} is the input, which is never overwritten; choose another place with --out")
     if path.is_dir() and path.resolve() in target.absolute().parents:
         raise UsageError(f"{target} lies in the input's folder; choose another place with --out")
+    there = target.exists() or target.is_symlink()
     if there and not force:
         raise UsageError(f"{target} exists already and is not overwritten; choose another with --out, or say --force")
-    if there and target.is_dir() != path.is_dir():
-        raise UsageError(f"{target} is {'a folder' if target.is_dir() else 'no folder'}, unlike {path}; use --out")
+    if there and target.is_dir() != folder:
+        found, wanted = ("a folder", "a file") if target.is_dir() else ("no folder", "a folder")
+        raise UsageError(f"{target} is {found}, but {wanted} is to be written there; use --out")
 
 
 def _prune(file: StateFile, pruning: FilePruning, names: Sequence[str], out: Path | None) -> dict[str, Count]:

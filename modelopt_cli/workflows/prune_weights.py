@@ -12,13 +12,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from modelopt_cli.core.errors import InterruptedRunError
+from modelopt_cli.core.errors import InterruptedRunError, UsageError
 from modelopt_cli.models.state_files import beside, open_state
 from modelopt_cli.pruning.structures import UnitStructure
 from modelopt_cli.results.report import Report
 from modelopt_cli.workflows import prune, single, stages
 from modelopt_cli.workflows.file_module import build
-from modelopt_cli.workflows.prune_file import output, sizes_of
+from modelopt_cli.workflows.prune_file import check_free, output, sizes_of
 from modelopt_cli.workflows.prune_run import PruneRun
 
 if TYPE_CHECKING:
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from modelopt_cli.experiment.experiment import Experiment
     from modelopt_cli.models.state_files import StateFile
     from modelopt_cli.workflows.context import Context
+
+_PROGRAM = ".pt2"
+_SUFFIXES = (".pt", ".pth", ".bin")
 
 
 def run(
@@ -40,13 +43,13 @@ def run(
 ) -> Report:
     """Prune (and recover) the weights at `path` into `out` (default: model.pruned.pt beside it); judge both.
 
-    `dry_run`: all but the writing. Raises UsageError where the weights are not the model's, or `out` exists.
+    Where units go, their program is written beside it (model.pruned.pt2). `dry_run`: all but the writing. Raises
+    UsageError, before any work, where the weights are not the model's, or what would be written exists.
     """
     started, clock = datetime.now(UTC).astimezone(), time.perf_counter()
     units = isinstance(experiment.require_pruning().structure, UnitStructure)
-    if units and out is None and path.suffix != ".pt":
-        out = beside(path, "pruned").with_suffix(".pt")
-    target = output(path, out, force=force, dry_run=dry_run)
+    choose = _units_output if units else output
+    target = choose(path, out, force=force, dry_run=dry_run)
     experiment.require("model", "data")
     prune.check_parts(experiment)
     file = open_state(path)
@@ -78,6 +81,20 @@ def run(
     ).with_model(report.model)
 
 
+def _units_output(path: Path, out: Path | None, *, force: bool, dry_run: bool) -> Path:
+    """Where the smaller model goes; the program stands beside it. Raises UsageError where either must not be."""
+    target = out if out is not None else beside(path, "pruned").with_suffix(".pt")
+    if target.suffix not in _SUFFIXES:
+        raise UsageError(
+            f"{target} is no name for a smaller model, which is written as a model.pt; let it end in "
+            f"{', '.join(_SUFFIXES)} (its program goes to {target.with_suffix(_PROGRAM)})"
+        )
+    if not dry_run:
+        for each in (target, target.with_suffix(_PROGRAM)):
+            check_free(path, each, force=force)
+    return target
+
+
 def _write_weights(target: Path, file: StateFile, current: PruneRun) -> dict[str, str]:
     """The weights in the form in which they came."""
     extra = current.checkpoint({}).extra
@@ -102,4 +119,4 @@ def _write_units(target: Path, report: Report, current: PruneRun) -> dict[str, s
 
     assert report.model is not None
     checkpoints.save(target, report.model)
-    return {"model": str(target), **current.write_program(target.with_suffix(".pt2"))}
+    return {"model": str(target), **current.write_program(target.with_suffix(_PROGRAM))}

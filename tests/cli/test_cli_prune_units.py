@@ -1,0 +1,74 @@
+"""`modelopt prune --structure neurons` of a file of weights: a smaller model and its program, or one clear error."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from modelopt_cli.models import checkpoints
+from modelopt_cli.workflows import prune_weights
+
+DIGITS = """\
+version: 1
+data: {type: digits, splits: {validation: 0.2, test: 0.2, seed: 0}}
+model: {type: mlp, hidden: [8, 4]}
+training: {epochs: 1}
+"""
+UNITS = ("--experiment", "digits.yaml", "--structure", "neurons")
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> Path:
+    """A bare state dict, beside the experiment file that says what it is of."""
+    (tmp_path / "digits.yaml").write_text(DIGITS)
+    layers = torch.nn.Sequential(
+        torch.nn.Linear(64, 8), torch.nn.ReLU(), torch.nn.Linear(8, 4), torch.nn.ReLU(), torch.nn.Linear(4, 10)
+    )
+    path = tmp_path / "m.pt"
+    torch.save({f"layers.{name}": tensor for name, tensor in layers.state_dict().items()}, path)
+    return path
+
+
+def test_the_smaller_model_and_its_program_compute_the_same(cli, weights):
+    result = cli("prune", weights, *UNITS, "--amount", "0.5")
+    assert result.code == 0, result.err
+    inputs = torch.randn(3, 64)
+    model = checkpoints.load("m.pruned.pt").model
+    dense = torch.load(weights, weights_only=True)
+    assert sum(map(torch.Tensor.numel, model.parameters())) < sum(map(torch.Tensor.numel, dense.values()))
+    program = torch.export.load("m.pruned.pt2").module()
+    assert torch.allclose(program(inputs), model(inputs), atol=1e-5)
+
+
+@pytest.mark.parametrize("there", ["m.pruned.pt", "m.pruned.pt2"])
+def test_neither_the_model_nor_its_program_is_overwritten_unasked(cli, weights, there, monkeypatch):
+    Path(there).write_text("mine")
+    with monkeypatch.context() as patched:
+        patched.setattr(prune_weights, "open_state", None)  # any work would fail
+        result = cli("prune", weights, *UNITS, "--amount", "0.5")
+    assert result.code == 2
+    assert f"{there} exists already and is not overwritten" in result.err
+    assert Path(there).read_text() == "mine"
+    assert sorted(path.name for path in weights.parent.iterdir()) == sorted([there, "digits.yaml", "m.pt"])
+    assert cli("prune", weights, *UNITS, "--amount", "0.5", "--dry-run").code == 0
+    assert Path(there).read_text() == "mine"
+    assert cli("prune", weights, *UNITS, "--amount", "0.5", "--force").code == 0
+    assert Path("m.pruned.pt").stat().st_size > 100
+    assert Path("m.pruned.pt2").stat().st_size > 100
+
+
+@pytest.mark.parametrize("out", ["small.pt2", "small.safetensors", "small"])
+def test_a_smaller_model_is_called_one(cli, weights, out):
+    result = cli("prune", weights, *UNITS, "--amount", "0.5", "--out", out)
+    assert result.code == 2
+    assert "let it end in .pt" in result.err
+    assert not Path(out).exists()
+
+
+def test_of_other_files_of_weights_a_model_is_made(cli, weights):
+    save_file(torch.load(weights, weights_only=True), "n.safetensors")
+    assert cli("prune", "n.safetensors", *UNITS, "--amount", "0.5").code == 0
+    assert checkpoints.load("n.pruned.pt").extra["slimming"]
