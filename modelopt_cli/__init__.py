@@ -2,7 +2,7 @@
 
 The Python face; everything is imported on first use, so that the command line starts fast:
 
-    from modelopt_cli import load, train, tune, prune, evaluate, predict, Study
+    from modelopt_cli import load, train, tune, prune, shrink, evaluate, predict, Study
 """
 
 from __future__ import annotations
@@ -11,11 +11,25 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from modelopt_cli.api import Experiment, Report, Study, Trial, evaluate, load, predict, prune, train, tune
+    from modelopt_cli.api import (
+        Experiment,
+        Report,
+        Shrunk,
+        Study,
+        Trial,
+        evaluate,
+        load,
+        predict,
+        prune,
+        shrink,
+        train,
+        tune,
+    )
 
 __all__ = [
     "Experiment",
     "Report",
+    "Shrunk",
     "Study",
     "Trial",
     "__version__",
@@ -23,6 +37,7 @@ __all__ = [
     "load",
     "predict",
     "prune",
+    "shrink",
     "train",
     "tune",
 ]

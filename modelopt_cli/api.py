@@ -3,6 +3,7 @@
 report = tune(load("experiment.yaml"))          # or load({...}), the same as a mapping
 report.best, report.metrics, report.model       # the model's checkpoint, in memory
 report = train(load("experiment.yaml"), out="runs/mine")
+shrink(module, inputs, {"amount": 0.5}).module  # units out of a module that a program holds
 """
 
 from __future__ import annotations
@@ -17,8 +18,22 @@ from modelopt_cli.tuning.study import Study
 from modelopt_cli.tuning.trial import Trial
 from modelopt_cli.workflows.context import Context
 from modelopt_cli.workflows.evaluate import evaluate, predict
+from modelopt_cli.workflows.shrink_module import Shrunk, shrink
 
-__all__ = ["Experiment", "Report", "Study", "Trial", "evaluate", "load", "predict", "prune", "train", "tune"]
+__all__ = [
+    "Experiment",
+    "Report",
+    "Shrunk",
+    "Study",
+    "Trial",
+    "evaluate",
+    "load",
+    "predict",
+    "prune",
+    "shrink",
+    "train",
+    "tune",
+]
 
 
 def load(source: str | Path | Mapping[str, Any], overrides: Sequence[str] = ()) -> Experiment:

@@ -35,8 +35,8 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_public_surface() -> None:
     """What users import. A name that goes, or an argument that moves, breaks their code: think twice."""
     assert modelopt_cli.__all__ == [
-        "Experiment", "Report", "Study", "Trial", "__version__", "evaluate", "load", "predict", "prune", "train",
-        "tune",
+        "Experiment", "Report", "Shrunk", "Study", "Trial", "__version__", "evaluate", "load", "predict", "prune",
+        "shrink", "train", "tune",
     ]  # fmt: skip
     assert set(modelopt_cli.__all__) <= set(dir(modelopt_cli))
     for name in modelopt_cli.__all__:
@@ -53,6 +53,8 @@ FUNCTIONS = {
     "tune": ["experiment", "out", "resume"],
     "evaluate": ["path", "split", "data"],
     "predict": ["path", "data"],
+    "prune": ["experiment", "out", "resume"],
+    "shrink": ["module", "inputs", "pruning", "targets", "task"],
     "Study": [
         "space", "sampler", "objective", "seed", "path",
         "constraints", "stopper", "initial", "repeats", "fingerprint",

@@ -2,30 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import torch
 from pydantic import ValidationError
 
 from modelopt_cli.core.errors import UsageError
 from modelopt_cli.pruning.settings import PruningSettings
 from modelopt_cli.pruning.structures import UnitStructure
 from modelopt_cli.results.report import Table
-from modelopt_cli.training.batches import Batch
-from modelopt_cli.training.losses import make
-from modelopt_cli.training.settings import TrainingSettings
-from modelopt_cli.workflows import slim_tables
-from modelopt_cli.workflows.shrinking import Shrinking
-from modelopt_cli.workflows.unit_budget import FINAL
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from modelopt_cli.data.raw import Task
+    from modelopt_cli.training.batches import Batch
+    from modelopt_cli.training.losses import Loss
 
 _BATCH = 128
 
@@ -53,20 +47,12 @@ def shrink(
     numbers, for what looks at the loss. `pruning`: options as in an experiment's pruning section, structure neurons by
     default; it says how much goes at once, so there is no schedule and no recovery. Raises UsageError.
     """
-    settings = _settings(pruning)
-    copy = deepcopy(module)
-    if targets is None:
-        targets = torch.zeros(len(inputs), dtype=torch.int64 if task == "classification" else torch.float32)
-    with torch.no_grad():
-        outputs = copy.eval()(inputs[:1])
-    loss = make(TrainingSettings(), task, outputs.shape[-1], np.asarray(targets.cpu()), inputs.device).plain
-    calibration, wanted = inputs[: settings.calibration], targets.to(inputs.device)
+    from modelopt_cli.workflows import slim_tables
+    from modelopt_cli.workflows.shrinking import Shrinking
+    from modelopt_cli.workflows.unit_budget import FINAL
 
-    def samples(count: int) -> Sequence[Batch]:
-        ends = range(0, min(count, len(calibration)), _BATCH)
-        return [_batch(calibration, wanted, start, min(start + _BATCH, count, len(calibration))) for start in ends]
-
-    shrinking = Shrinking(settings, copy, samples, loss, task)
+    settings, copy = _settings(pruning), deepcopy(module)
+    shrinking = Shrinking(settings, copy, _samples(inputs, targets, settings.calibration), _loss(targets, task), task)
     target = settings.threshold if settings.threshold is not None else settings.amount
     if settings.budget is not None and settings.budget.of == "size_bytes":
         shrinking.note_file(shrinking.network.costs.tensor_bytes({}))
@@ -75,8 +61,39 @@ def shrink(
     return Shrunk(found.train(module.training), table, tuple(shrinking.warnings))
 
 
-def _batch(inputs: Tensor, targets: Tensor, start: int, end: int) -> Batch:
-    return Batch(inputs[start:end], targets[start:end], None, torch.arange(start, end))
+def _samples(inputs: Tensor, targets: Tensor | None, most: int) -> Callable[[int], Sequence[Batch]]:
+    """What gives so many of the samples, `most` at most. Raises UsageError where targets are not theirs."""
+    import torch
+
+    from modelopt_cli.training.batches import Batch
+
+    if targets is not None and len(targets) != len(inputs):
+        raise UsageError(f"there are {len(inputs)} inputs, but {len(targets)} targets; give one for each sample")
+    wanted = torch.zeros(len(inputs), device=inputs.device) if targets is None else targets.to(inputs.device)
+
+    def samples(count: int) -> Sequence[Batch]:
+        end = min(count, most, len(inputs))
+        parts = [slice(start, min(start + _BATCH, end)) for start in range(0, end, _BATCH)]
+        return [Batch(inputs[part], wanted[part], None, torch.arange(part.start, part.stop)) for part in parts]
+
+    return samples
+
+
+def _loss(targets: Tensor | None, task: Task) -> Loss:
+    from modelopt_cli.training.losses import make
+    from modelopt_cli.training.settings import TrainingSettings
+
+    if targets is not None:
+        # How many outputs there are matters for weights of classes alone, and there are none.
+        return make(TrainingSettings(), task, 0, targets.cpu().numpy(), targets.device).plain
+
+    def missing(*_: Tensor | None) -> Tensor:
+        raise UsageError(
+            "pruning.importance or pruning.allocation looks at the loss, which takes targets; give them "
+            "(targets=...), or use one that looks at weights or outputs, such as importance obs"
+        )
+
+    return missing
 
 
 def _settings(pruning: Mapping[str, Any]) -> PruningSettings:

@@ -210,6 +210,22 @@ def test_a_module_that_cannot_be_captured_is_explained() -> None:
     assert "captured" in str(raised.value)
 
 
-def test_one_sample_is_too_few() -> None:
-    with pytest.raises(UsageError, match="at least 2 samples"):
-        shrink(made(), images(1), {"amount": 0.5})
+@pytest.mark.parametrize(
+    ("inputs", "targets", "message"),
+    [
+        (images(1), None, "at least 2 samples"),
+        (torch.randn(16, 3, 8, 8), None, r"fails on inputs of shape \(4, 3, 8, 8\): .*expected .* channels"),
+        (images(16), torch.zeros(15, dtype=torch.int64), "there are 16 inputs, but 15 targets"),
+    ],
+)
+def test_samples_that_do_not_fit(inputs: Tensor, targets: Tensor | None, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        shrink(made(), inputs, {"amount": 0.5}, targets=targets)
+
+
+@pytest.mark.parametrize(
+    "pruning", [{"importance": "taylor"}, {"importance": "hessian"}, {"allocation": "sensitivity"}]
+)
+def test_what_looks_at_the_loss_takes_targets(pruning: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match="looks at the loss, which takes targets"):
+        shrink(made(), images(16), {"amount": 0.5, **pruning})
