@@ -1,4 +1,7 @@
-"""From a share of units to masks, and from a budget to a share: bisection over what the masks would cost."""
+"""From a share of units to masks, and from a budget to a share: bisection over what the masks would cost.
+
+What a group does not give (a limit, its last unit, a rounding, a tie), the others give instead, as long as they can.
+"""
 
 from __future__ import annotations
 
@@ -24,6 +27,28 @@ class Limit:
     what: str
     cost: Callable[[Mapping[Prime, int]], float]
     most: float
+
+
+def near(
+    wanted: int, share: float, masks: Callable[[float], Masks], ranks: Masks, whole: Collection[str] = ()
+) -> Masks:
+    """The masks of `share`; where they remove fewer than `wanted` units, those of the least share that removes as many.
+
+    `masks`, `ranks` and `whole` are as in `within`. Without groups in `whole` exactly `wanted` go, or all that may; with
+    such groups the masks of `share` stand where they are nearer.
+    """
+    found = masks(share)
+    missing = wanted - gone(found)
+    if missing <= 0:
+        return found
+    size = sum(mask.numel() for mask in found.values())
+    more = within(lambda tried: size - gone(tried), masks, size - wanted, ranks, whole) or masks(1.0)
+    return more if gone(more) - wanted <= missing else found
+
+
+def gone(masks: Masks) -> int:
+    """Units that go."""
+    return sum(int((~mask).sum()) for mask in masks.values())
 
 
 def within(

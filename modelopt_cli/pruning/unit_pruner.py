@@ -21,7 +21,7 @@ from modelopt_cli.pruning.distances import Distance
 from modelopt_cli.pruning.reconstruction import POSITIONS, reconstruct
 from modelopt_cli.pruning.settings import PruningSettings
 from modelopt_cli.pruning.unit_checks import faults
-from modelopt_cli.pruning.unit_choice import Limit, Masks, tied, within
+from modelopt_cli.pruning.unit_choice import Limit, Masks, near, tied, within
 from modelopt_cli.pruning.unit_collection import collect_units, make_units
 from modelopt_cli.pruning.unit_judge import UnitJudge
 from modelopt_cli.pruning.unit_scores import comparable, kind_of
@@ -112,8 +112,12 @@ class UnitPruner:
             found = self.settings.neurons.keep(scores, lambda given: self._cuts(allocation, given, share, judge))
             return tied(self.standing(found), scores, self.ties)
 
-        if limit is None:
+        if limit is None and absolute:
             return masks(target)
+        if limit is None:
+            cuts = self._cuts(allocation, scores, target, judge)
+            wanted = sum(cut.count(scores[name]) for name, cut in cuts.items())
+            return near(wanted, target, masks, scores, self._whole())
         found = within(lambda tried: limit.cost(self.counts(tried)), masks, limit.most, scores, self._whole())
         if found is None:
             least = limit.cost(self.counts(masks(1.0)))

@@ -49,7 +49,7 @@ class Shrinking:
         self._settings, self._samples = settings, samples
         self._example = joined(samples(EXAMPLES))
         self.network = Network(module, self._example)
-        self.warnings: list[str] = []
+        self._warnings: list[str] = []
         self._form: Form = "graph" if isinstance(module, Emitted) else "module"
         self._edits: list[Edit] = []
         self._links: Links | None = None
@@ -85,7 +85,7 @@ class Shrinking:
                 raise UsageError(f"the model's own modules can lose no units ({told}); use structure.apply: graph")
             return found.ties
         self._form = "graph"
-        self.warnings.append(
+        self._warnings.append(
             f"the model's own code cannot do with fewer units in {len(found.refused)} of {len(chosen)} groups "
             f"({told}); its exported graph takes its place, and is trained and saved like it; structure.apply: module "
             "would leave those groups alone"
@@ -97,6 +97,18 @@ class Shrinking:
         """(units that are gone, units that may go)"""
         total = sum(group.size for group in self.groups)
         return total - sum(self.network.left(group) for group in self.groups), total
+
+    @property
+    def warnings(self) -> list[str]:
+        """What could not be done, and what was done in its place; at the end also how much of the amount was not."""
+        (gone, total), asked = self.gone, self._settings.amount or 0.0
+        if gone >= asked * total - len(self.groups) / 2:  # each group's number is a whole one
+            return list(self._warnings)
+        told = (
+            f"pruning.amount asks for {asked:.1%} of the units, but {gone:,} of {total:,} are gone ({gone / total:.1%})"
+        )
+        rules = "structure.limits and round_to, keep_at_least, groups that are tied, or being the last of a group"
+        return [*self._warnings, f"{told}; what holds the others: {rules}"]
 
     @property
     def sensitivity(self) -> list[tuple[str, float, float]]:
@@ -115,7 +127,7 @@ class Shrinking:
         for name, reason in self._pruner.refused.items():
             if name not in self.spared:
                 self.spared[name] = reason
-                self.warnings.append(f"{reason}; its units were left alone")
+                self._warnings.append(f"{reason}; its units were left alone")
         self.groups = list(self._pruner.groups)
         cut = slices(self.network.analysis, removal.keep, self.network.held)
         module = self._applied(removal, module)
@@ -143,7 +155,9 @@ class Shrinking:
                     f"the smaller model is not what it should be: {tried.reason}; use structure.apply: graph"
                 )
             self._form = "graph"
-            self.warnings.append(f"the model's own code fails when smaller ({tried.reason}); its graph takes its place")
+            self._warnings.append(
+                f"the model's own code fails when smaller ({tried.reason}); its graph takes its place"
+            )
         if isinstance(module, Emitted):
             module.become(removal.graph)
             return module
@@ -180,7 +194,7 @@ class Shrinking:
         """What `load_state` needs beside the slimming."""
         return {
             "refused": dict(self._pruner.refused),
-            "warnings": list(self.warnings),
+            "warnings": list(self._warnings),
             "sensitivity": [list(row) for row in self.sensitivity],
             "budget": None if self._budget is None else self._budget.state(),
         }
@@ -190,7 +204,7 @@ class Shrinking:
         self._pruner.refused = dict(state["refused"])
         self._pruner.groups = [group for group in self._pruner.groups if group.name not in state["refused"]]
         self.groups = list(self._pruner.groups)
-        self.warnings = list(state["warnings"])
+        self._warnings = list(state["warnings"])
         self._pruner.sensitivity = [
             (str(name), float(share), float(loss)) for name, share, loss in state["sensitivity"]
         ]

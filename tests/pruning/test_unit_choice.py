@@ -9,9 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from modelopt_cli.pruning.allocations.global_ import Global
+from modelopt_cli.pruning.allocations.uniform import Uniform
 from modelopt_cli.pruning.cuts import joint_share
 from modelopt_cli.pruning.structures.neurons import Neurons
-from modelopt_cli.pruning.unit_choice import Masks, tied, within
+from modelopt_cli.pruning.unit_choice import Masks, gone, near, tied, within
 
 
 def ranks_of(sizes: list[int], seed: int) -> dict[str, Tensor]:
@@ -69,6 +71,41 @@ def test_the_limit_is_met_and_filled_up(sizes: list[int], prices: list[float], s
         if not bool(mask.all()):
             assert float(ranks[name][~mask].max()) < float(ranks[name][mask].min())
     assert all(count >= 1 for count in left(found).values())
+
+
+LIMITS = st.lists(st.sampled_from([0.0, 0.25, 0.5, 1.0]), min_size=4, max_size=4)
+
+
+@settings(deadline=None, max_examples=50)
+@given(sizes=SIZES, shares=LIMITS, seed=st.integers(0, 1000), amount=st.floats(0.0, 1.0), uniform=st.booleans())
+def test_what_a_group_may_not_give_the_others_give(
+    sizes: list[int], shares: list[float], seed: int, amount: float, uniform: bool
+) -> None:
+    ranks = ranks_of(sizes, seed)
+    structure = Neurons(limits=dict(zip(ranks, shares, strict=False)))
+    allocation = Uniform() if uniform else Global()
+    cuts = allocation.cuts(ranks, amount)
+    wanted = sum(cut.count(ranks[name]) for name, cut in cuts.items())
+    found = near(
+        wanted, amount, lambda share: structure.keep(ranks, lambda scores: allocation.cuts(scores, share)), ranks
+    )
+    most = {name: structure.most(name, score.numel()) for name, score in ranks.items()}
+    assert gone(found) == min(wanted, sum(most.values()))
+    for name, mask in found.items():
+        assert int((~mask).sum()) <= most[name]
+        if not bool(mask.all()):  # in a group the best stay
+            assert float(ranks[name][~mask].max()) < float(ranks[name][mask].min())
+
+
+def test_in_steps_no_more_is_missing_than_a_step_would_be_too_much() -> None:
+    ranks = ranks_of([16, 16, 12], 0)
+    masks = chooser(ranks, Neurons(round_to=4))
+    for wanted in range(12, 37):
+        found = near(wanted, wanted / 44, masks, ranks, set(ranks))
+        assert all(count % 4 == 0 for count in left(found).values())
+        assert abs(gone(found) - wanted) <= abs(gone(masks(wanted / 44)) - wanted)
+        assert gone(found) < wanted + 4
+    assert left(near(44, 1.0, masks, ranks, set(ranks))) == {"g0": 4, "g1": 4, "g2": 4}
 
 
 def test_a_limit_below_what_can_go_is_none() -> None:

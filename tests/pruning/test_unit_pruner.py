@@ -113,6 +113,13 @@ def test_round_to_and_limits_hold() -> None:
     assert left(capped, capped.prune(0.9)) == {"0": 9, "2": 5}
 
 
+@pytest.mark.parametrize("allocation", ["global", "uniform", "erk", "lamp", "sensitivity", "divergence"])
+def test_what_a_limit_keeps_the_other_groups_give(allocation: str) -> None:
+    found = of("mlp", allocation=allocation, structure={"type": "neurons", "limits": {"0": 0.25}})
+    assert sum(left(found, found.prune(0.5)).values()) == total(found) - 11
+    assert left(found, found.prune(0.5))["0"] >= 9
+
+
 @pytest.mark.parametrize("net", NETWORKS)
 def test_no_group_is_emptied(net: str) -> None:
     found = of(net)

@@ -128,6 +128,16 @@ def test_a_budget_is_met(budget: dict[str, Any], cost: Any) -> None:
     assert 0.9 * share * cost(module) <= cost(found.module) <= share * cost(module)
 
 
+def test_a_share_that_cannot_be_reached_is_told() -> None:
+    structure = {"type": "neurons", "limits": {"conv*": 0.25}}
+    reached = shrink(made(), images(), {"amount": 0.5, "importance": "l2", "structure": structure})
+    assert reached.warnings == ()
+    assert sum(row[2] for row in reached.groups.rows) == 20
+    short = shrink(made(), images(), {"amount": 0.9, "importance": "l2", "structure": structure})
+    assert [row[2] for row in short.groups.rows] == [6, 9, 1]
+    assert "asks for 90.0% of the units, but 24 of 40 are gone (60.0%)" in short.warnings[0]
+
+
 def test_targets_count_for_importances_on_gradients() -> None:
     module, given = made(), images()
     classes = run(module, given).argmax(1)
