@@ -34,8 +34,8 @@ def near(
 ) -> Masks:
     """The masks of `share`; where they remove fewer than `wanted` units, those of the least share that removes as many.
 
-    `masks`, `ranks` and `whole` are as in `within`. Without groups in `whole` exactly `wanted` go, or all that may; with
-    such groups the masks of `share` stand where they are nearer.
+    `masks`, `ranks` and `whole` are as in `within`. Without groups in `whole` exactly `wanted` go, or all that may;
+    with such groups the masks of `share` stand where they are nearer.
     """
     found = masks(share)
     missing = wanted - gone(found)
