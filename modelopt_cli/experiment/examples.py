@@ -7,6 +7,7 @@ EXAMPLES = {
     "model": "model: {type: mlp}",
     "training": "training: {epochs: 10}",
     "pruning": "pruning: {amount: 0.9}",
+    "distillation": "distillation: {teacher: model.pt}",
     "tuning": "tuning: {objective: maximize validation.accuracy, space: {...}}",
     "command": "command: {argv: [python, train.py]}",
 }

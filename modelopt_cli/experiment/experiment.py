@@ -18,8 +18,9 @@ from modelopt_cli.core.conditions import Condition
 from modelopt_cli.core.device import check_device
 from modelopt_cli.core.errors import ExperimentError
 from modelopt_cli.core.strategy import Named, Settings
-from modelopt_cli.core.types import Items
+from modelopt_cli.core.types import Count, Items
 from modelopt_cli.data.sources import DataSource
+from modelopt_cli.distillation.settings import DistillationSettings
 from modelopt_cli.experiment import paths
 from modelopt_cli.experiment.command import CommandSettings
 from modelopt_cli.experiment.evaluation import EvaluationSettings
@@ -28,9 +29,9 @@ from modelopt_cli.experiment.layout import Slot, anchor, plain, slots
 from modelopt_cli.experiment.marks import Finding, Mark, Marks, Problem, Source, fail_all
 from modelopt_cli.experiment.messages import findings
 from modelopt_cli.experiment.overrides import Override, apply, normalise, value_mark
+from modelopt_cli.experiment.recovery import PruningSection
 from modelopt_cli.experiment.yaml_loader import Document, load_file
 from modelopt_cli.models.architectures import Architecture
-from modelopt_cli.pruning.settings import PruningSettings
 from modelopt_cli.training.settings import TrainingSettings
 from modelopt_cli.tuning.settings import TuningSettings
 
@@ -59,11 +60,13 @@ class Experiment(Settings):
     version: Literal[1] = Field(1, description="Version of this file format.")
     name: str = Field("experiment", description="Name of the run directory; by default the file's name.")
     seed: int = Field(0, ge=0, description="Every random choice derives from it.")
+    seeds: Count = Field(1, description="Repeat the whole run with so many seeds, from `seed` on; mean and deviation.")
     device: Annotated[str, AfterValidator(check_device)] = Field("auto", description="auto, cpu, cuda or cuda:N.")
     data: Annotated[DataSource, Named("data")] | None = Field(None, description="What is learned from.")
     model: Annotated[Architecture, Named("models")] | None = Field(None, description="What is fitted.")
     training: TrainingSettings | None = Field(None, description="How a torch model is fitted.")
-    pruning: PruningSettings | None = Field(None, description="What is taken out of the model, and how it recovers.")
+    pruning: PruningSection | None = Field(None, description="What is taken out of the model, and how it recovers.")
+    distillation: DistillationSettings | None = Field(None, description="Who teaches the model, and how it learns.")
     evaluation: EvaluationSettings = Field(EvaluationSettings(), description="How well a setting does.")
     tuning: TuningSettings | None = Field(None, description="What is searched, and how.")
     command: CommandSettings | None = Field(None, description="Any script as an experiment.")
@@ -196,9 +199,13 @@ class Experiment(Settings):
         """The training section. Raises ExperimentError when absent."""
         return self._present("training", self.training)
 
-    def require_pruning(self) -> PruningSettings:
+    def require_pruning(self) -> PruningSection:
         """The pruning section. Raises ExperimentError when absent."""
         return self._present("pruning", self.pruning)
+
+    def require_distillation(self) -> DistillationSettings:
+        """The distillation section. Raises ExperimentError when absent."""
+        return self._present("distillation", self.distillation)
 
     def require_tuning(self) -> TuningSettings:
         """The tuning section. Raises ExperimentError when absent."""

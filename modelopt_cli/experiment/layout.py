@@ -132,6 +132,7 @@ def anchor(value: Any, slot: Slot, folder: Path) -> Any:
     """`value` with the relative paths in it joined to `folder`: the options that a class lists in `path_fields`."""
     if isinstance(value, list) and slot.items is not None:
         return [anchor(item, slot.items, folder) for item in value]
+    value = spelled_out(value, slot)
     section = slot.section(value)
     if section is None or not isinstance(value, Mapping | str):
         return value
@@ -147,6 +148,12 @@ def anchor(value: Any, slot: Slot, folder: Path) -> Any:
         if given is not None:
             found[key] = _joined(given, folder)
     return found
+
+
+def spelled_out(value: Any, slot: Slot) -> Any:
+    """A text that stands for a section's one key, as that section: `teacher: model.pt`."""
+    shorthand = getattr(slot.sections[0], "shorthand", None) if slot.sections else None
+    return {shorthand: value} if isinstance(value, str) and shorthand is not None else value
 
 
 def _joined(path: Any, folder: Path) -> Any:

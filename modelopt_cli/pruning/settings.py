@@ -50,7 +50,7 @@ class Recovery(Settings):
 
     def over(self, training: TrainingSettings) -> TrainingSettings:
         """The training section with what differs."""
-        changed = {name: value for name, value in self if value is not None and name != "lr"}
+        changed = {name: value for name, value in self if value is not None and name in TrainingSettings.model_fields}
         optimizer = self.optimizer or training.optimizer
         if self.lr is not None:
             changed["optimizer"] = optimizer.model_copy(update={"lr": self.lr})

@@ -9,11 +9,13 @@ import torch
 
 from modelopt_cli.core.errors import UsageError
 from modelopt_cli.core.seeds import derive
+from modelopt_cli.training.guidance import Moment, Setting
 from modelopt_cli.training.inference import precision
 
 if TYPE_CHECKING:
     from modelopt_cli.data.augmentations import Augmentation
     from modelopt_cli.training.batches import Batch, Split
+    from modelopt_cli.training.guidance import Guide
     from modelopt_cli.training.hooks import StepHook
     from modelopt_cli.training.inference import Transform
     from modelopt_cli.training.losses import Loss
@@ -36,16 +38,34 @@ class EpochRunner:
         seed: int,
         augment: Sequence[Augmentation] = (),
         hooks: Sequence[StepHook] = (),
+        guide: Guide | None = None,
     ) -> None:
         self._module, self._settings, self._train = module, settings, train
         self._loss, self._transform, self._sizes, self._seed = loss, transform, list(sizes), seed
-        self._augment, self._outputs, self._hooks = tuple(augment), outputs, tuple(hooks)
+        self._augment, self._outputs, self._guide = tuple(augment), outputs, guide
+        self._hooks = (*hooks, *([guide] if guide is not None else []))
         check_augmentations(self._augment, train.inputs)
+        if guide is not None:
+            guide.begin(self._setting())
         self._parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
         if not self._parameters:
             raise UsageError("the model has no parameters to train; use a model with at least one nn.Parameter")
+        self._parameters += guide.parameters() if guide is not None else ()
         self.optimizer = _optimizer(module, settings, self._parameters)
         self._rates = [group["lr"] for group in self.optimizer.param_groups]
+
+    def _setting(self) -> Setting:
+        return Setting(
+            self._module,
+            self._train,
+            self._transform,
+            self._augmented if self._augment else None,
+            self._loss,
+            self._outputs,
+            self._settings.batch_size,
+            self._seed,
+            self._settings.precision == "bfloat16",
+        )
 
     @property
     def steps(self) -> int:
@@ -79,7 +99,7 @@ class EpochRunner:
                 self._set_rate(factor)
             for hook in self._hooks:
                 hook.before_step(step, steps)
-            total += self._step(batch) * len(batch.inputs)
+            total += self._step(batch, Moment(epoch, step, steps, len(self._sizes))) * len(batch.inputs)
             for hook in self._hooks:
                 hook.after_step()
         return float(total) / sum(self._sizes)
@@ -91,24 +111,28 @@ class EpochRunner:
         if self._settings.shuffle:
             order = torch.randperm(count, generator=torch.Generator().manual_seed(derive(self._seed, "shuffle", epoch)))
         found = self._train.batches(order, self._sizes, self._transform)
-        return (self._augmented(batch, epoch) for batch in found) if self._augment else found
+        if not self._augment:
+            return found
+        views = None if self._guide is None else self._guide.views
+        view = epoch if views is None else (epoch - 1) % views + 1
+        return (self._augmented(batch, view) for batch in found)
 
-    def _step(self, batch: Batch) -> torch.Tensor:
+    def _step(self, batch: Batch, moment: Moment) -> torch.Tensor:
         """One optimizer step; returns the loss before it, (), detached."""
         if self._settings.optimizer.closure:
             first: list[torch.Tensor] = []
 
             def closure() -> torch.Tensor:
-                first.append(self._gradients(batch))
+                first.append(self._gradients(batch, moment))
                 return first[-1]
 
             self.optimizer.step(closure)  # type: ignore[arg-type]
             return first[0]
-        loss = self._gradients(batch)
+        loss = self._gradients(batch, moment)
         self.optimizer.step()
         return loss
 
-    def _gradients(self, batch: Batch) -> torch.Tensor:
+    def _gradients(self, batch: Batch, moment: Moment) -> torch.Tensor:
         """Set the clipped gradients of the loss; values are clipped before the norm."""
         for parameter in self._parameters:
             parameter.grad = None
@@ -118,7 +142,10 @@ class EpochRunner:
             outputs = outputs.float()
         else:
             outputs = self._module(batch.inputs)
-        loss = self._loss(outputs, batch.targets, batch.weights)
+        if self._guide is None:
+            loss = self._loss(outputs, batch.targets, batch.weights)
+        else:
+            loss = self._guide.loss(batch, outputs, lambda: self._loss(outputs, batch.targets, batch.weights), moment)
         torch.autograd.backward(loss)
         for hook in self._hooks:
             hook.after_backward()
@@ -132,8 +159,8 @@ class EpochRunner:
         for group, rate in zip(self.optimizer.param_groups, self._rates, strict=True):
             group["lr"] = rate * factor
 
-    def _augmented(self, batch: Batch, epoch: int) -> Batch:
-        """Random numbers depend on (seed, epoch, sample, place of the augmentation) alone, not on the batch."""
+    def _augmented(self, batch: Batch, view: int) -> Batch:
+        """Random numbers depend on (seed, view, sample, place of the augmentation) alone, not on the batch."""
         from modelopt_cli.data.augmentations._random import uniform
 
         inputs, targets = batch.inputs, batch.targets
@@ -141,7 +168,7 @@ class EpochRunner:
         if targets.ndim == 1 and any(augmentation.needs_soft_targets for augmentation in self._augment):
             targets = torch.nn.functional.one_hot(targets, self._outputs).to(inputs.dtype)
         for stream, augmentation in enumerate(self._augment):
-            inputs, targets = augmentation.apply(inputs, targets, uniform(self._seed, epoch, places, stream))
+            inputs, targets = augmentation.apply(inputs, targets, uniform(self._seed, view, places, stream))
         return batch._replace(inputs=inputs, targets=targets)
 
 

@@ -7,15 +7,14 @@ process and `advance(6)` give bit for bit what `advance(6)` gives.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from modelopt_cli.core.errors import TrialError, UsageError
+from modelopt_cli.core.errors import UsageError
 from modelopt_cli.core.seeds import derive
-from modelopt_cli.training import batches, losses
+from modelopt_cli.training import batches, checks, losses
 from modelopt_cli.training.best import Best, goal_of
 from modelopt_cli.training.copies import copied, own_random_numbers, seed_generators
 from modelopt_cli.training.epochs import EpochRunner
@@ -35,6 +34,7 @@ if TYPE_CHECKING:
     from modelopt_cli.data.augmentations import Augmentation
     from modelopt_cli.data.prepared import Prepared
     from modelopt_cli.data.raw import Task
+    from modelopt_cli.training.guidance import Guide
     from modelopt_cli.training.hooks import StepHook
     from modelopt_cli.training.losses import Loss
     from modelopt_cli.training.metrics import Metric
@@ -58,14 +58,16 @@ class Trainer:
         monitor: str | Sequence[str] | None = None,
         extra_metrics: Sequence[str | Metric] = (),
         hooks: Sequence[StepHook] = (),
+        guide: Guide | None = None,
     ) -> None:
         """`device`: as core/device.py chose it. `monitor`: metrics to report beside the losses, e.g. a search's goal.
 
-        Raises UsageError where settings, data and module do not go together, TrialError when memory is short.
+        `guide`: gives the loss that is descended, in place of the settings' own. Raises UsageError where settings, data
+        and module do not go together, TrialError when memory is short.
         """
         self.module, self.settings, self.seed = module, settings, seed
         self.epoch, self.epochs, self.stopped_early = 0, settings.epochs, False
-        self._prepared, self._device = prepared, torch.device(device)
+        self._prepared, self._device, self._guide = prepared, torch.device(device), guide
         self._transform = input_transform(prepared.preprocessing, self._device)
         self._goal = goal_of(settings.monitored) if settings.monitored else None
         given = (monitor,) if isinstance(monitor, str) else tuple(monitor or ())
@@ -82,7 +84,7 @@ class Trainer:
         settings, prepared = self.settings, self._prepared
         self.module.to(device=self._device, dtype=torch.float32)
         targets = scale_targets(prepared.train.targets, prepared.preprocessing)
-        sizes = batches.batch_sizes(len(targets), settings, single_allowed=not _normalises_batches(self.module))
+        sizes = batches.batch_sizes(len(targets), settings, single_allowed=not checks.normalises_batches(self.module))
         parts = [part for part in (prepared.train, prepared.validation) if part is not None]
         train = batches.Split(
             prepared.train, targets, self._device, batches.fits_on_device(parts, settings, self._device)
@@ -93,7 +95,7 @@ class Trainer:
             self.module, prepared, train, self.loss, self._transform, autocast=self._autocast, extra=extra_metrics
         )
         self._evaluator.check(self._monitors)
-        self._check_outputs(train)
+        checks.check_outputs(self.module, self._transform(train.inputs[:1].to(self._device)), prepared)
         self._runner = EpochRunner(
             self.module,
             settings,
@@ -105,6 +107,7 @@ class Trainer:
             seed=self.seed,
             augment=augment,
             hooks=hooks,
+            guide=self._guide,
         )
 
     @property
@@ -124,7 +127,7 @@ class Trainer:
         monitored. Raises TrialError: `nan` when a loss is no longer finite, `memory`, or `error` from the module.
         """
         reports: list[Report] = []
-        self._undo_finish()
+        self.return_to_last()
         with failures(), own_random_numbers(self._device):
             while self.epoch < min(until, self.epochs) and not self.stopped_early:
                 reports.append(self._next_epoch())
@@ -134,11 +137,11 @@ class Trainer:
         epoch = self.epoch + 1
         seed_generators(derive(self.seed, "epoch", epoch), self._device)
         found = {"train.loss": self._runner.run(epoch)}
-        self._check_finite(found, epoch)
+        checks.check_finite(found, epoch, self.settings)
         self.epoch = epoch
         if epoch % self.settings.evaluate_every == 0 or epoch == self.epochs:
             found.update(self._evaluator.after_epoch(self._monitors))
-            self._check_finite(found, epoch)
+            checks.check_finite(found, epoch, self.settings)
             self._note(found)
         return epoch, found
 
@@ -152,17 +155,6 @@ class Trainer:
             weights = copied(self.module.state_dict()) if self.settings.keeps_best else None
             self._best = Best(loss, self.epoch, weights, fresh=False)
         self.stopped_early = self._best.exhausted(self.epoch, self.settings)
-
-    def _check_finite(self, found: dict[str, float], epoch: int) -> None:
-        for name in ("train.loss", "validation.loss"):
-            if not math.isfinite(found.get(name, 0.0)):
-                how = "NaN" if math.isnan(found[name]) else "infinite"
-                rate = getattr(self.settings.optimizer, "lr", None)
-                shown = "" if rate is None else f" (lr {rate:g})"
-                which = "loss" if name == "train.loss" else "validation loss"
-                raise TrialError(
-                    "nan", f"{which} became {how} in epoch {epoch}{shown}; lower the learning rate or set clip_norm"
-                )
 
     def forget_best(self) -> None:
         """Epochs before now no longer count for patience and the best weights: the module has been changed since."""
@@ -185,13 +177,14 @@ class Trainer:
 
     def state(self) -> dict[str, Any]:
         """Everything that `load_state` needs to go on exactly: plain values and tensors on the CPU, all copies."""
-        self._undo_finish()
+        self.return_to_last()
         return {
             "epoch": self.epoch,
             "stopped_early": self.stopped_early,
             "module": copied(self.module.state_dict(), "cpu"),
             "optimizer": copied(self._runner.optimizer.state_dict(), "cpu"),
             "best": {**vars(self._best), "weights": copied(self._best.weights, "cpu")},
+            **({} if self._guide is None else {"guide": copied(self._guide.state(), "cpu")}),
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
@@ -201,6 +194,8 @@ class Trainer:
         self.module.load_state_dict(state["module"])
         self._runner.optimizer.load_state_dict(copied(state["optimizer"]))
         self._best = Best(**{**state["best"], "weights": copied(state["best"]["weights"])})
+        if self._guide is not None:
+            self._guide.load_state(copied(state["guide"]))
 
     def finish(self) -> None:
         """Put the best epoch's weights into the module where the settings keep them; training may still go on."""
@@ -208,7 +203,8 @@ class Trainer:
             self._last = copied(self.module.state_dict())
             self.module.load_state_dict(self._best.weights)
 
-    def _undo_finish(self) -> None:
+    def return_to_last(self) -> None:
+        """Put the last epoch's weights back, where `finish` had put in the best one's."""
         if self._last is not None:
             self.module.load_state_dict(self._last)
             self._last = None
@@ -239,20 +235,3 @@ class Trainer:
     @property
     def _autocast(self) -> bool:
         return self.settings.precision == "bfloat16"
-
-    def _check_outputs(self, train: batches.Split) -> None:
-        """One sample through the module: initialises lazy layers and checks what comes out."""
-        self.module.eval()
-        with torch.no_grad():
-            outputs = self.module(self._transform(train.inputs[:1].to(self._device)))
-        expected = (1, self._prepared.shapes.outputs)
-        found = tuple(outputs.shape) if isinstance(outputs, torch.Tensor) else type(outputs).__name__
-        if found != expected:
-            raise UsageError(
-                f"the model gives {found} for one sample, but the data need {expected} "
-                f"({self._prepared.task} with {expected[1]} outputs); change the model's last layer"
-            )
-
-
-def _normalises_batches(module: torch.nn.Module) -> bool:
-    return any(isinstance(layer, torch.nn.modules.batchnorm._BatchNorm) for layer in module.modules())

@@ -1,0 +1,160 @@
+"""A teacher in the student's place: it takes what the student takes, and answers in the student's units.
+
+Models of other runs have other statistics of preprocessing, and scikit-learn's take rows of raw numbers. What lies
+between is affine, so the student's inputs are brought into the teacher's form, and its values back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from modelopt_cli.core.errors import UsageError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from modelopt_cli.data.preprocessing import Preprocessing
+    from modelopt_cli.data.raw import Task
+
+Array = np.ndarray[Any, Any]
+Statistics = tuple[Array, Array]
+"""(C,) means and (C,) deviations."""
+
+_LEAST = 1e-7  # probability that a scikit-learn classifier's zeros count as: float32 keeps 1 - 1e-7 below 1
+
+
+class Affine(nn.Module):
+    """x * scale + shift, along axis 1 (the last one of sequences)."""
+
+    scale: Tensor
+    shift: Tensor
+
+    def __init__(self, scale: Array, shift: Array, dimensions: int) -> None:
+        """`scale`, `shift`: (C,); `dimensions`: of a batch. For images and numbers C is axis 1, else the last."""
+        super().__init__()
+        shape = [1] * dimensions
+        shape[1 if dimensions in (2, 4) else -1] = -1
+        self.register_buffer("scale", torch.as_tensor(scale, dtype=torch.float32).reshape(shape))
+        self.register_buffer("shift", torch.as_tensor(shift, dtype=torch.float32).reshape(shape))
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """(B, C, ...) -> the same shape."""
+        return torch.addcmul(self.shift, inputs, self.scale)
+
+
+class Adapted(nn.Module):
+    """inputs -> `before` -> `model` -> `after`; None: as they are."""
+
+    def __init__(self, model: nn.Module, before: nn.Module | None, after: nn.Module | None) -> None:
+        super().__init__()
+        self.before, self.model, self.after = before, model, after
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """(B, ...) as the student takes them -> (B, K) as it answers."""
+        found: Tensor = self.model(inputs if self.before is None else self.before(inputs))
+        return found if self.after is None else self.after(found)
+
+
+class Estimator(nn.Module):
+    """A fitted scikit-learn estimator as a module: log-probabilities (labels: logits), or values."""
+
+    def __init__(self, estimator: Any, task: Task, outputs: int) -> None:
+        super().__init__()
+        self.estimator, self.task, self.outputs = estimator, task, outputs
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """(B, ...) raw inputs -> (B, K), on their device. Raises UsageError without `predict_proba`."""
+        from modelopt_cli.training.estimators import scores
+
+        rows = inputs.flatten(1).double().cpu().numpy()
+        found = scores(self.estimator, rows, self.task, self.outputs)
+        values = found if isinstance(found, np.ndarray) else found.values
+        if values is None or (self.task != "regression" and not hasattr(self.estimator, "predict_proba")):
+            raise UsageError(
+                f"{type(self.estimator).__name__} gives no probabilities (predict_proba), so it cannot teach; use "
+                "another estimator, or calibrate it (CalibratedClassifierCV)"
+            )
+        answers = torch.as_tensor(np.asarray(values, np.float32), device=inputs.device)
+        if self.task == "regression":
+            return answers
+        shares = answers.clamp(_LEAST, 1.0)
+        return shares.log() if self.task == "classification" else torch.logit(answers, _LEAST)
+
+
+def adapted(model: nn.Module, given: Mapping[str, Any] | None, student: Preprocessing, whose: str) -> nn.Module:
+    """`model`, trained behind the preprocessing `given` (plain; None: as the student's), in the student's place.
+
+    Raises UsageError where one cannot be brought into the other's form.
+    """
+    if not given:
+        return model
+    from modelopt_cli.data.preprocessing import Preprocessing
+
+    teacher = Preprocessing.from_plain(given)
+    _check(teacher, student, whose)
+    before, after = _inputs(teacher, student), _outputs(teacher, student)
+    return model if before is None and after is None else Adapted(model, before, after)
+
+
+def _check(teacher: Preprocessing, student: Preprocessing, whose: str) -> None:
+    shape = teacher.shape
+    for what, one, other in (
+        ("inputs of the kind", teacher.kind, student.kind),
+        ("samples of shape", shape, student.shape),
+        ("columns", teacher.feature_names or None, student.feature_names or None),
+        ("a vocabulary of", teacher.tokens, student.tokens),
+        ("categories", dict(teacher.categories), dict(student.categories)),
+    ):
+        if one != other and not (what == "columns" and None in (one, other)):
+            raise UsageError(
+                f"the {whose} takes {what} {one}, but the student's data have {other}; use a teacher of the same data"
+            )
+
+
+def _inputs(teacher: Preprocessing, student: Preprocessing) -> nn.Module | None:
+    """From the student's inputs to the teacher's; None: they are the same."""
+    if student.kind == "tokens":
+        return None
+    prefix = "image_" if student.kind == "images" else ""
+    old, new = (_pair(getattr(part, f"{prefix}mean"), getattr(part, f"{prefix}std")) for part in (student, teacher))
+    if old is None and new is None:
+        return None
+    scale, shift = _between(old, new)
+    if _is_identity(scale, shift):
+        return None
+    width = len(scale)
+    rest = student.output_shape[0] - width if student.kind == "numbers" else 0  # one-hot columns, the same for both
+    scale, shift = np.append(scale, np.ones(rest)), np.append(shift, np.zeros(rest))
+    return Affine(scale, shift, len(student.output_shape) + 1)
+
+
+def _outputs(teacher: Preprocessing, student: Preprocessing) -> nn.Module | None:
+    """From the teacher's values to the student's units; None: they are the same, or no values."""
+    new, old = (_pair(part.target_mean, part.target_std) for part in (student, teacher))
+    if new is None:
+        return None
+    if teacher.framework == "sklearn":  # an estimator answers in the targets' own units
+        old = None
+    scale, shift = _between(old, new)
+    return None if _is_identity(scale, shift) else Affine(scale, shift, 2)
+
+
+def _pair(mean: Any, std: Any) -> Statistics | None:
+    return None if mean is None or std is None else (np.asarray(mean), np.asarray(std))
+
+
+def _between(old: Statistics | None, new: Statistics | None) -> Statistics:
+    """(scale, shift) from numbers standardised by `old` to those standardised by `new`; None: they are raw."""
+    width = len((old or new)[0])  # type: ignore[index]
+    raw = (np.zeros(width), np.ones(width))
+    (mean, std), (new_mean, new_std) = old or raw, new or raw
+    return std / new_std, (mean - new_mean) / new_std
+
+
+def _is_identity(scale: Array, shift: Array) -> bool:
+    return bool(np.allclose(scale, 1.0, rtol=1e-12, atol=0) and np.allclose(shift, 0.0, atol=1e-12))

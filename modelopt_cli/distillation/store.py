@@ -1,0 +1,191 @@
+"""Teacher outputs that are computed once: a row for each train sample and view, in memory or mapped from disk.
+
+A view is computed when it is first asked for, in blocks of samples in the order of the split, whatever the order in
+which the student sees them. Its key names the teacher, the data, the taps and the view's own random numbers, so two
+that differ in anything never meet; equal ones serve all trials of a search, in memory within a process.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from modelopt_cli.core.errors import StorageError
+from modelopt_cli.distillation.lessons import Lesson, Lessons, Teacher
+from modelopt_cli.distillation.sparse import Largest, pack, unpack
+from modelopt_cli.training.batches import Batch
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from modelopt_cli.training.guidance import Setting
+
+Rows = dict[str, "Tensor"]
+_NAMES = "names.json"
+_kept: OrderedDict[str, Rows] = OrderedDict()  # key -> rows of a view
+
+
+def digest(module: nn.Module) -> str:
+    """A hash of the module's form and state, hex. A module with parts that are no tensors hashes their pickle."""
+    import pickle
+
+    found = hashlib.sha256(repr(module).encode())
+    for name, tensor in module.state_dict().items():
+        found.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
+        found.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    for name, part in module.named_modules():
+        estimator = getattr(part, "estimator", None)
+        if estimator is not None:
+            found.update(name.encode() + pickle.dumps(estimator))
+    return found.hexdigest()[:24]
+
+
+class Stored(Lessons):
+    """Looks answers up; asks the teacher once for each view."""
+
+    def __init__(
+        self,
+        teacher: Teacher,
+        setting: Setting,
+        key: str,
+        *,
+        folder: Path | None,
+        top_k: int | None,
+        block: int,
+    ) -> None:
+        """`key`: of teacher and data. `folder`: where rows are mapped from; None: they are kept in memory."""
+        self._teacher, self._setting, self._folder = teacher, setting, folder
+        self._top_k, self._block = top_k, block
+        parts = (key, ",".join(teacher.paths), str(top_k), str(block), str(setting.autocast))
+        self._key = hashlib.sha256("/".join(parts).encode()).hexdigest()[:24]
+        train = setting.train
+        places = torch.full((int(train.indices.max()) + 1,), -1, dtype=torch.int64)
+        places[train.indices] = torch.arange(len(train))
+        self._places = places
+        self._view: tuple[str, Rows] | None = None
+
+    def lesson(self, batch: Batch, view: int) -> Lesson:
+        """See the base class."""
+        rows = self._rows(view)
+        places = self._places[batch.indices]
+        taken = {name: _take(rows[name], places, batch.inputs.device) for name in rows}
+        features = {path: taken[f"tap:{path}"] for path in self._teacher.paths}
+        if self._top_k is None:
+            return Lesson(taken["outputs"], features)
+        kept = Largest(taken["values"], taken["classes"], taken["rest"])
+        return Lesson(unpack(kept, self._setting.outputs), features)
+
+    def _rows(self, view: int) -> Rows:
+        seed = f"-{self._setting.seed}-{view}" if self._setting.augmented is not None else ""
+        key = self._key + seed
+        if self._view is None or self._view[0] != key:
+            rows = _remembered(key, lambda: self._computed(view)) if self._folder is None else self._mapped(key, view)
+            self._view = (key, rows)
+        return self._view[1]
+
+    def _computed(self, view: int) -> Rows:
+        parts: dict[str, list[Tensor]] = {}
+        for block in self._blocks(view):
+            for name, part in block.items():
+                parts.setdefault(name, []).append(part)
+        train = self._setting.train
+        device = train.device if train.resident else torch.device("cpu")
+        return {name: torch.cat([part.to(device) for part in found]) for name, found in parts.items()}
+
+    def _mapped(self, key: str, view: int) -> Rows:
+        """Rows mapped from a folder, which appears whole or not at all."""
+        assert self._folder is not None
+        here = self._folder / key
+        if not here.is_dir():
+            self._folder.mkdir(parents=True, exist_ok=True)
+            with TemporaryDirectory(prefix=f".{key}.", dir=self._folder) as scratch:
+                unfinished = Path(scratch, "rows")
+                unfinished.mkdir()
+                _write(unfinished, self._blocks(view), len(self._setting.train))
+                with contextlib.suppress(OSError):  # another process was faster
+                    unfinished.rename(here)
+        names = json.loads((here / _NAMES).read_text())
+        return {name: torch.from_numpy(np.load(here / file, mmap_mode="c")) for name, file in names.items()}
+
+    def _blocks(self, view: int) -> Iterator[Rows]:
+        """Every train sample's answer, block after block."""
+        setting = self._setting
+        train = setting.train
+        whole, rest = divmod(len(train), self._block)
+        sizes = [self._block] * whole + ([rest] if rest else [])
+        for batch in train.batches(torch.arange(len(train)), sizes, setting.transform):
+            seen = batch if setting.augmented is None else setting.augmented(batch, view)
+            answer = self._teacher.answer(seen.inputs)
+            kept = {"outputs": answer.outputs} if self._top_k is None else pack(answer.outputs, self._top_k)._asdict()
+            yield kept | {f"tap:{path}": feature for path, feature in answer.features.items()}
+
+
+def row_bytes(teacher: Teacher, sample: Tensor) -> int:
+    """Bytes that a sample's answer takes, from one sample (1, ...)."""
+    answer = teacher.answer(sample)
+    return sum(part.numel() * part.element_size() for part in (answer.outputs, *answer.features.values()))
+
+
+def free_bytes(device: torch.device) -> int:
+    """Free memory of the device, or of the machine."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def forget() -> None:
+    """Let go of all rows that this process keeps in memory."""
+    _kept.clear()
+
+
+def _remembered(key: str, compute: Callable[[], Rows]) -> Rows:
+    """Rows from this process's memory; the oldest go when all together take more than a quarter of what is free."""
+    if key not in _kept:
+        _kept[key] = compute()
+        device = next(iter(_kept[key].values())).device
+        while len(_kept) > 1 and sum(map(_bytes, _kept.values())) > free_bytes(device) // 4:
+            _kept.popitem(last=False)
+    _kept.move_to_end(key)
+    return _kept[key]
+
+
+def _bytes(rows: Mapping[str, Tensor]) -> int:
+    return sum(tensor.numel() * tensor.element_size() for tensor in rows.values())
+
+
+def _write(folder: Path, blocks: Iterator[Rows], count: int) -> None:
+    """One .npy a name, (count, ...), filled block by block, and a file that says which is which."""
+    arrays: dict[str, Any] = {}
+    done = 0
+    try:
+        for block in blocks:
+            values = {name: part.float() if part.dtype == torch.bfloat16 else part for name, part in block.items()}
+            found = {name: part.cpu().numpy() for name, part in values.items()}
+            for place, (name, part) in enumerate(found.items()):
+                if name not in arrays:
+                    file, shape = folder / f"{place}.npy", (count, *part.shape[1:])
+                    arrays[name] = np.lib.format.open_memmap(file, mode="w+", dtype=part.dtype, shape=shape)
+                arrays[name][done : done + len(part)] = part
+            done += len(next(iter(found.values())))
+        for array in arrays.values():
+            array.flush()
+        (folder / _NAMES).write_text(json.dumps({name: f"{place}.npy" for place, name in enumerate(arrays)}))
+    except OSError as error:
+        raise StorageError(
+            f"{folder.parent} cannot hold the teacher's outputs ({error.strerror}); set distillation.cache.where: "
+            "memory or none"
+        ) from None
+
+
+def _take(rows: Tensor, places: Tensor, device: torch.device) -> Tensor:
+    return rows.index_select(0, places.to(rows.device)).to(device, non_blocking=True)

@@ -1,0 +1,72 @@
+"""What a training may descend in place of the loss on its targets: the base of what a teacher says."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from modelopt_cli.training.hooks import StepHook
+
+if TYPE_CHECKING:
+    import torch
+
+    from modelopt_cli.training.batches import Batch, Split
+    from modelopt_cli.training.inference import Transform
+    from modelopt_cli.training.losses import Loss
+
+
+class Moment(NamedTuple):
+    """Where a training stands."""
+
+    epoch: int  # from 1
+    step: int  # of the whole training, from 0
+    steps: int
+    steps_per_epoch: int
+
+
+@dataclass(frozen=True)
+class Setting:
+    """The training that a guide takes part in."""
+
+    module: torch.nn.Module
+    train: Split
+    transform: Transform
+    augmented: Callable[[Batch, int], Batch] | None  # a batch as a view (counted from 1) shows it; None: as it is
+    label_loss: Loss
+    outputs: int
+    batch_size: int
+    seed: int
+    autocast: bool
+
+
+class Guide(StepHook):
+    """Gives the loss of each step. Takes part in the training's state, so that it resumes exactly."""
+
+    views: int | None = None
+    """How many different augmentations a sample has: epoch after epoch they come again. None: each epoch its own."""
+
+    @abstractmethod
+    def begin(self, setting: Setting) -> None:
+        """The training has been set up. Raises UsageError where the guide does not go with it."""
+
+    @abstractmethod
+    def loss(
+        self, batch: Batch, outputs: torch.Tensor, label_loss: Callable[[], torch.Tensor], moment: Moment
+    ) -> torch.Tensor:
+        """The loss of a batch, (): `outputs` (B, K) are the module's, `label_loss` gives the loss on the targets."""
+
+    def parameters(self) -> Sequence[torch.nn.Parameter]:
+        """What the training's optimizer trains beside the module's parameters."""
+        return ()
+
+    def state(self) -> Any:
+        """Plain values and tensors on the CPU that `load_state` needs to go on exactly."""
+        return None
+
+    def load_state(self, state: Any) -> None:
+        """Go on from what `state` gave."""
+
+    def close(self) -> None:  # noqa: B027  (most hold nothing)
+        """The training has ended: let go of the module."""
