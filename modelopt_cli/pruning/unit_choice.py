@@ -57,11 +57,13 @@ def within(
     limit: float,
     ranks: Masks,
     whole: Collection[str] = (),
+    steps: Mapping[str, int] | None = None,
 ) -> Masks | None:
     """The masks of the least share whose cost is within the limit, filled up with units that it still has room for.
 
     `masks` removes more for a larger share. `ranks`: scores, by which what came last within a step is put back first,
-    but for the groups in `whole`, of which a step is never taken back in part. None when all shares cost more.
+    but for the groups in `whole`, of which a step is never taken back in part. `steps`: of these groups so many units
+    at a time are put back. None when all shares cost more.
     """
     high = masks(1.0)
     if cost(high) > limit:
@@ -79,7 +81,7 @@ def within(
             left, low = middle, found
     free = [name for name in high if name not in whole]
     found = _filled(cost, high, {name: low[name] for name in free}, limit, ranks)
-    return _topped_up(cost, found, free, limit, ranks)
+    return _topped_up(cost, found, dict.fromkeys(free, 1) | dict(steps or {}), limit, ranks)
 
 
 def _filled(cost: Callable[[Masks], float], high: Masks, low: Masks, limit: float, ranks: Masks) -> Masks:
@@ -103,21 +105,22 @@ def _filled(cost: Callable[[Masks], float], high: Masks, low: Masks, limit: floa
 
 
 def _topped_up(
-    cost: Callable[[Masks], float], masks: Masks, names: Collection[str], limit: float, ranks: Masks
+    cost: Callable[[Masks], float], masks: Masks, steps: Mapping[str, int], limit: float, ranks: Masks
 ) -> Masks:
-    """Put back single units of these groups, the best first, until none fits; a step may be a wide one."""
+    """Put back units of these groups, so many at a time, the best first, until none fit; a share may be a wide step."""
     found = dict(masks)
-    best = {name: ranks[name].masked_fill(found[name], -torch.inf) for name in names}
+    best = {name: ranks[name].masked_fill(found[name], -torch.inf) for name in steps}
     while best:
         name = max(best, key=lambda each: float(best[each].max()))
-        place = int(best[name].argmax())
+        values, places = best[name].topk(min(steps[name], best[name].numel()))
+        places = places[values > -math.inf]
         mask = found[name].clone()
-        mask[place] = True
-        if float(best[name][place]) == -math.inf or cost({**found, name: mask}) > limit:
+        mask[places] = True
+        if not len(places) or cost({**found, name: mask}) > limit:
             del best[name]
         else:
             found[name] = mask
-            best[name][place] = -torch.inf
+            best[name][places] = -torch.inf
     return found
 
 

@@ -118,7 +118,9 @@ class UnitPruner:
             cuts = self._cuts(allocation, scores, target, judge)
             wanted = sum(cut.count(scores[name]) for name, cut in cuts.items())
             return near(wanted, target, masks, scores, self._whole())
-        found = within(lambda tried: limit.cost(self.counts(tried)), masks, limit.most, scores, self._whole())
+        found = within(
+            lambda tried: limit.cost(self.counts(tried)), masks, limit.most, scores, self._whole(), self._steps()
+        )
         if found is None:
             least = limit.cost(self.counts(masks(1.0)))
             raise UsageError(
@@ -133,6 +135,11 @@ class UnitPruner:
         if self.settings.neurons.round_to > 1:
             return {group.name for group in self.groups}
         return {name for tie in self.ties for name in tie}
+
+    def _steps(self) -> dict[str, int]:
+        """Groups that lose so many units at a time, but for those of a tie, which lose them together."""
+        step, bound = self.settings.neurons.round_to, {name for tie in self.ties for name in tie}
+        return {group.name: step for group in self.groups if step > 1 and group.name not in bound}
 
     def scores(self, batches: Sequence[Batch]) -> dict[str, Tensor]:
         """(n,) of each group, on the CPU, of what is gone -inf."""

@@ -123,7 +123,8 @@ def test_steps_are_not_taken_in_part(sizes: list[int], prices: list[float], seed
     cost = product_cost(dict(zip(ranks, prices, strict=False)))
     masks = chooser(ranks, Neurons(round_to=step))
     least, most = cost(masks(1.0)), cost(masks(0.0))
-    found = within(cost, masks, least + part * (most - least), ranks, set(ranks))
+    steps = dict.fromkeys(ranks, step)
+    found = within(cost, masks, least + part * (most - least), ranks, set(ranks), steps)
     assert found is not None
     assert cost(found) <= least + part * (most - least) + 1e-9
     assert all(count % step == 0 or count == len(ranks[name]) for name, count in left(found).items())
@@ -143,6 +144,20 @@ def test_what_only_the_last_step_took_is_put_back_in_part() -> None:
     whole = within(cost, masks, 7.0, ranks, {"g0"})
     assert whole is not None
     assert left(whole) == {"g0": 4}
+
+
+def test_whole_steps_are_put_back_as_long_as_they_fit() -> None:
+    """Rounding to 4 leaves the least share far below the limit: one group's last step fits, the other's does not."""
+    ranks = {"g0": torch.arange(8.0), "g1": torch.arange(8.0) + 100.0}
+
+    def masks(share: float) -> Masks:
+        return {name: torch.arange(8) >= (4 if share > 0.5 else 0) for name in ranks}
+
+    cost = lambda found: left(found)["g0"] + 3.0 * left(found)["g1"]  # noqa: E731
+    steps = dict.fromkeys(ranks, 4)
+    assert left(within(cost, masks, 27.0, ranks, set(ranks)) or {}) == {"g0": 4, "g1": 4}
+    assert left(within(cost, masks, 27.0, ranks, set(ranks), steps) or {}) == {"g0": 8, "g1": 4}
+    assert left(within(cost, masks, 29.0, ranks, set(ranks), steps) or {}) == {"g0": 4, "g1": 8}
 
 
 def test_the_best_group_is_put_back_first() -> None:
