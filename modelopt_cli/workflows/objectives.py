@@ -62,8 +62,11 @@ def open_pruning(
     from modelopt_cli.models import checkpoints
 
     module = None if dense is None else checkpoints.load(dense).model
+    budget = experiment.require_pruning().budget
+    timed = wanted is None or any(name.startswith("model.latency") for name in wanted)
+    timed |= budget is not None and budget.of == "latency_ms"
     prepared = stages.prepared_data(experiment)
-    return PruneRun(experiment, prepared, seed=seed, monitor=_monitor(wanted), state=state, dense=module)
+    return PruneRun(experiment, prepared, seed=seed, monitor=_monitor(wanted), state=state, dense=module, timed=timed)
 
 
 def _monitor(wanted: Sequence[str] | None) -> str | None:

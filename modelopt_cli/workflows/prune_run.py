@@ -31,10 +31,11 @@ class PruneRun(RestorableRun):
         *,
         seed: int,
         state: Mapping[str, Any] | None = None,
+        timed: bool = True,
         **start: Any,
     ) -> None:
-        """`start`: what PruneCourse takes beside these."""
-        self._experiment, self._prepared = experiment, prepared
+        """`timed`: how long the model takes is one of the metrics; `start`: what PruneCourse takes beside these."""
+        self._experiment, self._prepared, self._timed = experiment, prepared, timed
         self._course = PruneCourse(
             experiment, prepared, seed=seed, state=None if state is None else state["course"], **start
         )
@@ -60,10 +61,15 @@ class PruneRun(RestorableRun):
         judged = self.full_metrics()
         return {
             **judged,
-            **self.model.sizes(self._course.checkpoint(stand_ins(judged))),
+            **self.costs(judged),
             "train.seconds": self._seconds,
             "train.epochs": float(self.step),
         }
+
+    def costs(self, judged: Mapping[str, float]) -> dict[str, float]:
+        """The model's sizes, and how long it takes where that is wanted. `judged`: its metrics on validation."""
+        sizes = self.model.sizes(self._course.checkpoint(stand_ins(judged)))
+        return {**sizes, **(self.model.speed() if self._timed else {})}
 
     @property
     def amount(self) -> float | None:

@@ -16,7 +16,7 @@ from modelopt_cli.models.graph.edits import Edit, merged
 from modelopt_cli.models.graph.emitted import Emitted
 from modelopt_cli.models.graph.network import Network
 from modelopt_cli.models.graph.rewriting import Slices, slices
-from modelopt_cli.models.graph.slimming import Form, Slimming, slim
+from modelopt_cli.models.graph.slimming import Form, Slimming, emitted, slim
 from modelopt_cli.models.graph.surgery import operate, trial
 from modelopt_cli.pruning.distances import distance_for
 from modelopt_cli.pruning.unit_pruner import Removal, UnitPruner
@@ -181,6 +181,8 @@ class Shrinking:
         if not slimming.kept and slimming.form == "module":
             module.load_state_dict(state)
             return module
+        if slimming.form == "graph":
+            return emitted(self.network.of(module), slimming, state)
         return slim(module, slimming, state, self._example)
 
     def adopt(self, slimming: Slimming) -> None:

@@ -27,20 +27,27 @@ _METRICS = {
 }
 
 
-def compare(before: nn.Module, after: nn.Module, inputs: Tensor, files: tuple[int, int]) -> list[dict[str, Any]]:
-    """A record for each cost: what, before, after, and how many times less. Latency is measured turn by turn."""
-    from modelopt_cli.models.measure import latency, macs
+def sizes(before: nn.Module, after: nn.Module, inputs: Tensor, files: tuple[int, int]) -> list[dict[str, Any]]:
+    """A record for each size: what, before, after, and how many times less. `files`: bytes of model.pt."""
+    from modelopt_cli.models.measure import macs
     from modelopt_cli.models.summary import summarise
 
-    sizes = [summarise(module) for module in (before, after)]
-    rows = [
-        _row("parameters", *(found["model.parameters"] for found in sizes)),
+    found = [summarise(module) for module in (before, after)]
+    return [
+        _row("parameters", *(each["model.parameters"] for each in found)),
         _row("multiply-accumulates", *(float(macs(module, inputs[:1])[""]) for module in (before, after))),
-        _row("bytes of tensors", *(found["model.size_bytes"] for found in sizes)),
+        _row("bytes of tensors", *(each["model.size_bytes"] for each in found)),
         _row("bytes of model.pt", *map(float, files)),
     ]
-    times = latency({"before": before, "after": after}, inputs, BATCH_SIZES, seconds=_SECONDS)
-    for one, other in zip(times[::2], times[1::2], strict=True):
+
+
+def times(before: nn.Module, after: nn.Module, inputs: Tensor) -> list[dict[str, Any]]:
+    """The same for the latency at each batch size, which is measured turn by turn."""
+    from modelopt_cli.models.measure import latency
+
+    rows = []
+    found = latency({"before": before, "after": after}, inputs, BATCH_SIZES, seconds=_SECONDS)
+    for one, other in zip(found[::2], found[1::2], strict=True):
         row = _row(f"ms for a batch of {one.batch_size}", one.median, other.median)
         rows.append({**row, "times less": 1.0 / other.relative_to(one)})
     return rows

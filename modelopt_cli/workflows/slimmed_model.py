@@ -55,7 +55,9 @@ class SlimmedModel(PrunedModel):
         self._base = Slimming.from_plain(plain) if plain else Slimming({})
         samples: Callable[[int], Sequence[Batch]] = lambda count: self.trainer.samples(count)  # noqa: E731
         self._shrinking = Shrinking(self._settings, self.module, samples, trainer.loss, trainer.task)
-        self._costs: list[dict[str, Any]] = []
+        self._sizes: list[dict[str, Any]] = []
+        self._times: list[dict[str, Any]] = []
+        self._rebuilt: dict[str, nn.Module] = {}  # states, once they were asked for
 
     @property
     def gone(self) -> tuple[int, int]:
@@ -108,17 +110,25 @@ class SlimmedModel(PrunedModel):
         return {"model.parameters": float(sum(parameter.numel() for parameter in self.module.parameters()))}
 
     def sizes(self, checkpoint: Checkpoint) -> dict[str, float]:
-        """Parameters, bytes, multiply-accumulates, FLOPs, measured latency; `pruning.units_removed`, a share."""
+        """Parameters, bytes, multiply-accumulates, FLOPs; `pruning.units_removed`, a share."""
         from modelopt_cli.models.checkpoints import file_sizes
         from modelopt_cli.workflows.shrinking import joined
 
         gone, total = self.gone
         before = self.as_it_was("before") or self.module
         files = file_sizes(replace(checkpoint, model=before)), file_sizes(self.recorded(checkpoint))
-        inputs = joined(self.trainer.samples(max(slim_tables.BATCH_SIZES)))
-        self._costs = slim_tables.compare(before, self.module, inputs, (files[0][0], files[1][0]))
+        inputs = joined(self.trainer.samples(1))
+        self._sizes = slim_tables.sizes(before, self.module, inputs, (files[0][0], files[1][0]))
         removed = {"pruning.units_removed": gone / max(total, 1), "model.compressed_bytes": float(files[1][1])}
-        return {**slim_tables.metrics(self._costs), **removed}
+        return {**slim_tables.metrics(self._sizes), **removed}
+
+    def speed(self) -> dict[str, float]:
+        """Milliseconds for a batch of 1 and of 64, measured in turns with the model before pruning."""
+        from modelopt_cli.workflows.shrinking import joined
+
+        inputs = joined(self.trainer.samples(max(slim_tables.BATCH_SIZES)))
+        self._times = slim_tables.times(self.as_it_was("before") or self.module, self.module, inputs)
+        return slim_tables.metrics(self._times)
 
     def recorded(self, checkpoint: Checkpoint) -> Checkpoint:
         """The checkpoint with the units that are kept, and masks of an earlier pruning."""
@@ -144,7 +154,7 @@ class SlimmedModel(PrunedModel):
         states = {name: self._states.get(name) for name in self._judged}
         found = {
             "stages": slim_tables.stages(self.module, self._judged, states),
-            "costs": from_records(self._costs),
+            "costs": from_records([*self._sizes, *self._times]),
             "groups": slim_tables.groups(self._shrinking.network, self._shrinking.groups, self.spared),
             "layers": slim_tables.layers(self._origin, self.module),
         }
@@ -166,13 +176,19 @@ class SlimmedModel(PrunedModel):
         self.trainer = self._trainer_of(module)
 
     def as_it_was(self, name: str) -> nn.Module | None:
-        """A module with the units and weights of that state."""
+        """A module with the units and weights of that state; the same one each time."""
         from modelopt_cli.models.graph.slimming import Slimming
 
-        if name not in self._states:
-            return None
-        kept = self._states[name]
-        return self._shrinking.rebuilt(self._origin, Slimming.from_plain(kept["slimming"]), kept["state"])
+        if name in self._states and name not in self._rebuilt:
+            kept = self._states[name]
+            slimming = Slimming.from_plain(kept["slimming"])
+            self._rebuilt[name] = self._shrinking.rebuilt(self._origin, slimming, kept["state"])
+        return self._rebuilt.get(name)
+
+    def note(self, name: str) -> None:
+        """See the base class."""
+        super().note(name)
+        self._rebuilt.pop(name, None)
 
     def _snapshot(self) -> dict[str, Any]:
         from modelopt_cli.training.copies import copied
@@ -207,6 +223,7 @@ class SlimmedModel(PrunedModel):
         from modelopt_cli.models.graph.slimming import Slimming
 
         self._states, self._rounds = dict(state["states"]), [dict(row) for row in state["rounds"]]
+        self._rebuilt.clear()
         self._shrinking.load_state(state["shrinking"])
         now = Slimming.from_plain(state["now"]["slimming"])
         if now.kept:

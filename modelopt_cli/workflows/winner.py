@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from modelopt_cli.workflows import stages
 from modelopt_cli.workflows.model_run import RestorableRun
 from modelopt_cli.workflows.objectives import kept_model, open_pruning, open_single
+from modelopt_cli.workflows.prune_run import PruneRun
 from modelopt_cli.workflows.torch_run import pinned_data
 
 if TYPE_CHECKING:
@@ -56,7 +57,8 @@ def finish_best(experiment: Experiment, best: Trial, keep: Path, context: Contex
         run = _as_in_trial(pruning, best, keep) if dense is not None else _again(pruning, best)
     else:
         run = _trained(chosen, best, keep, settings.refit is not None)
-    metrics = {**run.full_metrics(), **run.test_metrics()}
+    judged = run.full_metrics()
+    metrics = {**_costs(run, judged, best), **judged, **run.test_metrics()}
     checkpoint = run.checkpoint({**best.metrics, **metrics})
     if context.directory is not None:
         from modelopt_cli.models import checkpoints
@@ -64,6 +66,11 @@ def finish_best(experiment: Experiment, best: Trial, keep: Path, context: Contex
         checkpoints.save(context.directory.path_of("model.pt"), checkpoint)
         artefacts["model"] = str(context.directory.path_of("model.pt"))
     return Winner(metrics, artefacts, checkpoint, tables=run.tables())
+
+
+def _costs(run: ModelRun, judged: Mapping[str, float], best: Trial) -> dict[str, float]:
+    """What a pruned model costs, of which a search measures only what it looks at; what it measured stands."""
+    return {**run.costs(judged), **best.metrics} if isinstance(run, PruneRun) else {}
 
 
 def standing_alone(experiment: Experiment, seed: int) -> dict[str, Any]:

@@ -11,7 +11,8 @@ import torch
 
 from modelopt_cli import load, prune, train, tune
 from modelopt_cli.core.errors import ExperimentError, UsageError
-from modelopt_cli.models import checkpoints
+from modelopt_cli.models import checkpoints, measure
+from modelopt_cli.models.graph import network
 from modelopt_cli.models.graph.emitted import Emitted
 
 BASE: dict[str, Any] = {
@@ -85,17 +86,69 @@ def test_a_smaller_model_is_trained_and_pruned_on(tmp_path: Path) -> None:
     assert checkpoints.load(tmp_path / "sparse" / "model.pt").model(torch.from_numpy(inputs)).shape == (3, 10)
 
 
-def test_a_search_over_amounts_and_importances() -> None:
+def search(*objective: str, **sections: Any) -> Any:
     tuning = {
         "workflow": "prune",
-        "objective": ["maximize validation.accuracy", "minimize model.parameters"],
+        "objective": list(objective),
         "sampler": "random",
         "trials": 3,
         "executor": "serial",
         "space": {"pruning.amount": {"float": [0.1, 0.8]}, "pruning.importance": ["l2", "taylor", "random"]},
     }
-    document = {**BASE, "pruning": {"structure": "neurons", "amount": 0.5}, "tuning": tuning}
-    report = tune(load(document))
+    return load({**BASE, "pruning": {"structure": "neurons", "amount": 0.5}, "tuning": tuning, **sections})
+
+
+@pytest.fixture
+def timed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """An entry for each time that latency is measured; a few turns are enough."""
+    seen: list[int] = []
+    real = measure.latency
+
+    def latency(*given: Any, **more: Any) -> Any:
+        seen.append(1)
+        return real(*given, **{**more, "runs": 3, "seconds": 0.0})
+
+    monkeypatch.setattr(measure, "latency", latency)
+    return seen
+
+
+@pytest.mark.parametrize(
+    ("objective", "sections", "times"),
+    [
+        ("maximize validation.accuracy", {}, 1),
+        ("minimize model.latency_ms", {}, 4),
+        ("maximize validation.accuracy", {"gates": ["model.latency_ms_64 <= 1000"]}, 4),
+    ],
+)
+def test_a_search_measures_latency_where_it_is_asked_for(
+    objective: str, sections: dict[str, Any], times: int, timed: list[int]
+) -> None:
+    """In each trial then; else of the best one, at the end."""
+    report = tune(search(objective, **sections))
+    assert len(timed) == times
+    assert report.best is not None
+    assert ("model.latency_ms" in report.best["metrics"]) == (times > 1)
+    assert report.metrics["model.latency_ms"] == report.best["metrics"].get(
+        "model.latency_ms", report.metrics["model.latency_ms"]
+    )
+    assert report.metrics["model.parameters"] == report.best["metrics"]["model.parameters"]
+    assert [row[0] for row in report.tables["costs"].rows][-1] == "ms for a batch of 64"
+
+
+def test_a_graph_is_captured_once(timed: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    """However often the states before and after pruning are judged."""
+    captured: list[int] = []
+    real = network.capture
+    monkeypatch.setattr(network, "capture", lambda *given: captured.append(1) or real(*given))  # type: ignore[func-returns-value]
+    structure = {"type": "neurons", "apply": "graph"}
+    report = prune(experiment(structure=structure, amount=0.5, schedule={"type": "rounds", "rounds": 2}))
+    assert captured == [1]
+    stages = {row[0]: row[1:] for row in report.tables["stages"].rows}
+    assert stages["pruned"] == stages["final"], "there was no recovery"
+
+
+def test_a_search_over_amounts_and_importances() -> None:
+    report = tune(search("maximize validation.accuracy", "minimize model.parameters"))
     states = [
         dict(zip(report.tables["trials"].columns, row, strict=True))["state"] for row in report.tables["trials"].rows
     ]

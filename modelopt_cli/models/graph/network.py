@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import copy
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -13,7 +15,7 @@ from modelopt_cli.models.graph.axes import Axis, Keep, Mask, Prime, counted, kep
 from modelopt_cli.models.graph.capture import capture
 from modelopt_cli.models.graph.cost import Costs
 from modelopt_cli.models.graph.groups import Group, grouping
-from modelopt_cli.models.graph.rewriting import rewritten, set_tensor
+from modelopt_cli.models.graph.rewriting import duplicate, rewritten, set_tensor
 
 
 class Network:
@@ -26,15 +28,27 @@ class Network:
         self.grouping = grouping(self.captured.graph, self.analysis)
         self.costs = Costs(self.captured.graph, self.analysis)
         self.held: dict[Prime, Mask] = {}
+        own = _state(module)
+        self._constants = {name: self.tensor(name).detach() for name in self.analysis.tensors if name not in own}
 
     @property
     def groups(self) -> tuple[Group, ...]:
         """All that could go."""
         return self.grouping.groups
 
+    def of(self, module: nn.Module) -> Network:
+        """The network of another module of the same code and sizes as the captured one, of which nothing has gone."""
+        found = copy(self)
+        graph = self.captured.graph
+        found.captured, found.held = replace(self.captured, graph=fx.GraphModule(graph, duplicate(graph))), {}
+        for name, tensor in self._constants.items():
+            set_tensor(found.captured.graph, name, tensor.clone())
+        found.pull(module)
+        return found
+
     def pull(self, module: nn.Module) -> None:
         """Take the module's tensors, as training has left them."""
-        state = {**dict(module.named_parameters(remove_duplicate=False)), **dict(module.named_buffers())}
+        state = _state(module)
         for name in self.analysis.tensors:
             if name in state:
                 set_tensor(self.captured.graph, name, state[name])
@@ -102,6 +116,11 @@ class Network:
         found = attribute(self.captured.graph, name)
         assert isinstance(found, Tensor)
         return found
+
+
+def _state(module: nn.Module) -> dict[str, Tensor]:
+    """Parameters and buffers, by every name that they have."""
+    return {**dict(module.named_parameters(remove_duplicate=False)), **dict(module.named_buffers())}
 
 
 def _are_places(indices: Tensor, size: int) -> bool:

@@ -86,7 +86,11 @@ def slim(dense: nn.Module, slimming: Slimming, state: Mapping[str, Tensor], exam
     if slimming.form == "module":
         load_shapes(dense, {**state, **slimming.unsaved}, slimming.edits)
         return dense.eval()
-    network = Network(dense, example)
+    return emitted(Network(dense, example), slimming, state)
+
+
+def emitted(network: Network, slimming: Slimming, state: Mapping[str, Tensor]) -> Emitted:
+    """The graph of a network that is whole, as the slimming left it. See `slim`; the network's tensors are changed."""
     network.hold(slimming.kept)
     found = Emitted(network.without(network.held, fresh=True))
     own = found.state_dict()

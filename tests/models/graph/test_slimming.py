@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from copy import deepcopy
 from functools import cache
 from typing import Any
 
@@ -20,7 +21,7 @@ from modelopt_cli.models.graph.bundles import in_place
 from modelopt_cli.models.graph.edits import Edit, merged
 from modelopt_cli.models.graph.emitted import Emitted
 from modelopt_cli.models.graph.network import Network
-from modelopt_cli.models.graph.slimming import Slimming, slim
+from modelopt_cli.models.graph.slimming import Slimming, emitted, slim
 from modelopt_cli.models.graph.surgery import operate
 
 Keep = dict[Prime, Mask]
@@ -44,8 +45,21 @@ class Attention(nn.Module):
         return self.head(torch.relu(self.out(mixed) + hidden).mean(1))
 
 
+class Constant(nn.Module):
+    """Tensors that no state dict holds run along its units: an attribute, and one that the code makes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.head, self.factor = nn.Linear(5, 6), nn.Linear(6, 4), torch.linspace(0.5, 1.5, 6)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """(B, 5) -> (B, 4)."""
+        hidden = torch.relu(self.first(inputs)) * self.factor
+        return self.head(hidden + torch.tensor([1.0, 2.0, 3.0, 4.0, 5.0, 6.0]))
+
+
 BUILT = {"attention": (Attention, (6, 5)), "cnn": (ZOO.modelopt_cnn, (1, 28, 28)), "mlp": (ZOO.mlp, (20,))}
-BUILT |= {"shortcut A": (lambda: ZOO.CifarResNet("A"), (3, 32, 32))}
+BUILT |= {"shortcut A": (lambda: ZOO.CifarResNet("A"), (3, 32, 32)), "constant": (Constant, (5,))}
 
 
 def inputs_of(name: str) -> Tensor:
@@ -225,6 +239,28 @@ def test_a_module_of_the_code_becomes_the_smaller_one(name: str, form: Any) -> N
     with torch.no_grad():
         assert torch.allclose(found(inputs), expected(inputs), rtol=1e-6, atol=1e-6)
     assert sum(each.numel() for each in found.parameters()) < sum(each.numel() for each in make(name).parameters())
+
+
+@pytest.mark.parametrize("name", BUILT)
+def test_a_network_that_has_shrunk_gives_what_it_was_without_being_captured_again(name: str) -> None:
+    origin, inputs = make(name), inputs_of(name)
+    network = Network(deepcopy(origin), inputs)
+    network.held = random_keep(network, 0)
+    small, seen = Emitted(network.without(network.held, fresh=True)), []
+    for seed in (1, 2):
+        network.pull(small)
+        keep = random_keep(network, seed, network.held)
+        small.become(network.without(keep))
+        network.held = keep
+        with torch.no_grad():
+            state = {key: tensor.clone() for key, tensor in small.state_dict().items()}
+            seen.append((Slimming(network.kept(), (), "graph"), state, small.eval()(inputs)))
+    for slimming, state, expected in seen:
+        found = emitted(network.of(deepcopy(origin)), slimming, state)
+        with torch.no_grad():
+            assert torch.allclose(found(inputs), expected, rtol=1e-6, atol=1e-6)
+    fresh = make(name).state_dict()
+    assert all(torch.equal(tensor, fresh[key]) for key, tensor in origin.state_dict().items())
 
 
 # What does not fit
