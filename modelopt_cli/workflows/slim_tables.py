@@ -27,6 +27,11 @@ _METRICS = {
 }
 
 
+def compare(before: nn.Module, after: nn.Module, inputs: Tensor, files: tuple[int, int]) -> list[dict[str, Any]]:
+    """A record for each cost, sizes and times: what, before, after, and how many times less."""
+    return [*sizes(before, after, inputs, files), *times(before, after, inputs)]
+
+
 def sizes(before: nn.Module, after: nn.Module, inputs: Tensor, files: tuple[int, int]) -> list[dict[str, Any]]:
     """A record for each size: what, before, after, and how many times less. `files`: bytes of model.pt."""
     from modelopt_cli.models.measure import macs
