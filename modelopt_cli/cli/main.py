@@ -9,6 +9,7 @@ import typer
 
 from modelopt_cli.cli import (
     clean,
+    distill,
     evaluate,
     export,
     init,
@@ -36,6 +37,7 @@ app = typer.Typer(
 app.command("tune")(tune.tune)
 app.command("train")(train.train)
 app.command("prune")(prune.prune)
+app.command("distill")(distill.distill)
 app.command("inspect")(inspect_.inspect_)
 app.command("export")(export.export)
 app.command("evaluate")(evaluate.evaluate)

@@ -152,8 +152,10 @@ class DistillationSettings(Guidance):
         description="Models between teacher and student, each distilled from the one before (Mirzadeh et al., 2020); "
         "what is null is the training section's.",
     )
-    generations: Count = Field(
-        1, description="Students in all, each taught by the one before (born-again networks, Furlanello et al., 2018)."
+    generations: Count | None = Field(
+        None,
+        description="Students in a row, each taught by the one before (born-again networks, Furlanello et al., 2018); "
+        "without a teacher the first one's is the student trained alone. null: one.",
     )
     baseline: bool = Field(True, description="Train the student alone as well, by the same training section.")
     leave_out: Items[str | int] = Field((), description="Classes that the student's train split lacks, by name.")
@@ -167,13 +169,13 @@ class DistillationSettings(Guidance):
     def _one_source(self) -> Self:
         names = ("teacher", "teachers", "ema", "mutual")
         given = [name for name in names if getattr(self, name) not in (None, ())]
-        alone = not given and self.generations > 1  # the student alone teaches its first successor
+        alone = not given and self.generations is not None  # the student alone teaches its successor
         if len(given) > 1 or (not given and not alone):
             raise ValueError(
                 f"a student has exactly one of {', '.join(names)}; found {' and '.join(given) or 'none of them'}. "
                 "Write e.g. teacher: runs/teacher/model.pt"
             )
-        if self.generations > 1 and (self.ema or self.mutual):
+        if self.generations is not None and (self.ema or self.mutual):
             raise ValueError(f"generations need a teacher that is finished; leave out {given[0]}, or generations")
         if self.assistants and not self.given_teachers:
             raise ValueError("assistants stand between a teacher and the student; name a teacher, or leave them out")

@@ -68,5 +68,5 @@ class Guide(StepHook):
     def load_state(self, state: Any) -> None:
         """Go on from what `state` gave."""
 
-    def close(self) -> None:  # noqa: B027  (most hold nothing)
+    def close(self) -> None:
         """The training has ended: let go of the module."""

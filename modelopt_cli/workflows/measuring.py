@@ -135,7 +135,7 @@ class _MeasuringRun(Run):
 
 def run_seconds(experiment: Experiment, epochs: int) -> float:
     """Estimated seconds of a run of torch training that lasts `epochs`, from a short one."""
-    return _torch_seconds(experiment, stages.prepared_data(experiment), epochs)
+    return torch_seconds(experiment, stages.prepared_data(experiment), epochs)
 
 
 def trial_seconds(experiment: Experiment) -> float:
@@ -144,11 +144,12 @@ def trial_seconds(experiment: Experiment) -> float:
     repeats = 1 if cv is None else len(stages.fold_indices(experiment))
     prepared = stages.prepared_data(experiment) if cv is None else stages.prepared_fold(experiment, 0)
     if experiment.require_model().framework == "sklearn":
-        return repeats * _estimator_seconds(experiment, prepared)
-    return repeats * _torch_seconds(experiment, prepared, _epochs(experiment))
+        return repeats * estimator_seconds(experiment, prepared)
+    return repeats * torch_seconds(experiment, prepared, _epochs(experiment))
 
 
-def _estimator_seconds(experiment: Experiment, prepared: Prepared) -> float:
+def estimator_seconds(experiment: Experiment, prepared: Prepared) -> float:
+    """Fit on at most 5,000 samples; the time grows with their number."""
     count = len(prepared.train.targets)
     scale = max(1.0, count / _SAMPLES)
     run = open_single(experiment, _shortened(prepared, _SAMPLES), 0, wanted=_wanted(experiment))
@@ -157,8 +158,13 @@ def _estimator_seconds(experiment: Experiment, prepared: Prepared) -> float:
     return (time.perf_counter() - start) * scale
 
 
-def _torch_seconds(experiment: Experiment, prepared: Prepared, epochs: int) -> float:
-    """Open, two epochs of at most 100 batches, final metrics; an epoch's time grows with its batches."""
+def torch_seconds(
+    experiment: Experiment, prepared: Prepared, epochs: int, opened: Callable[[Experiment, Prepared], Run] | None = None
+) -> float:
+    """Open, two epochs of at most 100 batches, final metrics; an epoch's time grows with its batches.
+
+    `opened`: how a run of the experiment on these data is opened; None: as a plain training.
+    """
     if experiment.training is None:  # a loaded model, to be pruned
         experiment = experiment.with_values({"training": {}})
     training = experiment.require_training()
@@ -166,14 +172,18 @@ def _torch_seconds(experiment: Experiment, prepared: Prepared, epochs: int) -> f
     used = min(batches, _BATCHES)
     shortened = _shortened(prepared, used * training.batch_size)
     start = time.perf_counter()
-    run = open_single(experiment, shortened, 0, wanted=_wanted(experiment))
-    opened = time.perf_counter()
+    run = (
+        open_single(experiment, shortened, 0, wanted=_wanted(experiment))
+        if opened is None
+        else opened(experiment, shortened)
+    )
+    begun = time.perf_counter()
     run.advance(min(2, run.total))
     trained = time.perf_counter()
     run.metrics()
     ended = time.perf_counter()
-    epoch = (trained - opened) / max(run.step, 1) * batches / used
-    return opened - start + epoch * epochs + ended - trained
+    epoch = (trained - begun) / max(run.step, 1) * batches / used
+    return begun - start + epoch * epochs + ended - trained
 
 
 def _epochs(experiment: Experiment) -> int:

@@ -44,13 +44,13 @@ def run(experiment: Experiment, context: Context) -> Report:
     if context.resume and directory is not None and directory.path_of("experiment.yaml").exists():
         check_unchanged(directory.path, experiment.resolved())
     check(experiment)
-    if directory is not None:
-        directory.write_experiment(experiment.resolved())
-        directory.write_environment(seed=experiment.seed, device=experiment.device)
     saved = single.load_state(context)
     curve = [] if saved is None else saved[1]
     state = None if saved is None else saved[0]
     current = PruneRun(experiment, stages.prepared_data(experiment), seed=experiment.seed, state=state)
+    if directory is not None:  # now that nothing stands in the way
+        directory.write_experiment(experiment.resolved())
+        directory.write_environment(seed=experiment.seed, device=experiment.device)
     single.advance(current, curve, context)
     interrupted = bool(context.stop)
     report = judged(experiment, current, context)

@@ -53,10 +53,12 @@ def run(
     experiment.require("model", "data")
     prune.check_parts(experiment)
     file = open_state(path)
-    module, _ = build(file, experiment)
+    module, shapes = build(file, experiment)
+    prepared = stages.prepared_data(experiment)
+    shapes.check_fit(prepared.shapes, path)
     current = PruneRun(
         experiment,
-        stages.prepared_data(experiment),
+        prepared,
         seed=experiment.seed,
         dense=module,
         bare=file.bare,

@@ -104,11 +104,23 @@ class Shrinking:
         (gone, total), asked = self.gone, self._settings.amount or 0.0
         if gone >= asked * total - len(self.groups) / 2:  # each group's number is a whole one
             return list(self._warnings)
-        told = (
-            f"pruning.amount asks for {asked:.1%} of the units, but {gone:,} of {total:,} are gone ({gone / total:.1%})"
-        )
-        rules = "structure.limits and round_to, keep_at_least, groups that are tied, or being the last of a group"
-        return [*self._warnings, f"{told}; what holds the others: {rules}"]
+        return [
+            *self._warnings,
+            f"pruning.amount asks for {asked:.1%} of the units, but {gone:,} of {total:,} are gone ({gone / total:.1%}): "
+            f"{', '.join(self._holding())}",
+        ]
+
+    def _holding(self) -> list[str]:
+        """What keeps units that an amount asks for."""
+        structure = self._settings.neurons
+        rules = {
+            "the last unit of a group stays": any(self.network.left(group) == 1 for group in self.groups),
+            "structure.limits hold": bool(structure.limits),
+            f"structure.round_to is {structure.round_to}": structure.round_to > 1,
+            f"keep_at_least is {self._settings.keep_at_least:g}": self._settings.keep_at_least > 0.0,
+            "tied groups lose equal shares": bool(self._pruner.ties),
+        }
+        return [rule for rule, holds in rules.items() if holds] or ["groups that failed a check were left alone"]
 
     @property
     def sensitivity(self) -> list[tuple[str, float, float]]:

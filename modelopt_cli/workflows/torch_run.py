@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from modelopt_cli.experiment.experiment import Experiment
     from modelopt_cli.models.checkpoints import Checkpoint
     from modelopt_cli.pruning.masking import Masking
+    from modelopt_cli.training.guidance import Guide
 
 
 class TorchRun(RestorableRun):
@@ -31,7 +32,9 @@ class TorchRun(RestorableRun):
         seed: int,
         monitor: str | None = None,
         state: Mapping[str, Any] | None = None,
+        guide: Guide | None = None,
     ) -> None:
+        """`guide`: gives the loss that is descended, in place of the targets."""
         import torch
 
         from modelopt_cli.core.device import choose
@@ -52,11 +55,12 @@ class TorchRun(RestorableRun):
             monitor=monitor,
             extra_metrics=experiment.evaluation.metrics,
             hooks=[self._masking] if self._masking else [],
+            guide=guide,
         )
-        self._seconds = 0.0
+        self.seconds = 0.0  # that training took
         if state is not None:
             self.trainer.load_state(state["trainer"])
-            self._seconds = float(state["seconds"])
+            self.seconds = float(state["seconds"])
         self._note()
 
     def _note(self) -> None:
@@ -67,7 +71,7 @@ class TorchRun(RestorableRun):
         """Train up to epoch `until`."""
         start = time.perf_counter()
         reports = self.trainer.advance(until)
-        self._seconds += time.perf_counter() - start
+        self.seconds += time.perf_counter() - start
         self._note()
         return list(reports)
 
@@ -79,7 +83,7 @@ class TorchRun(RestorableRun):
         return {
             **self.full_metrics(),
             **summarise(self.trainer.module),
-            "train.seconds": self._seconds,
+            "train.seconds": self.seconds,
             "train.epochs": float(self.trainer.best_epoch or self.trainer.epoch),
         }
 
@@ -107,7 +111,7 @@ class TorchRun(RestorableRun):
 
     def state(self) -> Any:
         """Trainer state and the time used."""
-        return {"trainer": self.trainer.state(), "seconds": self._seconds}
+        return {"trainer": self.trainer.state(), "seconds": self.seconds}
 
 
 def _masking(experiment: Experiment, module: nn.Module) -> Masking | None:

@@ -1,0 +1,51 @@
+"""What can be checked of a distillation before anyone is trained: teachers that are there, losses, taps, the cache."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from modelopt_cli.workflows import stages
+from modelopt_cli.workflows.distill_guides import student_data
+from modelopt_cli.workflows.teachers import given
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from modelopt_cli.experiment.experiment import Experiment
+    from modelopt_cli.workflows.distill_members import Member
+
+
+def check_members(experiment: Experiment, members: Sequence[Member]) -> None:
+    """Raise UsageError (or InputError, RefusedError) for the first thing that would fail later."""
+    from modelopt_cli.distillation.objective import Objective
+
+    settings, prepared = experiment.require_distillation(), student_data(experiment)
+    modules: dict[str, nn.Module] = {}
+    for member in members:
+        member.experiment.require_model().check()
+        modules[member.name] = untrained(member, experiment)
+        if not member.guided:
+            continue
+        source = modules[member.name] if settings.ema is not None else None
+        teacher = modules[member.taught_by[0]] if member.taught_by else source
+        Objective(settings.losses, prepared.task, modules[member.name], teacher).close()
+
+
+def untrained(member: Member, experiment: Experiment) -> nn.Module:
+    """The member's module in the student's place, as it is before training; a teacher that is there, as it is."""
+    import torch
+
+    from modelopt_cli.distillation.adapting import Estimator
+
+    prepared = student_data(experiment)
+    if member.role == "given":
+        return given(member, prepared).module(prepared)
+    own = stages.prepared_data(member.experiment)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(member.seed)
+        model = member.experiment.require_model().build(own.shapes, member.seed)
+    if member.experiment.require_model().framework == "sklearn":
+        return Estimator(model, own.task, own.shapes.outputs)
+    module: nn.Module = model
+    return module

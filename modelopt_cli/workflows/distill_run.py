@@ -1,0 +1,147 @@
+"""One distillation as a run: teachers and what else is wanted first, then the student, then all are judged."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from modelopt_cli.tuning.objective import Report
+from modelopt_cli.workflows import distill_tables
+from modelopt_cli.workflows.distill_course import PRINCIPAL, DistillCourse
+from modelopt_cli.workflows.distill_members import ALONE, STUDENT
+from modelopt_cli.workflows.learned import Learned
+from modelopt_cli.workflows.model_run import RestorableRun
+
+if TYPE_CHECKING:
+    from modelopt_cli.experiment.experiment import Experiment
+    from modelopt_cli.models.checkpoints import Checkpoint
+    from modelopt_cli.results.report import Table
+
+GAP = "gap_closed"
+"""(student - student alone) / (teacher - student alone), of the metric that models of the task are compared by."""
+
+
+class DistillRun(RestorableRun):
+    """Trains what the distillation section says; the model is the student."""
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        *,
+        seed: int,
+        baseline: bool | None = None,
+        monitor: str | None = None,
+        folder: Path | None = None,
+        state: Mapping[str, Any] | None = None,
+    ) -> None:
+        """`baseline`: train the student alone too; None: as the section says. `folder`: where stage files lie."""
+        self._experiment = experiment
+        wanted = experiment.require_distillation().baseline if baseline is None else baseline
+        self.course = DistillCourse(experiment, seed=seed, baseline=wanted, monitor=monitor, folder=folder, state=state)
+        self._judged: dict[tuple[str, str, str], dict[str, float]] = {}
+        self._note()
+
+    def _note(self) -> None:
+        self.step, self.total = self.course.step, self.course.total
+
+    def advance(self, until: int) -> list[Report]:
+        """Train up to step `until`."""
+        reports: list[Report] = []
+        while self.step < min(until, self.total):
+            found = self.course.next()
+            self._note()
+            reports.append((self.step, found))
+        return reports
+
+    @property
+    def student(self) -> Learned:
+        """The student: finished, or as it stands when the run is stopped early."""
+        found = self.course.learned.get(STUDENT)
+        return found if found is not None else self.course.unfinished()
+
+    def judge(self, learned: Learned, turn: str, split: str) -> dict[str, float]:
+        """Every metric of a model at a turn on a split; read once, then remembered."""
+        from modelopt_cli.core.device import choose
+        from modelopt_cli.training.judging import judge
+
+        key = (learned.name, turn, split)
+        if key not in self._judged:
+            prepared = self.course.prepared
+            with learned.standing_at(turn):  # type: ignore[arg-type]
+                self._judged[key] = judge(
+                    learned.module(prepared),
+                    prepared,
+                    split,
+                    choose(self._experiment.device),
+                    self._experiment.evaluation.metrics,
+                )
+        return self._judged[key]
+
+    def _metrics_on(self, split: str) -> dict[str, float]:
+        """Every metric of the student, and how much of the gap to its teacher it closed; empty without the split."""
+        if getattr(self.course.prepared, split) is None:
+            return {}
+        student = self.student
+        found = dict(self.judge(student, student.kept, split))
+        gap = self._gap(split)
+        return found if gap is None else {**found, f"{split}.{GAP}": gap}
+
+    def _gap(self, split: str) -> float | None:
+        """None where there is no teacher, no student alone, or nothing between them."""
+        teachers = [one for name, one in self.course.learned.items() if name.startswith("teacher")]
+        alone = self.course.learned.get(ALONE)
+        if not teachers or alone is None:
+            return None
+        name = f"{split}.{PRINCIPAL[self.course.prepared.task]}"
+        sign = -1.0 if name.endswith("rmse") else 1.0
+        best = max(sign * self.judge(one, one.kept, split)[name] for one in teachers)
+        base = sign * self.judge(alone, alone.kept, split)[name]
+        student = sign * self.judge(self.student, self.student.kept, split)[name]
+        return None if best <= base else (student - base) / (best - base)
+
+    def metrics(self) -> Mapping[str, float]:
+        """Every metric on the validation split, the student's size, the seconds that its training took."""
+        from modelopt_cli.models.summary import summarise
+
+        student = self.student
+        return {
+            **self.full_metrics(),
+            **summarise(student.checkpoint.model),
+            "train.seconds": student.seconds,
+            "train.epochs": float(student.epochs.get(student.kept, 0)),
+        }
+
+    def full_metrics(self) -> Mapping[str, float]:
+        """See the base class."""
+        return self._metrics_on("validation")
+
+    def test_metrics(self) -> Mapping[str, float]:
+        """See the base class."""
+        return self._metrics_on("test")
+
+    def tables(self) -> dict[str, Table]:
+        """learners: who was judged, at which epoch; curve: every epoch of every member."""
+        prepared = self.course.prepared
+        splits = [split for split in ("validation", "test") if getattr(prepared, split) is not None]
+        learned = [*self.course.learned.values()] if STUDENT in self.course.learned else [self.student]
+        rows = [
+            distill_tables.learner(one, turn, {split: self.judge(one, turn, split) for split in splits})
+            for one in learned
+            for turn in one.turns
+        ]
+        return {"learners": distill_tables.learners(rows), "curve": distill_tables.curve(self.course.curve)}
+
+    def checkpoint(self, metrics: Mapping[str, float]) -> Checkpoint:
+        """The student with all that using it needs; projectors and the like are left behind."""
+        from dataclasses import replace
+
+        return replace(self.student.checkpoint, metrics=dict(metrics))
+
+    def restore(self, trained: Checkpoint) -> None:
+        """See the base class. Members that the student does not need are trained for the report all the same."""
+        self.course.restore(trained)
+
+    def state(self) -> Any:
+        """See the base class."""
+        return self.course.state()

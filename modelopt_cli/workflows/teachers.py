@@ -1,0 +1,101 @@
+"""Teachers that are there already, and whether a model may teach on the student's data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from modelopt_cli.core.errors import UsageError
+from modelopt_cli.workflows.learned import Learned
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from modelopt_cli.data.prepared import Prepared
+    from modelopt_cli.models.checkpoints import Checkpoint
+    from modelopt_cli.workflows.distill_members import Member
+
+
+def given(member: Member, prepared: Prepared) -> Learned:
+    """A teacher from a model.pt, from weights of a model, or as the user's own code builds it.
+
+    Raises InputError for a file that cannot be read, RefusedError for one that would run code, UsageError for one of
+    other data.
+    """
+    from modelopt_cli.models import checkpoints
+
+    settings = member.settings
+    assert settings is not None
+    path = settings.path
+    if path is None and settings.model is not None and settings.model.name() == "checkpoint":
+        path = str(settings.model.path)  # type: ignore[attr-defined]
+    found = checkpoints.load(path) if path is not None else _built(member, prepared)
+    learned = Learned(member.name, found)
+    learned.module(prepared)
+    return learned
+
+
+def in_place_of(checkpoint: Checkpoint, student: Prepared, name: str) -> nn.Module:
+    """The model as a module that takes and gives what a model of the student's data does. Raises UsageError."""
+    from modelopt_cli.distillation.adapting import Estimator, adapted
+
+    _check(checkpoint, student, name)
+    model = checkpoint.model
+    if checkpoint.architecture.framework == "sklearn":
+        model = Estimator(model, checkpoint.task, checkpoint.shapes.outputs)
+    return adapted(model, checkpoint.preprocessing, student.preprocessing, name)
+
+
+def _check(teacher: Checkpoint, student: Prepared, name: str) -> None:
+    """Raise UsageError for other tasks, classes or their order: outputs are compared one by one."""
+    if teacher.task != student.task:
+        raise UsageError(
+            f"the {name} was trained for {teacher.task}, but the data are {student.task}; use a teacher of the same "
+            "data"
+        )
+    if teacher.shapes.outputs != student.shapes.outputs:
+        what = {"classification": "classes", "multilabel": "labels", "regression": "outputs"}[student.task]
+        raise UsageError(
+            f"the {name} knows {teacher.shapes.outputs} {what}, but the data have {student.shapes.outputs}; use a "
+            "teacher of the same data"
+        )
+    one, other = tuple(teacher.label_names), tuple(student.label_names)
+    if one and other and one != other:
+        place = next(at for at, pair in enumerate(zip(one, other, strict=True)) if pair[0] != pair[1])
+        order = "in another order" if sorted(one) == sorted(other) else "by other names"
+        raise UsageError(
+            f"the {name} knows the labels {order}: output {place} is '{one[place]}' for it, and '{other[place]}' in "
+            "the data; use a teacher of the same data"
+        )
+
+
+def _built(member: Member, prepared: Prepared) -> Checkpoint:
+    """A model of the user's own code, or one with weights from a file; it takes what the student takes."""
+    import torch
+
+    from modelopt_cli.models.checkpoints import Checkpoint
+    from modelopt_cli.models.state_files import open_state
+    from modelopt_cli.workflows.file_module import load_weights
+
+    settings = member.settings
+    assert settings is not None
+    assert settings.model is not None
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(member.seed)
+        module: Any = settings.model.build(prepared.shapes, member.seed)
+    if settings.weights is not None:
+        file = open_state(Path(settings.weights))
+        if not file.bare:
+            raise UsageError(
+                f"{settings.weights} is a model.pt of modelopt, which says itself what model it is; write teacher: "
+                f"{settings.weights}"
+            )
+        load_weights(module, file.tensors, file.path)
+    return Checkpoint(
+        model=module,
+        architecture=settings.model,
+        shapes=prepared.shapes,
+        preprocessing={},
+        label_names=prepared.label_names,
+        task=prepared.task,
+    )
