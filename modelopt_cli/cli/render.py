@@ -30,6 +30,7 @@ def error(message: str) -> None:
 
 def report(report: Report, *, quiet: bool) -> None:
     """A report on standard output, in the form of its workflow."""
+    from modelopt_cli.cli.render_distilling import render_distilling
     from modelopt_cli.cli.render_export import render_exported
     from modelopt_cli.cli.render_groups import render_groups
     from modelopt_cli.cli.render_inspect import render_inspected
@@ -43,6 +44,7 @@ def report(report: Report, *, quiet: bool) -> None:
         "prune": pruned if "stages" in report.tables else render_pruned,
         "inspect": render_groups if "groups" in report.tables else render_inspected,
         "export": render_exported,
+        "distill": render_distilling,
     }
     bare = bool(report.plan) or report.status == "interrupted"  # a plan, or what there is so far
     form = render_report if bare else forms.get(report.workflow, render_report)

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modelopt_cli.core.errors import UsageError
-from modelopt_cli.results.report import Report
+from modelopt_cli.results.report import Report, Table
 from modelopt_cli.workflows import distill_tables, gates, single, slim_tables
 from modelopt_cli.workflows.distill_checks import check_members
+from modelopt_cli.workflows.distill_course import PRINCIPAL
 from modelopt_cli.workflows.distill_members import ALONE, members
 from modelopt_cli.workflows.distill_run import DistillRun
+from modelopt_cli.workflows.over_seeds import over_seeds
 from modelopt_cli.workflows.preflight import preflight
 from modelopt_cli.workflows.resume import check_unchanged
 
@@ -24,6 +27,11 @@ if TYPE_CHECKING:
 
 def run(experiment: Experiment, context: Context) -> Report:
     """Train whom the section names, judge all on every split, save the student, and a teacher trained here."""
+    return over_seeds(_run, experiment, context, _gaps)
+
+
+def _run(experiment: Experiment, context: Context) -> Report:
+    """One seed's run."""
     started, clock = datetime.now(UTC).astimezone(), time.perf_counter()
     directory = context.directory
     if context.resume and directory is not None and directory.path_of("experiment.yaml").exists():
@@ -164,3 +172,17 @@ def _teachers(context: Context, current: DistillRun) -> dict[str, str]:
             checkpoints.save(path, replace(learned.checkpoint, metrics=judged))
             found[member.name] = str(path)
     return found
+
+
+def _gaps(tables: Mapping[str, Table]) -> Mapping[str, float]:
+    """How much of the gap was closed, of the means over seeds."""
+    found = tables.get("learners")
+    if found is None:
+        return {}
+    rows = [dict(zip(found.columns, row, strict=True)) for row in found.rows]
+    metric = next(
+        name
+        for name in dict.fromkeys(PRINCIPAL.values())
+        if f"validation.{name}" in rows[0] or f"test.{name}" in rows[0]
+    )
+    return distill_tables.gaps(rows, metric)

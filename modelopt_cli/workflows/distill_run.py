@@ -18,9 +18,6 @@ if TYPE_CHECKING:
     from modelopt_cli.models.checkpoints import Checkpoint
     from modelopt_cli.results.report import Table
 
-GAP = "gap_closed"
-"""(student - student alone) / (teacher - student alone), of the metric that models of the task are compared by."""
-
 
 class DistillRun(RestorableRun):
     """Trains what the distillation section says; the model is the student."""
@@ -82,23 +79,14 @@ class DistillRun(RestorableRun):
         """Every metric of the student, and how much of the gap to its teacher it closed; empty without the split."""
         if getattr(self.course.prepared, split) is None:
             return {}
-        student = self.student
-        found = dict(self.judge(student, student.kept, split))
-        gap = self._gap(split)
-        return found if gap is None else {**found, f"{split}.{GAP}": gap}
+        return {**self.judge(self.student, self.student.kept, split), **self._gaps(split)}
 
-    def _gap(self, split: str) -> float | None:
-        """None where there is no teacher, no student alone, or nothing between them."""
-        teachers = [one for name, one in self.course.learned.items() if name.startswith("teacher")]
-        alone = self.course.learned.get(ALONE)
-        if not teachers or alone is None:
-            return None
-        name = f"{split}.{PRINCIPAL[self.course.prepared.task]}"
-        sign = -1.0 if name.endswith("rmse") else 1.0
-        best = max(sign * self.judge(one, one.kept, split)[name] for one in teachers)
-        base = sign * self.judge(alone, alone.kept, split)[name]
-        student = sign * self.judge(self.student, self.student.kept, split)[name]
-        return None if best <= base else (student - base) / (best - base)
+    def _gaps(self, split: str) -> dict[str, float]:
+        compared = [one for name, one in self.course.learned.items() if name == ALONE or name.startswith("teacher")]
+        rows = [
+            {"learner": one.name, "kept": True, **self.judge(one, one.kept, split)} for one in (*compared, self.student)
+        ]
+        return distill_tables.gaps(rows, PRINCIPAL[self.course.prepared.task])
 
     def metrics(self) -> Mapping[str, float]:
         """Every metric on the validation split, the student's size, the seconds that its training took."""

@@ -6,7 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from modelopt_cli.results.report import Table
+from modelopt_cli.training.metrics import LOWER_IS_BETTER
+from modelopt_cli.workflows.distill_members import ALONE, STUDENT
 from modelopt_cli.workflows.prune_tables import from_records
+
+GAP = "gap_closed"
 
 if TYPE_CHECKING:
     from modelopt_cli.workflows.learned import Learned
@@ -47,3 +51,23 @@ def costs(rows: Sequence[Mapping[str, Any]], *, compared: bool) -> Table:
     names = {"before": "teacher", "after": "student", "times less": "times less"}
     shown = names if compared else {"after": "student"}
     return from_records([{"what": row["what"], **{new: row[old] for old, new in shown.items()}} for row in rows])
+
+
+def gaps(rows: Sequence[Mapping[str, Any]], metric: str) -> dict[str, float]:
+    """`validation.gap_closed` and `test.gap_closed` of the weights that are kept, from rows of `learners`.
+
+    (student - student alone) / (teacher - student alone), of a metric; of several teachers the best one's. Nothing
+    where there is no teacher, no student alone, or nothing between them.
+    """
+    kept = {row["learner"]: row for row in rows if row["kept"]}
+    found = {}
+    for split in ("validation", "test"):
+        name = f"{split}.{metric}"
+        values = {learner: row[name] for learner, row in kept.items() if row.get(name) is not None}
+        sign = -1.0 if metric in LOWER_IS_BETTER else 1.0
+        teachers = [sign * value for learner, value in values.items() if learner.startswith("teacher")]
+        if teachers and ALONE in values and STUDENT in values:
+            base, student, best = sign * values[ALONE], sign * values[STUDENT], max(teachers)
+            if best > base:
+                found[f"{split}.{GAP}"] = (student - base) / (best - base)
+    return found

@@ -12,6 +12,7 @@ from modelopt_cli.core.errors import UsageError
 from modelopt_cli.pruning.structures import UnitStructure
 from modelopt_cli.results.report import Report
 from modelopt_cli.workflows import gates, single, stages
+from modelopt_cli.workflows.over_seeds import over_seeds
 from modelopt_cli.workflows.preflight import preflight
 from modelopt_cli.workflows.prune_phases import needs_training, planned_epochs
 from modelopt_cli.workflows.prune_run import PruneRun
@@ -39,6 +40,11 @@ if TYPE_CHECKING:
 
 def run(experiment: Experiment, context: Context) -> Report:
     """Prune, judge on every split, save the pruned model (and the dense one, where it was trained here)."""
+    return over_seeds(_run, experiment, context)
+
+
+def _run(experiment: Experiment, context: Context) -> Report:
+    """One seed's run."""
     started, clock = datetime.now(UTC).astimezone(), time.perf_counter()
     directory = context.directory
     if context.resume and directory is not None and directory.path_of("experiment.yaml").exists():

@@ -11,6 +11,7 @@ from modelopt_cli.workflows import gates, single, stages
 from modelopt_cli.workflows.context import Context
 from modelopt_cli.workflows.cross_validation_run import CrossValidationRun
 from modelopt_cli.workflows.objectives import open_run, open_script, open_single
+from modelopt_cli.workflows.over_seeds import over_seeds
 from modelopt_cli.workflows.preflight import preflight
 from modelopt_cli.workflows.resume import check_unchanged
 from modelopt_cli.workflows.tables import curve_table
@@ -24,6 +25,11 @@ if TYPE_CHECKING:
 
 def run(experiment: Experiment, context: Context) -> Report:
     """Train (or cross-validate and then train on all development data), judge on every split, save."""
+    return over_seeds(_run, experiment, context)
+
+
+def _run(experiment: Experiment, context: Context) -> Report:
+    """One seed's run."""
     started, clock = datetime.now(UTC).astimezone(), time.perf_counter()
     directory = context.directory
     if context.resume and directory is not None and directory.path_of("experiment.yaml").exists():

@@ -1,0 +1,156 @@
+"""`seeds:`: the whole run again with other seeds, on the same splits; mean and deviation of all that was measured."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from modelopt_cli.results.report import Cell, Report, Table
+from modelopt_cli.results.run_directory import RunDirectory
+from modelopt_cli.workflows import gates
+from modelopt_cli.workflows.context import Context, Message
+from modelopt_cli.workflows.resume import check_unchanged
+from modelopt_cli.workflows.torch_run import pinned_data
+
+if TYPE_CHECKING:
+    from modelopt_cli.experiment.experiment import Experiment
+
+DEVIATION = " ±"
+"""What the column with the standard deviation (of the sample, N - 1) of another one's values ends with."""
+
+
+def over_seeds(
+    run: Callable[[Experiment, Context], Report],
+    experiment: Experiment,
+    context: Context,
+    derived: Callable[[Mapping[str, Table]], Mapping[str, float]] = lambda _: {},
+) -> Report:
+    """`run`, once for each seed; with one seed just that.
+
+    Each seed's run has a folder of its own, `seed-N`. Tables whose rows agree become one of means and deviations.
+    `derived`: metrics that follow from these tables, such as ratios, whose mean over seeds would mislead.
+    """
+    if experiment.seeds == 1:
+        return run(experiment, context)
+    started, clock = datetime.now(UTC).astimezone(), time.perf_counter()
+    directory = context.directory
+    if directory is not None:
+        if context.resume and directory.path_of("experiment.yaml").exists():
+            check_unchanged(directory.path, experiment.resolved())
+        directory.write_experiment(experiment.resolved())
+        directory.write_environment(seed=experiment.seed, device=experiment.device)
+    found: list[Report] = []
+    for seed in range(experiment.seed, experiment.seed + experiment.seeds):
+        context.emit(Message(f"seed {seed} ({seed - experiment.seed + 1} of {experiment.seeds})"))
+        found.append(_once(run, experiment, seed, context))
+        if context.stop:
+            break
+    report = _together(found, experiment, context, derived).model_copy(
+        update={"started": started.isoformat(timespec="seconds"), "seconds": time.perf_counter() - clock}
+    )
+    if directory is not None:
+        for name, table in report.tables.items():
+            directory.write_table(name, table)
+        directory.write_report(report)
+    return report.with_model(found[0].model)
+
+
+def _once(run: Callable[[Experiment, Context], Report], experiment: Experiment, seed: int, context: Context) -> Report:
+    """One seed's run; one that was finished before is read."""
+    values: dict[str, Any] = {"seed": seed, "seeds": 1, "gates": []}
+    if experiment.data is not None:
+        values["data"] = pinned_data(experiment)
+    one = experiment.with_values(values)
+    if context.directory is None:
+        return run(one, replace(context, gates=()))
+    path = context.directory.path_of(f"seed-{seed}")
+    finished = _finished(path / "report.json") if context.resume else None
+    if finished is not None:
+        return finished
+    resume = context.resume and (path / "experiment.yaml").exists()
+    with RunDirectory.create_at(path, resume=resume) as directory:
+        return run(one, replace(context, directory=directory, resume=resume, gates=()))
+
+
+def _finished(path: Any) -> Report | None:
+    if not path.exists():
+        return None
+    report = Report.model_validate_json(path.read_text())
+    return report if report.status == "completed" else None
+
+
+def _together(
+    found: Sequence[Report],
+    experiment: Experiment,
+    context: Context,
+    derived: Callable[[Mapping[str, Table]], Mapping[str, float]],
+) -> Report:
+    first = found[0]
+    if context.stop:
+        return first.model_copy(update={"status": "interrupted", "metrics": {}, "tables": {}, "artefacts": {}})
+    metrics = {
+        name: float(np.mean([report.metrics[name] for report in found]))
+        for name in first.metrics
+        if all(name in report.metrics for report in found)
+    }
+    tables = {"seeds": _seeds(found, list(metrics))}
+    for name in first.tables:
+        together = averaged([report.tables[name] for report in found if name in report.tables])
+        if together is not None:
+            tables[name] = together
+    metrics |= derived(tables)
+    artefacts = dict(first.artefacts)
+    if context.directory is not None:
+        folder = context.directory.path
+        tabled = {"directory": str(folder), "tables": str(folder / "seeds.csv"), "report": str(folder / "report.json")}
+        artefacts |= tabled
+    return first.model_copy(
+        update={
+            "metrics": metrics,
+            "tables": tables,
+            "gates": gates.judge(gates.conditions(experiment, context), metrics),
+            "details": {**first.details, "seeds": [report.seed for report in found]},
+            "artefacts": artefacts,
+            "warnings": list(dict.fromkeys(warning for report in found for warning in report.warnings)),
+        }
+    )
+
+
+def _seeds(found: Sequence[Report], names: Sequence[str]) -> Table:
+    """A row a seed, then their mean and their deviation."""
+    values = np.array([[report.metrics[name] for name in names] for report in found])
+    rows: list[list[Cell]] = [[report.seed, *map(float, row)] for report, row in zip(found, values, strict=True)]
+    rows.append(["mean", *map(float, values.mean(0))])
+    rows.append(["deviation", *map(float, values.std(0, ddof=1))])
+    return Table(columns=["seed", *names], rows=rows)
+
+
+def averaged(tables: Sequence[Table]) -> Table | None:
+    """One table of means, with a column of deviations after each that varies; None where rows do not agree.
+
+    What is text in all tables must be the same. Whole numbers and truths that agree stay what they are.
+    """
+    first = tables[0]
+    alike = all(table.columns == first.columns and len(table.rows) == len(first.rows) for table in tables)
+    if not alike:
+        return None
+    columns: list[str] = []
+    cells: list[list[Cell]] = []
+    for place, name in enumerate(first.columns):
+        given = [[table.rows[row][place] for table in tables] for row in range(len(first.rows))]
+        if all(len(set(values)) == 1 for values in given):
+            columns.append(name)
+            cells.append([values[0] for values in given])
+            continue
+        if any(isinstance(value, str | bool) for values in given for value in values):
+            return None
+        known = [[float(value) for value in values if value is not None] for values in given]
+        columns += [name, name + DEVIATION]
+        cells.append([float(np.mean(values)) if values else None for values in known])
+        cells.append([float(np.std(values, ddof=1)) if len(values) > 1 else None for values in known])
+    return Table(columns=columns, rows=[list(row) for row in zip(*cells, strict=True)])
