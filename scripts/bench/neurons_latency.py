@@ -53,6 +53,7 @@ WAYS = {
     "half, by 16": _way(HALF, 16),
     "60% time": _way(FASTER),
     "60% time, by 8": _way(FASTER, 8),
+    "60% time, by 16": _way(FASTER, 16),
 }
 RANDOM = {"importance": "l2", "allocation": "uniform"}
 TRAINED = {  # as in neurons_prune.py
