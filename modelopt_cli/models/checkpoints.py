@@ -87,8 +87,7 @@ def load(path: str | Path) -> Checkpoint:
     content = read(path)
     try:
         shapes = Shapes(**{**content["shapes"], "inputs": tuple(content["shapes"]["inputs"])})
-        architecture = Named("models").parse(content["architecture"])
-        assert isinstance(architecture, Architecture)
+        architecture = _architecture(content["architecture"], path)
         model = _restore(content, architecture, shapes, path)
         return Checkpoint(
             model,
@@ -107,6 +106,18 @@ def load(path: str | Path) -> Checkpoint:
         raise InputError(
             f"{path} is damaged: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
         ) from None
+
+
+def _architecture(given: Any, path: str | Path) -> Architecture:
+    try:
+        found = Named("models").parse(given)
+    except ValueError as error:
+        raise InputError(
+            f"{path} holds a model that cannot be built here: {str(error).splitlines()[0]}; install the package that "
+            "the model comes from, or use the modelopt that wrote the file"
+        ) from None
+    assert isinstance(found, Architecture)
+    return found
 
 
 def read(path: str | Path) -> dict[str, Any]:

@@ -57,7 +57,7 @@ class RunDirectory:
         ours = any((path / mark).exists() for mark in MARKS)
         if path.exists() and not path.is_dir():
             raise UsageError(f"{path} is a file; --out names the folder for the run's results")
-        filled = path.is_dir() and any(path.iterdir())
+        filled = path.is_dir() and any(entry.name != LOCK for entry in path.iterdir())  # a run that never began
         if resume and not ours:
             raise UsageError(f"{path} holds no run to resume; leave out --resume, or name the run's folder with --out")
         if filled and not resume:

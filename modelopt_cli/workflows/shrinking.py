@@ -104,11 +104,9 @@ class Shrinking:
         (gone, total), asked = self.gone, self._settings.amount or 0.0
         if gone >= asked * total - len(self.groups) / 2:  # each group's number is a whole one
             return list(self._warnings)
-        return [
-            *self._warnings,
-            f"pruning.amount asks for {asked:.1%} of the units, but {gone:,} of {total:,} are gone ({gone / total:.1%}): "
-            f"{', '.join(self._holding())}",
-        ]
+        found = f"{gone:,} of {total:,} are gone ({gone / total:.1%})"
+        why = ", ".join(self._holding())
+        return [*self._warnings, f"pruning.amount asks for {asked:.1%} of the units, but {found}: {why}"]
 
     def _holding(self) -> list[str]:
         """What keeps units that an amount asks for."""

@@ -68,6 +68,62 @@ def test_a_smaller_model_is_called_one(cli, weights, out):
     assert not Path(out).exists()
 
 
+def test_a_model_of_other_data_is_told_before_any_work(cli, weights):
+    assert cli("prune", weights, *UNITS, "--amount", "0.5").code == 0
+    Path("wine.yaml").write_text(DIGITS.replace("digits", "wine"))
+    for structure in ("neurons", "weights"):
+        words = ("--experiment", "wine.yaml", "--structure", structure, "--amount", "0.5")
+        result = cli("prune", "m.pruned.pt", *words)
+        assert result.code == 2
+        assert "m.pruned.pt was trained for inputs (64,), but the data has inputs (13,)" in result.err
+        assert not Path("m.pruned.pruned.pt").exists()
+
+
+def test_a_model_of_an_unknown_kind_is_no_damaged_one(cli, weights):
+    assert cli("prune", weights, *UNITS, "--amount", "0.5").code == 0
+    content = torch.load("m.pruned.pt", weights_only=True)
+    torch.save({**content, "architecture": {**content["architecture"], "type": "mpl"}}, "odd.pt")
+    words = {
+        "prune": ("--experiment", "digits.yaml", "--amount", "0.5"),
+        "inspect": ("--groups",),
+        "export": ("o.pt2",),
+    }
+    for command, more in words.items():
+        result = cli(command, "odd.pt", *more)
+        assert result.code == 2
+        assert "odd.pt holds a model that cannot be built here: unknown model type 'mpl'. Did you mean" in result.err
+        assert "damaged" not in result.err
+    assert not {"o.pt2", "odd.pruned.pt"} & {path.name for path in Path().iterdir()}
+
+
+UNCAPTURED = """\
+from torch import nn
+
+
+class Branching(nn.Sequential):
+    def forward(self, inputs):
+        hidden = self[0](inputs)
+        if hidden.sum() > 0:
+            hidden = -hidden
+        return self[1](hidden)
+
+
+def build(**_):
+    return Branching(nn.Linear(64, 8), nn.Linear(8, 10))
+"""
+
+
+def test_a_model_that_is_no_graph_is_explained_and_its_folder_can_be_used_again(cli, weights):
+    Path("branching.py").write_text(UNCAPTURED)
+    model = ("--set", "model={type: python, target: 'branching:build'}")
+    result = cli("prune", "digits.yaml", *model, "--structure", "neurons", "--amount", "0.5", "--out", "run")
+    assert result.code == 2
+    assert "branching.py:7: `if hidden.sum() > 0:`" in result.err
+    assert "operator aten.gt" in result.err
+    assert "pruning.structure: weights needs no graph" in result.err
+    assert cli("prune", "digits.yaml", *model, "--structure", "weights", "--amount", "0.5", "--out", "run").code == 0
+
+
 def test_of_other_files_of_weights_a_model_is_made(cli, weights):
     save_file(torch.load(weights, weights_only=True), "n.safetensors")
     assert cli("prune", "n.safetensors", *UNITS, "--amount", "0.5").code == 0

@@ -6,6 +6,7 @@ from abc import abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from modelopt_cli.core.errors import UsageError
 from modelopt_cli.core.strategy import Strategy
 
 if TYPE_CHECKING:
@@ -22,6 +23,15 @@ class Shapes:
     outputs: int  # logits: classes, labels or regression outputs
     task: Task
     tokens: int | None = None  # vocabulary size, when inputs are integer tokens
+
+    def check_fit(self, data: Shapes, origin: object) -> None:
+        """Raise UsageError where a model of these shapes, saved in `origin`, does not fit the data's."""
+        for name in ("inputs", "outputs", "task"):
+            own, asked = getattr(self, name), getattr(data, name)
+            if own != asked:
+                raise UsageError(
+                    f"{origin} was trained for {name} {own}, but the data has {name} {asked}; use the same data"
+                )
 
 
 class Architecture(Strategy):

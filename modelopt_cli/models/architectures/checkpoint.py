@@ -34,10 +34,5 @@ class Checkpoint(Architecture):
         found = checkpoints.load(self.path)
         if found.architecture.framework != self.framework:
             raise UsageError(f"{self.path} holds a {found.architecture.framework} model; it cannot be trained further")
-        for name in ("inputs", "outputs", "task"):
-            own, asked = getattr(found.shapes, name), getattr(shapes, name)
-            if own != asked:
-                raise UsageError(
-                    f"{self.path} was trained for {name} {own}, but the data has {name} {asked}; use the same data"
-                )
+        found.shapes.check_fit(shapes, self.path)
         return found.model
