@@ -51,6 +51,11 @@ class TeacherSettings(LearnerSettings):
     weights: str | None = Field(None, description="A state dict (.pt, .pth, .bin, .safetensors) for the model.")
     weight: Positive = Field(1.0, description="Its share among several teachers, with combine: weighted.")
 
+    @property
+    def trained_here(self) -> bool:
+        """Whether it is trained (of scikit-learn: fitted) before the student."""
+        return self.model is not None and (self.training is not None or self.model.framework == "sklearn")
+
     @model_validator(mode="after")
     def _is_there(self) -> Self:
         if (self.path is None) == (self.model is None):
@@ -201,3 +206,11 @@ class RecoveryGuidance(Guidance):
     """How a pruned model learns from a teacher while it recovers."""
 
     teacher: Teacher | None = Field(None, description="Who teaches; null: the model as it was before pruning.")
+
+    @model_validator(mode="after")
+    def _teacher_is_ready(self) -> Self:
+        if not self.needs_teacher:
+            raise ValueError("no loss looks at the teacher; add one, e.g. {type: soft_targets, temperature: 4.0}")
+        if self.teacher is not None and self.teacher.trained_here:
+            raise ValueError("a teacher of a recovery is trained already; train it before, and name its model.pt")
+        return self

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from modelopt_cli.workflows import stages
 from modelopt_cli.workflows.distill_guides import student_data
-from modelopt_cli.workflows.teachers import given
 
 if TYPE_CHECKING:
     from torch import nn
@@ -40,7 +39,7 @@ def untrained(member: Member, experiment: Experiment) -> nn.Module:
 
     prepared = student_data(experiment)
     if member.role == "given":
-        return given(member, prepared).module(prepared)
+        return member.given(prepared).module(prepared)
     own = stages.prepared_data(member.experiment)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(member.seed)

@@ -18,7 +18,6 @@ from modelopt_cli.workflows import distill_guides, stages
 from modelopt_cli.workflows.distill_members import STUDENT, Member, members, shared_seed
 from modelopt_cli.workflows.estimator_run import EstimatorRun
 from modelopt_cli.workflows.learned import Learned, Turn
-from modelopt_cli.workflows.teachers import given
 from modelopt_cli.workflows.torch_run import TorchRun, pinned_data
 
 if TYPE_CHECKING:
@@ -109,9 +108,7 @@ class DistillCourse:
         while self._place < len(self.members) and self._is_kept(self.members[self._place]):
             member = self.members[self._place]
             self.learned[member.name] = (
-                given(member, self.prepared)
-                if member.role == "given"
-                else Learned.load(self._file(member), member.name)
+                member.given(self.prepared) if member.role == "given" else Learned.load(self._file(member), member.name)
             )
             self._place += 1
 

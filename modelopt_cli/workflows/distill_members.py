@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Literal
 from modelopt_cli.core.seeds import derive
 
 if TYPE_CHECKING:
+    from modelopt_cli.data.prepared import Prepared
     from modelopt_cli.distillation.settings import DistillationSettings, LearnerSettings, TeacherSettings
     from modelopt_cli.experiment.experiment import Experiment
+    from modelopt_cli.workflows.learned import Learned
 
 STUDENT, ALONE = "student", "student alone"
 Role = Literal["given", "teacher", "assistant", "alone", "student"]
@@ -26,6 +28,13 @@ class Member:
     seed: int
     taught_by: tuple[str, ...] = ()  # names of members; none: it learns from the targets, or itself
     settings: TeacherSettings | None = None  # of a teacher
+
+    def given(self, prepared: Prepared) -> Learned:
+        """A teacher that is there already."""
+        from modelopt_cli.workflows.teachers import given
+
+        assert self.settings is not None
+        return given(self.settings, self.name, self.seed, prepared)
 
     @property
     def guided(self) -> bool:
@@ -65,9 +74,8 @@ def _teachers(experiment: Experiment, settings: DistillationSettings, seed: int)
     for place, teacher in enumerate(given, start=1):
         name = "teacher" if len(given) == 1 else f"teacher {place}"
         number = teacher.seed if teacher.seed is not None else derive(seed, name)
-        trained = teacher.model is not None and (teacher.training is not None or teacher.model.framework == "sklearn")
-        own = _own(teacher, experiment) if trained else experiment
-        found.append(Member(name, "teacher" if trained else "given", own, number, settings=teacher))
+        own = _own(teacher, experiment) if teacher.trained_here else experiment
+        found.append(Member(name, "teacher" if teacher.trained_here else "given", own, number, settings=teacher))
     return found
 
 

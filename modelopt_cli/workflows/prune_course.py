@@ -7,13 +7,17 @@ kept, so that all three can be judged on the same data at the end.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from modelopt_cli.core.errors import UsageError
 from modelopt_cli.core.seeds import derive
 from modelopt_cli.workflows.prune_amounts import amount_for, stand_ins
 from modelopt_cli.workflows.prune_phases import Marks, Phase, needs_training, phases
+from modelopt_cli.workflows.recovery_guide import recovery_guide
 from modelopt_cli.workflows.torch_run import checkpoint_of
+from modelopt_cli.workflows.trainers import trainer_of
 
 if TYPE_CHECKING:
     from torch import nn
@@ -22,8 +26,7 @@ if TYPE_CHECKING:
     from modelopt_cli.experiment.experiment import Experiment
     from modelopt_cli.models.checkpoints import Checkpoint
     from modelopt_cli.pruning.schedules import Stage
-    from modelopt_cli.training.hooks import StepHook
-    from modelopt_cli.training.settings import TrainingSettings
+    from modelopt_cli.training.guidance import Guide
     from modelopt_cli.training.trainer import Trainer
     from modelopt_cli.workflows.pruned_model import PrunedModel
 
@@ -54,17 +57,19 @@ class PruneCourse:
 
         from modelopt_cli.training.settings import TrainingSettings
 
-        self._experiment, self._prepared, self._seed, self._monitor = experiment, prepared, seed, monitor
+        self._experiment, self._prepared, self._seed = experiment, prepared, seed
         self._training = experiment.training or TrainingSettings()
         self._pruning = experiment.require_pruning()
         torch.manual_seed(seed)
         built: nn.Module = experiment.require_model().build(prepared.shapes, seed) if dense is None else dense
         self.module = built
         trains = dense is None and needs_training(experiment)
-        self.trainer = self._new_trainer(self._training, seed)
+        self._train = partial(trainer_of, experiment, prepared, monitor=monitor)
+        self.trainer = self._train(self.module, self._training, seed=seed)
         self.model = self._opened_model(bare, extra)
         self._plan(trains)
         self._place, self._opened, self._marks = 0, -1, Marks((), self._prune_to)
+        self._guide: Guide | None = None
         self._rewound = self.trainer.state() if self._rewinds_to(0) else None
         if state is not None:
             self._load(state)
@@ -88,29 +93,7 @@ class PruneCourse:
 
     def _trainer_of(self, module: nn.Module) -> Trainer:
         """What evaluates this module."""
-        return self._new_trainer(self._training, self._seed, module=module)
-
-    def _new_trainer(
-        self,
-        settings: TrainingSettings,
-        seed: int,
-        hooks: Sequence[StepHook] = (),
-        module: nn.Module | None = None,
-    ) -> Trainer:
-        from modelopt_cli.core.device import choose
-        from modelopt_cli.training.trainer import Trainer
-
-        return Trainer(
-            self.module if module is None else module,
-            settings,
-            self._prepared,
-            seed=seed,
-            device=choose(self._experiment.device),
-            augment=self._experiment.require_data().augment,
-            monitor=self._monitor,
-            extra_metrics=self._experiment.evaluation.metrics,
-            hooks=hooks,
-        )
+        return self._train(module, self._training, seed=self._seed)
 
     def _note(self) -> None:
         """Steps done are counted; what is left follows from the phases."""
@@ -161,12 +144,17 @@ class PruneCourse:
             return
         if phase.kind == "collect":
             self.model.note("before")
-            self.trainer = self._new_trainer(phase.settings, derive(self._seed, "collect"), self.model.hooks())
+            seed, hooks = derive(self._seed, "collect"), self.model.hooks()
+            self.trainer = self._train(self.module, phase.settings, seed=seed, hooks=hooks)
             return
         stage = self._stages[phase.stage]
         self._marks = Marks(stage.marks[1:], self._prune_to)
         seed = self._seed if stage.rewind is not None else derive(self._seed, "recovery", phase.stage)
-        self.trainer = self._new_trainer(phase.settings, seed, self.model.hooks(self._marks))
+        self._guide = recovery_guide(
+            self._experiment, self._prepared, lambda: deepcopy(self.model.as_it_was("before")), seed
+        )
+        hooks = self.model.hooks(self._marks)
+        self.trainer = self._train(self.module, phase.settings, seed=seed, hooks=hooks, guide=self._guide)
         if stage.rewind is not None:
             if self._rewound is None:
                 raise UsageError(
@@ -179,6 +167,8 @@ class PruneCourse:
         self.model.trainer = self.trainer
 
     def _leave(self, phase: Phase) -> None:
+        if self._guide is not None:
+            self._guide.close()
         self.trainer.finish()
         self.trainer.forget_best()  # what the phase leaves is what goes on
         self.model.settle()

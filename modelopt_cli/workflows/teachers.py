@@ -12,11 +12,11 @@ if TYPE_CHECKING:
     from torch import nn
 
     from modelopt_cli.data.prepared import Prepared
+    from modelopt_cli.distillation.settings import TeacherSettings
     from modelopt_cli.models.checkpoints import Checkpoint
-    from modelopt_cli.workflows.distill_members import Member
 
 
-def given(member: Member, prepared: Prepared) -> Learned:
+def given(settings: TeacherSettings, name: str, seed: int, prepared: Prepared) -> Learned:
     """A teacher from a model.pt, from weights of a model, or as the user's own code builds it.
 
     Raises InputError for a file that cannot be read, RefusedError for one that would run code, UsageError for one of
@@ -24,13 +24,11 @@ def given(member: Member, prepared: Prepared) -> Learned:
     """
     from modelopt_cli.models import checkpoints
 
-    settings = member.settings
-    assert settings is not None
     path = settings.path
     if path is None and settings.model is not None and settings.model.name() == "checkpoint":
         path = str(settings.model.path)  # type: ignore[attr-defined]
-    found = checkpoints.load(path) if path is not None else _built(member, prepared)
-    learned = Learned(member.name, found)
+    found = checkpoints.load(path) if path is not None else _built(settings, seed, prepared)
+    learned = Learned(name, found)
     learned.module(prepared)
     return learned
 
@@ -69,7 +67,7 @@ def _check(teacher: Checkpoint, student: Prepared, name: str) -> None:
         )
 
 
-def _built(member: Member, prepared: Prepared) -> Checkpoint:
+def _built(settings: TeacherSettings, seed: int, prepared: Prepared) -> Checkpoint:
     """A model of the user's own code, or one with weights from a file; it takes what the student takes."""
     import torch
 
@@ -77,12 +75,10 @@ def _built(member: Member, prepared: Prepared) -> Checkpoint:
     from modelopt_cli.models.state_files import open_state
     from modelopt_cli.workflows.file_module import load_weights
 
-    settings = member.settings
-    assert settings is not None
     assert settings.model is not None
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(member.seed)
-        module: Any = settings.model.build(prepared.shapes, member.seed)
+        torch.manual_seed(seed)
+        module: Any = settings.model.build(prepared.shapes, seed)
     if settings.weights is not None:
         file = open_state(Path(settings.weights))
         if not file.bare:

@@ -10,6 +10,7 @@ from modelopt_cli.tuning.objective import Report
 from modelopt_cli.workflows.earlier_pruning import earlier_masks, earlier_slimming, underlying
 from modelopt_cli.workflows.model_run import RestorableRun
 from modelopt_cli.workflows.stages import data_seed
+from modelopt_cli.workflows.trainers import trainer_of
 
 if TYPE_CHECKING:
     from torch import nn
@@ -38,22 +39,18 @@ class TorchRun(RestorableRun):
         import torch
 
         from modelopt_cli.core.device import choose
-        from modelopt_cli.training.trainer import Trainer
 
         self._experiment, self._prepared, self._seed = experiment, prepared, seed
         torch.manual_seed(seed)
-        device = choose(experiment.device)
-        module = experiment.require_model().build(prepared.shapes, seed).to(device)
+        module = experiment.require_model().build(prepared.shapes, seed).to(choose(experiment.device))
         self._masking = _masking(experiment, module)
-        self.trainer = Trainer(
+        self.trainer = trainer_of(
+            experiment,
+            prepared,
             module,
             experiment.require_training(),
-            prepared,
             seed=seed,
-            device=device,
-            augment=experiment.require_data().augment,
             monitor=monitor,
-            extra_metrics=experiment.evaluation.metrics,
             hooks=[self._masking] if self._masking else [],
             guide=guide,
         )
