@@ -202,6 +202,15 @@ def test_a_student_of_constant_probabilities_is_not_thrown_far_by_correlation() 
     assert 0 < float(gradient.abs().max()) < 1
 
 
+@pytest.mark.parametrize("name", ["soft_targets", "dkd", "dist", "ttm", "wttm", "mse_logits"])
+@pytest.mark.parametrize("constant", [0.0, 0.1, -1e4])
+def test_a_student_of_constant_logits_is_not_thrown_far_by_standardizing(name: str, constant: float) -> None:
+    student = torch.full((4, 10), constant, requires_grad=True)
+    value = loss_of(name, standardize=True).loss(seen_of(student, random(4, 10)), None)
+    gradient = torch.autograd.grad(value, student)[0]
+    assert 1e-3 < float(gradient.abs().max()) < 10
+
+
 shifts = st.lists(st.floats(-50, 50), min_size=3, max_size=3).map(lambda values: torch.tensor(values).unsqueeze(1))
 scales = st.lists(st.floats(0.01, 100), min_size=3, max_size=3).map(lambda values: torch.tensor(values).unsqueeze(1))
 

@@ -35,5 +35,11 @@ def binary_kl(teacher: Tensor, student: Tensor, temperature: float) -> Tensor:
 
 
 def standardized(logits: Tensor) -> Tensor:
-    """Each sample's logits with mean 0 and deviation 1 (Sun et al., CVPR 2024, eq. 8; their epsilon), (B, K)."""
-    return (logits - logits.mean(1, keepdim=True)) / (logits.std(1, keepdim=True) + 1e-7)
+    """Each sample's logits with mean 0 and deviation 1 (Sun et al., CVPR 2024, algorithm 1; their epsilon), (B, K).
+
+    Logits that are equal up to rounding, as those of a head that starts from zeros, keep their scale: divided by
+    nothing but the epsilon, their gradient would be near 10^7.
+    """
+    deviation = logits.std(1, keepdim=True)
+    varies = deviation > 1e-6 * logits.detach().abs().amax(1, keepdim=True)
+    return (logits - logits.mean(1, keepdim=True)) / (deviation.where(varies, 1.0) + 1e-7)
