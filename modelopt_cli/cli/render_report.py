@@ -40,7 +40,8 @@ def render_report(console: Console, report: Report, *, quiet: bool) -> None:
     gates(console, report.gates)
     for warning in report.warnings:
         console.print(Text.assemble(("warning: ", "yellow"), warning), soft_wrap=True)
-    _files(console, report.artefacts, "prune" if "stages" in report.tables else "train")
+    workflow = "prune" if "stages" in report.tables else "distill" if "learners" in report.tables else "train"
+    _files(console, report.artefacts, workflow)
 
 
 def _trials(console: Console, report: Report) -> None:

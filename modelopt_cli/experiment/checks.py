@@ -30,7 +30,7 @@ def check(experiment: Experiment, marks: Marks) -> list[Problem]:
     tuning = experiment.tuning
     if tuning is None:
         return []
-    problems = _sections(experiment, tuning, marks) or _prunable(experiment, tuning, marks)
+    problems = _sections(experiment, tuning, marks) or _searchable(experiment, tuning, marks)
     if problems:
         return problems
     try:
@@ -46,8 +46,7 @@ def _sections(experiment: Experiment, tuning: TuningSettings, marks: Marks) -> l
     needed = ["command"] if tuning.workflow == "command" else ["data", "model"]
     if tuning.workflow == "train" and experiment.model is not None and experiment.model.framework == "torch":
         needed.append("training")
-    if tuning.workflow == "prune":
-        needed.append("pruning")
+    needed += {"prune": ["pruning"], "distill": ["training", "distillation"]}.get(tuning.workflow, [])
     mark = marks.value(("tuning", "workflow")) if ("tuning", "workflow") in marks.values else marks.key(("tuning",))
     found = []
     for name in needed:
@@ -59,19 +58,25 @@ def _sections(experiment: Experiment, tuning: TuningSettings, marks: Marks) -> l
     return found
 
 
-def _prunable(experiment: Experiment, tuning: TuningSettings, marks: Marks) -> list[Problem]:
-    """What a search over prunings cannot have."""
-    if tuning.workflow != "prune":
-        return []
+def _searchable(experiment: Experiment, tuning: TuningSettings, marks: Marks) -> list[Problem]:
+    """What a search over prunings or distillations cannot have."""
     found = []
+    if experiment.seeds > 1:
+        rule = "a search draws the seeds of its trials itself"
+        found.append(Problem(marks.key(("seeds",)), rule, "leave out seeds, or run the file without tuning"))
+    what = {"prune": "pruning", "distill": "distillation"}.get(tuning.workflow)
+    if what is None:
+        return found
     if experiment.evaluation.cv is not None:
-        rule = "a pruning is judged on the validation split, not by cross-validation"
+        rule = f"a {what} is judged on the validation split, not by cross-validation"
         found.append(Problem(marks.key(("evaluation", "cv")), rule, "leave out evaluation.cv"))
     if tuning.refit is not None:
-        rule = "a pruned model is not fitted again"
+        rule = f"the model of a {what} is not fitted again"
         found.append(Problem(marks.key(("tuning", "refit")), rule, "leave out tuning.refit"))
     if experiment.require_model().framework != "torch":
-        rule = f"the workflow prune takes torch models, but the model is {experiment.require_model().name()}"
+        rule = (
+            f"the workflow {tuning.workflow} takes torch models, but the model is {experiment.require_model().name()}"
+        )
         found.append(Problem(marks.value(("model",)), rule, "use another model"))
     return found
 

@@ -30,11 +30,16 @@ class Limit:
 
 
 def near(
-    wanted: int, share: float, masks: Callable[[float], Masks], ranks: Masks, whole: Collection[str] = ()
+    wanted: int,
+    share: float,
+    masks: Callable[[float], Masks],
+    ranks: Masks,
+    whole: Collection[str] = (),
+    steps: Mapping[str, int] | None = None,
 ) -> Masks:
     """The masks of `share`; where they remove fewer than `wanted` units, those of the least share that removes as many.
 
-    `masks`, `ranks` and `whole` are as in `within`. Without groups in `whole` exactly `wanted` go, or all that may;
+    The rest is as in `within`. Without groups in `whole` exactly `wanted` go, or all that may;
     with such groups the masks of `share` stand where they are nearer.
     """
     found = masks(share)
@@ -42,7 +47,7 @@ def near(
     if missing <= 0:
         return found
     size = sum(mask.numel() for mask in found.values())
-    more = within(lambda tried: size - gone(tried), masks, size - wanted, ranks, whole) or masks(1.0)
+    more = within(lambda tried: size - gone(tried), masks, size - wanted, ranks, whole, steps) or masks(1.0)
     return more if gone(more) - wanted <= missing else found
 
 

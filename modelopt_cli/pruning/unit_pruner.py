@@ -15,6 +15,7 @@ from modelopt_cli.models.graph.groups import Group
 from modelopt_cli.models.graph.network import Network
 from modelopt_cli.pruning.allocating import allocate
 from modelopt_cli.pruning.allocations import Allocation, Judge
+from modelopt_cli.pruning.allocations.global_ import Global
 from modelopt_cli.pruning.consumers import Consumer, measure
 from modelopt_cli.pruning.cuts import Cut
 from modelopt_cli.pruning.distances import Distance
@@ -81,6 +82,18 @@ class UnitPruner:
         self.compensate(graph, keep, inputs)
         return Removal(keep, graph)
 
+    def check(self, batches: Sequence[Batch], limit: Limit | None = None) -> None:
+        """Raise UsageError for what cannot be, whatever the weights are: groups without scores, a limit too low.
+
+        `batches`: a few samples, as the scores are not used.
+        """
+        scores = self.scores(batches)
+        if limit is not None:
+            all_goes = self.settings.neurons.keep(scores, lambda given: self._cuts(Global(), given, 1.0, None))
+            least = limit.cost(self.counts(tied(self.standing(all_goes), scores, self.ties)))
+            if least > limit.most:
+                raise _too_low(limit, least)
+
     def compensate(self, graph: fx.GraphModule, keep: Keep, inputs: Sequence[Tensor]) -> None:
         """Make up in the graph for what `keep` leaves out."""
         compensation, recalibrates = self.settings.unit_compensation, self.settings.recalibrate_batch_norm
@@ -117,17 +130,12 @@ class UnitPruner:
         if limit is None:
             cuts = self._cuts(allocation, scores, target, judge)
             wanted = sum(cut.count(scores[name]) for name, cut in cuts.items())
-            return near(wanted, target, masks, scores, self._whole())
+            return near(wanted, target, masks, scores, self._whole(), self._steps())
         found = within(
             lambda tried: limit.cost(self.counts(tried)), masks, limit.most, scores, self._whole(), self._steps()
         )
         if found is None:
-            least = limit.cost(self.counts(masks(1.0)))
-            raise UsageError(
-                f"pruning.budget.{limit.what} is {limit.most:,.6g}, but {least:,.6g} are left when all that may go is "
-                "gone; raise it, let more go (structure: {type: neurons, shift_statistics: true}, limits, "
-                "keep_at_least, include, exclude), or use a smaller model"
-            )
+            raise _too_low(limit, limit.cost(self.counts(masks(1.0))))
         return found
 
     def _whole(self) -> set[str]:
@@ -176,7 +184,9 @@ class UnitPruner:
         """(n,) which units are left."""
         return self.network.held.get(group.prime, np.ones(group.size, dtype=np.bool_))
 
-    def _cuts(self, allocation: Allocation, scores: Mapping[str, Tensor], share: float, judge: Judge) -> dict[str, Cut]:
+    def _cuts(
+        self, allocation: Allocation, scores: Mapping[str, Tensor], share: float, judge: Judge | None
+    ) -> dict[str, Cut]:
         keep_at_least = self.settings.keep_at_least
         given = judge if allocation.measures else None
         return allocate(allocation, scores, share, keep_at_least=keep_at_least, judge=given)
@@ -201,3 +211,11 @@ class UnitPruner:
     def counts(self, masks: Masks) -> dict[Prime, int]:
         """Units that the masks leave, for a cost."""
         return self.network.counts(self.keep(masks))
+
+
+def _too_low(limit: Limit, least: float) -> UsageError:
+    return UsageError(
+        f"pruning.budget.{limit.what} is {limit.most:,.6g}, but {least:,.6g} are left when all that may go is gone; "
+        "raise it, let more go (structure: {type: neurons, shift_statistics: true}, limits, keep_at_least, include, "
+        "exclude), or use a smaller model"
+    )

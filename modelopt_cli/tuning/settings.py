@@ -27,7 +27,9 @@ def _default_sampler() -> Any:
 class TuningSettings(Settings):
     """Options of a search."""
 
-    workflow: Literal["train", "prune", "command"] = Field("train", description="The workflow that a trial runs.")
+    workflow: Literal["train", "prune", "distill", "command"] = Field(
+        "train", description="The workflow that a trial runs."
+    )
     objective: str | Items[str] = Field(
         description="maximize METRIC or minimize METRIC; a list of them searches for the best compromises."
     )

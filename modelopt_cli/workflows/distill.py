@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import replace
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from modelopt_cli.core.errors import UsageError
 from modelopt_cli.results.report import Report, Table
-from modelopt_cli.workflows import distill_tables, gates, single, slim_tables
-from modelopt_cli.workflows.distill_checks import check_members
+from modelopt_cli.workflows import distill_tables, gates, single
+from modelopt_cli.workflows.distill_checks import check_distillation
 from modelopt_cli.workflows.distill_course import PRINCIPAL
-from modelopt_cli.workflows.distill_members import ALONE, members
+from modelopt_cli.workflows.distill_members import ALONE
 from modelopt_cli.workflows.distill_run import DistillRun
 from modelopt_cli.workflows.over_seeds import over_seeds
 from modelopt_cli.workflows.preflight import preflight
@@ -36,7 +33,8 @@ def _run(experiment: Experiment, context: Context) -> Report:
     directory = context.directory
     if context.resume and directory is not None and directory.path_of("experiment.yaml").exists():
         check_unchanged(directory.path, experiment.resolved())
-    check(experiment)
+    preflight(experiment)
+    check_distillation(experiment)
     if directory is not None:
         directory.write_experiment(experiment.resolved())
         directory.write_environment(seed=experiment.seed, device=experiment.device)
@@ -48,7 +46,7 @@ def _run(experiment: Experiment, context: Context) -> Report:
     report = judged(experiment, current, context)
     interrupted = report.status == "interrupted"
     tables = {**report.tables, "curve": distill_tables.curve(current.course.curve)}
-    artefacts = {} if interrupted else _teachers(context, current)
+    artefacts = {} if interrupted or directory is None else current.keep_teachers(directory)
     report = report.model_copy(
         update={
             "started": started.isoformat(timespec="seconds"),
@@ -69,13 +67,10 @@ def judged(experiment: Experiment, current: DistillRun, context: Context) -> Rep
         return base.model_copy(update={"status": "interrupted", "details": {"dry_run": False}})
     metrics = {**current.metrics(), **current.test_metrics()}
     model = current.checkpoint(metrics)
-    rows, compared = _costs(current)
-    metrics |= slim_tables.metrics(rows)
-    tables = {**current.tables(), "costs": distill_tables.costs(rows, compared=compared)}
     return base.model_copy(
         update={
             "metrics": metrics,
-            "tables": tables,
+            "tables": current.tables(),
             "gates": gates.judge(gates.conditions(experiment, context), metrics),
             "details": _details(experiment, current),
             "warnings": _warnings(current),
@@ -87,7 +82,8 @@ def dry_run(experiment: Experiment, context: Context) -> Report:
     """Everything that can be checked without training, and how long it will take."""
     from modelopt_cli.workflows.distill_plan import member_seconds
 
-    check(experiment)
+    preflight(experiment)
+    check_distillation(experiment)
     plan = member_seconds(experiment)
     return Report(
         workflow="distill",
@@ -100,39 +96,6 @@ def dry_run(experiment: Experiment, context: Context) -> Report:
         },
         details={"dry_run": True},
     )
-
-
-def check(experiment: Experiment) -> None:
-    """Raise UsageError for what cannot be distilled: also teachers of other data, and taps that are not there."""
-    settings = experiment.require_distillation()
-    model = experiment.require_model()
-    if model.framework != "torch":
-        raise UsageError(
-            f"the student is {model.name()}, but distillation trains torch models (a teacher may be of scikit-learn); "
-            "use another model"
-        )
-    if experiment.evaluation.cv is not None:
-        raise UsageError(
-            "a distillation is judged on the validation split, not by cross-validation; leave out evaluation.cv"
-        )
-    experiment.require_training()
-    preflight(experiment)
-    check_members(experiment, members(experiment, experiment.seed, baseline=settings.baseline))
-
-
-def _costs(current: DistillRun) -> tuple[list[dict[str, Any]], bool]:
-    """What the student costs, measured in turns with its (first) teacher where that is a torch module, and whether."""
-    from modelopt_cli.models import checkpoints
-    from modelopt_cli.models.measure import example
-
-    student = current.student.checkpoint
-    teachers = [one.checkpoint for name, one in current.course.learned.items() if name.startswith("teacher")]
-    compared = bool(teachers) and teachers[0].architecture.framework == "torch"
-    pair = [teachers[0] if compared else student, student]
-    before, after = (one.model.to("cpu") for one in pair)
-    files = (checkpoints.file_sizes(pair[0])[0], checkpoints.file_sizes(pair[1])[0])
-    inputs = example(current.course.prepared.shapes, max(slim_tables.BATCH_SIZES))
-    return slim_tables.compare(before, after, inputs, files), compared
 
 
 def _details(experiment: Experiment, current: DistillRun) -> dict[str, Any]:
@@ -152,26 +115,6 @@ def _warnings(current: DistillRun) -> list[str]:
         "the student was not trained alone (baseline: false), so nothing tells what the teacher was worth; "
         f"it would take about {seconds:.0f} s"
     ]
-
-
-def _teachers(context: Context, current: DistillRun) -> dict[str, str]:
-    """Keep the teachers that were trained here, so that the next distillation need not train them again."""
-    if context.directory is None:
-        return {}
-    from modelopt_cli.models import checkpoints
-
-    found = {}
-    for member in current.course.members:
-        if member.role == "teacher":
-            path: Path = context.directory.path_of(f"{member.name.replace(' ', '_')}.pt")
-            learned = current.course.learned[member.name]
-            judged = {
-                **current.judge(learned, learned.kept, "validation"),
-                **current.judge(learned, learned.kept, "test"),
-            }
-            checkpoints.save(path, replace(learned.checkpoint, metrics=judged))
-            found[member.name] = str(path)
-    return found
 
 
 def _gaps(tables: Mapping[str, Table]) -> Mapping[str, float]:

@@ -2,26 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from modelopt_cli.core.errors import UsageError
 from modelopt_cli.workflows import stages
 from modelopt_cli.workflows.distill_guides import student_data
+from modelopt_cli.workflows.distill_members import Member, members
 
 if TYPE_CHECKING:
     from torch import nn
 
     from modelopt_cli.experiment.experiment import Experiment
-    from modelopt_cli.workflows.distill_members import Member
 
 
-def check_members(experiment: Experiment, members: Sequence[Member]) -> None:
+def check_distillation(experiment: Experiment) -> None:
     """Raise UsageError (or InputError, RefusedError) for the first thing that would fail later."""
     from modelopt_cli.distillation.objective import Objective
 
-    settings, prepared = experiment.require_distillation(), student_data(experiment)
+    settings, model = experiment.require_distillation(), experiment.require_model()
+    if model.framework != "torch":
+        raise UsageError(
+            f"the student is {model.name()}, but distillation trains torch models (a teacher may be of scikit-learn); "
+            "use another model"
+        )
+    if experiment.evaluation.cv is not None:
+        raise UsageError(
+            "a distillation is judged on the validation split, not by cross-validation; leave out evaluation.cv"
+        )
+    experiment.require_training()
+    prepared = student_data(experiment)
     modules: dict[str, nn.Module] = {}
-    for member in members:
+    for member in members(experiment, experiment.seed, baseline=settings.baseline):
         member.experiment.require_model().check()
         modules[member.name] = untrained(member, experiment)
         if not member.guided:

@@ -200,6 +200,11 @@ class DistillCourse:
             "run": None if self._run is None else self._run.state(),
         }
 
+    def train_teachers(self) -> None:
+        """Train those that come before everyone else."""
+        while self._place < len(self.members) and self.members[self._place].role in ("given", "teacher"):
+            self.next()
+
     def restore(self, trained: Checkpoint) -> None:
         """The student is one that was trained before from the same setting and seed; whoever is missing is trained."""
         while self._place < len(self.members) - 1:

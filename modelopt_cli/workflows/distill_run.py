@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modelopt_cli.tuning.objective import Report
-from modelopt_cli.workflows import distill_tables
+from modelopt_cli.workflows import distill_tables, slim_tables
 from modelopt_cli.workflows.distill_course import PRINCIPAL, DistillCourse
 from modelopt_cli.workflows.distill_members import ALONE, STUDENT
 from modelopt_cli.workflows.learned import Learned
@@ -17,6 +18,10 @@ if TYPE_CHECKING:
     from modelopt_cli.experiment.experiment import Experiment
     from modelopt_cli.models.checkpoints import Checkpoint
     from modelopt_cli.results.report import Table
+    from modelopt_cli.results.run_directory import RunDirectory
+
+
+SPLITS = ("validation", "test")
 
 
 class DistillRun(RestorableRun):
@@ -31,9 +36,14 @@ class DistillRun(RestorableRun):
         monitor: str | None = None,
         folder: Path | None = None,
         state: Mapping[str, Any] | None = None,
+        costed: bool = True,
     ) -> None:
-        """`baseline`: train the student alone too; None: as the section says. `folder`: where stage files lie."""
-        self._experiment = experiment
+        """`baseline`: train the student alone too; None: as the section says. `folder`: where stage files lie.
+
+        `costed`: metrics hold what the student costs, which takes seconds to measure.
+        """
+        self._experiment, self._costed = experiment, costed
+        self._cost_rows: list[dict[str, Any]] | None = None
         wanted = experiment.require_distillation().baseline if baseline is None else baseline
         self.course = DistillCourse(experiment, seed=seed, baseline=wanted, monitor=monitor, folder=folder, state=state)
         self._judged: dict[tuple[str, str, str], dict[str, float]] = {}
@@ -77,9 +87,8 @@ class DistillRun(RestorableRun):
 
     def _metrics_on(self, split: str) -> dict[str, float]:
         """Every metric of the student, and how much of the gap to its teacher it closed; empty without the split."""
-        if getattr(self.course.prepared, split) is None:
-            return {}
-        return {**self.judge(self.student, self.student.kept, split), **self._gaps(split)}
+        found = self._judged_on(self.student, split)
+        return {**found, **self._gaps(split)} if found else {}
 
     def _gaps(self, split: str) -> dict[str, float]:
         compared = [one for name, one in self.course.learned.items() if name == ALONE or name.startswith("teacher")]
@@ -98,7 +107,30 @@ class DistillRun(RestorableRun):
             **summarise(student.checkpoint.model),
             "train.seconds": student.seconds,
             "train.epochs": float(student.epochs.get(student.kept, 0)),
+            **(self.costs() if self._costed else {}),
         }
+
+    def costs(self) -> dict[str, float]:
+        """What the student costs, as metrics; measured once, in turns with its (first) teacher."""
+        return slim_tables.metrics(self._measured())
+
+    def _measured(self) -> list[dict[str, Any]]:
+        from modelopt_cli.models import checkpoints
+        from modelopt_cli.models.measure import example
+
+        if self._cost_rows is None:
+            student = self.student.checkpoint
+            pair = [self._comparable() or student, student]
+            before, after = (one.model.to("cpu") for one in pair)
+            files = (checkpoints.file_sizes(pair[0])[0], checkpoints.file_sizes(pair[1])[0])
+            inputs = example(self.course.prepared.shapes, max(slim_tables.BATCH_SIZES))
+            self._cost_rows = slim_tables.compare(before, after, inputs, files)
+        return self._cost_rows
+
+    def _comparable(self) -> Checkpoint | None:
+        """The first teacher, where it is a torch module."""
+        found = [one.checkpoint for name, one in self.course.learned.items() if name.startswith("teacher")]
+        return found[0] if found and found[0].architecture.framework == "torch" else None
 
     def full_metrics(self) -> Mapping[str, float]:
         """See the base class."""
@@ -109,22 +141,42 @@ class DistillRun(RestorableRun):
         return self._metrics_on("test")
 
     def tables(self) -> dict[str, Table]:
-        """learners: who was judged, at which epoch; curve: every epoch of every member."""
+        """learners: who was judged, at which epoch; curve: every epoch of all; costs: of teacher and student."""
         prepared = self.course.prepared
-        splits = [split for split in ("validation", "test") if getattr(prepared, split) is not None]
+        splits = [split for split in SPLITS if getattr(prepared, split) is not None]
         learned = [*self.course.learned.values()] if STUDENT in self.course.learned else [self.student]
         rows = [
             distill_tables.learner(one, turn, {split: self.judge(one, turn, split) for split in splits})
             for one in learned
             for turn in one.turns
         ]
-        return {"learners": distill_tables.learners(rows), "curve": distill_tables.curve(self.course.curve)}
+        return {
+            "learners": distill_tables.learners(rows),
+            "curve": distill_tables.curve(self.course.curve),
+            "costs": distill_tables.costs(self._measured(), compared=self._comparable() is not None),
+        }
 
     def checkpoint(self, metrics: Mapping[str, float]) -> Checkpoint:
         """The student with all that using it needs; projectors and the like are left behind."""
-        from dataclasses import replace
-
         return replace(self.student.checkpoint, metrics=dict(metrics))
+
+    def keep_teachers(self, directory: RunDirectory) -> dict[str, str]:
+        """Write the teachers that were trained here, so that the next run need not train them again: name -> path."""
+        from modelopt_cli.models import checkpoints
+
+        self.course.train_teachers()
+        found = {}
+        for member in self.course.members:
+            if member.role == "teacher":
+                path = directory.path_of(f"{member.name.replace(' ', '_')}.pt")
+                learned = self.course.learned[member.name]
+                judged = {name: value for split in SPLITS for name, value in self._judged_on(learned, split).items()}
+                checkpoints.save(path, replace(learned.checkpoint, metrics=judged))
+                found[member.name] = str(path)
+        return found
+
+    def _judged_on(self, learned: Learned, split: str) -> dict[str, float]:
+        return {} if getattr(self.course.prepared, split) is None else self.judge(learned, learned.kept, split)
 
     def restore(self, trained: Checkpoint) -> None:
         """See the base class. Members that the student does not need are trained for the report all the same."""

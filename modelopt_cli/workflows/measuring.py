@@ -21,10 +21,10 @@ from modelopt_cli.tuning.objective import Objective, Report, Run
 from modelopt_cli.tuning.space import Space
 from modelopt_cli.tuning.trial import Params, State, Trial
 from modelopt_cli.workflows import stages
-from modelopt_cli.workflows.dense_stage import is_shared
 from modelopt_cli.workflows.objectives import open_single
 from modelopt_cli.workflows.prune_phases import planned_epochs
 from modelopt_cli.workflows.prune_tables import CHANGES
+from modelopt_cli.workflows.shared_stage import is_shared
 
 if TYPE_CHECKING:
     from modelopt_cli.data.prepared import Part, Prepared

@@ -13,10 +13,13 @@ from modelopt_cli.core.seeds import derive
 from modelopt_cli.tuning.objective import Objective, Run
 from modelopt_cli.workflows import stages
 from modelopt_cli.workflows.cross_validation_run import CrossValidationRun
+from modelopt_cli.workflows.distill_run import DistillRun
+from modelopt_cli.workflows.distill_tables import GAP
 from modelopt_cli.workflows.estimator_run import EstimatorRun
 from modelopt_cli.workflows.model_run import ModelRun, RestorableRun
 from modelopt_cli.workflows.prune_run import PruneRun
 from modelopt_cli.workflows.prune_tables import CHANGES
+from modelopt_cli.workflows.slim_tables import COSTS
 from modelopt_cli.workflows.torch_run import TorchRun
 
 if TYPE_CHECKING:
@@ -69,9 +72,35 @@ def open_pruning(
     return PruneRun(experiment, prepared, seed=seed, monitor=_monitor(wanted), state=state, dense=module, timed=timed)
 
 
+def open_distillation(
+    experiment: Experiment,
+    seed: int,
+    *,
+    wanted: Sequence[str] | None = None,
+    state: Any = None,
+    folder: Path | None = None,
+) -> DistillRun:
+    """The experiment's distillation as a run; `folder`: where whoever is trained besides the student is kept.
+
+    The student alone is trained where something wanted needs it; None: where the section says so.
+    """
+    baseline = None if wanted is None else any(name.endswith(GAP) for name in wanted)
+    costed = wanted is None or bool(COSTS & set(wanted))
+    return DistillRun(
+        experiment,
+        seed=seed,
+        baseline=baseline,
+        monitor=_monitor(wanted),
+        folder=folder,
+        state=state,
+        costed=costed,
+    )
+
+
 def _monitor(wanted: Sequence[str] | None) -> str | None:
     """The validation metric that is reported after each epoch beside the loss."""
-    return next((name for name in wanted or () if name.startswith("validation.") and not name.endswith(CHANGES)), None)
+    derived = (*CHANGES, GAP)
+    return next((name for name in wanted or () if name.startswith("validation.") and not name.endswith(derived)), None)
 
 
 def _cross_validation(
@@ -84,9 +113,10 @@ def _cross_validation(
 
 
 class ModelObjective(Objective):
-    """Trains (or prunes) the experiment with a trial's values. Keeps the best torch model of this process under `keep`.
+    """Runs the experiment's workflow with a trial's values. Keeps the best torch model of this process under `keep`.
 
-    `dense`: for pruning, the trained model that every trial starts from; None: each trains its own.
+    `dense`: for pruning, the trained model that every trial starts from; None: each trains its own. `folder`: for
+    distillation, where teachers are kept.
     """
 
     def __init__(
@@ -96,9 +126,10 @@ class ModelObjective(Objective):
         wanted: Sequence[str],
         keep: str | None,
         dense: str | None = None,
+        folder: str | None = None,
     ) -> None:
         self._experiment, self._goals, self._wanted, self._keep = experiment, tuple(goals), tuple(wanted), keep
-        self._dense, self._prunes = dense, experiment.require_tuning().workflow == "prune"
+        self._dense, self._folder, self._workflow = dense, folder, experiment.require_tuning().workflow
         self._best: list[float | None] = [None] * len(goals)
 
     def prepare(self) -> None:
@@ -110,8 +141,11 @@ class ModelObjective(Objective):
         """A run of the experiment with these values."""
         experiment = self._experiment.with_values(params)
         run: Run
-        if self._prunes:
+        if self._workflow == "prune":
             run = open_pruning(experiment, seed, wanted=self._wanted, state=state, dense=self._dense)
+        elif self._workflow == "distill":
+            folder = None if self._folder is None else Path(self._folder)
+            run = open_distillation(experiment, seed, wanted=self._wanted, state=state, folder=folder)
         else:
             run = open_run(experiment, seed, wanted=self._wanted, state=state)
         if self._keep is not None and isinstance(run, RestorableRun):

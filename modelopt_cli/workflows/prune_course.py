@@ -68,6 +68,8 @@ class PruneCourse:
         self.trainer = self._train(self.module, self._training, seed=seed)
         self.model = self._opened_model(bare, extra)
         self._plan(trains)
+        if trains and state is None:
+            self.model.check()
         self._place, self._opened, self._marks = 0, -1, Marks((), self._prune_to)
         self._guide: Guide | None = None
         self._rewound = self.trainer.state() if self._rewinds_to(0) else None

@@ -44,6 +44,10 @@ class PrunedModel(ABC):
     def warnings(self) -> list[str]:
         """What the user should know about what was done."""
 
+    def check(self) -> None:
+        """Before training: raise UsageError for what it does not change and would stop the pruning after it."""
+        return
+
     @abstractmethod
     def prune(self, target: float) -> None:
         """Prune to the share `target` of all that may go, or by this threshold. May give `module` another one."""

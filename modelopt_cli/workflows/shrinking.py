@@ -125,6 +125,10 @@ class Shrinking:
         """(group, share removed, loss), as an allocation measured it."""
         return self._pruner.sensitivity
 
+    def check(self) -> None:
+        """Raise UsageError for what no training changes: units without scores, a budget that cannot be met."""
+        self._pruner.check(self._samples(EXAMPLES), None if self._budget is None else self._budget.known())
+
     def note_file(self, size: int) -> None:
         """Bytes of model.pt before anything has gone."""
         assert self._budget is not None

@@ -74,6 +74,10 @@ class SlimmedModel(PrunedModel):
         """What could not be done, and what was done in its place."""
         return self._shrinking.warnings
 
+    def check(self) -> None:
+        """See the base class."""
+        self._shrinking.check()
+
     def prune(self, target: float) -> None:
         """See the base class. Batch normalisation is measured anew on the way, where the file asks for it."""
         slices, module = self._shrinking.prune(target, self.module)

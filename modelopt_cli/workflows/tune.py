@@ -16,9 +16,9 @@ from modelopt_cli.tuning.executors import Executor, Limits
 from modelopt_cli.tuning.search import search
 from modelopt_cli.tuning.space import Space
 from modelopt_cli.tuning.study import Study
-from modelopt_cli.workflows import gates
+from modelopt_cli.workflows import gates, shared_stage
 from modelopt_cli.workflows.context import Context, Message, SearchStarted, TrialChanged
-from modelopt_cli.workflows.dense_stage import is_shared, stage_folder, train_dense
+from modelopt_cli.workflows.distill_checks import check_distillation
 from modelopt_cli.workflows.objectives import CommandObjective, ModelObjective, kept_model
 from modelopt_cli.workflows.plan import Plan, make_plan
 from modelopt_cli.workflows.preflight import preflight
@@ -87,6 +87,8 @@ class _Search:
         if resuming and context.directory is not None:
             check_unchanged(context.directory.path, experiment.resolved())
         preflight(experiment, prunes=settings.workflow == "prune")
+        if settings.workflow == "distill":
+            check_distillation(experiment)
         plan = make_plan(experiment, space)
         if context.directory is not None:
             context.directory.write_experiment(experiment.resolved())
@@ -130,7 +132,7 @@ class _Search:
         finished = sum(trial.state.finished for trial in self.study.trials)
         goals = tuple(str(goal) for goal in settings.goals)
         self.context.emit(SearchStarted(self.experiment.name, plan.trials, finished, goals))
-        self.dense = self.train_dense(keep)
+        self.dense = shared_stage.make(self.experiment, self.space, self.context, keep)
         executor = settings.executor if settings.executor != "auto" else _named_executor(plan.executor)
         return search(
             self.study,
@@ -155,14 +157,8 @@ class _Search:
         wanted += [gate.metric for gate in settings.conditions]
         wanted += [gate.metric for gate in gates.conditions(self.experiment, self.context)]
         wanted = [name.removesuffix("_std") for name in dict.fromkeys(wanted)]
-        return ModelObjective(self.experiment, settings.goals, wanted, str(keep), self.dense)
-
-    def train_dense(self, keep: Path) -> str | None:
-        """The trained model that every trial prunes, trained now; None where there is none."""
-        if self.experiment.require_tuning().workflow != "prune" or not is_shared(self.experiment, self.space):
-            return None
-        self.context.emit(Message("training the model that every trial prunes"))
-        return str(train_dense(self.experiment, stage_folder(self.context, keep)))
+        folder = str(shared_stage.stage_folder(self.context, keep))
+        return ModelObjective(self.experiment, settings.goals, wanted, str(keep), self.dense, folder)
 
     def _changed(self, trial: Trial, keep: Path) -> None:
         best = self.study.best
@@ -192,7 +188,8 @@ class _Search:
                 wanted = ", ".join(self.experiment.require_tuning().constraints)
                 warnings.append(f"no trial meets the constraints ({wanted}); the best one comes nearest to them")
             if not interrupted:
-                winner = finish_best(self.experiment, best, keep, self.context, self.dense)
+                folder = shared_stage.stage_folder(self.context, keep)
+                winner = finish_best(self.experiment, best, keep, self.context, self.dense, folder)
                 metrics |= winner.metrics
                 artefacts, model = winner.artefacts, winner.model
                 warnings += winner.warnings

@@ -47,6 +47,12 @@ class UnitBudget:
         self._overhead = float(size - self._network.costs.tensor_bytes({}) + 4 * units + 200 * len(self._groups))
         self._dense = float(size)
 
+    def known(self) -> Limit | None:
+        """What may be left at the end, where that is known before anything is measured or written."""
+        if self._budget.of not in ("parameters", "flops"):
+            return None
+        return Limit(self._budget.of, self._cost, self._least(1.0, self._cost({})))
+
     def met(self, target: float, pruner: UnitPruner, inputs: Tensor) -> Removal:
         """The removal for the share `target` of FINAL: that part of the way from what there was to the budget."""
         part = min(1.0, target / FINAL)

@@ -9,8 +9,9 @@ from shutil import copyfile
 from typing import TYPE_CHECKING, Any
 
 from modelopt_cli.workflows import stages
+from modelopt_cli.workflows.distill_run import DistillRun
 from modelopt_cli.workflows.model_run import RestorableRun
-from modelopt_cli.workflows.objectives import kept_model, open_pruning, open_single
+from modelopt_cli.workflows.objectives import kept_model, open_distillation, open_pruning, open_single
 from modelopt_cli.workflows.prune_run import PruneRun
 from modelopt_cli.workflows.torch_run import pinned_data
 
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
     from modelopt_cli.results.report import Table
     from modelopt_cli.tuning.trial import Trial
     from modelopt_cli.workflows.context import Context
-    from modelopt_cli.workflows.model_run import ModelRun
+    from modelopt_cli.workflows.distill_run import DistillRun
+from modelopt_cli.workflows.model_run import ModelRun
 
 
 @dataclass(frozen=True)
@@ -34,20 +36,34 @@ class Winner:
     tables: dict[str, Table] = field(default_factory=dict)
 
 
-def finish_best(experiment: Experiment, best: Trial, keep: Path, context: Context, dense: str | None = None) -> Winner:
+def finish_best(
+    experiment: Experiment,
+    best: Trial,
+    keep: Path,
+    context: Context,
+    dense: str | None = None,
+    folder: Path | None = None,
+) -> Winner:
     """Write best.yaml and model.pt, and read the test split for the first time.
 
-    `dense`: the trained model that all trials pruned; it is kept as dense.pt, which best.yaml starts from.
+    `dense`: the trained model that all trials pruned; it is kept as dense.pt, which best.yaml starts from. `folder`:
+    where the teachers of a distillation lie; those that the best trial had are kept likewise.
     """
     settings = experiment.require_tuning()
     chosen = experiment.with_values(best.params)
-    artefacts = {}
+    artefacts: dict[str, str] = {}
+    distilling = open_distillation(chosen, best.seed, folder=folder) if settings.workflow == "distill" else None
     if context.directory is not None:
         document = standing_alone(chosen, best.seed)
+        if distilling is not None:
+            artefacts |= distilling.keep_teachers(context.directory)
+            _name_teachers(document["distillation"], artefacts)
         if dense is not None:
             copyfile(dense, context.directory.path_of("dense.pt"))
             document["model"] = {"type": "checkpoint", "path": "dense.pt"}
-        context.directory.write_best(document, "prune" if settings.workflow == "prune" else "train")
+        context.directory.write_best(
+            document, settings.workflow if settings.workflow in ("prune", "distill") else "train"
+        )
         artefacts["best"] = str(context.directory.path_of("best.yaml"))
     if settings.workflow == "command":
         return Winner(artefacts=artefacts)
@@ -55,6 +71,8 @@ def finish_best(experiment: Experiment, best: Trial, keep: Path, context: Contex
         pruning = open_pruning(chosen, best.seed, dense=dense)
         # What the trial trained itself is not kept, but is what the pruned model is compared with: it is run again.
         run = _as_in_trial(pruning, best, keep) if dense is not None else _again(pruning, best)
+    elif distilling is not None:
+        run = _as_in_trial(distilling, best, keep)
     else:
         run = _trained(chosen, best, keep, settings.refit is not None)
     judged = run.full_metrics()
@@ -68,8 +86,20 @@ def finish_best(experiment: Experiment, best: Trial, keep: Path, context: Contex
     return Winner(metrics, artefacts, checkpoint, tables=run.tables())
 
 
+def _name_teachers(section: dict[str, Any], kept: Mapping[str, str]) -> None:
+    """The teachers that were trained here are those files, beside best.yaml."""
+    for name, path in kept.items():
+        place = {"path": Path(path).name}
+        if name == "teacher":
+            section["teacher"] = place
+        else:
+            section["teachers"][int(name.rpartition(" ")[2]) - 1] = place
+
+
 def _costs(run: ModelRun, judged: Mapping[str, float], best: Trial) -> dict[str, float]:
     """What a pruned model costs, of which a search measures only what it looks at; what it measured stands."""
+    if isinstance(run, DistillRun):
+        return {**run.costs(), **best.metrics}
     return {**run.costs(judged), **best.metrics} if isinstance(run, PruneRun) else {}
 
 

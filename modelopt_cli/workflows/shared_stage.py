@@ -1,4 +1,4 @@
-"""The model before pruning, trained once for all trials of a search that does not change how it is trained."""
+"""What all trials of a search start from, made once: the model that they prune, the teachers that they learn from."""
 
 from __future__ import annotations
 
@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING, Any
 from modelopt_cli.experiment.experiment import Rejected
 from modelopt_cli.tuning.space import Choice, Space
 from modelopt_cli.workflows import stages
+from modelopt_cli.workflows.context import Context, Message
+from modelopt_cli.workflows.distill_course import DistillCourse
 from modelopt_cli.workflows.prune_phases import needs_training
 from modelopt_cli.workflows.torch_run import TorchRun, pinned_data
 
 if TYPE_CHECKING:
     from modelopt_cli.experiment.experiment import Experiment
-    from modelopt_cli.workflows.context import Context
 
+_TEACHERS = ("data", "seed", "device", "distillation.teacher", "distillation.teachers")
 _SECTIONS = ("data", "model", "training", "device", "seed", "evaluation")
 
 
@@ -43,6 +45,26 @@ def _rewinds(experiment: Experiment, setting: Mapping[str, Any]) -> bool:
     except Rejected:  # other values of the file do not go with it; whichever do, decide for themselves
         return True
     return any(stage.rewind is not None for stage in schedule.stages(0.5))
+
+
+def make(experiment: Experiment, space: Space, context: Context, scratch: Path) -> str | None:
+    """Train, before any trial, what all share; the model that all prune, or None."""
+    workflow, folder = experiment.require_tuning().workflow, stage_folder(context, scratch)
+    if workflow == "distill" and teachers_are_shared(experiment, space):
+        context.emit(Message("training the teachers of all trials"))
+        DistillCourse(experiment, seed=experiment.seed, baseline=False, folder=folder).train_teachers()
+    if workflow == "prune" and is_shared(experiment, space):
+        context.emit(Message("training the model that every trial prunes"))
+        return str(train_dense(experiment, folder))
+    return None
+
+
+def teachers_are_shared(experiment: Experiment, space: Space) -> bool:
+    """Whether teachers are trained here, and the search changes nothing that they depend on."""
+    trained = any(teacher.trained_here for teacher in experiment.require_distillation().given_teachers)
+    return trained and not any(
+        path == head or path.startswith(f"{head}.") for path in space.paths for head in _TEACHERS
+    )
 
 
 def stage_folder(context: Context, scratch: Path) -> Path:
