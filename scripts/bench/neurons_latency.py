@@ -29,6 +29,7 @@ from _common import HERE, ONE_THREAD, PYTHON, run, show, verdict, write
 from _zoo import InvertedResidual, ResNet50, prepare
 from torch import Tensor, nn
 
+from modelopt_cli.core.errors import UsageError
 from modelopt_cli.models.architectures import Shapes
 from modelopt_cli.models.measure import latency, macs
 from modelopt_cli.workflows.shrink_module import shrink
@@ -196,7 +197,12 @@ def profile(module: nn.Module, inputs: Tensor, runs: int = 20, most: int = 6) ->
 def measured(name: str, ways: list[str], options: list[str]) -> dict[str, Any]:
     """Everything about one network: way -> figures, allocator by allocator. `options`: for the child."""
     given = subject(name)
-    made = {way: pruned(given, way) for way in ways}
+    made = {}
+    for way in ways:
+        try:
+            made[way] = pruned(given, way)
+        except UsageError as error:  # rounding to 16 leaves nothing of small groups to take
+            print(f"{name}, {way}: {error}", file=sys.stderr)
     found: dict[str, Any] = {way: known for way, (_, known) in made.items()}
     profiles: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:

@@ -2,9 +2,12 @@
 
     python scripts/bench/neurons_prune.py BENCH resnet20 --speedups 1.5,2,3 --seeds 0,1,2 --epochs 2
     python scripts/bench/neurons_prune.py BENCH mnist_cnn --speedups 2,3 --images 6000
+    python scripts/bench/neurons_prune.py BENCH resnet20 --residual
 
 BENCH is the folder of that bench; its README says which data it needs (BENCH_CIFAR, BENCH_MNIST, BENCH_CACHE). Its own
 weights, counter of operations and fine-tuning are used, so that results stand beside those of the peers in its README.
+--residual: the layers that the bench keeps, residual streams and all, may lose channels, too; before that, channel 3 of
+ResNet-20's stem alone, with the channels of later stages that its zero-padded shortcuts tie to it.
 """
 
 from __future__ import annotations
@@ -17,16 +20,21 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
+from modelopt_cli.models.graph.network import Network
+from modelopt_cli.models.graph.rewriting import error, silenced, slices
 from modelopt_cli.workflows.shrink_module import shrink
 
 
-def prune(model: nn.Module, subject: Any, target_macs: float, seed: int, images: int) -> nn.Module:
+def prune(
+    model: nn.Module, subject: Any, target_macs: float, seed: int, images: int, residual: bool = False
+) -> nn.Module:
     """What the bench asks of a tool; it sees calibration images alone."""
     inputs, _ = subject.calibration(images, seed)
-    spared = {id(layer) for layer in subject.keep_width(model)}
+    spared = set() if residual else {id(layer) for layer in subject.keep_width(model)}
     pruning = {
         "budget": {"flops": 2.0 * target_macs},
         "importance": {"type": "obs", "damping": 1e-3},
@@ -38,6 +46,32 @@ def prune(model: nn.Module, subject: Any, target_macs: float, seed: int, images:
     return shrink(model, inputs, pruning).module.eval()
 
 
+def one_channel(subject: Any, place: int = 3) -> dict[str, float]:
+    """A channel of the residual stream silenced, and removed: largest difference, and test accuracy of both."""
+    network = Network(subject.dense(), subject.train_x[:16])
+    stem = next(group for group in network.groups if group.name == "conv1")
+    keep = {stem.prime: np.arange(stem.size) != place}
+    silent = silenced(network.captured.graph, network.analysis, keep)
+    removed = network.without(keep)
+    found = {
+        "error": error(network.captured.graph, network.analysis, keep, subject.test_x[:500]),
+        "tensors": len(slices(network.analysis, keep)),
+        "dense": _accuracy(subject.dense(), subject),
+        "silenced": _accuracy(silent, subject),
+        "removed": _accuracy(removed, subject),
+    }
+    print(" ".join(f"{name} {value:.4g}" for name, value in found.items()), flush=True)
+    return found
+
+
+@torch.no_grad()
+def _accuracy(module: nn.Module, subject: Any, batch: int = 500) -> float:
+    """As the bench's own, but a graph has no eval mode to be put into."""
+    inputs, targets = subject.test_x.split(batch), subject.test_y.split(batch)
+    hits = sum(int((module(x).argmax(1) == y).sum()) for x, y in zip(inputs, targets, strict=True))
+    return 100.0 * hits / len(subject.test_y)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("bench", type=Path)
@@ -46,6 +80,7 @@ def main() -> None:
     parser.add_argument("--seeds", default="0")
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--images", type=int, default=2048)
+    parser.add_argument("--residual", action="store_true", help="everything may lose channels")
     parser.add_argument("--out", type=Path, default=Path("neurons_prune.json"))
     given = parser.parse_args()
     sys.path.insert(0, str(given.bench))
@@ -56,11 +91,12 @@ def main() -> None:
     dense = subject.dense()
     macs, _ = common.macs_params(dense, subject.example)
     rows = []
+    channel = one_channel(subject) if given.residual and given.subject == "resnet20" else None
     print(f"{'fewer':>6} {'seed':>4} {'reached':>8} {'raw':>6} {'tuned':>6} {'seconds':>8}")
     for seed in map(int, given.seeds.split(",")):
         for speedup in map(float, given.speedups.split(",")):
             start = time.perf_counter()
-            model = prune(copy.deepcopy(dense), subject, macs / speedup, seed, given.images)
+            model = prune(copy.deepcopy(dense), subject, macs / speedup, seed, given.images, given.residual)
             seconds = time.perf_counter() - start
             left, _ = common.macs_params(model, subject.example)
             raw = common.accuracy(model, subject.test_x, subject.test_y)
@@ -80,7 +116,8 @@ def main() -> None:
             row = {"speedup": speedup, "seed": seed, "reached": macs / left, "raw": raw, "tuned": tuned}
             rows.append({**row, "seconds": seconds})
             print(f"{speedup:6g} {seed:4d} {macs / left:8.3f} {raw:6.2f} {tuned:6.2f} {seconds:8.1f}", flush=True)
-    given.out.write_text(json.dumps({"subject": given.subject, "images": given.images, "rows": rows}, indent=1))
+    found = {"subject": given.subject, "images": given.images, "one_channel": channel, "rows": rows}
+    given.out.write_text(json.dumps(found, indent=1))
 
 
 if __name__ == "__main__":
