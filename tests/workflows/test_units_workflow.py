@@ -14,6 +14,7 @@ from modelopt_cli.core.errors import ExperimentError, UsageError
 from modelopt_cli.models import checkpoints, measure
 from modelopt_cli.models.graph import network
 from modelopt_cli.models.graph.emitted import Emitted
+from modelopt_cli.training.trainer import Trainer
 
 BASE: dict[str, Any] = {
     "data": {"type": "digits", "splits": {"validation": 0.2, "test": 0.2, "seed": 0}},
@@ -153,6 +154,22 @@ def test_a_search_over_amounts_and_importances() -> None:
         dict(zip(report.tables["trials"].columns, row, strict=True))["state"] for row in report.tables["trials"].rows
     ]
     assert states == ["completed"] * 3
+
+
+@pytest.mark.parametrize(
+    ("pruning", "message"),
+    [
+        ({"budget": {"parameters": 5}}, "budget.parameters is 5, but .* are left when all that may go is gone"),
+        ({"budget": {"flops": "0.1%"}, "keep_at_least": 0.5}, "budget.flops .* are left when all that may go is gone"),
+        ({"amount": 0.5, "importance": "bn_scale"}, "go through no normalization"),
+    ],
+)
+def test_what_cannot_be_is_said_before_the_training(
+    pruning: dict[str, Any], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Trainer, "advance", None)
+    with pytest.raises(UsageError, match=message):
+        prune(experiment(**pruning))
 
 
 def test_what_does_not_go_together_is_said() -> None:
