@@ -69,15 +69,11 @@ class TeacherGuide(_Taught):
         weights: Sequence[float] = (),
         data: str = "",
         folder: Path | None = None,
-        mixes: bool = False,
     ) -> None:
-        """`data`: the fingerprint of the data, for the cache; `folder`: where a cache on disk lies.
-
-        `mixes`: an augmentation mixes samples, so that what a sample becomes depends on its batch.
-        """
+        """`data`: the fingerprint of the data, for the cache; `folder`: where a cache on disk lies."""
         super().__init__(settings, task)
         self._modules, self._weights = list(teachers), list(weights) or [1.0] * len(teachers)
-        self._data, self._folder, self._mixes = data, folder, mixes
+        self._data, self._folder = data, folder
         self.views = settings.cache.views
         self._lessons: list[Lessons] = []
         self.cached = False
@@ -117,7 +113,7 @@ class TeacherGuide(_Taught):
         cache = self._settings.cache
         if cache.where == "none" or not self._settings.needs_teacher:
             return False
-        why_not = _never_repeats(cache, setting, self._mixes)
+        why_not = _never_repeats(cache, setting)
         if why_not:
             if cache.where != "auto":
                 raise UsageError(f"distillation.cache.where is {cache.where}, but {why_not}")
@@ -179,11 +175,11 @@ class MovingGuide(_Taught):
         self._average.load_state(state["average"])
 
 
-def _never_repeats(cache: Cache, setting: Setting, mixes: bool) -> str:
+def _never_repeats(cache: Cache, setting: Setting) -> str:
     """Why inputs do not come again exactly; empty when they do."""
     if setting.augmented is None:
         return ""
-    if mixes:
+    if setting.mixes:
         return "an augmentation mixes samples, so no view of one comes again; leave out mixup, or use none"
     if cache.views is None:
         return "data.augment makes new images in every epoch; say how many come again, e.g. cache: {views: 4}"

@@ -29,11 +29,7 @@ class Objective:
     def __init__(self, losses: Sequence[DistillationLoss], task: Task, student: nn.Module, teacher: nn.Module | None):
         """Raises UsageError for a loss that does not go with the task, and for taps that are not there."""
         for loss in losses:
-            if task not in loss.tasks:
-                raise UsageError(
-                    f"the distillation loss {loss.name()} is made for {' and '.join(loss.tasks)}, but the task is "
-                    f"{task}; use {'mse' if task == 'regression' else 'soft_targets'}"
-                )
+            _check(loss, task)
         self._losses, self._task = tuple(losses), task
         self._pairs = {place: _paired(loss, student, teacher) for place, loss in enumerate(losses) if _taps(loss)}
         self._taps = Taps(student, [one for pairs in self._pairs.values() for one, _ in pairs], "student")
@@ -44,6 +40,12 @@ class Objective:
     def begin(self, setting: Setting, lesson: Callable[[Tensor], Lesson] | None) -> None:
         """Make what the losses train and remember, sized by a dry forward pass; `lesson` answers to inputs (B, ...)."""
         train = setting.train
+        remembers = next((loss.name() for loss in self._losses if loss.knows_samples), None)
+        if remembers is not None and setting.mixes:
+            raise UsageError(
+                f"the distillation loss {remembers} remembers what each sample is, but an augmentation mixes samples; "
+                "leave out mixup, or use another loss"
+            )
         self._places = torch.full((int(train.indices.max()) + 1,), -1, dtype=torch.int64)
         self._places[train.indices] = torch.arange(len(train))
         self._taps.open()
@@ -116,6 +118,19 @@ class Objective:
         """Go on from what `state` gave."""
         for place, state in self._states.items():
             state.load_state_dict(states[str(place)])
+
+
+def _check(loss: DistillationLoss, task: Task) -> None:
+    """Raise UsageError for a loss that does not go with the task."""
+    if task not in loss.tasks:
+        raise UsageError(
+            f"the distillation loss {loss.name()} is made for {' and '.join(loss.tasks)}, but the task is {task}; use "
+            f"{'mse' if task == 'regression' else 'soft_targets'}"
+        )
+    if task != "classification" and getattr(loss, "standardize", False):
+        raise UsageError(
+            f"{loss.name()}.standardize is about the logits of classes, but the task is {task}; leave it out"
+        )
 
 
 def _taps(loss: DistillationLoss) -> bool:

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from modelopt_cli.core.errors import UsageError
 from modelopt_cli.workflows import stages
-from modelopt_cli.workflows.distill_guides import student_data
+from modelopt_cli.workflows.distill_guides import guide, student_data
 from modelopt_cli.workflows.distill_members import Member, members
+from modelopt_cli.workflows.torch_run import TorchRun
 
 if TYPE_CHECKING:
     from torch import nn
 
+    from modelopt_cli.data.prepared import Prepared
     from modelopt_cli.experiment.experiment import Experiment
 
 
 def check_distillation(experiment: Experiment) -> None:
     """Raise UsageError (or InputError, RefusedError) for the first thing that would fail later."""
-    from modelopt_cli.distillation.objective import Objective
-
     settings, model = experiment.require_distillation(), experiment.require_model()
     if model.framework != "torch":
         raise UsageError(
@@ -35,11 +37,23 @@ def check_distillation(experiment: Experiment) -> None:
     for member in members(experiment, experiment.seed, baseline=settings.baseline):
         member.experiment.require_model().check()
         modules[member.name] = untrained(member, experiment)
-        if not member.guided:
-            continue
-        source = modules[member.name] if settings.ema is not None else None
-        teacher = modules[member.taught_by[0]] if member.taught_by else source
-        Objective(settings.losses, prepared.task, modules[member.name], teacher).close()
+        if member.guided:
+            _check_guided(member, [modules[name] for name in member.taught_by], prepared)
+
+
+def _check_guided(member: Member, teachers: Sequence[nn.Module], prepared: Prepared) -> None:
+    """Set its training up, with teachers as they are now, and leave it at that."""
+    from modelopt_cli.distillation.adapting import Estimator
+    from modelopt_cli.distillation.objective import Objective
+
+    settings = member.experiment.require_distillation()
+    if any(isinstance(part, Estimator) for teacher in teachers for part in teacher.modules()):  # not fitted yet
+        model = member.experiment.require_model().build(prepared.shapes, member.seed)
+        Objective(settings.losses, prepared.task, model, teachers[0]).close()
+        return
+    found = guide(member.experiment, teachers, prepared, member.seed, Path())
+    TorchRun(member.experiment, prepared, seed=member.seed, guide=found)
+    found.close()
 
 
 def untrained(member: Member, experiment: Experiment) -> nn.Module:

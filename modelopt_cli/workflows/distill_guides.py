@@ -53,7 +53,6 @@ def guide(
         settings,
         teachers,
         prepared,
-        experiment,
         weights=weights if len(weights) == len(teachers) else (),
         names=",".join(map(str, settings.leave_out)),
         folder=folder,
@@ -64,7 +63,6 @@ def teacher_guide(
     settings: Guidance,
     teachers: Sequence[nn.Module],
     prepared: Prepared,
-    experiment: Experiment,
     *,
     weights: Sequence[float] = (),
     names: str = "",
@@ -80,7 +78,6 @@ def teacher_guide(
         weights=weights,
         data=f"{prepared.fingerprint}/{names}",
         folder=None if folder is None else folder / "lessons",
-        mixes=any(augmentation.needs_soft_targets for augmentation in experiment.require_data().augment),
     )
 
 

@@ -30,4 +30,4 @@ def recovery_guide(
         found = dense()
         assert found is not None
         teacher = found
-    return teacher_guide(settings, [teacher], prepared, experiment)
+    return teacher_guide(settings, [teacher], prepared)

@@ -31,6 +31,8 @@ class DistillationLoss(Strategy):
     family: ClassVar[str] = "distillation_losses"
     tasks: ClassVar[tuple[Task, ...]] = ("classification", "multilabel", "regression")
     needs_teacher: ClassVar[bool] = True
+    knows_samples: ClassVar[bool] = False
+    """True when it remembers what a sample is, so that it does not go with augmentations that mix samples."""
 
     weight: Annotated[float, Field(ge=0.0)] = Field(1.0, description="What the loss is multiplied by in the sum.")
     schedule: Annotated[LearningRateSchedule, Named("schedules")] = Field(

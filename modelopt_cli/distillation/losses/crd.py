@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast, final
+from typing import TYPE_CHECKING, ClassVar, cast, final
 
 from pydantic import Field
 
@@ -25,6 +25,8 @@ class Crd(FeatureLoss):
     drawn from it with replacement: samples of other classes, or any other samples where targets are no classes. It
     relies on what a sample is, so it does not go with mixup. Published with a weight of 0.8.
     """
+
+    knows_samples: ClassVar[bool] = True
 
     dimensions: Count = Field(128, description="Dimensions of the embeddings.")
     negatives: Count = Field(16384, description="Negatives drawn for each sample of a batch.")
