@@ -100,7 +100,7 @@ def test_what_a_group_may_not_give_the_others_give(
 def test_in_steps_no_more_is_missing_than_a_step_would_be_too_much() -> None:
     ranks = ranks_of([16, 16, 12], 0)
     masks = chooser(ranks, Neurons(round_to=4))
-    for wanted in range(12, 37):
+    for wanted in range(12, 33):
         found = near(wanted, wanted / 44, masks, ranks, set(ranks), dict.fromkeys(ranks, 4))
         assert all(count % 4 == 0 for count in left(found).values())
         assert abs(gone(found) - wanted) <= abs(gone(masks(wanted / 44)) - wanted)
