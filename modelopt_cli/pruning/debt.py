@@ -36,6 +36,8 @@ class Debt:
         was, now = (self._value(place, other) for place in (0, 1))
         if was is None or now is None:
             return None
+        if not self._layer.is_convolution and self._layer.rank == 2:  # of (B, ..., out), rows in the same order
+            was, now = ([each.flatten(0, -2) for each in parts] for parts in (was, now))
         dim = 1 if norm is not None or self._layer.is_convolution else -1
         place = rows.to(was[0].device).nonzero()[:, 0]
         owed = []

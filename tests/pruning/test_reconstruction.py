@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
@@ -11,6 +11,7 @@ from torch import Tensor, fx, nn
 from unit_cases import (
     NETWORKS,
     ZOO,
+    Conv1D,
     batches,
     compensation,
     copies,
@@ -314,12 +315,8 @@ def test_a_normalization_of_its_own_is_fitted() -> None:
 # Layouts
 
 
-def test_gpt2s_layout_is_fitted_like_a_linear_layers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same network with weights (in, out) and addmm, and with linear layers: the same fit, transposed.
-
-    But for what is owed to a shortcut, which is not seen through the view behind addmm.
-    """
-    monkeypatch.setattr("modelopt_cli.pruning.debt.Debt.batches", lambda self, rows: None)
+def test_gpt2s_layout_is_fitted_like_a_linear_layers() -> None:
+    """The same network with weights (in, out) and addmm, and with linear layers: the same fit, transposed."""
     one, other = make("attention"), make("addmm")
     state: Mapping[str, Tensor] = one.state_dict()
     other.load_state_dict(
@@ -338,6 +335,37 @@ def test_gpt2s_layout_is_fitted_like_a_linear_layers(monkeypatch: pytest.MonkeyP
         wide, tall = attribute(first, name), attribute(second, name)
         torch.testing.assert_close(wide, tall.T, rtol=1e-3, atol=1e-4)
     torch.testing.assert_close(outputs(first, inputs), outputs(second, inputs), rtol=1e-3, atol=1e-4)
+
+
+class Block(nn.Module):
+    """An MLP beside a shortcut, as GPT-2 has it: dropout before the sum, inputs (B, N, 6)."""
+
+    def __init__(self, linear: Callable[[int, int], nn.Module]) -> None:
+        super().__init__()
+        self.start, self.first, self.head = linear(6, 12), linear(12, 8), linear(8, 4)
+        self.wide, self.narrow = linear(8, 16), linear(16, 8)
+        self.drop = nn.Dropout(0.5)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        hidden = torch.tanh(self.first(torch.tanh(self.start(inputs))))
+        return self.head(hidden + self.drop(self.narrow(torch.relu(self.wide(hidden)))))
+
+
+@pytest.mark.parametrize("linear", [nn.Linear, Conv1D])
+def test_a_debt_is_seen_through_views_and_dropout(linear: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    inputs = torch.randn(50, 5, 6)
+    network = Network(Block(linear).eval(), inputs[:4])
+    found = layers(network.captured.graph, network.analysis)
+    narrow = next(layer for layer in found.values() if layer.weight == "narrow.weight")
+    assert narrow.sum_with() is not None
+    wide = next(layer for layer in found.values() if layer.weight == "wide.weight")
+    assert wide.sum_with() is None
+    keep = half([group for group in network.groups if group.name == "start"])
+    paid, _ = rebuilt(network, keep, inputs, "least_squares")
+    monkeypatch.setattr("modelopt_cli.pruning.debt.Debt.batches", lambda self, rows: None)
+    unpaid, _ = rebuilt(network, keep, inputs, "least_squares")
+    assert distance(network, paid, inputs) < distance(network, unpaid, inputs)
 
 
 @pytest.mark.parametrize("shortcut", ["shortcut A", "shortcut B"])

@@ -17,6 +17,8 @@ from modelopt_cli.models.patches import patches
 _aten = torch.ops.aten
 _LINEAR, _ADDMM = _aten.linear.default, _aten.addmm.default
 _SUMS = (_aten.add.Tensor, _aten.add_.Tensor)
+_DROPOUTS = (_aten.dropout.default, _aten.dropout_.default, _aten.feature_dropout.default)
+_VIEWS = (_aten.view.default, _aten.reshape.default)
 _CONVOLUTIONS = {_aten.conv1d.default: 1, _aten.conv2d.default: 2}
 
 
@@ -39,6 +41,11 @@ class Layer:
     def out_dim(self) -> int:
         """The dimension of the weight that its outputs are."""
         return 1 if self.node.target is _ADDMM else 0
+
+    @property
+    def rank(self) -> int:
+        """How many dimensions its outputs have."""
+        return len(self.node.meta["val"].shape)
 
     def input_axis(self, analysis: Analysis) -> Axis:
         """The axis that it sums over, with places of a kernel left out."""
@@ -132,12 +139,18 @@ class Layer:
         return self.node.target in _CONVOLUTIONS
 
     def sum_with(self) -> tuple[fx.Node, fx.Node | None] | None:
-        """(what is added to the layer's outputs, the batch normalization in between); None: there is no such sum."""
+        """(what is added to the layer's outputs, the batch normalization in between); None: there is no such sum.
+
+        Of outputs (rows, out) what is added may be (B, ..., out).
+        """
         norm = _normalization(self.node)
-        users = list((norm or self.node).users)
+        end = norm or self.node
+        while (same := _same_values(end)) is not None:
+            end = same
+        users = list(end.users)
         if len(users) != 1 or users[0].target not in _SUMS or users[0].kwargs:
             return None
-        others = [each for each in users[0].args if each is not (norm or self.node)]
+        others = [each for each in users[0].args if each is not end]
         return (others[0], norm) if len(others) == 1 and isinstance(others[0], fx.Node) else None
 
     @property
@@ -206,6 +219,18 @@ def _normalization(node: fx.Node) -> Any:
         return None
     mean: Any = users[0].args[3]
     return users[0] if isinstance(mean, fx.Node) and mean.op == "get_attr" else None
+
+
+def _same_values(node: fx.Node) -> fx.Node | None:
+    """What alone takes the node's value and gives the same: a dropout that is off, or rows laid out as (B, ..., n)."""
+    users = list(node.users)
+    if len(users) != 1 or users[0].args[0] is not node:
+        return None
+    if users[0].target in _DROPOUTS:
+        return users[0] if users[0].args[2] is False else None
+    shape, other = node.meta["val"].shape, users[0].meta["val"]
+    laid_out = users[0].target in _VIEWS and len(shape) == 2 and other.dim() >= 2 and other.shape[-1] == shape[-1]
+    return users[0] if laid_out else None
 
 
 def _like(old: Tensor, new: Tensor) -> Tensor:
