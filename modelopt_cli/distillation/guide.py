@@ -101,7 +101,7 @@ class TeacherGuide(_Taught):
     def _source(self, teacher: Teacher, setting: Setting) -> Lessons:
         cache = self._settings.cache
         if not self.cached:
-            return Live(teacher)
+            return Live(teacher, cache.top_k)
         key = f"{digest(teacher.module)}-{self._data}-{len(setting.train)}"
         folder = self._folder if cache.where == "disk" else None
         if cache.where == "disk" and folder is None:
@@ -121,8 +121,8 @@ class TeacherGuide(_Taught):
         if cache.where != "auto":
             return True
         sample = setting.transform(setting.train.inputs[:1].to(setting.train.device))
-        wanted = sum(row_bytes(teacher, sample) for teacher in teachers) * len(setting.train) * (self.views or 1)
-        return wanted <= free_bytes(setting.train.device) // 4
+        row = sum(row_bytes(teacher, sample, cache.top_k) for teacher in teachers)
+        return row * len(setting.train) * (self.views or 1) <= free_bytes(setting.train.device) // 4
 
     def _check(self, teachers: Sequence[Teacher], setting: Setting) -> None:
         """Raise UsageError for a teacher whose outputs are not the student's, or that fails on its inputs."""

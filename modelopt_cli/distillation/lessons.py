@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
+from modelopt_cli.distillation.sparse import pack, unpack
 from modelopt_cli.distillation.taps import Taps
 from modelopt_cli.training.inference import precision
 
@@ -58,11 +59,14 @@ class Teacher:
 
 
 class Live(Lessons):
-    """Asks the teacher about each batch."""
+    """Asks the teacher about each batch; `top_k`: what is said is what a store would keep."""
 
-    def __init__(self, teacher: Teacher) -> None:
-        self._teacher = teacher
+    def __init__(self, teacher: Teacher, top_k: int | None = None) -> None:
+        self._teacher, self._top_k = teacher, top_k
 
     def lesson(self, batch: Batch, view: int) -> Lesson:
         """See the base class."""
-        return self._teacher.answer(batch.inputs)
+        found = self._teacher.answer(batch.inputs)
+        if self._top_k is None:
+            return found
+        return found._replace(outputs=unpack(pack(found.outputs, self._top_k), found.outputs.shape[1]))

@@ -66,7 +66,7 @@ class Stored(Lessons):
         """`key`: of teacher and data. `folder`: where rows are mapped from; None: they are kept in memory."""
         self._teacher, self._setting, self._folder = teacher, setting, folder
         self._top_k, self._block = top_k, block
-        parts = (key, ",".join(teacher.paths), str(top_k), str(block), str(setting.autocast))
+        parts = (key, ",".join(teacher.paths), str(top_k), str(block), str(setting.autocast), setting.augmentations)
         self._key = hashlib.sha256("/".join(parts).encode()).hexdigest()[:24]
         train = setting.train
         places = torch.full((int(train.indices.max()) + 1,), -1, dtype=torch.int64)
@@ -125,15 +125,18 @@ class Stored(Lessons):
         sizes = [self._block] * whole + ([rest] if rest else [])
         for batch in train.batches(torch.arange(len(train)), sizes, setting.transform):
             seen = batch if setting.augmented is None else setting.augmented(batch, view)
-            answer = self._teacher.answer(seen.inputs)
-            kept = {"outputs": answer.outputs} if self._top_k is None else pack(answer.outputs, self._top_k)._asdict()
-            yield kept | {f"tap:{path}": feature for path, feature in answer.features.items()}
+            yield _row(self._teacher.answer(seen.inputs), self._top_k)
 
 
-def row_bytes(teacher: Teacher, sample: Tensor) -> int:
+def row_bytes(teacher: Teacher, sample: Tensor, top_k: int | None) -> int:
     """Bytes that a sample's answer takes, from one sample (1, ...)."""
-    answer = teacher.answer(sample)
-    return sum(part.numel() * part.element_size() for part in (answer.outputs, *answer.features.values()))
+    return _bytes(_row(teacher.answer(sample), top_k))
+
+
+def _row(answer: Lesson, top_k: int | None) -> Rows:
+    """What is kept of an answer."""
+    kept = {"outputs": answer.outputs} if top_k is None else pack(answer.outputs, top_k)._asdict()
+    return kept | {f"tap:{path}": feature for path, feature in answer.features.items()}
 
 
 def free_bytes(device: torch.device) -> int:

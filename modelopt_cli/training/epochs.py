@@ -60,6 +60,7 @@ class EpochRunner:
             self._train,
             self._transform,
             self._augmented if self._augment else None,
+            repr(self._augment),
             any(augmentation.needs_soft_targets for augmentation in self._augment),
             self._loss,
             self._outputs,

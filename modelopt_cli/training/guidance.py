@@ -34,6 +34,7 @@ class Setting:
     train: Split
     transform: Transform
     augmented: Callable[[Batch, int], Batch] | None  # a batch as a view (counted from 1) shows it; None: as it is
+    augmentations: str  # what makes the views, with its options: other ones make others
     mixes: bool  # an augmentation mixes samples, so what a sample becomes depends on its batch
     label_loss: Loss
     outputs: int
