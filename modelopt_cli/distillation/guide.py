@@ -75,6 +75,7 @@ class TeacherGuide(_Taught):
         self._modules, self._weights = list(teachers), list(weights) or [1.0] * len(teachers)
         self._data, self._folder = data, folder
         self.views = settings.cache.views
+        self._teachers: list[Teacher] = []
         self._lessons: list[Lessons] = []
         self.cached = False
 
@@ -84,7 +85,7 @@ class TeacherGuide(_Taught):
         modules = [module.to(device) for module in self._modules]
         self._objective = Objective(self._settings.losses, self._task, setting.module, modules[0])
         paths = self._objective.teacher_paths
-        teachers = [
+        teachers = self._teachers = [
             Teacher(module, paths if place == 0 else (), autocast=setting.autocast)
             for place, module in enumerate(modules)
         ]
@@ -97,6 +98,12 @@ class TeacherGuide(_Taught):
         view = moment.epoch if self.views is None else (moment.epoch - 1) % self.views + 1
         lessons = [source.lesson(batch, view) for source in self._lessons]
         return combined(lessons, self._settings.combine, self._weights, batch.targets, self._task)
+
+    def close(self) -> None:
+        """See the base class."""
+        super().close()
+        for teacher in self._teachers:
+            teacher.close()
 
     def _source(self, teacher: Teacher, setting: Setting) -> Lessons:
         cache = self._settings.cache
