@@ -60,6 +60,11 @@ class Adapted(nn.Module):
         return found if self.after is None else self.after(found)
 
 
+def itself(module: nn.Module) -> nn.Module:
+    """The model inside of what adapts it: the one whose modules have the paths that its own code gives them."""
+    return module.model if isinstance(module, Adapted) else module
+
+
 class Estimator(nn.Module):
     """A fitted scikit-learn estimator as a module: log-probabilities (labels: logits), or values."""
 

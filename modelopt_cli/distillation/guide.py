@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from modelopt_cli.core.errors import UsageError
+from modelopt_cli.distillation.adapting import itself
 from modelopt_cli.distillation.combining import combined
 from modelopt_cli.distillation.lessons import Lesson, Lessons, Live, Teacher
 from modelopt_cli.distillation.moving import MovingAverage
@@ -83,7 +84,7 @@ class TeacherGuide(_Taught):
         """See the base class."""
         device = setting.train.device
         modules = [module.to(device) for module in self._modules]
-        self._objective = Objective(self._settings.losses, self._task, setting.module, modules[0])
+        self._objective = Objective(self._settings.losses, self._task, setting.module, itself(modules[0]))
         paths = self._objective.teacher_paths
         teachers = self._teachers = [
             Teacher(module, paths if place == 0 else (), autocast=setting.autocast)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
+from modelopt_cli.distillation.adapting import itself
 from modelopt_cli.distillation.sparse import pack, unpack
 from modelopt_cli.distillation.taps import Taps
 from modelopt_cli.training.inference import precision
@@ -38,7 +39,7 @@ class Teacher:
 
     def __init__(self, module: nn.Module, paths: Sequence[str] = (), *, autocast: bool = False) -> None:
         self.module, self._autocast = module.eval().requires_grad_(False), autocast
-        self._taps = Taps(module, paths, "teacher")
+        self._taps = Taps(itself(module), paths, "teacher")
         self._taps.open()
 
     @property

@@ -43,13 +43,13 @@ def check_distillation(experiment: Experiment) -> None:
 
 def _check_guided(member: Member, teachers: Sequence[nn.Module], prepared: Prepared) -> None:
     """Set its training up, with teachers as they are now, and leave it at that."""
-    from modelopt_cli.distillation.adapting import Estimator
+    from modelopt_cli.distillation.adapting import Estimator, itself
     from modelopt_cli.distillation.objective import Objective
 
     settings = member.experiment.require_distillation()
     if any(isinstance(part, Estimator) for teacher in teachers for part in teacher.modules()):  # not fitted yet
         model = member.experiment.require_model().build(prepared.shapes, member.seed)
-        Objective(settings.losses, prepared.task, model, teachers[0]).close()
+        Objective(settings.losses, prepared.task, model, itself(teachers[0])).close()
         return
     found = guide(member.experiment, teachers, prepared, member.seed, Path())
     TorchRun(member.experiment, prepared, seed=member.seed, guide=found)
