@@ -23,6 +23,7 @@ _FROZEN = 12
 _NOTES = 6  # for each sign
 _CLAUSES = 2  # of a reason
 _NAMES = 4  # in an enumeration
+_WIDE = 100  # columns of a terminal from which on places stand beside the numbers, not below the group
 _MORE = "... and {:,} more (--json has them all)"
 _COSTS = ("units", "parameters of a unit", "macs of a unit")
 
@@ -72,17 +73,23 @@ def _signs(row: Mapping[str, Any]) -> str:
 
 def _groups(console: Console, kinds: Sequence[dict[str, Any]]) -> None:
     arrow = "→" if console.encoding.lower().startswith("utf") else "->"
-    several = any(kind["count"] > 1 for kind in kinds)
+    several, narrow = any(kind["count"] > 1 for kind in kinds), console.width < _WIDE
     table = _table()
-    table.add_column("group", no_wrap=True)
+    table.add_column(f"group{f', made in {arrow} taken in' * narrow}", no_wrap=not narrow, overflow="fold")
     for label in (*(["times"] if several else []), "units", "parameters", "MACs"):
         table.add_column(label, justify="right", no_wrap=True)
-    table.add_column(f"made in {arrow} taken in", overflow="fold")
+    if not narrow:
+        table.add_column(f"made in {arrow} taken in", overflow="fold")
     table.add_column("", no_wrap=True)
     for kind in kinds[:_ROWS]:
         cells = [f"{kind[label]:,}" for label in ((*(["count"] if several else []), *_COSTS))]
-        where = f" {arrow} ".join(kind["sides"])
-        table.add_row(_broken(kind["group"], console), *cells, Text(where), Text(_signs(kind), style="yellow"))
+        signs = Text(_signs(kind), style="yellow")
+        if narrow:
+            sides = f"\n{arrow} ".join(_broken(side, console) for side in kind["sides"]).replace("\n", "\n  ")
+            table.add_row(Text.assemble(_broken(kind["group"], console), (f"\n  {sides}", "dim")), *cells, signs)
+        else:
+            where = Text(f" {arrow} ".join(kind["sides"]))
+            table.add_row(Text(_broken(kind["group"], console)), *cells, where, signs)
     console.print(table)
     if len(kinds) > _ROWS:
         console.print(Text(_MORE.format(sum(kind["count"] for kind in kinds[_ROWS:])), style="dim"))
@@ -178,7 +185,7 @@ def _frozen(console: Console, rows: Sequence[dict[str, Any]]) -> None:
     for row in stuck[:_FROZEN]:
         cells = [f"{row[label]:,}" for label in ("units", "parameters", "in no group")]
         more = f" +{len(row['also in'].split(', '))}" if row["also in"] else ""
-        table.add_row(_broken(row["where"] + more, console), *cells, Text(row["why"]))
+        table.add_row(Text(_broken(row["where"] + more, console)), *cells, Text(row["why"]))
     if stuck:
         console.print(table)
     if len(stuck) > _FROZEN:
@@ -205,14 +212,14 @@ def _coverage(console: Console, report: Report) -> None:
         console.print(Text.assemble(("note: ", "yellow"), f"operators that are not known: {names}"), soft_wrap=True)
 
 
-def _broken(path: str, console: Console) -> Text:
+def _broken(path: str, console: Console) -> str:
     """A long path on several lines, each ending with a dot."""
     lines, most = [""], max(24, console.width // 3)
     for part in path.split("."):
         if len(lines[-1]) + len(part) >= most and lines[-1]:
             lines.append("  ")
         lines[-1] += f"{part}."
-    return Text("\n".join(lines)[:-1])
+    return "\n".join(lines)[:-1]
 
 
 def _table() -> Table:

@@ -69,17 +69,18 @@ def _model(path: Path, experiment_file: Path | None) -> tuple[nn.Module, Shapes,
     file = open_state(path)
     if not file.bare:
         saved = checkpoints.load(path)
-        return saved.model, saved.shapes, _about(saved.shapes, saved.label_names, saved.preprocessing)
+        return saved.model, saved.shapes, about_model(saved.shapes, saved.label_names, saved.preprocessing)
     experiment = None if experiment_file is None else Experiment.load(experiment_file)
     if experiment is not None:
         experiment.require("model", "data")
     module, shapes = build(file, experiment)
     assert experiment is not None
     data = prepared_data(experiment)
-    return module, shapes, _about(shapes, data.label_names, data.preprocessing.to_plain())
+    return module, shapes, about_model(shapes, data.label_names, data.preprocessing.to_plain())
 
 
-def _about(shapes: Shapes, label_names: Sequence[str], preprocessing: dict[str, Any]) -> dict[str, Any]:
+def about_model(shapes: Shapes, label_names: Sequence[str], preprocessing: dict[str, Any]) -> dict[str, Any]:
+    """What a program without code says about itself: plain values."""
     dtype = "float32" if shapes.tokens is None else "int64"
     inputs = {"shape": list(shapes.inputs), "dtype": dtype}
     return {"task": shapes.task, "inputs": inputs, "label_names": list(label_names), "preprocessing": preprocessing}

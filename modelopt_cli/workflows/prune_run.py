@@ -103,11 +103,14 @@ class PruneRun(RestorableRun):
         """Write the model as a program without code, where units were taken out: as masks, it would not be smaller."""
         from modelopt_cli.models.exporting import export
         from modelopt_cli.pruning.structures import UnitStructure
+        from modelopt_cli.workflows.export import about_model
         from modelopt_cli.workflows.shrinking import joined
 
         if not isinstance(self._experiment.require_pruning().structure, UnitStructure):
             return {}
-        export(self._course.module, joined(self._course.trainer.samples(2)), path)
+        data = self._prepared
+        about = about_model(data.shapes, data.label_names, data.preprocessing.to_plain())
+        export(self._course.module, joined(self._course.trainer.samples(2)), path, about)
         return {"program": str(path)}
 
     def restore(self, trained: Checkpoint) -> None:

@@ -145,3 +145,13 @@ def test_mistakes(cli, mine, quick):
     assert told["error"]["exit_code"] == 2
     for part in ("operator aten.gt", "torch.where", "pruning.structure: weights needs no graph"):
         assert part in told["error"]["message"]
+
+
+def test_in_a_narrow_terminal_places_stand_below_the_group(cli, mine, monkeypatch):
+    words = ("inspect", "bare.pt", "--experiment", mine("Blocks"), "--groups")
+    assert " made in → taken in" in cli(*words).out
+    monkeypatch.setenv("COLUMNS", "80")
+    narrow = cli(*words).out
+    assert "group, made in → taken in" in narrow
+    assert "   → ..2.weight[1]" in narrow, "not torn"
+    assert max(map(len, narrow.partition("frozen")[0].splitlines())) <= 80

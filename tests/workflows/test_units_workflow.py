@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,9 @@ def test_the_model_is_smaller_and_loads_again(tmp_path: Path, apply: str, schedu
     assert report.model is not None
     inputs = torch.randn(5, 64)
     assert torch.allclose(saved.model(inputs), report.model.model.cpu().eval()(inputs), atol=1e-6)
-    program = torch.export.load(tmp_path / "run" / "model.pt2").module()
+    about = {"modelopt.json": ""}
+    program = torch.export.load(tmp_path / "run" / "model.pt2", extra_files=about).module()
+    assert json.loads(about["modelopt.json"])["label_names"] == [str(digit) for digit in range(10)]
     assert torch.allclose(program(inputs), saved.model(inputs), atol=1e-5)
 
 
