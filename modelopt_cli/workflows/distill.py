@@ -5,6 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from pathlib import Path
+from shutil import rmtree
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from modelopt_cli.results.report import Report, Table
@@ -15,7 +18,6 @@ from modelopt_cli.workflows.distill_members import ALONE
 from modelopt_cli.workflows.distill_run import DistillRun
 from modelopt_cli.workflows.over_seeds import over_seeds
 from modelopt_cli.workflows.preflight import preflight
-from modelopt_cli.workflows.resume import check_unchanged
 
 if TYPE_CHECKING:
     from modelopt_cli.experiment.experiment import Experiment
@@ -28,25 +30,25 @@ def run(experiment: Experiment, context: Context) -> Report:
 
 
 def _run(experiment: Experiment, context: Context) -> Report:
-    """One seed's run."""
+    """One seed's run. Stage files go when it has ended, for what they held stands in the run directory."""
     started, clock = datetime.now(UTC).astimezone(), time.perf_counter()
-    directory = context.directory
-    if context.resume and directory is not None and directory.path_of("experiment.yaml").exists():
-        check_unchanged(directory.path, experiment.resolved())
+    single.check_resumed(experiment, context)
     preflight(experiment)
     check_distillation(experiment)
-    if directory is not None:
-        directory.write_experiment(experiment.resolved())
-        directory.write_environment(seed=experiment.seed, device=experiment.device)
+    single.record(experiment, context)
     saved = single.load_state(context)
     curve = [] if saved is None else saved[1]
-    folder = None if directory is None else directory.path_of(".stages")
-    current = DistillRun(experiment, seed=experiment.seed, folder=folder, state=None if saved is None else saved[0])
-    single.advance(current, curve, context)
-    report = judged(experiment, current, context)
-    interrupted = report.status == "interrupted"
+    directory = context.directory
+    with TemporaryDirectory(prefix="modelopt-") as scratch:
+        folder = Path(scratch) if directory is None else directory.path_of(".stages")
+        current = DistillRun(experiment, seed=experiment.seed, folder=folder, state=None if saved is None else saved[0])
+        single.advance(current, curve, context)
+        report = judged(experiment, current, context)
+        interrupted = report.status == "interrupted"
+        artefacts = {} if interrupted or directory is None else current.keep_teachers(directory)
+        if not interrupted:
+            rmtree(folder, ignore_errors=True)
     tables = {**report.tables, "curve": distill_tables.curve(current.course.curve)}
-    artefacts = {} if interrupted or directory is None else current.keep_teachers(directory)
     report = report.model_copy(
         update={
             "started": started.isoformat(timespec="seconds"),
@@ -123,9 +125,6 @@ def _gaps(tables: Mapping[str, Table]) -> Mapping[str, float]:
     if found is None:
         return {}
     rows = [dict(zip(found.columns, row, strict=True)) for row in found.rows]
-    metric = next(
-        name
-        for name in dict.fromkeys(PRINCIPAL.values())
-        if f"validation.{name}" in rows[0] or f"test.{name}" in rows[0]
-    )
-    return distill_tables.gaps(rows, metric)
+    judged = (name for name in PRINCIPAL.values() if f"validation.{name}" in rows[0] or f"test.{name}" in rows[0])
+    metric = next(judged, None)  # None: there is neither a validation nor a test split
+    return {} if metric is None else distill_tables.gaps(rows, metric)
