@@ -75,7 +75,9 @@ def figures(report: Report) -> dict[str, Any]:
     return {
         "metrics": {name: value for name, value in report.metrics.items() if not timed(name)},
         "learners": rows(report.tables["learners"]),
-        "curve": rows(report.tables["curve"]),
+        "curve": [
+            {name: value for name, value in row.items() if not timed(name)} for row in rows(report.tables["curve"])
+        ],
         "warnings": [warning for warning in report.warnings if "would take" not in warning],
         "members": report.details["members"],
     }
