@@ -26,6 +26,7 @@ __all__ = [
     "Shrunk",
     "Study",
     "Trial",
+    "distill",
     "evaluate",
     "load",
     "predict",
@@ -61,6 +62,13 @@ def tune(experiment: Experiment, out: str | Path | None = None, *, resume: bool 
 def prune(experiment: Experiment, out: str | Path | None = None, *, resume: bool = False) -> Report:
     """Train or load, prune, recover; `report.model` holds the pruned model. With `out`, a run directory is kept."""
     from modelopt_cli.workflows import prune as workflow
+
+    return _run(workflow.run, experiment, out, resume)
+
+
+def distill(experiment: Experiment, out: str | Path | None = None, *, resume: bool = False) -> Report:
+    """Train a student on what its teacher says; `report.model` holds it. With `out`, a run directory is kept."""
+    from modelopt_cli.workflows import distill as workflow
 
     return _run(workflow.run, experiment, out, resume)
 

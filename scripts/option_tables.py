@@ -17,11 +17,14 @@ from pydantic import BaseModel
 from modelopt_cli.core.strategy import FAMILIES
 from modelopt_cli.data.sources import DataSource
 from modelopt_cli.data.splits import Splits
+from modelopt_cli.distillation.losses import DistillationLoss
+from modelopt_cli.distillation.settings import Cache, DistillationSettings, TeacherSettings
 from modelopt_cli.experiment.command import CommandSettings
 from modelopt_cli.experiment.evaluation import EvaluationSettings
 from modelopt_cli.experiment.experiment import Experiment
 from modelopt_cli.experiment.layout import plain
-from modelopt_cli.pruning.settings import Budget, PruningSettings, Recovery
+from modelopt_cli.experiment.recovery import PruningSection, RecoverySection
+from modelopt_cli.pruning.settings import Budget
 from modelopt_cli.training.settings import TrainingSettings
 from modelopt_cli.tuning.settings import TuningSettings
 
@@ -31,9 +34,12 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "data": DataSource,
     "splits": Splits,
     "training": TrainingSettings,
-    "pruning": PruningSettings,
-    "recovery": Recovery,
+    "pruning": PruningSection,
+    "recovery": RecoverySection,
     "budget": Budget,
+    "distillation": DistillationSettings,
+    "teacher": TeacherSettings,
+    "cache": Cache,
     "evaluation": EvaluationSettings,
     "tuning": TuningSettings,
     "command": CommandSettings,
@@ -62,7 +68,8 @@ def options(section: type[BaseModel]) -> str:
 
 def strategies(family: str) -> str:
     """| type | what it is | its own options |, a row each."""
-    shared = set(DataSource.model_fields) if family == "data" else set()
+    base = {"data": DataSource, "distillation_losses": DistillationLoss}.get(family)
+    shared = set() if base is None else set(base.model_fields)
     rows = []
     for name in FAMILIES[family].names():
         found = FAMILIES[family].get(name)

@@ -35,8 +35,8 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_public_surface() -> None:
     """What users import. A name that goes, or an argument that moves, breaks their code: think twice."""
     assert modelopt_cli.__all__ == [
-        "Experiment", "Report", "Shrunk", "Study", "Trial", "__version__", "evaluate", "load", "predict", "prune",
-        "shrink", "train", "tune",
+        "Experiment", "Report", "Shrunk", "Study", "Trial", "__version__", "distill", "evaluate", "load", "predict",
+        "prune", "shrink", "train", "tune",
     ]  # fmt: skip
     assert set(modelopt_cli.__all__) <= set(dir(modelopt_cli))
     for name in modelopt_cli.__all__:
@@ -54,6 +54,7 @@ FUNCTIONS = {
     "evaluate": ["path", "split", "data"],
     "predict": ["path", "data"],
     "prune": ["experiment", "out", "resume"],
+    "distill": ["experiment", "out", "resume"],
     "shrink": ["module", "inputs", "pruning", "targets", "task"],
     "Study": [
         "space", "sampler", "objective", "seed", "path",

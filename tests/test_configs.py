@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import yaml
 
-from modelopt_cli import Report, load, prune, train, tune
+from modelopt_cli import Report, distill, load, prune, train, tune
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 FILES = sorted(CONFIGS.glob("*.yaml"))
@@ -23,6 +23,8 @@ SMALL = {
     "digits_neurons": ["pruning.threshold=0.02", "pruning.recovery.epochs=1", "gates=[]"],
     "mnist_cnn_neurons": ["training.batch_size=16", "pruning.calibration=64", "gates=[]"],
     "digits_prune_search": ["pruning.recovery.epochs=1", "tuning.constraints=[]"],
+    "digits_distill": ["distillation.teacher.training.epochs=1"],
+    "mnist_hinton": ["training.batch_size=16", "distillation.teacher.training={epochs: 1, batch_size: 16}", "seeds=1"],
     "iris_grid": ["tuning.space={model.n_estimators: [2, 3], model.max_depth: [null, 2]}"],
 }
 
@@ -72,6 +74,11 @@ def test_it_runs(path: Path) -> None:
         assert report.metrics.get("pruning.sparsity", report.metrics.get("pruning.units_removed", 0.0)) > 0
         columns = report.tables["stages"].columns
         assert [row[columns.index("stage")] for row in report.tables["stages"].rows] == ["before", "pruned", "final"]
+    elif "distillation" in document:
+        report = distill(load(path, overrides))
+        columns = report.tables["learners"].columns
+        learners = {row[columns.index("learner")] for row in report.tables["learners"].rows}
+        assert learners == {"teacher", "student alone", "student"}
     else:
         report = train(load(path, overrides))
     assert report.status == "completed"

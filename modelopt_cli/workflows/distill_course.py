@@ -10,7 +10,6 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from modelopt_cli.core.errors import TrialError
@@ -41,13 +40,11 @@ class DistillCourse:
         seed: int,
         baseline: bool,
         monitor: str | None = None,
-        folder: Path | None = None,
+        folder: Path,
         state: Mapping[str, Any] | None = None,
     ) -> None:
-        """`folder`: where stage files and a cache on disk lie; None: a temporary one."""
-        self._scratch = TemporaryDirectory(prefix="modelopt-") if folder is None else None
-        self._folder = folder if folder is not None else Path(self._scratch.name)  # type: ignore[union-attr]
-        self.experiment, self._seed, self._monitor = experiment, seed, monitor
+        """`folder`: where stage files and a cache on disk lie."""
+        self.experiment, self._seed, self._monitor, self._folder = experiment, seed, monitor, folder
         self.prepared = distill_guides.student_data(experiment)
         self.members = [shared_seed(one, experiment.seed) for one in members(experiment, seed, baseline=baseline)]
         self.learned: dict[str, Learned] = {}

@@ -34,7 +34,7 @@ class DistillRun(RestorableRun):
         seed: int,
         baseline: bool | None = None,
         monitor: str | None = None,
-        folder: Path | None = None,
+        folder: Path,
         state: Mapping[str, Any] | None = None,
         costed: bool = True,
     ) -> None:

@@ -78,7 +78,7 @@ def open_distillation(
     *,
     wanted: Sequence[str] | None = None,
     state: Any = None,
-    folder: Path | None = None,
+    folder: Path,
 ) -> DistillRun:
     """The experiment's distillation as a run; `folder`: where whoever is trained besides the student is kept.
 
@@ -126,7 +126,7 @@ class ModelObjective(Objective):
         wanted: Sequence[str],
         keep: str | None,
         dense: str | None = None,
-        folder: str | None = None,
+        folder: str = "",
     ) -> None:
         self._experiment, self._goals, self._wanted, self._keep = experiment, tuple(goals), tuple(wanted), keep
         self._dense, self._folder, self._workflow = dense, folder, experiment.require_tuning().workflow
@@ -144,7 +144,7 @@ class ModelObjective(Objective):
         if self._workflow == "prune":
             run = open_pruning(experiment, seed, wanted=self._wanted, state=state, dense=self._dense)
         elif self._workflow == "distill":
-            folder = None if self._folder is None else Path(self._folder)
+            folder = Path(self._folder)
             run = open_distillation(experiment, seed, wanted=self._wanted, state=state, folder=folder)
         else:
             run = open_run(experiment, seed, wanted=self._wanted, state=state)

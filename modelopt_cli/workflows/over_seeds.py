@@ -12,9 +12,8 @@ import numpy as np
 
 from modelopt_cli.results.report import Cell, Report, Table
 from modelopt_cli.results.run_directory import RunDirectory
-from modelopt_cli.workflows import gates
+from modelopt_cli.workflows import gates, single
 from modelopt_cli.workflows.context import Context, Message
-from modelopt_cli.workflows.resume import check_unchanged
 from modelopt_cli.workflows.torch_run import pinned_data
 
 if TYPE_CHECKING:
@@ -39,15 +38,12 @@ def over_seeds(
         return run(experiment, context)
     started, clock = datetime.now(UTC).astimezone(), time.perf_counter()
     directory = context.directory
-    if directory is not None:
-        if context.resume and directory.path_of("experiment.yaml").exists():
-            check_unchanged(directory.path, experiment.resolved())
-        directory.write_experiment(experiment.resolved())
-        directory.write_environment(seed=experiment.seed, device=experiment.device)
+    single.check_resumed(experiment, context)
     found: list[Report] = []
     for seed in range(experiment.seed, experiment.seed + experiment.seeds):
         context.emit(Message(f"seed {seed} ({seed - experiment.seed + 1} of {experiment.seeds})"))
         found.append(_once(run, experiment, seed, context))
+        single.record(experiment, context)  # now that nothing stands in the way
         if context.stop:
             break
     report = _together(found, experiment, context, derived).model_copy(

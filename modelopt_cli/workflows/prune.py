@@ -16,7 +16,6 @@ from modelopt_cli.workflows.over_seeds import over_seeds
 from modelopt_cli.workflows.preflight import preflight
 from modelopt_cli.workflows.prune_phases import needs_training, planned_epochs
 from modelopt_cli.workflows.prune_run import PruneRun
-from modelopt_cli.workflows.resume import check_unchanged
 from modelopt_cli.workflows.tables import curve_table
 
 _REACHED = (
@@ -46,17 +45,13 @@ def run(experiment: Experiment, context: Context) -> Report:
 def _run(experiment: Experiment, context: Context) -> Report:
     """One seed's run."""
     started, clock = datetime.now(UTC).astimezone(), time.perf_counter()
-    directory = context.directory
-    if context.resume and directory is not None and directory.path_of("experiment.yaml").exists():
-        check_unchanged(directory.path, experiment.resolved())
+    single.check_resumed(experiment, context)
     check(experiment)
     saved = single.load_state(context)
     curve = [] if saved is None else saved[1]
     state = None if saved is None else saved[0]
     current = PruneRun(experiment, stages.prepared_data(experiment), seed=experiment.seed, state=state)
-    if directory is not None:  # now that nothing stands in the way
-        directory.write_experiment(experiment.resolved())
-        directory.write_environment(seed=experiment.seed, device=experiment.device)
+    single.record(experiment, context)  # now that nothing stands in the way
     single.advance(current, curve, context)
     interrupted = bool(context.stop)
     report = judged(experiment, current, context)
@@ -70,8 +65,8 @@ def _run(experiment: Experiment, context: Context) -> Report:
             "artefacts": {**single.write(context, tables, report.model, interrupted), **artefacts},
         }
     ).with_model(report.model)
-    if directory is not None:
-        directory.write_report(report)
+    if context.directory is not None:
+        context.directory.write_report(report)
     return report
 
 

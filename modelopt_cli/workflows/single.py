@@ -7,13 +7,29 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from modelopt_cli.workflows.context import Context, EpochEnded, Message
+from modelopt_cli.workflows.resume import check_unchanged
 
 if TYPE_CHECKING:
+    from modelopt_cli.experiment.experiment import Experiment
     from modelopt_cli.models.checkpoints import Checkpoint
     from modelopt_cli.results.report import Table
     from modelopt_cli.tuning.objective import Run
 
 _SAVE_EVERY = 30.0  # seconds between saved states, so that a crash loses no more
+
+
+def check_resumed(experiment: Experiment, context: Context) -> None:
+    """Raise UsageError when a run is to be resumed that was made for another experiment."""
+    directory = context.directory
+    if context.resume and directory is not None and directory.path_of("experiment.yaml").exists():
+        check_unchanged(directory.path, experiment.resolved())
+
+
+def record(experiment: Experiment, context: Context) -> None:
+    """Write down what is run, and where."""
+    if context.directory is not None:
+        context.directory.write_experiment(experiment.resolved())
+        context.directory.write_environment(seed=experiment.seed, device=experiment.device)
 
 
 def advance(current: Run, curve: list[tuple[int, dict[str, float]]], context: Context) -> None:

@@ -13,7 +13,6 @@ from modelopt_cli.workflows.cross_validation_run import CrossValidationRun
 from modelopt_cli.workflows.objectives import open_run, open_script, open_single
 from modelopt_cli.workflows.over_seeds import over_seeds
 from modelopt_cli.workflows.preflight import preflight
-from modelopt_cli.workflows.resume import check_unchanged
 from modelopt_cli.workflows.tables import curve_table
 
 if TYPE_CHECKING:
@@ -31,13 +30,9 @@ def run(experiment: Experiment, context: Context) -> Report:
 def _run(experiment: Experiment, context: Context) -> Report:
     """One seed's run."""
     started, clock = datetime.now(UTC).astimezone(), time.perf_counter()
-    directory = context.directory
-    if context.resume and directory is not None and directory.path_of("experiment.yaml").exists():
-        check_unchanged(directory.path, experiment.resolved())
+    single.check_resumed(experiment, context)
     preflight(experiment)
-    if directory is not None:
-        directory.write_experiment(experiment.resolved())
-        directory.write_environment(seed=experiment.seed, device=experiment.device)
+    single.record(experiment, context)
     state = single.load_state(context)
     open_it = open_script if experiment.model is None else open_run
     current = (
@@ -70,8 +65,8 @@ def _run(experiment: Experiment, context: Context) -> Report:
         gates=[] if interrupted else gates.judge(gates.conditions(experiment, context), metrics),
         artefacts=single.write(context, tables, model, interrupted),
     )
-    if directory is not None:
-        directory.write_report(report)
+    if context.directory is not None:
+        context.directory.write_report(report)
     return report.with_model(model)
 
 

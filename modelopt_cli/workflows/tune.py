@@ -189,7 +189,7 @@ class _Search:
                 warnings.append(f"no trial meets the constraints ({wanted}); the best one comes nearest to them")
             if not interrupted:
                 folder = shared_stage.stage_folder(self.context, keep)
-                winner = finish_best(self.experiment, best, keep, self.context, self.dense, folder)
+                winner = finish_best(self.experiment, best, keep, self.context, folder, self.dense)
                 metrics |= winner.metrics
                 artefacts, model = winner.artefacts, winner.model
                 warnings += winner.warnings

@@ -41,8 +41,8 @@ def finish_best(
     best: Trial,
     keep: Path,
     context: Context,
+    folder: Path,
     dense: str | None = None,
-    folder: Path | None = None,
 ) -> Winner:
     """Write best.yaml and model.pt, and read the test split for the first time.
 

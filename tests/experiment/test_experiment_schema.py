@@ -131,11 +131,12 @@ FIELDS = {
     "samplers": SCHEMA["$defs"]["TuningSettings"]["properties"]["sampler"],
     "stoppers": SCHEMA["$defs"]["TuningSettings"]["properties"]["stopper"],
     "executors": SCHEMA["$defs"]["TuningSettings"]["properties"]["executor"],
-    "importances": SCHEMA["$defs"]["PruningSettings"]["properties"]["importance"],
-    "structures": SCHEMA["$defs"]["PruningSettings"]["properties"]["structure"],
-    "allocations": SCHEMA["$defs"]["PruningSettings"]["properties"]["allocation"],
-    "pruning_schedules": SCHEMA["$defs"]["PruningSettings"]["properties"]["schedule"],
-    "compensations": SCHEMA["$defs"]["PruningSettings"]["properties"]["compensation"],
+    "importances": SCHEMA["$defs"]["PruningSection"]["properties"]["importance"],
+    "structures": SCHEMA["$defs"]["PruningSection"]["properties"]["structure"],
+    "allocations": SCHEMA["$defs"]["PruningSection"]["properties"]["allocation"],
+    "pruning_schedules": SCHEMA["$defs"]["PruningSection"]["properties"]["schedule"],
+    "compensations": SCHEMA["$defs"]["PruningSection"]["properties"]["compensation"],
+    "distillation_losses": SCHEMA["$defs"]["DistillationSettings"]["properties"]["losses"]["items"],
 }
 
 
@@ -160,7 +161,8 @@ def test_every_section_option_is_described() -> None:
     for key in Experiment.model_fields:
         assert SCHEMA["properties"][key].get("description"), key
     sections = ("TrainingSettings", "TuningSettings", "EvaluationSettings", "CommandSettings", "Splits")
-    for name in (*sections, "PruningSettings", "Recovery", "Budget"):
+    of_distillation = ("DistillationSettings", "TeacherSettings", "LearnerSettings", "Cache", "Ema", "Mutual")
+    for name in (*sections, *of_distillation, "PruningSection", "RecoverySection", "RecoveryGuidance", "Budget"):
         for key, schema in SCHEMA["$defs"][name]["properties"].items():
             assert schema.get("description"), f"{name}.{key}"
 
