@@ -198,7 +198,7 @@ def searched(
         own.extend([1] if phase.kind == "train" else [])
         return epoch(run, phase)
 
-    monkeypatch.setattr("modelopt_cli.workflows.dense_stage.TorchRun", Counted)
+    monkeypatch.setattr("modelopt_cli.workflows.shared_stage.TorchRun", Counted)
     monkeypatch.setattr(PruneCourse, "_epoch", counted)
     tuning = {
         "workflow": "prune", "objective": "maximize validation.accuracy", "sampler": "random", "executor": "serial",
