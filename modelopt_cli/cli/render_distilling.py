@@ -59,12 +59,18 @@ def _learners(console: Console, report: Report, rows: Sequence[Mapping[str, Any]
         table.add_column(name.replace(".", "\n"), justify="right", no_wrap=True)
     for row in rows:
         table.add_row(
-            row["learner"] if row["kept"] else f"  {row['turn']} epoch",
+            _name(row),
             number(row.get("epoch")) if row.get("epoch ±") is None else f"{row['epoch']:.0f}",
             *(_value(row, name) for name in metrics),
             style="" if row["kept"] else "dim",
         )
     console.print(table)
+
+
+def _name(row: Mapping[str, Any]) -> str:
+    if row["turn"] == "not trained":
+        return f"{row['learner']}: not run"
+    return str(row["learner"]) if row["kept"] else f"  {row['turn']} epoch"
 
 
 def _value(row: Mapping[str, Any], name: str) -> str:

@@ -115,7 +115,7 @@ def _warnings(current: DistillRun) -> list[str]:
     seconds = current.student.seconds
     return [
         "the student was not trained alone (baseline: false), so nothing tells what the teacher was worth; "
-        f"it would take about {seconds:.0f} s"
+        f"it would take about {max(seconds, 0.1):.1f} s"
     ]
 
 

@@ -52,6 +52,7 @@ class DistillCourse:
         self._place = 0
         self._run: TorchRun | EstimatorRun | None = None
         self._guide: Guide | None = None
+        self._ended: Any = None  # the state of the student's training after its last step
         self.cached = False  # whether the student's teachers were looked up
         self.step = 0
         if state is not None:
@@ -60,6 +61,8 @@ class DistillCourse:
         self._skip()
         if state is not None and state["run"] is not None and self._place == state["place"]:
             self._open(state["run"])
+            if self._run is not None and self._run.step >= self._run.total:  # stopped after the very last step
+                self._finish(self._run)
         self.total = self.step + self._left()
 
     def next(self) -> dict[str, float]:
@@ -138,6 +141,7 @@ class DistillCourse:
     def _finish(self, run: TorchRun | EstimatorRun) -> None:
         """Keep what the member has become."""
         member = self.members[self._place]
+        self._ended = run.state() if member.name == STUDENT else None
         learned = self._learned(run, member)
         if self._guide is not None:
             self._guide.close()
@@ -192,9 +196,9 @@ class DistillCourse:
         """Everything that going on from here needs, beside the stage files."""
         return {
             "step": self.step,
-            "place": self._place,
+            "place": self._place - (self._ended is not None),
             "curve": [[name, epoch, found] for name, epoch, found in self.curve],
-            "run": None if self._run is None else self._run.state(),
+            "run": self._ended if self._run is None else self._run.state(),
         }
 
     def train_teachers(self) -> None:

@@ -150,6 +150,8 @@ class DistillRun(RestorableRun):
             for one in learned
             for turn in one.turns
         ]
+        if ALONE not in self.course.learned:
+            rows.insert(-len(self.student.turns), distill_tables.not_trained(self.student))
         return {
             "learners": distill_tables.learners(rows),
             "curve": distill_tables.curve(self.course.curve),
