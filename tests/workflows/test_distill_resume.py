@@ -36,7 +36,7 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     store.forget()
 
 
-@pytest.mark.parametrize("step", range(1, 8))
+@pytest.mark.parametrize("step", range(1, 9))
 def test_interrupted_in_the_teacher_the_baseline_or_the_student(step: int, tmp_path: Path) -> None:
     """Steps 1 and 2 are the teacher's, 3 to 5 the student's alone, 6 to 8 the student's."""
     chosen = experiment()
@@ -78,11 +78,25 @@ def test_interrupted_twice(name: str, tmp_path: Path) -> None:
     section, sections = CASES[name]
     chosen = experiment(section, **sections)
     whole = distilled(chosen, tmp_path / "whole")
-    total = len(rows(whole.tables["curve"])) + (name == "a forest")
+    total = len(rows(whole.tables["curve"]))
     interrupted(chosen, tmp_path / "run", 2)
     interrupted(chosen, tmp_path / "run", total - 1, resume=True)
     report = distilled(chosen, tmp_path / "run", resume=True)
     assert_same(state(tmp_path / "run/model.pt"), state(tmp_path / "whole/model.pt"))
+    assert figures(report) == figures(whole)
+
+
+@pytest.mark.parametrize("keep", ["last", "best"])
+def test_interrupted_after_the_last_step_the_student_is_not_trained_again(
+    keep: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    training = {**BASE["training"], "epochs": 6, "optimizer": {"type": "sgd", "lr": 3.0}, "keep": keep}
+    chosen = experiment({"teacher": TEACHER, "losses": CRD}, training=training)
+    whole = distilled(chosen)
+    interrupted(chosen, tmp_path / "run", 14)
+    monkeypatch.setattr(TorchRun, "advance", lambda *_: pytest.fail("trained again"))
+    report = distilled(chosen, tmp_path / "run", resume=True)
+    assert_same(state_of(report), state_of(whole))
     assert figures(report) == figures(whole)
 
 
