@@ -1,8 +1,8 @@
 """Every distillation loss on one teacher and one student, equal budgets: which help, which do not.
 
-mnist: 2,000 images, cnn [32, 64] -> cnn [4, 8]. cifar: CIFAR-10 as JPEG, 5,000 images of 16x16, cifar_resnet of depth 8,
-width 32 -> width 8. One teacher (trained on moved images, and longer) teaches the students of all seeds, which see the
-images as they are; a student's start and order of images depend on its seed alone, so differences are taken seed by
+mnist: 2,000 images, cnn [32, 64] -> cnn [4, 8]. cifar: CIFAR-10 as JPEG, 5,000 images of 16x16, cifar_resnet of depth
+8, width 32 -> width 8. One teacher (trained on moved images, and longer) teaches the students of all seeds, which see
+the images as they are; a student's start and order of images depend on its seed alone, so differences are taken seed by
 seed. Weights are the published ones (in brackets, in ROWS), the same for both data sets; nothing was tuned. Accuracy is
 that of the last epoch on the 10,000 test images, in %.
 """
@@ -111,7 +111,7 @@ def setting(which: str, args: argparse.Namespace, folder: Path) -> tuple[dict[st
 def learn(
     shared: Mapping[str, Any], losses: list[Loss], seed: int, folder: Path, known: set[str]
 ) -> dict[str, dict[str, float]]:
-    """Test accuracy and CPU seconds an epoch of teacher, student alone and student; none of who is known or diverged."""
+    """Test accuracy and CPU seconds an epoch of teacher, student alone and student, but for those known or diverged."""
     distillation = {"teacher": shared["teacher"], "losses": losses}
     made = experiment(shared["data"], shared["model"], shared["training"], distillation, seed)
     run = DistillRun(made, seed=seed, folder=folder, costed=False)
