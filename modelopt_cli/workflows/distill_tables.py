@@ -27,13 +27,12 @@ def learner(one: Learned, turn: str, judged: Mapping[str, Mapping[str, float]]) 
         "kept": turn == one.kept,
         **metrics,
         "model.parameters": count,
-        "seconds": one.seconds or None,
     }
 
 
 def not_trained(student: Learned) -> dict[str, Any]:
     """The row of a student alone that was switched off: no metrics, and the seconds that it would have taken."""
-    return {"learner": ALONE, "turn": "not trained", "kept": True, "seconds": student.seconds}
+    return {"learner": ALONE, "turn": "not trained", "kept": True, "predicted seconds": student.seconds}
 
 
 def _parameters(one: Learned) -> int | None:
