@@ -2,7 +2,8 @@
 
     python scripts/bench/neurons_latency.py [NAME...] [--bench BENCH] [--ways 'WAY;...'] [--profile] [--out FILE]
 
-Dense and pruned take turns, run by run; what is shown is the median over the turns of dense / pruned. BENCH is
+Dense and pruned take turns, run by run; what is shown is the median over the turns of dense / pruned, in CPU time of
+the one thread (the system's part in it, too), which other work on the machine disturbs less than the clock. BENCH is
 ../shared/bench/prune: with it mnist_cnn and resnet20 are trained networks, pruned as by neurons_prune.py and judged on
 10,000 train images that pruning did not see; all others have random weights, from which l2 and uniform take the same
 share of every group. Formats: as it comes (NCHW), and channels_last (NHWC). Each is measured in two processes: `kept`
@@ -25,17 +26,18 @@ from statistics import median
 from typing import Any
 
 import torch
-from _common import HERE, ONE_THREAD, PYTHON, run, show, verdict, write
+from _common import HERE, ONE_THREAD, PYTHON, ratio, run, show, verdict, write
 from _zoo import InvertedResidual, ResNet50, prepare
 from torch import Tensor, nn
 
 from modelopt_cli.core.errors import UsageError
 from modelopt_cli.models.architectures import Shapes
-from modelopt_cli.models.measure import latency, macs
+from modelopt_cli.models.measure import macs
 from modelopt_cli.workflows.shrink_module import shrink
 
 BATCHES = (1, 64)
 GOAL = 1.6
+WARM, LEAST, MOST = 3, 7, 2000  # turns
 KEPT = {"MALLOC_TRIM_THRESHOLD_": str(1 << 34), "MALLOC_MMAP_THRESHOLD_": str(1 << 34)}  # bytes
 ALLOCATORS = {"kept": KEPT, "plain": {}}
 FORMATS = {"NCHW": torch.contiguous_format, "NHWC": torch.channels_last}
@@ -162,10 +164,30 @@ def timed(dense: nn.Module, smaller: dict[str, nn.Module], inputs: Tensor, secon
         for way, module in smaller.items():
             pair = {"dense": own, "pruned": copy.deepcopy(module).to(memory_format=memory)}
             for size in BATCHES:
-                one, other = latency(pair, inputs.to(memory_format=memory), (size,), seconds=seconds)
-                ms = {"dense_ms": one.median, "pruned_ms": other.median, "turns": len(one.times)}
-                found[way][f"{form} {size}"] = {**ms, "faster": 1.0 / other.relative_to(one)}
+                batch = inputs[torch.arange(size) % len(inputs)].to(memory_format=memory)
+                times = turns(pair, batch, seconds)
+                ms = {name: median(each) for name, each in times.items()}
+                faster = ratio(times, "dense", "pruned")
+                found[way][f"{form} {size}"] = {"ms": ms, "turns": len(times["dense"]), "faster": faster}
     return found
+
+
+@torch.inference_mode()
+def turns(pair: dict[str, nn.Module], batch: Tensor, seconds: float) -> dict[str, list[float]]:
+    """Milliseconds of CPU time of each in each turn; every second turn goes the other way round."""
+    times: dict[str, list[float]] = {name: [] for name in pair}
+    order, spent = list(pair), 0.0
+    for turn in range(WARM + MOST):
+        if turn >= WARM + LEAST and spent > seconds:
+            break
+        for name in order if turn % 2 else reversed(order):
+            start = time.thread_time()
+            pair[name](batch)
+            took = time.thread_time() - start
+            spent += took
+            if turn >= WARM:
+                times[name].append(1000.0 * took)
+    return times
 
 
 def child(file: Path, seconds: float, profiled: bool) -> None:
@@ -270,7 +292,7 @@ def main() -> None:
     found = {}
     for name in given.names or known:
         found[name] = measured(name, given.ways, options)
-        print(f"{name} done", file=sys.stderr)
+        print("\n".join(" ".join(row) for row in lines(name, found[name])), file=sys.stderr)  # it takes long
     columns = ["", "", "MACs", *(f"{allocator} {column}" for allocator, column in COLUMNS), "accuracy"]
     show("dense / pruned", columns, [row for name, each in found.items() for row in lines(name, each)])
     for name, each in found.items():
