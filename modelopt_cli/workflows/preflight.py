@@ -33,3 +33,7 @@ def preflight(experiment: Experiment, *, prunes: bool = False) -> None:
                 "the validation split is empty, so a search has nothing to choose by; "
                 "set data.splits.validation (e.g. 0.2) or evaluation.cv (e.g. 5)"
             )
+    if prunes and experiment.pruning is not None and experiment.pruning.guidance is not None:
+        from modelopt_cli.workflows.recovery_guide import check_recovery
+
+        check_recovery(experiment)

@@ -56,13 +56,15 @@ def _run(experiment: Experiment, context: Context) -> Report:
     interrupted = bool(context.stop)
     report = judged(experiment, current, context)
     tables = {"curve": curve_table(curve, "step"), **report.tables}
-    artefacts = {} if interrupted else {**_dense(context, current), **_program(context, current)}
+    artefacts = single.write(context, tables, report.model, interrupted)
+    if not interrupted:  # what is the run's own is safe by now
+        artefacts |= {**_dense(context, current), **_program(context, current)}
     report = report.model_copy(
         update={
             "started": started.isoformat(timespec="seconds"),
             "seconds": time.perf_counter() - clock,
             "tables": tables,
-            "artefacts": {**single.write(context, tables, report.model, interrupted), **artefacts},
+            "artefacts": artefacts,
         }
     ).with_model(report.model)
     if context.directory is not None:

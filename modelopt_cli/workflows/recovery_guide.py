@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from typing import TYPE_CHECKING
 
+from modelopt_cli.core.errors import UsageError
+from modelopt_cli.distillation.losses import FeatureLoss
+from modelopt_cli.pruning.structures import UnitStructure
+from modelopt_cli.workflows import stages
 from modelopt_cli.workflows.distill_guides import teacher_guide
 from modelopt_cli.workflows.teachers import given
+from modelopt_cli.workflows.trainers import trainer_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,3 +37,32 @@ def recovery_guide(
         assert found is not None
         teacher = found
     return teacher_guide(settings, [teacher], prepared)
+
+
+def check_recovery(experiment: Experiment) -> None:
+    """Raise UsageError (or InputError, RefusedError) for what a recovery by a teacher would meet after the training."""
+    import torch
+
+    from modelopt_cli.training.settings import TrainingSettings
+
+    pruning = experiment.require_pruning()
+    if pruning.guidance is None:
+        return
+    meanwhile = any(len(stage.marks) > 1 for stage in pruning.schedule.stages(0.5))
+    for loss in pruning.guidance.losses:
+        sized = isinstance(loss, FeatureLoss) and type(loss).init is not FeatureLoss.init
+        if sized and meanwhile and isinstance(pruning.structure, UnitStructure):
+            raise UsageError(
+                f"the distillation loss {loss.name()} trains something of the features' size, but with the schedule "
+                f"{pruning.schedule.name()} units go while the model recovers; use the schedule rounds, or another loss"
+            )
+    prepared, seed = stages.prepared_data(experiment), experiment.seed
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        module = experiment.require_model().build(prepared.shapes, seed)
+        guide = recovery_guide(experiment, prepared, lambda: deepcopy(module), seed)
+        settings = pruning.recovery_over(experiment.training or TrainingSettings())
+        assert guide is not None
+        assert settings is not None
+        trainer_of(experiment, prepared, module, settings, seed=seed, guide=guide)
+        guide.close()

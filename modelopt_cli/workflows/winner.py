@@ -21,8 +21,7 @@ if TYPE_CHECKING:
     from modelopt_cli.results.report import Table
     from modelopt_cli.tuning.trial import Trial
     from modelopt_cli.workflows.context import Context
-    from modelopt_cli.workflows.distill_run import DistillRun
-from modelopt_cli.workflows.model_run import ModelRun
+    from modelopt_cli.workflows.model_run import ModelRun
 
 
 @dataclass(frozen=True)
@@ -89,11 +88,11 @@ def finish_best(
 def _name_teachers(section: dict[str, Any], kept: Mapping[str, str]) -> None:
     """The teachers that were trained here are those files, beside best.yaml."""
     for name, path in kept.items():
-        place = {"path": Path(path).name}
         if name == "teacher":
-            section["teacher"] = place
+            section["teacher"] = {"path": Path(path).name}
         else:
-            section["teachers"][int(name.rpartition(" ")[2]) - 1] = place
+            place = int(name.rpartition(" ")[2]) - 1
+            section["teachers"][place] = {"path": Path(path).name, "weight": section["teachers"][place]["weight"]}
 
 
 def _costs(run: ModelRun, judged: Mapping[str, float], best: Trial) -> dict[str, float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -165,8 +166,10 @@ def test_without_a_baseline_it_says_so_and_what_it_would_cost() -> None:
     report = distilled(experiment({"teacher": TEACHER, "baseline": False}))
     [warning] = report.warnings
     assert "was not trained alone (baseline: false)" in warning
-    assert "it would take about 0 s" in warning
-    assert set(learners(report)) == {"teacher", "student"}
+    assert re.search(r"it would take about \d+\.\d s", warning)
+    assert list(learners(report)) == ["teacher", "student alone", "student"]
+    assert learners(report)["student alone"]["turn"] == "not trained"
+    assert learners(report)["student alone"]["predicted seconds"] > 0
     assert not any(name.endswith("gap_closed") for name in report.metrics)
     whole = distilled(experiment())
     assert whole.warnings == []
@@ -239,7 +242,7 @@ def test_several_teachers() -> None:
         for how in ("mean", "weighted", "confidence")
     }
     for report in reports.values():
-        assert list(learners(report)) == ["teacher 1", "teacher 2", "teacher 3", "student"]
+        assert list(learners(report)) == ["teacher 1", "teacher 2", "teacher 3", "student alone", "student"]
     states = [state_of(report) for report in reports.values()]
     assert differ(states[0], states[1])
     assert differ(states[0], states[2])
