@@ -66,6 +66,8 @@ class TeacherSettings(LearnerSettings):
             )
         if self.path is not None and (self.weights or self.training or self.augment):
             raise ValueError("a teacher with a path is trained already; leave out weights, training and augment")
+        if self.weights is not None and self.training is not None:
+            raise ValueError("a teacher with weights is trained already; leave out training, or the weights")
         if self.model is not None and self.model.framework == "torch":
             ready = self.weights is not None or self.model.name() in ("checkpoint", "python")
             if not ready and self.training is None:
