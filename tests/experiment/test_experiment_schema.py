@@ -187,6 +187,10 @@ VALID: list[dict[str, Any]] = [
     {"tuning": {"objective": ["maximize a", "minimize b"], "executor": {"type": "serial"}, "trial_memory": "2GB"}},
     {"tuning": {"objective": "maximize a", "space": {"a.b": [1, "x", None], "c": {"choice": [{"type": "d"}, 5]}}}},
     {"tuning": {"objective": "maximize a", "space": {"a": {"int": [1, 5], "step": 2}, "b": {"ordinal": ["x", "y"]}}}},
+    {"seeds": 3, "distillation": {"teacher": "model.pt", "cache": {"where": "disk", "views": 4}}},
+    {"distillation": {"teachers": ["a.pt", {"path": "b.pt", "weight": 2.0}, {"model": "mlp", "training": {}}]}},
+    {"distillation": {"ema": {"decay": 0.9}, "losses": ["labels", {"type": "fitnets", "taps": ["layer3.*"]}]}},
+    {"pruning": {"amount": 0.5, "recovery": {"distillation": {"teacher": "a.pt", "losses": ["soft_targets"]}}}},
 ]
 WRONG: list[dict[str, Any]] = [
     {"trainig": {}},
@@ -204,6 +208,13 @@ WRONG: list[dict[str, Any]] = [
     {"tuning": {"objective": "maximize a", "space": {"a": {"flot": [1.0, 2.0]}}}},
     {"tuning": {"objective": "maximize a", "space": {"a": []}}},
     {"command": {}},
+    {"seeds": 0},
+    {"distillation": {"teacher": 3}},
+    {"distillation": {"teacher": "a.pt", "losses": [{"type": "soft_target"}]}},
+    {"distillation": {"teacher": "a.pt", "losses": [{"type": "fitnets"}]}},
+    {"distillation": {"mutual": {"count": 1}}},
+    {"distillation": {"teacher": {"path": "a.pt", "wieght": 1.0}}},
+    {"pruning": {"amount": 0.5, "recovery": {"distillation": {"mutual": {}}}}},
 ]
 
 
