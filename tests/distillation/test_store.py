@@ -256,7 +256,7 @@ def slowly(folder, blocks, count):  # so that both are at it at once
 
 write, store._write = store._write, slowly
 child = os.fork()
-print(student(), flush=True)
+os.write(1, f"{student()}\\n".encode())  # in one piece
 if child == 0:
     os._exit(0)
 assert os.waitpid(child, 0)[1] == 0
