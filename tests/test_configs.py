@@ -10,12 +10,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from PIL import Image
 
 from modelopt_cli import Report, distill, load, prune, train, tune
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 FILES = sorted(CONFIGS.glob("*.yaml"))
 # A grid is made small by fewer values, and an estimator by fewer trees.
+TINY_RESNETS = ["training.batch_size=16", "model.depth=8", "distillation.teacher.model.depth=8", "seeds=1"]
+TINY_RESNETS += ["distillation.teacher.training={epochs: 1, batch_size: 16}"]
 SMALL = {
     "mnist_prune": ["training.batch_size=16", "gates=[]"],
     "mnist_lenet_prune": ["training.batch_size=16", "pruning.recovery.epochs=2"],
@@ -25,6 +28,7 @@ SMALL = {
     "digits_prune_search": ["pruning.recovery.epochs=1", "tuning.constraints=[]"],
     "digits_distill": ["distillation.teacher.training.epochs=1"],
     "mnist_hinton": ["training.batch_size=16", "distillation.teacher.training={epochs: 1, batch_size: 16}", "seeds=1"],
+    **{f"cifar100_{kind}": TINY_RESNETS for kind in ("kd", "dkd", "dist")},
     "iris_grid": ["tuning.space={model.n_estimators: [2, 3], model.max_depth: [null, 2]}"],
 }
 
@@ -42,6 +46,20 @@ def _mnist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             (tmp_path / name).write_bytes(gzip.compress(header + array.tobytes()))
     monkeypatch.setenv("MNIST", str(tmp_path))
     monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(autouse=True)
+def _cifar100(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A few images of two of the hundred classes, a folder each."""
+    generator = np.random.default_rng(0)
+    for part, count in (("train", 10), ("test", 4)):
+        for brightness, name in ((40, "apple"), (200, "whale")):
+            folder = tmp_path / "cifar100" / part / name
+            folder.mkdir(parents=True)
+            for number in range(count):
+                noise = generator.integers(0, 50, (32, 32, 3), dtype=np.uint8)
+                Image.fromarray(noise + np.uint8(brightness)).save(folder / f"{number}.png")
+    monkeypatch.setenv("CIFAR100", str(tmp_path / "cifar100"))
 
 
 def test_there_are_configs() -> None:

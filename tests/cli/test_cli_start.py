@@ -40,7 +40,7 @@ def imported(arguments: list[str], folder: Path, **environment: str) -> tuple[st
     done = subprocess.run(
         [sys.executable, "-c", program, *arguments],
         cwd=folder,
-        env={**os.environ, "MNIST": ".", **environment},
+        env={**os.environ, "MNIST": ".", "CIFAR100": ".", **environment},
         capture_output=True,
         text=True,
         timeout=60,

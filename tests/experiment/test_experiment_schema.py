@@ -175,6 +175,7 @@ def written(path: Path) -> Any:
 def test_shipped_files_fit(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert fits(written(path), SCHEMA)
     monkeypatch.setenv("MNIST", "/data")
+    monkeypatch.setenv("CIFAR100", "/data")
     assert fits(Experiment.load(path).resolved(), SCHEMA)
 
 

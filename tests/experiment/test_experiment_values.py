@@ -36,6 +36,7 @@ def same(experiment: Experiment, folder: Path) -> bool:
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_shipped_files_load_and_round_trip(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MNIST", str(tmp_path))
+    monkeypatch.setenv("CIFAR100", str(tmp_path))
     experiment = Experiment.load(path)
     assert same(experiment, tmp_path)
     assert experiment.folder == path.parent
