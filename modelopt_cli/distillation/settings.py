@@ -184,6 +184,10 @@ class DistillationSettings(Guidance):
             )
         if self.generations is not None and (self.ema or self.mutual):
             raise ValueError(f"generations need a teacher that is finished; leave out {given[0]}, or generations")
+        if (self.ema or self.mutual) and self.cache != Cache():
+            raise ValueError(
+                f"{given[0]} teaches something else in every step, so nothing can be kept; leave out cache"
+            )
         if self.assistants and not self.given_teachers:
             raise ValueError("assistants stand between a teacher and the student; name a teacher, or leave them out")
         if alone and not self.baseline:
@@ -213,6 +217,10 @@ class RecoveryGuidance(Guidance):
     def _teacher_is_ready(self) -> Self:
         if not self.needs_teacher:
             raise ValueError("no loss looks at the teacher; add one, e.g. {type: soft_targets, temperature: 4.0}")
+        if self.cache.where == "disk":
+            raise ValueError(
+                "cache.where is disk, but a recovery keeps its teacher's outputs in memory; use memory or auto"
+            )
         if self.teacher is not None and self.teacher.trained_here:
             raise ValueError("a teacher of a recovery is trained already; train it before, and name its model.pt")
         return self

@@ -189,6 +189,10 @@ CASES = {
         ["bad.yaml:5", "count is 3"],
     ),
     "a class that is not there": (BASE + "  leave_out: [setsa]\n", ["setsa", "setosa"]),
+    "a cache of what changes": (
+        BASE.replace(TEACHER, "  ema: {}") + "  cache: {where: memory}\n",
+        ["bad.yaml:5:3", "nothing can be kept"],
+    ),
     "more views than asked": (BASE + "  cache: {views: 0}\n", ["bad.yaml:11", "views"]),
     "as many logits as there are": (BASE + "  cache: {top_k: 3}\n", ["top_k is 3", "3"]),
     "peers with taps": (

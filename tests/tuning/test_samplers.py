@@ -364,14 +364,14 @@ def test_targets_are_clipped_penalised_and_failures_come_last() -> None:
     assert len(found.pending) == 1
 
 
-def test_the_process_interpolates_and_knows_its_ignorance() -> None:
+def test_scikit_optimizes_process_interpolates_and_knows_its_ignorance() -> None:
     from modelopt_cli.tuning.samplers._surrogates import fit
 
     rng = np.random.default_rng(0)
     x = rng.random((25, 2))
     y = np.sin(4 * x[:, 0]) + x[:, 1]
     y = (y - y.mean()) / y.std()
-    model = fit("gp", x, y, rng, noise=True, priors=True)
+    model = fit("gp", x, y, rng, noise=True)
     mean, std = model.predict(x)
     assert np.abs(mean - y).max() < 0.05
     _, away = model.predict(np.full((1, 2), 3.0))

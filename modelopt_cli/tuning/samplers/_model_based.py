@@ -14,6 +14,7 @@ import numpy as np
 
 from modelopt_cli.tuning.samplers._features import Features
 from modelopt_cli.tuning.samplers._history import History, read
+from modelopt_cli.tuning.samplers._neighbours import best_first, near
 from modelopt_cli.tuning.samplers._surrogates import Acquisition, Fitted, Surrogate, fit, merit
 from modelopt_cli.tuning.samplers._untried import Design, Untried, design, endless, sequence_seed
 from modelopt_cli.tuning.space import Space
@@ -22,8 +23,6 @@ from modelopt_cli.tuning.trial import Params, Trial
 _CANDIDATES = 1000  # random points of the cube
 _NEIGHBOURS = 300  # of the best trials, and again in each round
 _WIDTHS = (0.1, 0.03, 0.01)  # of the rounds; trees are flat in the small, and one round does
-_APART = 1e-3  # of each range: nearer to a trial than that, a setting teaches nothing
-_LOOKED_AT = 200  # most promising points that are tested for having been tried
 
 
 @dataclass(frozen=True)
@@ -37,7 +36,6 @@ class Plan:
     xi: float
     kappa: float
     noise: bool
-    priors: bool
     points: int
 
 
@@ -94,7 +92,7 @@ class _Search:
         self.y = (y - y.mean()) / (y.std() or 1.0)
         self.observed = len(kept)
         x = self.features.matrix(self.u)
-        self.model: Fitted = fit(plan.surrogate, x, self.y, rng, noise=plan.noise, priors=plan.priors)
+        self.model: Fitted = fit(plan.surrogate, x, self.y, rng, noise=plan.noise)
         for params in [*history.pending, *also]:
             self.pretend(params)
 
@@ -109,10 +107,7 @@ class _Search:
         """Settings by descending merit, those that lie next to a trial last."""
         acquisition = self._portfolio() if self.plan.acquisition == "hedge" else self.plan.acquisition
         u, value = self._climb(acquisition)
-        order = np.argsort(-value, kind="stable")[:_LOOKED_AT]
-        gaps = np.abs(np.nan_to_num(u[order, None], nan=-1.0) - np.nan_to_num(self.u, nan=-1.0)).max(axis=2).min(axis=1)
-        for index in [*order[gaps >= _APART], *order[gaps < _APART]]:
-            yield self.space.decode(u[index])
+        return map(self.space.decode, best_first(u, value, self.u))
 
     def _portfolio(self) -> str:
         """One of ei, pi and lcb, the likelier the lower the loss predicted for its favourite point.
@@ -128,35 +123,18 @@ class _Search:
     def _climb(self, acquisition: str) -> tuple[np.ndarray, np.ndarray]:
         """Snapped codes (M, dim) and their merit (M,)."""
         leaders = self.u[np.argsort(self.y, kind="stable")[:5]]
-        points = [self.rng.random((_CANDIDATES, self.space.dim)), self._near(leaders, 0.15, _NEIGHBOURS)]
+        points = [self.rng.random((_CANDIDATES, self.space.dim)), near(leaders, 0.15, _NEIGHBOURS, self.rng)]
         u = self.features.snap(np.concatenate(points))
         value = self._merit(u, acquisition)
         for width in _WIDTHS if self.plan.surrogate == "gp" else _WIDTHS[1:2]:
             top = u[np.argsort(-value, kind="stable")[:10]]
-            more = self.features.snap(self._near(top, width, _NEIGHBOURS))
+            more = self.features.snap(near(top, width, _NEIGHBOURS, self.rng))
             u, value = np.concatenate([u, more]), np.concatenate([value, self._merit(more, acquisition)])
         return u, value
 
-    def _near(self, centres: np.ndarray, width: float, count: int) -> np.ndarray:
-        """Points (count, dim) about the centres: some coordinates moved, now and then one thrown anew."""
-        shape = (count, self.space.dim)
-        base = centres[self.rng.integers(len(centres), size=count)]
-        base = np.where(np.isnan(base), self.rng.random(shape), base)
-        moved = base + width * self.rng.standard_normal(shape)
-        moves = self.rng.random(shape) < max(0.5, 1.0 / self.space.dim)
-        anew = self.rng.random(shape) < 0.5 / self.space.dim
-        return np.clip(np.where(anew, self.rng.random(shape), np.where(moves, moved, base)), 0.0, 1.0)
-
     def _merit(self, u: np.ndarray, acquisition: str) -> np.ndarray:
         prediction = self.model.predict(self.features.matrix(u))
-        return merit(acquisition, prediction, self._best(), self.plan.xi, self.plan.kappa)
-
-    def _best(self) -> float:
-        """What there is to improve on: the lowest loss seen, of a noisy objective the lowest predicted at a trial."""
-        if not self.plan.priors:
-            return float(self.y[: self.observed].min())
-        mean, _ = self.model.predict(self.features.matrix(self.u[: self.observed]))
-        return float(mean.min())
+        return merit(acquisition, prediction, float(self.y[: self.observed].min()), self.plan.xi, self.plan.kappa)
 
 
 def _subset(y: np.ndarray, limit: int, rng: np.random.Generator) -> np.ndarray:

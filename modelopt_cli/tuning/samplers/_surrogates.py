@@ -54,13 +54,11 @@ class Fitted:
         return Fitted(_silence_noise(_quietly(model.fit, x, y)), "gp")
 
 
-def fit(
-    kind: Surrogate, x: np.ndarray, y: np.ndarray, rng: np.random.Generator, *, noise: bool, priors: bool = False
-) -> Fitted:
-    """Fit a surrogate of `kind`. `priors`: log-normal ones on a process's hyperparameters (else maximum likelihood)."""
+def fit(kind: Surrogate, x: np.ndarray, y: np.ndarray, rng: np.random.Generator, *, noise: bool) -> Fitted:
+    """Fit a surrogate of `kind`."""
     state = int(rng.integers(2**31))
     if kind == "gp":
-        return _fit_process(x, y, state, noise=noise, priors=priors)
+        return _fit_process(x, y, state, noise=noise)
     return Fitted(_quietly(_trees(kind, state).fit, x, y), kind)
 
 
@@ -76,43 +74,25 @@ def _trees(kind: Surrogate, state: int) -> Any:
     return forest(n_estimators=100, min_samples_leaf=3, min_variance=1e-6, random_state=state)
 
 
-def _fit_process(x: np.ndarray, y: np.ndarray, state: int, *, noise: bool, priors: bool) -> Fitted:
+def _fit_process(x: np.ndarray, y: np.ndarray, state: int, *, noise: bool) -> Fitted:
     """A Gaussian process: constant x Matern 5/2 with a length scale a column (+ white noise)."""
     from skopt.learning import GaussianProcessRegressor
     from skopt.learning.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
 
     columns = x.shape[1]
-    start = 0.5 * columns**0.5 if priors else 1.0
-    matern = Matern(np.full(columns, min(start, 2.0)), [LENGTH] * columns, nu=2.5)
+    matern = Matern(np.ones(columns), [LENGTH] * columns, nu=2.5)
     kernel = ConstantKernel(1.0, (0.05, 50.0)) * matern
     kernel = kernel + WhiteKernel(1e-2 if noise else NOISE[0], NOISE if noise else "fixed")
-    model = GaussianProcessRegressor(kernel, optimizer=_optimizer(columns, priors), alpha=1e-10, random_state=state)
+    model = GaussianProcessRegressor(kernel, optimizer=_optimize, alpha=1e-10, random_state=state)
     return Fitted(_silence_noise(_quietly(model.fit, x, y)), "gp")
 
 
-def _optimizer(columns: int, priors: bool) -> Callable[..., tuple[np.ndarray, float]]:
-    """Maximum likelihood, or with log-normal priors maximum a posteriori, by L-BFGS-B in at most 40 iterations.
+def _optimize(objective: Any, theta: np.ndarray, bounds: np.ndarray) -> tuple[np.ndarray, float]:
+    """Maximum likelihood by L-BFGS-B in at most 40 iterations."""
+    from scipy.optimize import minimize
 
-    The priors are those of Hvarfner et al. 2024 ("Vanilla Bayesian optimization performs great in high dimensions"):
-    log length ~ N(sqrt(2) + log(columns) / 2, sqrt(3)); log noise ~ N(-4, 1), here wider.
-    """
-    centre = np.array([0.0, *[np.log(0.5) + 0.5 * np.log(columns)] * columns, np.log(1e-3)])
-    width = np.array([1.5, *[1.2] * columns, 2.5])
-
-    def optimize(objective: Any, theta: np.ndarray, bounds: np.ndarray) -> tuple[np.ndarray, float]:
-        from scipy.optimize import minimize
-
-        def penalised(theta: np.ndarray) -> tuple[float, np.ndarray]:
-            value, gradient = objective(theta)
-            if not priors:
-                return value, gradient
-            z = (theta - centre[: len(theta)]) / width[: len(theta)]
-            return value + 0.5 * float(z @ z), gradient + z / width[: len(theta)]
-
-        found = minimize(penalised, theta, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 40})
-        return found.x, float(found.fun)
-
-    return optimize
+    found = minimize(objective, theta, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 40})
+    return found.x, float(found.fun)
 
 
 def _silence_noise(model: Any) -> Any:

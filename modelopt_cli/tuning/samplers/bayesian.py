@@ -18,27 +18,16 @@ if TYPE_CHECKING:
 
 @final
 class Bayesian(Sampler):
-    """Bayesian optimization: a Gaussian process learns from the trials which settings promise most.
+    """Bayesian optimization by two models in turn: a Gaussian process, and Parzen estimators of good and other trials.
 
-    scikit-optimize's process (Matern 5/2 with noise and a length scale a parameter) with priors on its
-    hyperparameters, and expected improvement; settings chosen on the table problems of the search benchmark.
+    The process knows conditions, keeps categories nearly independent, warps each number's axis, and suggests where the
+    logarithm of the expected improvement is greatest; the estimators are those of `tpe`.
     """
 
-    initial_points: int = Field(8, ge=1, description="Trials before the model is used, the file's own included.")
+    initial_points: int = Field(8, ge=1, description="Trials before the models are used, the file's own included.")
 
     def suggest(self, space: Space, trials: Sequence[Trial], rng: np.random.Generator, n: int) -> list[Params]:
         """The `n` most promising settings that are not in the history; see Sampler."""
-        from modelopt_cli.tuning.samplers._model_based import Plan, suggest
+        from modelopt_cli.tuning.samplers._two_models import Plan, suggest
 
-        plan = Plan(
-            surrogate="gp",
-            acquisition="ei",
-            initial_points=self.initial_points,
-            initial_design="sobol",
-            xi=0.0,
-            kappa=1.96,
-            noise=True,
-            priors=True,
-            points=150,
-        )
-        return suggest(plan, space, trials, rng, n)
+        return suggest(Plan(("process", "parzen"), self.initial_points), space, trials, rng, n)

@@ -52,7 +52,6 @@ class Skopt(Sampler):
             xi=self.xi,
             kappa=self.kappa,
             noise=self.noise,
-            priors=False,
             points=self.points,
         )
         return suggest(plan, space, trials, rng, n)

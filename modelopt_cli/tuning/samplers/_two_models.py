@@ -1,0 +1,155 @@
+"""Suggestions by two models of the same trials in turn: a Gaussian process, and a pair of Parzen estimators.
+
+They err in different ways, and each learns from what the other tried. Which one speaks depends on the number of the
+trial alone. Both propose points of the cube that are snapped to settings, so mixed and conditional spaces need no more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from modelopt_cli.tuning.samplers._history import History, read
+from modelopt_cli.tuning.samplers._improvement import log_expected_improvement
+from modelopt_cli.tuning.samplers._neighbours import best_first, near
+from modelopt_cli.tuning.samplers._parzen import Parzen
+from modelopt_cli.tuning.samplers._process import Process
+from modelopt_cli.tuning.samplers._settings import Settings
+from modelopt_cli.tuning.samplers._untried import Untried, design, endless, sequence_seed
+from modelopt_cli.tuning.space import Space
+from modelopt_cli.tuning.trial import Params, Trial
+
+Array = NDArray[np.float64]
+Model = Literal["process", "parzen"]
+
+_CANDIDATES = 1000  # random points of the cube
+_NEIGHBOURS = 300  # of the best trials, and again in each round
+_WIDTHS = (0.1, 0.03, 0.01, 0.003)  # of the rounds
+_DRAWS = 256  # points drawn from the estimator of good settings
+_FITTED, _HELD = 100, 400  # trials that hyperparameters are fitted to, and that the process is conditioned on
+
+
+@dataclass(frozen=True)
+class Plan:
+    """`models`: in turn, trial by trial. `good`: share of trials that count as good, `most_good` of them at most."""
+
+    models: tuple[Model, ...]
+    initial_points: int
+    good: float = 0.15
+    most_good: int = 25
+
+
+def suggest(plan: Plan, space: Space, trials: Sequence[Trial], rng: np.random.Generator, n: int) -> list[Params]:
+    """`n` settings; see Sampler.suggest. Each counts as under way for the ones after it."""
+    new = Untried(space, trials)
+    seed = sequence_seed(trials, rng)
+    start = max(min(plan.initial_points - len(trials), n), 0)
+    found = new.take(design("sobol", space, seed, len(trials), len(trials) + start, plan.initial_points), start)
+    settings = Settings(space)
+    while len(found) < n:
+        history = read(trials, rng)
+        if not history.informative:
+            break
+        model = plan.models[(len(trials) + len(found)) % len(plan.models)]
+        search = (
+            _Process(settings, history, found, rng)
+            if model == "process"
+            else _Parzen(plan, settings, history, found, rng)
+        )
+        best = new.take(search.promising(), 1)
+        if not best:
+            break
+        found += best
+    draws = endless("sobol", space, seed, len(trials) + len(found))
+    return found + new.fill(draws, n - len(found), rng)
+
+
+class _Parzen:
+    """Draws from an estimator of good settings, the best first by how much rarer they are among the others."""
+
+    def __init__(
+        self, plan: Plan, settings: Settings, history: History, also: Sequence[Params], rng: np.random.Generator
+    ) -> None:
+        self._settings, self._rng = settings, rng
+        space = settings.space
+        codes = np.stack([space.encode(params) for params in [*history.params, *history.pending, *also]])
+        order = np.argsort(history.y, kind="stable")
+        count = min(max(int(np.ceil(plan.good * len(order))), 2), plan.most_good)
+        under_way = np.arange(len(order), len(codes))  # nobody else should go there just now
+        self._good = self._estimator(codes[order[:count]])
+        self._others = self._estimator(codes[np.concatenate([order[count:], under_way]).astype(int)])
+
+    def _estimator(self, codes: Array) -> Parzen:
+        settings = self._settings
+        return Parzen(settings.inputs(codes), settings.absent(codes), settings.sizes, np.ones(len(codes)))
+
+    def promising(self) -> Iterator[Params]:
+        """Settings by descending merit."""
+        drawn = self._good.sample(self._rng, _DRAWS)
+        codes = self._settings.snap(self._settings.codes(drawn))
+        inputs, absent = self._settings.inputs(codes), self._settings.absent(codes)
+        merit = self._good.log_density(inputs, absent) - self._others.log_density(inputs, absent)
+        for index in np.argsort(-merit, kind="stable"):
+            yield self._settings.space.decode(codes[index])
+
+
+class _Process:
+    """A process, and the search for the points where it expects most improvement."""
+
+    def __init__(self, settings: Settings, history: History, also: Sequence[Params], rng: np.random.Generator) -> None:
+        self._settings, self._rng = settings, rng
+        space = settings.space
+        kept = _subset(history.y, _HELD, rng)
+        self._codes = np.stack([space.encode(history.params[index]) for index in kept])
+        y = history.y[kept]
+        self._y = (y - y.mean()) / (y.std() or 1.0)
+        fitted = _subset(self._y, _FITTED, rng)
+        hyper = Process(settings.inputs(self._codes[fitted]), self._y[fitted]).hyper
+        self._process = Process(settings.inputs(self._codes), self._y, hyper)
+        observed = self._mean(self._codes)
+        self._best = float(observed.min())  # of a noisy loss not the luckiest one, but the one that is believed best
+        for params in [*history.pending, *also]:
+            self._pretend(space.encode(params)[None])
+
+    def _mean(self, codes: Array) -> Array:
+        return self._process.predict(self._settings.inputs(codes))[0]
+
+    def _pretend(self, code: Array) -> None:
+        """A setting that is under way counts with its predicted loss (Ginsbourger et al., 2010, "Kriging believer")."""
+        self._y = np.append(self._y, self._mean(code))
+        self._codes = np.concatenate([self._codes, code])
+        self._process = self._process.with_points(self._settings.inputs(self._codes), self._y)
+
+    def promising(self) -> Iterator[Params]:
+        """Settings by descending merit, those that lie next to a trial last."""
+        codes, merit = self._climb()
+        return map(self._settings.space.decode, best_first(codes, merit, self._codes))
+
+    def _climb(self) -> tuple[Array, Array]:
+        """Snapped codes (M, dim) and their merit (M,)."""
+        leaders = self._codes[np.argsort(self._y, kind="stable")[:5]]
+        points = [self._rng.random((_CANDIDATES, self._codes.shape[1])), near(leaders, 0.15, _NEIGHBOURS, self._rng)]
+        codes = self._settings.snap(np.concatenate(points))
+        merit = self._merit(codes)
+        for width in _WIDTHS:
+            top = codes[np.argsort(-merit, kind="stable")[:10]]
+            more = self._settings.snap(near(top, width, _NEIGHBOURS, self._rng))
+            codes, merit = np.concatenate([codes, more]), np.concatenate([merit, self._merit(more)])
+        return codes, merit
+
+    def _merit(self, codes: Array) -> Array:
+        mean, deviation = self._process.predict(self._settings.inputs(codes))
+        return log_expected_improvement(mean, deviation, self._best)
+
+
+def _subset(y: Array, most: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """All, or the better half of `most` and a random half of the rest, in order."""
+    if len(y) <= most:
+        return np.arange(len(y))
+    order = np.argsort(y, kind="stable")
+    rest = rng.choice(order[most // 2 :], size=most - most // 2, replace=False)
+    return np.sort(np.concatenate([order[: most // 2], rest]))
