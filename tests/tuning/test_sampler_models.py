@@ -19,7 +19,12 @@ from modelopt_cli.tuning.space import Space
 SPACE = Space.from_spec(
     {
         "lr": {"float": [1e-4, 1.0], "log": True},
-        "opt": {"choice": [{"type": "sgd", "m": {"float": [0.0, 0.99]}}, {"type": "adam", "b": {"choice": ["x", "y", "z"]}}]},
+        "opt": {
+            "choice": [
+                {"type": "sgd", "m": {"float": [0.0, 0.99]}},
+                {"type": "adam", "b": {"choice": ["x", "y", "z"]}},
+            ]
+        },
         "width": {"int": [1, 300], "log": True},
     }
 )
