@@ -40,15 +40,19 @@ CACHES: dict[str, dict[str, Any] | None] = {
     "live": {"where": "none"},
 }
 SOFT = [{"type": "labels", "weight": 0.1}, {"type": "soft_targets", "temperature": 4.0, "weight": 0.9}]
-MAPS = [{"type": "labels"}, {"type": "attention_transfer", "taps": ["features.3", "features.7"], "weight": 1000}]
+MAPS: list[dict[str, Any]] = [
+    {"type": "labels"},
+    {"type": "attention_transfer", "taps": ["features.3", "features.7"], "weight": 1000},
+]
 TEACHER = {"type": "mlp", "hidden": [1200, 1200]}
-CNNS = [{"type": "cnn", "channels": channels} for channels in ([32, 64], [8, 16])]
+LARGE: dict[str, Any] = {"type": "cnn", "channels": [32, 64]}
+SMALL: dict[str, Any] = {"type": "cnn", "channels": [8, 16]}
 # pair -> images, batch, teacher, student, losses
 PAIRS: dict[str, tuple[int, int, dict[str, Any], dict[str, Any], list[dict[str, Any]]]] = {
     "784-800-800-10": (10_000, 256, TEACHER, {"type": "mlp", "hidden": [800, 800]}, SOFT),
     "784-32-10": (10_000, 256, TEACHER, {"type": "mlp", "hidden": [32]}, SOFT),
-    "cnn [8, 16]": (4_000, 64, *CNNS, SOFT),
-    "cnn [8, 16], maps": (4_000, 64, *CNNS, MAPS),
+    "cnn [8, 16]": (4_000, 64, LARGE, SMALL, SOFT),
+    "cnn [8, 16], maps": (4_000, 64, LARGE, SMALL, MAPS),
 }
 
 
