@@ -1,7 +1,7 @@
 """Channels of ResNet-20 and a small MNIST CNN, on the bench in ../shared/bench/prune: raw and fine-tuned accuracy.
 
     python scripts/bench/neurons_prune.py BENCH resnet20 --speedups 1.5,2,3 --seeds 0,1,2 --epochs 2
-    python scripts/bench/neurons_prune.py BENCH mnist_cnn --speedups 2,3 --images 6000
+    python scripts/bench/neurons_prune.py BENCH mnist_cnn --speedups 2 --images 12000
     python scripts/bench/neurons_prune.py BENCH resnet20 --residual
 
 BENCH is the folder of that bench; its README says which data it needs (BENCH_CIFAR, BENCH_MNIST, BENCH_CACHE). Its own
