@@ -1,0 +1,54 @@
+"""Rungs: steps at which trials are compared, and who goes on beyond one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from modelopt_cli.tuning.ranking import crowding, fronts
+
+if TYPE_CHECKING:
+    from modelopt_cli.tuning.trial import Trial
+
+Losses = tuple[float, ...]
+
+
+def crossed(trial: Trial, first: int, factor: int) -> int | None:
+    """The rung, first * factor^k, that the trial's last report has reached or just stepped over; None: none."""
+    if not trial.curve:
+        return None
+    step = trial.curve[-1].step
+    before = trial.curve[-2].step if len(trial.curve) > 1 else 0
+    rung, found = first, None
+    while rung <= step:
+        found = rung if rung > before else found
+        rung *= factor
+    return found
+
+
+def at_rung(trial: Trial, rung: int) -> Losses | None:
+    """The losses of the trial's first report at the rung or beyond; None when it has not come there."""
+    for point in trial.curve:
+        if point.step >= rung:
+            return point.losses
+    return None
+
+
+def goes_on(own: Losses, reached: Sequence[Losses], factor: int) -> bool:
+    """Whether `own`, one of those that reached a rung, is among the best 1 / factor of them (one at least).
+
+    Several objectives are compared by non-domination, and within a front by how alone a point stands (NSGA-II).
+    """
+    count = max(1, len(reached) // factor)
+    if len(own) == 1:
+        return sum(other < own for other in reached) < count
+    better = 0
+    for front in fronts(reached):
+        points = [reached[index] for index in front]
+        if own not in points:
+            better += len(points)
+            continue
+        alone = crowding(points)
+        place = alone[points.index(own)]
+        return better + sum(distance > place for distance in alone) < count
+    return False

@@ -1,0 +1,37 @@
+"""Asynchronous successive halving."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, final
+
+from pydantic import Field
+
+from modelopt_cli.core.types import Count
+from modelopt_cli.tuning.stoppers import Stopper
+from modelopt_cli.tuning.stoppers._rungs import at_rung, crossed, goes_on
+
+if TYPE_CHECKING:
+    from modelopt_cli.tuning.trial import Trial
+
+
+@final
+class Asha(Stopper):
+    """Asynchronous successive halving (Li et al., MLSys 2020, section 3), in the form that stops trials at rungs.
+
+    At step min_steps * factor^k a trial goes on when it is among the best 1 / factor of all that have come so far.
+    """
+
+    min_steps: Count = Field(1, description="Steps before a trial may be stopped: the first rung.")
+    factor: Annotated[int, Field(ge=2)] = Field(3, description="One in so many goes on, and rungs lie so far apart.")
+
+    def decide(self, trial: Trial, trials: Sequence[Trial]) -> str | None:
+        """Compares trials at the rung alone; with several objectives by non-domination."""
+        rung = crossed(trial, self.min_steps, self.factor)
+        own = None if rung is None else at_rung(trial, rung)
+        if rung is None or own is None:
+            return None
+        reached = [losses for other in trials if (losses := at_rung(other, rung)) is not None]
+        if goes_on(own, reached, self.factor):
+            return None
+        return f"not among the best {max(1, len(reached) // self.factor)} of {len(reached)} trials at step {rung}"

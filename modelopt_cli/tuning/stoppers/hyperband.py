@@ -1,0 +1,55 @@
+"""Hyperband: successive halving in several brackets, which stop early or late."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, final
+
+from pydantic import Field
+
+from modelopt_cli.core.types import Count
+from modelopt_cli.tuning.stoppers import Stopper
+from modelopt_cli.tuning.stoppers._rungs import at_rung, crossed, goes_on
+
+if TYPE_CHECKING:
+    from modelopt_cli.tuning.trial import Trial
+
+
+@final
+class Hyperband(Stopper):
+    """Hyperband (Li et al., JMLR 2018, section 3), with asynchronous brackets (Li et al., MLSys 2020, section 3.3).
+
+    Bracket b begins to stop at min_steps * factor^b. Trials are dealt to brackets by their number, in the proportions
+    that give all brackets about the same number of steps, and are compared within their own.
+    """
+
+    min_steps: Count = Field(1, description="Steps before a trial of the first bracket may be stopped.")
+    factor: Annotated[int, Field(ge=2)] = Field(3, description="One in so many goes on, and rungs lie so far apart.")
+    brackets: Count = Field(3, description="How many brackets; 1 is asha.")
+
+    def decide(self, trial: Trial, trials: Sequence[Trial]) -> str | None:
+        """As asha does, among the trials of the same bracket."""
+        bracket = self.bracket(trial.number)
+        rung = crossed(trial, self.min_steps * self.factor**bracket, self.factor)
+        own = None if rung is None else at_rung(trial, rung)
+        if rung is None or own is None:
+            return None
+        rivals = (other for other in trials if self.bracket(other.number) == bracket)
+        reached = [losses for other in rivals if (losses := at_rung(other, rung)) is not None]
+        if goes_on(own, reached, self.factor):
+            return None
+        best = max(1, len(reached) // self.factor)
+        return f"not among the best {best} of {len(reached)} trials of bracket {bracket} at step {rung}"
+
+    def bracket(self, number: int) -> int:
+        """The bracket of a trial: bracket b of B gets factor^(B - 1 - b) B / (B - b), rounded up, in each turn."""
+        shares = [
+            -(-self.brackets * self.factor ** (self.brackets - 1 - b) // (self.brackets - b))
+            for b in range(self.brackets)
+        ]
+        place = number % sum(shares)
+        for b, share in enumerate(shares):
+            if place < share:
+                return b
+            place -= share
+        return self.brackets - 1

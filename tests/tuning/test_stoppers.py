@@ -1,0 +1,143 @@
+"""Contract of every stopper (a new file is tested at once), and what is particular to one."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from modelopt_cli.core.strategy import FAMILIES
+from modelopt_cli.tuning.stoppers import Stopper
+from modelopt_cli.tuning.stoppers._rungs import at_rung, crossed, goes_on
+from modelopt_cli.tuning.stoppers.asha import Asha
+from modelopt_cli.tuning.stoppers.hyperband import Hyperband
+from modelopt_cli.tuning.stoppers.threshold import Threshold
+from modelopt_cli.tuning.trial import Point, State, Trial
+
+NAMES = FAMILIES["stoppers"].names()
+NEEDED = {"threshold": {"condition": "loss <= 1e9"}}
+
+
+def build(name: str) -> Stopper:
+    found = FAMILIES["stoppers"].get(name).model_validate(NEEDED.get(name, {}))
+    assert isinstance(found, Stopper)
+    return found
+
+
+def trial(number: int, losses: Sequence[Any], state: State = State.RUNNING) -> Trial:
+    """With a report after each step; a loss may be several."""
+    points = [
+        Point(step, {"loss": loss if isinstance(loss, float) else 0.0}, loss if isinstance(loss, tuple) else (loss,))
+        for step, loss in enumerate(losses, start=1)
+    ]
+    return Trial(number, {}, number, state, tuple(points))
+
+
+def search(stopper: Stopper, curves: Sequence[Sequence[float]]) -> list[int]:
+    """Steps that each trial gets, all of them growing in turn, step by step."""
+    trials = [trial(number, []) for number in range(len(curves))]
+    stopped: set[int] = set()
+    for step in range(1, len(curves[0]) + 1):
+        for number, curve in enumerate(curves):
+            if number not in stopped:
+                trials[number] = trial(number, curve[:step])
+                if stopper.decide(trials[number], trials) is not None:
+                    stopped.add(number)
+    return [len(one.curve) for one in trials]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_nothing_to_compare_with_stops_nobody(name: str) -> None:
+    stopper = build(name)
+    assert stopper.decide(trial(0, []), [trial(0, [])]) is None
+    assert stopper.decide(trial(0, [3.0]), [trial(0, [3.0])]) is None
+    nothing = Trial(0, {}, 0, State.RUNNING, (Point(1, {}, None),))
+    assert stopper.decide(nothing, [nothing]) is None
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("objectives", [1, 2])
+def test_the_best_trial_is_never_stopped(name: str, objectives: int) -> None:
+    stopper = build(name)
+    others = [trial(number, [(5.0 + number,) * objectives] * 9, State.COMPLETED) for number in range(1, 9)]
+    for steps in range(1, 10):
+        best = trial(0, [(1.0 / step,) * objectives for step in range(1, steps + 1)])
+        assert stopper.decide(best, [best, *others]) is None
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=30), st.integers(2, 5))
+def test_one_in_a_factor_goes_on_and_they_are_the_best(losses: list[float], factor: int) -> None:
+    reached = [(loss,) for loss in losses]
+    kept = [own for own in reached if goes_on(own, reached, factor)]
+    count = max(1, len(losses) // factor)
+    border = sorted(reached)[count - 1]
+    assert kept == [own for own in reached if own <= border], "ties at the border go on together"
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), min_size=1, max_size=12))
+def test_of_several_objectives_whoever_is_dominated_by_enough_others_stops(points: list[tuple[int, int]]) -> None:
+    reached = [(float(a), float(b)) for a, b in points]
+    for own in reached:
+        over = sum(all(x <= y for x, y in zip(other, own, strict=True)) and other != own for other in reached)
+        if over >= max(1, len(reached) // 2):
+            assert not goes_on(own, reached, 2)
+    assert any(goes_on(own, reached, 2) for own in reached)
+
+
+def test_rungs_are_where_a_report_reaches_or_passes_them() -> None:
+    def after(*steps: int) -> Trial:
+        return Trial(0, {}, 0, State.RUNNING, tuple(Point(step, {}, (float(step),)) for step in steps))
+
+    assert [crossed(after(*range(1, n + 1)), 2, 3) for n in range(1, 8)] == [None, 2, None, None, None, 6, None]
+    assert crossed(after(5), 2, 3) == 2
+    assert crossed(after(5, 20), 2, 3) == 18, "the last one that was stepped over"
+    assert crossed(after(), 1, 2) is None
+    assert at_rung(after(5, 20), 6) == (20.0,)
+    assert at_rung(after(5), 6) is None
+
+
+def test_asha_gives_steps_to_good_trials() -> None:
+    curves = [[float(number)] * 27 for number in (5, 3, 8, 0, 7, 1, 6, 2, 4)]
+    found = search(Asha(), curves)
+    assert found[3] == 27
+    assert sum(found) < 9 * 27 / 2
+    assert all(steps in (1, 3, 9, 27) for steps in found)
+    assert search(Asha(min_steps=28), curves) == [27] * 9
+
+
+def test_the_worst_of_many_stops_at_the_first_rung() -> None:
+    others = [trial(number, [0.1 * number], State.STOPPED) for number in range(9)]
+    assert Asha().decide(trial(9, [5.0]), [*others, trial(9, [5.0])]) == "not among the best 3 of 10 trials at step 1"
+    assert Asha().decide(trial(9, [0.15]), [*others, trial(9, [0.15])]) is None
+
+
+def test_hyperband_with_one_bracket_is_asha() -> None:
+    curves = [[float((7 * number) % 11 + step % 3) for step in range(30)] for number in range(11)]
+    assert search(Hyperband(brackets=1), curves) == search(Asha(), curves)
+
+
+def test_hyperband_deals_trials_and_compares_them_within_their_bracket() -> None:
+    band = Hyperband()
+    dealt = Counter(band.bracket(number) for number in range(9 + 5 + 3))
+    assert dealt == {0: 9, 1: 5, 2: 3}
+    late = next(number for number in range(20) if band.bracket(number) == 2)
+    early = [trial(number, [0.0] * 9) for number in range(9)]
+    own = trial(late, [5.0] * 8)
+    assert band.decide(own, [*early, own]) is None, "its bracket has no rung before step 9, and no other trial"
+    rival = trial(late + 1, [1.0] * 9)
+    at_nine = trial(late, [5.0] * 9)
+    reason = band.decide(at_nine, [*early, at_nine, rival])
+    assert reason == "not among the best 1 of 2 trials of bracket 2 at step 9"
+
+
+def test_a_threshold_holds_after_its_warm_up() -> None:
+    stopper = Threshold(condition="loss <= 0.5", warmup_steps=2)
+    assert stopper.decide(trial(0, [0.9, 0.9]), []) is None
+    assert stopper.decide(trial(0, [0.9, 0.9, 0.9]), []) == "loss is 0.9, but must meet loss <= 0.5"
+    assert stopper.decide(trial(0, [0.9, 0.9, 0.5]), []) is None
+    with pytest.raises(ValueError, match="condition"):
+        Threshold(condition="loss")
