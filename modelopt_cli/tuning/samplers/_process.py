@@ -5,8 +5,9 @@ a number that does not count stands in the middle, since then the choice above i
 exp(-sum over categories that differ of h). w is Kumaraswamy's distribution function, which warps each number's axis.
 
 Priors: length scales LogNormal(sqrt(2) + log(D) / 2, sqrt(3)), so that they grow with the dimension (Hvarfner et al.,
-ICML 2024); warps LogNormal(0, 0.3) (Snoek et al., ICML 2014); h LogNormal(log 2, 0.5), which keeps categories nearly
-independent; noise LogNormal(-4, 1) and s² LogNormal(0, 0.5), of targets with variance 1.
+ICML 2024), with their mode at exp(sqrt(2) - 3) sqrt(D); warps LogNormal(0, 0.3) (Snoek et al., ICML 2014); h
+LogNormal(log 2, 0.5), which keeps categories nearly independent; noise LogNormal(-4, 1) and s² LogNormal(0, 0.5), of
+targets with variance 1.
 """
 
 from __future__ import annotations
@@ -113,7 +114,8 @@ class _Posterior:
         codes = inputs.categories
         self._differ = (codes[:, None] != codes[None]).transpose(2, 0, 1).astype(np.float64)  # (Q, N, N)
         dimension = max(self._p + self._q, 1)
-        means = [np.full(self._p, 2.0**0.5 + 0.5 * np.log(dimension)), np.full(2 * self._p, _WARP[0])]
+        # A density of l has its maximum where that of log l, less its variance, has it.
+        means = [np.full(self._p, 2.0**0.5 - 3.0 + 0.5 * np.log(dimension)), np.full(2 * self._p, _WARP[0])]
         widths = [np.full(self._p, 3.0**0.5), np.full(2 * self._p, _WARP[1])]
         self._mean = np.concatenate([*means, np.full(self._q, _CATEGORY[0]), [_SCALE[0], _NOISE[0]]])
         self._width = np.concatenate([*widths, np.full(self._q, _CATEGORY[1]), [_SCALE[1], _NOISE[1]]])

@@ -13,6 +13,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from modelopt_cli.tuning.samplers._features import ordered
 from modelopt_cli.tuning.samplers._history import History, read
 from modelopt_cli.tuning.samplers._improvement import log_expected_improvement
 from modelopt_cli.tuning.samplers._neighbours import best_first, near
@@ -20,7 +21,7 @@ from modelopt_cli.tuning.samplers._parzen import Parzen
 from modelopt_cli.tuning.samplers._process import Process
 from modelopt_cli.tuning.samplers._settings import Settings
 from modelopt_cli.tuning.samplers._untried import Untried, design, endless, sequence_seed
-from modelopt_cli.tuning.space import Space
+from modelopt_cli.tuning.space import Choice, Space
 from modelopt_cli.tuning.trial import Params, Trial
 
 Array = NDArray[np.float64]
@@ -30,6 +31,7 @@ _CANDIDATES = 1000  # random points of the cube
 _NEIGHBOURS = 300  # of the best trials, and again in each round
 _WIDTHS = (0.1, 0.03, 0.01, 0.003)  # of the rounds
 _DRAWS = 256  # points drawn from the estimator of good settings
+_EXPLORED = 6  # every so many trials a process looks at a neglected value of a choice alone
 _FITTED, _HELD = 100, 400  # trials that hyperparameters are fitted to, and that the process is conditioned on
 
 
@@ -54,9 +56,10 @@ def suggest(plan: Plan, space: Space, trials: Sequence[Trial], rng: np.random.Ge
         history = read(trials, rng)
         if not history.informative:
             break
-        model = plan.models[(len(trials) + len(found)) % len(plan.models)]
+        turn = len(trials) + len(found)
+        model = plan.models[turn % len(plan.models)]
         search = (
-            _Process(settings, history, found, rng)
+            _Process(settings, history, found, rng, _neglected(space, trials, rng) if turn % _EXPLORED == 0 else None)
             if model == "process"
             else _Parzen(plan, settings, history, found, rng)
         )
@@ -100,8 +103,16 @@ class _Parzen:
 class _Process:
     """A process, and the search for the points where it expects most improvement."""
 
-    def __init__(self, settings: Settings, history: History, also: Sequence[Params], rng: np.random.Generator) -> None:
-        self._settings, self._rng = settings, rng
+    def __init__(
+        self,
+        settings: Settings,
+        history: History,
+        also: Sequence[Params],
+        rng: np.random.Generator,
+        branch: tuple[int, float] | None = None,
+    ) -> None:
+        """`branch`: a choice's position and the code of the value that alone is looked at."""
+        self._settings, self._rng, self._branch = settings, rng, branch
         space = settings.space
         kept = _subset(history.y, _HELD, rng)
         self._codes = np.stack([space.encode(history.params[index]) for index in kept])
@@ -133,17 +144,40 @@ class _Process:
         """Snapped codes (M, dim) and their merit (M,)."""
         leaders = self._codes[np.argsort(self._y, kind="stable")[:5]]
         points = [self._rng.random((_CANDIDATES, self._codes.shape[1])), near(leaders, 0.15, _NEIGHBOURS, self._rng)]
-        codes = self._settings.snap(np.concatenate(points))
+        codes = self._snap(np.concatenate(points))
         merit = self._merit(codes)
         for width in _WIDTHS:
             top = codes[np.argsort(-merit, kind="stable")[:10]]
-            more = self._settings.snap(near(top, width, _NEIGHBOURS, self._rng))
+            more = self._snap(near(top, width, _NEIGHBOURS, self._rng))
             codes, merit = np.concatenate([codes, more]), np.concatenate([merit, self._merit(more)])
         return codes, merit
+
+    def _snap(self, points: Array) -> Array:
+        if self._branch is not None:
+            points[:, self._branch[0]] = self._branch[1]
+        return self._settings.snap(points)
 
     def _merit(self, codes: Array) -> Array:
         mean, deviation = self._process.predict(self._settings.inputs(codes))
         return log_expected_improvement(mean, deviation, self._best)
+
+
+def _neglected(space: Space, trials: Sequence[Trial], rng: np.random.Generator) -> tuple[int, float] | None:
+    """A choice that always counts, by chance, and the code of its value with the fewest trials; None: there is none.
+
+    A good value found early hides what another one is worth at settings that nobody has tried yet.
+    """
+    choices = [
+        (position, parameter)
+        for position, parameter in enumerate(space.parameters)
+        if isinstance(parameter, Choice) and parameter.condition is None and not ordered(parameter)
+    ]
+    if not choices:
+        return None
+    position, parameter = choices[rng.integers(len(choices))]
+    counts = np.bincount([parameter.index(trial.params[parameter.path]) for trial in trials], minlength=parameter.size)
+    rare = np.flatnonzero(counts == counts.min())
+    return position, (int(rng.choice(rare)) + 0.5) / parameter.size
 
 
 def _subset(y: Array, most: int, rng: np.random.Generator) -> NDArray[np.int64]:
