@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from modelopt_cli.core.errors import did_you_mean
 from modelopt_cli.experiment import paths
 from modelopt_cli.experiment.examples import EXAMPLES
-from modelopt_cli.experiment.experiment import TOP, Experiment, Rejected
-from modelopt_cli.experiment.marks import Finding, Marks, Path, Problem
+from modelopt_cli.experiment.experiment import TOP, Experiment
+from modelopt_cli.experiment.marks import Finding, Marks, Path, Problem, Rejected
 from modelopt_cli.tuning.settings import TuningSettings
 from modelopt_cli.tuning.space import Choice, Ordinal, Space, SpaceError
 from modelopt_cli.tuning.spec import KINDS

@@ -26,7 +26,7 @@ from modelopt_cli.experiment.command import CommandSettings
 from modelopt_cli.experiment.evaluation import EvaluationSettings
 from modelopt_cli.experiment.examples import EXAMPLES
 from modelopt_cli.experiment.layout import Slot, anchor, plain, slots
-from modelopt_cli.experiment.marks import Finding, Mark, Marks, Problem, Source, fail_all
+from modelopt_cli.experiment.marks import Finding, Mark, Marks, Problem, Rejected, Source, fail_all
 from modelopt_cli.experiment.messages import findings
 from modelopt_cli.experiment.overrides import Override, apply, normalise, value_mark
 from modelopt_cli.experiment.recovery import PruningSection
@@ -35,18 +35,10 @@ from modelopt_cli.models.architectures import Architecture
 from modelopt_cli.training.settings import TrainingSettings
 from modelopt_cli.tuning.settings import TuningSettings
 
-__all__ = ["Experiment", "Rejected"]
+__all__ = ["Experiment"]
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
 Section = TypeVar("Section")
-
-
-class Rejected(Exception):  # noqa: N818
-    """Values that the experiment cannot take."""
-
-    def __init__(self, found: Sequence[Finding]) -> None:
-        super().__init__("; ".join(item.message for item in found))
-        self.found = found
 
 
 def _condition(text: str) -> str:

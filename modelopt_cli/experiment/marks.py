@@ -129,6 +129,14 @@ def fail(mark: Mark, message: str, remedy: str = "", kind: type[ModeloptError] =
     raise kind(str(Problem(mark, message, remedy)))
 
 
+class Rejected(Exception):  # noqa: N818
+    """Values that the experiment cannot take."""
+
+    def __init__(self, found: Sequence[Finding]) -> None:
+        super().__init__("; ".join(item.message for item in found))
+        self.found = found
+
+
 def fail_all(problems: Iterable[Problem]) -> NoReturn:
     """Raise all problems as one ExperimentError, in the order of their lines, at most MOST of them."""
     ordered = sorted(dict.fromkeys(problems), key=lambda problem: (problem.mark.line is None, _place(problem.mark)))

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from modelopt_cli.experiment.experiment import Rejected
+from modelopt_cli.experiment.marks import Rejected
 from modelopt_cli.tuning.space import Choice, Space
 from modelopt_cli.workflows import stages
 from modelopt_cli.workflows.context import Context, Message

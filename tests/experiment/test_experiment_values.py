@@ -66,8 +66,10 @@ def test_strategies_of_training_round_trip(family: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("family", ["samplers", "stoppers", "executors"])
 def test_strategies_of_tuning_round_trip(family: str, tmp_path: Path) -> None:
+    required = {"threshold": {"condition": "validation.loss <= 2"}}
     for name in FAMILIES[family].names():
-        tuning = {"objective": "minimize validation.loss", "space": {"training.epochs": [1, 2]}, family[:-1]: name}
+        given = {"type": name, **required.get(name, {})}
+        tuning = {"objective": "minimize validation.loss", "space": {"training.epochs": [1, 2]}, family[:-1]: given}
         experiment = Experiment.load({**DIGITS, "tuning": tuning})
         assert experiment.resolved()["tuning"][family[:-1]]["type"] == name
         assert same(experiment, tmp_path)
