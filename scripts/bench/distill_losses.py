@@ -4,8 +4,8 @@ mnist: 2,000 images, cnn [32, 64] -> cnn [4, 8]. cifar: CIFAR-10 as JPEG, 5,000 
 8, width 32 -> width 8. One teacher (trained on moved images, and longer) teaches the students of all seeds, which see
 the images as they are; a student's start and order of images depend on its seed alone, so differences are taken seed by
 seed. Weights are the published ones (the numbers in brackets below), the same for both data sets. Accuracy is that of
-the last epoch on the 10,000 test images, in %. With --tune, what is not labels weighs 1, 0.1 or 0.01 times as much,
-whichever is best on the 2,000 validation images with seed 0.
+the last epoch on the 10,000 test images, in %. With --tune, the loss of which a row is named weighs 1, 0.1 or 0.01
+times as much, whichever is best on the 2,000 validation images with seed 0.
 """
 
 from __future__ import annotations
@@ -137,8 +137,8 @@ def learn(
 
 
 def scaled(losses: list[Loss], factor: float) -> list[Loss]:
-    """What is not labels weighs `factor` times as much."""
-    return [{**one, "weight": one.get("weight", 1) * (1 if one["type"] == "labels" else factor)} for one in losses]
+    """The last one, of which the row is named, weighs `factor` times as much."""
+    return [*losses[:-1], {**losses[-1], "weight": losses[-1].get("weight", 1) * factor}]
 
 
 def tuned(shared: Mapping[str, Any], losses: list[Loss], folder: Path) -> float:
