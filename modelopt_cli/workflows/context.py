@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from modelopt_cli.core.conditions import Condition
@@ -77,4 +78,4 @@ class Context:
     stop: StopFlag = field(default_factory=StopFlag)
     resume: bool = False
     gates: tuple[Condition, ...] = ()  # from the command line, beside the file's own
-    extra: Mapping[str, Any] = field(default_factory=dict)
+    stages: Path | None = None  # where stage files lie that several runs share; None: each run has its own

@@ -40,14 +40,15 @@ def _run(experiment: Experiment, context: Context) -> Report:
     curve = [] if saved is None else saved[1]
     directory = context.directory
     with TemporaryDirectory(prefix="modelopt-") as scratch:
-        folder = Path(scratch) if directory is None else directory.path_of(".stages")
+        own = Path(scratch) if directory is None else directory.path_of(".stages")
+        folder = own if context.stages is None else context.stages
         current = DistillRun(experiment, seed=experiment.seed, folder=folder, state=None if saved is None else saved[0])
         single.advance(current, curve, context)
         report = judged(experiment, current, context)
         interrupted = report.status == "interrupted"
         artefacts = {} if interrupted or directory is None else current.keep_teachers(directory)
         if not interrupted:
-            rmtree(folder, ignore_errors=True)
+            rmtree(own, ignore_errors=True)
     tables = {**report.tables, "curve": distill_tables.curve(current.course.curve)}
     report = report.model_copy(
         update={

@@ -6,6 +6,9 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
+from shutil import rmtree
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -31,8 +34,9 @@ def over_seeds(
 ) -> Report:
     """`run`, once for each seed; with one seed just that.
 
-    Each seed's run has a folder of its own, `seed-N`. Tables whose rows agree become one of means and deviations.
-    `derived`: metrics that follow from these tables, such as ratios, whose mean over seeds would mislead.
+    Each seed's run has a folder of its own, `seed-N`; what several have in common is trained once. Tables whose rows
+    agree become one of means and deviations. `derived`: metrics that follow from these tables, such as ratios, whose
+    mean over seeds would mislead.
     """
     if experiment.seeds == 1:
         return run(experiment, context)
@@ -40,12 +44,16 @@ def over_seeds(
     directory = context.directory
     single.check_resumed(experiment, context)
     found: list[Report] = []
-    for seed in range(experiment.seed, experiment.seed + experiment.seeds):
-        context.emit(Message(f"seed {seed} ({seed - experiment.seed + 1} of {experiment.seeds})"))
-        found.append(_once(run, experiment, seed, context))
-        single.record(experiment, context)  # now that nothing stands in the way
-        if context.stop:
-            break
+    with TemporaryDirectory(prefix="modelopt-") as scratch:
+        stages = Path(scratch) if directory is None else directory.path_of(".stages")
+        for seed in range(experiment.seed, experiment.seed + experiment.seeds):
+            context.emit(Message(f"seed {seed} ({seed - experiment.seed + 1} of {experiment.seeds})"))
+            found.append(_once(run, experiment, seed, replace(context, stages=stages)))
+            single.record(experiment, context)  # now that nothing stands in the way
+            if context.stop:
+                break
+        else:
+            rmtree(stages, ignore_errors=True)
     report = _together(found, experiment, context, derived).model_copy(
         update={"started": started.isoformat(timespec="seconds"), "seconds": time.perf_counter() - clock}
     )

@@ -193,3 +193,20 @@ def test_one_seed_is_just_the_run() -> None:
     report = distilled(experiment(seeds=1))
     assert "seeds" not in report.tables
     assert BASE["training"]["epochs"] == 3
+
+
+def test_a_teacher_with_a_seed_of_its_own_is_trained_once_for_all_seeds(tmp_path: Path) -> None:
+    shared = {"teacher": {**TEACHER, "seed": 5}}
+    report = distilled(experiment(shared, seeds=3), tmp_path / "run")
+    trained = [
+        {row["learner"] for row in json.loads((tmp_path / f"run/seed-{seed}/curve.json").read_text())}
+        for seed in range(3)
+    ]
+    assert trained == [{"teacher", "student alone", "student"}] + 2 * [{"student alone", "student"}]
+    assert not (tmp_path / "run/.stages").exists()
+    assert learners(report)["teacher"]["test.loss ±"] == 0.0
+    for seed in range(3):
+        alone = distilled(experiment(shared, seed=seed))
+        assert_same(state(tmp_path / f"run/seed-{seed}/model.pt"), state_of(alone))
+    different = distilled(experiment({"teacher": TEACHER}, seeds=3))
+    assert learners(different)["teacher"]["test.loss ±"] > 0
