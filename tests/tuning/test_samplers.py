@@ -348,15 +348,18 @@ def test_features_of_snapped_points_are_those_of_their_settings() -> None:
     assert np.all((features >= 0) & (features <= 1))
 
 
-def test_targets_are_clipped_penalised_and_failures_come_last() -> None:
-    from modelopt_cli.tuning.samplers._history import clip, read
+def test_targets_are_drawn_in_penalised_and_failures_come_last() -> None:
+    from modelopt_cli.tuning.samplers._history import read, softened
 
-    assert clip(np.array([0.0, 1.0, 2.0, 3.0, 100.0])).tolist() == [0.0, 1.0, 2.0, 3.0, 6.0]
-    assert clip(np.array([1.0, 1.0, 5.0])).tolist() == [1.0, 1.0, 5.0]
-    losses: list[tuple[float, float]] = [(0.0, 0.0), (1.0, 0.0), (2.0, 0.0), (-9.0, 1.0), (-8.0, 3.0)]
+    losses = np.array([0.0, 1.0, 2.0, 3.0, 100.0])
+    assert softened(losses, losses).tolist() == [0.0, 1.0, 2.0, 3.0, 4.0 + np.log1p(96 / 2)]
+    assert softened(losses + 7.0, losses[:1]).tolist() == (losses + 7.0).tolist(), "nothing to go by"
+    equal = np.array([1.0, 1.0, 5.0])
+    assert softened(equal, equal).tolist() == [1.0, 1.0, 5.0]
+    told: list[tuple[float, float]] = [(0.0, 0.0), (1.0, 0.0), (2.0, 0.0), (-9.0, 1.0), (-8.0, 3.0)]
     trials = [
         Trial(i, {}, 0, State.COMPLETED, losses=(loss,), violation=violation)
-        for i, (loss, violation) in enumerate(losses)
+        for i, (loss, violation) in enumerate(told)
     ]
     trials += [Trial(5, {}, 0, State.FAILED), Trial(6, {}, 0, State.RUNNING)]
     found = read(trials, np.random.default_rng(0))

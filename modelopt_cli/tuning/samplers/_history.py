@@ -36,7 +36,7 @@ def losses_of(trial: Trial) -> tuple[float, ...] | None:
 
 
 def read(trials: Sequence[Trial], rng: np.random.Generator) -> History:
-    """The history as numbers: objectives made one, bad losses clipped, then infeasible ones, then failures last.
+    """The history as numbers: objectives made one, bad losses drawn in, then infeasible ones, then failures last.
 
     Failures get the worst target of all, so that a surrogate learns to stay away from them.
     """
@@ -55,10 +55,17 @@ def read(trials: Sequence[Trial], rng: np.random.Generator) -> History:
     return History([trial.params for trial in finished], y, pending, objectives)
 
 
-def clip(losses: np.ndarray) -> np.ndarray:
-    """Losses (N,) no worse than median + 2 (median - min): how bad a bad setting is teaches nothing about good ones."""
-    low, median = float(losses.min()), float(np.median(losses))
-    return losses if median <= low else np.minimum(losses, median + 2.0 * (median - low))
+def softened(losses: np.ndarray, basis: np.ndarray) -> np.ndarray:
+    """Losses (N,), the bad ones drawn in: how bad a setting is teaches little about good ones, but the order does.
+
+    Above median + s, s = median - min of `basis` (the feasible ones), an excess e becomes s / 2 log(1 + e / s).
+    """
+    low, median = float(basis.min()), float(np.median(basis))
+    spread = median - low
+    if spread <= 0:
+        return losses
+    excess = np.maximum(losses - (median + spread), 0.0)
+    return np.asarray(np.minimum(losses, median + spread) + 0.5 * spread * np.log1p(excess / spread))
 
 
 def _scalar(table: np.ndarray, feasible: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -67,12 +74,12 @@ def _scalar(table: np.ndarray, feasible: np.ndarray, rng: np.random.Generator) -
     Knowles 2006, "ParEGO", section III: rho = 0.05; weights uniform on the simplex, anew for each suggestion.
     """
     basis = table[feasible] if feasible.any() else table
-    clipped = np.stack([np.minimum(column, clip(own).max()) for column, own in zip(table.T, basis.T, strict=True)])
-    if len(clipped) == 1:
-        return np.asarray(clipped[0])
-    low, high = clipped.min(axis=1, keepdims=True), clipped.max(axis=1, keepdims=True)
-    scaled = (clipped - low) / np.where(high > low, high - low, 1.0)
-    weighted = rng.dirichlet(np.ones(len(clipped)))[:, None] * scaled
+    soft = np.stack([softened(column, own) for column, own in zip(table.T, basis.T, strict=True)])
+    if len(soft) == 1:
+        return np.asarray(soft[0])
+    low, high = soft.min(axis=1, keepdims=True), soft.max(axis=1, keepdims=True)
+    scaled = (soft - low) / np.where(high > low, high - low, 1.0)
+    weighted = rng.dirichlet(np.ones(len(soft)))[:, None] * scaled
     return np.asarray(weighted.max(axis=0) + 0.05 * weighted.sum(axis=0))
 
 

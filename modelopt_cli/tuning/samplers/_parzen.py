@@ -24,7 +24,7 @@ class Parzen:
         self._inputs, self._absent, self._sizes = inputs, absent, sizes
         count = max(len(inputs), 1)
         dimension = max(inputs.numbers.shape[1] + inputs.categories.shape[1], 1)
-        self._width = max(0.3 * count ** (-1.0 / (dimension + 4)), 0.02)
+        self._width = max(0.2 * count ** (-1.0 / (dimension + 4)), 0.01)
         self._stay = 1.0 - min(0.5, 1.0 / (1.0 + count))  # a category's share that stays, the rest is spread evenly
         mixture = np.append(weights, weights.mean() if len(weights) else 1.0)
         self._weights = mixture / mixture.sum()
