@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from modelopt_cli.tuning.objective import Report
 from modelopt_cli.workflows.earlier_pruning import earlier_masks, earlier_slimming, underlying
 from modelopt_cli.workflows.model_run import RestorableRun
-from modelopt_cli.workflows.stages import data_seed
+from modelopt_cli.workflows.stages import data_seed, raw_data
 from modelopt_cli.workflows.trainers import trainer_of
 
 if TYPE_CHECKING:
@@ -141,8 +141,12 @@ def checkpoint_of(experiment: Experiment, prepared: Prepared, model: Any, metric
 
 
 def pinned_data(experiment: Experiment) -> dict[str, Any]:
-    """The data section with the seed of its splits written out, so that it gives the same splits anywhere."""
-    section = dict(experiment.require_data().model_dump(mode="json"))
-    if section.get("splits") is not None or experiment.evaluation.cv is None:
-        section["splits"] = {**(section.get("splits") or {}), "seed": data_seed(experiment)}
+    """The data section with its splits written out, defaults and seed included, so that it gives the same anywhere."""
+    from modelopt_cli.data.splits import pinned
+
+    source = experiment.require_data()
+    section = dict(source.model_dump(mode="json"))
+    if source.splits is not None or experiment.evaluation.cv is None:
+        splits = pinned(raw_data(experiment), source.splits, data_seed(experiment))
+        section["splits"] = splits.model_dump(mode="json")
     return section

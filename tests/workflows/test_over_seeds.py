@@ -210,3 +210,20 @@ def test_a_teacher_with_a_seed_of_its_own_is_trained_once_for_all_seeds(tmp_path
         assert_same(state(tmp_path / f"run/seed-{seed}/model.pt"), state_of(alone))
     different = distilled(experiment({"teacher": TEACHER}, seeds=3))
     assert learners(different)["teacher"]["test.loss ±"] > 0
+
+
+def test_splits_that_are_left_to_their_defaults_are_the_same_in_every_seed_and_in_the_models_file(
+    tmp_path: Path,
+) -> None:
+    from modelopt_cli import evaluate, load, train
+
+    document = {**BASE, "data": {"type": "iris"}}
+    alone = train(load(document), out=tmp_path / "alone")
+    report = train(load({**document, "seeds": 2}), out=tmp_path / "run")
+    first = json.loads((tmp_path / "run/seed-0/report.json").read_text())["metrics"]
+    assert first["test.accuracy"] == alone.metrics["test.accuracy"], "0.2 of the data, though no file says so"
+    assert "test.accuracy" in report.metrics
+    for split in ("validation", "test"):
+        found = evaluate(tmp_path / "alone/model.pt", split=split).metrics
+        assert found[f"{split}.accuracy"] == alone.metrics[f"{split}.accuracy"]
+        assert found[f"{split}.f1"] == alone.metrics[f"{split}.f1"]
