@@ -66,10 +66,11 @@ class PlainProgress(QuietProgress):
                 )
             case TrialChanged(trial, best) if trial.state.finished:
                 self._line(f"{describe(trial, self._goals)}{_best(best, self._goals)}")
-            case EpochEnded(step, total, metrics) if step >= total or time.monotonic() - self._shown > 1:
+            case EpochEnded(step, total, metrics, doing) if step >= total or time.monotonic() - self._shown > 1:
                 self._shown = time.monotonic()
                 self._line(
-                    f"{_of(step, total)}  " + "  ".join(f"{name} {number(value)}" for name, value in metrics.items())
+                    f"{_of(step, total)}  {doing}{'  ' if doing else ''}"
+                    + "  ".join(f"{name} {number(value)}" for name, value in metrics.items())
                 )
             case _:
                 super().take(event)
@@ -119,9 +120,9 @@ class LiveProgress(QuietProgress):
                 self._last[trial.number], self._best = trial, best
                 if trial.state.finished:
                     self._bar.advance(self._task)
-            case EpochEnded(step, total, metrics):
+            case EpochEnded(step, total, metrics, doing):
                 known = total if total < 10**9 else None
-                self._bar.update(self._task, description="training", total=known, completed=step)
+                self._bar.update(self._task, description=doing or "training", total=known, completed=step)
                 self._line = "  ".join(f"{name} {number(value)}" for name, value in metrics.items())
 
     def _render(self) -> RenderableType:

@@ -141,6 +141,12 @@ class Guidance(Settings):
     )
     cache: Cache = Field(Cache(), description="Teacher outputs that are kept.")
 
+    @model_validator(mode="after")
+    def _something_is_descended(self) -> Self:
+        if self.losses and not any(loss.weight for loss in self.losses):
+            raise ValueError("all losses have weight 0, so there is nothing to descend; give one a weight above 0")
+        return self
+
     @property
     def needs_teacher(self) -> bool:
         """Whether some loss looks at a teacher."""

@@ -39,7 +39,26 @@ def check(experiment: Experiment, marks: Marks) -> list[Problem]:
             space.grid()  # raises for what a grid cannot list
     except SpaceError as error:
         return [_space_problem(error, _SPACE, marks)]
-    return _paths(experiment, space, marks) or _corners(experiment, space, marks) or _initial(experiment, space, marks)
+    ignored = _ignored(tuning, space, marks)
+    return (
+        ignored
+        or _paths(experiment, space, marks)
+        or _corners(experiment, space, marks)
+        or _initial(experiment, space, marks)
+    )
+
+
+def _ignored(tuning: TuningSettings, space: Space, marks: Marks) -> list[Problem]:
+    """What is searched, but not looked at by the workflow that trials run."""
+    of = {"train": ("pruning", "distillation"), "prune": ("distillation",), "distill": ("pruning",)}
+    found = []
+    for path in dict.fromkeys(root.parameter.path for root in space.roots):
+        head = path.partition(".")[0]
+        if head in of.get(tuning.workflow, ()):
+            workflow = {"pruning": "prune", "distillation": "distill"}[head]
+            rule = f"trials run the workflow {tuning.workflow}, which does not look at {path}"
+            found.append(Problem(marks.key((*_SPACE, path)), rule, f"set tuning.workflow: {workflow}"))
+    return found
 
 
 def _sections(experiment: Experiment, tuning: TuningSettings, marks: Marks) -> list[Problem]:

@@ -32,8 +32,9 @@ class RunDirectory:
     Raises StorageError (exit 6) when the folder cannot be written or another process has it.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, *, made: bool = False) -> None:
+        """`made`: the folder was made for this run, so that it goes again when nothing comes of it."""
+        self.path, self._made = path, made
         self._lock = _lock(path)
 
     @classmethod
@@ -49,7 +50,7 @@ class RunDirectory:
             except FileExistsError:
                 number += 1  # another process took it just now
                 continue
-            return cls(path)
+            return cls(path, made=True)
 
     @classmethod
     def create_at(cls, path: Path, *, resume: bool = False) -> RunDirectory:
@@ -63,8 +64,9 @@ class RunDirectory:
         if filled and not resume:
             hint = "go on with it by --resume, or name a new folder" if ours else "name a new folder"
             raise UsageError(f"{path} is not empty, and earlier results are never overwritten; {hint}")
+        made = not path.exists()
         _guard(path, lambda: path.mkdir(parents=True, exist_ok=True))
-        return cls(path)
+        return cls(path, made=made)
 
     @classmethod
     def newest(cls, root: Path, name: str) -> RunDirectory:
@@ -115,6 +117,10 @@ class RunDirectory:
         return self
 
     def __exit__(self, *exc: object) -> None:
+        if self._made and exc[0] is not None and [entry.name for entry in self.path.iterdir()] == [LOCK]:
+            with contextlib.suppress(OSError):  # the run was refused before it began
+                (self.path / LOCK).unlink()
+                self.path.rmdir()
         self.close()
 
 

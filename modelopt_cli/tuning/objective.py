@@ -20,6 +20,7 @@ class Run(ABC):
 
     step: int = 0  # finished steps
     total: int = 1  # steps of a complete run
+    doing: str = ""  # what the next step is about, where a run has several parts
 
     @abstractmethod
     def advance(self, until: int) -> list[Report]:

@@ -46,6 +46,7 @@ class EpochEnded:
     step: int
     total: int
     metrics: Mapping[str, float]
+    doing: str = ""  # which part of the run it belongs to, where there are several
 
 
 Progress = Message | SearchStarted | TrialChanged | EpochEnded

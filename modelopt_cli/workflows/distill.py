@@ -15,9 +15,10 @@ from modelopt_cli.workflows import distill_tables, gates, single
 from modelopt_cli.workflows.distill_checks import check_distillation
 from modelopt_cli.workflows.distill_course import PRINCIPAL
 from modelopt_cli.workflows.distill_members import ALONE
-from modelopt_cli.workflows.distill_run import DistillRun
+from modelopt_cli.workflows.distill_run import SPLITS, DistillRun
 from modelopt_cli.workflows.over_seeds import over_seeds
 from modelopt_cli.workflows.preflight import preflight
+from modelopt_cli.workflows.teachers import seen_before
 
 if TYPE_CHECKING:
     from modelopt_cli.experiment.experiment import Experiment
@@ -76,7 +77,7 @@ def judged(experiment: Experiment, current: DistillRun, context: Context) -> Rep
             "tables": current.tables(),
             "gates": gates.judge(gates.conditions(experiment, context), metrics),
             "details": _details(experiment, current),
-            "warnings": _warnings(current),
+            "warnings": _warnings(experiment, current, metrics),
         }
     ).with_model(model)
 
@@ -110,14 +111,25 @@ def _details(experiment: Experiment, current: DistillRun) -> dict[str, Any]:
     }
 
 
-def _warnings(current: DistillRun) -> list[str]:
-    if ALONE in current.course.learned:
-        return []
-    seconds = current.student.seconds
-    return [
-        "the student was not trained alone (baseline: false), so nothing tells what the teacher was worth; "
-        f"it would take about {max(seconds, 0.1):.1f} s"
+def _warnings(experiment: Experiment, current: DistillRun, metrics: Mapping[str, float]) -> list[str]:
+    found = [
+        seen_before(current.course.learned[member.name].checkpoint, experiment, member.name)
+        for member in current.course.members
+        if member.role == "given"
     ]
+    if ALONE not in current.course.learned:
+        found.append(
+            "the student was not trained alone (baseline: false), so nothing tells what the teacher was worth; "
+            f"it would take about {max(current.student.seconds, 0.1):.1f} s"
+        )
+    elif any(member.settings is not None for member in current.course.members):
+        splits = [split for split in SPLITS if getattr(current.course.prepared, split) is not None]
+        found += [
+            f"no gap to close on the {split} split: the teacher is no better there than the student alone"
+            for split in splits
+            if f"{split}.{distill_tables.GAP}" not in metrics
+        ]
+    return [warning for warning in found if warning]
 
 
 def _gaps(tables: Mapping[str, Table]) -> Mapping[str, float]:

@@ -82,6 +82,11 @@ class DistillCourse:
         self.total = self.step + self._left()
         return found
 
+    @property
+    def doing(self) -> str:
+        """Who is trained in the next step."""
+        return self.members[self._place].name if self._place < len(self.members) else ""
+
     def unfinished(self) -> Learned:
         """The student as it stands in the middle of its training. Raises TrialError before it has begun."""
         member = self.members[min(self._place, len(self.members) - 1)]

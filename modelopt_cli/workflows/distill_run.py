@@ -50,7 +50,7 @@ class DistillRun(RestorableRun):
         self._note()
 
     def _note(self) -> None:
-        self.step, self.total = self.course.step, self.course.total
+        self.step, self.total, self.doing = self.course.step, self.course.total, self.course.doing
 
     def advance(self, until: int) -> list[Report]:
         """Train up to step `until`."""

@@ -36,9 +36,10 @@ def advance(current: Run, curve: list[tuple[int, dict[str, float]]], context: Co
     """Go on to the end, or until asked to stop; the state is saved now and then."""
     saved = time.monotonic()
     while current.step < current.total and not context.stop:
+        doing = current.doing
         for step, metrics in current.advance(current.step + 1):
             curve.append((step, dict(metrics)))
-            context.emit(EpochEnded(step, current.total, metrics))
+            context.emit(EpochEnded(step, current.total, metrics, doing))
         if time.monotonic() - saved > _SAVE_EVERY:
             save_state(context, current, curve)
             saved = time.monotonic()

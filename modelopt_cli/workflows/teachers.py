@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from modelopt_cli.data.prepared import Prepared
     from modelopt_cli.distillation.settings import TeacherSettings
+    from modelopt_cli.experiment.experiment import Experiment
     from modelopt_cli.models.checkpoints import Checkpoint
 
 
@@ -42,6 +43,36 @@ def in_place_of(checkpoint: Checkpoint, student: Prepared, name: str) -> nn.Modu
     if checkpoint.architecture.framework == "sklearn":
         model = Estimator(model, checkpoint.task, checkpoint.shapes.outputs)
     return adapted(model, checkpoint.preprocessing, student.preprocessing, name)
+
+
+def seen_before(checkpoint: Checkpoint, experiment: Experiment, name: str) -> str:
+    """A warning where the teacher was trained on samples that the student is judged on; empty where not, or unknown.
+
+    A teacher that knows the answers looks better than it is, and so does who learns from it on other samples.
+    """
+    import numpy as np
+
+    from modelopt_cli.core.strategy import Named
+    from modelopt_cli.data.splits import split
+    from modelopt_cli.workflows import stages
+
+    if not checkpoint.data:
+        return ""
+    source: Any = Named("data").parse(checkpoint.data)
+    free = {"splits": None, "augment": (), "standardize": None}
+    if source.model_copy(update=free) != experiment.require_data().model_copy(update=free):
+        return ""
+    raw = stages.raw_data(experiment)
+    theirs = split(raw, source.splits, stages.data_seed(experiment))
+    mine = stages.split_data(experiment)
+    counts = {part: len(np.intersect1d(theirs.train, getattr(mine, part))) for part in ("validation", "test")}
+    told = [f"{count} of {len(getattr(mine, part))} {part}" for part, count in counts.items() if count]
+    if not told:
+        return ""
+    return (
+        f"the {name} was trained with other splits: it has seen {' and '.join(told)} samples of this run, so its "
+        f"figures there are no measurement; use the same data.splits, seed included ({source.splits.seed})"
+    )
 
 
 def _check(teacher: Checkpoint, student: Prepared, name: str) -> None:
