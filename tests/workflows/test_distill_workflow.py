@@ -172,7 +172,7 @@ def test_without_a_baseline_it_says_so_and_what_it_would_cost() -> None:
     assert learners(report)["student alone"]["predicted seconds"] > 0
     assert not any(name.endswith("gap_closed") for name in report.metrics)
     whole = distilled(experiment())
-    assert whole.warnings == []
+    assert not any("trained alone" in text for text in whole.warnings)
     assert_same(state_of(whole), state_of(report))
 
 
