@@ -102,7 +102,19 @@ def prune(
     by_experiment = target.suffix in (".yaml", ".yml")
     _refuse_mixed(by_experiment, experiment, set_, resume, force or trust_pickle or measure_compressed)
     if by_experiment:
-        _experiment(given, target, set_ or [], out, gate or [], resume=resume, dry_run=dry_run, json=json, quiet=quiet)
+        from modelopt_cli.workflows import prune as workflow
+
+        execute(
+            workflow,
+            target,
+            overrides=[*given.overrides(), *(set_ or [])],
+            out=out,
+            gates=gate or [],
+            resume=resume,
+            dry_run=dry_run,
+            as_json=json,
+            quiet=quiet,
+        )
         return
     if experiment is not None:
         from modelopt_cli.experiment.experiment import Experiment
@@ -141,26 +153,3 @@ def _refuse_mixed(
         raise UsageError("--resume continues the run of an experiment file; pruning a file of weights starts anew")
     if not by_experiment and experiment is None and set_:
         raise UsageError("--set changes an experiment file; name one with --experiment FILE")
-
-
-def _experiment(
-    given: PruneOptions,
-    file: Path,
-    set_: list[str],
-    out: Path | None,
-    gates: list[str],
-    *,
-    resume: bool,
-    dry_run: bool,
-    json: bool,
-    quiet: bool,
-) -> None:
-    from modelopt_cli.experiment.experiment import Experiment
-    from modelopt_cli.workflows import prune as workflow
-    from modelopt_cli.workflows.context import Context
-
-    overrides = [*given.overrides(), *set_]
-    if dry_run:
-        show(workflow.dry_run(Experiment.load(file, overrides), Context()), as_json=json, quiet=quiet)
-        return
-    execute(workflow.run, file, overrides=overrides, out=out, gates=gates, resume=resume, as_json=json, quiet=quiet)

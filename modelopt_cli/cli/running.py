@@ -9,7 +9,7 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
 import typer
 
@@ -50,29 +50,43 @@ def runs_root() -> Path:
     return Path(os.environ.get("MODELOPT_RUNS") or "runs")
 
 
+class Workflow(Protocol):
+    """A module of workflows/ that has a command."""
+
+    def run(self, experiment: Experiment, context: Context) -> Report:
+        """Do the work."""
+
+    def dry_run(self, experiment: Experiment, context: Context) -> Report:
+        """Check and estimate it."""
+
+
 def execute(
-    run: Callable[[Experiment, Context], Report],
+    workflow: Workflow,
     file: Path,
     *,
     overrides: Sequence[str],
     out: Path | None,
     gates: Sequence[str],
     resume: bool,
+    dry_run: bool,
     as_json: bool,
     quiet: bool,
 ) -> None:
-    """Load, run in a run directory, render; ends the process's command with its exit code."""
+    """Load, run in a run directory (or check and estimate, `dry_run`), render; ends the command with its exit code."""
     from modelopt_cli.cli import render
     from modelopt_cli.core.errors import InterruptedRunError
     from modelopt_cli.experiment.experiment import Experiment
     from modelopt_cli.workflows.context import Context, StopFlag
 
+    if dry_run:
+        show(workflow.dry_run(Experiment.load(file, overrides), Context()), as_json=as_json, quiet=quiet)
+        return
     demanded = conditions(gates)
     experiment = Experiment.load(file, overrides)
     stop = StopFlag()
     with _directory(experiment, out, resume) as directory, render.progress(quiet=quiet or as_json) as emit:
         _listen(stop)
-        report = run(experiment, Context(directory, emit, stop, resume, demanded))
+        report = workflow.run(experiment, Context(directory, emit, stop, resume, demanded))
     show(report, as_json=as_json, quiet=quiet)
     if report.status == "interrupted":
         command = shlex.join(["modelopt", *sys.argv[1:]])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from modelopt_cli.cli.running import DryRun, File, Gate, Json, Out, Quiet, Resume, Set, execute, show
+from modelopt_cli.cli.running import DryRun, File, Gate, Json, Out, Quiet, Resume, Set, execute
 
 
 def train(
@@ -16,13 +16,16 @@ def train(
     quiet: Quiet = False,
 ) -> None:
     """Train the file's model (or run its script) once; save the model, its metrics and its curve."""
-    from modelopt_cli.experiment.experiment import Experiment
     from modelopt_cli.workflows import train as workflow
-    from modelopt_cli.workflows.context import Context
 
-    if dry_run:
-        show(workflow.dry_run(Experiment.load(file, set_ or []), Context()), as_json=json, quiet=quiet)
-        return
     execute(
-        workflow.run, file, overrides=set_ or [], out=out, gates=gate or [], resume=resume, as_json=json, quiet=quiet
+        workflow,
+        file,
+        overrides=set_ or [],
+        out=out,
+        gates=gate or [],
+        resume=resume,
+        dry_run=dry_run,
+        as_json=json,
+        quiet=quiet,
     )

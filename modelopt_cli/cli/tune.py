@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from modelopt_cli.cli.running import DryRun, File, Gate, Json, Out, Quiet, Resume, Set, execute, show
+from modelopt_cli.cli.running import DryRun, File, Gate, Json, Out, Quiet, Resume, Set, execute
 
 
 def tune(
@@ -24,16 +24,19 @@ def tune(
     quiet: Quiet = False,
 ) -> None:
     """Search the values named in tuning.space; save the tables, the best setting and its model."""
-    from modelopt_cli.experiment.experiment import Experiment
     from modelopt_cli.workflows import tune as workflow
-    from modelopt_cli.workflows.context import Context
 
     overrides = list(set_ or [])
     overrides += [f"tuning.trials={trials}"] if trials is not None else []
     overrides += [f"tuning.workers={jobs}"] if jobs is not None else []
-    if dry_run:
-        show(workflow.dry_run(Experiment.load(file, overrides), Context()), as_json=json, quiet=quiet)
-        return
     execute(
-        workflow.run, file, overrides=overrides, out=out, gates=gate or [], resume=resume, as_json=json, quiet=quiet
+        workflow,
+        file,
+        overrides=overrides,
+        out=out,
+        gates=gate or [],
+        resume=resume,
+        dry_run=dry_run,
+        as_json=json,
+        quiet=quiet,
     )

@@ -96,7 +96,7 @@ class TeacherGuide(_Taught):
         self._lessons = [self._source(teacher, setting) for teacher in teachers]
 
     def _lesson(self, batch: Batch, moment: Moment) -> Lesson:
-        view = moment.epoch if self.views is None else (moment.epoch - 1) % self.views + 1
+        view = self.view(moment.epoch)
         lessons = [source.lesson(batch, view) for source in self._lessons]
         return combined(lessons, self._settings.combine, self._weights, batch.targets, self._task)
 

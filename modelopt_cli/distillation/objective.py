@@ -46,8 +46,8 @@ class Objective:
                 f"the distillation loss {remembers} remembers what each sample is, but an augmentation mixes samples; "
                 "leave out mixup, or use another loss"
             )
-        self._places = torch.full((int(train.indices.max()) + 1,), -1, dtype=torch.int64)
-        self._places[train.indices] = torch.arange(len(train))
+        if self._pairs:
+            self._places = train.places
         self._taps.open()
         if not self._pairs or lesson is None:
             return

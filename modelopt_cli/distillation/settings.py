@@ -145,6 +145,8 @@ class Guidance(Settings):
     def _something_is_descended(self) -> Self:
         if self.losses and not any(loss.weight for loss in self.losses):
             raise ValueError("all losses have weight 0, so there is nothing to descend; give one a weight above 0")
+        if not self.needs_teacher:
+            raise ValueError("no loss looks at the teacher; add one, e.g. {type: soft_targets, temperature: 4.0}")
         return self
 
     @property
@@ -202,8 +204,6 @@ class DistillationSettings(Guidance):
 
     @model_validator(mode="after")
     def _losses_fit(self) -> Self:
-        if not self.needs_teacher:
-            raise ValueError("no loss looks at the teacher; add one, e.g. {type: soft_targets, temperature: 4.0}")
         if self.mutual is not None and any(isinstance(loss, FeatureLoss) for loss in self.losses):
             raise ValueError("mutual learning compares outputs; leave out the losses on features")
         for place, learner in enumerate(self.assistants):
@@ -221,8 +221,6 @@ class RecoveryGuidance(Guidance):
 
     @model_validator(mode="after")
     def _teacher_is_ready(self) -> Self:
-        if not self.needs_teacher:
-            raise ValueError("no loss looks at the teacher; add one, e.g. {type: soft_targets, temperature: 4.0}")
         if self.cache.where == "disk":
             raise ValueError(
                 "cache.where is disk, but a recovery keeps its teacher's outputs in memory; use memory or auto"

@@ -68,16 +68,12 @@ class Stored(Lessons):
         self._top_k, self._block = top_k, block
         parts = (key, ",".join(teacher.paths), str(top_k), str(block), str(setting.autocast), setting.augmentations)
         self._key = hashlib.sha256("/".join(parts).encode()).hexdigest()[:24]
-        train = setting.train
-        places = torch.full((int(train.indices.max()) + 1,), -1, dtype=torch.int64)
-        places[train.indices] = torch.arange(len(train))
-        self._places = places
         self._view: tuple[str, Rows] | None = None
 
     def lesson(self, batch: Batch, view: int) -> Lesson:
         """See the base class."""
         rows = self._rows(view)
-        places = self._places[batch.indices]
+        places = self._setting.train.places[batch.indices]
         taken = {name: _take(rows[name], places, batch.inputs.device) for name in rows}
         features = {path: taken[f"tap:{path}"] for path in self._teacher.paths}
         if self._top_k is None:

@@ -7,6 +7,7 @@ view of its chunk. No Python runs per sample.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -45,6 +46,13 @@ class Split:
 
     def __len__(self) -> int:
         return len(self.targets)
+
+    @cached_property
+    def places(self) -> torch.Tensor:
+        """Position in the split of each position in the source, on the CPU; -1: not in it."""
+        found = torch.full((int(self.indices.max()) + 1,), -1, dtype=torch.int64)
+        found[self.indices] = torch.arange(len(self))
+        return found
 
     def batches(self, order: torch.Tensor, sizes: Sequence[int], transform: Transform) -> Iterator[Batch]:
         """Batches of `sizes` samples, taken from `order` (int64 positions in the split) one after another."""

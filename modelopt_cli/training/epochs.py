@@ -115,8 +115,7 @@ class EpochRunner:
         found = self._train.batches(order, self._sizes, self._transform)
         if not self._augment:
             return found
-        views = None if self._guide is None else self._guide.views
-        view = epoch if views is None else (epoch - 1) % views + 1
+        view = epoch if self._guide is None else self._guide.view(epoch)
         return (self._augmented(batch, view) for batch in found)
 
     def _step(self, batch: Batch, moment: Moment) -> torch.Tensor:

@@ -49,6 +49,10 @@ class Guide(StepHook):
     views: int | None = None
     """How many different augmentations a sample has: epoch after epoch they come again. None: each epoch its own."""
 
+    def view(self, epoch: int) -> int:
+        """Which of a sample's augmentations an epoch shows; both count from 1."""
+        return epoch if self.views is None else (epoch - 1) % self.views + 1
+
     @abstractmethod
     def begin(self, setting: Setting) -> None:
         """The training has been set up. Raises UsageError where the guide does not go with it."""

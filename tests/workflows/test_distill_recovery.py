@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -12,22 +11,15 @@ import torch
 from distill_cases import BASE, SGD, SOFT, assert_same, differ, rows, stopping_at
 
 from modelopt_cli.core.errors import ExperimentError, InputError, UsageError
-from modelopt_cli.distillation import store
 from modelopt_cli.distillation.guide import TeacherGuide
 from modelopt_cli.experiment.experiment import Experiment
 from modelopt_cli.models import checkpoints
 from modelopt_cli.results.report import Report
 from modelopt_cli.results.run_directory import RunDirectory
-from modelopt_cli.workflows import prune, slim_tables
+from modelopt_cli.workflows import prune
 from modelopt_cli.workflows.context import Context, StopFlag
 
-
-@pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(slim_tables, "_SECONDS", 0.01)
-    store.forget()
-    yield
-    store.forget()
+pytestmark = pytest.mark.usefixtures("quick")
 
 
 CUBIC = {"schedule": {"type": "cubic", "rounds": 4}}

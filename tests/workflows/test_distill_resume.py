@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,16 +23,10 @@ from distill_cases import (
 
 from modelopt_cli.core.errors import StorageError, UsageError
 from modelopt_cli.distillation import store
-from modelopt_cli.workflows import single, slim_tables
+from modelopt_cli.workflows import single
 from modelopt_cli.workflows.torch_run import TorchRun
 
-
-@pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(slim_tables, "_SECONDS", 0.01)
-    store.forget()
-    yield
-    store.forget()
+pytestmark = pytest.mark.usefixtures("quick")
 
 
 @pytest.mark.parametrize("step", range(1, 9))

@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from distill_cases import BASE, SOFT, TEACHER, assert_same, distilled, experiment, learners, rows, state, timed
 
-from modelopt_cli.distillation import store
 from modelopt_cli.experiment.experiment import Experiment
 from modelopt_cli.results.report import Report
 from modelopt_cli.results.run_directory import RunDirectory
-from modelopt_cli.workflows import slim_tables, tune
+from modelopt_cli.workflows import tune
 from modelopt_cli.workflows.context import Context
 from modelopt_cli.workflows.distill_course import DistillCourse
 
-
-@pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(slim_tables, "_SECONDS", 0.01)
-    store.forget()
-    yield
-    store.forget()
+pytestmark = pytest.mark.usefixtures("quick")
 
 
 @pytest.fixture

@@ -10,13 +10,10 @@ from distill_cases import BASE, TEACHER, distilled, experiment
 from modelopt_cli import Experiment, load, train
 from modelopt_cli.core.errors import ExperimentError, UsageError
 from modelopt_cli.results.run_directory import RunDirectory
-from modelopt_cli.workflows import distill, single, slim_tables
+from modelopt_cli.workflows import distill, single
 from modelopt_cli.workflows.context import Context, EpochEnded
 
-
-@pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(slim_tables, "_SECONDS", 0.01)
+pytestmark = pytest.mark.usefixtures("quick")
 
 
 def teacher_of(splits: dict[str, object], folder: Path) -> str:

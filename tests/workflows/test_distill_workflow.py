@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,16 +31,10 @@ from modelopt_cli.experiment.experiment import Experiment
 from modelopt_cli.models import checkpoints
 from modelopt_cli.results.report import Report
 from modelopt_cli.results.run_directory import RunDirectory
-from modelopt_cli.workflows import distill, distill_tables, prune, slim_tables, train
+from modelopt_cli.workflows import distill, distill_tables, prune, train
 from modelopt_cli.workflows.context import Context
 
-
-@pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(slim_tables, "_SECONDS", 0.01)
-    store.forget()
-    yield
-    store.forget()
+pytestmark = pytest.mark.usefixtures("quick")
 
 
 def test_teacher_student_alone_and_student_stand_side_by_side() -> None:

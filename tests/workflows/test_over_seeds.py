@@ -24,14 +24,11 @@ from distill_cases import (
 
 from modelopt_cli.results.report import Report, Table
 from modelopt_cli.results.run_directory import RunDirectory
-from modelopt_cli.workflows import distill, slim_tables
+from modelopt_cli.workflows import distill
 from modelopt_cli.workflows.context import Context, EpochEnded, Message, StopFlag
 from modelopt_cli.workflows.over_seeds import averaged, over_seeds
 
-
-@pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(slim_tables, "_SECONDS", 0.01)
+pytestmark = pytest.mark.usefixtures("quick")
 
 
 def test_means_and_deviations_are_numpys(tmp_path: Path) -> None:

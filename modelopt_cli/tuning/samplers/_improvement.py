@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import erfcx, log_ndtr, ndtr
+from scipy.special import erfcx, ndtr
 
 Array = NDArray[np.float64]
 
@@ -34,8 +34,3 @@ def log_h(z: Array) -> Array:
     logs = np.where(far, -2.0 * np.log(np.maximum(-low, 1.0)), np.log(ratio))
     out[~usual] = -0.5 * low * low - _HALF_LOG_2PI + logs
     return out
-
-
-def log_probability(mean: Array, deviation: Array, bound: float) -> Array:
-    """log P(f <= bound) for f normal, (N,)."""
-    return np.asarray(log_ndtr((bound - mean) / deviation))

@@ -1,0 +1,19 @@
+"""What the tests of distillations share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from modelopt_cli.distillation import store
+from modelopt_cli.workflows import slim_tables
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Latency is measured for an instant, and no teacher's outputs are left from another test."""
+    monkeypatch.setattr(slim_tables, "_SECONDS", 0.01)
+    store.forget()
+    yield
+    store.forget()
