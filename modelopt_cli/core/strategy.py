@@ -130,6 +130,7 @@ FAMILIES: dict[str, Family] = {
         Family("schedules", "modelopt_cli.training.schedules", "learning-rate schedule"),
         Family("samplers", "modelopt_cli.tuning.samplers", "sampler"),
         Family("stoppers", "modelopt_cli.tuning.stoppers", "stopper"),
+        Family("schedulers", "modelopt_cli.tuning.schedulers", "scheduler"),
         Family("executors", "modelopt_cli.tuning.executors", "executor"),
         Family("importances", "modelopt_cli.pruning.importances", "importance"),
         Family("structures", "modelopt_cli.pruning.structures", "structure"),

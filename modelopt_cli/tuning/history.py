@@ -14,26 +14,34 @@ def apply(trials: list[Trial], kind: str, number: int, payload: dict[str, Any]) 
     if kind == "queued":
         if number != len(trials):
             raise ValueError(f"trial {number} comes after {len(trials)} trials")
-        trials.append(Trial(number, payload["params"], payload["seed"], origin=payload["origin"]))
+        parent, born = payload.get("parent"), payload.get("born", 0)
+        trials.append(
+            Trial(number, payload["params"], payload["seed"], origin=payload["origin"], parent=parent, born=born)
+        )
         return
     trials[number] = _CHANGES[kind](trials[number], payload)
 
 
 def _started(trial: Trial, payload: dict[str, Any]) -> Trial:
     """A paused trial goes on from its curve; a queued one has none."""
-    return dataclasses.replace(trial, state=State.RUNNING)
+    return dataclasses.replace(trial, state=State.RUNNING, kept=len(trial.curve))
 
 
 def _requeued(trial: Trial, payload: dict[str, Any]) -> Trial:
     """What it had reported is void: it will be run from the start, with the same number, setting and seed."""
-    return dataclasses.replace(trial, state=State.QUEUED, curve=())
+    return dataclasses.replace(trial, state=State.QUEUED, curve=(), kept=0)
+
+
+def _suspended(trial: Trial, payload: dict[str, Any]) -> Trial:
+    """Paused as it was when it was last started; what it has reported since is void, and will be reported again."""
+    return dataclasses.replace(trial, state=State.PAUSED, curve=trial.curve[: trial.kept])
 
 
 def _reported(trial: Trial, payload: dict[str, Any]) -> Trial:
     points = [
         Point(step, metrics, None if losses is None else tuple(losses)) for step, metrics, losses in payload["points"]
     ]
-    return dataclasses.replace(trial, curve=(*trial.curve, *points))
+    return dataclasses.replace(trial, curve=(*trial.curve, *points), total=payload.get("total", trial.total))
 
 
 def _paused(trial: Trial, payload: dict[str, Any]) -> Trial:
@@ -54,7 +62,14 @@ def _told(trial: Trial, payload: dict[str, Any]) -> Trial:
     )
 
 
-_CHANGES = {"started": _started, "requeued": _requeued, "reported": _reported, "paused": _paused, "told": _told}
+_CHANGES = {
+    "started": _started,
+    "requeued": _requeued,
+    "suspended": _suspended,
+    "reported": _reported,
+    "paused": _paused,
+    "told": _told,
+}
 
 
 def replay(events: Iterable[tuple[str, int, dict[str, Any]]]) -> list[Trial]:

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING
 
 from modelopt_cli.core.errors import SearchError, TrialError
 from modelopt_cli.tuning.executors import Event, Limits
-from modelopt_cli.tuning.scheduler import Decision, Pause, Resume, SamplerAndStopper, Scheduler, Start, Stop
+from modelopt_cli.tuning.schedulers import Decision, Moment, Pause, Resume, Scheduler, Start, Stop
+from modelopt_cli.tuning.schedulers._sampler_and_stopper import SamplerAndStopper
 from modelopt_cli.tuning.suggestions import Exhausted
 from modelopt_cli.tuning.trial import State, Trial
 
 if TYPE_CHECKING:
     from modelopt_cli.tuning.executors import Executor, Pool
-    from modelopt_cli.tuning.objective import Objective, Report
+    from modelopt_cli.tuning.objective import Objective
     from modelopt_cli.tuning.stoppers import Stopper
     from modelopt_cli.tuning.study import Study
 
@@ -55,10 +56,36 @@ def search(
     be run first when the study is searched again. `on_change` is called with a trial after each of its changes. Raises
     SearchError when `max_failures` trials in a row failed, or every trial did.
     """
+    return search_with(
+        study,
+        executor.open(objective, workers, limits),
+        trials=trials,
+        stopper=stopper,
+        scheduler=scheduler,
+        timeout=timeout,
+        max_failures=max_failures,
+        stop=stop,
+        on_change=on_change,
+    )
+
+
+def search_with(
+    study: Study,
+    pool: Pool,
+    *,
+    trials: int | None,
+    stopper: Stopper | None = None,
+    scheduler: Scheduler | None = None,
+    timeout: float | None = None,
+    max_failures: int | None = None,
+    stop: Callable[[], bool] = lambda: False,
+    on_change: Callable[[Trial], None] = lambda trial: None,
+) -> SearchResult:
+    """`search` with the workers of `pool`, which is closed in the end."""
     study.requeue()
-    loop = _Loop(study, scheduler or SamplerAndStopper(stopper), trials, max_failures, on_change)
+    loop = _Loop(study, scheduler or SamplerAndStopper(stopper=stopper), trials, max_failures, on_change)
     start = time.monotonic()
-    with executor.open(objective, workers, limits) as pool:
+    with pool:
         reason = ""
         while not reason:
             loop.decide(pool)
@@ -94,7 +121,7 @@ class _Loop:
         self.waiting: list[int] = []
         self.reasons: dict[int, str] = {}  # of trials that were told to stop
         self.seconds: defaultdict[int, float] = defaultdict(float)
-        self.returned: set[int] = set()  # were paused, and have not reported since
+        self.returned: set[int] = set()  # were paused (or have a parent), and have not reported since
         self.restarts = 0
         self.failures = 0
         self.exhausted = False
@@ -102,8 +129,9 @@ class _Loop:
     def decide(self, pool: Pool) -> None:
         """Carry out the scheduler's decisions."""
         waiting, self.waiting = self.waiting, []
-        free = max(0, min(pool.slots - len(self.running), self._left()))
-        for decision in self.scheduler.next(self.study.trials, waiting, free):
+        study, free = self.study, max(0, pool.slots - len(self.running))
+        moment = Moment(study.space, study.trials, waiting, free, self._left(), self.planned, study.seed)
+        for decision in self.scheduler.next(moment):
             self._carry_out(decision, pool)
 
     def _left(self) -> int:
@@ -116,8 +144,8 @@ class _Loop:
 
     def _carry_out(self, decision: Decision, pool: Pool) -> None:
         match decision:
-            case Start(until):
-                self._start(until, pool)
+            case Start():
+                self._start(decision, pool)
             case Resume(number, until):
                 pool.resume(number, until) if number in self.running else self._return(number, until, pool)
             case Pause(number):
@@ -126,17 +154,22 @@ class _Loop:
                 self.on_change(self.study.pause(number))
             case Stop(number, reason):
                 self.reasons[number] = reason
-                pool.stop(number)
+                if number not in self.running:
+                    self.study.resume(number)
+                    self.running.add(number)
+                pool.stop(self.study.trials[number])
 
-    def _start(self, until: int | None, pool: Pool) -> None:
+    def _start(self, decision: Start, pool: Pool) -> None:
         try:
-            trial = self.study.ask()
+            trial = self.study.ask(decision.params, decision.parent)
         except Exhausted:
             self.exhausted = True
             return
         self.running.add(trial.number)
+        if trial.parent is not None:
+            self.returned.add(trial.number)
         self.on_change(trial)
-        pool.start(trial, until)
+        pool.start(trial, decision.until)
 
     def _return(self, number: int, until: int | None, pool: Pool) -> None:
         """A paused trial comes back."""
@@ -151,7 +184,7 @@ class _Loop:
         number = event.number
         self.seconds[number] += event.seconds
         if event.reports:
-            self._report(number, event.reports)
+            self._report(event)
         if event.failure is not None:
             self._end(number, TrialError(event.failure, event.reason))
         elif event.done:
@@ -162,13 +195,15 @@ class _Loop:
             if event.reports:
                 self.on_change(self.study.trials[number])
 
-    def _report(self, number: int, reports: Sequence[Report]) -> None:
-        curve = self.study.trials[number].curve
-        if number in self.returned and curve and reports[0][0] <= curve[-1].step:
-            self.study.restart(number)  # its state was lost while it was paused
+    def _report(self, event: Event) -> None:
+        """Note what is new: a trial whose state was lost while it was paused repeats what it has told."""
+        number, last = event.number, self.study.trials[event.number].step
+        if number in self.returned and event.reports[0][0] <= last:
             self.restarts += 1
         self.returned.discard(number)
-        self.study.report_many(number, reports)
+        reports = [report for report in event.reports if report[0] > last]
+        if reports:
+            self.study.report_many(number, reports, event.total)
 
     def _end(self, number: int, result: dict[str, float] | TrialError) -> None:
         self.running.discard(number)

@@ -138,13 +138,21 @@ class Study:
             return next(trial for trial in self._trials if self.space.canonical(trial.params) == key)
         return self._add(params, origin)
 
-    def ask(self) -> Trial:
-        """The next trial to run, marked as running: the first queued one, else what the sampler suggests.
+    def ask(self, params: Params | None = None, parent: int | None = None) -> Trial:
+        """The next trial to run, marked as running: the first queued one, else `params`, else the sampler's suggestion.
 
-        Raises Exhausted (a LookupError) when every setting of a finite space has been tried.
+        `parent`: the trial whose state a trial of `params` goes on from; those may be tried already. Raises Exhausted
+        (a LookupError) when every setting of a finite space has been tried, UsageError for `params` outside the space.
         """
         trial = next((trial for trial in self._trials if trial.state is State.QUEUED), None)
-        trial = trial if trial is not None else self._add(suggest(self), "sampler")
+        if trial is None and params is None:
+            trial = self._add(suggest(self), "sampler")
+        elif trial is None and params is not None:
+            problem = self.space.problem(params)
+            if problem is not None:
+                raise UsageError(f"{dict(params)} cannot be run: {problem}")
+            trial = self._add(params, "scheduler", parent)
+        assert trial is not None
         return self._record("started", trial.number, {})
 
     def ask_many(self, n: int) -> list[Trial]:
@@ -165,8 +173,8 @@ class Study:
         """Add a point to a running trial's curve: what its metrics are after `step` steps."""
         return self.report_many(trial, [(step, self._judge.metrics(metrics))])
 
-    def report_many(self, trial: Trial | int, reports: Sequence[Report]) -> Trial:
-        """Several points at once."""
+    def report_many(self, trial: Trial | int, reports: Sequence[Report], total: int | None = None) -> Trial:
+        """Several points at once. `total`: the steps of a complete run, where they are known."""
         number = self._expect(trial, State.RUNNING)
         points = []
         for step, metrics in reports:
@@ -174,7 +182,8 @@ class Study:
                 raise UsageError(f"trial {number} reported step {step!r}, but steps are whole and not negative")
             plain = self._judge.metrics(metrics)
             points.append((int(step), plain, self._judge.losses(plain)))
-        return self._record("reported", number, {"points": points}, commit=False)
+        known = {} if total is None or total == self._trials[number].total else {"total": total}
+        return self._record("reported", number, {"points": points, **known}, commit=False)
 
     def should_stop(self, trial: Trial | int) -> str | None:
         """Why the study's stopper would end the trial now, None to let it go on (or without a stopper).
@@ -193,11 +202,15 @@ class Study:
         return self._record("started", self._expect(trial, State.PAUSED), {})
 
     def requeue(self, trial: Trial | int | None = None) -> None:
-        """Let a trial that is under way (None: all such) be asked for again, first, and run from the start."""
-        under_way = (State.RUNNING, State.PAUSED)
-        numbers = [each.number for each in self._trials if each.state in under_way]
-        for number in numbers if trial is None else [self._expect(trial, *under_way)]:
-            self._record("requeued", number, {})
+        """Let a trial that is under way be asked for again, first, and run from the start.
+
+        None: all that run; one that was paused before is paused again, as it was then.
+        """
+        if trial is not None:
+            self._record("requeued", self._expect(trial, State.RUNNING, State.PAUSED), {})
+            return
+        for each in [each for each in self._trials if each.state is State.RUNNING]:
+            self._record("suspended" if each.kept or each.parent is not None else "requeued", each.number, {})
 
     def restart(self, trial: Trial | int) -> Trial:
         """Let a running trial begin anew: what it has reported so far is void."""
@@ -233,9 +246,11 @@ class Study:
         else:
             self._store.set_meta(now)
 
-    def _add(self, params: Params, origin: str) -> Trial:
+    def _add(self, params: Params, origin: str, parent: int | None = None) -> Trial:
         number = len(self._trials)
         payload = {"params": params, "seed": derive(self.seed, "trial", number), "origin": origin}
+        if parent is not None:
+            payload |= {"parent": parent, "born": self._trials[parent].step}
         added = self._record("queued", number, payload)
         self._seen.add(self.space.canonical(added.params))
         return added

@@ -52,8 +52,17 @@ class Trial:
     violation: float = 0.0  # sum over constraints of the distance to the good side; 0 is feasible
     failure: str = ""  # nan | memory | crash | timeout | error, when failed
     reason: str = ""  # why it failed or was stopped, one line
-    origin: str = "sampler"  # file | initial | sampler
+    origin: str = "sampler"  # file | initial | sampler | scheduler
     seconds: float = 0.0
+    total: int | None = None  # steps of a complete run; None before the first report
+    parent: int | None = None  # the trial whose state it went on from
+    born: int = 0  # the step of that state
+    kept: int = 0  # points of the curve when it last was started; what came after is void when it is interrupted
+
+    @property
+    def step(self) -> int:
+        """The last step that was reported."""
+        return self.curve[-1].step if self.curve else self.born
 
     @property
     def loss(self) -> float | None:

@@ -33,6 +33,7 @@ class Event:
     reports: Sequence[Report] = ()  # new points of the curve, in order
     metrics: Mapping[str, float] | None = None  # set when the run is complete or was stopped
     step: int = 0  # finished steps
+    total: int | None = None  # steps of a complete run, where they are known
     done: bool = False  # the trial has ended; `metrics` or `failure` say how
     waits: bool = False  # has reached its `until` and waits for a decision
     failure: FailureKind | None = None
@@ -48,15 +49,19 @@ class Pool(ABC):
 
     @abstractmethod
     def start(self, trial: Trial, until: int | None) -> None:
-        """Begin `trial`, or go on with a paused one, up to step `until` (None: to the end); returns at once."""
+        """Begin `trial`, or go on with a paused one, up to step `until` (None: to the end); returns at once.
+
+        One whose state is lost begins at step 0, and reports again what it has reported. One with a `parent` begins
+        with the state of that trial, which is paused.
+        """
 
     @abstractmethod
     def resume(self, number: int, until: int | None) -> None:
         """Let a trial that waits at its `until` go on; returns at once."""
 
     @abstractmethod
-    def stop(self, number: int) -> None:
-        """End a trial that waits at its `until`; its metrics come as an event with `done`."""
+    def stop(self, trial: Trial) -> None:
+        """End a trial that waits at its `until`, or is paused; its metrics come as an event with `done`."""
 
     @abstractmethod
     def pause(self, number: int) -> None:

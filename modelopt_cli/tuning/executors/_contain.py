@@ -57,7 +57,8 @@ class Contained:
             if run.step >= run.total:
                 return self._done(run, reports, start)
             seconds = time.perf_counter() - start
-            return Event(self.number, reports, step=run.step, waits=self._waits(run), seconds=seconds)
+            waits = self._waits(run)
+            return Event(self.number, reports, step=run.step, total=run.total, waits=waits, seconds=seconds)
         except (Exception, SystemExit) as error:
             return self._failed(error, reports, start)
 
@@ -72,19 +73,22 @@ class Contained:
         self._news = self._news or bool(reports)
         return reports
 
-    def stop(self) -> Event:
-        """End the run early; its metrics as they are."""
+    def stop(self, step: int = 0) -> Event:
+        """End the run early; its metrics as they are. One that is not open is opened, and taken to `step`."""
         start = time.perf_counter()
         try:
-            assert self._run is not None
-            return self._done(self._run, [], start)
+            run = self._run = self._run or self._open_run()
+            if run.step < step:
+                run.advance(step)
+            return self._done(run, [], start)
         except (Exception, SystemExit) as error:
             return self._failed(error, [], start)
 
     def _done(self, run: Run, reports: list[Report], start: float) -> Event:
-        metrics, step = plain_metrics(run.metrics()), run.step
+        metrics, step, total = plain_metrics(run.metrics()), run.step, run.total
         self.close()
-        return Event(self.number, reports, metrics, step, done=True, seconds=time.perf_counter() - start)
+        seconds = time.perf_counter() - start
+        return Event(self.number, reports, metrics, step, total, done=True, seconds=seconds)
 
     def _failed(self, error: BaseException, reports: list[Report], start: float) -> Event:
         kind, reason = classify(error)

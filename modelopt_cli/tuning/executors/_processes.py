@@ -7,10 +7,11 @@ import pickle
 import sys
 import time
 from multiprocessing.connection import wait
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from modelopt_cli.core.errors import FailureKind, UsageError
 from modelopt_cli.tuning.executors import Event, Limits, Pool
+from modelopt_cli.tuning.executors._paused import PausedStates
 from modelopt_cli.tuning.executors._worker_process import WorkerProcess, resident_bytes
 
 if TYPE_CHECKING:
@@ -34,15 +35,18 @@ class ProcessPool(Pool):
         self.slots, self._limits = workers, limits
         self._threads = max(1, _cores() // workers)
         self._workers: list[WorkerProcess] = []
-        self._states: dict[int, Any] = {}  # of paused trials
+        self._states = PausedStates()
         self._events: list[Event] = []
         self._looked = self._measured = 0.0
 
     def start(self, trial: Trial, until: int | None) -> None:
+        self._give(trial, "start", until)
+
+    def _give(self, trial: Trial, command: str, until: int | None) -> None:
+        """An idle worker, or a new one, gets the trial."""
         worker = next((worker for worker in self._workers if worker.trial is None), None) or self._hire()
         worker.begin(trial.number)
-        state = self._states.pop(trial.number, None)
-        worker.send(("start", trial.number, trial.params, trial.seed, until, state))
+        worker.send((command, trial.number, trial.params, trial.seed, until, self._states.of(trial)))
 
     def _hire(self) -> WorkerProcess:
         worker = WorkerProcess(self._threads)
@@ -53,14 +57,18 @@ class ProcessPool(Pool):
     def resume(self, number: int, until: int | None) -> None:
         self._with(number).go_on(("resume", until))
 
-    def stop(self, number: int) -> None:
-        self._with(number).go_on(("stop",))
+    def stop(self, trial: Trial) -> None:
+        if any(worker.trial == trial.number for worker in self._workers):
+            self._with(trial.number).go_on(("stop",))
+        else:
+            self._give(trial, "finish", trial.step)
 
     def pause(self, number: int) -> None:
         worker = self._with(number)
         worker.send(("pause",))
         try:
-            (self._states[number],) = worker.connection.recv()
+            (state,) = worker.connection.recv()
+            self._states.put(number, state)
         except (EOFError, OSError):  # the state is lost with its worker: the trial will restart
             worker.trial = None
             self._dismiss(worker, "crash")
@@ -134,6 +142,7 @@ class ProcessPool(Pool):
         for worker in self._workers:
             worker.end(max(0.0, deadline - time.monotonic()), ask=False)  # they have been asked
         self._workers.clear()
+        self._states.close()
 
 
 def _cores() -> int:

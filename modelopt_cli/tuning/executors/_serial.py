@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import resource
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from modelopt_cli.tuning.executors import Event, Limits, Pool
 from modelopt_cli.tuning.executors._contain import Contained
+from modelopt_cli.tuning.executors._paused import PausedStates
 
 if TYPE_CHECKING:
     from modelopt_cli.tuning.objective import Objective
@@ -25,12 +26,12 @@ class SerialPool(Pool):
         self._objective, self._limits = objective, limits
         self._current: Contained | None = None
         self._waiting: dict[int, Contained] = {}
-        self._states: dict[int, Any] = {}  # of paused trials
+        self._states = PausedStates()
         self._seconds: dict[int, float] = {}  # that trials under way have used
         self._events: list[Event] = []
 
     def start(self, trial: Trial, until: int | None) -> None:
-        state = self._states.pop(trial.number, None)
+        state = self._states.of(trial)
         self._seconds.setdefault(trial.number, 0.0)
         self._current = Contained.of(self._objective, trial.number, trial.params, trial.seed, until, state)
 
@@ -38,12 +39,16 @@ class SerialPool(Pool):
         self._current = self._waiting.pop(number)
         self._current.go_on(until)
 
-    def stop(self, number: int) -> None:
-        self._events.append(self._waiting.pop(number).stop())
+    def stop(self, trial: Trial) -> None:
+        run = self._waiting.pop(trial.number, None)
+        if run is None:
+            state = self._states.of(trial)
+            run = Contained.of(self._objective, trial.number, trial.params, trial.seed, None, state)
+        self._events.append(run.stop(trial.step))
 
     def pause(self, number: int) -> None:
         run = self._waiting.pop(number)
-        self._states[number] = run.state()
+        self._states.put(number, run.state())
         run.close()
 
     def wait(self, seconds: float) -> list[Event]:
@@ -74,3 +79,4 @@ class SerialPool(Pool):
         for run in [*self._waiting.values(), *([self._current] if self._current else [])]:
             run.close()
         self._waiting, self._current = {}, None
+        self._states.close()

@@ -1,8 +1,8 @@
 """A worker process: `python -m modelopt_cli.tuning.executors._worker FD`. Computes one trial at a time.
 
 Speaks over a pipe. First comes (search path, pickled objective), answered by None, or by the text of what is wrong with
-it; then commands ("start", number, params, seed, until, state), ("resume", until), ("stop",), ("pause",). Answers are
-Events, and for a pause (state,).
+it; then commands ("start", number, params, seed, until, state), ("resume", until), ("stop",), ("pause",), and to stop
+one that is paused ("finish", number, params, seed, step, state). Answers are Events, and for a pause (state,).
 """
 
 from __future__ import annotations
@@ -76,6 +76,8 @@ class _Worker:
             case ("start", number, params, seed, until, state):
                 self._current = Contained.of(self._objective, number, params, seed, until, state)
                 self._compute(self._current)
+            case ("finish", number, params, seed, step, state):
+                self._tell(Contained.of(self._objective, number, params, seed, None, state).stop(step))
             case ("resume", until) if self._current is not None:
                 self._current.go_on(until)
                 self._compute(self._current)

@@ -1,0 +1,115 @@
+"""Schedulers: which trials start, go on, pause or stop, and with what. One file each.
+
+A stopper judges one trial at a time; a scheduler has all places at its disposal, may pause a trial and come back to it.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from modelopt_cli.core.seeds import derive
+from modelopt_cli.core.strategy import Strategy
+from modelopt_cli.tuning.trial import State
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from modelopt_cli.tuning.space import Space
+    from modelopt_cli.tuning.trial import Params, Trial
+
+__all__ = ["Decision", "Moment", "Pause", "Resume", "Scheduler", "Start", "Stop"]
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Run a new trial up to step `until` (None: to the end): `params`, or (None) what the study's sampler suggests.
+
+    `parent`: the paused trial whose state it goes on from (None: it begins at step 0).
+    """
+
+    until: int | None = None
+    params: Params | None = None
+    parent: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Resume:
+    """Let a trial that waits, or is paused, go on up to step `until`."""
+
+    number: int
+    until: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """Keep a waiting trial's state and free its place."""
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """End a trial that waits, or is paused; its metrics count as they are."""
+
+    number: int
+    reason: str
+
+
+Decision = Start | Resume | Pause | Stop
+
+
+@dataclass(frozen=True)
+class Moment:
+    """What a scheduler decides by: the history, who waits for a decision, and how many places are free.
+
+    `slots`: free places, those of `waiting` trials not among them. `left`: how many trials may still be started by
+    `tuning.trials`. `planned`: `tuning.trials` itself, None without a limit. `seed`: the study's.
+    """
+
+    space: Space
+    trials: Sequence[Trial]
+    waiting: Sequence[int]
+    slots: int
+    left: int
+    planned: int | None
+    seed: int
+
+    def rng(self) -> np.random.Generator:
+        """A generator seeded by how far the history has come, so that the same history gives the same decisions."""
+        import numpy as np
+
+        reports = sum(len(trial.curve) for trial in self.trials)
+        ended = sum(trial.state.finished for trial in self.trials)
+        return np.random.default_rng(derive(self.seed, "schedule", len(self.trials), reports, ended))
+
+    @property
+    def paused(self) -> list[Trial]:
+        """Trials whose state is kept."""
+        return [trial for trial in self.trials if trial.state is State.PAUSED]
+
+    @property
+    def steps(self) -> int:
+        """Steps that all trials have taken together."""
+        return sum(trial.step - trial.born for trial in self.trials)
+
+    @property
+    def total(self) -> int | None:
+        """Steps of a complete trial, the longest where they differ; None before the first report."""
+        return max((trial.total for trial in self.trials if trial.total is not None), default=None)
+
+
+class Scheduler(Strategy):
+    """Base of all schedulers. Stateless: what it knows is the history."""
+
+    family: ClassVar[str] = "schedulers"
+
+    @abstractmethod
+    def next(self, moment: Moment) -> list[Decision]:
+        """Decisions on every trial that waits at its `until`, and on the free places.
+
+        A place that a decision frees (Pause, Stop) may be given away in the same list. The search ends when nothing
+        runs after the decisions were carried out.
+        """
