@@ -19,6 +19,8 @@ def apply(trials: list[Trial], kind: str, number: int, payload: dict[str, Any]) 
             Trial(number, payload["params"], payload["seed"], origin=payload["origin"], parent=parent, born=born)
         )
         return
+    if kind == "reported":
+        payload = {**payload, "order": 1 + max((trial.curve[-1].order for trial in trials if trial.curve), default=-1)}
     trials[number] = _CHANGES[kind](trials[number], payload)
 
 
@@ -39,7 +41,8 @@ def _suspended(trial: Trial, payload: dict[str, Any]) -> Trial:
 
 def _reported(trial: Trial, payload: dict[str, Any]) -> Trial:
     points = [
-        Point(step, metrics, None if losses is None else tuple(losses)) for step, metrics, losses in payload["points"]
+        Point(step, metrics, None if losses is None else tuple(losses), payload["order"] + place)
+        for place, (step, metrics, losses) in enumerate(payload["points"])
     ]
     return dataclasses.replace(trial, curve=(*trial.curve, *points), total=payload.get("total", trial.total))
 

@@ -36,6 +36,7 @@ class Point:
     step: int
     metrics: Mapping[str, float]
     losses: tuple[float, ...] | None = None  # one per objective, lower is better; None: an objective is missing
+    order: int = 0  # among all reports of the study, from 0
 
 
 @dataclass(frozen=True, slots=True)

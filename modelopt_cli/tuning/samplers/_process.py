@@ -81,6 +81,26 @@ class Process:
         variance = np.exp(self._unpacked.scale) - np.einsum("nm,nm->m", solved, solved)
         return mean, np.sqrt(np.maximum(variance, 1e-12))
 
+    @property
+    def noise(self) -> float:
+        """Variance of the noise."""
+        return float(np.exp(self._unpacked.noise))
+
+    def together(self, one: Inputs, other: Inputs) -> tuple[Array, Array]:
+        """Posterior covariance (M,) of each setting of `one` with that of `other` in its place; variance of the latter."""
+        warped = [_warp(inputs.numbers, self._unpacked)[0] for inputs in (one, other)]
+        solved = [
+            solve_triangular(self._factor, self._covariance(inputs, numbers).T, lower=True)
+            for inputs, numbers in zip((one, other), warped, strict=True)
+        ]
+        apart = (((warped[0] - warped[1]) / np.exp(self._unpacked.lengths)) ** 2).sum(1)
+        differ = (one.categories != other.categories) @ np.exp(self._unpacked.categories)
+        r = _ROOT5 * np.sqrt(apart)
+        prior = np.exp(self._unpacked.scale - r - differ) * (1.0 + r + r * r / 3.0)
+        covariance = prior - np.einsum("nm,nm->m", *solved)
+        variance = np.exp(self._unpacked.scale) - np.einsum("nm,nm->m", solved[1], solved[1])
+        return np.asarray(covariance), np.maximum(variance, 1e-12)
+
     def _covariance(self, inputs: Inputs, warped: Array) -> Array:
         """(M, N) of settings and those that the process was fitted to."""
         hyper = self._unpacked
@@ -95,12 +115,12 @@ class Process:
         return np.asarray(np.exp(hyper.scale - r - exponent) * (1.0 + r + r * r / 3.0))
 
 
-def fitted(inputs: Inputs, targets: Array) -> Array:
-    """The most probable hyperparameters, from two starts."""
+def fitted(inputs: Inputs, targets: Array, starts: int = 2) -> Array:
+    """The most probable hyperparameters, from so many of two starts."""
     posterior = _Posterior(inputs, targets)
     found = [
         minimize(posterior, start, jac=True, method="L-BFGS-B", bounds=posterior.bounds, options={"maxiter": _STEPS})
-        for start in posterior.starts()
+        for start in posterior.starts()[:starts]
     ]
     return np.asarray(min(found, key=lambda result: float(result.fun)).x)
 

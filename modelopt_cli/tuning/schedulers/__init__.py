@@ -105,6 +105,8 @@ class Scheduler(Strategy):
     """Base of all schedulers. Stateless: what it knows is the history."""
 
     family: ClassVar[str] = "schedulers"
+    several_objectives: ClassVar[bool] = True
+    """False when it looks at one objective, and at no constraints."""
 
     @abstractmethod
     def next(self, moment: Moment) -> list[Decision]:

@@ -1,0 +1,127 @@
+"""Learning curves of all trials, by a Gaussian process over settings and the logarithm of the step."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from modelopt_cli.tuning.samplers._history import softened
+from modelopt_cli.tuning.samplers._process import Inputs, Process, fitted
+from modelopt_cli.tuning.samplers._settings import Settings
+from modelopt_cli.tuning.trial import State
+
+if TYPE_CHECKING:
+    from modelopt_cli.tuning.space import Space
+    from modelopt_cli.tuning.trial import Trial
+
+Array = NDArray[np.float64]
+Index = NDArray[np.int64]
+
+_FITTED, _HELD = 80, 300  # points that hyperparameters are fitted to, and that the process is conditioned on
+_FIRST, _MORE = 8, 1.25  # points at the first fit, and their growth until the next
+_fits: dict[bytes, Array] = {}  # what was fitted -> hyperparameters; only saves time
+_MOST_FITS = 100
+
+
+class Curves:
+    """Losses at `stages` (the last is the end of a trial), first objective. Failed trials end with the worst of all."""
+
+    def __init__(self, space: Space, trials: Sequence[Trial], stages: Sequence[int]) -> None:
+        self.settings, self._total = Settings(space), stages[-1]
+        wanted, rows = set(stages), []
+        codes: list[Array] = []
+        for trial in trials:
+            points = [point for point in trial.curve if point.losses is not None and point.step in wanted]
+            failed = trial.state is State.FAILED
+            if points or failed:
+                rows += [(len(codes), p.step, p.losses[0], p.order) for p in points if p.losses is not None]
+                rows += [(len(codes), self._total, math.inf, trial.curve[-1].order if points else 0)] if failed else []
+                codes.append(space.encode(trial.params))
+        self._codes = np.stack(codes)
+        who, steps, losses, order = (np.array(column) for column in zip(*rows, strict=True))
+        known = losses[np.isfinite(losses)]
+        losses = np.where(np.isfinite(losses), losses, known.max() if len(known) else 0.0)
+        self._who, self._steps, self._losses = who, steps, losses
+        hyper = self._hyper(np.sort(np.argsort(order, kind="stable")[: _milestone(len(order))]))
+        held = _subset(losses, who, steps, _HELD)
+        self._targets = _standardised(losses, losses)
+        self._inputs = self.inputs(self._codes[who[held]], steps[held])
+        self._process = Process(self._inputs, self._targets[held], hyper)
+        self._own = self._targets[held]
+
+    def _hyper(self, early: Index) -> Array:
+        """Fitted to the points that there were at the last milestone, so that most moments need no fit."""
+        who, steps, losses = self._who[early], self._steps[early], self._losses[early]
+        kept = _subset(losses, who, steps, _FITTED)
+        targets = _standardised(losses, losses)[kept]
+        inputs = self.inputs(self._codes[who[kept]], steps[kept])
+        key = inputs.numbers.tobytes() + inputs.categories.tobytes() + targets.tobytes()
+        if key not in _fits:
+            if len(_fits) >= _MOST_FITS:
+                _fits.clear()
+            _fits[key] = fitted(inputs, targets, starts=1)
+        return _fits[key]
+
+    def inputs(self, codes: Array, steps: Index) -> Inputs:
+        """Settings (N, dim) at steps (N,): the step is one more number, log(step) / log(total)."""
+        found = self.settings.inputs(codes)
+        time = np.log(np.maximum(steps, 1)) / math.log(max(self._total, 2))
+        return Inputs(np.concatenate([found.numbers, time[:, None]], axis=1), found.categories)
+
+    @property
+    def best(self) -> float:
+        """The lowest target seen."""
+        return float(self._targets.min())
+
+    def leaders(self, count: int) -> Array:
+        """Codes of the trials with the lowest losses, (count, dim) at most."""
+        order = self._who[np.argsort(self._losses, kind="stable")]
+        return self._codes[list(dict.fromkeys(order.tolist()))[:count]]
+
+    def final(self, codes: Array) -> tuple[Array, Array]:
+        """Mean and deviation (N,) of the target at the end."""
+        return self._process.predict(self.inputs(codes, np.full(len(codes), self._total)))
+
+    def moved(self, codes: Array, steps: Index) -> Array:
+        """(N,) deviation of what the predicted end would be, were the trial known up to `steps`."""
+        ends = self.inputs(codes, np.full(len(codes), self._total))
+        covariance, variance = self._process.together(ends, self.inputs(codes, steps))
+        return np.asarray(np.abs(covariance) / np.sqrt(variance + self._process.noise))
+
+    def pretend(self, code: Array, step: int) -> None:
+        """What is under way counts with its predicted loss (Ginsbourger et al., 2010, "Kriging believer")."""
+        spot = self.inputs(code[None], np.array([step]))
+        self._own = np.append(self._own, self._process.predict(spot)[0])
+        numbers = np.concatenate([self._inputs.numbers, spot.numbers])
+        self._inputs = Inputs(numbers, np.concatenate([self._inputs.categories, spot.categories]))
+        self._process = self._process.with_points(self._inputs, self._own)
+
+
+def _milestone(count: int) -> int:
+    """The last of 8, 11, 15, ... that is not above `count`; `count` itself where there are fewer."""
+    found = _FIRST
+    while (after := round(found * _MORE) + 1) <= count:
+        found = after
+    return min(found, count)
+
+
+def _standardised(losses: Array, basis: Array) -> Array:
+    """Mean 0 and variance 1, bad ones drawn in."""
+    soft = softened(losses, basis)
+    return np.asarray((soft - soft.mean()) / (soft.std() or 1.0))
+
+
+def _subset(losses: Array, who: Index, steps: Index, most: int) -> Index:
+    """All points, or `most`: first the last ones of the best trials, the others spread evenly over the rest."""
+    if len(losses) <= most:
+        return np.arange(len(losses))
+    last = np.zeros(who.max() + 1, dtype=np.int64)
+    np.maximum.at(last, who, steps)
+    order = np.lexsort((losses, last[who] != steps))
+    rest = order[most // 2 :]
+    spread = rest[np.linspace(0, len(rest) - 1, most - most // 2).astype(np.int64)]
+    return np.sort(np.concatenate([order[: most // 2], spread]))

@@ -1,0 +1,137 @@
+"""Which trial gets a place: the one from whose next steps most is to be learnt about where its curve ends, per step.
+
+A process over settings and the logarithm of the step predicts, for every paused trial and for new settings, the final
+loss, and how far its prediction would move if the trial ran to some step. That gives the expected gain over the best
+that there is without it (knowledge gradient of Frazier et al. 2009, of the trial's own end), divided by the steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from modelopt_cli.tuning.samplers._improvement import log_expected_improvement
+from modelopt_cli.tuning.samplers._neighbours import near
+from modelopt_cli.tuning.samplers._untried import Untried
+from modelopt_cli.tuning.schedulers import Decision, Moment, Pause, Resume, Start, Stop
+from modelopt_cli.tuning.schedulers._curves import Curves
+from modelopt_cli.tuning.trial import State
+
+if TYPE_CHECKING:
+    from modelopt_cli.tuning.trial import Trial
+
+Array = NDArray[np.float64]
+
+_RANDOM, _NEAR = 128, 64  # new settings that are weighed: anywhere, and (twice) near the best
+_WIDTHS = (0.15, 0.03)
+_LEADERS = 5
+
+
+def decide(initial_points: int, growth: float, moment: Moment) -> list[Decision]:
+    """Decisions for all places; see FreezeThaw."""
+    places = moment.slots + len(moment.waiting)
+    if places == 0:
+        return []
+    held = [moment.trials[number] for number in moment.waiting] + moment.paused
+    total = moment.total
+    spent = total is not None and moment.planned is not None and moment.steps >= moment.planned * total
+    if spent:
+        return [Stop(trial.number, "the search ended before it was worth going on") for trial in held[:places]]
+    decisions: list[Decision] = [Pause(number) for number in moment.waiting]
+    queued = sum(trial.state is State.QUEUED for trial in moment.trials)
+    first = max(initial_points - (len(moment.trials) - queued), queued)
+    if first > 0 or total is None:
+        return [*decisions, *(Start(1) for _ in range(min(places, max(first, 1))))]
+    choice = _Choice(moment, held, total, growth)
+    for _ in range(places):
+        decisions += choice.next()
+    return decisions
+
+
+class _Choice:
+    """The candidates of one moment, of which each place takes the best."""
+
+    def __init__(self, moment: Moment, held: Sequence[Trial], total: int, growth: float) -> None:
+        self._moment, self._held, self._total = moment, list(held), total
+        self._rng = moment.rng()
+        self._stages = stages(total, growth)
+        self._curves = Curves(moment.space, moment.trials, self._stages)
+        self._new = Untried(moment.space, moment.trials)
+        space = moment.space
+        old = [space.encode(trial.params) for trial in held]
+        self._codes = np.concatenate([np.reshape(old, (-1, space.dim)), self._candidates()])
+        self._at = np.array([trial.step for trial in held] + [0] * (len(self._codes) - len(held)))
+        for trial in moment.trials:
+            if trial.state is State.RUNNING and trial.number not in moment.waiting:
+                self._curves.pretend(space.encode(trial.params), self._later(trial.step))
+
+    def _candidates(self) -> Array:
+        """Codes of new settings."""
+        leaders = self._curves.leaders(_LEADERS)
+        points = [self._rng.random((_RANDOM, self._moment.space.dim))]
+        points += [near(leaders, width, _NEAR, self._rng) for width in _WIDTHS]
+        return self._curves.settings.snap(np.concatenate(points))
+
+    def _later(self, step: int) -> int:
+        return next((stage for stage in self._stages if stage > step), self._total)
+
+    def next(self) -> list[Decision]:
+        """The best that is left, which then counts as under way; nothing when a finite space is used up."""
+        for index in np.argsort(-self._merit(), kind="stable"):
+            end = self._later(int(self._at[index]))
+            decision: Decision | None = None
+            if index < len(self._held):
+                decision = Resume(self._held[index].number, end)
+            else:
+                params = self._moment.space.decode(self._codes[index])
+                decision = Start(end, params) if self._new.take([params], 1) else None
+            if decision is not None:
+                self._take(int(index), end)
+                return [decision]
+        return []
+
+    def _take(self, index: int, end: int) -> None:
+        self._curves.pretend(self._codes[index], end)
+        if index < len(self._held):
+            del self._held[index]
+        self._codes = np.delete(self._codes, index, axis=0)
+        self._at = np.delete(self._at, index)
+
+    def _merit(self) -> Array:
+        """(N,) log of the expected gain per step, at the best of three ends: the next stage, thrice the steps, all."""
+        if not len(self._codes):
+            return np.empty(0)
+        final, deviation = self._curves.final(self._codes)
+        gain = final - self._without(final)
+        found = []
+        for ends in (self._next_stage(), np.minimum(3 * np.maximum(self._at, 1), self._total), None):
+            steps = (np.full(len(self._at), self._total) if ends is None else ends) - self._at
+            moved = deviation if ends is None else np.minimum(self._curves.moved(self._codes, ends), deviation)
+            merit = log_expected_improvement(gain, np.maximum(moved, 1e-9), 0.0)
+            found.append(merit - np.log(np.maximum(steps, 1)))
+        return np.asarray(np.max(found, axis=0))
+
+    def _next_stage(self) -> NDArray[np.int64]:
+        return np.array([self._later(step) for step in self._at])
+
+    def _without(self, final: Array) -> Array:
+        """(N,) what there is to improve on without each: the best seen, or predicted of another trial under way."""
+        found = np.full(len(final), self._curves.best)
+        under_way = final[: len(self._held)]
+        if len(under_way):
+            order = np.argsort(under_way, kind="stable")
+            found = np.minimum(found, under_way[order[0]])
+            second = under_way[order[1]] if len(order) > 1 else np.inf
+            found[order[0]] = min(self._curves.best, second)
+        return found
+
+
+def stages(total: int, growth: float) -> list[int]:
+    """The steps at which trials are weighed: 1, then grown by the factor (by one at least), at last `total`."""
+    found = [1]
+    while found[-1] < total:
+        found.append(min(total, max(found[-1] + 1, round(found[-1] * growth))))
+    return found
