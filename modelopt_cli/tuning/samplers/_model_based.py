@@ -74,7 +74,7 @@ def _by_model(
         if not best:
             break
         suggested += best
-        search.pretend(best[0])
+        search.pretend(best)
     return suggested
 
 
@@ -93,12 +93,13 @@ class _Search:
         self.observed = len(kept)
         x = self.features.matrix(self.u)
         self.model: Fitted = fit(plan.surrogate, x, self.y, rng, noise=plan.noise)
-        for params in [*history.pending, *also]:
-            self.pretend(params)
+        self.pretend([*history.pending, *also])
 
-    def pretend(self, params: Params) -> None:
-        """Add a setting that is under way, with its predicted loss ("Kriging believer", Ginsbourger et al. 2010)."""
-        u = self.space.encode(params)[None]
+    def pretend(self, under_way: Sequence[Params]) -> None:
+        """Add settings under way, with their predicted losses ("Kriging believer", Ginsbourger et al. 2010)."""
+        if not under_way:
+            return
+        u = np.stack([self.space.encode(params) for params in under_way])
         mean, _ = self.model.predict(self.features.matrix(u))
         self.u, self.y = np.concatenate([self.u, u]), np.concatenate([self.y, mean])
         self.model = self.model.with_points(self.features.matrix(self.u), self.y)

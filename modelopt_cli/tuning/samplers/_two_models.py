@@ -123,16 +123,20 @@ class _Process:
         self._process = Process(settings.inputs(self._codes), self._y, hyper)
         observed = self._mean(self._codes)
         self._best = float(observed.min())  # of a noisy loss not the luckiest one, but the one that is believed best
-        for params in [*history.pending, *also]:
-            self._pretend(space.encode(params)[None])
+        under_way = [*history.pending, *also]
+        if under_way:
+            self._pretend(np.stack([space.encode(params) for params in under_way]))
 
     def _mean(self, codes: Array) -> Array:
         return self._process.predict(self._settings.inputs(codes))[0]
 
-    def _pretend(self, code: Array) -> None:
-        """A setting that is under way counts with its predicted loss (Ginsbourger et al., 2010, "Kriging believer")."""
-        self._y = np.append(self._y, self._mean(code))
-        self._codes = np.concatenate([self._codes, code])
+    def _pretend(self, codes: Array) -> None:
+        """Settings under way count with their predicted losses (Ginsbourger et al., 2010, "Kriging believer").
+
+        All at once: what is believed of one does not move the mean, so that one by one gives the same.
+        """
+        self._y = np.append(self._y, self._mean(codes))
+        self._codes = np.concatenate([self._codes, codes])
         self._process = self._process.with_points(self._settings.inputs(self._codes), self._y)
 
     def promising(self) -> Iterator[Params]:
