@@ -68,6 +68,7 @@ class Study:
             self._judge = Judge.parse(objective, constraints)
         except ValueError as error:
             raise UsageError(str(error)) from None
+        self.sampler.check()
         self.seed, self.repeats = seed, repeats
         self._store = Store(Path(path) if path is not None else None)
         try:
