@@ -49,9 +49,11 @@ def suggest(plan: Plan, space: Space, trials: Sequence[Trial], rng: np.random.Ge
     """`n` settings; see Sampler.suggest. Each counts as under way for the ones after it."""
     new = Untried(space, trials)
     seed = sequence_seed(trials, rng)
-    start = max(min(plan.initial_points - len(trials), n), 0)
-    found = new.take(design("sobol", space, seed, len(trials), len(trials) + start, plan.initial_points), start)
     settings = Settings(space)
+    start = max(min(plan.initial_points - len(trials), n), 0)
+    stop = len(trials) + start
+    first = design("sobol", space, seed, len(trials), stop, plan.initial_points, settings.beliefs)
+    found = new.take(first, start)
     while len(found) < n:
         history = read(trials, rng)
         if not history.informative:
@@ -80,6 +82,7 @@ class _Parzen:
         self._settings, self._rng = settings, rng
         space = settings.space
         codes = np.stack([space.encode(params) for params in [*history.params, *history.pending, *also]])
+        self._trials = len(history.y)
         order = np.argsort(history.y, kind="stable")
         count = min(max(int(np.ceil(plan.good * len(order))), 2), plan.most_good)
         under_way = np.arange(len(order), len(codes))  # nobody else should go there just now
@@ -93,9 +96,11 @@ class _Parzen:
     def promising(self) -> Iterator[Params]:
         """Settings by descending merit."""
         drawn = self._good.sample(self._rng, _DRAWS)
-        codes = self._settings.snap(self._settings.codes(drawn))
+        points = self._settings.beliefs.with_draws(self._settings.codes(drawn), self._rng)
+        codes = self._settings.snap(points)
         inputs, absent = self._settings.inputs(codes), self._settings.absent(codes)
         merit = self._good.log_density(inputs, absent) - self._others.log_density(inputs, absent)
+        merit = self._settings.beliefs.weighed(merit, codes, self._trials)
         for index in np.argsort(-merit, kind="stable"):
             yield self._settings.space.decode(codes[index])
 
@@ -112,7 +117,7 @@ class _Process:
         branch: tuple[int, float] | None = None,
     ) -> None:
         """`branch`: a choice's position and the code of the value that alone is looked at."""
-        self._settings, self._rng, self._branch = settings, rng, branch
+        self._settings, self._rng, self._branch, self._trials = settings, rng, branch, len(history.y)
         space = settings.space
         kept = _subset(history.y, _HELD, rng)
         self._codes = np.stack([space.encode(history.params[index]) for index in kept])
@@ -148,7 +153,7 @@ class _Process:
         """Snapped codes (M, dim) and their merit (M,)."""
         leaders = self._codes[np.argsort(self._y, kind="stable")[:5]]
         points = [self._rng.random((_CANDIDATES, self._codes.shape[1])), near(leaders, 0.15, _NEIGHBOURS, self._rng)]
-        codes = self._snap(np.concatenate(points))
+        codes = self._snap(self._settings.beliefs.with_draws(np.concatenate(points), self._rng))
         merit = self._merit(codes)
         for width in _WIDTHS:
             top = codes[np.argsort(-merit, kind="stable")[:10]]
@@ -163,7 +168,8 @@ class _Process:
 
     def _merit(self, codes: Array) -> Array:
         mean, deviation = self._process.predict(self._settings.inputs(codes))
-        return log_expected_improvement(mean, deviation, self._best)
+        merit = log_expected_improvement(mean, deviation, self._best)
+        return self._settings.beliefs.weighed(merit, codes, self._trials)
 
 
 def _neglected(space: Space, trials: Sequence[Trial], rng: np.random.Generator) -> tuple[int, float] | None:
