@@ -15,7 +15,7 @@ from modelopt_cli.tuning.space import Space, SpaceError
 from modelopt_cli.tuning.trial import Params, State, Trial
 
 
-@pytest.mark.parametrize("acquisition", ["ei", "pi", "lcb", "hedge"])
+@pytest.mark.parametrize("acquisition", ["ei", "pi", "lcb", "hedge", "eips"])
 @pytest.mark.parametrize("surrogate", ["gp", "forest", "extra_trees", "gbrt"])
 def test_every_surrogate_with_every_acquisition(surrogate: str, acquisition: str) -> None:
     trials = history(CONDITIONAL, 16)
@@ -25,6 +25,42 @@ def test_every_surrogate_with_every_acquisition(surrogate: str, acquisition: str
         found = sampler.suggest(CONDITIONAL, trials, np.random.default_rng(1), 1)
     check(CONDITIONAL, trials, found)
     assert len(found) == 1
+
+
+def test_improvement_per_second_is_divided_by_the_seconds_expected() -> None:
+    from scipy.stats import norm
+
+    from modelopt_cli.tuning.samplers._surrogates import merit
+
+    mean, deviation, best = np.array([0.0, -0.5, 0.3]), np.array([1.0, 0.5, 0.2]), -0.2
+    log_seconds, doubt = np.array([1.0, 2.0, 0.0]), np.array([0.1, 0.4, 0.2])
+    z = (best - mean) / deviation
+    improvement = deviation * (z * norm.cdf(z) + norm.pdf(z))
+    found = merit("eips", (mean, deviation), best, 0.0, 1.96, (log_seconds, doubt))
+    expected = improvement * np.exp(-log_seconds + 0.5 * doubt**2)  # E[1 / t] of a log-normal t
+    np.testing.assert_allclose(found / found[0], expected / expected[0], rtol=1e-9)
+
+
+def test_improvement_per_second_prefers_the_quicker_of_equals() -> None:
+    space = Space.from_spec({"x": {"float": [0, 1]}, "quick": {"float": [0, 1]}})
+    sampler = {name: build("skopt", acquisition=name, initial_points=4) for name in ("ei", "eips")}
+    rng = np.random.default_rng(0)
+    trials = []
+    for number in range(14):
+        params = space.sample(rng)
+        seconds = 0.1 * 1000.0 ** (1 - params["quick"])
+        loss = (params["x"] - 0.6) ** 2
+        trials.append(Trial(number, params, 1, State.COMPLETED, losses=(loss,), seconds=seconds))
+
+    def quickness(name: str) -> float:
+        found = [sampler[name].suggest(space, trials, np.random.default_rng(seed), 1)[0] for seed in range(4)]
+        return float(np.mean([params["quick"] for params in found]))
+
+    assert quickness("eips") > 0.85
+    assert quickness("ei") < 0.5
+    untimed = [Trial(t.number, t.params, 1, t.state, losses=t.losses) for t in trials]
+    pair = [sampler[n].suggest(space, untimed, np.random.default_rng(3), 1) for n in ("ei", "eips")]
+    assert pair[0] == pair[1], "without times it is the expected improvement"
 
 
 @pytest.mark.parametrize("design", ["sobol", "lhs", "random"])
