@@ -132,8 +132,8 @@ def test_earlier_trials_give_the_first_mean_and_shares() -> None:
 
 @needs_it
 def test_it_beats_random_search_where_parameters_depend_on_each_other() -> None:
-    own = [best(search(build("cmaes"), FLOATS, rosenbrock, 300, seed)) for seed in range(3)]
-    random = [best(search(build("random"), FLOATS, rosenbrock, 300, seed)) for seed in range(3)]
+    own = [best(search(build("cmaes"), FLOATS, rosenbrock, 250, seed)) for seed in range(2)]
+    random = [best(search(build("random"), FLOATS, rosenbrock, 250, seed)) for seed in range(2)]
     assert np.median(own) < 0.2 * np.median(random)
 
 

@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -140,11 +141,17 @@ def test_no_warning(name: str) -> None:
         build(name).suggest(CONDITIONAL, trials, np.random.default_rng(1), 1)
 
 
+@cache
+def long_history(space: Space) -> list[Trial]:
+    ended = (trial for trial in history(space, 11_600) if trial.state.finished)
+    trials = [replace(trial, number=number) for number, trial in enumerate(ended)]
+    return [*trials, Trial(len(trials), space.sample(np.random.default_rng(9)), 0, State.RUNNING)]
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_ten_thousand_trials_are_not_too_many(name: str) -> None:
     space = CONDITIONAL if name == "grid" else SMOOTH
-    trials = [replace(trial, number=i) for i, trial in enumerate(t for t in history(space, 11_600) if t.state.finished)]
-    trials += [Trial(len(trials), space.sample(np.random.default_rng(9)), 0, State.RUNNING)]
+    trials = long_history(space)
     assert len(trials) > 9_900
     check(space, trials[-2:], build(name).suggest(space, trials, np.random.default_rng(1), 1))
 

@@ -32,6 +32,7 @@ _NEIGHBOURS = 300  # of the best trials, and again in each round
 _WIDTHS = (0.1, 0.03, 0.01, 0.003)  # of the rounds
 _DRAWS = 256  # points drawn from the estimator of good settings
 _EXPLORED = 6  # every so many trials a process looks at a neglected value of a choice alone
+_OTHERS = 1000  # settings that the estimator of those that are not good has at most
 _FITTED, _HELD = 100, 400  # trials that hyperparameters are fitted to, and that the process is conditioned on
 
 
@@ -87,7 +88,10 @@ class _Parzen:
         count = min(max(int(np.ceil(plan.good * len(order))), 2), plan.most_good)
         under_way = np.arange(len(order), len(codes))  # nobody else should go there just now
         self._good = self._estimator(codes[order[:count]])
-        self._others = self._estimator(codes[np.concatenate([order[count:], under_way]).astype(int)])
+        rest = np.concatenate([order[count:], under_way]).astype(int)
+        if len(rest) > _OTHERS:  # what is rare among some of them is rare among all
+            rest = rng.choice(rest, size=_OTHERS, replace=False)
+        self._others = self._estimator(codes[rest])
 
     def _estimator(self, codes: Array) -> Parzen:
         settings = self._settings
