@@ -25,7 +25,20 @@ LEVEL = {
     "api": 7,
     "cli": 7,
 }
-HEAVY = {"torch", "numpy", "sklearn", "skopt", "scipy", "pandas", "PIL", "pyarrow", "skops", "safetensors"}
+HEAVY = {
+    "torch",
+    "numpy",
+    "sklearn",
+    "skopt",
+    "scipy",
+    "pandas",
+    "PIL",
+    "pyarrow",
+    "skops",
+    "safetensors",
+    "cmaes",
+    "optuna",
+}
 MODULES = sorted(ROOT.rglob("*.py"))
 
 

@@ -3,17 +3,64 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modelopt_cli.core.errors import UsageError
 from modelopt_cli.core.strategy import FAMILIES, Named
+from modelopt_cli.tuning import history
+from modelopt_cli.tuning.earlier import Knowledge, Source, study_file
+from modelopt_cli.tuning.judging import Judge
+from modelopt_cli.tuning.store import Store
 
 if TYPE_CHECKING:
     from modelopt_cli.tuning.study import Study
+    from modelopt_cli.tuning.trial import Trial
 
 NAMES = ("space", "sampler", "objective", "seed", "constraints", "stopper", "repeats", "fingerprint")
 """Arguments of Study that must stay the same."""
+
+
+def begin(
+    study: Study,
+    store: Store,
+    judge: Judge,
+    fingerprint: Mapping[str, Any] | None,
+    earlier: Sequence[str | Path | Source],
+) -> Knowledge:
+    """Note what the study is begun with; one that is continued must have been begun with the same.
+
+    What it knows of `earlier` runs is noted with it, and read from there ever after.
+    """
+    before, now = store.meta(), describe(study, fingerprint)
+    if before:
+        check_unchanged(before, now)
+        plain = before.get("earlier")
+    else:
+        sources = (run if isinstance(run, Source) else Source(_trials_of(study_file(run))) for run in earlier)
+        plain = json.loads(json.dumps(Knowledge.gather(sources, study.space, judge).to_plain()))
+        store.set_meta({**now, "earlier": plain})
+    try:
+        return Knowledge() if plain is None else Knowledge.from_plain(plain)
+    except (LookupError, TypeError, ValueError) as error:
+        raise store.damaged(f"its earlier trials make no sense: {error}") from None
+
+
+def replayed(store: Store) -> list[Trial]:
+    """The trials that the events in `store` leave. Raises StorageError when they make no sense."""
+    try:
+        return history.replay(store.events())
+    except ValueError as error:
+        raise store.damaged(str(error)) from None
+
+
+def _trials_of(path: Path) -> list[Trial]:
+    store = Store(path, write=False)
+    try:
+        return replayed(store)
+    finally:
+        store.close()
 
 
 def describe(study: Study, fingerprint: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -22,6 +22,11 @@ def own_value(parameter: Parameter, value: Any, searched: Collection[str]) -> An
     return parameter.value(scores.index(max(scores)))
 
 
+def equal_but_for(own: Any, value: Any, path: str, searched: Collection[str]) -> bool:
+    """Whether `value` holds all that `own`, at `path`, does, what is searched under it left out; 1 equals 1.0."""
+    return _match(own, value, path, searched) >= 0
+
+
 def _match(own: Any, value: Any, path: str, searched: Collection[str]) -> int:
     """How many fixed values of a branch the section holds; -1 when it differs in one."""
     if isinstance(own, Mapping):

@@ -32,12 +32,21 @@ def freeze(value: Any) -> Hashable:
 
 
 @dataclass(frozen=True)
+class Belief:
+    """A value that is believed to be good, and how firmly, between 0 and 1 (what that means: samplers/_belief.py)."""
+
+    value: Any
+    confidence: float
+
+
+@dataclass(frozen=True)
 class Parameter(ABC):
     """Base of the four kinds. `condition` is None for a parameter that always counts."""
 
     kind: ClassVar[Literal["float", "int", "choice", "ordinal"]]
     path: str
     condition: Condition | None = field(default=None, kw_only=True)
+    prior: Belief | None = field(default=None, kw_only=True)
 
     @property
     @abstractmethod

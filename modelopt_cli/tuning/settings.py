@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
@@ -26,6 +26,8 @@ def _default_sampler() -> Any:
 
 class TuningSettings(Settings):
     """Options of a search."""
+
+    path_fields: ClassVar[tuple[str, ...]] = ("warm_start",)
 
     workflow: Literal["train", "prune", "distill", "command"] = Field(
         "train", description="The workflow that a trial runs."
@@ -53,6 +55,9 @@ class TuningSettings(Settings):
     max_failures: Count | None = Field(10, description="Failures in a row after which the search ends.")
     start_from_file: bool = Field(True, description="Trial 0 is the file's own values (not for a grid).")
     initial: Items[dict[str, Any]] = Field((), description="Settings to try first: a list of {path: value}.")
+    warm_start: Items[str] = Field(
+        (), description="Earlier runs (directories or study.sqlite files) whose trials the sampler shall know."
+    )
     refit: Literal["train+validation"] | None = Field(
         None, description="Train the best setting again on both splits before it is saved."
     )

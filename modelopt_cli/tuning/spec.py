@@ -5,6 +5,8 @@
 [16, 32, 64]                           a choice of plain values
 {choice: [{type: sgd, momentum: {float: [0.0, 0.99]}}, {type: adamw}]}     of values or sections; nests
 {ordinal: [small, medium, large]}
+
+Beside any of these: prior: a value believed to be good (of a section, its type), confidence: 0.8, between 0 and 1.
 """
 
 from __future__ import annotations
@@ -12,15 +14,19 @@ from __future__ import annotations
 import math
 import numbers
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from modelopt_cli.core.errors import did_you_mean
+from modelopt_cli.tuning.beliefs import parse_belief
 from modelopt_cli.tuning.parameters import Choice, Ordinal, freeze
 from modelopt_cli.tuning.ranges import Float, Integer
 from modelopt_cli.tuning.tree import Node, SpaceError, Where
 
 KINDS = ("float", "int", "choice", "ordinal")
-_OPTIONS = {"float": ("log", "step", "count"), "int": ("log", "step", "count"), "choice": (), "ordinal": ()}
+_BELIEF = ("prior", "confidence")
+_RANGE = ("log", "step", "count", *_BELIEF)
+_OPTIONS = {"float": _RANGE, "int": _RANGE, "choice": _BELIEF, "ordinal": _BELIEF}
 _FORMS = "{float: [low, high]}, {int: [low, high]}, {choice: [...]}, {ordinal: [...]} or a list of values"
 _LARGEST = 2**40  # beyond it, the code of an integer in [0, 1] no longer gives it back exactly
 
@@ -74,19 +80,28 @@ def _node(path: str, spec: Any, where: Where, condition: tuple[str, int] | None)
     kind = _kind(spec, where)
     position = (*where, kind)
     if kind == "choice":
-        return _choice(path, _items(spec[kind], kind, position), position, condition)
+        return _believed(_choice(path, _items(spec[kind], kind, position), position, condition), spec)
     if kind == "ordinal":
         items = [_plain(item, (*position, i)) for i, item in enumerate(_items(spec[kind], kind, position))]
         _refuse_equal(items, position)
-        return Node(Ordinal(path, tuple(items), condition=condition), where)
-    return Node(_range(path, kind, spec, where, condition), where)
+        return _believed(Node(Ordinal(path, tuple(items), condition=condition), where), spec)
+    return _believed(Node(_range(path, kind, spec, where, condition), where), spec)
+
+
+def _believed(node: Node, spec: Mapping[Any, Any]) -> Node:
+    """The node with what the spec says of a prior belief."""
+    try:
+        belief = parse_belief(node.parameter, spec)
+    except ValueError as error:
+        raise SpaceError(str(error), node.where) from None
+    return node if belief is None else replace(node, parameter=replace(node.parameter, prior=belief))
 
 
 def _kind(spec: Mapping[Any, Any], where: Where) -> str:
     kinds = [key for key in KINDS if key in spec]
     if len(kinds) > 1:
         raise SpaceError(f"'{kinds[0]}' and '{kinds[1]}' exclude each other; keep one", (*where, kinds[1]))
-    allowed = (kinds[0], *_OPTIONS[kinds[0]]) if kinds else (*KINDS, "log", "step", "count")
+    allowed = (kinds[0], *_OPTIONS[kinds[0]]) if kinds else (*KINDS, *_RANGE)
     for key in spec:
         if key not in allowed:
             raise SpaceError(

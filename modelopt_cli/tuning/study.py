@@ -24,6 +24,7 @@ from modelopt_cli.core.conditions import Condition, Goal
 from modelopt_cli.core.errors import InputError, UsageError
 from modelopt_cli.core.seeds import derive
 from modelopt_cli.tuning import beginning, history, ranking
+from modelopt_cli.tuning.earlier import Source
 from modelopt_cli.tuning.judging import Judge, Result
 from modelopt_cli.tuning.objective import Report
 from modelopt_cli.tuning.samplers import Sampler
@@ -44,6 +45,8 @@ class Study:
     a best trial must meet (`model.size_bytes <= 100_000`). initial: settings to try first. repeats: whether a setting
     may be suggested twice. path: a file to keep the study in; an existing one is continued, its interrupted trials
     first, and must have been begun with the same arguments (and `fingerprint`, plain values of the caller's own).
+    earlier: runs (directories, study files, or Sources) whose trials the sampler shall know; noted when the study is
+    begun, so that one that is continued knows the same, whatever has become of them.
     Raises UsageError where an argument makes no sense, StorageError for a file that is damaged or in use.
     """
 
@@ -60,6 +63,7 @@ class Study:
         initial: Sequence[Params] = (),
         repeats: bool = False,
         fingerprint: Mapping[str, Any] | None = None,
+        earlier: Sequence[str | Path | Source] = (),
     ) -> None:
         try:
             self.space = space if isinstance(space, Space) else Space.from_spec(space)
@@ -68,11 +72,12 @@ class Study:
             self._judge = Judge.parse(objective, constraints)
         except ValueError as error:
             raise UsageError(str(error)) from None
+        self.sampler.check()
         self.seed, self.repeats = seed, repeats
         self._store = Store(Path(path) if path is not None else None)
         try:
-            self._begin(fingerprint)
-            self._trials = _replay(self._store)
+            self.knowledge = beginning.begin(self, self._store, self._judge, fingerprint, earlier)
+            self._trials = beginning.replayed(self._store)
         except BaseException:
             self._store.close()
             raise
@@ -96,7 +101,7 @@ class Study:
         """The trials of the study at `path` and what it was begun with, without taking it over; also while it runs."""
         store = Store(Path(path), write=False)
         try:
-            return _replay(store), store.meta()
+            return beginning.replayed(store), store.meta()
         finally:
             store.close()
 
@@ -238,14 +243,6 @@ class Study:
     def __exit__(self, *exc: object) -> None:
         self.close()
 
-    def _begin(self, fingerprint: Mapping[str, Any] | None) -> None:
-        """Note what the study is begun with; one that is continued must have been begun with the same."""
-        before, now = self._store.meta(), beginning.describe(self, fingerprint)
-        if before:
-            beginning.check_unchanged(before, now)
-        else:
-            self._store.set_meta(now)
-
     def _add(self, params: Params, origin: str, parent: int | None = None) -> Trial:
         number = len(self._trials)
         payload = {"params": params, "seed": derive(self.seed, "trial", number), "origin": origin}
@@ -272,10 +269,3 @@ class Study:
             raise InputError(f"trial {number}: {error}; {text}") from None
         history.apply(self._trials, kind, number, written)
         return self._trials[number]
-
-
-def _replay(store: Store) -> list[Trial]:
-    try:
-        return history.replay(store.events())
-    except ValueError as error:
-        raise store.damaged(str(error)) from None

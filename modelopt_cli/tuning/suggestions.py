@@ -29,6 +29,8 @@ def suggest(study: Study) -> Params:
     import numpy as np
 
     number, trials = len(study.trials), study.trials
+    if not study.sampler.exact:  # a list is tried from its beginning, whatever is known of it
+        trials = (*study.knowledge.trials, *trials)
     for attempt in range(_ATTEMPTS):
         rng = np.random.default_rng(derive(study.seed, "ask", number, attempt))
         found = study.sampler.suggest(study.space, trials, rng, 1)

@@ -16,7 +16,7 @@ from modelopt_cli.tuning.executors import Executor, Limits
 from modelopt_cli.tuning.search import search
 from modelopt_cli.tuning.space import Space
 from modelopt_cli.tuning.study import Study
-from modelopt_cli.workflows import gates, shared_stage
+from modelopt_cli.workflows import gates, shared_stage, warm_start
 from modelopt_cli.workflows.context import Context, Message, SearchStarted, TrialChanged
 from modelopt_cli.workflows.distill_checks import check_distillation
 from modelopt_cli.workflows.objectives import CommandObjective, ModelObjective, kept_model
@@ -38,6 +38,7 @@ def dry_run(experiment: Experiment, context: Context) -> Report:
     space = Space.from_spec(experiment.require_tuning().space)
     preflight(experiment, prunes=experiment.require_tuning().workflow == "prune")
     plan = make_plan(experiment, space)
+    list(warm_start.sources(experiment))  # raises for a run that cannot be read
     return Report(
         workflow="tune",
         name=experiment.name,
@@ -90,6 +91,7 @@ class _Search:
         if settings.workflow == "distill":
             check_distillation(experiment)
         plan = make_plan(experiment, space)
+        earlier = () if resuming else tuple(warm_start.sources(experiment))
         if context.directory is not None:
             context.directory.write_experiment(experiment.resolved())
             context.directory.write_environment(seed=experiment.seed, device=plan.device)
@@ -101,7 +103,10 @@ class _Search:
             path=context.directory.path_of("study.sqlite") if context.directory is not None else None,
             constraints=settings.constraints,
             repeats=settings.repeats,
+            earlier=earlier,
         )
+        if settings.warm_start and not resuming:
+            context.emit(Message(study.knowledge.text(), warning=not study.knowledge.trials))
         found = cls(experiment, context, space, study, plan, started, clock)
         if not study.trials:
             found.enqueue()

@@ -78,6 +78,23 @@ def test_a_fitted_process_predicts_what_it_has_not_seen() -> None:
     assert unknown[0] > 3 * deviation.max(), "another category tells little"
 
 
+def test_believing_all_at_once_is_believing_one_by_one() -> None:
+    rng = np.random.default_rng(0)
+    points, fresh, none = rng.random((20, 2)), rng.random((8, 2)), np.zeros((20, 0), dtype=np.int64)
+    targets = np.sin(5 * points[:, 0])
+    hyper = np.concatenate([np.log([0.3, 0.7]), np.zeros(4), np.log([1.5, 0.01])])
+    seen, asked = Inputs(points[:12], none[:12]), Inputs(fresh, none[:8])
+    plain = Process(seen, targets[:12], hyper)
+    whole = Inputs(points, none)
+    at_once = plain.with_points(whole, np.append(targets[:12], plain.predict(Inputs(points[12:], none[12:]))[0]))
+    one_by_one, y = plain, targets[:12]
+    for i in range(12, 20):
+        y = np.append(y, one_by_one.predict(Inputs(points[i : i + 1], none[:1]))[0])
+        one_by_one = plain.with_points(Inputs(points[: i + 1], none[: i + 1]), y)
+    for first, second in zip(at_once.predict(asked), one_by_one.predict(asked), strict=True):
+        np.testing.assert_allclose(first, second, rtol=1e-6)
+
+
 @given(st.floats(-50, 20))
 def test_log_h_is_the_logarithm_of_the_closed_form(z: float) -> None:
     [found] = log_h(np.array([z]))

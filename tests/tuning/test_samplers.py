@@ -1,160 +1,21 @@
-"""Contract of every sampler (a new file is tested at once), and what is particular to one."""
+"""What is particular to one sampler (what all promise: test_sampler_contract.py)."""
 
 from __future__ import annotations
 
 import itertools
-import math
 import warnings
-from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import pytest
+from sampler_histories import CONDITIONAL, FINITE, SMOOTH, best, build, check, history, search, smooth
 
 from modelopt_cli.core.seeds import derive
-from modelopt_cli.core.strategy import FAMILIES
-from modelopt_cli.tuning.samplers import Sampler
 from modelopt_cli.tuning.space import Space, SpaceError
-from modelopt_cli.tuning.trial import Params, Point, State, Trial
-
-NAMES = FAMILIES["samplers"].names()
-CONDITIONAL = Space.from_spec(
-    {
-        "lr": {"float": [1e-4, 1.0], "log": True, "count": 7},
-        "opt": {
-            "choice": [
-                {
-                    "type": "sgd",
-                    "m": {"float": [0.0, 0.99], "count": 5},
-                    "n": {"choice": [{"t": 1, "k": {"int": [1, 9]}}, "no"]},
-                },
-                {"type": "adamw", "hidden": {"int": [1, 300], "log": True, "count": 6}},
-            ]
-        },
-        "batch": [16, 32, 64, 128],
-        "act": ["relu", None, True],
-        "size": {"ordinal": ["small", "medium", "large"]},
-    }
-)
-FINITE = Space.from_spec(
-    {
-        "a": ["x", "y", "z"],
-        "b": {"choice": [{"t": 1, "k": {"int": [0, 3]}}, {"t": 2}]},
-        "c": {"float": [0, 1], "step": 0.5},
-    }
-)
-PLAIN = (bool, int, float, str, dict, list, type(None))
+from modelopt_cli.tuning.trial import Params, State, Trial
 
 
-def build(name: str, **options: Any) -> Sampler:
-    sampler = FAMILIES["samplers"].get(name)(**options)
-    assert isinstance(sampler, Sampler)
-    return sampler
-
-
-def history(space: Space, count: int, seed: int = 0, objectives: int = 1) -> list[Trial]:
-    """Random trials: completed ones, and of each other kind a few."""
-    rng = np.random.default_rng(seed)
-    trials = []
-    for number in range(count):
-        losses: tuple[float, ...] | None = tuple(float(loss) for loss in rng.standard_normal(objectives))
-        state, violation, curve = State.COMPLETED, 0.0, ()
-        if number % 7 == 3:
-            state, losses = State.FAILED, None
-        elif number % 7 == 4:
-            state, losses = list(State)[number % 3], None  # queued, running, paused
-        elif number % 7 == 5:
-            violation = [0.5, math.inf][number % 2]
-        elif number % 7 == 6:
-            state, curve, losses = State.STOPPED, (Point(1, {}, losses),), None
-        elif number % 11 == 10:
-            losses = (math.nan,) * objectives
-        seed_of_trial = derive(seed, "trial", number)
-        trials.append(Trial(number, space.sample(rng), seed_of_trial, state, curve, {}, losses, violation))
-    return trials
-
-
-def check(space: Space, trials: Sequence[Trial], found: list[Params]) -> None:
-    keys = {space.canonical(trial.params) for trial in trials}
-    for params in found:
-        assert space.contains(params), space.problem(params)
-        assert all(type(value) in PLAIN for value in params.values())
-        assert set(params) == {parameter.path for parameter in space.active(params)}
-        assert space.canonical(params) not in keys
-        keys.add(space.canonical(params))
-
-
-@pytest.mark.parametrize("objectives", [1, 2])
-@pytest.mark.parametrize("count", [0, 1, 5, 30])
-@pytest.mark.parametrize("name", NAMES)
-def test_suggestions_are_new_and_belong_whatever_the_history(name: str, count: int, objectives: int) -> None:
-    trials = history(CONDITIONAL, count, objectives=objectives)
-    found = build(name).suggest(CONDITIONAL, trials, np.random.default_rng(1), 3)
-    assert len(found) == 3
-    check(CONDITIONAL, trials, found)
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_the_same_history_and_generator_give_the_same(name: str) -> None:
-    trials = history(CONDITIONAL, 25)
-    before = [dict(trial.params) for trial in trials]
-    first, again = (build(name).suggest(CONDITIONAL, trials, np.random.default_rng(5), 2) for _ in range(2))
-    assert first == again
-    assert [trial.params for trial in trials] == before
-
-
-@pytest.mark.parametrize("kind", ["failed", "infeasible", "equal", "pending", "huge"])
-@pytest.mark.parametrize("name", NAMES)
-def test_histories_with_little_to_learn_from(name: str, kind: str) -> None:
-    changes: dict[str, Callable[[int], dict[str, Any]]] = {
-        "failed": lambda i: {"state": State.FAILED},
-        "infeasible": lambda i: {"state": State.COMPLETED, "losses": (float(i),), "violation": 1.0 + i},
-        "equal": lambda i: {"state": State.COMPLETED, "losses": (1.0,)},
-        "pending": lambda i: {"state": State.RUNNING},
-        "huge": lambda i: {"state": State.COMPLETED, "losses": (1e300 * (-1) ** i,)},
-    }
-    rng = np.random.default_rng(0)
-    trials = [Trial(i, CONDITIONAL.sample(rng), i, **changes[kind](i)) for i in range(14)]
-    found = build(name).suggest(CONDITIONAL, trials, np.random.default_rng(1), 2)
-    assert len(found) == 2
-    check(CONDITIONAL, trials, found)
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_a_finite_space_is_exhausted_without_repetition(name: str) -> None:
-    sampler, trials = build(name), []
-    for number in range(100):
-        rng = np.random.default_rng(derive(3, "ask", number))
-        found = sampler.suggest(FINITE, trials, rng, 4)
-        check(FINITE, trials, found)
-        trials += [
-            Trial(
-                len(trials) + i, params, derive(3, len(trials) + i), State.COMPLETED, losses=(len(repr(params)) % 7.0,)
-            )
-            for i, params in enumerate(found)
-        ]
-        if len(found) < 4:
-            break
-    assert len(trials) == FINITE.size == 45
-    assert sampler.suggest(FINITE, trials, np.random.default_rng(0), 1) == []
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_one_setting_is_suggested_once(name: str) -> None:
-    space = Space.from_spec({"a": ["only"], "b": {"float": [2, 2]}})
-    found = build(name).suggest(space, [], np.random.default_rng(0), 5)
-    assert found == [{"a": "only", "b": 2.0}]
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_no_warning(name: str) -> None:
-    trials = history(CONDITIONAL, 20)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        build(name).suggest(CONDITIONAL, trials, np.random.default_rng(1), 1)
-
-
-@pytest.mark.parametrize("acquisition", ["ei", "pi", "lcb", "hedge"])
+@pytest.mark.parametrize("acquisition", ["ei", "pi", "lcb", "hedge", "eips"])
 @pytest.mark.parametrize("surrogate", ["gp", "forest", "extra_trees", "gbrt"])
 def test_every_surrogate_with_every_acquisition(surrogate: str, acquisition: str) -> None:
     trials = history(CONDITIONAL, 16)
@@ -164,6 +25,42 @@ def test_every_surrogate_with_every_acquisition(surrogate: str, acquisition: str
         found = sampler.suggest(CONDITIONAL, trials, np.random.default_rng(1), 1)
     check(CONDITIONAL, trials, found)
     assert len(found) == 1
+
+
+def test_improvement_per_second_is_divided_by_the_seconds_expected() -> None:
+    from scipy.stats import norm
+
+    from modelopt_cli.tuning.samplers._surrogates import merit
+
+    mean, deviation, best = np.array([0.0, -0.5, 0.3]), np.array([1.0, 0.5, 0.2]), -0.2
+    log_seconds, doubt = np.array([1.0, 2.0, 0.0]), np.array([0.1, 0.4, 0.2])
+    z = (best - mean) / deviation
+    improvement = deviation * (z * norm.cdf(z) + norm.pdf(z))
+    found = merit("eips", (mean, deviation), best, 0.0, 1.96, (log_seconds, doubt))
+    expected = improvement * np.exp(-log_seconds + 0.5 * doubt**2)  # E[1 / t] of a log-normal t
+    np.testing.assert_allclose(found / found[0], expected / expected[0], rtol=1e-9)
+
+
+def test_improvement_per_second_prefers_the_quicker_of_equals() -> None:
+    space = Space.from_spec({"x": {"float": [0, 1]}, "quick": {"float": [0, 1]}})
+    sampler = {name: build("skopt", acquisition=name, initial_points=4) for name in ("ei", "eips")}
+    rng = np.random.default_rng(0)
+    trials = []
+    for number in range(14):
+        params = space.sample(rng)
+        seconds = 0.1 * 1000.0 ** (1 - params["quick"])
+        loss = (params["x"] - 0.6) ** 2
+        trials.append(Trial(number, params, 1, State.COMPLETED, losses=(loss,), seconds=seconds))
+
+    def quickness(name: str) -> float:
+        found = [sampler[name].suggest(space, trials, np.random.default_rng(seed), 1)[0] for seed in range(4)]
+        return float(np.mean([params["quick"] for params in found]))
+
+    assert quickness("eips") > 0.85
+    assert quickness("ei") < 0.5
+    untimed = [Trial(t.number, t.params, 1, t.state, losses=t.losses) for t in trials]
+    pair = [sampler[n].suggest(space, untimed, np.random.default_rng(3), 1) for n in ("ei", "eips")]
+    assert pair[0] == pair[1], "without times it is the expected improvement"
 
 
 @pytest.mark.parametrize("design", ["sobol", "lhs", "random"])
@@ -232,30 +129,6 @@ def test_sobol_differs_between_searches_and_not_within_one() -> None:
 
 
 # Learning
-
-
-def search(
-    sampler: Sampler, space: Space, loss: Callable[[Params], float | None], count: int, seed: int
-) -> list[Trial]:
-    trials: list[Trial] = []
-    for number in range(count):
-        params = sampler.suggest(space, trials, np.random.default_rng(derive(seed, "ask", number)), 1)[0]
-        value = loss(params)
-        state = State.FAILED if value is None else State.COMPLETED
-        losses = None if value is None else (value,)
-        trials.append(Trial(number, params, derive(seed, "trial", number), state, losses=losses))
-    return trials
-
-
-def best(trials: Sequence[Trial]) -> float:
-    return min(trial.loss for trial in trials if trial.loss is not None)
-
-
-SMOOTH = Space.from_spec({"x": {"float": [-2, 2]}, "y": {"float": [1e-4, 1.0], "log": True}, "k": {"int": [1, 20]}})
-
-
-def smooth(params: Params) -> float:
-    return float((params["x"] - 0.7) ** 2 + (math.log10(params["y"]) + 1.5) ** 2 / 2 + ((params["k"] - 6) / 10) ** 2)
 
 
 @pytest.mark.parametrize(("name", "options"), [("bayesian", {}), ("skopt", {}), ("skopt", {"acquisition": "lcb"})])

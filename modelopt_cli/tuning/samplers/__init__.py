@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
 from abc import abstractmethod
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar
 
+from modelopt_cli.core.errors import MissingExtraError
 from modelopt_cli.core.strategy import Strategy
 
 if TYPE_CHECKING:
@@ -14,7 +16,7 @@ if TYPE_CHECKING:
     from modelopt_cli.tuning.space import Space
     from modelopt_cli.tuning.trial import Params, Trial
 
-__all__ = ["Sampler"]
+__all__ = ["Sampler", "require"]
 
 
 class Sampler(Strategy):
@@ -24,11 +26,21 @@ class Sampler(Strategy):
     exact: ClassVar[bool] = False
     """True when the sampler itself lists what is to be tried (a grid): no start from the file, then."""
 
+    def check(self) -> None:
+        """Called before a search. Raises UsageError where what the sampler needs is missing or makes no sense."""
+
     @abstractmethod
     def suggest(self, space: Space, trials: Sequence[Trial], rng: np.random.Generator, n: int) -> list[Params]:
         """Up to `n` settings to try next; fewer only when the sampler has no more to offer.
 
         Pure: the same history and generator state give the same settings. `trials` is the whole history in order of
-        number, queued, running, paused and failed ones included; use `trial.losses` (lower is better, one per
-        objective) and `trial.violation`. The study, not the sampler, refuses repeated settings.
+        number, queued, running, paused and failed ones included; those of earlier runs have numbers below 0. Use
+        `trial.losses` (lower is better, one per objective) and `trial.violation`. The study, not the sampler, refuses
+        repeated settings.
         """
+
+
+def require(package: str, extra: str) -> None:
+    """Raise MissingExtraError when `package`, which `extra` installs, is not there."""
+    if importlib.util.find_spec(package) is None:
+        raise MissingExtraError(package, extra)

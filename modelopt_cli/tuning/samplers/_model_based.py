@@ -15,7 +15,7 @@ import numpy as np
 from modelopt_cli.tuning.samplers._features import Features
 from modelopt_cli.tuning.samplers._history import History, read
 from modelopt_cli.tuning.samplers._neighbours import best_first, near
-from modelopt_cli.tuning.samplers._surrogates import Acquisition, Fitted, Surrogate, fit, merit
+from modelopt_cli.tuning.samplers._surrogates import Acquisition, Fitted, Prediction, Surrogate, fit, merit
 from modelopt_cli.tuning.samplers._untried import Design, Untried, design, endless, sequence_seed
 from modelopt_cli.tuning.space import Space
 from modelopt_cli.tuning.trial import Params, Trial
@@ -69,12 +69,13 @@ def _by_model(
             history = read(trials, rng)
             if not history.informative:
                 break
-            search = _Search(plan, space, history, [*found, *suggested], rng)
+            seconds = _seconds(trials) if plan.acquisition == "eips" else None
+            search = _Search(plan, space, history, [*found, *suggested], rng, seconds)
         best = new.take(search.promising(), 1)
         if not best:
             break
         suggested += best
-        search.pretend(best[0])
+        search.pretend(best)
     return suggested
 
 
@@ -82,8 +83,15 @@ class _Search:
     """A surrogate of one history, asked for promising points."""
 
     def __init__(
-        self, plan: Plan, space: Space, history: History, also: list[Params], rng: np.random.Generator
+        self,
+        plan: Plan,
+        space: Space,
+        history: History,
+        also: list[Params],
+        rng: np.random.Generator,
+        seconds: np.ndarray | None = None,
     ) -> None:
+        """`seconds` (N,): what each trial of the history took, NaN where unknown; None: nobody asks."""
         self.plan, self.space, self.history, self.rng = plan, space, history, rng
         self.features = Features(space)
         kept = _subset(history.y, plan.points, rng)
@@ -93,12 +101,14 @@ class _Search:
         self.observed = len(kept)
         x = self.features.matrix(self.u)
         self.model: Fitted = fit(plan.surrogate, x, self.y, rng, noise=plan.noise)
-        for params in [*history.pending, *also]:
-            self.pretend(params)
+        self.duration = None if seconds is None else _Duration.fitted(plan, x, seconds[kept], rng)
+        self.pretend([*history.pending, *also])
 
-    def pretend(self, params: Params) -> None:
-        """Add a setting that is under way, with its predicted loss ("Kriging believer", Ginsbourger et al. 2010)."""
-        u = self.space.encode(params)[None]
+    def pretend(self, under_way: Sequence[Params]) -> None:
+        """Add settings under way, with their predicted losses ("Kriging believer", Ginsbourger et al. 2010)."""
+        if not under_way:
+            return
+        u = np.stack([self.space.encode(params) for params in under_way])
         mean, _ = self.model.predict(self.features.matrix(u))
         self.u, self.y = np.concatenate([self.u, u]), np.concatenate([self.y, mean])
         self.model = self.model.with_points(self.features.matrix(self.u), self.y)
@@ -133,8 +143,41 @@ class _Search:
         return u, value
 
     def _merit(self, u: np.ndarray, acquisition: str) -> np.ndarray:
-        prediction = self.model.predict(self.features.matrix(u))
-        return merit(acquisition, prediction, float(self.y[: self.observed].min()), self.plan.xi, self.plan.kappa)
+        x = self.features.matrix(u)
+        prediction, best = self.model.predict(x), float(self.y[: self.observed].min())
+        duration = self.duration.predict(x) if self.duration is not None else None
+        return merit(acquisition, prediction, best, self.plan.xi, self.plan.kappa, duration)
+
+
+@dataclass(frozen=True)
+class _Duration:
+    """A surrogate of the logarithm of the seconds that a trial takes."""
+
+    model: Fitted
+    mean: float
+    scale: float
+
+    @classmethod
+    def fitted(cls, plan: Plan, x: np.ndarray, seconds: np.ndarray, rng: np.random.Generator) -> _Duration | None:
+        """None when there is no difference to learn from."""
+        known = np.isfinite(seconds)
+        logs = np.log(seconds[known])
+        if len(logs) < 2 or np.ptp(logs) <= 0:
+            return None
+        mean, scale = float(logs.mean()), float(logs.std())
+        return cls(fit(plan.surrogate, x[known], (logs - mean) / scale, rng, noise=plan.noise), mean, scale)
+
+    def predict(self, x: np.ndarray) -> Prediction:
+        """Mean and standard deviation of log seconds, (M,) each."""
+        mean, deviation = self.model.predict(x)
+        return self.mean + self.scale * mean, self.scale * deviation
+
+
+def _seconds(trials: Sequence[Trial]) -> np.ndarray:
+    """(N,) of the finished trials; NaN where it is not known, and of failures, whose time says little."""
+    finished = [trial for trial in trials if trial.state.finished]
+    known = [trial.seconds if trial.seconds > 0 and trial.state != "failed" else np.nan for trial in finished]
+    return np.array(known, dtype=float)
 
 
 def _subset(y: np.ndarray, limit: int, rng: np.random.Generator) -> np.ndarray:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from modelopt_cli.tuning.samplers._belief import Beliefs
 from modelopt_cli.tuning.samplers._features import Features, ordered
 from modelopt_cli.tuning.samplers._process import Inputs
 from modelopt_cli.tuning.space import Space
@@ -16,7 +17,7 @@ class Settings:
     """The map between codes (N, dim) of a space, NaN where a parameter does not count, and Inputs."""
 
     def __init__(self, space: Space) -> None:
-        self.space, self.features = space, Features(space)
+        self.space, self.features, self.beliefs = space, Features(space), Beliefs(space)
         self.numeric = np.array([ordered(parameter) for parameter in space.parameters], dtype=bool)
         self.sizes = np.array(
             [int(parameter.size) for parameter in space.parameters if not ordered(parameter)], dtype=np.int64

@@ -15,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 
 Surrogate = Literal["gp", "forest", "extra_trees", "gbrt"]
-Acquisition = Literal["ei", "pi", "lcb", "hedge"]
+Acquisition = Literal["ei", "pi", "lcb", "hedge", "eips"]
 Prediction = tuple[np.ndarray, np.ndarray]  # mean (N,), standard deviation (N,)
 
 NOISE = (1e-6, 1.0)  # bounds of the noise variance, in units of the targets' variance
@@ -126,16 +126,26 @@ class _Predicted:
         return self.prediction
 
 
-def merit(acquisition: str, prediction: Prediction, best: float, xi: float, kappa: float) -> np.ndarray:
+def merit(
+    acquisition: str, prediction: Prediction, best: float, xi: float, kappa: float, duration: Prediction | None = None
+) -> np.ndarray:
     """How promising each predicted point is, (N,): expected or probable improvement on `best`, or lower bound.
 
-    Where the improvement underflows to zero everywhere, the lower bound decides.
+    `duration`: of the logarithm of a trial's seconds, by whose reciprocal's mean eips multiplies (Snoek et al., NIPS
+    2012, section 3.2). Where the improvement underflows to zero everywhere, the lower bound decides.
     """
     from skopt.acquisition import gaussian_ei, gaussian_lcb, gaussian_pi
 
     x, model = np.empty((len(prediction[0]), 0)), _Predicted(prediction)
-    if acquisition in ("ei", "pi"):
-        value = (gaussian_ei if acquisition == "ei" else gaussian_pi)(x, model, best, xi)
+    if acquisition != "lcb":
+        value = (gaussian_pi if acquisition == "pi" else gaussian_ei)(x, model, best, xi)
         if value.max() > 1e-12:
-            return np.asarray(value)
+            return np.asarray(value if duration is None else value * _speed(duration))
     return np.asarray(-gaussian_lcb(x, model, kappa))
+
+
+def _speed(duration: Prediction) -> np.ndarray:
+    """E[1 / seconds], (N,), for normal log seconds; relative to the fastest, so that none overflows."""
+    mean, deviation = duration
+    exponent = 0.5 * deviation**2 - mean
+    return np.asarray(np.exp(exponent - exponent.max()))

@@ -32,6 +32,7 @@ _NEIGHBOURS = 300  # of the best trials, and again in each round
 _WIDTHS = (0.1, 0.03, 0.01, 0.003)  # of the rounds
 _DRAWS = 256  # points drawn from the estimator of good settings
 _EXPLORED = 6  # every so many trials a process looks at a neglected value of a choice alone
+_OTHERS = 1000  # settings that the estimator of those that are not good has at most
 _FITTED, _HELD = 100, 400  # trials that hyperparameters are fitted to, and that the process is conditioned on
 
 
@@ -49,9 +50,11 @@ def suggest(plan: Plan, space: Space, trials: Sequence[Trial], rng: np.random.Ge
     """`n` settings; see Sampler.suggest. Each counts as under way for the ones after it."""
     new = Untried(space, trials)
     seed = sequence_seed(trials, rng)
-    start = max(min(plan.initial_points - len(trials), n), 0)
-    found = new.take(design("sobol", space, seed, len(trials), len(trials) + start, plan.initial_points), start)
     settings = Settings(space)
+    start = max(min(plan.initial_points - len(trials), n), 0)
+    stop = len(trials) + start
+    first = design("sobol", space, seed, len(trials), stop, plan.initial_points, settings.beliefs)
+    found = new.take(first, start)
     while len(found) < n:
         history = read(trials, rng)
         if not history.informative:
@@ -80,11 +83,15 @@ class _Parzen:
         self._settings, self._rng = settings, rng
         space = settings.space
         codes = np.stack([space.encode(params) for params in [*history.params, *history.pending, *also]])
+        self._trials = len(history.y)
         order = np.argsort(history.y, kind="stable")
         count = min(max(int(np.ceil(plan.good * len(order))), 2), plan.most_good)
         under_way = np.arange(len(order), len(codes))  # nobody else should go there just now
         self._good = self._estimator(codes[order[:count]])
-        self._others = self._estimator(codes[np.concatenate([order[count:], under_way]).astype(int)])
+        rest = np.concatenate([order[count:], under_way]).astype(int)
+        if len(rest) > _OTHERS:  # what is rare among some of them is rare among all
+            rest = rng.choice(rest, size=_OTHERS, replace=False)
+        self._others = self._estimator(codes[rest])
 
     def _estimator(self, codes: Array) -> Parzen:
         settings = self._settings
@@ -93,9 +100,11 @@ class _Parzen:
     def promising(self) -> Iterator[Params]:
         """Settings by descending merit."""
         drawn = self._good.sample(self._rng, _DRAWS)
-        codes = self._settings.snap(self._settings.codes(drawn))
+        points = self._settings.beliefs.with_draws(self._settings.codes(drawn), self._rng)
+        codes = self._settings.snap(points)
         inputs, absent = self._settings.inputs(codes), self._settings.absent(codes)
         merit = self._good.log_density(inputs, absent) - self._others.log_density(inputs, absent)
+        merit = self._settings.beliefs.weighed(merit, codes, self._trials)
         for index in np.argsort(-merit, kind="stable"):
             yield self._settings.space.decode(codes[index])
 
@@ -112,7 +121,7 @@ class _Process:
         branch: tuple[int, float] | None = None,
     ) -> None:
         """`branch`: a choice's position and the code of the value that alone is looked at."""
-        self._settings, self._rng, self._branch = settings, rng, branch
+        self._settings, self._rng, self._branch, self._trials = settings, rng, branch, len(history.y)
         space = settings.space
         kept = _subset(history.y, _HELD, rng)
         self._codes = np.stack([space.encode(history.params[index]) for index in kept])
@@ -123,16 +132,20 @@ class _Process:
         self._process = Process(settings.inputs(self._codes), self._y, hyper)
         observed = self._mean(self._codes)
         self._best = float(observed.min())  # of a noisy loss not the luckiest one, but the one that is believed best
-        for params in [*history.pending, *also]:
-            self._pretend(space.encode(params)[None])
+        under_way = [*history.pending, *also]
+        if under_way:
+            self._pretend(np.stack([space.encode(params) for params in under_way]))
 
     def _mean(self, codes: Array) -> Array:
         return self._process.predict(self._settings.inputs(codes))[0]
 
-    def _pretend(self, code: Array) -> None:
-        """A setting that is under way counts with its predicted loss (Ginsbourger et al., 2010, "Kriging believer")."""
-        self._y = np.append(self._y, self._mean(code))
-        self._codes = np.concatenate([self._codes, code])
+    def _pretend(self, codes: Array) -> None:
+        """Settings under way count with their predicted losses (Ginsbourger et al., 2010, "Kriging believer").
+
+        All at once: what is believed of one does not move the mean, so that one by one gives the same.
+        """
+        self._y = np.append(self._y, self._mean(codes))
+        self._codes = np.concatenate([self._codes, codes])
         self._process = self._process.with_points(self._settings.inputs(self._codes), self._y)
 
     def promising(self) -> Iterator[Params]:
@@ -144,7 +157,7 @@ class _Process:
         """Snapped codes (M, dim) and their merit (M,)."""
         leaders = self._codes[np.argsort(self._y, kind="stable")[:5]]
         points = [self._rng.random((_CANDIDATES, self._codes.shape[1])), near(leaders, 0.15, _NEIGHBOURS, self._rng)]
-        codes = self._snap(np.concatenate(points))
+        codes = self._snap(self._settings.beliefs.with_draws(np.concatenate(points), self._rng))
         merit = self._merit(codes)
         for width in _WIDTHS:
             top = codes[np.argsort(-merit, kind="stable")[:10]]
@@ -159,7 +172,8 @@ class _Process:
 
     def _merit(self, codes: Array) -> Array:
         mean, deviation = self._process.predict(self._settings.inputs(codes))
-        return log_expected_improvement(mean, deviation, self._best)
+        merit = log_expected_improvement(mean, deviation, self._best)
+        return self._settings.beliefs.weighed(merit, codes, self._trials)
 
 
 def _neglected(space: Space, trials: Sequence[Trial], rng: np.random.Generator) -> tuple[int, float] | None:

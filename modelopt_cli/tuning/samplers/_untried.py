@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from itertools import islice
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from modelopt_cli.tuning.space import Space
 from modelopt_cli.tuning.trial import Params, Trial
+
+if TYPE_CHECKING:
+    from modelopt_cli.tuning.samplers._belief import Beliefs
 
 Design = Literal["sobol", "lhs", "random"]
 _MOST = 100_000  # settings of a finite space that are listed to find an untried one
@@ -59,12 +62,17 @@ def sequence_seed(trials: Sequence[Trial], rng: np.random.Generator) -> int:
     return trials[0].seed if trials else int(rng.integers(2**31))
 
 
-def design(kind: Design, space: Space, seed: int, start: int, stop: int, total: int) -> Iterator[Params]:
+def design(
+    kind: Design, space: Space, seed: int, start: int, stop: int, total: int, beliefs: Beliefs | None = None
+) -> Iterator[Params]:
     """Settings `start` .. `stop` - 1 of a design; a Latin hypercube has `total` of them, then repeats.
+
+    `beliefs` shape each second one.
 
     Sobol: Owen-scrambled (Owen 1998; Joe & Kuo 2008 direction numbers), as in scipy.stats.qmc.
     """
-    return map(space.decode, _points(kind, space.dim, seed, start, stop, total))
+    points = _points(kind, space.dim, seed, start, stop, total)
+    return map(space.decode, points if beliefs is None else beliefs.design(points, start))
 
 
 def _points(kind: Design, dim: int, seed: int, start: int, stop: int, total: int) -> np.ndarray:

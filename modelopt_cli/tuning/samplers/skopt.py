@@ -26,10 +26,10 @@ class Skopt(Sampler):
     surrogate: Literal["gp", "forest", "extra_trees", "gbrt"] = Field(
         "gp", description="Model of the loss: Gaussian process, random forest, extra trees or boosted quantile trees."
     )
-    acquisition: Literal["ei", "pi", "lcb", "hedge"] = Field(
+    acquisition: Literal["ei", "pi", "lcb", "hedge", "eips"] = Field(
         "ei",
         description="What makes a point promising: expected improvement, probability of it, lower confidence bound, "
-        "or one of the three by chance, the likelier the better its point looks.",
+        "one of the three by chance, the likelier the better its point looks, or expected improvement per second.",
     )
     initial_points: int = Field(10, ge=1, description="Trials before the surrogate is used, the file's own included.")
     initial_design: Literal["sobol", "lhs", "random"] = Field(

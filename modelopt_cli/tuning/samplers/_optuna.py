@@ -1,0 +1,170 @@
+"""A history as Optuna's trials, and its samplers asked for the next: define-by-run, so that conditions hold."""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import optuna
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+from optuna.samplers import BaseSampler
+from optuna.trial import FrozenTrial, TrialState
+
+from modelopt_cli.core.errors import UsageError, did_you_mean
+from modelopt_cli.tuning.samplers._history import losses_of
+from modelopt_cli.tuning.samplers._untried import Untried
+from modelopt_cli.tuning.space import Choice, Float, Integer, Parameter, Space
+from modelopt_cli.tuning.trial import Params, Trial
+
+_ATTEMPTS = 10  # asks for a setting that has not been tried, before one is drawn
+_MOST_VIOLATION = 1e12
+
+
+def build(name: str, options: Mapping[str, Any], seed: int) -> BaseSampler:
+    """The sampler. Raises UsageError for options that it does not take."""
+    kind = getattr(optuna.samplers, name)
+    allowed = [key for key in inspect.signature(kind.__init__).parameters if key not in ("self", "seed")]
+    for key in options:
+        if key not in allowed:
+            near = did_you_mean(key, allowed)
+            raise UsageError(f"{name} takes no option '{key}'.{near} It takes: {', '.join(allowed) or 'none'}")
+    with _quietly():
+        try:
+            sampler: BaseSampler = kind(**options, seed=seed)
+        except (TypeError, ValueError) as error:
+            raise UsageError(f"{name} cannot be made with {dict(options)}: {error}; change tuning.sampler") from None
+    return sampler
+
+
+def suggest(
+    name: str,
+    options: Mapping[str, Any],
+    space: Space,
+    trials: Sequence[Trial],
+    rng: np.random.Generator,
+    n: int,
+) -> list[Params]:
+    """`n` settings; see Sampler.suggest. Each counts as running for the ones after it."""
+    new, axes = Untried(space, trials), _Axes(space)
+    sampler = build(name, options, int(rng.integers(2**31)))
+    with _quietly():
+        study = _study(sampler, axes, trials)
+        try:
+            found = new.take((axes.ask(study) for _ in range(_ATTEMPTS * n) if len(new.seen) < space.size), n)
+        except (ValueError, NotImplementedError) as error:
+            raise UsageError(f"{name} cannot search this space: {error}; use another sampler") from None
+    return found + new.fill(iter(lambda: space.sample(rng), None), n - len(found), rng)
+
+
+def _study(sampler: BaseSampler, axes: _Axes, trials: Sequence[Trial]) -> optuna.Study:
+    """A study in memory that holds the history."""
+    objectives = max((len(losses) for trial in trials if (losses := losses_of(trial))), default=1)
+    constrained = any(trial.violation > 0 for trial in trials)
+    study = optuna.create_study(sampler=sampler, directions=["minimize"] * objectives)
+    completed = 0
+    for trial in trials:
+        frozen = axes.frozen(trial, constrained)
+        if isinstance(sampler, optuna.samplers.BaseGASampler) and frozen.state is TrialState.COMPLETE:
+            assert sampler.population_size is not None
+            frozen.system_attrs[sampler._get_generation_key()] = completed // sampler.population_size
+            completed += 1
+        study.add_trial(frozen)
+    return study
+
+
+class _Axes:
+    """The parameters of a space as Optuna's distributions, each under a name of its own."""
+
+    def __init__(self, space: Space) -> None:
+        self.space = space
+        often = Counter(parameter.path for parameter in space.parameters)
+        self.names = [
+            parameter.path if often[parameter.path] == 1 else f"{parameter.path}#{position}"
+            for position, parameter in enumerate(space.parameters)
+        ]
+        self.distributions = [_distribution(parameter) for parameter in space.parameters]
+
+    def ask(self, study: optuna.Study) -> Params:
+        """What the study's sampler suggests; the trial stays a running one."""
+        trial = study.ask()
+
+        def pick(position: int, parameter: Parameter) -> Any:
+            return _ours(parameter, _suggested(trial, self.names[position], self.distributions[position]))
+
+        return self.space.walk(pick)
+
+    def frozen(self, trial: Trial, constrained: bool) -> FrozenTrial:
+        """The trial as Optuna's own: completed, failed, or running (which samplers stay away from)."""
+        positions = self.space.positions(trial.params)
+        losses = losses_of(trial) if trial.state.finished else None
+        ended = TrialState.COMPLETE if losses is not None else TrialState.FAIL
+        violation = min(trial.violation, _MOST_VIOLATION)
+        return optuna.trial.create_trial(
+            state=ended if trial.state.finished else TrialState.RUNNING,
+            params={self.names[p]: self._theirs(p, trial.params) for p in positions},
+            distributions={self.names[p]: self.distributions[p] for p in positions},
+            values=losses,
+            constraints={"violation": violation} if constrained and losses is not None else None,
+        )
+
+    def _theirs(self, position: int, params: Params) -> Any:
+        parameter = self.space.parameters[position]
+        return _theirs(parameter, params[parameter.path])
+
+
+def _distribution(parameter: Parameter) -> BaseDistribution:
+    """Numbers as they are; a float with a step, and what lists its values, by index."""
+    if isinstance(parameter, Float) and not np.isfinite(parameter.size):
+        return FloatDistribution(parameter.low, parameter.high, log=parameter.log)
+    if isinstance(parameter, Integer):
+        step = parameter.step or 1
+        return IntDistribution(parameter.low, parameter.low + (parameter.size - 1) * step, parameter.log, step)
+    if isinstance(parameter, Choice):
+        return CategoricalDistribution(range(parameter.size))
+    return IntDistribution(0, int(parameter.size) - 1)
+
+
+def _suggested(trial: optuna.Trial, name: str, axis: BaseDistribution) -> Any:
+    if isinstance(axis, FloatDistribution):
+        return trial.suggest_float(name, axis.low, axis.high, log=axis.log)
+    if isinstance(axis, IntDistribution):
+        return trial.suggest_int(name, axis.low, axis.high, step=axis.step, log=axis.log)
+    assert isinstance(axis, CategoricalDistribution)
+    return trial.suggest_categorical(name, axis.choices)
+
+
+def _theirs(parameter: Parameter, value: Any) -> Any:
+    if isinstance(parameter, Integer) or (isinstance(parameter, Float) and not np.isfinite(parameter.size)):
+        return value
+    return int(parameter.encode(value) * parameter.size)  # the code is the middle of the value's equal share
+
+
+def _ours(parameter: Parameter, value: Any) -> Any:
+    if isinstance(parameter, Float) and not np.isfinite(parameter.size):
+        return min(max(float(value), parameter.low), parameter.high)
+    if isinstance(parameter, Integer):
+        return int(value)
+    return parameter.decode((int(value) + 0.5) / float(parameter.size))
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Without Optuna's log of each trial and its notes on what is experimental."""
+    before = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        optuna.logging.set_verbosity(before)
