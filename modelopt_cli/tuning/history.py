@@ -8,6 +8,9 @@ from typing import Any
 
 from modelopt_cli.tuning.trial import Point, State, Trial
 
+NO_TRIAL = -1
+"""The trial of an event that is about none in particular: `decided`, what a scheduler was asked and what it said."""
+
 
 def apply(trials: list[Trial], kind: str, number: int, payload: dict[str, Any]) -> None:
     """Change `trials` in place by one event. Raises LookupError, TypeError, ValueError when it makes no sense."""
@@ -15,6 +18,8 @@ def apply(trials: list[Trial], kind: str, number: int, payload: dict[str, Any]) 
         if number != len(trials):
             raise ValueError(f"trial {number} comes after {len(trials)} trials")
         trials.append(Trial(number, payload["params"], payload["seed"], origin=payload["origin"]))
+        return
+    if kind == "decided":  # what it led to has events of its own
         return
     trials[number] = _CHANGES[kind](trials[number], payload)
 

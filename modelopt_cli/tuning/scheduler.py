@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import astuple, dataclass
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from modelopt_cli.tuning.stoppers import Stopper
@@ -43,6 +43,11 @@ class Stop:
 
 
 Decision = Start | Resume | Pause | Stop
+
+
+def plain(decisions: Sequence[Decision]) -> list[list[Any]]:
+    """Decisions as plain values, to be logged and compared: each its name and its fields."""
+    return [[type(decision).__name__.lower(), *astuple(decision)] for decision in decisions]
 
 
 class Scheduler(ABC):

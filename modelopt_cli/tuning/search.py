@@ -103,7 +103,9 @@ class _Loop:
         """Carry out the scheduler's decisions."""
         waiting, self.waiting = self.waiting, []
         free = max(0, min(pool.slots - len(self.running), self._left()))
-        for decision in self.scheduler.next(self.study.trials, waiting, free):
+        decisions = self.scheduler.next(self.study.trials, waiting, free)
+        self.study.note(waiting, free, decisions)
+        for decision in decisions:
             self._carry_out(decision, pool)
 
     def _left(self) -> int:
