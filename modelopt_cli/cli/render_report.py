@@ -27,6 +27,8 @@ def render_report(console: Console, report: Report, *, quiet: bool) -> None:
     """Print the report; `quiet` leaves the metrics, the gates and the files."""
     if report.best is not None and "trials" in report.tables and not quiet:
         _trials(console, report)
+    if report.details.get("why") and not quiet:
+        console.print(Text.assemble(("ended by ", "dim"), report.details["why"]), soft_wrap=True)
     if "folds" in report.tables and not quiet:
         _table(console, report.tables["folds"].columns, report.tables["folds"].rows, "folds")
     if "space" in report.details and not quiet:

@@ -25,12 +25,13 @@ _WAIT = 0.25  # seconds between looks at the stop flag and the clock
 
 @dataclass(frozen=True)
 class SearchResult:
-    """How a search ended: completed | exhausted | timeout | interrupted."""
+    """How a search ended: completed | converged | exhausted | timeout | interrupted."""
 
     reason: str
     seconds: float
     peak_bytes: int
     warnings: list[str] = field(default_factory=list)
+    why: str = ""  # converged: by which rule, with its figure
 
 
 def search(
@@ -46,24 +47,26 @@ def search(
     timeout: float | None = None,
     max_failures: int | None = None,
     stop: Callable[[], bool] = lambda: False,
+    converged: Callable[[Sequence[Trial]], str] = lambda trials: "",
     on_change: Callable[[Trial], None] = lambda trial: None,
 ) -> SearchResult:
     """Run trials of `study` until there are `trials` (None: until time or space is up), those under way included.
 
     Trials that an earlier search, or process, left under way are run first. `stop` is looked at four times a second (in
     this process: between steps); what runs then is ended and left as interrupted, as it is after `timeout` seconds, to
-    be run first when the study is searched again. `on_change` is called with a trial after each of its changes. Raises
-    SearchError when `max_failures` trials in a row failed, or every trial did.
+    be run first when the study is searched again. `converged` is asked after each trial that ends, and once at first:
+    from a text on, why there is enough, no trial is begun any more. `on_change` is called with a trial after each of
+    its changes. Raises SearchError when `max_failures` trials in a row failed, or every trial did.
     """
     study.requeue()
-    loop = _Loop(study, scheduler or SamplerAndStopper(stopper), trials, max_failures, on_change)
+    loop = _Loop(study, scheduler or SamplerAndStopper(stopper), trials, max_failures, on_change, converged)
     start = time.monotonic()
     with executor.open(objective, workers, limits) as pool:
         reason = ""
         while not reason:
             loop.decide(pool)
             if not loop.running:
-                reason = "exhausted" if loop.exhausted else "completed"
+                reason = "converged" if loop.why else "exhausted" if loop.exhausted else "completed"
             elif stop():
                 reason = "interrupted"
             elif timeout is not None and time.monotonic() - start > timeout:
@@ -74,7 +77,7 @@ def search(
         peak = pool.peak_bytes
     if reason != "interrupted":
         _check_failures(study.trials)
-    return SearchResult(reason, time.monotonic() - start, peak, _remarks(reason, study, loop.restarts))
+    return SearchResult(reason, time.monotonic() - start, peak, _remarks(reason, study, loop.restarts), loop.why)
 
 
 class _Loop:
@@ -87,9 +90,11 @@ class _Loop:
         planned: int | None,
         max_failures: int | None,
         on_change: Callable[[Trial], None],
+        converged: Callable[[Sequence[Trial]], str],
     ) -> None:
         self.study, self.scheduler, self.planned, self.max_failures = study, scheduler, planned, max_failures
-        self.on_change = on_change
+        self.on_change, self.converged = on_change, converged
+        self.why = converged(study.trials)  # nothing is begun any more, when set
         self.running: set[int] = set()  # computing, or waiting for a decision
         self.waiting: list[int] = []
         self.reasons: dict[int, str] = {}  # of trials that were told to stop
@@ -102,7 +107,7 @@ class _Loop:
     def decide(self, pool: Pool) -> None:
         """Carry out the scheduler's decisions."""
         waiting, self.waiting = self.waiting, []
-        free = max(0, min(pool.slots - len(self.running), self._left()))
+        free = 0 if self.why else max(0, min(pool.slots - len(self.running), self._left()))
         decisions = self.scheduler.next(self.study.trials, waiting, free)
         self.study.note(waiting, free, decisions)
         for decision in decisions:
@@ -176,6 +181,7 @@ class _Loop:
         self.running.discard(number)
         stopped, seconds = self.reasons.pop(number, ""), self.seconds.pop(number, 0.0)
         told = self.study.tell(number, result, stopped=stopped, seconds=seconds)
+        self.why = self.why or self.converged(self.study.trials)
         self.failures = self.failures + 1 if told.state is State.FAILED else 0
         self.on_change(told)
         if self.max_failures is not None and self.failures >= self.max_failures:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from modelopt_cli.core.conditions import Condition, Goal
 from modelopt_cli.core.strategy import FAMILIES, Named, Settings
 from modelopt_cli.core.types import Count, Items, Positive
 from modelopt_cli.tuning.executors import Executor
 from modelopt_cli.tuning.samplers import Sampler
+from modelopt_cli.tuning.stop_when import StopWhen
 from modelopt_cli.tuning.stoppers import Stopper
 
 __all__ = ["TuningSettings"]
@@ -43,7 +44,10 @@ class TuningSettings(Settings):
     executor: Literal["auto"] | Annotated[Executor, Named("executors")] = Field(
         "auto", description="Where trials run; auto: worker processes where they save time, else this process."
     )
-    trials: Count | None = Field(None, description="Trials in all; null: a grid's every point, else 20.")
+    trials: Count | None = Field(
+        None, description="Trials in all; null: every setting of a finite space, else until timeout or stop_when."
+    )
+    stop_when: StopWhen | None = Field(None, description="What ends the search before its last trial.")
     workers: Count | None = Field(None, description="Trials at a time; null: as many as the cores allow.")
     timeout: Positive | None = Field(None, description="Seconds after which no trial goes on.")
     trial_timeout: Positive | None = Field(None, description="Seconds after which a trial has failed.")
@@ -90,6 +94,13 @@ class TuningSettings(Settings):
         if isinstance(value, int) and value < 1:
             raise ValueError(f"trial_memory is {value}, but must be above 0")
         return value
+
+    @model_validator(mode="after")
+    def _stop_when_fits(self) -> Self:
+        problem = None if self.stop_when is None else self.stop_when.problem(len(self.goals))
+        if problem is not None:
+            raise ValueError(problem)
+        return self
 
     @property
     def goals(self) -> tuple[Goal, ...]:

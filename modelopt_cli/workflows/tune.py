@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -145,6 +145,7 @@ class _Search:
             max_failures=settings.max_failures,
             stopper=settings.stopper,
             stop=lambda: bool(self.context.stop),
+            converged=self._converged,
             on_change=lambda trial: self._changed(trial, keep),
         )
 
@@ -155,10 +156,15 @@ class _Search:
             return CommandObjective(self.experiment)
         wanted = [goal.metric for goal in settings.goals]
         wanted += [gate.metric for gate in settings.conditions]
+        wanted += settings.stop_when.metrics() if settings.stop_when is not None else []
         wanted += [gate.metric for gate in gates.conditions(self.experiment, self.context)]
         wanted = [name.removesuffix("_std") for name in dict.fromkeys(wanted)]
         folder = str(shared_stage.stage_folder(self.context, keep))
         return ModelObjective(self.experiment, settings.goals, wanted, str(keep), self.dense, folder)
+
+    def _converged(self, trials: Sequence[Trial]) -> str:
+        settings = self.experiment.require_tuning()
+        return "" if settings.stop_when is None else settings.stop_when.verdict(self.space, trials, settings.goals)
 
     def _changed(self, trial: Trial, keep: Path) -> None:
         best = self.study.best
@@ -209,6 +215,7 @@ class _Search:
             details={
                 "objective": [str(goal) for goal in self.experiment.require_tuning().goals],
                 "ended": result.reason,
+                "why": result.why,
                 "front": [trial.number for trial in self.study.front],
             },
             artefacts={**artefacts, **self._artefacts()},

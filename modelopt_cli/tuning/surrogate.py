@@ -1,0 +1,52 @@
+"""A Gaussian process of what was measured at settings, in its own unit: for what is said about a search, not for it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from modelopt_cli.tuning.samplers._process import Process
+from modelopt_cli.tuning.samplers._settings import Settings
+from modelopt_cli.tuning.space import Space
+from modelopt_cli.tuning.trial import Params
+
+Array = NDArray[np.float64]
+
+_FITTED, _HELD = 100, 400  # settings that hyperparameters are fitted to, and that the process is conditioned on
+_AT_ONCE = 2048  # settings that are predicted in one go
+
+
+class Surrogate:
+    """Fitted to values (N,) at N settings; nothing in it is random."""
+
+    def __init__(self, space: Space, params: Sequence[Params], values: Array) -> None:
+        self.settings = Settings(space)
+        kept = _spread(values, _HELD)
+        self.codes = np.stack([space.encode(params[index]) for index in kept])  # (N, dim)
+        values = values[kept]
+        self._mean, self._scale = float(values.mean()), float(values.std()) or 1.0
+        y = (values - self._mean) / self._scale
+        fitted = _spread(y, _FITTED)
+        hyper = Process(self.settings.inputs(self.codes[fitted]), y[fitted]).hyper
+        self._process = Process(self.settings.inputs(self.codes), y, hyper)
+
+    def predict(self, codes: Array) -> tuple[Array, Array]:
+        """Mean (M,) and standard deviation (M,), without noise, at snapped codes (M, dim)."""
+        parts = [
+            self._process.predict(self.settings.inputs(codes[start : start + _AT_ONCE]))
+            for start in range(0, len(codes), _AT_ONCE)
+        ]
+        mean, deviation = (np.concatenate(part) for part in zip(*parts, strict=True))
+        return self._mean + self._scale * mean, self._scale * deviation
+
+
+def _spread(values: Array, most: int) -> NDArray[np.int64]:
+    """Indices of all, or of the better half of `most` and of as many spread evenly over the rest, in order."""
+    if len(values) <= most:
+        return np.arange(len(values))
+    order = np.argsort(values, kind="stable")
+    half = most // 2
+    rest = np.linspace(half, len(order) - 1, most - half).round().astype(int)
+    return np.sort(np.concatenate([order[:half], order[rest]]))
