@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from modelopt_cli.cli.render import duration, gates, number, size
+from modelopt_cli.cli.render_importance import importances
 from modelopt_cli.core.conditions import Goal
 from modelopt_cli.results.report import Report
 
@@ -29,6 +30,8 @@ def render_report(console: Console, report: Report, *, quiet: bool) -> None:
         _trials(console, report)
     if report.details.get("why") and not quiet:
         console.print(Text.assemble(("ended by ", "dim"), report.details["why"]), soft_wrap=True)
+    if not quiet:
+        importances(console, report)
     if "folds" in report.tables and not quiet:
         _table(console, report.tables["folds"].columns, report.tables["folds"].rows, "folds")
     if "space" in report.details and not quiet:

@@ -19,6 +19,7 @@ from modelopt_cli.tuning.study import Study
 from modelopt_cli.workflows import gates, shared_stage
 from modelopt_cli.workflows.context import Context, Message, SearchStarted, TrialChanged
 from modelopt_cli.workflows.distill_checks import check_distillation
+from modelopt_cli.workflows.insight import Insight, insight
 from modelopt_cli.workflows.objectives import CommandObjective, ModelObjective, kept_model
 from modelopt_cli.workflows.plan import Plan, make_plan
 from modelopt_cli.workflows.preflight import preflight
@@ -187,7 +188,8 @@ class _Search:
         best = self.study.best
         interrupted = result.reason == "interrupted"
         artefacts, metrics, warnings, model = {}, {}, list(result.warnings), None
-        tables = {"trials": self.table()}
+        taught = Insight() if interrupted else insight(self.space, self.study.trials, self.study.goals)
+        tables = {"trials": self.table(), **taught.tables}
         if best is not None:
             metrics = dict(best.metrics)
             if best.violation > 0:
@@ -216,12 +218,15 @@ class _Search:
                 "objective": [str(goal) for goal in self.experiment.require_tuning().goals],
                 "ended": result.reason,
                 "why": result.why,
+                "importance_missing": taught.missing,
                 "front": [trial.number for trial in self.study.front],
             },
             artefacts={**artefacts, **self._artefacts()},
             warnings=warnings,
         )
         if self.context.directory is not None:
+            for name, table in taught.tables.items():
+                self.context.directory.write_table(name, table)
             self.context.directory.write_report(report)
         return report.with_model(model)
 
