@@ -114,6 +114,12 @@ class TuningSettings(Settings):
         return tuple(Condition.parse(text) for text in self.constraints)
 
     @property
+    def metrics(self) -> list[str]:
+        """What the objectives, the constraints and `stop_when` look at."""
+        found = [goal.metric for goal in self.goals] + [condition.metric for condition in self.conditions]
+        return found + ([] if self.stop_when is None else self.stop_when.metrics())
+
+    @property
     def trial_memory_bytes(self) -> int | None:
         """`trial_memory` in bytes."""
         if not isinstance(self.trial_memory, str):

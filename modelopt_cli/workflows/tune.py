@@ -155,9 +155,7 @@ class _Search:
         settings = self.experiment.require_tuning()
         if settings.workflow == "command":
             return CommandObjective(self.experiment)
-        wanted = [goal.metric for goal in settings.goals]
-        wanted += [gate.metric for gate in settings.conditions]
-        wanted += settings.stop_when.metrics() if settings.stop_when is not None else []
+        wanted = settings.metrics
         wanted += [gate.metric for gate in gates.conditions(self.experiment, self.context)]
         wanted = [name.removesuffix("_std") for name in dict.fromkeys(wanted)]
         folder = str(shared_stage.stage_folder(self.context, keep))

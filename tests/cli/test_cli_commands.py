@@ -302,3 +302,11 @@ def test_a_search_that_has_seen_enough_says_by_what(cli, quick):
     wrong = cli("tune", quick, "--set", "tuning.stop_when={target: accuracy}")
     assert wrong.code == 2
     assert "is no condition" in wrong.err
+
+
+def test_a_target_on_a_metric_that_nothing_else_asks_for(cli, quick):
+    options = ("--set", "tuning.trials=9", "--set", 'tuning.stop_when={target: "validation.f1 >= 0.0"}')
+    assert cli("tune", quick, *options).code == 0
+    details = json.loads(Path("runs/quick/1/report.json").read_text())["details"]
+    assert details["ended"] == "converged"
+    assert details["why"].startswith("stop_when.target: validation.f1 is ")
