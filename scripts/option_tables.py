@@ -27,6 +27,7 @@ from modelopt_cli.experiment.recovery import PruningSection, RecoverySection
 from modelopt_cli.pruning.settings import Budget
 from modelopt_cli.training.settings import TrainingSettings
 from modelopt_cli.tuning.settings import TuningSettings
+from modelopt_cli.tuning.stop_when import StopWhen
 
 PAGE = Path(__file__).parents[1] / "docs" / "experiment.md"
 SECTIONS: dict[str, type[BaseModel]] = {
@@ -42,6 +43,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "cache": Cache,
     "evaluation": EvaluationSettings,
     "tuning": TuningSettings,
+    "stop_when": StopWhen,
     "command": CommandSettings,
 }
 _PLACE = re.compile(r"(<!-- (options|strategies): (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)

@@ -17,6 +17,7 @@ from modelopt_cli.cli import (
     list_,
     predict,
     prune,
+    replay,
     runs,
     schema,
     show,
@@ -48,6 +49,7 @@ app.command("list")(list_.list_)
 app.command("schema")(schema.schema)
 app.command("runs")(runs.runs)
 app.command("show")(show.show)
+app.command("replay")(replay.replay)
 app.command("clean")(clean.clean)
 
 

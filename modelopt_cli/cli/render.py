@@ -36,6 +36,7 @@ def report(report: Report, *, quiet: bool) -> None:
     from modelopt_cli.cli.render_inspect import render_inspected
     from modelopt_cli.cli.render_prune import render_pruned
     from modelopt_cli.cli.render_pruning import render_pruning
+    from modelopt_cli.cli.render_replay import render_replayed
     from modelopt_cli.cli.render_report import render_report
     from modelopt_cli.cli.render_slimming import render_slimming
 
@@ -45,6 +46,7 @@ def report(report: Report, *, quiet: bool) -> None:
         "inspect": render_groups if "groups" in report.tables else render_inspected,
         "export": render_exported,
         "distill": render_distilling,
+        "replay": render_replayed,
     }
     bare = bool(report.plan) or report.status == "interrupted"  # a plan, or what there is so far
     form = render_report if bare else forms.get(report.workflow, render_report)

@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from modelopt_cli.cli.render import duration, gates, number, size
+from modelopt_cli.cli.render_importance import importances
 from modelopt_cli.core.conditions import Goal
 from modelopt_cli.results.report import Report
 
@@ -27,6 +28,10 @@ def render_report(console: Console, report: Report, *, quiet: bool) -> None:
     """Print the report; `quiet` leaves the metrics, the gates and the files."""
     if report.best is not None and "trials" in report.tables and not quiet:
         _trials(console, report)
+    if report.details.get("why") and not quiet:
+        console.print(Text.assemble(("ended by ", "dim"), report.details["why"]), soft_wrap=True)
+    if not quiet:
+        importances(console, report)
     if "folds" in report.tables and not quiet:
         _table(console, report.tables["folds"].columns, report.tables["folds"].rows, "folds")
     if "space" in report.details and not quiet:
@@ -220,7 +225,7 @@ def _plan(console: Console, plan: Mapping[str, Any]) -> None:
             if plan["executor"] == "processes"
             else "one after another"
         )
-        stopper = f", stopper {plan['stopper']}" if plan.get("stopper") else ""
+        stopper = "".join(f", {kind} {plan[kind]}" for kind in ("stopper", "scheduler") if plan.get(kind))
         console.print(f"  space: {plan['parameters']} parameters, {settings}")
         console.print(f"  {trials} trials by {plan['sampler']}{stopper}, {where}, on {plan['device']}")
     if "epochs" in plan:

@@ -6,6 +6,7 @@
     │   ├── InputError            2   data or a checkpoint that cannot be read as what it should be
     │   └── MissingExtraError     2   an optional dependency is not installed; names the extra
     ├── TrialError                1   one trial failed: `kind` says how; contained by the search
+    ├── ReplayError               1   a run's log asked again gives something else than it holds
     ├── GateError                 3   a gate was not met
     ├── SearchError               4   every trial failed, or `max_failures` in a row
     ├── RefusedError              5   an input that would run code, or asks for memory it does not hold
@@ -65,6 +66,12 @@ class TrialError(ModeloptError):
 
     def __reduce__(self) -> tuple[type[TrialError], tuple[FailureKind, str]]:
         return TrialError, (self.kind, self.reason)
+
+
+class ReplayError(ModeloptError):
+    """A suggestion or a decision in a run's log does not come out again."""
+
+    after_report = True
 
 
 class GateError(ModeloptError):

@@ -8,6 +8,9 @@ from typing import Any
 
 from modelopt_cli.tuning.trial import Point, State, Trial
 
+NO_TRIAL = -1
+"""The trial of an event that is about none in particular: `decided`, what a scheduler was asked and what it said."""
+
 
 def apply(trials: list[Trial], kind: str, number: int, payload: dict[str, Any]) -> None:
     """Change `trials` in place by one event. Raises LookupError, TypeError, ValueError when it makes no sense."""
@@ -18,6 +21,8 @@ def apply(trials: list[Trial], kind: str, number: int, payload: dict[str, Any]) 
         trials.append(
             Trial(number, payload["params"], payload["seed"], origin=payload["origin"], parent=parent, born=born)
         )
+        return
+    if kind == "decided":  # what it led to has events of its own
         return
     if kind == "reported":
         payload = {**payload, "order": 1 + max((trial.curve[-1].order for trial in trials if trial.curve), default=-1)}

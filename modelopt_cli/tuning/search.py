@@ -26,12 +26,13 @@ _WAIT = 0.25  # seconds between looks at the stop flag and the clock
 
 @dataclass(frozen=True)
 class SearchResult:
-    """How a search ended: completed | exhausted | timeout | interrupted."""
+    """How a search ended: completed | converged | exhausted | timeout | interrupted."""
 
     reason: str
     seconds: float
     peak_bytes: int
     warnings: list[str] = field(default_factory=list)
+    why: str = ""  # converged: by which rule, with its figure
 
 
 def search(
@@ -47,14 +48,16 @@ def search(
     timeout: float | None = None,
     max_failures: int | None = None,
     stop: Callable[[], bool] = lambda: False,
+    converged: Callable[[Sequence[Trial]], str] = lambda trials: "",
     on_change: Callable[[Trial], None] = lambda trial: None,
 ) -> SearchResult:
     """Run trials of `study` until there are `trials` (None: until time or space is up), those under way included.
 
     Trials that an earlier search, or process, left under way are run first. `stop` is looked at four times a second (in
     this process: between steps); what runs then is ended and left as interrupted, as it is after `timeout` seconds, to
-    be run first when the study is searched again. `on_change` is called with a trial after each of its changes. Raises
-    SearchError when `max_failures` trials in a row failed, or every trial did.
+    be run first when the study is searched again. `converged` is asked after each trial that ends, and once at first:
+    from a text on, why there is enough, no trial is begun any more. `on_change` is called with a trial after each of
+    its changes. Raises SearchError when `max_failures` trials in a row failed, or every trial did.
     """
     return search_with(
         study,
@@ -65,6 +68,7 @@ def search(
         timeout=timeout,
         max_failures=max_failures,
         stop=stop,
+        converged=converged,
         on_change=on_change,
     )
 
@@ -79,18 +83,19 @@ def search_with(
     timeout: float | None = None,
     max_failures: int | None = None,
     stop: Callable[[], bool] = lambda: False,
+    converged: Callable[[Sequence[Trial]], str] = lambda trials: "",
     on_change: Callable[[Trial], None] = lambda trial: None,
 ) -> SearchResult:
     """`search` with the workers of `pool`, which is closed in the end."""
     study.requeue()
-    loop = _Loop(study, scheduler or SamplerAndStopper(stopper=stopper), trials, max_failures, on_change)
+    loop = _Loop(study, scheduler or SamplerAndStopper(stopper=stopper), trials, max_failures, on_change, converged)
     start = time.monotonic()
     with pool:
         reason = ""
         while not reason:
             loop.decide(pool)
             if not loop.running:
-                reason = "exhausted" if loop.exhausted else "completed"
+                reason = "converged" if loop.why else "exhausted" if loop.exhausted else "completed"
             elif stop():
                 reason = "interrupted"
             elif timeout is not None and time.monotonic() - start > timeout:
@@ -101,7 +106,7 @@ def search_with(
         peak = pool.peak_bytes
     if reason != "interrupted":
         _check_failures(study.trials)
-    return SearchResult(reason, time.monotonic() - start, peak, _remarks(reason, study, loop.restarts))
+    return SearchResult(reason, time.monotonic() - start, peak, _remarks(reason, study, loop.restarts), loop.why)
 
 
 class _Loop:
@@ -114,9 +119,11 @@ class _Loop:
         planned: int | None,
         max_failures: int | None,
         on_change: Callable[[Trial], None],
+        converged: Callable[[Sequence[Trial]], str],
     ) -> None:
         self.study, self.scheduler, self.planned, self.max_failures = study, scheduler, planned, max_failures
-        self.on_change = on_change
+        self.on_change, self.converged = on_change, converged
+        self.why = converged(study.trials)  # nothing is begun any more, when set
         self.running: set[int] = set()  # computing, or waiting for a decision
         self.waiting: list[int] = []
         self.reasons: dict[int, str] = {}  # of trials that were told to stop
@@ -129,10 +136,16 @@ class _Loop:
     def decide(self, pool: Pool) -> None:
         """Carry out the scheduler's decisions."""
         waiting, self.waiting = self.waiting, []
-        study, free = self.study, max(0, pool.slots - len(self.running))
-        moment = Moment(study.space, study.trials, waiting, free, self._left(), self.planned, study.seed)
-        for decision in self.scheduler.next(moment):
+        moment = self._moment(waiting, pool)
+        decisions = self.scheduler.next(moment)
+        self.study.note(moment, decisions)
+        for decision in decisions:
             self._carry_out(decision, pool)
+
+    def _moment(self, waiting: Sequence[int], pool: Pool) -> Moment:
+        free = 0 if self.why else max(0, pool.slots - len(self.running))
+        study, left = self.study, 0 if self.why else self._left()
+        return Moment(study.space, study.trials, waiting, free, left, self.planned, bool(self.why), study.seed)
 
     def _left(self) -> int:
         """How many trials may still be started."""
@@ -209,6 +222,7 @@ class _Loop:
         self.running.discard(number)
         stopped, seconds = self.reasons.pop(number, ""), self.seconds.pop(number, 0.0)
         told = self.study.tell(number, result, stopped=stopped, seconds=seconds)
+        self.why = self.why or self.converged(self.study.trials)
         self.failures = self.failures + 1 if told.state is State.FAILED else 0
         self.on_change(told)
         if self.max_failures is not None and self.failures >= self.max_failures:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from modelopt_cli.core.conditions import Condition, Goal
 from modelopt_cli.core.strategy import FAMILIES, Named, Settings
 from modelopt_cli.core.types import Count, Items, Positive
 from modelopt_cli.tuning.executors import Executor
 from modelopt_cli.tuning.samplers import Sampler
+from modelopt_cli.tuning.schedulers import Scheduler
+from modelopt_cli.tuning.stop_when import StopWhen
 from modelopt_cli.tuning.stoppers import Stopper
 
 __all__ = ["TuningSettings"]
@@ -42,10 +44,16 @@ class TuningSettings(Settings):
     stopper: Annotated[Stopper, Named("stoppers")] | None = Field(
         None, description="What ends a trial that is not worth going on with."
     )
+    scheduler: Annotated[Scheduler, Named("schedulers")] | None = Field(
+        None, description="What shares out the steps of all trials, where that is not left to sampler and stopper."
+    )
     executor: Literal["auto"] | Annotated[Executor, Named("executors")] = Field(
         "auto", description="Where trials run; auto: worker processes where they save time, else this process."
     )
-    trials: Count | None = Field(None, description="Trials in all; null: a grid's every point, else 20.")
+    trials: Count | None = Field(
+        None, description="Trials in all; null: every setting of a finite space, else until timeout or stop_when."
+    )
+    stop_when: StopWhen | None = Field(None, description="What ends the search before its last trial.")
     workers: Count | None = Field(None, description="Trials at a time; null: as many as the cores allow.")
     timeout: Positive | None = Field(None, description="Seconds after which no trial goes on.")
     trial_timeout: Positive | None = Field(None, description="Seconds after which a trial has failed.")
@@ -96,6 +104,42 @@ class TuningSettings(Settings):
             raise ValueError(f"trial_memory is {value}, but must be above 0")
         return value
 
+    @field_validator("stopper", "scheduler", mode="before")
+    @classmethod
+    def _of_that_kind(cls, value: Any, info: ValidationInfo) -> Any:
+        """Both end trials early, so that one is easily written for the other."""
+        name = value.get("type") if isinstance(value, dict) else value
+        other = "scheduler" if info.field_name == "stopper" else "stopper"
+        if (
+            isinstance(name, str)
+            and name in FAMILIES[f"{other}s"].names()
+            and (name not in FAMILIES[f"{info.field_name}s"].names())
+        ):
+            raise ValueError(f"'{name}' is a {other}; write {other}: {name}")
+        return value
+
+    @model_validator(mode="after")
+    def _scheduler_fits(self) -> Self:
+        if self.scheduler is None:
+            return self
+        name = self.scheduler.name()
+        if self.stopper is not None:
+            raise ValueError(f"the scheduler {name} decides itself which trials stop; remove tuning.stopper")
+        if not self.scheduler.several_objectives and (len(self.goals) > 1 or self.constraints):
+            raise ValueError(
+                f"the scheduler {name} looks at one objective and at no constraints; use a stopper such as asha instead"
+            )
+        if self.trials is None and self.timeout is None:
+            raise ValueError(f"the scheduler {name} shares out the steps of tuning.trials; write it, or tuning.timeout")
+        return self
+
+    @model_validator(mode="after")
+    def _stop_when_fits(self) -> Self:
+        problem = None if self.stop_when is None else self.stop_when.problem(len(self.goals))
+        if problem is not None:
+            raise ValueError(problem)
+        return self
+
     @property
     def goals(self) -> tuple[Goal, ...]:
         """The objectives, parsed."""
@@ -106,6 +150,12 @@ class TuningSettings(Settings):
     def conditions(self) -> tuple[Condition, ...]:
         """The constraints, parsed."""
         return tuple(Condition.parse(text) for text in self.constraints)
+
+    @property
+    def metrics(self) -> list[str]:
+        """What the objectives, the constraints and `stop_when` look at."""
+        found = [goal.metric for goal in self.goals] + [condition.metric for condition in self.conditions]
+        return found + ([] if self.stop_when is None else self.stop_when.metrics())
 
     @property
     def trial_memory_bytes(self) -> int | None:

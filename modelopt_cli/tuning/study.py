@@ -28,6 +28,7 @@ from modelopt_cli.tuning.earlier import Source
 from modelopt_cli.tuning.judging import Judge, Result
 from modelopt_cli.tuning.objective import Report
 from modelopt_cli.tuning.samplers import Sampler
+from modelopt_cli.tuning.schedulers import Decision, Moment, plain
 from modelopt_cli.tuning.space import Space
 from modelopt_cli.tuning.stoppers import Stopper
 from modelopt_cli.tuning.store import Store
@@ -233,6 +234,24 @@ class Study:
         number = self._expect(trial, State.RUNNING, State.PAUSED)
         return self._record("told", number, self._judge.verdict(result, stopped, seconds))
 
+    def note(self, moment: Moment, decisions: Sequence[Decision]) -> None:
+        """Keep what a scheduler was asked and what it decided, so that `modelopt replay` can ask it again."""
+        if decisions:
+            asked = {name: getattr(moment, name) for name in ("slots", "left", "planned", "ending")}
+            payload = {"waiting": list(moment.waiting), **asked, "decisions": plain(decisions)}
+            self._store.append("decided", history.NO_TRIAL, payload, commit=False)
+
+    def follow(self, kind: str, number: int, payload: dict[str, Any]) -> None:
+        """Take over an event of another study's log, unasked. Raises ValueError when it makes no sense here."""
+        try:
+            problem = self.space.problem(payload["params"]) if kind == "queued" else None
+            if problem is None:
+                self._record(kind, number, payload, commit=False)
+        except (LookupError, TypeError, AttributeError) as error:
+            raise ValueError(f"{type(error).__name__}: {error}") from None
+        if problem is not None:
+            raise ValueError(problem)
+
     def close(self) -> None:
         """Let go of the file."""
         self._store.close()
@@ -248,9 +267,7 @@ class Study:
         payload = {"params": params, "seed": derive(self.seed, "trial", number), "origin": origin}
         if parent is not None:
             payload |= {"parent": parent, "born": self._trials[parent].step}
-        added = self._record("queued", number, payload)
-        self._seen.add(self.space.canonical(added.params))
-        return added
+        return self._record("queued", number, payload)
 
     def _expect(self, trial: Trial | int, *states: State) -> int:
         number = trial.number if isinstance(trial, Trial) else trial
@@ -268,4 +285,6 @@ class Study:
             text = "use plain numbers, text, booleans, null, lists or mappings"
             raise InputError(f"trial {number}: {error}; {text}") from None
         history.apply(self._trials, kind, number, written)
+        if kind == "queued":
+            self._seen.add(self.space.canonical(self._trials[number].params))
         return self._trials[number]

@@ -30,6 +30,7 @@ class Plan:
     trials: int | None  # None: until the time is up
     sampler: str
     stopper: str | None
+    scheduler: str | None
     executor: str
     workers: int
     device: str
@@ -65,6 +66,7 @@ def make_plan(experiment: Experiment, space: Space) -> Plan:
         trials=trials,
         sampler=settings.sampler.name(),
         stopper=settings.stopper.name() if settings.stopper else None,
+        scheduler=settings.scheduler.name() if settings.scheduler else None,
         executor=name,
         workers=workers,
         device=device,
@@ -77,8 +79,8 @@ def make_plan(experiment: Experiment, space: Space) -> Plan:
 def planned_trials(experiment: Experiment, space: Space) -> int | None:
     """How many trials the search will run: what the file says, at most the size of a finite space."""
     settings = experiment.require_tuning()
-    if settings.repeats or math.isinf(space.size):
-        return settings.trials
+    if settings.repeats or settings.scheduler is not None or math.isinf(space.size):
+        return settings.trials  # (a scheduler shares out the steps of so many)
     # The file's own values may lie outside the space, as may enqueued ones; they come on top.
     size = int(space.size)
     return size if settings.trials is None else min(settings.trials, size + len(settings.initial) + 1)

@@ -13,6 +13,7 @@ from modelopt_cli.core.errors import StorageError, UsageError
 # What may differ when a run goes on: how long and where it runs, never what it computes.
 MAY_CHANGE = (
     "tuning.trials",
+    "tuning.stop_when",
     "tuning.timeout",
     "tuning.workers",
     "tuning.executor",
@@ -43,7 +44,7 @@ def check_unchanged(folder: Path, now: Mapping[str, Any]) -> None:
         raise UsageError(
             f"{folder} was started with another experiment, so it cannot be resumed:\n{lines}\n"
             "Restore these values, or start a new run without --resume. "
-            "(--set tuning.trials=N may grow; workers, timeouts, executor and gates may change.)"
+            "(--set tuning.trials=N may grow; workers, timeouts, stop_when, executor and gates may change.)"
         )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,6 +19,7 @@ from modelopt_cli.tuning.study import Study
 from modelopt_cli.workflows import gates, shared_stage, warm_start
 from modelopt_cli.workflows.context import Context, Message, SearchStarted, TrialChanged
 from modelopt_cli.workflows.distill_checks import check_distillation
+from modelopt_cli.workflows.insight import Insight, insight
 from modelopt_cli.workflows.objectives import CommandObjective, ModelObjective, kept_model
 from modelopt_cli.workflows.plan import Plan, make_plan
 from modelopt_cli.workflows.preflight import preflight
@@ -149,7 +150,9 @@ class _Search:
             timeout=settings.timeout,
             max_failures=settings.max_failures,
             stopper=settings.stopper,
+            scheduler=settings.scheduler,
             stop=lambda: bool(self.context.stop),
+            converged=self._converged,
             on_change=lambda trial: self._changed(trial, keep),
         )
 
@@ -158,12 +161,15 @@ class _Search:
         settings = self.experiment.require_tuning()
         if settings.workflow == "command":
             return CommandObjective(self.experiment)
-        wanted = [goal.metric for goal in settings.goals]
-        wanted += [gate.metric for gate in settings.conditions]
+        wanted = settings.metrics
         wanted += [gate.metric for gate in gates.conditions(self.experiment, self.context)]
         wanted = [name.removesuffix("_std") for name in dict.fromkeys(wanted)]
         folder = str(shared_stage.stage_folder(self.context, keep))
         return ModelObjective(self.experiment, settings.goals, wanted, str(keep), self.dense, folder)
+
+    def _converged(self, trials: Sequence[Trial]) -> str:
+        settings = self.experiment.require_tuning()
+        return "" if settings.stop_when is None else settings.stop_when.verdict(self.space, trials, settings.goals)
 
     def _changed(self, trial: Trial, keep: Path) -> None:
         best = self.study.best
@@ -186,7 +192,8 @@ class _Search:
         best = self.study.best
         interrupted = result.reason == "interrupted"
         artefacts, metrics, warnings, model = {}, {}, list(result.warnings), None
-        tables = {"trials": self.table()}
+        taught = Insight() if interrupted else insight(self.space, self.study.trials, self.study.goals)
+        tables = {"trials": self.table(), **taught.tables}
         if best is not None:
             metrics = dict(best.metrics)
             if best.violation > 0:
@@ -214,12 +221,16 @@ class _Search:
             details={
                 "objective": [str(goal) for goal in self.experiment.require_tuning().goals],
                 "ended": result.reason,
+                "why": result.why,
+                "importance_missing": taught.missing,
                 "front": [trial.number for trial in self.study.front],
             },
             artefacts={**artefacts, **self._artefacts()},
             warnings=warnings,
         )
         if self.context.directory is not None:
+            for name, table in taught.tables.items():
+                self.context.directory.write_table(name, table)
             self.context.directory.write_report(report)
         return report.with_model(model)
 

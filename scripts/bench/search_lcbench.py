@@ -1,8 +1,8 @@
 """Searches that stop, pause or predict, on LCBench's 34 tasks with a virtual clock: regret after so many epochs.
 
 Regret 0 is the best final validation accuracy of 20,000 random settings of a task, 1 their median; what a search has
-reached is the best validation accuracy that it has seen. An epoch costs one, whichever network it trains; a paused trial
-goes on where it was. `--peers PYTHON` runs rivals in that environment (_lcbench_peers.py).
+reached is the best validation accuracy that it has seen. An epoch costs one, whichever network it trains; a paused
+trial goes on where it was. `--peers PYTHON` runs rivals in that environment (_lcbench_peers.py).
 """
 
 from __future__ import annotations

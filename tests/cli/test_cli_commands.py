@@ -285,3 +285,28 @@ def test_a_script_as_objective(cli, tmp_path):
     single = cli("train", "script.yaml", "--json")
     assert json.loads(single.out)["metrics"]["loss"] == pytest.approx(0.16 + 1 / 3)
     assert cli("train", "runs/script/1/best.yaml", "--json").code == 0
+
+
+def test_a_search_that_has_seen_enough_says_by_what(cli, quick):
+    result = cli("tune", quick, "--set", "tuning.trials=50", "--set", "tuning.stop_when.no_improvement=3")
+    assert result.code == 0, result.err
+    assert "ended by stop_when.no_improvement: 3 trials without a better best trial since trial" in result.out
+    report = json.loads(Path("runs/quick/1/report.json").read_text())
+    assert report["details"]["ended"] == "converged"
+    rows = report["tables"]["trials"]["rows"]
+    assert 4 <= len(rows) < 50
+    again = cli("tune", quick, "--set", "tuning.trials=50", "--set", "tuning.stop_when.no_improvement=3", "--resume")
+    assert again.code == 0, again.err
+    assert json.loads(Path("runs/quick/1/report.json").read_text())["tables"]["trials"]["rows"] == rows
+    assert "ended by stop_when" in cli("show", "quick").out
+    wrong = cli("tune", quick, "--set", "tuning.stop_when={target: accuracy}")
+    assert wrong.code == 2
+    assert "is no condition" in wrong.err
+
+
+def test_a_target_on_a_metric_that_nothing_else_asks_for(cli, quick):
+    options = ("--set", "tuning.trials=9", "--set", 'tuning.stop_when={target: "validation.f1 >= 0.0"}')
+    assert cli("tune", quick, *options).code == 0
+    details = json.loads(Path("runs/quick/1/report.json").read_text())["details"]
+    assert details["ended"] == "converged"
+    assert details["why"].startswith("stop_when.target: validation.f1 is ")

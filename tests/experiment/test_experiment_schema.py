@@ -130,6 +130,7 @@ FIELDS = {
     "schedules": SCHEMA["$defs"]["TrainingSettings"]["properties"]["schedule"],
     "samplers": SCHEMA["$defs"]["TuningSettings"]["properties"]["sampler"],
     "stoppers": SCHEMA["$defs"]["TuningSettings"]["properties"]["stopper"],
+    "schedulers": SCHEMA["$defs"]["TuningSettings"]["properties"]["scheduler"],
     "executors": SCHEMA["$defs"]["TuningSettings"]["properties"]["executor"],
     "importances": SCHEMA["$defs"]["PruningSection"]["properties"]["importance"],
     "structures": SCHEMA["$defs"]["PruningSection"]["properties"]["structure"],

@@ -64,7 +64,7 @@ def test_strategies_of_training_round_trip(family: str, tmp_path: Path) -> None:
         assert same(experiment, tmp_path)
 
 
-@pytest.mark.parametrize("family", ["samplers", "stoppers", "executors"])
+@pytest.mark.parametrize("family", ["samplers", "stoppers", "schedulers", "executors"])
 def test_strategies_of_tuning_round_trip(family: str, tmp_path: Path) -> None:
     required = {"threshold": {"condition": "validation.loss <= 2"}}
     for name in FAMILIES[family].names():

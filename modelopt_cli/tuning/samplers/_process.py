@@ -87,7 +87,7 @@ class Process:
         return float(np.exp(self._unpacked.noise))
 
     def together(self, one: Inputs, other: Inputs) -> tuple[Array, Array]:
-        """Posterior covariance (M,) of each setting of `one` with that of `other` in its place; variance of the latter."""
+        """Posterior covariance (M,) of each setting of `one` with its partner in `other`; variance of the latter."""
         warped = [_warp(inputs.numbers, self._unpacked)[0] for inputs in (one, other)]
         solved = [
             solve_triangular(self._factor, self._covariance(inputs, numbers).T, lower=True)

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from dataclasses import astuple, dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from modelopt_cli.core.seeds import derive
 from modelopt_cli.core.strategy import Strategy
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from modelopt_cli.tuning.space import Space
     from modelopt_cli.tuning.trial import Params, Trial
 
-__all__ = ["Decision", "Moment", "Pause", "Resume", "Scheduler", "Start", "Stop"]
+__all__ = ["Decision", "Moment", "Pause", "Resume", "Scheduler", "Start", "Stop", "plain"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,12 +61,18 @@ class Stop:
 Decision = Start | Resume | Pause | Stop
 
 
+def plain(decisions: Sequence[Decision]) -> list[list[Any]]:
+    """Decisions as plain values, to be logged and compared: each its name and its fields."""
+    return [[type(decision).__name__.lower(), *astuple(decision)] for decision in decisions]
+
+
 @dataclass(frozen=True)
 class Moment:
     """What a scheduler decides by: the history, who waits for a decision, and how many places are free.
 
     `slots`: free places, those of `waiting` trials not among them. `left`: how many trials may still be started by
-    `tuning.trials`. `planned`: `tuning.trials` itself, None without a limit. `seed`: the study's.
+    `tuning.trials`. `planned`: `tuning.trials` itself, None without a limit. `ending`: the search has found enough, and
+    nothing new is to be begun. `seed`: the study's.
     """
 
     space: Space
@@ -75,6 +81,7 @@ class Moment:
     slots: int
     left: int
     planned: int | None
+    ending: bool
     seed: int
 
     def rng(self) -> np.random.Generator:

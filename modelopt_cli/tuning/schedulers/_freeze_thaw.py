@@ -38,13 +38,14 @@ def decide(initial_points: int, growth: float, moment: Moment) -> list[Decision]
     held = [moment.trials[number] for number in moment.waiting] + moment.paused
     total = moment.total
     spent = total is not None and moment.planned is not None and moment.steps >= moment.planned * total
-    if spent:
+    if spent or moment.ending:
         return [Stop(trial.number, "the search ended before it was worth going on") for trial in held[:places]]
     decisions: list[Decision] = [Pause(number) for number in moment.waiting]
     queued = sum(trial.state is State.QUEUED for trial in moment.trials)
-    first = max(initial_points - (len(moment.trials) - queued), queued)
+    begun = len(moment.trials) - queued
+    first = max(min(initial_points, moment.space.size) - begun, queued)
     if first > 0 or total is None:
-        return [*decisions, *(Start(1) for _ in range(min(places, max(first, 1))))]
+        return [*decisions, *(Start(1) for _ in range(int(min(places, max(first, 1)))))]
     choice = _Choice(moment, held, total, growth)
     for _ in range(places):
         decisions += choice.next()

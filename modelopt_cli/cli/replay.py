@@ -1,0 +1,31 @@
+"""`modelopt replay`: does a run's log of decisions come out again?"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from modelopt_cli.cli.running import Json, Quiet, runs_root
+from modelopt_cli.cli.running import show as show_report
+
+
+def replay(
+    run: Annotated[
+        str, typer.Argument(help="A run's folder, name/number, or a name (its newest run).", show_default=False)
+    ],
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Ask a search's sampler and scheduler again, from its log, and compare every answer; exit 1 when one differs."""
+    from modelopt_cli.cli.running import run_in_memory
+    from modelopt_cli.core.errors import ReplayError
+    from modelopt_cli.results.listing import find_run
+    from modelopt_cli.workflows import replay as workflow
+
+    path = find_run(run, runs_root())
+    report = run_in_memory(lambda context: workflow.run(path, context), (), quiet=quiet or json)
+    show_report(report, as_json=json, quiet=quiet)
+    if not report.details["agrees"]:
+        first = report.details["first"]
+        raise ReplayError(f"event {first['event']} of {path / 'study.sqlite'} differs: {first['what']}")

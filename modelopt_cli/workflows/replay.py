@@ -1,0 +1,107 @@
+"""The replay workflow: a finished or running search's log asked again, suggestion by suggestion."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from modelopt_cli.core.errors import InputError
+from modelopt_cli.experiment.experiment import Experiment
+from modelopt_cli.results.environment import environment
+from modelopt_cli.results.report import Report
+from modelopt_cli.tuning import beginning
+from modelopt_cli.tuning.replay import KINDS, Replayed, replay
+from modelopt_cli.tuning.schedulers import Scheduler
+from modelopt_cli.tuning.schedulers._sampler_and_stopper import SamplerAndStopper
+from modelopt_cli.tuning.store import Store
+from modelopt_cli.workflows.context import Context, EpochEnded
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from modelopt_cli.tuning.replay import Logged
+
+
+def run(path: Path, context: Context) -> Report:
+    """Replay the search in the run directory `path`; nothing is written.
+
+    Raises InputError when it holds no study, StorageError when the log makes no sense.
+    """
+    started, clock = datetime.now(UTC).astimezone(), time.perf_counter()
+    if not (path / "study.sqlite").exists():
+        raise InputError(f"{path} holds no study.sqlite, so it is no search; name a run of modelopt tune")
+    store = Store(path / "study.sqlite", write=False)
+    try:
+        meta, events = store.meta(), list(store.events())
+        if any(name not in meta for name in beginning.NAMES):
+            raise store.damaged("it does not say what it was begun with")
+        experiment = Experiment.load(path / "experiment.yaml") if (path / "experiment.yaml").exists() else None
+        found = _replayed(events, meta, _scheduler(experiment, meta), context)
+    except ValueError as error:
+        raise store.damaged(str(error)) from None
+    finally:
+        store.close()
+    return Report(
+        workflow="replay",
+        name=path.name if experiment is None else experiment.name,
+        seed=int(meta["seed"]),
+        started=started.isoformat(timespec="seconds"),
+        seconds=time.perf_counter() - clock,
+        details={"sampler": meta["sampler"], **_counts(found)},
+        artefacts={"directory": str(path)},
+        warnings=_remarks(path, found),
+    )
+
+
+def _replayed(events: list[Logged], meta: Mapping[str, Any], scheduler: Scheduler, context: Context) -> Replayed:
+    def told(event: int) -> None:
+        if event == len(events) or events[event - 1][0] == "queued":
+            context.emit(EpochEnded(event, len(events), {}, "replaying events"))
+
+    return replay(events, meta, scheduler, on_event=told)
+
+
+def _scheduler(experiment: Experiment | None, meta: Mapping[str, Any]) -> Scheduler:
+    """What the search was run by: as its experiment says, or, for a study used by hand, its own stopper."""
+    if experiment is not None:
+        settings = experiment.require_tuning()
+        return settings.scheduler or SamplerAndStopper(stopper=settings.stopper)
+    stopper = meta["stopper"]
+    return SamplerAndStopper(stopper=None if stopper is None else beginning.strategy("stoppers", stopper))
+
+
+def _counts(found: Replayed) -> dict[str, Any]:
+    counts = {kind: {"asked": found.asked[kind], "agreed": found.agreed[kind]} for kind in KINDS}
+    first = None if found.first is None else asdict(found.first)
+    return {"events": found.events, **counts, "agrees": first is None, "first": first}
+
+
+def _remarks(path: Path, found: Replayed) -> list[str]:
+    remarks = []
+    if not found.asked["decisions"]:
+        remarks.append("the log holds no decisions of a scheduler (a study used by hand, or an older version)")
+    if found.first is not None:
+        changed = _otherwise(path)
+        remarks.append(
+            f"the search ran elsewhere than this replay, which may be why: {'; '.join(changed)}"
+            if changed
+            else "the search ran on the same versions and machine as this replay, as far as environment.json tells"
+        )
+    return remarks
+
+
+def _otherwise(path: Path) -> list[str]:
+    """What the run's environment.json has otherwise than it is now."""
+    try:
+        before = json.loads((path / "environment.json").read_text())
+    except (OSError, ValueError):
+        return ["environment.json cannot be read"]
+    now = environment(0, "")
+    pairs = [(name, before.get(name), now[name]) for name in ("python", "platform", "cores")]
+    versions = (before.get("packages") or {}, now["packages"])
+    pairs += [(name, *(each.get(name) for each in versions)) for name in sorted({*versions[0], *versions[1]})]
+    return [f"{name} was {old}, is {new}" for name, old, new in pairs if old != new]

@@ -1,0 +1,84 @@
+"""SIGKILL, sent to a real search: resumed it ends with the very trials of one that was left alone, and replays."""
+
+from __future__ import annotations
+
+import csv
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+SCRIPT = """\
+import json, sys
+lr, width = float(sys.argv[1]), int(sys.argv[2])
+for step in range(1, 6):
+    print(json.dumps({"step": step, "loss": (lr - 0.1) ** 2 + 0.01 * width + 1 / step}), flush=True)
+"""
+FILE = """\
+name: killed
+command: {argv: [python, program.py, "{lr}", "{width}"], parameters: {lr: 0.5, width: 3}}
+tuning:
+  workflow: command
+  objective: minimize loss
+  sampler: {type: bayesian, initial_points: 3}
+  trials: 5
+  executor: serial
+  stopper: {type: asha, factor: 2}
+  space:
+    command.parameters.lr: {float: [0.01, 1.0], log: true}
+    command.parameters.width: {int: [1, 9]}
+"""
+
+
+def told(run: Path) -> int:
+    try:
+        with closing(sqlite3.connect(f"file:{run / 'study.sqlite'}?mode=ro", uri=True)) as connection:
+            return int(connection.execute("SELECT count(*) FROM events WHERE kind = 'told'").fetchone()[0])
+    except sqlite3.Error:  # not there yet
+        return 0
+
+
+def killed(file: str, run: Path, trials: int) -> None:
+    """Start the search, and kill it once so many trials have ended."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", "from modelopt_cli.cli.main import main; main()", "tune", file, "--out", run],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        start_new_session=True,
+    )
+    deadline = time.monotonic() + 60
+    while told(run) < trials:
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline, "it never came so far"
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+    assert told(run) < 5, "it was killed before its end"
+
+
+def rows(run: Path) -> list[dict[str, Any]]:
+    table = csv.DictReader((run / "trials.csv").read_text().splitlines())
+    return [{name: value for name, value in row.items() if "seconds" not in name} for row in table]
+
+
+def test_killed_and_resumed_it_ends_as_if_left_alone(cli) -> None:
+    Path("program.py").write_text(SCRIPT)
+    Path("killed.yaml").write_text(FILE)
+    run = Path("run").absolute()
+    killed("killed.yaml", run, 2)
+    assert cli("tune", "killed.yaml", "--out", "run", "--resume", "--quiet").code == 0
+    assert cli("tune", "killed.yaml", "--out", "whole", "--quiet").code == 0
+    assert rows(run) == rows(Path("whole"))
+    assert len(rows(run)) == 5
+    assert "stopped" in [row["state"] for row in rows(run)]
+    for folder in ("run", "whole"):
+        replayed = cli("replay", folder)
+        assert replayed.code == 0, replayed.out + replayed.err
+        assert "4 of 4 suggestions of the sampler agree" in replayed.out

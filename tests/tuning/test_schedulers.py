@@ -1,0 +1,162 @@
+"""Contract of every scheduler (a new file is tested at once), on recorded curves, on real ones, cut off and replayed."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+from search_objectives import CurveObjective
+
+from modelopt_cli.core.strategy import FAMILIES
+from modelopt_cli.tuning.executors.processes import Processes
+from modelopt_cli.tuning.executors.serial import Serial
+from modelopt_cli.tuning.replay import replay
+from modelopt_cli.tuning.schedulers import Scheduler
+from modelopt_cli.tuning.schedulers._freeze_thaw import stages
+from modelopt_cli.tuning.search import search
+from modelopt_cli.tuning.simulator import Curve, simulate
+from modelopt_cli.tuning.stoppers.asha import Asha
+from modelopt_cli.tuning.store import Store
+from modelopt_cli.tuning.study import Study
+from modelopt_cli.tuning.trial import State
+
+NAMES = FAMILIES["schedulers"].names()
+SPACE = {"x": {"float": [0, 1]}, "y": {"choice": [{"type": "a"}, {"type": "b", "z": {"int": [1, 5]}}]}}
+TOTAL = 9
+
+
+def build(name: str) -> Scheduler:
+    found = FAMILIES["schedulers"].get(name)()
+    assert isinstance(found, Scheduler)
+    return found
+
+
+def curve(params: Any) -> Curve:
+    """Slow starters end best: losses cross."""
+    x = params["x"]
+    return [(1.0 + x, {"loss": (1 - x) ** 2 + (1 + 3 * x) / step}) for step in range(1, TOTAL + 1)]
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("workers", [1, 3])
+def test_the_steps_of_so_many_complete_trials_are_spent(name: str, workers: int) -> None:
+    study = Study(SPACE, "random", seed=1)
+    found = simulate(study, curve, trials=6, workers=workers, scheduler=build(name))
+    steps = sum(trial.step for trial in study.trials)
+    assert len(found.history) == steps, "none is done twice"
+    assert 6 * TOTAL <= steps < 6 * TOTAL + workers * TOTAL
+    assert len(study.trials) > 6, "they are divided among more"
+    assert all(trial.state in (State.COMPLETED, State.STOPPED) for trial in study.trials), "nothing is left paused"
+    assert study.best is not None
+    assert study.best.loss == min(trial.curve[-1].losses[0] for trial in study.trials if trial.curve[-1].losses)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("executor", [Serial(), Processes()], ids=["serial", "processes"])
+def test_real_runs_go_on_where_they_were_paused(name: str, executor: Any) -> None:
+    study = Study({"x": {"float": [0, 1]}}, "random", seed=2)
+    result = search(study, CurveObjective(TOTAL), executor, trials=4, workers=2, scheduler=build(name))
+    assert result.reason == "completed"
+    for trial in study.trials:
+        assert [point.step for point in trial.curve] == list(range(1, trial.step + 1))
+        assert trial.metrics["steps"] == trial.step
+        assert trial.total == TOTAL
+    assert not any("lost their state" in warning for warning in result.warnings)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_cut_off_anywhere_it_goes_on_to_the_same_end(name: str, tmp_path: Path) -> None:
+    whole = Study(SPACE, "random", seed=4)
+    search(whole, CurveObjective(TOTAL), Serial(), trials=3, scheduler=build(name))
+    expected = [(trial.params, [point.losses for point in trial.curve], trial.losses) for trial in whole.trials]
+    path = tmp_path / "s"
+    for cut in range(1, 40, 2):
+        asked = 0
+
+        def stop(cut: int = cut) -> bool:
+            nonlocal asked
+            asked += 1
+            return asked > cut
+
+        with Study(SPACE, "random", seed=4, path=path) as study:
+            search(study, CurveObjective(TOTAL), Serial(), trials=3, scheduler=build(name), stop=stop)
+    with Study(SPACE, "random", seed=4, path=path) as study:
+        search(study, CurveObjective(TOTAL), Serial(), trials=3, scheduler=build(name))
+        assert [(t.params, [p.losses for p in t.curve], t.losses) for t in study.trials] == expected
+    store = Store(path, write=False)
+    found = replay(list(store.events()), store.meta(), build(name))
+    store.close()
+    assert found.first is None
+    assert found.asked["decisions"] > 0
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_parallel_search_is_replayed(name: str, tmp_path: Path) -> None:
+    with Study(SPACE, seed=5, path=tmp_path / "s") as study:
+        search(study, CurveObjective(TOTAL), Processes(), trials=4, workers=2, scheduler=build(name))
+    store = Store(tmp_path / "s", write=False)
+    found = replay(list(store.events()), store.meta(), build(name))
+    store.close()
+    assert found.first is None
+    assert found.asked["decisions"] > 10
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_failures_and_a_finite_space(name: str) -> None:
+    study = Study({"x": [0.0, 0.5, 1.0], "act": ["run", "raise"]}, "random", seed=1)
+    search(study, CurveObjective(TOTAL), Serial(), trials=5, scheduler=build(name), max_failures=None)
+    assert len(study.trials) == 6, "every setting, once"
+    for trial in study.trials:
+        assert (trial.state is State.FAILED) == (trial.params["act"] == "raise")
+    assert max(trial.step for trial in study.trials) == TOTAL
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_constant_losses_and_settings_that_come_first(name: str) -> None:
+    study = Study({"x": {"float": [0, 1]}}, "random", initial=[{"x": 0.25}, {"x": 0.75}])
+    simulate(study, lambda params: [(1.0, {"loss": 1.0})] * 4, trials=3, scheduler=build(name))
+    assert [trial.params["x"] for trial in study.trials[:2]] == [0.25, 0.75]
+    assert sum(trial.step for trial in study.trials) >= 12
+
+
+def test_stages_grow_from_one_to_all() -> None:
+    assert stages(9, 2.0) == [1, 2, 4, 8, 9]
+    assert stages(5, 1.1) == [1, 2, 3, 4, 5]
+    assert stages(1, 3.0) == [1]
+
+
+def test_a_virtual_clock_counts_the_steps_of_all_workers() -> None:
+    study = Study({"x": [0.0, 1.0]}, "grid")
+    found = simulate(study, curve, trials=2, workers=2)
+    assert found.seconds == 2.0 * TOTAL, "the slower one's steps take two seconds"
+    assert [row[0] for row in found.history] == sorted(row[0] for row in found.history)
+    alone = simulate(Study({"x": [0.0, 1.0]}, "grid"), curve, trials=2)
+    assert alone.seconds == 3.0 * TOTAL
+    cut = simulate(Study({"x": [0.0, 1.0]}, "grid"), curve, trials=2, workers=2, steps=5)
+    assert len(cut.history) == 5
+    assert cut.result.reason == "interrupted"
+    assert simulate(Study({"x": [0.0, 1.0]}, "grid"), curve, trials=2, seconds=4.5).seconds == 4.0
+
+
+def test_a_simulated_stopper_decides_as_in_a_real_search() -> None:
+    space = {"x": {"float": [0, 1]}}
+    real, simulated = Study(space, "random", seed=7), Study(space, "random", seed=7)
+    search(real, CurveObjective(TOTAL), Serial(), trials=9, stopper=Asha(factor=2))
+    losses = lambda params: [(1.0, {"loss": params["x"] + 1 / step}) for step in range(1, TOTAL + 1)]  # noqa: E731
+    simulate(simulated, losses, trials=9, stopper=Asha(factor=2))
+    assert [(t.params, t.state, t.losses) for t in real.trials] == [(t.params, t.state, t.losses) for t in simulated.trials]
+
+
+def test_freeze_thaw_finds_a_slow_starter() -> None:
+    study = Study({"x": {"float": [0, 1]}}, "random", seed=3)
+    simulate(study, curve, trials=5, scheduler=build("freeze_thaw"))
+    random = Study({"x": {"float": [0, 1]}}, "random", seed=3)
+    simulate(random, curve, trials=5)
+    assert study.best is not None
+    assert random.best is not None
+    assert study.best.loss <= random.best.loss
+    assert study.best.params["x"] > 0.7, "the best after one step is at 0"

@@ -1,0 +1,234 @@
+"""When a search has seen enough: each rule by hand, the bound on the regret against the truth, and in the loop."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+sys.path.insert(0, str(Path(__file__).parent))
+from search_objectives import CurveObjective
+
+from modelopt_cli.core.conditions import Goal
+from modelopt_cli.tuning.executors.processes import Processes
+from modelopt_cli.tuning.executors.serial import Serial
+from modelopt_cli.tuning.ranking import non_dominated
+from modelopt_cli.tuning.regret import beta, regret_bound
+from modelopt_cli.tuning.search import search
+from modelopt_cli.tuning.settings import TuningSettings
+from modelopt_cli.tuning.space import Space
+from modelopt_cli.tuning.stop_when import StopWhen, last_improvement
+from modelopt_cli.tuning.study import Study
+from modelopt_cli.tuning.trial import State, Trial
+
+LINE = Space.from_spec({"x": {"float": [0, 1]}})
+LOSS = [Goal.parse("minimize loss")]
+
+
+def ended(losses: list[Any], violations: list[float] | None = None) -> list[Trial]:
+    """Trials with these losses; None: failed."""
+    found = []
+    for number, loss in enumerate(losses):
+        pair = loss if isinstance(loss, tuple) or loss is None else (loss,)
+        state = State.FAILED if loss is None else State.COMPLETED
+        metrics = {} if pair is None else {"loss": pair[0]}
+        violation = violations[number] if violations else 0.0
+        found.append(Trial(number, {"x": 0.0}, 0, state, losses=pair, metrics=metrics, violation=violation))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("losses", "delta", "last"),
+    [
+        ([], 0.0, None),
+        ([None, None], 0.0, None),
+        ([3.0, 2.0, 2.0, 5.0], 0.0, 1),
+        ([3.0, 2.9, 2.8, 2.7], 0.25, 3),  # small steps add up
+        ([3.0, 2.9, 2.8], 0.25, 0),
+        ([None, 3.0, None, 1.0, None], 0.0, 3),
+        ([(1, 5), (5, 1), (3, 3), (3, 3), (4, 4)], 0.0, 2),
+        ([(1, 5), (5, 1), (0.9, 5.0), (1, 4.5)], 0.2, 3),
+    ],
+)
+def test_the_last_improvement(losses: list[Any], delta: float, last: int | None) -> None:
+    assert last_improvement(ended(losses), delta) == last
+
+
+def test_less_violation_is_an_improvement_whatever_the_loss() -> None:
+    assert last_improvement(ended([1.0, 5.0, 9.0, 0.0], [2.0, 1.0, 0.0, 0.5]), 0.0) == 2
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), min_size=1, max_size=12))
+def test_an_improvement_is_a_change_of_the_front(points: list[tuple[float, float]]) -> None:
+    fronts = [{points[i] for i in non_dominated(points[:stop])} for stop in range(len(points) + 1)]
+    changes = [place for place in range(len(points)) if fronts[place + 1] != fronts[place]]
+    assert last_improvement(ended(points), 0.0) == changes[-1]
+
+
+def test_no_improvement_tells_its_figure() -> None:
+    rule = StopWhen(no_improvement=3)
+    assert rule.verdict(LINE, ended([3.0, 1.0, 2.0, 2.0]), LOSS) == ""
+    text = rule.verdict(LINE, ended([3.0, 1.0, 2.0, None, 2.0]), LOSS)
+    assert text == "stop_when.no_improvement: 3 trials without a better best trial since trial 1"
+    assert "front" in rule.verdict(LINE, ended([(1, 1), (2, 2), (2, 2), (2, 2)]), LOSS * 2)
+
+
+@pytest.mark.parametrize(
+    ("target", "goal", "losses", "reached"),
+    [
+        (0.5, "minimize loss", [0.6, 0.4, 0.1], "loss is 0.1 in trial 2 (loss <= 0.5)"),
+        (0.5, "minimize loss", [0.6, 0.51], ""),
+        (0.5, "maximize loss", [-0.4, -0.9], "loss is 0.9 in trial 1 (loss >= 0.5)"),
+        ("loss < 0.3", "minimize loss", [0.3], ""),
+        ("loss < 0.3", "minimize loss", [0.3, 0.29], "loss is 0.29 in trial 1 (loss < 0.3)"),
+        ("size <= 1", "minimize loss", [0.3], ""),
+    ],
+)
+def test_a_target(target: Any, goal: str, losses: list[float], reached: str) -> None:
+    trials = ended(losses)
+    if goal.startswith("max"):  # losses are metrics turned round
+        trials = [Trial(t.number, t.params, 0, t.state, losses=t.losses, metrics={"loss": -t.loss}) for t in trials]  # type: ignore[operator]
+    text = StopWhen(target=target).verdict(LINE, trials, [Goal.parse(goal)])
+    assert text == (f"stop_when.target: {reached}" if reached else "")
+
+
+def test_a_target_that_breaks_a_constraint_is_not_reached() -> None:
+    assert StopWhen(target=0.5).verdict(LINE, ended([0.1, 0.9], [1.0, 0.0]), LOSS) == ""
+
+
+def measured(space: Space, loss: Any, count: int, seed: int, scale: float = 1.0, shift: float = 0.0) -> list[Trial]:
+    """A search by the default sampler."""
+    study = Study(space, seed=seed)
+    for _ in range(count):
+        trial = study.ask()
+        study.tell(trial, loss(trial.params))
+    return [
+        Trial(t.number, t.params, t.seed, t.state, losses=(scale * t.losses[0] + shift,))
+        for t in study.trials  # type: ignore[index]
+    ]
+
+
+BOWL = Space.from_spec({"a": {"float": [0, 1]}, "b": {"float": [1e-3, 1], "log": True}})
+
+
+def bowl(params: Any) -> float:
+    """Least 0 at (0.3, 0.1)."""
+    return float((params["a"] - 0.3) ** 2 + (np.log10(params["b"]) + 1) ** 2 / 9)
+
+
+def test_the_bound_holds_shrinks_and_has_the_losses_unit() -> None:
+    bounds = []
+    for seed in range(3):
+        trials = measured(BOWL, bowl, 40, seed)
+        for count in (20, 40):
+            bound = regret_bound(BOWL, trials[:count])
+            assert bound is not None
+            assert bound >= min(trial.losses[0] for trial in trials[:count]), "above the true regret"  # type: ignore[index]
+            bounds.append(bound)
+    assert max(bounds) < 0.01, "of losses up to 0.9"
+    assert sum(bounds[1::2]) < sum(bounds[::2])
+    turned = [Trial(t.number, t.params, t.seed, t.state, losses=(1e3 * t.losses[0] - 7,)) for t in trials]  # type: ignore[index]
+    assert regret_bound(BOWL, turned) == pytest.approx(1e3 * bounds[-1], rel=1e-3)
+    assert regret_bound(BOWL, trials) == bounds[-1], "nothing in it is random"
+
+
+def test_a_space_hardly_looked_at_leaves_much_to_gain() -> None:
+    rng = np.random.default_rng(0)
+    space = Space.from_spec({f"x{i}": {"float": [0, 1]} for i in range(6)})
+    trials = [
+        Trial(n, space.sample(rng), 0, State.COMPLETED, losses=(float(rng.standard_normal()),)) for n in range(60)
+    ]
+    assert regret_bound(space, trials[:59]) is None, "too few for six parameters"
+    bound = regret_bound(space, trials)
+    assert bound is not None
+    assert bound > 1.0, "noise of deviation 1"
+
+
+def test_when_there_is_no_bound() -> None:
+    assert regret_bound(LINE, ended([1.0] * 19)) is None, "too few"
+    assert regret_bound(LINE, ended([1.0] * 25)) is None, "all alike"
+    assert regret_bound(LINE, ended([None] * 25)) is None
+    assert beta(2, 30) == pytest.approx(2 * np.log(2 * 900 * np.pi**2 / 0.6) / 5)
+
+
+def test_failures_and_what_breaks_constraints_count_as_the_worst() -> None:
+    trials = measured(BOWL, bowl, 30, 0)
+    spoilt = [
+        Trial(t.number, t.params, t.seed, State.FAILED)
+        if t.number % 5 == 4
+        else Trial(t.number, t.params, t.seed, t.state, losses=(-9.0,), violation=1.0)
+        if t.number % 5 == 3
+        else t
+        for t in trials
+    ]
+    bound = regret_bound(BOWL, spoilt)
+    assert bound is not None
+    assert 0 < bound < 3, "what breaks a constraint is no better loss to come"
+
+
+@pytest.mark.parametrize("executor", [Serial(), Processes()], ids=["serial", "processes"])
+def test_a_search_ends_and_what_is_under_way_is_finished(executor: Any) -> None:
+    study = Study({"x": [0.5, 0.1, 0.2, 0.3, 0.4, 0.6, 0.7, 0.8, 0.9]}, "grid")
+    rule = StopWhen(no_improvement=2)
+    result = search(
+        study, CurveObjective(), executor, trials=9, workers=2, converged=lambda t: rule.verdict(study.space, t, LOSS)
+    )
+    assert result.reason == "converged"
+    assert result.why.startswith("stop_when.no_improvement: 2 trials without")
+    assert 4 <= len(study.trials) <= 5
+    assert all(trial.state is State.COMPLETED for trial in study.trials)
+    if isinstance(executor, Serial):
+        assert len(study.trials) == 4
+
+
+def test_a_resumed_search_ends_where_it_would_have_ended(tmp_path: Path) -> None:
+    rule = StopWhen(target=0.3, regret_below=1e-9)
+    found = []
+    for limits in ((99,), (2, 3, 99, 99)):
+        path = tmp_path / f"{len(limits)}"
+        for limit in limits:
+            with Study({"x": {"float": [0, 1]}}, seed=3, path=path) as study:
+                result = search(
+                    study, CurveObjective(), Serial(), trials=30,
+                    converged=lambda t: rule.verdict(study.space, t, LOSS),
+                    stop=lambda: sum(trial.state.finished for trial in study.trials) >= limit,  # noqa: B023
+                )  # fmt: skip
+                trials = [(trial.params, trial.losses) for trial in study.trials if trial.state.finished]
+        assert result.reason == "converged"
+        assert "stop_when.target: loss is" in result.why
+        found.append((trials, result.why))
+    assert found[0] == found[1]
+    assert len(found[0][0]) < 30
+
+
+@pytest.mark.parametrize(
+    ("section", "rule"),
+    [
+        ({}, "has no rule"),
+        ({"min_delta": 0.1, "target": 1.0}, "belongs to no_improvement"),
+        ({"no_improvement": 0}, "greater than or equal to 1"),
+        ({"regret_below": 0.0}, "greater than 0"),
+        ({"target": "accuracy"}, "is no condition"),
+        ({"target": "test.accuracy >= 0.9"}, "looks at the test split"),
+        ({"no_improvment": 3}, "no_improvment"),
+    ],
+)
+def test_sections_that_make_no_sense(section: dict[str, Any], rule: str) -> None:
+    with pytest.raises(ValidationError, match=rule):
+        StopWhen.model_validate(section)
+
+
+@pytest.mark.parametrize(
+    ("section", "rule"),
+    [({"regret_below": 0.1}, "regret_below is about one objective"), ({"target": 0.9}, "write a condition")],
+)
+def test_what_several_objectives_cannot_have(section: dict[str, Any], rule: str) -> None:
+    with pytest.raises(ValidationError, match=rule):
+        TuningSettings.model_validate({"objective": ["minimize loss", "minimize size"], "stop_when": section})
+    TuningSettings.model_validate({"objective": "minimize loss", "stop_when": section})
