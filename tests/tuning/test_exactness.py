@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
-from modelopt_cli.tuning.schedulers._sampler_and_stopper import SamplerAndStopper
 from search_objectives import CurveObjective
 
 from modelopt_cli.tuning.executors.serial import Serial
 from modelopt_cli.tuning.replay import replay
+from modelopt_cli.tuning.schedulers._sampler_and_stopper import SamplerAndStopper
 from modelopt_cli.tuning.search import search
 from modelopt_cli.tuning.stoppers.asha import Asha
 from modelopt_cli.tuning.stoppers.median import Median

@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
-from modelopt_cli.tuning.schedulers import Decision, Moment, Pause, Resume, Scheduler, Start
-from modelopt_cli.tuning.schedulers._sampler_and_stopper import SamplerAndStopper
 from search_objectives import CurveObjective
 
 from modelopt_cli.tuning.executors.processes import Processes
 from modelopt_cli.tuning.executors.serial import Serial
 from modelopt_cli.tuning.replay import Replayed, replay
+from modelopt_cli.tuning.schedulers import Decision, Moment, Pause, Resume, Scheduler, Start
+from modelopt_cli.tuning.schedulers._sampler_and_stopper import SamplerAndStopper
 from modelopt_cli.tuning.search import search
 from modelopt_cli.tuning.stoppers.asha import Asha
 from modelopt_cli.tuning.store import Store

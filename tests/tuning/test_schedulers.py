@@ -1,4 +1,4 @@
-"""Contract of every scheduler (a new file is tested at once), on recorded curves, on real ones, cut off and replayed."""
+"""Contract of every scheduler (a new file is tested at once): on recorded and on real curves, cut off, replayed."""
 
 from __future__ import annotations
 
@@ -148,7 +148,9 @@ def test_a_simulated_stopper_decides_as_in_a_real_search() -> None:
     search(real, CurveObjective(TOTAL), Serial(), trials=9, stopper=Asha(factor=2))
     losses = lambda params: [(1.0, {"loss": params["x"] + 1 / step}) for step in range(1, TOTAL + 1)]  # noqa: E731
     simulate(simulated, losses, trials=9, stopper=Asha(factor=2))
-    assert [(t.params, t.state, t.losses) for t in real.trials] == [(t.params, t.state, t.losses) for t in simulated.trials]
+    assert [(t.params, t.state, t.losses) for t in real.trials] == [
+        (t.params, t.state, t.losses) for t in simulated.trials
+    ]
 
 
 def test_freeze_thaw_finds_a_slow_starter() -> None:

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import cho_solve, cholesky, solve_triangular
 from scipy.optimize import minimize
+from scipy.spatial.distance import cdist
 
 Array = NDArray[np.float64]
 
@@ -105,9 +106,7 @@ class Process:
         """(M, N) of settings and those that the process was fitted to."""
         hyper = self._unpacked
         lengths = np.exp(hyper.lengths)
-        apart = np.zeros((len(inputs), len(self.inputs)))
-        for d in range(warped.shape[1]):
-            apart += ((warped[:, d, None] - self._warped[None, :, d]) / lengths[d]) ** 2
+        apart = cdist(warped / lengths, self._warped / lengths, "sqeuclidean")
         exponent = np.zeros_like(apart)
         for c, weight in enumerate(np.exp(hyper.categories)):
             exponent += weight * (inputs.categories[:, c, None] != self.inputs.categories[None, :, c])

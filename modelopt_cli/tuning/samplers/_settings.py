@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from weakref import WeakKeyDictionary
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -9,8 +12,21 @@ from modelopt_cli.tuning.samplers._belief import Beliefs
 from modelopt_cli.tuning.samplers._features import Features, ordered
 from modelopt_cli.tuning.samplers._process import Inputs
 from modelopt_cli.tuning.space import Space
+from modelopt_cli.tuning.trial import Params
 
 Array = NDArray[np.float64]
+
+
+_codes: WeakKeyDictionary[Space, dict[int, tuple[Params, Array]]] = WeakKeyDictionary()
+
+
+def encoded(space: Space, settings: Sequence[Params]) -> Array:
+    """Codes (N, dim). What was encoded is remembered by identity: the settings of trials never change."""
+    known = _codes.setdefault(space, {})
+    for params in settings:
+        if id(params) not in known:
+            known[id(params)] = params, space.encode(params)
+    return np.reshape([known[id(params)][1] for params in settings], (-1, space.dim))
 
 
 class Settings:

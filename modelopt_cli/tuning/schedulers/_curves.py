@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from modelopt_cli.tuning.samplers._history import softened
 from modelopt_cli.tuning.samplers._process import Inputs, Process, fitted
-from modelopt_cli.tuning.samplers._settings import Settings
+from modelopt_cli.tuning.samplers._settings import Settings, encoded
 from modelopt_cli.tuning.trial import State
 
 if TYPE_CHECKING:
@@ -33,18 +33,18 @@ class Curves:
     def __init__(self, space: Space, trials: Sequence[Trial], stages: Sequence[int]) -> None:
         self.settings, self._total = Settings(space), stages[-1]
         wanted, rows = set(stages), []
-        codes: list[Array] = []
+        known: list[Trial] = []
         for trial in trials:
             points = [point for point in trial.curve if point.losses is not None and point.step in wanted]
             failed = trial.state is State.FAILED
             if points or failed:
-                rows += [(len(codes), p.step, p.losses[0], p.order) for p in points if p.losses is not None]
-                rows += [(len(codes), self._total, math.inf, trial.curve[-1].order if points else 0)] if failed else []
-                codes.append(space.encode(trial.params))
-        self._codes = np.stack(codes)
+                rows += [(len(known), p.step, p.losses[0], p.order) for p in points if p.losses is not None]
+                rows += [(len(known), self._total, math.inf, trial.curve[-1].order if points else 0)] if failed else []
+                known.append(trial)
+        self._codes = encoded(space, [trial.params for trial in known])
         who, steps, losses, order = (np.array(column) for column in zip(*rows, strict=True))
-        known = losses[np.isfinite(losses)]
-        losses = np.where(np.isfinite(losses), losses, known.max() if len(known) else 0.0)
+        finite = losses[np.isfinite(losses)]
+        losses = np.where(np.isfinite(losses), losses, finite.max() if len(finite) else 0.0)
         self._who, self._steps, self._losses = who, steps, losses
         hyper = self._hyper(np.sort(np.argsort(order, kind="stable")[: _milestone(len(order))]))
         held = _subset(losses, who, steps, _HELD)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from modelopt_cli.tuning.samplers._improvement import log_expected_improvement
 from modelopt_cli.tuning.samplers._neighbours import near
+from modelopt_cli.tuning.samplers._settings import encoded
 from modelopt_cli.tuning.samplers._untried import Untried
 from modelopt_cli.tuning.schedulers import Decision, Moment, Pause, Resume, Start, Stop
 from modelopt_cli.tuning.schedulers._curves import Curves
@@ -62,12 +63,13 @@ class _Choice:
         self._curves = Curves(moment.space, moment.trials, self._stages)
         self._new = Untried(moment.space, moment.trials)
         space = moment.space
-        old = [space.encode(trial.params) for trial in held]
-        self._codes = np.concatenate([np.reshape(old, (-1, space.dim)), self._candidates()])
+        self._codes = np.concatenate([encoded(space, [trial.params for trial in held]), self._candidates()])
         self._at = np.array([trial.step for trial in held] + [0] * (len(self._codes) - len(held)))
-        for trial in moment.trials:
-            if trial.state is State.RUNNING and trial.number not in moment.waiting:
-                self._curves.pretend(space.encode(trial.params), self._later(trial.step))
+        self._under_way = [
+            (space.encode(trial.params), self._later(trial.step))
+            for trial in moment.trials
+            if trial.state is State.RUNNING and trial.number not in moment.waiting
+        ]
 
     def _candidates(self) -> Array:
         """Codes of new settings."""
@@ -81,6 +83,9 @@ class _Choice:
 
     def next(self) -> list[Decision]:
         """The best that is left, which then counts as under way; nothing when a finite space is used up."""
+        for code, end in self._under_way:
+            self._curves.pretend(code, end)
+        self._under_way.clear()
         for index in np.argsort(-self._merit(), kind="stable"):
             end = self._later(int(self._at[index]))
             decision: Decision | None = None
@@ -95,7 +100,7 @@ class _Choice:
         return []
 
     def _take(self, index: int, end: int) -> None:
-        self._curves.pretend(self._codes[index], end)
+        self._under_way.append((self._codes[index], end))
         if index < len(self._held):
             del self._held[index]
         self._codes = np.delete(self._codes, index, axis=0)
