@@ -47,6 +47,8 @@ class Curves:
         losses = np.where(np.isfinite(losses), losses, finite.max() if len(finite) else 0.0)
         self._who, self._steps, self._losses = who, steps, losses
         hyper = self._hyper(np.sort(np.argsort(order, kind="stable")[: _milestone(len(order))]))
+        # The process tells settings apart; how the typical curve goes on is taken out, so that it need not guess it.
+        losses = losses - to_come(losses, who, steps)
         held = _subset(losses, who, steps, _HELD)
         self._targets = _standardised(losses, losses)
         self._inputs = self.inputs(self._codes[who[held]], steps[held])
@@ -74,12 +76,12 @@ class Curves:
 
     @property
     def best(self) -> float:
-        """The lowest target seen."""
+        """The lowest target: what the best point promises, were its curve to go on as the typical one."""
         return float(self._targets.min())
 
     def leaders(self, count: int) -> Array:
-        """Codes of the trials with the lowest losses, (count, dim) at most."""
-        order = self._who[np.argsort(self._losses, kind="stable")]
+        """Codes of the trials that promise most, (count, dim) at most."""
+        order = self._who[np.argsort(self._targets, kind="stable")]
         return self._codes[list(dict.fromkeys(order.tolist()))[:count]]
 
     def final(self, codes: Array) -> tuple[Array, Array]:
@@ -99,6 +101,24 @@ class Curves:
         numbers = np.concatenate([self._inputs.numbers, spot.numbers])
         self._inputs = Inputs(numbers, np.concatenate([self._inputs.categories, spot.categories]))
         self._process = self._process.with_points(self._inputs, self._own)
+
+
+def to_come(losses: Array, who: Index, steps: Index) -> Array:
+    """(N,) how much lower the typical loss still was at the last step, from each point's step on; usually above 0.
+
+    From step to step the median change of the trials that have both.
+    """
+    at: dict[int, dict[int, float]] = {}
+    for trial, step, loss in zip(who.tolist(), steps.tolist(), losses.tolist(), strict=True):
+        at.setdefault(step, {})[trial] = loss
+    level, levels = 0.0, {}
+    for before, step in zip([None, *sorted(at)], sorted(at), strict=False):
+        changes = (
+            [] if before is None else [at[step][trial] - at[before][trial] for trial in at[step] if trial in at[before]]
+        )
+        level += float(np.median(changes)) if changes else 0.0
+        levels[step] = level
+    return np.array([levels[step] - level for step in steps.tolist()])
 
 
 def _milestone(count: int) -> int:
