@@ -153,12 +153,14 @@ def test_a_simulated_stopper_decides_as_in_a_real_search() -> None:
     ]
 
 
-def test_freeze_thaw_finds_a_slow_starter() -> None:
-    study = Study({"x": {"float": [0, 1]}}, "random", seed=3)
-    simulate(study, curve, trials=5, scheduler=build("freeze_thaw"))
-    random = Study({"x": {"float": [0, 1]}}, "random", seed=3)
-    simulate(random, curve, trials=5)
-    assert study.best is not None
-    assert random.best is not None
-    assert study.best.loss <= random.best.loss
-    assert study.best.params["x"] > 0.7, "the best after one step is at 0"
+def test_freeze_thaw_finds_slow_starters() -> None:
+    """The best after one step are at 0, the best of all near 1."""
+    found: dict[str, list[float]] = {"frozen": [], "random": []}
+    for seed in range(5):
+        for name, scheduler in (("frozen", build("freeze_thaw")), ("random", None)):
+            study = Study({"x": {"float": [0, 1]}}, "random", seed=seed)
+            simulate(study, curve, trials=8, scheduler=scheduler)
+            assert study.best is not None
+            assert study.best.loss is not None
+            found[name].append(study.best.loss)
+    assert sum(found["frozen"]) < sum(found["random"])

@@ -112,12 +112,11 @@ def to_come(losses: Array, who: Index, steps: Index) -> Array:
     for trial, step, loss in zip(who.tolist(), steps.tolist(), losses.tolist(), strict=True):
         at.setdefault(step, {})[trial] = loss
     level, levels = 0.0, {}
-    for before, step in zip([None, *sorted(at)], sorted(at), strict=False):
-        changes = (
-            [] if before is None else [at[step][trial] - at[before][trial] for trial in at[step] if trial in at[before]]
-        )
+    before: dict[int, float] = {}
+    for step in sorted(at):
+        changes = [loss - before[trial] for trial, loss in at[step].items() if trial in before]
         level += float(np.median(changes)) if changes else 0.0
-        levels[step] = level
+        levels[step], before = level, at[step]
     return np.array([levels[step] - level for step in steps.tolist()])
 
 
