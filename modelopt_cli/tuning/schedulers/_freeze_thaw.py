@@ -7,6 +7,7 @@ that there is without it (knowledge gradient of Frazier et al. 2009, of the tria
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -48,8 +49,9 @@ def decide(initial_points: int, growth: float, moment: Moment) -> list[Decision]
     if first > 0 or total is None:
         return [*decisions, *(Start(1) for _ in range(int(min(places, max(first, 1)))))]
     choice = _Choice(moment, held, total, growth)
+    left = math.inf if moment.planned is None else moment.planned * total - moment.steps
     for _ in range(places):
-        decisions += choice.next()
+        decisions += choice.finish(left) or choice.next()
     return decisions
 
 
@@ -81,11 +83,26 @@ class _Choice:
     def _later(self, step: int) -> int:
         return next((stage for stage in self._stages if stage > step), self._total)
 
-    def next(self) -> list[Decision]:
-        """The best that is left, which then counts as under way; nothing when a finite space is used up."""
+    def finish(self, left: float) -> list[Decision]:
+        """The trial that promises most runs to its end when the steps that are left just suffice for that."""
+        if not self._held or left > self._total:
+            return []
+        self._believe()
+        index = int(np.argmin(self._curves.final(self._codes[: len(self._held)])[0]))
+        if left > self._total - self._at[index]:
+            return []
+        trial = self._held[index]
+        self._take(index, self._total)
+        return [Resume(trial.number, self._total)]
+
+    def _believe(self) -> None:
         for code, end in self._under_way:
             self._curves.pretend(code, end)
         self._under_way.clear()
+
+    def next(self) -> list[Decision]:
+        """The best that is left, which then counts as under way; nothing when a finite space is used up."""
+        self._believe()
         for index in np.argsort(-self._merit(), kind="stable"):
             end = self._later(int(self._at[index]))
             decision: Decision | None = None
