@@ -16,6 +16,7 @@ from modelopt_cli.tuning.executors.processes import Processes
 from modelopt_cli.tuning.executors.serial import Serial
 from modelopt_cli.tuning.replay import replay
 from modelopt_cli.tuning.schedulers import Scheduler
+from modelopt_cli.tuning.schedulers._brackets import halving, shorter
 from modelopt_cli.tuning.schedulers._freeze_thaw import stages
 from modelopt_cli.tuning.search import search
 from modelopt_cli.tuning.simulator import Curve, simulate
@@ -164,3 +165,37 @@ def test_freeze_thaw_finds_slow_starters() -> None:
             assert study.best.loss is not None
             found[name].append(study.best.loss)
     assert sum(found["frozen"]) < sum(found["random"])
+
+
+def test_halving_gives_each_rung_its_share_of_the_best() -> None:
+    study = Study({"x": {"float": [0, 1]}}, "random", seed=6)
+    losses = lambda params: [(1.0, {"loss": params["x"] + 1 / step}) for step in range(1, TOTAL + 1)]  # noqa: E731
+    simulate(study, losses, trials=3, scheduler=build("successive_halving"))
+    first = study.trials[:9]
+    by_loss = sorted(first, key=lambda trial: trial.params["x"])
+    assert [trial.step for trial in by_loss] == [9, 3, 3, 1, 1, 1, 1, 1, 1]
+    assert by_loss[0].state is State.COMPLETED
+    assert by_loss[1].reason == "not among the best 1 of 3 trials at step 3"
+
+
+def test_hyperbands_brackets_are_the_papers() -> None:
+    """Li et al. 2018, table 1: R = 81, eta = 3."""
+    longest = halving(1, 3, 81)
+    assert [shorter(longest, by).sizes for by in range(5)] == [
+        (81, 27, 9, 3, 1), (34, 11, 3, 1), (15, 5, 1), (8, 2), (5,)
+    ]  # fmt: skip
+    assert shorter(longest, 2).rungs == (9, 27, 81)
+
+
+def test_bohb_learns_from_the_highest_rung() -> None:
+    found: dict[str, list[float]] = {"bohb": [], "successive_halving": []}
+    losses = lambda params: [(1.0, {"loss": abs(params["x"] - 0.3) + 1 / step}) for step in range(1, TOTAL + 1)]  # noqa: E731
+    for seed in range(5):
+        for name, own in found.items():
+            study = Study({"x": {"float": [0, 1]}}, "random", seed=seed)
+            simulate(study, losses, trials=20, scheduler=build(name))
+            assert study.best is not None
+            assert study.best.loss is not None
+            own.append(study.best.loss - 1 / TOTAL)
+    assert sum(found["bohb"]) < 0.05
+    assert sum(found["bohb"]) < sum(found["successive_halving"])

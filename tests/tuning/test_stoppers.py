@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import wilcoxon
 
 from modelopt_cli.core.strategy import FAMILIES
 from modelopt_cli.tuning.stoppers import Stopper
@@ -16,6 +17,7 @@ from modelopt_cli.tuning.stoppers._rungs import at_rung, crossed, goes_on
 from modelopt_cli.tuning.stoppers.asha import Asha
 from modelopt_cli.tuning.stoppers.hyperband import Hyperband
 from modelopt_cli.tuning.stoppers.threshold import Threshold
+from modelopt_cli.tuning.stoppers.wilcoxon import Wilcoxon
 from modelopt_cli.tuning.trial import Point, State, Trial
 
 NAMES = FAMILIES["stoppers"].names()
@@ -141,3 +143,25 @@ def test_a_threshold_holds_after_its_warm_up() -> None:
     assert stopper.decide(trial(0, [0.9, 0.9, 0.5]), []) is None
     with pytest.raises(ValueError, match="condition"):
         Threshold(condition="loss")
+
+
+def means(values: Sequence[float]) -> list[float]:
+    return [sum(values[: n + 1]) / (n + 1) for n in range(len(values))]
+
+
+def test_wilcoxon_compares_folds_pair_by_pair() -> None:
+    best = [0.1, 0.5, 0.2, 0.9, 0.3, 0.4]
+    done = trial(0, means(best), State.COMPLETED)
+    gaps = [0.01, 0.02, 0.03, 0.04, 0.05]
+    worse = trial(1, means([a + b for a, b in zip(best, gaps, strict=False)]))
+    expected = wilcoxon(gaps, alternative="greater").pvalue
+    assert Wilcoxon().decide(worse, [done, worse]) == f"worse than trial 0 on 5 folds (Wilcoxon's p = {expected:.3g})"
+    assert Wilcoxon(p=0.01).decide(worse, [done, worse]) is None, "five folds cannot give a p-value below 1/32"
+    three = trial(1, means([a + 0.1 for a in best[:3]]))
+    assert Wilcoxon().decide(three, [done, three]) is None
+    mixed = trial(1, means([0.2, 0.4, 0.4, 0.8, 0.35]))
+    assert Wilcoxon().decide(mixed, [done, mixed]) is None
+    told = trial(1, [a + b for a, b in zip(best, gaps, strict=False)])
+    own = trial(0, best, State.COMPLETED)
+    assert Wilcoxon(reports="values").decide(told, [own, told]) is not None
+    assert Wilcoxon().decide(worse, [trial(0, means(best)), worse]) is None, "nobody is complete"

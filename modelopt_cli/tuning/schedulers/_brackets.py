@@ -1,0 +1,120 @@
+"""Synchronous successive halving, bracket by bracket: all of a rung are compared, the best go on from their state.
+
+A bracket is a run of consecutive trials, so that the history alone tells who belongs where.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from modelopt_cli.tuning.schedulers import Decision, Moment, Pause, Resume, Start, Stop
+from modelopt_cli.tuning.stoppers._rungs import best_first
+from modelopt_cli.tuning.trial import State
+
+if TYPE_CHECKING:
+    from modelopt_cli.tuning.trial import Params, Trial
+
+Suggest = Callable[[Moment, int], "Params | None"]
+"""The setting of a new trial, given how many this list of decisions starts before it; None: the sampler's."""
+
+
+@dataclass(frozen=True)
+class Bracket:
+    """`sizes[i]` trials go to step `rungs[i]`; the last rung is a complete trial."""
+
+    sizes: tuple[int, ...]
+    rungs: tuple[int, ...]
+
+
+def halving(first: int, factor: int, total: int) -> Bracket:
+    """From factor^k trials at `first` steps down to one at `total`."""
+    rungs = []
+    step = first
+    while step < total:
+        rungs.append(step)
+        step *= factor
+    rungs.append(total)
+    last = len(rungs) - 1
+    return Bracket(tuple(factor ** (last - i) for i in range(last + 1)), tuple(rungs))
+
+
+def shorter(bracket: Bracket, by: int) -> Bracket:
+    """Hyperband's bracket (Li et al. 2018, algorithm 1) without the first `by` rungs: fewer trials, each longer."""
+    rungs = bracket.rungs[by:]
+    factor = bracket.sizes[0] // bracket.sizes[1] if len(bracket.sizes) > 1 else 1
+    most = len(bracket.rungs) - 1
+    count = -(-(most + 1) * factor ** (most - by) // (most - by + 1))
+    return Bracket(tuple(max(1, count // factor**i) for i in range(len(rungs))), rungs)
+
+
+def decide(moment: Moment, brackets: Iterator[Bracket], suggest: Suggest = lambda moment, n: None) -> list[Decision]:
+    """Decisions for all places."""
+    places = moment.slots + len(moment.waiting)
+    held = {number: moment.trials[number] for number in moment.waiting} | {t.number: t for t in moment.paused}
+    total = moment.total or 1
+    if moment.ending or (moment.planned is not None and moment.steps >= moment.planned * total and moment.total):
+        return [Stop(number, "the search ended before it was promoted") for number in [*held][:places]]
+    decisions: list[Decision] = [Pause(number) for number in moment.waiting]
+    begun = [trial for trial in moment.trials if trial.state is not State.QUEUED]
+    used_up = len(moment.trials) >= moment.space.size  # no bracket gets more than it has
+    start = new = 0
+    for bracket in brackets:
+        members = begun[start : start + bracket.sizes[0]]
+        start += bracket.sizes[0]
+        if used_up and not members:
+            break
+        for decision in _within(bracket, members, held, used_up):
+            if isinstance(decision, Stop) or places > 0:
+                places -= isinstance(decision, Resume)
+                decisions.append(decision)
+        missing = 0 if used_up else bracket.sizes[0] - len(members)
+        for _ in range(min(missing, places)):
+            decisions.append(Start(bracket.rungs[0], suggest(moment, new)))
+            new, places = new + 1, places - 1
+        if places <= 0 or missing > 0:
+            break
+    return _stopping_first(decisions, moment.slots + len(moment.waiting))
+
+
+def _stopping_first(decisions: Sequence[Decision], places: int) -> list[Decision]:
+    """A stop takes a place for a moment, too: what does not fit is decided again at the next moment."""
+    pauses = [decision for decision in decisions if isinstance(decision, Pause)]
+    stops = [decision for decision in decisions if isinstance(decision, Stop)]
+    others = [decision for decision in decisions if not isinstance(decision, Pause | Stop)]
+    return [*pauses, *[*stops, *others][:places]]
+
+
+def _within(bracket: Bracket, members: Sequence[Trial], held: dict[int, Trial], used_up: bool) -> Iterator[Decision]:
+    """Who of a bracket goes on or stops, as far as its rungs are complete."""
+    if len(members) < bracket.sizes[0] and not used_up:
+        return
+    for rung, size, after in zip(bracket.rungs, bracket.sizes[1:], bracket.rungs[1:], strict=False):
+        if any(trial.step < rung and not trial.state.finished for trial in members):
+            return
+        came = [trial for trial in members if trial.step >= rung and trial.state is not State.FAILED]
+        order = best_first([_losses_at(trial, rung) for trial in came])
+        chosen = [came[index] for index in order[:size]]
+        for trial in came:
+            if trial.number in held and trial.step < after and trial not in chosen:
+                yield Stop(trial.number, f"not among the best {size} of {len(came)} trials at step {rung}")
+        for trial in chosen:
+            if trial.number in held and trial.step < after:
+                yield Resume(trial.number, after)
+        members = chosen
+
+
+def _losses_at(trial: Trial, rung: int) -> tuple[float, ...] | None:
+    return next((point.losses for point in trial.curve if point.step >= rung), None)
+
+
+def repeated(bracket: Bracket) -> Iterator[Bracket]:
+    """The same without end."""
+    return itertools.repeat(bracket)
+
+
+def cycled(bracket: Bracket) -> Iterator[Bracket]:
+    """Hyperband's brackets in turn, the longest first, without end."""
+    return itertools.cycle([shorter(bracket, by) for by in range(len(bracket.rungs))])

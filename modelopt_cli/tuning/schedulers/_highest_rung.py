@@ -1,0 +1,55 @@
+"""Settings by Parzen estimators of the losses at the highest rung that enough trials have reached."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from modelopt_cli.tuning.samplers._two_models import Plan, suggest
+from modelopt_cli.tuning.trial import State
+
+if TYPE_CHECKING:
+    from modelopt_cli.tuning.schedulers import Moment
+    from modelopt_cli.tuning.trial import Params, Trial
+
+
+class Suggestions:
+    """Called for each new trial of a moment; see _brackets.Suggest."""
+
+    def __init__(self, moment: Moment, rungs: Sequence[int], random_share: float) -> None:
+        self._rungs, self._random_share = rungs, random_share
+        self._rng = moment.rng()
+        self._found: list[Params] = []
+
+    def __call__(self, moment: Moment, before: int) -> Params | None:
+        """The next setting; None: the sampler's."""
+        if self._rng.random() < self._random_share or any(trial.state is State.QUEUED for trial in moment.trials):
+            return None
+        known = self._history(moment)
+        if known is None:
+            return None
+        under_way = [
+            dataclasses.replace(known[-1], number=len(known) + place, params=params, state=State.RUNNING, losses=None)
+            for place, params in enumerate(self._found)
+        ]
+        found = suggest(Plan(("parzen",), 1), moment.space, [*known, *under_way], self._rng, 1)
+        self._found += found
+        return found[0] if found else None
+
+    def _history(self, moment: Moment) -> list[Trial] | None:
+        """All trials as if they ended at that rung; who has not come there is under way."""
+        for rung in reversed(self._rungs):
+            ended = [_at(trial, rung) for trial in moment.trials]
+            if sum(trial.state is State.COMPLETED for trial in ended) > moment.space.dim + 1:
+                return ended
+        return None
+
+
+def _at(trial: Trial, rung: int) -> Trial:
+    point = next((point for point in trial.curve if point.step >= rung), None)
+    if trial.state is State.FAILED:
+        return trial
+    if point is None or point.losses is None:
+        return dataclasses.replace(trial, state=State.RUNNING, losses=None, curve=())
+    return dataclasses.replace(trial, state=State.COMPLETED, losses=point.losses)

@@ -1,0 +1,65 @@
+"""Stopping a trial whose folds are, pair by pair, worse than the best trial's."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Literal, final
+
+from pydantic import Field
+
+from modelopt_cli.tuning.stoppers import Stopper
+from modelopt_cli.tuning.trial import State
+
+if TYPE_CHECKING:
+    from modelopt_cli.tuning.trial import Trial
+
+
+@final
+class Wilcoxon(Stopper):
+    """Stops a trial that the signed-rank test (Wilcoxon 1945) finds worse, fold by fold, than the best complete one.
+
+    For steps that are folds or repeats, the same ones in every trial: `evaluation.cv`, or a script that reports so.
+    """
+
+    p: Annotated[float, Field(gt=0.0, lt=1.0)] = Field(0.1, description="Stopped below this p-value, one-sided.")
+    min_steps: int = Field(4, ge=2, description="Folds before a trial may be stopped; below 4 no p-value is under 0.1.")
+    reports: Literal["means", "values"] = Field(
+        "means",
+        description="What a report tells: the mean over the folds so far (as cv does), or that fold's own value.",
+    )
+
+    def decide(self, trial: Trial, trials: Sequence[Trial]) -> str | None:
+        """With several objectives, stopped only when it is worse in each, the best being best in that one."""
+        steps = len(trial.curve)
+        if steps < self.min_steps or trial.curve[-1].losses is None:
+            return None
+        found = [self._worse(trial, trials, place) for place in range(len(trial.curve[-1].losses))]
+        return None if None in found else "; ".join(text for text in found if text)
+
+    def _worse(self, trial: Trial, trials: Sequence[Trial], objective: int) -> str | None:
+        complete = [
+            other
+            for other in trials
+            if other.state is State.COMPLETED and other.losses and other.number != trial.number
+        ]
+        if not complete:
+            return None
+        best = min(complete, key=lambda other: (other.losses or ())[objective])
+        own, others = self._folds(trial, objective), self._folds(best, objective)
+        gaps = [own[step] - others[step] for step in own if step in others]
+        if len(gaps) < self.min_steps or not any(gaps) or sum(gaps) <= 0:
+            return None
+        from scipy.stats import wilcoxon
+
+        p = float(wilcoxon(gaps, alternative="greater").pvalue)
+        if p >= self.p:
+            return None
+        return f"worse than trial {best.number} on {len(gaps)} folds (Wilcoxon's p = {p:.3g})"
+
+    def _folds(self, trial: Trial, objective: int) -> dict[int, float]:
+        """Step -> the loss of that fold."""
+        told = {point.step: point.losses[objective] for point in trial.curve if point.losses is not None}
+        if self.reports == "values":
+            return told
+        means = {0: 0.0, **told}
+        return {step: step * mean - (step - 1) * means[step - 1] for step, mean in told.items() if step - 1 in means}
