@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from statistics import fmean
 from typing import TYPE_CHECKING, Annotated, Literal, final
 
 from pydantic import Field
@@ -37,15 +38,16 @@ class Wilcoxon(Stopper):
         return None if None in found else "; ".join(text for text in found if text)
 
     def _worse(self, trial: Trial, trials: Sequence[Trial], objective: int) -> str | None:
-        complete = [
-            other
+        complete = {
+            other.number: folds
             for other in trials
-            if other.state is State.COMPLETED and other.losses and other.number != trial.number
-        ]
+            if other.state is State.COMPLETED and other.number != trial.number
+            if (folds := self._folds(other, objective))
+        }
         if not complete:
             return None
-        best = min(complete, key=lambda other: (other.losses or ())[objective])
-        own, others = self._folds(trial, objective), self._folds(best, objective)
+        best = min(complete, key=lambda number: fmean(complete[number].values()))
+        own, others = self._folds(trial, objective), complete[best]
         gaps = [own[step] - others[step] for step in own if step in others]
         if len(gaps) < self.min_steps or not any(gaps) or sum(gaps) <= 0:
             return None
@@ -54,7 +56,7 @@ class Wilcoxon(Stopper):
         p = float(wilcoxon(gaps, alternative="greater").pvalue)
         if p >= self.p:
             return None
-        return f"worse than trial {best.number} on {len(gaps)} folds (Wilcoxon's p = {p:.3g})"
+        return f"worse than trial {best} on {len(gaps)} folds (Wilcoxon's p = {p:.3g})"
 
     def _folds(self, trial: Trial, objective: int) -> dict[int, float]:
         """Step -> the loss of that fold."""
