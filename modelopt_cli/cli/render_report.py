@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from modelopt_cli.cli.render import duration, gates, number, size
+from modelopt_cli.cli.render_front import render_front
 from modelopt_cli.core.conditions import Goal
 from modelopt_cli.results.report import Report
 
@@ -27,6 +28,8 @@ def render_report(console: Console, report: Report, *, quiet: bool) -> None:
     """Print the report; `quiet` leaves the metrics, the gates and the files."""
     if report.best is not None and "trials" in report.tables and not quiet:
         _trials(console, report)
+    if "front" in report.tables:
+        render_front(console, report, quiet=quiet)
     if "folds" in report.tables and not quiet:
         _table(console, report.tables["folds"].columns, report.tables["folds"].rows, "folds")
     if "space" in report.details and not quiet:
