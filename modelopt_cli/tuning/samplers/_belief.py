@@ -85,12 +85,12 @@ class Belief:
         return float(means[0])
 
     def merit(self, codes: Array) -> Array:
-        """Logarithm (C,) of the expected improvement (of the hypervolume) times the probability of being of use.
+        """Logarithm (C,) of the expected improvement (of the hypervolume) times the square of the probability of use.
 
-        Gardner et al., ICML 2014, "Bayesian optimization with inequality constraints", eq. 4; the probability alone
-        while no trial is feasible.
+        Gardner et al., ICML 2014, "Bayesian optimization with inequality constraints", eq. 4, where the probability is
+        not squared. It stands alone while no trial is feasible.
         """
-        use = self._feasibility.log_probability(codes)
+        use = self._feasibility.log_merit(codes)
         if self._best is None:
             return use
         mean, deviation = self.predict(codes)

@@ -18,27 +18,39 @@ from modelopt_cli.tuning.samplers._settings import Settings
 Array = NDArray[np.float64]
 
 _FITTED = 70  # trials that hyperparameters are fitted to
+_CAUTION = 2.0  # its square as a factor wastes fewer trials than the probability itself, and finds as much
+_SURE, _NEVER = 0.84, -1e4  # 0.84 deviations: 80%
 
 
 class Feasibility:
     """Processes of the margins that were ever negative; one that never was tells nothing apart."""
 
     def __init__(self, settings: Settings, codes: Array, margins: Array, rng: np.random.Generator) -> None:
-        """Snapped `codes` (N, dim) and their margins (N, C), positive: good; NaN: not known."""
+        """Snapped `codes` (N, dim) and their margins (N, C), positive: good; NaN: not known.
+
+        The last column is of failures.
+        """
         self._settings = settings
-        self._models: list[tuple[Process, float]] = []  # and where the bound lies among its targets
-        for column in margins.T:
+        self._models: list[tuple[Process, float, bool]] = []  # where the bound lies; whether it is of failures
+        for place, column in enumerate(margins.T, 1):
             known = ~np.isnan(column)
             if (column[known] < 0).any():
-                self._models.append(_modelled(settings, codes[known], column[known], rng))
+                model = _modelled(settings, codes[known], column[known], rng)
+                self._models.append((*model, place == margins.shape[1]))
 
-    def log_probability(self, codes: Array) -> Array:
-        """Logarithm (M,) of the probability that every margin is positive, margins being independent."""
+    def log_merit(self, codes: Array) -> Array:
+        """_CAUTION times the logarithm (M,) of the probability that every margin is positive, each by itself.
+
+        Where it is not 80% sure that a setting does not fail, _NEVER is added: once little improvement is left anywhere,
+        its logarithm would outweigh any probability (a chance constraint: Gelbart et al., UAI 2014, section 3).
+        """
         total = np.zeros(len(codes))
         inputs = self._settings.inputs(codes)
-        for process, bound in self._models:
+        for process, bound, failures in self._models:
             mean, deviation = process.predict(inputs)
-            total += log_ndtr((mean - bound) / deviation)
+            total += _CAUTION * log_ndtr((mean - bound) / deviation)
+            if failures:
+                total += np.where(mean - _SURE * deviation < bound, _NEVER, 0.0)
         return total
 
 

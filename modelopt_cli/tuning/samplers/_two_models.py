@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modelopt_cli.tuning.samplers._belief import Belief
+from modelopt_cli.tuning.samplers._feasibility import Feasibility
 from modelopt_cli.tuning.samplers._features import ordered
 from modelopt_cli.tuning.samplers._fronts import ranked
 from modelopt_cli.tuning.samplers._history import History, read
@@ -84,6 +85,7 @@ class _Parzen:
         under_way = np.arange(len(order), len(codes))  # nobody else should go there just now
         self._good = self._estimator(codes[order[:count]])
         self._others = self._estimator(codes[np.concatenate([order[count:], under_way]).astype(int)])
+        self._feasibility = Feasibility(settings, codes[: len(order)], history.margins, rng)
 
     def _estimator(self, codes: Array) -> Parzen:
         settings = self._settings
@@ -95,6 +97,7 @@ class _Parzen:
         codes = self._settings.snap(self._settings.codes(drawn))
         inputs, absent = self._settings.inputs(codes), self._settings.absent(codes)
         merit = self._good.log_density(inputs, absent) - self._others.log_density(inputs, absent)
+        merit += self._feasibility.log_merit(codes)
         for index in np.argsort(-merit, kind="stable"):
             yield self._settings.space.decode(codes[index])
 
