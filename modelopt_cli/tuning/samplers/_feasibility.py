@@ -41,8 +41,8 @@ class Feasibility:
     def log_merit(self, codes: Array) -> Array:
         """_CAUTION times the logarithm (M,) of the probability that every margin is positive, each by itself.
 
-        Where it is not 80% sure that a setting does not fail, _NEVER is added: once little improvement is left anywhere,
-        its logarithm would outweigh any probability (a chance constraint: Gelbart et al., UAI 2014, section 3).
+        Where it is not 80% sure that a setting does not fail, _NEVER is added: once little improvement is left, its
+        logarithm would outweigh any probability (a chance constraint: Gelbart et al., UAI 2014, section 3).
         """
         total = np.zeros(len(codes))
         inputs = self._settings.inputs(codes)
