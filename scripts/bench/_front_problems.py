@@ -1,8 +1,9 @@
 """Problems with several objectives or constraints, for search_fronts.py. Needs numpy alone; peers import it, too.
 
-ZDT: Zitzler, Deb, Thiele 2000; DTLZ: Deb et al. 2002; C2-DTLZ2: Jain and Deb 2014; the toy: Gramacy et al. 2016,
-section 4.1. All are minimised, on the unit cube. Digits: validation error and parameters of scikit-learn's
-MLPClassifier on the bundled digits, 1,260 settings recorded once (`search_fronts.py --record`).
+ZDT: Zitzler, Deb, Thiele 2000; DTLZ: Deb et al. 2002; C2-DTLZ2: Jain and Deb 2014; BNH: Binh and Korn 1997; toys:
+Gramacy et al. 2016, section 4.1, and Gardner et al. 2014, section 4. All are minimised, on the unit cube. Digits:
+validation error and parameters of scikit-learn's MLPClassifier on the bundled digits, 1,260 settings recorded once
+(`search_fronts.py --record`).
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ DIGITS: dict[str, list[Any]] = {
     "lr": [0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3],
     "epochs": [5, 15, 40],
 }
+_GARDNER = -1.88875136  # by SLSQP from the best place of a grid
 Values = tuple[list[float], list[float]]  # objectives, and constraints that hold where they are at most 0
 
 
@@ -90,7 +92,7 @@ def gramacy(x: np.ndarray) -> tuple[list[float], list[float]]:
 
 
 def disc(x: np.ndarray) -> tuple[list[float], list[float]]:
-    """A bowl in four dimensions of which a thin shell's inside alone is allowed: 2% of the cube."""
+    """A bowl in four dimensions of which the inside of a ball is allowed: 4% of the cube."""
     return [float(((x - 0.9) ** 2).sum())], [float(((x - 0.5) ** 2).sum()) ** 0.5 - 0.3]
 
 
@@ -99,6 +101,24 @@ def failing(x: np.ndarray) -> list[float]:
     a, b = 15 * float(x[0]) - 5, 15 * float(x[1])
     branin = (b - 5.1 / (4 * np.pi**2) * a * a + 5 / np.pi * a - 6) ** 2 + 10 * (1 - 1 / (8 * np.pi)) * np.cos(a) + 10
     return [float("nan") if x[0] + 0.3 * x[1] < 0.55 else float(branin)]
+
+
+def bnh(x: np.ndarray) -> tuple[list[float], list[float]]:
+    a, b = 5 * float(x[0]), 3 * float(x[1])
+    return [4 * (a * a + b * b), (a - 5) ** 2 + (b - 5) ** 2], [
+        (a - 5) ** 2 + b * b - 25,
+        7.7 - (a - 8) ** 2 - (b + 3) ** 2,
+    ]
+
+
+def gardner(x: np.ndarray) -> tuple[list[float], list[float]]:
+    a, b = 6 * float(x[0]), 6 * float(x[1])
+    return [float(np.cos(2 * a) * np.cos(b) + np.sin(a))], [float(np.cos(a) * np.cos(b) - np.sin(a) * np.sin(b)) + 0.5]
+
+
+def stripe(x: np.ndarray) -> list[float]:
+    """A bowl in four dimensions that fails where the first two differ much: on 42% of the cube, the best place not."""
+    return [float("nan") if abs(x[0] - x[1]) > 0.35 else float(((x - 0.6) ** 2).sum())]
 
 
 def digits(setting: Mapping[str, Any]) -> Values:
@@ -137,6 +157,12 @@ def _ideal_dtlz7(reference: tuple[float, float, float]) -> float:
     return float((widths[:, None] * widths[None] * np.maximum(reference[2] - best, 0.0)).sum())
 
 
+def _ideal_bnh(reference: tuple[float, float]) -> float:
+    """Its front is x = y up to 3, then y = 3 (Binh and Korn 1997)."""
+    t = np.linspace(0, 5, 20_001)
+    return area(np.array([bnh(np.array([x / 5, min(x, 3.0) / 3]))[0] for x in t]), reference)
+
+
 def _ideal_digits(reference: tuple[float, float]) -> float:
     if not TABLE.exists():
         return 1.0
@@ -161,6 +187,9 @@ def problems() -> dict[str, Problem]:
         "digits": Problem(digits, 0, 2, (0.15, 8_000.0), _ideal_digits((0.15, 8_000.0)), half="kept"),
         "c2dtlz2": Problem(_on_cube(c2dtlz2, 6), 6, 2, unit, _ideal(c2dtlz2, 6, 0.5, unit), 1),
         "gramacy": Problem(_on_cube(gramacy, 2), 2, 1, (), 0.5998, 2),
-        "disc": Problem(_on_cube(disc, 4), 4, 1, (), 4 * (0.4 - 0.15) ** 2, 1, half="kept"),
-        "failing": Problem(_on_cube(failing, 2), 2, 1, (), 0.397887, half="kept"),
+        "disc": Problem(_on_cube(disc, 4), 4, 1, (), 4 * (0.4 - 0.15) ** 2, 1),
+        "failing": Problem(_on_cube(failing, 2), 2, 1, (), 0.397887),
+        "bnh": Problem(_on_cube(bnh, 2), 2, 2, (150.0, 55.0), _ideal_bnh((150.0, 55.0)), 2, half="kept"),
+        "gardner": Problem(_on_cube(gardner, 2), 2, 1, (), _GARDNER, 1, half="kept"),
+        "stripe": Problem(_on_cube(stripe, 4), 4, 1, (), 0.0, half="kept"),
     }
