@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from modelopt_cli.cli.render import duration, gates, number, size
+from modelopt_cli.cli.render_front import render_front
 from modelopt_cli.cli.render_importance import importances
 from modelopt_cli.core.conditions import Goal
 from modelopt_cli.results.report import Report
@@ -28,6 +29,8 @@ def render_report(console: Console, report: Report, *, quiet: bool) -> None:
     """Print the report; `quiet` leaves the metrics, the gates and the files."""
     if report.best is not None and "trials" in report.tables and not quiet:
         _trials(console, report)
+    if "front" in report.tables:
+        render_front(console, report, quiet=quiet)
     if report.details.get("why") and not quiet:
         console.print(Text.assemble(("ended by ", "dim"), report.details["why"]), soft_wrap=True)
     if not quiet:

@@ -64,6 +64,7 @@ def _told(trial: Trial, payload: dict[str, Any]) -> Trial:
         metrics=payload["metrics"],
         losses=None if losses is None else tuple(losses),
         violation=payload["violation"],
+        margins=tuple(payload.get("margins", ())),  # events of older versions have none
         failure=payload["failure"],
         reason=payload["reason"],
         seconds=payload["seconds"],

@@ -56,7 +56,8 @@ class Judge:
             return {**_ended(State.FAILED, seconds, *self._why_no_loss(metrics)), "metrics": metrics}
         violation = math.fsum(condition.violation(metrics) for condition in self.constraints)
         ended = _ended(State.STOPPED if stopped else State.COMPLETED, seconds, "", first_line(stopped))
-        return {**ended, "metrics": metrics, "losses": losses, "violation": violation}
+        margins = [condition.margin(metrics) for condition in self.constraints]
+        return {**ended, "metrics": metrics, "losses": losses, "violation": violation, "margins": margins}
 
     def _why_no_loss(self, metrics: Metrics) -> tuple[FailureKind, str]:
         goal = next(goal for goal in self.goals if goal.loss(metrics) is None)

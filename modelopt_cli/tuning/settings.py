@@ -38,6 +38,11 @@ class TuningSettings(Settings):
         description="maximize METRIC or minimize METRIC; a list of them searches for the best compromises."
     )
     constraints: Items[str] = Field((), description="Conditions that a setting must meet to be best.")
+    reference: Items[float] | None = Field(
+        None,
+        description="Several objectives: the worst values worth having, one each: the front's hypervolume is "
+        "measured from there; null: a tenth of the front's range beyond its worst values.",
+    )
     sampler: Annotated[Sampler, Named("samplers")] = Field(
         default_factory=_default_sampler, description="What chooses the next setting."
     )
@@ -93,6 +98,17 @@ class TuningSettings(Settings):
         for text in value:
             if Condition.parse(text).metric.startswith("test."):
                 raise ValueError(f"the constraint '{text}' looks at the test split; use validation instead")
+        return value
+
+    @field_validator("reference")
+    @classmethod
+    def _reference_fits(cls, value: tuple[float, ...] | None, info: ValidationInfo) -> tuple[float, ...] | None:
+        objective = info.data.get("objective", ())
+        count = 1 if isinstance(objective, str) else len(objective)
+        if value is not None and count == 1:
+            raise ValueError(f"reference is {list(value)}, but serves several objectives only; leave it out")
+        if value is not None and count and len(value) != count:
+            raise ValueError(f"reference is {list(value)}, but must be {count} numbers, one for each objective")
         return value
 
     @field_validator("trial_memory")

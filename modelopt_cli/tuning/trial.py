@@ -51,6 +51,7 @@ class Trial:
     metrics: Mapping[str, float] = field(default_factory=dict)
     losses: tuple[float, ...] | None = None
     violation: float = 0.0  # sum over constraints of the distance to the good side; 0 is feasible
+    margins: tuple[float | None, ...] = ()  # of each constraint the distance to its bound, positive: met; None: unknown
     failure: str = ""  # nan | memory | crash | timeout | error, when failed
     reason: str = ""  # why it failed or was stopped, one line
     origin: str = "sampler"  # file | initial | sampler | scheduler

@@ -7,8 +7,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from modelopt_cli.results.report import Cell, Table
+from modelopt_cli.tuning import hypervolume
 
 if TYPE_CHECKING:
+    from modelopt_cli.tuning.study import Study
     from modelopt_cli.tuning.trial import Trial
 
 
@@ -38,6 +40,36 @@ def trials_table(trials: Sequence[Trial], paths: Sequence[str]) -> Table:
         for trial in trials
     ]
     return Table(columns=columns, rows=rows)
+
+
+def front_tables(study: Study, reference: Sequence[float] | None) -> tuple[dict[str, Table], dict[str, Any]]:
+    """(tables, details) of a search with several objectives, both empty for one.
+
+    Table `front`: a row a trial of the front, by the first objective. Table `hypervolume`: how it grew over the trials.
+    Details: the final `hypervolume`, and the `reference` it is measured from, metric -> value. `reference`: as the file
+    gives it, None: hypervolume.reference_of.
+    """
+    if len(study.goals) == 1:
+        return {}, {}
+    goals = {goal.metric: goal.maximize for goal in study.goals}
+    columns = [*goals, *(each.metric for each in study.constraints if each.metric not in goals)]
+    columns = list(dict.fromkeys(columns))
+    paths = [parameter.path for parameter in study.space.parameters]
+    front = sorted(study.front, key=lambda trial: (trial.losses or (), trial.number))
+    rows = [
+        [trial.number, *map(trial.metrics.get, columns), *(cell(trial.params.get(path)) for path in paths)]
+        for trial in front
+    ]
+    tables = {"front": Table(columns=["trial", *columns, *paths], rows=rows)}
+    signs = [-1.0 if goal.maximize else 1.0 for goal in study.goals]
+    given = None if reference is None else tuple(s * value for s, value in zip(signs, reference, strict=True))
+    losses = given if given is not None else hypervolume.reference_of(study.trials)
+    if losses is None:
+        return tables, {}
+    grown = hypervolume.over_trials(study.trials, losses)
+    tables["hypervolume"] = Table(columns=["trial", "hypervolume"], rows=[list(row) for row in grown])
+    point = {goal.metric: s * value for goal, s, value in zip(study.goals, signs, losses, strict=True)}
+    return tables, {"hypervolume": grown[-1][1] if grown else 0.0, "reference": point}
 
 
 def curve_table(points: Iterable[tuple[int, Mapping[str, float]]], step: str = "epoch") -> Table:

@@ -24,11 +24,12 @@ from modelopt_cli.workflows.objectives import CommandObjective, ModelObjective, 
 from modelopt_cli.workflows.plan import Plan, make_plan
 from modelopt_cli.workflows.preflight import preflight
 from modelopt_cli.workflows.resume import check_unchanged
-from modelopt_cli.workflows.tables import trials_table
+from modelopt_cli.workflows.tables import front_tables, trials_table
 from modelopt_cli.workflows.winner import finish_best
 
 if TYPE_CHECKING:
     from modelopt_cli.experiment.experiment import Experiment
+    from modelopt_cli.results.report import Table
     from modelopt_cli.tuning.objective import Objective
     from modelopt_cli.tuning.search import SearchResult
     from modelopt_cli.tuning.trial import Trial
@@ -178,9 +179,14 @@ class _Search:
         self.context.emit(TrialChanged(trial, best))
 
     def write_trials(self) -> None:
-        """The table of trials, as it is now."""
+        """The table of trials, as it is now; with several objectives also the front and its hypervolume."""
         if self.context.directory is not None:
-            self.context.directory.write_table("trials", self.table())
+            for name, table in {"trials": self.table(), **self.compromises()[0]}.items():
+                self.context.directory.write_table(name, table)
+
+    def compromises(self) -> tuple[dict[str, Table], dict[str, Any]]:
+        """(tables, details) of the front; see front_tables."""
+        return front_tables(self.study, self.experiment.require_tuning().reference)
 
     def table(self) -> Any:
         """The table of trials."""
@@ -193,7 +199,8 @@ class _Search:
         interrupted = result.reason == "interrupted"
         artefacts, metrics, warnings, model = {}, {}, list(result.warnings), None
         taught = Insight() if interrupted else insight(self.space, self.study.trials, self.study.goals)
-        tables = {"trials": self.table(), **taught.tables}
+        tables, volume = self.compromises()
+        tables = {"trials": self.table(), **tables, **taught.tables}
         if best is not None:
             metrics = dict(best.metrics)
             if best.violation > 0:
@@ -224,6 +231,7 @@ class _Search:
                 "why": result.why,
                 "importance_missing": taught.missing,
                 "front": [trial.number for trial in self.study.front],
+                **volume,
             },
             artefacts={**artefacts, **self._artefacts()},
             warnings=warnings,

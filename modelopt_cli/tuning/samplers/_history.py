@@ -9,6 +9,9 @@ import numpy as np
 
 from modelopt_cli.tuning.trial import Params, Trial
 
+_MOST_OBJECTIVES = 3  # of more than these one is made: their hypervolume's boxes are too many
+_FAR = 3.0  # how far above the median, in spreads, the loss of one of several objectives is drawn in
+
 
 @dataclass(frozen=True, eq=False)
 class History:
@@ -18,6 +21,10 @@ class History:
     y: np.ndarray  # (N,) finite; lower is better
     pending: list[Params]
     objectives: int
+    losses: np.ndarray  # (N, M) finite, bad ones drawn in, infeasible and failed ones behind all others
+    modelled: np.ndarray  # (N, K) the same as they are, NaN where failed; of more than a few objectives one is made
+    feasible: np.ndarray  # (N,) bool
+    margins: np.ndarray  # (N, C) of each constraint, positive: met; then of not failing; NaN where not known
 
     @property
     def informative(self) -> bool:
@@ -38,49 +45,77 @@ def losses_of(trial: Trial) -> tuple[float, ...] | None:
 def read(trials: Sequence[Trial], rng: np.random.Generator) -> History:
     """The history as numbers: objectives made one, bad losses drawn in, then infeasible ones, then failures last.
 
-    Failures get the worst target of all, so that a surrogate learns to stay away from them.
+    In `y` failures get the worst target of all, so that a surrogate learns to stay away from them.
     """
     finished = [trial for trial in trials if trial.state.finished]
-    losses = [losses_of(trial) for trial in finished]
-    known = np.array([found is not None for found in losses], dtype=bool)
-    y = np.zeros(len(finished))
-    objectives = max((len(found) for found in losses if found is not None), default=1)
+    told = [losses_of(trial) for trial in finished]
+    known = np.array([found is not None for found in told], dtype=bool)
+    violation = np.array([trial.violation for trial in finished])
+    objectives = max((len(found) for found in told if found is not None), default=1)
+    several = 1 < objectives <= _MOST_OBJECTIVES
+    y, losses = np.zeros(len(finished)), np.zeros((len(finished), objectives))
+    modelled = np.full((len(finished), objectives if several else 1), np.nan)
     if known.any():
-        table = np.array([found for found in losses if found is not None], dtype=float)  # (known, objectives)
+        table = np.array([found for found in told if found is not None], dtype=float)  # (known, objectives)
         table /= np.abs(table).max(axis=0) + 1e-300  # in [-1, 1], so that no sum overflows
-        violation = np.array([trial.violation for trial, ok in zip(finished, known, strict=True) if ok])
-        y[known] = _penalised(_scalar(table, violation <= 0, rng), violation)
+        feasible = violation[known] <= 0
+        scalar = _scalar(_softened_columns(table, feasible), rng)
+        mild = _softened_columns(table, feasible, _FAR)  # what is bad in one objective may be best in another
+        y[known] = _penalised(scalar, violation[known])
         y[~known] = y[known].max()
+        losses[known] = np.stack([_penalised(column, violation[known]) for column in mild.T], axis=1)
+        losses[~known] = losses[known].max(axis=0)
+        modelled[known] = mild if several else scalar[:, None]
     pending = [trial.params for trial in trials if not trial.state.finished]
-    return History([trial.params for trial in finished], y, pending, objectives)
+    params = [trial.params for trial in finished]
+    margins = _margins(finished, known, violation)
+    return History(params, y, pending, objectives, losses, modelled, known & (violation <= 0), margins)
 
 
-def softened(losses: np.ndarray, basis: np.ndarray) -> np.ndarray:
+def _margins(finished: Sequence[Trial], known: np.ndarray, violation: np.ndarray) -> np.ndarray:
+    """(N, C + 1). A trial that violates what it has no margin of (an older study's) counts as failed, too."""
+    count = max((len(trial.margins) for trial in finished), default=0)
+    margins = np.full((len(finished), count + 1), np.nan)
+    for row, trial in enumerate(finished):
+        if known[row]:
+            margins[row, : len(trial.margins)] = [np.nan if each is None else each for each in trial.margins]
+    margins[~np.isfinite(margins)] = np.nan
+    unexplained = (violation > 0) & ~(margins[:, :count] <= 0).any(axis=1)
+    margins[:, count] = np.where(known & ~unexplained, 1.0, -1.0)
+    return margins
+
+
+def softened(losses: np.ndarray, basis: np.ndarray, reach: float = 1.0) -> np.ndarray:
     """Losses (N,), the bad ones drawn in: how bad a setting is teaches little about good ones, but the order does.
 
-    Above median + s, s = median - min of `basis` (the feasible ones), an excess e becomes s / 2 log(1 + e / s).
+    Above median + reach s, s = median - min of `basis` (the feasible ones), an excess e becomes s / 2 log(1 + e / s).
     """
     low, median = float(basis.min()), float(np.median(basis))
     spread = median - low
     if spread <= 0:
         return losses
-    excess = np.maximum(losses - (median + spread), 0.0)
-    return np.asarray(np.minimum(losses, median + spread) + 0.5 * spread * np.log1p(excess / spread))
+    knee = median + reach * spread
+    excess = np.maximum(losses - knee, 0.0)
+    return np.asarray(np.minimum(losses, knee) + 0.5 * spread * np.log1p(excess / spread))
 
 
-def _scalar(table: np.ndarray, feasible: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def _softened_columns(table: np.ndarray, feasible: np.ndarray, reach: float = 1.0) -> np.ndarray:
+    """(N, objectives), each objective drawn in by its feasible losses, where there are any."""
+    basis = table[feasible] if feasible.any() else table
+    return np.stack([softened(column, own, reach) for column, own in zip(table.T, basis.T, strict=True)], axis=1)
+
+
+def _scalar(soft: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """(N, objectives) -> (N,): several objectives by an augmented Chebyshev norm with random weights.
 
     Knowles 2006, "ParEGO", section III: rho = 0.05; weights uniform on the simplex, anew for each suggestion.
     """
-    basis = table[feasible] if feasible.any() else table
-    soft = np.stack([softened(column, own) for column, own in zip(table.T, basis.T, strict=True)])
-    if len(soft) == 1:
-        return np.asarray(soft[0])
-    low, high = soft.min(axis=1, keepdims=True), soft.max(axis=1, keepdims=True)
+    if soft.shape[1] == 1:
+        return np.asarray(soft[:, 0])
+    low, high = soft.min(axis=0), soft.max(axis=0)
     scaled = (soft - low) / np.where(high > low, high - low, 1.0)
-    weighted = rng.dirichlet(np.ones(len(soft)))[:, None] * scaled
-    return np.asarray(weighted.max(axis=0) + 0.05 * weighted.sum(axis=0))
+    weighted = rng.dirichlet(np.ones(soft.shape[1])) * scaled
+    return np.asarray(weighted.max(axis=1) + 0.05 * weighted.sum(axis=1))
 
 
 def _penalised(y: np.ndarray, violation: np.ndarray) -> np.ndarray:

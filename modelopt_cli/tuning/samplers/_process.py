@@ -115,7 +115,7 @@ class Process:
 
 
 def fitted(inputs: Inputs, targets: Array, starts: int = 2) -> Array:
-    """The most probable hyperparameters, from so many of two starts."""
+    """The most probable hyperparameters, from so many starts (at most 2)."""
     posterior = _Posterior(inputs, targets)
     found = [
         minimize(posterior, start, jac=True, method="L-BFGS-B", bounds=posterior.bounds, options={"maxiter": _STEPS})
@@ -195,3 +195,12 @@ def _warp(numbers: Array, hyper: _Hyper) -> tuple[Array, tuple[Array, Array]]:
     by_a = a * b * left ** (b - 1.0) * powered * np.log(x)
     by_b = -b * rest * np.log(left)
     return 1.0 - rest, (by_a, by_b)
+
+
+def subset(y: Array, most: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """All, or the better half of `most` and a random half of the rest, in order."""
+    if len(y) <= most:
+        return np.arange(len(y))
+    order = np.argsort(y, kind="stable")
+    rest = rng.choice(order[most // 2 :], size=most - most // 2, replace=False)
+    return np.sort(np.concatenate([order[: most // 2], rest]))

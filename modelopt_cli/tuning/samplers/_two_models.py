@@ -13,12 +13,13 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from modelopt_cli.tuning.samplers._feasibility import Feasibility
 from modelopt_cli.tuning.samplers._features import ordered
+from modelopt_cli.tuning.samplers._fronts import ranked
 from modelopt_cli.tuning.samplers._history import History, read
-from modelopt_cli.tuning.samplers._improvement import log_expected_improvement
 from modelopt_cli.tuning.samplers._neighbours import best_first, near
+from modelopt_cli.tuning.samplers._outlook import Outlook
 from modelopt_cli.tuning.samplers._parzen import Parzen
-from modelopt_cli.tuning.samplers._process import Process
 from modelopt_cli.tuning.samplers._settings import Settings
 from modelopt_cli.tuning.samplers._untried import Untried, design, endless, sequence_seed
 from modelopt_cli.tuning.space import Choice, Space
@@ -33,7 +34,6 @@ _WIDTHS = (0.1, 0.03, 0.01, 0.003)  # of the rounds
 _DRAWS = 256  # points drawn from the estimator of good settings
 _EXPLORED = 6  # every so many trials a process looks at a neglected value of a choice alone
 _OTHERS = 1000  # settings that the estimator of those that are not good has at most
-_FITTED, _HELD = 100, 400  # trials that hyperparameters are fitted to, and that the process is conditioned on
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ class _Parzen:
         space = settings.space
         codes = np.stack([space.encode(params) for params in [*history.params, *history.pending, *also]])
         self._trials = len(history.y)
-        order = np.argsort(history.y, kind="stable")
+        order = np.argsort(history.y if history.objectives == 1 else ranked(history.losses), kind="stable")
         count = min(max(int(np.ceil(plan.good * len(order))), 2), plan.most_good)
         under_way = np.arange(len(order), len(codes))  # nobody else should go there just now
         self._good = self._estimator(codes[order[:count]])
@@ -92,6 +92,7 @@ class _Parzen:
         if len(rest) > _OTHERS:  # what is rare among some of them is rare among all
             rest = rng.choice(rest, size=_OTHERS, replace=False)
         self._others = self._estimator(codes[rest])
+        self._feasibility = Feasibility(settings, codes[: len(order)], history.margins, rng)
 
     def _estimator(self, codes: Array) -> Parzen:
         settings = self._settings
@@ -104,13 +105,13 @@ class _Parzen:
         codes = self._settings.snap(points)
         inputs, absent = self._settings.inputs(codes), self._settings.absent(codes)
         merit = self._good.log_density(inputs, absent) - self._others.log_density(inputs, absent)
-        merit = self._settings.beliefs.weighed(merit, codes, self._trials)
+        merit = self._settings.beliefs.weighed(merit + self._feasibility.log_merit(codes), codes, self._trials)
         for index in np.argsort(-merit, kind="stable"):
             yield self._settings.space.decode(codes[index])
 
 
 class _Process:
-    """A process, and the search for the points where it expects most improvement."""
+    """Processes, and the search for the points where they expect most improvement."""
 
     def __init__(
         self,
@@ -121,59 +122,30 @@ class _Process:
         branch: tuple[int, float] | None = None,
     ) -> None:
         """`branch`: a choice's position and the code of the value that alone is looked at."""
-        self._settings, self._rng, self._branch, self._trials = settings, rng, branch, len(history.y)
-        space = settings.space
-        kept = _subset(history.y, _HELD, rng)
-        self._codes = np.stack([space.encode(history.params[index]) for index in kept])
-        y = history.y[kept]
-        self._y = (y - y.mean()) / (y.std() or 1.0)
-        fitted = _subset(self._y, _FITTED, rng)
-        hyper = Process(settings.inputs(self._codes[fitted]), self._y[fitted]).hyper
-        self._process = Process(settings.inputs(self._codes), self._y, hyper)
-        observed = self._mean(self._codes)
-        self._best = float(observed.min())  # of a noisy loss not the luckiest one, but the one that is believed best
-        under_way = [*history.pending, *also]
-        if under_way:
-            self._pretend(np.stack([space.encode(params) for params in under_way]))
-
-    def _mean(self, codes: Array) -> Array:
-        return self._process.predict(self._settings.inputs(codes))[0]
-
-    def _pretend(self, codes: Array) -> None:
-        """Settings under way count with their predicted losses (Ginsbourger et al., 2010, "Kriging believer").
-
-        All at once: what is believed of one does not move the mean, so that one by one gives the same.
-        """
-        self._y = np.append(self._y, self._mean(codes))
-        self._codes = np.concatenate([self._codes, codes])
-        self._process = self._process.with_points(self._settings.inputs(self._codes), self._y)
+        self._settings, self._rng, self._branch = settings, rng, branch
+        self._outlook = Outlook(settings, history, also, rng)
 
     def promising(self) -> Iterator[Params]:
         """Settings by descending merit, those that lie next to a trial last."""
         codes, merit = self._climb()
-        return map(self._settings.space.decode, best_first(codes, merit, self._codes))
+        return map(self._settings.space.decode, best_first(codes, merit, self._outlook.codes))
 
     def _climb(self) -> tuple[Array, Array]:
         """Snapped codes (M, dim) and their merit (M,)."""
-        leaders = self._codes[np.argsort(self._y, kind="stable")[:5]]
-        points = [self._rng.random((_CANDIDATES, self._codes.shape[1])), near(leaders, 0.15, _NEIGHBOURS, self._rng)]
+        leaders, merit_of = self._outlook.leaders, self._outlook.merit
+        points = [self._rng.random((_CANDIDATES, leaders.shape[1])), near(leaders, 0.15, _NEIGHBOURS, self._rng)]
         codes = self._snap(self._settings.beliefs.with_draws(np.concatenate(points), self._rng))
-        merit = self._merit(codes)
+        merit = merit_of(codes)
         for width in _WIDTHS:
             top = codes[np.argsort(-merit, kind="stable")[:10]]
             more = self._snap(near(top, width, _NEIGHBOURS, self._rng))
-            codes, merit = np.concatenate([codes, more]), np.concatenate([merit, self._merit(more)])
+            codes, merit = np.concatenate([codes, more]), np.concatenate([merit, merit_of(more)])
         return codes, merit
 
     def _snap(self, points: Array) -> Array:
         if self._branch is not None:
             points[:, self._branch[0]] = self._branch[1]
         return self._settings.snap(points)
-
-    def _merit(self, codes: Array) -> Array:
-        mean, deviation = self._process.predict(self._settings.inputs(codes))
-        merit = log_expected_improvement(mean, deviation, self._best)
-        return self._settings.beliefs.weighed(merit, codes, self._trials)
 
 
 def _neglected(space: Space, trials: Sequence[Trial], rng: np.random.Generator) -> tuple[int, float] | None:
@@ -192,12 +164,3 @@ def _neglected(space: Space, trials: Sequence[Trial], rng: np.random.Generator) 
     counts = np.bincount([parameter.index(trial.params[parameter.path]) for trial in trials], minlength=parameter.size)
     rare = np.flatnonzero(counts == counts.min())
     return position, (int(rng.choice(rare)) + 0.5) / parameter.size
-
-
-def _subset(y: Array, most: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    """All, or the better half of `most` and a random half of the rest, in order."""
-    if len(y) <= most:
-        return np.arange(len(y))
-    order = np.argsort(y, kind="stable")
-    rest = rng.choice(order[most // 2 :], size=most - most // 2, replace=False)
-    return np.sort(np.concatenate([order[: most // 2], rest]))

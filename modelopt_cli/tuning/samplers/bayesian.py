@@ -21,7 +21,8 @@ class Bayesian(Sampler):
     """Bayesian optimization by two models in turn: a Gaussian process, and Parzen estimators of good and other trials.
 
     The process knows conditions, keeps categories nearly independent, warps each number's axis, and suggests where the
-    logarithm of the expected improvement is greatest; the estimators are those of `tpe`.
+    logarithm of the expected improvement is greatest; the estimators are those of `tpe`. Each of two or three
+    objectives has a process (their hypervolume is to be improved), and so has each constraint, and failing.
     """
 
     initial_points: int = Field(8, ge=1, description="Trials before the models are used, the file's own included.")
