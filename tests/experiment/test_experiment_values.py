@@ -69,7 +69,8 @@ def test_strategies_of_tuning_round_trip(family: str, tmp_path: Path) -> None:
     required = {"threshold": {"condition": "validation.loss <= 2"}}
     for name in FAMILIES[family].names():
         given = {"type": name, **required.get(name, {})}
-        tuning = {"objective": "minimize validation.loss", "space": {"training.epochs": [1, 2]}, family[:-1]: given}
+        space = {"training.epochs": [1, 2]}
+        tuning = {"objective": "minimize validation.loss", "trials": 2, "space": space, family[:-1]: given}
         experiment = Experiment.load({**DIGITS, "tuning": tuning})
         assert experiment.resolved()["tuning"][family[:-1]]["type"] == name
         assert same(experiment, tmp_path)
