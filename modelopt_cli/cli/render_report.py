@@ -230,7 +230,8 @@ def _plan(console: Console, plan: Mapping[str, Any]) -> None:
         )
         stopper = "".join(f", {kind} {plan[kind]}" for kind in ("stopper", "scheduler") if plan.get(kind))
         console.print(f"  space: {plan['parameters']} parameters, {settings}")
-        console.print(f"  {trials} trials by {plan['sampler']}{stopper}, {where}, on {plan['device']}")
+        share = "the steps of " if plan.get("scheduler") else ""  # which are divided among more trials
+        console.print(f"  {share}{trials} trials by {plan['sampler']}{stopper}, {where}, on {plan['device']}")
     if "epochs" in plan:
         console.print(f"  {plan['epochs']} epochs in all")
     _estimate(console, "time", plan.get("estimated_seconds"), plan.get("actual_seconds"), duration)

@@ -138,7 +138,8 @@ class _Search:
         settings, plan = self.experiment.require_tuning(), self.plan
         finished = sum(trial.state.finished for trial in self.study.trials)
         goals = tuple(str(goal) for goal in settings.goals)
-        self.context.emit(SearchStarted(self.experiment.name, plan.trials, finished, goals))
+        planned = None if settings.scheduler is not None else plan.trials  # it divides the steps of so many among more
+        self.context.emit(SearchStarted(self.experiment.name, planned, finished, goals))
         self.dense = shared_stage.make(self.experiment, self.space, self.context, keep)
         executor = settings.executor if settings.executor != "auto" else _named_executor(plan.executor)
         return search(

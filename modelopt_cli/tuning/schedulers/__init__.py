@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from modelopt_cli.tuning.space import Space
     from modelopt_cli.tuning.trial import Params, Trial
 
-__all__ = ["Decision", "Moment", "Pause", "Resume", "Scheduler", "Start", "Stop", "plain"]
+__all__ = ["Decision", "Moment", "Pause", "Resume", "Scheduler", "Start", "Stop", "plain", "settled"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +106,12 @@ class Moment:
     def total(self) -> int | None:
         """Steps of a complete trial, the longest where they differ; None before the first report."""
         return max((trial.total for trial in self.trials if trial.total is not None), default=None)
+
+
+def settled(decisions: Sequence[Decision]) -> list[Decision]:
+    """Decisions without the pauses of trials that go on, or stop, in the same list: their state need not be kept."""
+    others = {decision.number for decision in decisions if isinstance(decision, Resume | Stop)}
+    return [decision for decision in decisions if not (isinstance(decision, Pause) and decision.number in others)]
 
 
 class Scheduler(Strategy):

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from modelopt_cli.tuning.schedulers import Decision, Moment, Pause, Resume, Start, Stop
+from modelopt_cli.tuning.schedulers import Decision, Moment, Pause, Resume, Start, Stop, settled
 from modelopt_cli.tuning.stoppers._rungs import best_first
 from modelopt_cli.tuning.trial import State
 
@@ -84,7 +84,7 @@ def _stopping_first(decisions: Sequence[Decision], places: int) -> list[Decision
     pauses = [decision for decision in decisions if isinstance(decision, Pause)]
     stops = [decision for decision in decisions if isinstance(decision, Stop)]
     others = [decision for decision in decisions if not isinstance(decision, Pause | Stop)]
-    return [*pauses, *[*stops, *others][:places]]
+    return settled([*pauses, *[*stops, *others][:places]])
 
 
 def _within(bracket: Bracket, members: Sequence[Trial], held: dict[int, Trial], used_up: bool) -> Iterator[Decision]:

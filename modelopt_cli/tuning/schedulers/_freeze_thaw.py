@@ -18,7 +18,7 @@ from modelopt_cli.tuning.samplers._improvement import log_expected_improvement
 from modelopt_cli.tuning.samplers._neighbours import near
 from modelopt_cli.tuning.samplers._settings import encoded
 from modelopt_cli.tuning.samplers._untried import Untried
-from modelopt_cli.tuning.schedulers import Decision, Moment, Pause, Resume, Start, Stop
+from modelopt_cli.tuning.schedulers import Decision, Moment, Pause, Resume, Start, Stop, settled
 from modelopt_cli.tuning.schedulers._curves import Curves
 from modelopt_cli.tuning.trial import State
 
@@ -52,7 +52,7 @@ def decide(initial_points: int, growth: float, moment: Moment) -> list[Decision]
     left = math.inf if moment.planned is None else moment.planned * total - moment.steps
     for _ in range(places):
         decisions += choice.finish(left) or choice.next()
-    return decisions
+    return settled(decisions)
 
 
 class _Choice:
