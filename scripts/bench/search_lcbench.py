@@ -10,7 +10,8 @@ from __future__ import annotations
 import argparse
 import json
 import os
-from collections.abc import Mapping
+import subprocess
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,9 @@ METHODS: dict[str, dict[str, Any]] = {
     "random, hyperband": {"sampler": "random", "stopper": "hyperband"},
     "bayesian, asha": {"sampler": "bayesian", "stopper": "asha"},
     "tpe, hyperband": {"sampler": "tpe", "stopper": "hyperband"},
+    "successive_halving": {"sampler": "random", "scheduler": "successive_halving"},
+    "bohb": {"sampler": "random", "scheduler": "bohb"},
+    "freeze_thaw": {"sampler": "random", "scheduler": "freeze_thaw"},
 }
 BUDGETS = (5, 10, 20, 50)  # full trainings
 
@@ -47,15 +51,25 @@ def run(method: Mapping[str, Any], task: str, seed: int, most: int) -> list[floa
     return [float(value) for value in np.maximum.accumulate(seen)]
 
 
+def rival(python: str, name: str, tasks: Sequence[str], seeds: int, most: int) -> np.ndarray:
+    """Regrets (tasks, seeds, epochs) of a rival in its own environment."""
+    command = [python, str(Path(__file__).with_name("_lcbench_peers.py")), name, str(most), str(seeds), *tasks]
+    found = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()[-1])
+    return np.array([[Task(task).regret(best) for best in found[task]] for task in tasks])
+
+
 def main() -> None:
+    """Run, print, write."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--lcbench", default=os.environ.get("LCBENCH"), help="folder of model.onnx; default: $LCBENCH")
-    parser.add_argument("--methods", nargs="+", default=list(METHODS))
+    parser.add_argument("--methods", nargs="*", default=list(METHODS), help="by name, or as a tuning section in JSON")
+    parser.add_argument("--peers", help="Python of an environment with optuna, dehb and onnxruntime")
+    parser.add_argument("--rivals", nargs="*", default=["optuna", "dehb"])
     parser.add_argument("--tasks", type=int, help="so many of the 34, evenly spread; default: all")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--most", type=int, default=50, help="full trainings' worth of epochs; default 50")
     parser.add_argument("--workers", type=int, default=1, help="processes")
-    parser.add_argument("--out", type=Path)
+    parser.add_argument("--out", type=Path, help="file for the figures as JSON; default: print the table only")
     given = parser.parse_args()
     os.environ["LCBENCH"] = str(given.lcbench)
     names = task_names()
@@ -69,27 +83,23 @@ def main() -> None:
             curves = np.array([[Task(t).regret(jobs[t, s].result()) for s in range(given.seeds)] for t in names])
             figures[name] = summary(curves, given.most)
             print(name, figures[name]["mean"], flush=True)
-    budgets = [b for b in BUDGETS if b <= given.most]
+    for name in given.rivals if given.peers else ():
+        figures[name] = summary(rival(given.peers, name, names, given.seeds, given.most), given.most)
+        print(name, figures[name]["mean"], flush=True)
+    budgets = [str(budget) for budget in BUDGETS if budget <= given.most]
     lines = [
-        [
-            name,
-            *(f"{f['mean'][str(b)]:.3f} ± {f['error'][str(b)]:.3f}" for b in budgets),
-            *("-" if f["reached"].get(k) is None else f"{f['reached'][k]:.1f}" for k in ("random",)),
-        ]
-        for name, f in figures.items()
+        [name, *(f"{row['mean'][budget]:.3f} ± {row['error'][budget]:.3f}" for budget in budgets)]
+        for name, row in figures.items()
     ]
-    show(
-        f"LCBench: regret after full trainings' worth of epochs, {len(names)} tasks, {given.seeds} seeds",
-        ["search", *map(str, budgets), "reached random's at 50 after"],
-        lines,
-    )
+    title = f"LCBench: regret after full trainings' worth of epochs; {len(names)} tasks, {given.seeds} seeds"
+    show(title, ["search", *budgets], lines)
     write(given.out, "search_lcbench", figures)
 
 
 def summary(curves: np.ndarray, most: int) -> dict[str, Any]:
-    """Of regrets (tasks, seeds, epochs)."""
+    """Of regrets (tasks, seeds, epochs): means over tasks, with the 95% interval over seeds, and the whole curve."""
     by_seed = curves.mean(axis=0)
-    found: dict[str, Any] = {"mean": {}, "error": {}, "reached": {}}
+    found: dict[str, Any] = {"mean": {}, "error": {}}
     for budget in BUDGETS:
         if budget <= most:
             at = by_seed[:, budget * TOTAL - 1]
