@@ -78,8 +78,9 @@ def dehb(budget: Budget, seed: int) -> None:
             job = found.ask()
             epochs = max(1, round(float(job["fidelity"])))
             curve = budget.curve(dict(job["config"]))[:epochs]
-            if not all([budget.spend(accuracy) for accuracy in curve[: budget.left]]) or budget.left <= 0:
-                return
+            for accuracy in curve:
+                if not budget.spend(accuracy):
+                    return
             found.tell(job, {"fitness": -curve[-1], "cost": float(epochs)})
 
 
