@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from modelopt_cli.core.errors import SearchError, TrialError
 from modelopt_cli.tuning.executors import Event, Limits
 from modelopt_cli.tuning.schedulers import Decision, Moment, Pause, Resume, Scheduler, Start, Stop
 from modelopt_cli.tuning.schedulers._sampler_and_stopper import SamplerAndStopper
+from modelopt_cli.tuning.search_result import SearchResult, check_failures, remarks, why_failed
 from modelopt_cli.tuning.suggestions import Exhausted
 from modelopt_cli.tuning.trial import State, Trial
 
@@ -22,17 +22,6 @@ if TYPE_CHECKING:
     from modelopt_cli.tuning.study import Study
 
 _WAIT = 0.25  # seconds between looks at the stop flag and the clock
-
-
-@dataclass(frozen=True)
-class SearchResult:
-    """How a search ended: completed | converged | exhausted | timeout | interrupted."""
-
-    reason: str
-    seconds: float
-    peak_bytes: int
-    warnings: list[str] = field(default_factory=list)
-    why: str = ""  # converged: by which rule, with its figure
 
 
 def search(
@@ -104,9 +93,11 @@ def search_with(
                 for event in pool.wait(_WAIT):
                     loop.take(event, pool)
         peak = pool.peak_bytes
+    if reason == "timeout":
+        loop.conclude()
     if reason != "interrupted":
-        _check_failures(study.trials)
-    return SearchResult(reason, time.monotonic() - start, peak, _remarks(reason, study, loop.restarts), loop.why)
+        check_failures(study.trials)
+    return SearchResult(reason, time.monotonic() - start, peak, remarks(reason, study.trials, loop.restarts), loop.why)
 
 
 class _Loop:
@@ -192,6 +183,13 @@ class _Loop:
         self.on_change(trial)
         pool.start(trial, until)
 
+    def conclude(self) -> None:
+        """Time is up: what is paused counts as of its last report."""
+        for trial in self.study.trials:
+            if trial.state is State.PAUSED and trial.curve and trial.curve[-1].losses is not None:
+                metrics = dict(trial.curve[-1].metrics)
+                self.on_change(self.study.tell(trial, metrics, stopped="the search's time was up"))
+
     def take(self, event: Event, pool: Pool) -> None:
         """Record an event; what has reached its `until` waits for the next decision."""
         number = event.number
@@ -228,28 +226,5 @@ class _Loop:
         if self.max_failures is not None and self.failures >= self.max_failures:
             raise SearchError(
                 f"{self.failures} trials failed in a row (tuning.max_failures), the last one thus: {told.reason}. "
-                f"{_why(self.study.trials)}"
+                f"{why_failed(self.study.trials)}"
             )
-
-
-def _check_failures(trials: Sequence[Trial]) -> None:
-    """Raise SearchError when nothing but failures came out."""
-    ended = [trial for trial in trials if trial.state.finished]
-    if ended and all(trial.state is State.FAILED for trial in ended):
-        raise SearchError(f"every trial failed ({len(ended)} of {len(ended)}). {_why(ended)}")
-
-
-def _why(trials: Sequence[Trial]) -> str:
-    """The most frequent reasons of failure, counted."""
-    reasons = Counter(trial.reason for trial in trials if trial.state is State.FAILED)
-    return "Reasons: " + "; ".join(f"{count}x {reason}" for reason, count in reasons.most_common(3))
-
-
-def _remarks(reason: str, study: Study, restarts: int) -> list[str]:
-    failed = sum(trial.state is State.FAILED for trial in study.trials)
-    found = [f"{failed} of {len(study.trials)} trials failed: {_why(study.trials)}"] if failed else []
-    if restarts:
-        found.append(f"{restarts} paused trials lost their state and were run again from the start")
-    if reason == "timeout":
-        found.append("the search ended at tuning.timeout; --resume with a longer one continues it")
-    return found

@@ -21,7 +21,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from modelopt_cli.tuning.executors import Event, Pool
-from modelopt_cli.tuning.search import SearchResult, search_with
+from modelopt_cli.tuning.search import search_with
+from modelopt_cli.tuning.search_result import SearchResult
 
 if TYPE_CHECKING:
     from modelopt_cli.tuning.schedulers import Scheduler

@@ -10,12 +10,14 @@ import dataclasses
 import math
 import os
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
+from modelopt_cli.core.strategy import Named
 from modelopt_cli.workflows.measuring import Measured, measure
 
 if TYPE_CHECKING:
     from modelopt_cli.experiment.experiment import Experiment
+    from modelopt_cli.tuning.executors import Executor
     from modelopt_cli.tuning.space import Space
 
 _WORKER_START = 4.0  # seconds until worker processes have imported what they need
@@ -37,6 +39,10 @@ class Plan:
     trial_seconds: float | None
     seconds: float | None
     bytes: int | None
+
+    def named_executor(self) -> Executor:
+        """The executor, with its defaults."""
+        return cast("Executor", Named("executors").parse(self.executor))
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for the report."""

@@ -79,3 +79,10 @@ def curve_table(points: Iterable[tuple[int, Mapping[str, float]]], step: str = "
     return Table(
         columns=[step, *metrics], rows=[[at, *(values.get(name) for name in metrics)] for at, values in points]
     )
+
+
+def best_row(trial: Trial | None) -> dict[str, Any] | None:
+    """The best trial, for the report."""
+    if trial is None:
+        return None
+    return {"number": trial.number, "params": dict(trial.params), "metrics": dict(trial.metrics), "seed": trial.seed}

@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
-from modelopt_cli.core.strategy import Named
 from modelopt_cli.results.report import Report
-from modelopt_cli.tuning.executors import Executor, Limits
+from modelopt_cli.tuning.executors import Limits
 from modelopt_cli.tuning.search import search
 from modelopt_cli.tuning.space import Space
 from modelopt_cli.tuning.study import Study
@@ -24,14 +23,14 @@ from modelopt_cli.workflows.objectives import CommandObjective, ModelObjective, 
 from modelopt_cli.workflows.plan import Plan, make_plan
 from modelopt_cli.workflows.preflight import preflight
 from modelopt_cli.workflows.resume import check_unchanged
-from modelopt_cli.workflows.tables import front_tables, trials_table
+from modelopt_cli.workflows.tables import best_row, front_tables, trials_table
 from modelopt_cli.workflows.winner import finish_best
 
 if TYPE_CHECKING:
     from modelopt_cli.experiment.experiment import Experiment
     from modelopt_cli.results.report import Table
     from modelopt_cli.tuning.objective import Objective
-    from modelopt_cli.tuning.search import SearchResult
+    from modelopt_cli.tuning.search_result import SearchResult
     from modelopt_cli.tuning.trial import Trial
 
 
@@ -141,7 +140,7 @@ class _Search:
         planned = None if settings.scheduler is not None else plan.trials  # it divides the steps of so many among more
         self.context.emit(SearchStarted(self.experiment.name, planned, finished, goals))
         self.dense = shared_stage.make(self.experiment, self.space, self.context, keep)
-        executor = settings.executor if settings.executor != "auto" else _named_executor(plan.executor)
+        executor = settings.executor if settings.executor != "auto" else plan.named_executor()
         return search(
             self.study,
             self.objective(keep),
@@ -214,18 +213,19 @@ class _Search:
                 artefacts, model = winner.artefacts, winner.model
                 warnings += winner.warnings
                 tables |= winner.tables
+        seconds = time.perf_counter() - self.clock
         report = Report(
             workflow="tune",
             name=self.experiment.name,
             status="interrupted" if interrupted or self.context.stop else "completed",
             seed=self.experiment.seed,
             started=self.started.isoformat(timespec="seconds"),
-            seconds=time.perf_counter() - self.clock,
+            seconds=seconds,
             metrics=metrics,
-            best=_best(best),
+            best=best_row(best),
             tables=tables,
             gates=[] if interrupted else gates.judge(gates.conditions(self.experiment, self.context), metrics),
-            plan={**self.plan.as_dict(), **_took(result, time.perf_counter() - self.clock)},
+            plan={**self.plan.as_dict(), "actual_seconds": seconds, "actual_bytes": result.peak_bytes},
             details={
                 "objective": [str(goal) for goal in self.experiment.require_tuning().goals],
                 "ended": result.reason,
@@ -248,18 +248,3 @@ class _Search:
             return {}
         folder = self.context.directory.path
         return {"directory": str(folder), "tables": str(folder / "trials.csv"), "report": str(folder / "report.json")}
-
-
-def _best(trial: Trial | None) -> dict[str, Any] | None:
-    if trial is None:
-        return None
-    return {"number": trial.number, "params": dict(trial.params), "metrics": dict(trial.metrics), "seed": trial.seed}
-
-
-def _named_executor(name: str) -> Executor:
-    """The executor of that name, with its defaults."""
-    return cast(Executor, Named("executors").parse(name))
-
-
-def _took(result: SearchResult, seconds: float) -> dict[str, Any]:
-    return {"actual_seconds": seconds, "actual_bytes": result.peak_bytes}

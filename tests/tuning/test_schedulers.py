@@ -203,3 +203,12 @@ def test_bohb_learns_from_the_highest_rung() -> None:
             assert study.best.loss is not None
             own.append(study.best.loss - 1 / TOTAL)
     assert sum(found["bohb"]) < 0.5 * sum(found["successive_halving"])
+
+
+def test_when_time_is_up_paused_trials_count_as_of_their_last_report() -> None:
+    study = Study({"x": {"float": [0, 1]}}, "random", seed=1)
+    result = search(study, CurveObjective(10_000), Serial(), trials=None, timeout=0.3, scheduler=build("freeze_thaw"))
+    assert result.reason == "timeout"
+    assert study.best is not None
+    assert not any(trial.state is State.PAUSED for trial in study.trials)
+    assert any(trial.reason == "the search's time was up" for trial in study.trials)

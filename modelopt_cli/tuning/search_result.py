@@ -1,0 +1,45 @@
+"""How a search ended, and what is to be said of its failures."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from modelopt_cli.core.errors import SearchError
+from modelopt_cli.tuning.trial import State, Trial
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """How a search ended: completed | converged | exhausted | timeout | interrupted."""
+
+    reason: str
+    seconds: float
+    peak_bytes: int
+    warnings: list[str] = field(default_factory=list)
+    why: str = ""  # converged: by which rule, with its figure
+
+
+def check_failures(trials: Sequence[Trial]) -> None:
+    """Raise SearchError when nothing but failures came out."""
+    ended = [trial for trial in trials if trial.state.finished]
+    if ended and all(trial.state is State.FAILED for trial in ended):
+        raise SearchError(f"every trial failed ({len(ended)} of {len(ended)}). {why_failed(ended)}")
+
+
+def why_failed(trials: Sequence[Trial]) -> str:
+    """The most frequent reasons of failure, counted."""
+    reasons = Counter(trial.reason for trial in trials if trial.state is State.FAILED)
+    return "Reasons: " + "; ".join(f"{count}x {reason}" for reason, count in reasons.most_common(3))
+
+
+def remarks(reason: str, trials: Sequence[Trial], restarts: int) -> list[str]:
+    """Warnings. `restarts`: how many paused trials lost their state."""
+    failed = sum(trial.state is State.FAILED for trial in trials)
+    found = [f"{failed} of {len(trials)} trials failed: {why_failed(trials)}"] if failed else []
+    if restarts:
+        found.append(f"{restarts} paused trials lost their state and were run again from the start")
+    if reason == "timeout":
+        found.append("the search ended at tuning.timeout; --resume with a longer one continues it")
+    return found
