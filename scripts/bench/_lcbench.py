@@ -42,7 +42,10 @@ def _codes() -> dict[str, int]:
 
 
 def task_names() -> list[str]:
-    return sorted(_codes(), key=int)
+    """Those of the configuration space: the encoding holds one more, which the surrogate has not seen."""
+    parameters = json.loads((folder() / "config_space.json").read_text())["hyperparameters"]
+    choices = next(each["choices"] for each in parameters if each["name"] == "OpenML_task_id")
+    return sorted(choices, key=int)
 
 
 def predicted(task: str, settings: np.ndarray, epochs: np.ndarray) -> np.ndarray:

@@ -1,6 +1,6 @@
 """modelopt as a peer of ../shared/bench/hpo, by its public ask and tell; conditions become choices of sections.
 
-    cd .../bench/hpo && PYTHONPATH=.../scripts/bench python run.py run --peers hpo_peer:Modelopt --seeds 10 --out mine.jsonl
+    PYTHONPATH=scripts/bench python .../hpo/run.py run --peers hpo_peer:Modelopt --seeds 10 --out mine.jsonl
 
 `hpo_peer:Tpe` is the sampler `tpe` alone. Needs what run.py needs (coco-experiment for the bbob problems).
 """
