@@ -61,3 +61,17 @@ class SlowToPrepare(CurveObjective):
 
     def prepare(self) -> None:
         time.sleep(1.5)
+
+
+class TensorCurve(Curve):
+    """Its state is a tensor, as that of a torch training is."""
+
+    def state(self) -> Any:
+        import torch
+
+        return torch.tensor([self.step])
+
+
+class TensorObjective(CurveObjective):
+    def open(self, params: Mapping[str, Any], seed: int, state: Any = None) -> Run:
+        return TensorCurve(params, seed, self.total, 0 if state is None else int(state[0]))

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
-from search_objectives import CurveObjective
+from search_objectives import CurveObjective, TensorObjective
 
 from modelopt_cli.core.strategy import FAMILIES
+from modelopt_cli.tuning.executors._paused import PausedStates, packed, unpacked
 from modelopt_cli.tuning.executors.processes import Processes
 from modelopt_cli.tuning.executors.serial import Serial
 from modelopt_cli.tuning.replay import replay
@@ -23,7 +24,7 @@ from modelopt_cli.tuning.simulator import Curve, simulate
 from modelopt_cli.tuning.stoppers.asha import Asha
 from modelopt_cli.tuning.store import Store
 from modelopt_cli.tuning.study import Study
-from modelopt_cli.tuning.trial import State
+from modelopt_cli.tuning.trial import State, Trial
 
 NAMES = FAMILIES["schedulers"].names()
 SPACE = {"x": {"float": [0, 1]}, "y": {"choice": [{"type": "a"}, {"type": "b", "z": {"int": [1, 5]}}]}}
@@ -60,7 +61,7 @@ def test_the_steps_of_so_many_complete_trials_are_spent(name: str, workers: int)
 @pytest.mark.parametrize("executor", [Serial(), Processes()], ids=["serial", "processes"])
 def test_real_runs_go_on_where_they_were_paused(name: str, executor: Any) -> None:
     study = Study({"x": {"float": [0, 1]}}, "random", seed=2)
-    result = search(study, CurveObjective(TOTAL), executor, trials=4, workers=2, scheduler=build(name))
+    result = search(study, TensorObjective(TOTAL), executor, trials=4, workers=2, scheduler=build(name))
     assert result.reason == "completed"
     for trial in study.trials:
         assert [point.step for point in trial.curve] == list(range(1, trial.step + 1))
@@ -122,6 +123,19 @@ def test_constant_losses_and_settings_that_come_first(name: str) -> None:
     simulate(study, lambda params: [(1.0, {"loss": 1.0})] * 4, trials=3, scheduler=build(name))
     assert [trial.params["x"] for trial in study.trials[:2]] == [0.25, 0.75]
     assert sum(trial.step for trial in study.trials) >= 12
+
+
+def test_states_of_paused_trials_lie_in_memory_then_in_files(tmp_path: Path) -> None:
+    states = PausedStates(in_memory=100)
+    for number in range(3):
+        states.put(number, packed(bytes([number]) * 60))
+    assert [unpacked(states.of(Trial(number, {}, 0))) for number in range(3)] == [bytes([n]) * 60 for n in range(3)]
+    assert states.of(Trial(0, {}, 0)) is None, "who goes on has it no longer"
+    states.put(1, packed("own"))
+    assert unpacked(states.of(Trial(5, {}, 0, parent=1))) == "own"
+    assert unpacked(states.of(Trial(1, {}, 0))) == "own", "a parent keeps it"
+    assert packed(lambda: None) is None, "what cannot be pickled is run again"
+    states.close()
 
 
 def test_stages_grow_from_one_to_all() -> None:

@@ -14,20 +14,38 @@ if TYPE_CHECKING:
 _IN_MEMORY = 512 * 2**20  # bytes
 
 
+def packed(state: Any) -> bytes | None:
+    """The state as bytes: what a run still changes does not change them, and any process can be sent them.
+
+    (A pipe of multiprocessing would hand over torch's tensors as shared memory, which ends with its owner.) None where
+    the run has no state to give, or one that cannot be pickled: the trial will be run again from the start.
+    """
+    if state is None:
+        return None
+    try:
+        return pickle.dumps(state, protocol=pickle.HIGHEST_PROTOCOL)
+    except Exception:  # pickling runs the state's own code
+        return None
+
+
+def unpacked(pickled: bytes | None) -> Any:
+    """The state again."""
+    return None if pickled is None else pickle.loads(pickled)
+
+
 class PausedStates:
-    """Number of a trial -> its state; pickled, so that what a run still changes does not change what is kept."""
+    """Number of a trial -> its packed state."""
 
     def __init__(self, in_memory: int = _IN_MEMORY) -> None:
         self._left = in_memory
         self._kept: dict[int, bytes | Path] = {}
         self._folder: TemporaryDirectory[str] | None = None
 
-    def put(self, number: int, state: Any) -> None:
-        """Keep a state; None (the run has none to give) keeps nothing."""
+    def put(self, number: int, pickled: bytes | None) -> None:
+        """Keep a packed state."""
         self.forget(number)
-        if state is None:
+        if pickled is None:
             return
-        pickled = pickle.dumps(state, protocol=pickle.HIGHEST_PROTOCOL)
         if len(pickled) <= self._left:
             self._left -= len(pickled)
             self._kept[number] = pickled
@@ -38,17 +56,15 @@ class PausedStates:
             path.write_bytes(pickled)
             self._kept[number] = path
 
-    def of(self, trial: Trial) -> Any:
+    def of(self, trial: Trial) -> bytes | None:
         """What a trial that is to run goes on from, its own state (no longer kept then) or its parent's; else None."""
         state = self._get(trial.number)
         self.forget(trial.number)
         return self._get(trial.parent) if state is None and trial.parent is not None and not trial.curve else state
 
-    def _get(self, number: int) -> Any:
+    def _get(self, number: int) -> bytes | None:
         found = self._kept.get(number)
-        if found is None:
-            return None
-        return pickle.loads(found if isinstance(found, bytes) else found.read_bytes())
+        return found.read_bytes() if isinstance(found, Path) else found
 
     def forget(self, number: int) -> None:
         """Free what it takes."""

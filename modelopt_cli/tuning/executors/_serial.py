@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from modelopt_cli.tuning.executors import Event, Limits, Pool
 from modelopt_cli.tuning.executors._contain import Contained
-from modelopt_cli.tuning.executors._paused import PausedStates
+from modelopt_cli.tuning.executors._paused import PausedStates, packed, unpacked
 
 if TYPE_CHECKING:
     from modelopt_cli.tuning.objective import Objective
@@ -31,7 +31,7 @@ class SerialPool(Pool):
         self._events: list[Event] = []
 
     def start(self, trial: Trial, until: int | None) -> None:
-        state = self._states.of(trial)
+        state = unpacked(self._states.of(trial))
         self._seconds.setdefault(trial.number, 0.0)
         self._current = Contained.of(self._objective, trial.number, trial.params, trial.seed, until, state)
 
@@ -42,13 +42,13 @@ class SerialPool(Pool):
     def stop(self, trial: Trial) -> None:
         run = self._waiting.pop(trial.number, None)
         if run is None:
-            state = self._states.of(trial)
+            state = unpacked(self._states.of(trial))
             run = Contained.of(self._objective, trial.number, trial.params, trial.seed, None, state)
         self._events.append(run.stop(trial.step))
 
     def pause(self, number: int) -> None:
         run = self._waiting.pop(number)
-        self._states.put(number, run.state())
+        self._states.put(number, packed(run.state()))
         run.close()
 
     def wait(self, seconds: float) -> list[Event]:

@@ -2,7 +2,8 @@
 
 Speaks over a pipe. First comes (search path, pickled objective), answered by None, or by the text of what is wrong with
 it; then commands ("start", number, params, seed, until, state), ("resume", until), ("stop",), ("pause",), and to stop
-one that is paused ("finish", number, params, seed, step, state). Answers are Events, and for a pause (state,).
+one that is paused ("finish", number, params, seed, step, state). Answers are Events, and for a pause
+(state,). States are packed.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any
 
 from modelopt_cli.tuning.executors import Event
 from modelopt_cli.tuning.executors._contain import Contained
+from modelopt_cli.tuning.executors._paused import packed, unpacked
 from modelopt_cli.tuning.failures import classify
 
 _SLICE = 0.1  # seconds between reports of a trial that runs freely
@@ -74,17 +76,17 @@ class _Worker:
     def _obey(self, command: tuple[Any, ...]) -> None:
         match command:
             case ("start", number, params, seed, until, state):
-                self._current = Contained.of(self._objective, number, params, seed, until, state)
+                self._current = Contained.of(self._objective, number, params, seed, until, unpacked(state))
                 self._compute(self._current)
             case ("finish", number, params, seed, step, state):
-                self._tell(Contained.of(self._objective, number, params, seed, None, state).stop(step))
+                self._tell(Contained.of(self._objective, number, params, seed, None, unpacked(state)).stop(step))
             case ("resume", until) if self._current is not None:
                 self._current.go_on(until)
                 self._compute(self._current)
             case ("stop",) if self._current is not None:
                 self._tell(self._current.stop())
             case ("pause",) if self._current is not None:
-                self._connection.send((self._current.state(),))
+                self._connection.send((packed(self._current.state()),))
                 self._current.close()
                 self._current = None
 
