@@ -47,8 +47,8 @@ def begin(
         raise store.damaged(f"its earlier trials make no sense: {error}") from None
 
 
-def replayed(store: Store) -> list[Trial]:
-    """The trials that the events in `store` leave. Raises StorageError when they make no sense."""
+def replayed(store: Store) -> history.History:
+    """What the events in `store` leave. Raises StorageError when they make no sense."""
     try:
         return history.replay(store.events())
     except ValueError as error:
@@ -58,7 +58,7 @@ def replayed(store: Store) -> list[Trial]:
 def _trials_of(path: Path) -> list[Trial]:
     store = Store(path, write=False)
     try:
-        return replayed(store)
+        return replayed(store).trials
     finally:
         store.close()
 

@@ -65,7 +65,7 @@ class Knowledge:
         """From what `to_plain` gave. Raises ValueError, LookupError or TypeError when it makes no sense."""
         rows = plain["trials"]
         queued = [("queued", i, {**row["queued"], "origin": "earlier"}) for i, row in enumerate(rows)]
-        trials = replay([*queued, *(("told", i, row["told"]) for i, row in enumerate(rows))])
+        trials = replay([*queued, *(("told", i, row["told"]) for i, row in enumerate(rows))]).trials
         numbered = (dataclasses.replace(trial, number=trial.number - len(rows)) for trial in trials)
         return cls(tuple(numbered), plain["left_out"])
 

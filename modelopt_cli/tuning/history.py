@@ -12,21 +12,31 @@ NO_TRIAL = -1
 """The trial of an event that is about none in particular: `decided`, what a scheduler was asked and what it said."""
 
 
-def apply(trials: list[Trial], kind: str, number: int, payload: dict[str, Any]) -> None:
-    """Change `trials` in place by one event. Raises LookupError, TypeError, ValueError when it makes no sense."""
-    if kind == "queued":
-        if number != len(trials):
-            raise ValueError(f"trial {number} comes after {len(trials)} trials")
+class History:
+    """The trials, in order of number, as the events so far have left them."""
+
+    def __init__(self) -> None:
+        self.trials: list[Trial] = []
+        self._order = 0  # of the next point of a curve, among those of all curves
+
+    def apply(self, kind: str, number: int, payload: dict[str, Any]) -> None:
+        """Take over an event. Raises LookupError, TypeError, ValueError when it makes no sense."""
+        if kind == "queued":
+            self._queued(number, payload)
+        elif kind == "reported":
+            self.trials[number] = _reported(self.trials[number], payload, self._order)
+            self._order += len(payload["points"])
+        elif kind != "decided":  # what that led to has events of its own
+            self.trials[number] = _CHANGES[kind](self.trials[number], payload)
+            if kind in _VOIDING:
+                self._order = 1 + max((trial.curve[-1].order for trial in self.trials if trial.curve), default=-1)
+
+    def _queued(self, number: int, payload: dict[str, Any]) -> None:
+        if number != len(self.trials):
+            raise ValueError(f"trial {number} comes after {len(self.trials)} trials")
         parent, born = payload.get("parent"), payload.get("born", 0)
-        trials.append(
-            Trial(number, payload["params"], payload["seed"], origin=payload["origin"], parent=parent, born=born)
-        )
-        return
-    if kind == "decided":  # what it led to has events of its own
-        return
-    if kind == "reported":
-        payload = {**payload, "order": 1 + max((trial.curve[-1].order for trial in trials if trial.curve), default=-1)}
-    trials[number] = _CHANGES[kind](trials[number], payload)
+        origin = payload["origin"]
+        self.trials.append(Trial(number, payload["params"], payload["seed"], origin=origin, parent=parent, born=born))
 
 
 def _started(trial: Trial, payload: dict[str, Any]) -> Trial:
@@ -44,9 +54,9 @@ def _suspended(trial: Trial, payload: dict[str, Any]) -> Trial:
     return dataclasses.replace(trial, state=State.PAUSED, curve=trial.curve[: trial.kept])
 
 
-def _reported(trial: Trial, payload: dict[str, Any]) -> Trial:
+def _reported(trial: Trial, payload: dict[str, Any], order: int) -> Trial:
     points = [
-        Point(step, metrics, None if losses is None else tuple(losses), payload["order"] + place)
+        Point(step, metrics, None if losses is None else tuple(losses), order + place)
         for place, (step, metrics, losses) in enumerate(payload["points"])
     ]
     return dataclasses.replace(trial, curve=(*trial.curve, *points), total=payload.get("total", trial.total))
@@ -75,18 +85,20 @@ _CHANGES = {
     "started": _started,
     "requeued": _requeued,
     "suspended": _suspended,
-    "reported": _reported,
     "paused": _paused,
     "told": _told,
 }
 
 
-def replay(events: Iterable[tuple[str, int, dict[str, Any]]]) -> list[Trial]:
-    """The trials that these events leave. Raises ValueError when the events make no sense."""
-    trials: list[Trial] = []
+_VOIDING = ("requeued", "suspended")  # take points of a curve back
+
+
+def replay(events: Iterable[tuple[str, int, dict[str, Any]]]) -> History:
+    """What these events leave. Raises ValueError when they make no sense."""
+    history = History()
     for kind, number, payload in events:
         try:
-            apply(trials, kind, number, payload)
+            history.apply(kind, number, payload)
         except (LookupError, TypeError, ValueError) as error:
             raise ValueError(f"event '{kind}' of trial {number} makes no sense: {error}") from None
-    return trials
+    return history

@@ -65,6 +65,15 @@ def crowding(points: Sequence[Losses]) -> list[float]:
     return distance
 
 
+def by_front(points: Sequence[Losses]) -> list[int]:
+    """Indices of the points, front by front, in each the loneliest first (NSGA-II, III.C), ties by index."""
+    order: list[int] = []
+    for front in fronts(points):
+        gaps = crowding([points[index] for index in front])
+        order += [index for _, index in sorted(zip((-gap for gap in gaps), front, strict=True))]
+    return order
+
+
 def better(a: Trial, b: Trial) -> bool:
     """Constrained domination: less violation first; of two feasible trials the one whose losses dominate."""
     if a.violation != b.violation:

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modelopt_cli.tuning.samplers._history import losses_of, softened
-from modelopt_cli.tuning.samplers._neighbours import near
+from modelopt_cli.tuning.samplers._neighbours import climbed, near
 from modelopt_cli.tuning.space import Space
 from modelopt_cli.tuning.surrogate import Surrogate
 from modelopt_cli.tuning.trial import Trial
@@ -63,16 +63,11 @@ def _lowest(surrogate: Surrogate, codes: Array, losses: Array, width: float) -> 
     """The least lower bound over the space: random points, then neighbours of the lowest."""
     rng = np.random.default_rng(len(codes))
 
-    def bounds(points: Array) -> tuple[Array, Array]:
-        snapped = surrogate.settings.snap(points)
-        mean, deviation = surrogate.predict(snapped)
-        return snapped, mean - width * deviation
+    def depth(points: Array) -> Array:
+        mean, deviation = surrogate.predict(points)
+        return width * deviation - mean
 
     leaders = codes[np.argsort(losses, kind="stable")[:5]]
     first = np.concatenate([rng.random((_POINTS, codes.shape[1])), near(leaders, _WIDTHS[0], _NEIGHBOURS, rng)])
-    points, low = bounds(first)
-    for step in _WIDTHS:
-        top = points[np.argsort(low, kind="stable")[:10]]
-        more, below = bounds(near(top, step, _NEIGHBOURS, rng))
-        points, low = np.concatenate([points, more]), np.concatenate([low, below])
-    return float(low.min())
+    _, found = climbed(first, surrogate.settings.snap, depth, _WIDTHS, _NEIGHBOURS, rng)
+    return -float(found.max())

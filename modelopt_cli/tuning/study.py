@@ -78,10 +78,11 @@ class Study:
         self._store = Store(Path(path) if path is not None else None)
         try:
             self.knowledge = beginning.begin(self, self._store, self._judge, fingerprint, earlier)
-            self._trials = beginning.replayed(self._store)
+            self._history = beginning.replayed(self._store)
         except BaseException:
             self._store.close()
             raise
+        self._trials = self._history.trials  # that very list
         self._seen = {self.space.canonical(trial.params) for trial in self._trials}
         self.requeue()
         for params in initial:
@@ -102,7 +103,7 @@ class Study:
         """The trials of the study at `path` and what it was begun with, without taking it over; also while it runs."""
         store = Store(Path(path), write=False)
         try:
-            return beginning.replayed(store), store.meta()
+            return beginning.replayed(store).trials, store.meta()
         finally:
             store.close()
 
@@ -218,12 +219,6 @@ class Study:
         for each in [each for each in self._trials if each.state is State.RUNNING]:
             self._record("suspended" if each.kept or each.parent is not None else "requeued", each.number, {})
 
-    def restart(self, trial: Trial | int) -> Trial:
-        """Let a running trial begin anew: what it has reported so far is void."""
-        number = self._expect(trial, State.RUNNING)
-        self.requeue(number)
-        return self._record("started", number, {})
-
     def tell(self, trial: Trial | int, result: Result, *, stopped: str = "", seconds: float = 0.0) -> Trial:
         """End a trial with its value (one objective), its metrics, or the exception it failed with.
 
@@ -284,7 +279,7 @@ class Study:
         except TypeError as error:
             text = "use plain numbers, text, booleans, null, lists or mappings"
             raise InputError(f"trial {number}: {error}; {text}") from None
-        history.apply(self._trials, kind, number, written)
+        self._history.apply(kind, number, written)
         if kind == "queued":
             self._seen.add(self.space.canonical(self._trials[number].params))
         return self._trials[number]

@@ -34,7 +34,7 @@ def trials_table(trials: Sequence[Trial], paths: Sequence[str]) -> Table:
             *(cell(trial.params.get(path)) for path in paths),
             trial.seed,
             round(trial.seconds, 4),
-            trial.curve[-1].step if trial.curve else 0,
+            trial.step,
             trial.reason,
         ]
         for trial in trials

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import logsumexp
 
-from modelopt_cli.tuning.ranking import crowding, fronts, non_dominated
+from modelopt_cli.tuning.ranking import by_front, non_dominated
 from modelopt_cli.tuning.samplers._improvement import log_h
 
 Array = NDArray[np.float64]
@@ -72,12 +72,7 @@ def _log_volume(mean: Array, deviation: Array, lower: Array, upper: Array) -> Ar
 
 
 def ranked(losses: Array) -> Array:
-    """Places (N,) of losses (N, M), the best 0: front by front, in each the loneliest first (NSGA-II)."""
-    points = [tuple(point) for point in losses.tolist()]
-    order: list[int] = []
-    for front in fronts(points):
-        gaps = crowding([points[i] for i in front])
-        order += [front[i] for i in sorted(range(len(front)), key=lambda i: -gaps[i])]
-    places = np.empty(len(points))
-    places[order] = np.arange(len(points))
+    """Places (N,) of losses (N, M), the best 0: as ranking.by_front has them."""
+    places = np.empty(len(losses))
+    places[by_front([tuple(point) for point in losses.tolist()])] = np.arange(len(losses))
     return places

@@ -105,6 +105,11 @@ def _softened_columns(table: np.ndarray, feasible: np.ndarray, reach: float = 1.
     return np.stack([softened(column, own, reach) for column, own in zip(table.T, basis.T, strict=True)], axis=1)
 
 
+def standard(column: np.ndarray) -> np.ndarray:
+    """(N,) with mean 0 and variance 1."""
+    return np.asarray((column - column.mean()) / (column.std() or 1.0))
+
+
 def _scalar(soft: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """(N, objectives) -> (N,): several objectives by an augmented Chebyshev norm with random weights.
 

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from modelopt_cli.tuning.samplers._features import Features
 from modelopt_cli.tuning.samplers._history import History, read
-from modelopt_cli.tuning.samplers._neighbours import best_first, near
+from modelopt_cli.tuning.samplers._neighbours import best_first, climbed, near
 from modelopt_cli.tuning.samplers._surrogates import Acquisition, Fitted, Prediction, Surrogate, fit, merit
 from modelopt_cli.tuning.samplers._untried import Design, Untried, design, endless, sequence_seed
 from modelopt_cli.tuning.space import Space
@@ -134,13 +135,9 @@ class _Search:
         """Snapped codes (M, dim) and their merit (M,)."""
         leaders = self.u[np.argsort(self.y, kind="stable")[:5]]
         points = [self.rng.random((_CANDIDATES, self.space.dim)), near(leaders, 0.15, _NEIGHBOURS, self.rng)]
-        u = self.features.snap(np.concatenate(points))
-        value = self._merit(u, acquisition)
-        for width in _WIDTHS if self.plan.surrogate == "gp" else _WIDTHS[1:2]:
-            top = u[np.argsort(-value, kind="stable")[:10]]
-            more = self.features.snap(near(top, width, _NEIGHBOURS, self.rng))
-            u, value = np.concatenate([u, more]), np.concatenate([value, self._merit(more, acquisition)])
-        return u, value
+        widths = _WIDTHS if self.plan.surrogate == "gp" else _WIDTHS[1:2]
+        merit_of = partial(self._merit, acquisition=acquisition)
+        return climbed(np.concatenate(points), self.features.snap, merit_of, widths, _NEIGHBOURS, self.rng)
 
     def _merit(self, u: np.ndarray, acquisition: str) -> np.ndarray:
         x = self.features.matrix(u)

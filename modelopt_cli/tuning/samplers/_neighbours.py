@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 
 _APART = 1e-3  # of each range: nearer to a trial than that, a setting teaches little
+_TOP = 10  # points whose neighbours are looked at next
 _LOOKED_AT = 200  # most promising points that are tested for having been tried
 
 
@@ -25,6 +26,27 @@ def near(centres: Array, width: float, count: int, rng: np.random.Generator) -> 
     moves = rng.random(shape) < max(0.5, 1.0 / shape[1])
     anew = rng.random(shape) < 0.5 / shape[1]
     return np.clip(np.where(anew, rng.random(shape), np.where(moves, moved, base)), 0.0, 1.0)
+
+
+def climbed(
+    first: Array,
+    snap: Callable[[Array], Array],
+    merit_of: Callable[[Array], Array],
+    widths: Sequence[float],
+    count: int,
+    rng: np.random.Generator,
+) -> tuple[Array, Array]:
+    """Snapped codes (M, dim) and their merit (M,): of the points `first`, then in rounds of the best ones' neighbours.
+
+    A round for each of `widths`, with `count` points about the ten best so far.
+    """
+    codes = snap(first)
+    merit = merit_of(codes)
+    for width in widths:
+        top = codes[np.argsort(-merit, kind="stable")[:_TOP]]
+        more = snap(near(top, width, count, rng))
+        codes, merit = np.concatenate([codes, more]), np.concatenate([merit, merit_of(more)])
+    return codes, merit
 
 
 def best_first(codes: Array, merit: Array, known: Array) -> Iterator[Array]:

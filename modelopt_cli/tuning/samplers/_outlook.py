@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from modelopt_cli.tuning.ranking import non_dominated
 from modelopt_cli.tuning.samplers._feasibility import Feasibility
 from modelopt_cli.tuning.samplers._fronts import boxes, log_expected_hypervolume
-from modelopt_cli.tuning.samplers._history import History
+from modelopt_cli.tuning.samplers._history import History, standard
 from modelopt_cli.tuning.samplers._improvement import log_expected_improvement
 from modelopt_cli.tuning.samplers._process import Process, fitted, subset
 from modelopt_cli.tuning.samplers._settings import Settings
@@ -34,10 +34,10 @@ class Outlook:
         self.codes = np.stack([space.encode(history.params[index]) for index in kept])  # of every trial (N, dim)
         known = ~np.isnan(history.modelled[kept]).any(1)
         self._known = self.codes[known]  # of those with losses
-        self._targets = [_standard(column) for column in history.modelled[kept][known].T.copy()]  # of each objective
+        self._targets = [standard(column) for column in history.modelled[kept][known].T.copy()]  # of each objective
         self._processes = [self._fitted(column, rng) for column in self._targets]
         self._feasibility = Feasibility(settings, self.codes, history.margins[kept], rng)
-        place = _standard(history.y[kept])
+        place = standard(history.y[kept])
         self._aim(history.feasible[kept][known])
         under_way = [*history.pending, *also]
         if under_way:
@@ -103,7 +103,3 @@ class Outlook:
         if mean.shape[1] == 1:
             return log_expected_improvement(mean[:, 0], deviation[:, 0], self._best) + use
         return log_expected_hypervolume(mean, deviation, *self._boxes) + use
-
-
-def _standard(column: Array) -> Array:
-    return np.asarray((column - column.mean()) / (column.std() or 1.0))

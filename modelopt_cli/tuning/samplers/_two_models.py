@@ -17,7 +17,7 @@ from modelopt_cli.tuning.samplers._feasibility import Feasibility
 from modelopt_cli.tuning.samplers._features import ordered
 from modelopt_cli.tuning.samplers._fronts import ranked
 from modelopt_cli.tuning.samplers._history import History, read
-from modelopt_cli.tuning.samplers._neighbours import best_first, near
+from modelopt_cli.tuning.samplers._neighbours import best_first, climbed, near
 from modelopt_cli.tuning.samplers._outlook import Outlook
 from modelopt_cli.tuning.samplers._parzen import Parzen
 from modelopt_cli.tuning.samplers._settings import Settings
@@ -132,15 +132,10 @@ class _Process:
 
     def _climb(self) -> tuple[Array, Array]:
         """Snapped codes (M, dim) and their merit (M,)."""
-        leaders, merit_of = self._outlook.leaders, self._outlook.merit
+        leaders = self._outlook.leaders
         points = [self._rng.random((_CANDIDATES, leaders.shape[1])), near(leaders, 0.15, _NEIGHBOURS, self._rng)]
-        codes = self._snap(self._settings.beliefs.with_draws(np.concatenate(points), self._rng))
-        merit = merit_of(codes)
-        for width in _WIDTHS:
-            top = codes[np.argsort(-merit, kind="stable")[:10]]
-            more = self._snap(near(top, width, _NEIGHBOURS, self._rng))
-            codes, merit = np.concatenate([codes, more]), np.concatenate([merit, merit_of(more)])
-        return codes, merit
+        first = self._settings.beliefs.with_draws(np.concatenate(points), self._rng)
+        return climbed(first, self._snap, self._outlook.merit, _WIDTHS, _NEIGHBOURS, self._rng)
 
     def _snap(self, points: Array) -> Array:
         if self._branch is not None:

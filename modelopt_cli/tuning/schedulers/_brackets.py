@@ -10,15 +10,16 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from modelopt_cli.tuning.ranking import by_front
 from modelopt_cli.tuning.schedulers import Decision, Moment, Pause, Resume, Start, Stop, settled
-from modelopt_cli.tuning.stoppers._rungs import best_first
+from modelopt_cli.tuning.stoppers._rungs import at_rung
 from modelopt_cli.tuning.trial import State
 
 if TYPE_CHECKING:
     from modelopt_cli.tuning.trial import Params, Trial
 
-Suggest = Callable[[Moment, int], "Params | None"]
-"""The setting of a new trial, given how many this list of decisions starts before it; None: the sampler's."""
+Suggest = Callable[[], "Params | None"]
+"""The setting of the next new trial; None: the sampler's."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ def shorter(bracket: Bracket, by: int) -> Bracket:
     return Bracket(tuple(max(1, count // factor**i) for i in range(len(rungs))), rungs)
 
 
-def decide(moment: Moment, brackets: Iterator[Bracket], suggest: Suggest = lambda moment, n: None) -> list[Decision]:
+def decide(moment: Moment, brackets: Iterator[Bracket], suggest: Suggest = lambda: None) -> list[Decision]:
     """Decisions for all places."""
     places = moment.slots + len(moment.waiting)
     held = {number: moment.trials[number] for number in moment.waiting} | {t.number: t for t in moment.paused}
@@ -60,7 +61,7 @@ def decide(moment: Moment, brackets: Iterator[Bracket], suggest: Suggest = lambd
     decisions: list[Decision] = [Pause(number) for number in moment.waiting]
     begun = [trial for trial in moment.trials if trial.state is not State.QUEUED]
     used_up = len(moment.trials) >= moment.space.size  # no bracket gets more than it has
-    start = new = 0
+    start = 0
     for bracket in brackets:
         members = begun[start : start + bracket.sizes[0]]
         start += bracket.sizes[0]
@@ -72,8 +73,8 @@ def decide(moment: Moment, brackets: Iterator[Bracket], suggest: Suggest = lambd
                 decisions.append(decision)
         missing = 0 if used_up else bracket.sizes[0] - len(members)
         for _ in range(min(missing, places)):
-            decisions.append(Start(bracket.rungs[0], suggest(moment, new)))
-            new, places = new + 1, places - 1
+            decisions.append(Start(bracket.rungs[0], suggest()))
+            places -= 1
         if places <= 0 or missing > 0:
             break
     return _stopping_first(decisions, moment.slots + len(moment.waiting))
@@ -95,8 +96,9 @@ def _within(bracket: Bracket, members: Sequence[Trial], held: dict[int, Trial], 
         if any(trial.step < rung and not trial.state.finished for trial in members):
             return
         came = [trial for trial in members if trial.step >= rung and trial.state is not State.FAILED]
-        order = best_first([_losses_at(trial, rung) for trial in came])
-        chosen = [came[index] for index in order[:size]]
+        reached = [(trial, losses) for trial in came if (losses := at_rung(trial, rung)) is not None]
+        without = [trial for trial in came if at_rung(trial, rung) is None]  # come last
+        chosen = [*(reached[index][0] for index in by_front([losses for _, losses in reached])), *without][:size]
         for trial in came:
             if trial.number in held and trial.step < after and trial not in chosen:
                 yield Stop(trial.number, f"not among the best {size} of {len(came)} trials at step {rung}")
@@ -104,10 +106,6 @@ def _within(bracket: Bracket, members: Sequence[Trial], held: dict[int, Trial], 
             if trial.number in held and trial.step < after:
                 yield Resume(trial.number, after)
         members = chosen
-
-
-def _losses_at(trial: Trial, rung: int) -> tuple[float, ...] | None:
-    return next((point.losses for point in trial.curve if point.step >= rung), None)
 
 
 def repeated(bracket: Bracket) -> Iterator[Bracket]:

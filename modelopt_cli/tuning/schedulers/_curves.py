@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from modelopt_cli.tuning.samplers._history import softened
+from modelopt_cli.tuning.samplers._history import softened, standard
 from modelopt_cli.tuning.samplers._process import Inputs, Process, fitted
 from modelopt_cli.tuning.samplers._settings import Settings, encoded
 from modelopt_cli.tuning.trial import State
@@ -50,7 +50,7 @@ class Curves:
         # The process tells settings apart; how the typical curve goes on is taken out, so that it need not guess it.
         losses = losses - to_come(losses, who, steps)
         held = _subset(losses, who, steps, _HELD)
-        self._targets = _standardised(losses, losses)
+        self._targets = _standardised(losses)
         self._inputs = self.inputs(self._codes[who[held]], steps[held])
         self._process = Process(self._inputs, self._targets[held], hyper)
         self._own = self._targets[held]
@@ -59,7 +59,7 @@ class Curves:
         """Fitted to the points that there were at the last milestone, so that most moments need no fit."""
         who, steps, losses = self._who[early], self._steps[early], self._losses[early]
         kept = _subset(losses, who, steps, _FITTED)
-        targets = _standardised(losses, losses)[kept]
+        targets = _standardised(losses)[kept]
         inputs = self.inputs(self._codes[who[kept]], steps[kept])
         key = inputs.numbers.tobytes() + inputs.categories.tobytes() + targets.tobytes()
         if key not in _fits:
@@ -128,10 +128,9 @@ def _milestone(count: int) -> int:
     return min(found, count)
 
 
-def _standardised(losses: Array, basis: Array) -> Array:
+def _standardised(losses: Array) -> Array:
     """Mean 0 and variance 1, bad ones drawn in."""
-    soft = softened(losses, basis)
-    return np.asarray((soft - soft.mean()) / (soft.std() or 1.0))
+    return standard(softened(losses, losses))
 
 
 def _subset(losses: Array, who: Index, steps: Index, most: int) -> Index:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from modelopt_cli.tuning.samplers._two_models import Plan, suggest
+from modelopt_cli.tuning.stoppers._rungs import at_rung
 from modelopt_cli.tuning.trial import State
 
 if TYPE_CHECKING:
@@ -18,15 +19,16 @@ class Suggestions:
     """Called for each new trial of a moment; see _brackets.Suggest."""
 
     def __init__(self, moment: Moment, rungs: Sequence[int], random_share: float) -> None:
-        self._rungs, self._random_share = rungs, random_share
+        self._moment, self._rungs, self._random_share = moment, rungs, random_share
         self._rng = moment.rng()
         self._found: list[Params] = []
 
-    def __call__(self, moment: Moment, before: int) -> Params | None:
+    def __call__(self) -> Params | None:
         """The next setting; None: the sampler's."""
+        moment = self._moment
         if self._rng.random() < self._random_share or any(trial.state is State.QUEUED for trial in moment.trials):
             return None
-        known = self._history(moment)
+        known = self._history()
         if known is None:
             return None
         under_way = [
@@ -37,19 +39,19 @@ class Suggestions:
         self._found += found
         return found[0] if found else None
 
-    def _history(self, moment: Moment) -> list[Trial] | None:
+    def _history(self) -> list[Trial] | None:
         """All trials as if they ended at that rung; who has not come there is under way."""
         for rung in reversed(self._rungs):
-            ended = [_at(trial, rung) for trial in moment.trials]
-            if sum(trial.state is State.COMPLETED for trial in ended) > moment.space.dim + 1:
+            ended = [_at(trial, rung) for trial in self._moment.trials]
+            if sum(trial.state is State.COMPLETED for trial in ended) > self._moment.space.dim + 1:
                 return ended
         return None
 
 
 def _at(trial: Trial, rung: int) -> Trial:
-    point = next((point for point in trial.curve if point.step >= rung), None)
+    losses = at_rung(trial, rung)
     if trial.state is State.FAILED:
         return trial
-    if point is None or point.losses is None:
+    if losses is None:
         return dataclasses.replace(trial, state=State.RUNNING, losses=None, curve=())
-    return dataclasses.replace(trial, state=State.COMPLETED, losses=point.losses)
+    return dataclasses.replace(trial, state=State.COMPLETED, losses=losses)

@@ -34,17 +34,6 @@ def at_rung(trial: Trial, rung: int) -> Losses | None:
     return None
 
 
-def best_first(reached: Sequence[Losses | None]) -> list[int]:
-    """Indices, best first, ties by place; None (no losses) last. Several objectives as in `goes_on`."""
-    known = [index for index, losses in enumerate(reached) if losses is not None]
-    points = [reached[index] or () for index in known]
-    order = []
-    for front in fronts(points):
-        alone = crowding([points[index] for index in front])
-        order += [known[index] for _, index in sorted(zip((-distance for distance in alone), front, strict=True))]
-    return [*order, *(index for index, losses in enumerate(reached) if losses is None)]
-
-
 def goes_on(own: Losses, reached: Sequence[Losses], factor: int) -> bool:
     """Whether `own`, one of those that reached a rung, is among the best 1 / factor of them (one at least).
 
