@@ -15,6 +15,7 @@ from rich.text import Text
 from modelopt_cli.cli.render import duration, gates, number, size
 from modelopt_cli.cli.render_front import render_front
 from modelopt_cli.cli.render_importance import importances
+from modelopt_cli.cli.render_plan import render_plan
 from modelopt_cli.core.conditions import Goal
 from modelopt_cli.results.report import Report
 
@@ -44,7 +45,7 @@ def render_report(console: Console, report: Report, *, quiet: bool) -> None:
         _best(console, report.best)
     _metrics(console, report.metrics)
     if report.plan and (not quiet or (report.best is None and not report.metrics)):  # the whole of a dry run
-        _plan(console, report.plan)
+        render_plan(console, report.plan)
     gates(console, report.gates)
     for warning in report.warnings:
         console.print(Text.assemble(("warning: ", "yellow"), warning), soft_wrap=True)
@@ -216,33 +217,6 @@ def _metrics(console: Console, metrics: Mapping[str, float]) -> None:
 
 def _count(value: float) -> str:
     return f"{int(value):,}" if float(value).is_integer() and abs(value) >= 1000 else number(value)
-
-
-def _plan(console: Console, plan: Mapping[str, Any]) -> None:
-    console.print(Text("plan", style="bold"))
-    if "trials" in plan:
-        settings = "infinitely many settings" if plan["space_size"] is None else f"{plan['space_size']:,} settings"
-        trials = plan["trials"] if plan["trials"] is not None else "open number of"
-        where = (
-            f"{plan['workers']} at a time in worker processes"
-            if plan["executor"] == "processes"
-            else "one after another"
-        )
-        stopper = "".join(f", {kind} {plan[kind]}" for kind in ("stopper", "scheduler") if plan.get(kind))
-        console.print(f"  space: {plan['parameters']} parameters, {settings}")
-        share = "the steps of " if plan.get("scheduler") else ""  # which are divided among more trials
-        console.print(f"  {share}{trials} trials by {plan['sampler']}{stopper}, {where}, on {plan['device']}")
-    if "epochs" in plan:
-        console.print(f"  {plan['epochs']} epochs in all")
-    _estimate(console, "time", plan.get("estimated_seconds"), plan.get("actual_seconds"), duration)
-    if "estimated_bytes" in plan:
-        _estimate(console, "memory", plan["estimated_bytes"], plan.get("actual_bytes"), size)
-
-
-def _estimate(console: Console, what: str, estimated: float | None, actual: float | None, show: Any) -> None:
-    guess = show(estimated) if estimated is not None else "unknown before a trial has run"
-    took = f"; took {show(actual)}" if actual else ""
-    console.print(f"  {what}: estimated {guess}{took}")
 
 
 def _files(console: Console, artefacts: Mapping[str, str], workflow: str) -> None:

@@ -56,6 +56,16 @@ class _Hyper:
         return cls(flat[:p], flat[p : 3 * p].reshape(2, p), flat[3 * p : 3 * p + q], float(flat[-2]), float(flat[-1]))
 
 
+@dataclass(frozen=True, eq=False)
+class Spots:
+    """M settings as a process of N points looks at them."""
+
+    inputs: Inputs
+    warped: Array  # (M, P)
+    cross: Array  # (M, N) covariance with the points
+    solved: Array  # (N, M) the same, by the factor
+
+
 class Process:
     """A process fitted to targets (N,) with mean 0 and variance 1."""
 
@@ -76,31 +86,34 @@ class Process:
 
     def predict(self, inputs: Inputs) -> tuple[Array, Array]:
         """Mean (M,) and standard deviation (M,) of what is not noise."""
-        cross = self._covariance(inputs, _warp(inputs.numbers, self._unpacked)[0])  # (M, N)
-        mean = cross @ self._weights
-        solved = solve_triangular(self._factor, cross.T, lower=True)
-        variance = np.exp(self._unpacked.scale) - np.einsum("nm,nm->m", solved, solved)
-        return mean, np.sqrt(np.maximum(variance, 1e-12))
+        return self.believed(self.at(inputs))
+
+    def at(self, inputs: Inputs) -> Spots:
+        """What the process needs to know of M settings for all that is asked about them."""
+        warped = _warp(inputs.numbers, self._unpacked)[0]
+        cross = self._covariance(inputs, warped)  # (M, N)
+        return Spots(inputs, warped, cross, solve_triangular(self._factor, cross.T, lower=True))
+
+    def believed(self, spots: Spots) -> tuple[Array, Array]:
+        """Mean (M,) and standard deviation (M,) of what is not noise."""
+        return spots.cross @ self._weights, np.sqrt(self._variance(spots))
+
+    def _variance(self, spots: Spots) -> Array:
+        variance = np.exp(self._unpacked.scale) - np.einsum("nm,nm->m", spots.solved, spots.solved)
+        return np.asarray(np.maximum(variance, 1e-12))
 
     @property
     def noise(self) -> float:
         """Variance of the noise."""
         return float(np.exp(self._unpacked.noise))
 
-    def together(self, one: Inputs, other: Inputs) -> tuple[Array, Array]:
+    def together(self, one: Spots, other: Spots) -> tuple[Array, Array]:
         """Posterior covariance (M,) of each setting of `one` with its partner in `other`; variance of the latter."""
-        warped = [_warp(inputs.numbers, self._unpacked)[0] for inputs in (one, other)]
-        solved = [
-            solve_triangular(self._factor, self._covariance(inputs, numbers).T, lower=True)
-            for inputs, numbers in zip((one, other), warped, strict=True)
-        ]
-        apart = (((warped[0] - warped[1]) / np.exp(self._unpacked.lengths)) ** 2).sum(1)
-        differ = (one.categories != other.categories) @ np.exp(self._unpacked.categories)
+        apart = (((one.warped - other.warped) / np.exp(self._unpacked.lengths)) ** 2).sum(1)
+        differ = (one.inputs.categories != other.inputs.categories) @ np.exp(self._unpacked.categories)
         r = _ROOT5 * np.sqrt(apart)
         prior = np.exp(self._unpacked.scale - r - differ) * (1.0 + r + r * r / 3.0)
-        covariance = prior - np.einsum("nm,nm->m", *solved)
-        variance = np.exp(self._unpacked.scale) - np.einsum("nm,nm->m", solved[1], solved[1])
-        return np.asarray(covariance), np.maximum(variance, 1e-12)
+        return np.asarray(prior - np.einsum("nm,nm->m", one.solved, other.solved)), self._variance(other)
 
     def _covariance(self, inputs: Inputs, warped: Array) -> Array:
         """(M, N) of settings and those that the process was fitted to."""

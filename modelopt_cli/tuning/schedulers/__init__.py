@@ -5,6 +5,7 @@ A stopper judges one trial at a time; a scheduler has all places at its disposal
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass
@@ -96,6 +97,26 @@ class Moment:
     def paused(self) -> list[Trial]:
         """Trials whose state is kept."""
         return [trial for trial in self.trials if trial.state is State.PAUSED]
+
+    @property
+    def held(self) -> list[Trial]:
+        """Trials that can go on: those that wait first, then the paused ones."""
+        return [*(self.trials[number] for number in self.waiting), *self.paused]
+
+    @property
+    def places(self) -> int:
+        """Free places, once every waiting trial were paused."""
+        return self.slots + len(self.waiting)
+
+    @property
+    def steps_left(self) -> float:
+        """Of the steps of `planned` complete trials; inf without a plan, and before it is known how many that is."""
+        return math.inf if self.planned is None or self.total is None else self.planned * self.total - self.steps
+
+    @property
+    def over(self) -> bool:
+        """Whether what is held is to be ended."""
+        return self.ending or self.steps_left <= 0
 
     @property
     def steps(self) -> int:

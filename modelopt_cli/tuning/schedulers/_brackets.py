@@ -53,10 +53,10 @@ def shorter(bracket: Bracket, by: int) -> Bracket:
 
 def decide(moment: Moment, brackets: Iterator[Bracket], suggest: Suggest = lambda: None) -> list[Decision]:
     """Decisions for all places."""
-    places = moment.slots + len(moment.waiting)
-    held = {number: moment.trials[number] for number in moment.waiting} | {t.number: t for t in moment.paused}
-    total = moment.total or 1
-    if moment.ending or (moment.planned is not None and moment.steps >= moment.planned * total and moment.total):
+    places, held = moment.places, {trial.number: trial for trial in moment.held}
+    if places == 0:
+        return []
+    if moment.over:
         return [Stop(number, "the search ended before it was promoted") for number in [*held][:places]]
     decisions: list[Decision] = [Pause(number) for number in moment.waiting]
     begun = [trial for trial in moment.trials if trial.state is not State.QUEUED]
@@ -77,7 +77,7 @@ def decide(moment: Moment, brackets: Iterator[Bracket], suggest: Suggest = lambd
             places -= 1
         if places <= 0 or missing > 0:
             break
-    return _stopping_first(decisions, moment.slots + len(moment.waiting))
+    return _stopping_first(decisions, moment.places)
 
 
 def _stopping_first(decisions: Sequence[Decision], places: int) -> list[Decision]:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modelopt_cli.tuning.samplers._history import softened, standard
-from modelopt_cli.tuning.samplers._process import Inputs, Process, fitted
+from modelopt_cli.tuning.samplers._process import Inputs, Process, Spots, fitted
 from modelopt_cli.tuning.samplers._settings import Settings, encoded
 from modelopt_cli.tuning.trial import State
 
@@ -84,14 +84,17 @@ class Curves:
         order = self._who[np.argsort(self._targets, kind="stable")]
         return self._codes[list(dict.fromkeys(order.tolist()))[:count]]
 
-    def final(self, codes: Array) -> tuple[Array, Array]:
-        """Mean and deviation (N,) of the target at the end."""
-        return self._process.predict(self.inputs(codes, np.full(len(codes), self._total)))
+    def at_end(self, codes: Array) -> Spots:
+        """Settings (N, dim) at the end of their curves."""
+        return self._process.at(self.inputs(codes, np.full(len(codes), self._total)))
 
-    def moved(self, codes: Array, steps: Index) -> Array:
-        """(N,) deviation of what the predicted end would be, were the trial known up to `steps`."""
-        ends = self.inputs(codes, np.full(len(codes), self._total))
-        covariance, variance = self._process.together(ends, self.inputs(codes, steps))
+    def believed(self, spots: Spots) -> tuple[Array, Array]:
+        """Mean and deviation (N,) of the target there."""
+        return self._process.believed(spots)
+
+    def moved(self, ends: Spots, codes: Array, steps: Index) -> Array:
+        """(N,) deviation of what the predicted `ends` of settings (N, dim) would be, were each known up to `steps`."""
+        covariance, variance = self._process.together(ends, self._process.at(self.inputs(codes, steps)))
         return np.asarray(np.abs(covariance) / np.sqrt(variance + self._process.noise))
 
     def pretend(self, code: Array, step: int) -> None:

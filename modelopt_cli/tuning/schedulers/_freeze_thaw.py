@@ -7,7 +7,6 @@ that there is without it (knowledge gradient of Frazier et al. 2009, of the tria
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -34,13 +33,10 @@ _LEADERS = 5
 
 def decide(initial_points: int, growth: float, moment: Moment) -> list[Decision]:
     """Decisions for all places; see FreezeThaw."""
-    places = moment.slots + len(moment.waiting)
+    places, held, total = moment.places, moment.held, moment.total
     if places == 0:
         return []
-    held = [moment.trials[number] for number in moment.waiting] + moment.paused
-    total = moment.total
-    spent = total is not None and moment.planned is not None and moment.steps >= moment.planned * total
-    if spent or moment.ending:
+    if moment.over:
         return [Stop(trial.number, "the search ended before it was worth going on") for trial in held[:places]]
     decisions: list[Decision] = [Pause(number) for number in moment.waiting]
     queued = sum(trial.state is State.QUEUED for trial in moment.trials)
@@ -49,7 +45,7 @@ def decide(initial_points: int, growth: float, moment: Moment) -> list[Decision]
     if first > 0 or total is None:
         return [*decisions, *(Start(1) for _ in range(int(min(places, max(first, 1)))))]
     choice = _Choice(moment, held, total, growth)
-    left = math.inf if moment.planned is None else moment.planned * total - moment.steps
+    left = moment.steps_left
     for _ in range(places):
         decisions += choice.finish(left) or choice.next()
     return settled(decisions)
@@ -88,7 +84,8 @@ class _Choice:
         if not self._held or left > self._total:
             return []
         self._believe()
-        index = int(np.argmin(self._curves.final(self._codes[: len(self._held)])[0]))
+        ends = self._curves.at_end(self._codes[: len(self._held)])
+        index = int(np.argmin(self._curves.believed(ends)[0]))
         if left > self._total - self._at[index]:
             return []
         trial = self._held[index]
@@ -127,18 +124,20 @@ class _Choice:
         """(N,) log of the expected gain per step, at the best of three ends: the next stage, thrice the steps, all."""
         if not len(self._codes):
             return np.empty(0)
-        final, deviation = self._curves.final(self._codes)
+        ends = self._curves.at_end(self._codes)
+        final, deviation = self._curves.believed(ends)
         gain = final - self._without(final)
         found = []
-        for ends in (self._next_stage(), np.minimum(3 * np.maximum(self._at, 1), self._total), None):
-            steps = (np.full(len(self._at), self._total) if ends is None else ends) - self._at
-            moved = deviation if ends is None else np.minimum(self._curves.moved(self._codes, ends), deviation)
+        next_stage = np.array([self._later(step) for step in self._at])
+        thrice = np.minimum(3 * np.maximum(self._at, 1), self._total)
+        for until, moved in (
+            (next_stage, np.minimum(self._curves.moved(ends, self._codes, next_stage), deviation)),
+            (thrice, np.minimum(self._curves.moved(ends, self._codes, thrice), deviation)),
+            (self._total, deviation),
+        ):
             merit = log_expected_improvement(gain, np.maximum(moved, 1e-9), 0.0)
-            found.append(merit - np.log(np.maximum(steps, 1)))
+            found.append(merit - np.log(np.maximum(until - self._at, 1)))
         return np.asarray(np.max(found, axis=0))
-
-    def _next_stage(self) -> NDArray[np.int64]:
-        return np.array([self._later(step) for step in self._at])
 
     def _without(self, final: Array) -> Array:
         """(N,) what there is to improve on without each: the best seen, or predicted of another trial under way."""

@@ -1,0 +1,39 @@
+"""The plan of a run beside what it took."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+from modelopt_cli.cli.render import duration, size
+
+
+def render_plan(console: Console, plan: Mapping[str, Any]) -> None:
+    """What was to be done, where, and what it was thought to take and took."""
+    console.print(Text("plan", style="bold"))
+    if "trials" in plan:
+        settings = "infinitely many settings" if plan["space_size"] is None else f"{plan['space_size']:,} settings"
+        trials = plan["trials"] if plan["trials"] is not None else "open number of"
+        where = (
+            f"{plan['workers']} at a time in worker processes"
+            if plan["executor"] == "processes"
+            else "one after another"
+        )
+        stopper = "".join(f", {kind} {plan[kind]}" for kind in ("stopper", "scheduler") if plan.get(kind))
+        console.print(f"  space: {plan['parameters']} parameters, {settings}")
+        share = "the steps of " if plan.get("scheduler") else ""  # which are divided among more trials
+        console.print(f"  {share}{trials} trials by {plan['sampler']}{stopper}, {where}, on {plan['device']}")
+    if "epochs" in plan:
+        console.print(f"  {plan['epochs']} epochs in all")
+    _estimate(console, "time", plan.get("estimated_seconds"), plan.get("actual_seconds"), duration)
+    if "estimated_bytes" in plan:
+        _estimate(console, "memory", plan["estimated_bytes"], plan.get("actual_bytes"), size)
+
+
+def _estimate(console: Console, what: str, estimated: float | None, actual: float | None, show: Any) -> None:
+    guess = show(estimated) if estimated is not None else "unknown before a trial has run"
+    took = f"; took {show(actual)}" if actual else ""
+    console.print(f"  {what}: estimated {guess}{took}")
