@@ -74,7 +74,11 @@ class TuningSettings(Settings):
     refit: Literal["train+validation"] | None = Field(
         None, description="Train the best setting again on both splits before it is saved."
     )
-    repeats: bool = Field(False, description="Allow the same setting to be tried more than once.")
+    repeats: bool = Field(
+        False,
+        description="Noisy results: try a setting again where that teaches more than a new one; best is then what is "
+        "believed best.",
+    )
     space: dict[str, Any] = Field(default_factory=dict, description="Dotted path into this file -> what to try there.")
 
     @field_validator("objective")

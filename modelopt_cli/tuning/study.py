@@ -24,6 +24,7 @@ from modelopt_cli.core.conditions import Condition, Goal
 from modelopt_cli.core.errors import InputError, UsageError
 from modelopt_cli.core.seeds import derive
 from modelopt_cli.tuning import beginning, history, ranking
+from modelopt_cli.tuning.believed import Believed, believed
 from modelopt_cli.tuning.earlier import Source
 from modelopt_cli.tuning.judging import Judge, Result
 from modelopt_cli.tuning.objective import Report
@@ -44,10 +45,11 @@ class Study:
     space: a Space, or its specification as written in a file. sampler, stopper: a name, a mapping with `type`, or the
     strategy itself. objective: `minimize METRIC` or `maximize METRIC`, or several of them. constraints: conditions that
     a best trial must meet (`model.size_bytes <= 100_000`). initial: settings to try first. repeats: whether a setting
-    may be suggested twice. path: a file to keep the study in; an existing one is continued, its interrupted trials
-    first, and must have been begun with the same arguments (and `fingerprint`, plain values of the caller's own).
-    earlier: runs (directories, study files, or Sources) whose trials the sampler shall know; noted when the study is
-    begun, so that one that is continued knows the same, whatever has become of them.
+    may be tried again where that teaches more than a new one (believed.py). path: a file to keep the study in; an
+    existing one is continued, its interrupted trials first, and must have been begun with the same arguments (and
+    `fingerprint`, plain values of the caller's own). earlier: runs (directories, study files, or Sources) whose trials
+    the sampler shall know; noted when the study is begun, so that one that is continued knows the same, whatever has
+    become of them.
     Raises UsageError where an argument makes no sense, StorageError for a file that is damaged or in use.
     """
 
@@ -75,6 +77,7 @@ class Study:
             raise UsageError(str(error)) from None
         self.sampler.check()
         self.seed, self.repeats = seed, repeats
+        self._believed: tuple[int, Believed | None] = (0, None)  # trials that had ended then
         self._store = Store(Path(path) if path is not None else None)
         try:
             self.knowledge = beginning.begin(self, self._store, self._judge, fingerprint, earlier)
@@ -124,8 +127,20 @@ class Study:
 
     @property
     def best(self) -> Trial | None:
-        """The best finished trial: feasible before infeasible, then the lowest loss of the first objective."""
-        return ranking.best(self._trials)
+        """The best finished trial: feasible before infeasible, then the lowest loss of the first objective.
+
+        Where settings may be repeated, the best trial of the setting that is believed best.
+        """
+        beliefs = self.beliefs
+        return ranking.best(self._trials) if beliefs is None else ranking.best(beliefs.best)
+
+    @property
+    def beliefs(self) -> Believed | None:
+        """What is believed of settings that may be repeated; None: they may not, or it is too early."""
+        ended = sum(trial.state.finished for trial in self._trials) if self.repeats else 0
+        if ended != self._believed[0]:
+            self._believed = (ended, believed(self.space, self._trials))
+        return self._believed[1]
 
     @property
     def front(self) -> list[Trial]:

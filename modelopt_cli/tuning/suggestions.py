@@ -1,4 +1,7 @@
-"""A suggestion that is new: the sampler's, and where it repeats itself, random or listed settings not yet tried."""
+"""A suggestion that is new: the sampler's, and where it repeats itself, random or listed settings not yet tried.
+
+Where settings may be repeated, one that was tried may be worth more than a new one.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +39,9 @@ def suggest(study: Study) -> Params:
         found = study.sampler.suggest(study.space, trials, rng, 1)
         if not found:
             break
-        if study.repeats or not study.seen(found[0]):
+        if study.repeats:
+            return _again(study, found[0]) or found[0]
+        if not study.seen(found[0]):
             return found[0]
     if study.sampler.exact:
         raise Exhausted(f"the {study.sampler.name()} has been tried completely")
@@ -47,6 +52,13 @@ def suggest(study: Study) -> Params:
     if fresh is None:
         raise Exhausted(f"all {study.space.size} settings of the space have been tried")
     return fresh
+
+
+def _again(study: Study, proposal: Params) -> Params | None:
+    """A setting to be tried once more in place of the proposal."""
+    beliefs = None if study.sampler.exact else study.beliefs
+    under_way = [trial.params for trial in study.trials if not trial.state.finished]
+    return None if beliefs is None else beliefs.again(proposal, under_way)
 
 
 def _first_left(study: Study) -> Params | None:

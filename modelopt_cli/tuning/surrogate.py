@@ -55,6 +55,13 @@ class Surrogate:
         mean, deviation = (np.concatenate(part) for part in zip(*parts, strict=True))
         return self._mean + self.scale * mean, self.scale * deviation
 
+    def joint(self, codes: Array) -> tuple[Array, Array, float]:
+        """Mean (M,) and covariance (M, M), without noise, at snapped codes (M, dim); the noise's variance."""
+        spots = self._process.at(self.settings.inputs(codes))
+        mean, _ = self._process.believed(spots)
+        square = self.scale**2
+        return self._mean + self.scale * mean, square * self._process.joint(spots), square * self._process.noise
+
 
 def _spread(values: Array, most: int) -> NDArray[np.int64]:
     """Indices of all, or of the better half of `most` and of as many spread evenly over the rest, in order."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -25,6 +26,18 @@ class History:
     modelled: np.ndarray  # (N, K) the same as they are, NaN where failed; of more than a few objectives one is made
     feasible: np.ndarray  # (N,) bool
     margins: np.ndarray  # (N, C) of each constraint, positive: met; then of not failing; NaN where not known
+
+    def only(self, kept: np.ndarray) -> History:
+        """Without the finished trials that are not `kept` (N,)."""
+        return dataclasses.replace(
+            self,
+            params=[params for params, stays in zip(self.params, kept, strict=True) if stays],
+            y=self.y[kept],
+            losses=self.losses[kept],
+            modelled=self.modelled[kept],
+            feasible=self.feasible[kept],
+            margins=self.margins[kept],
+        )
 
     @property
     def informative(self) -> bool:

@@ -115,14 +115,23 @@ class Process:
         prior = np.exp(self._unpacked.scale - r - differ) * (1.0 + r + r * r / 3.0)
         return np.asarray(prior - np.einsum("nm,nm->m", one.solved, other.solved)), self._variance(other)
 
+    def joint(self, spots: Spots) -> Array:
+        """Posterior covariance (M, M) of settings, without noise."""
+        prior = self._prior(spots.inputs, spots.warped, spots.inputs, spots.warped)
+        return np.asarray(prior - spots.solved.T @ spots.solved)
+
     def _covariance(self, inputs: Inputs, warped: Array) -> Array:
         """(M, N) of settings and those that the process was fitted to."""
+        return self._prior(inputs, warped, self.inputs, self._warped)
+
+    def _prior(self, inputs: Inputs, warped: Array, others: Inputs, others_warped: Array) -> Array:
+        """(M, N) covariance of settings with others, before anything was seen."""
         hyper = self._unpacked
         lengths = np.exp(hyper.lengths)
-        apart = cdist(warped / lengths, self._warped / lengths, "sqeuclidean")
+        apart = cdist(warped / lengths, others_warped / lengths, "sqeuclidean")
         exponent = np.zeros_like(apart)
         for c, weight in enumerate(np.exp(hyper.categories)):
-            exponent += weight * (inputs.categories[:, c, None] != self.inputs.categories[None, :, c])
+            exponent += weight * (inputs.categories[:, c, None] != others.categories[None, :, c])
         r = _ROOT5 * np.sqrt(apart)
         return np.asarray(np.exp(hyper.scale - r - exponent) * (1.0 + r + r * r / 3.0))
 

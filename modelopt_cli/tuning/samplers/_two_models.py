@@ -18,6 +18,7 @@ from modelopt_cli.tuning.samplers._features import ordered
 from modelopt_cli.tuning.samplers._fronts import ranked
 from modelopt_cli.tuning.samplers._history import History, read
 from modelopt_cli.tuning.samplers._neighbours import best_first, climbed, near
+from modelopt_cli.tuning.samplers._niche import Niche, beyond, standstill
 from modelopt_cli.tuning.samplers._outlook import Outlook
 from modelopt_cli.tuning.samplers._parzen import Parzen
 from modelopt_cli.tuning.samplers._settings import Settings
@@ -38,12 +39,16 @@ _OTHERS = 1000  # settings that the estimator of those that are not good has at 
 
 @dataclass(frozen=True)
 class Plan:
-    """`models`: in turn, trial by trial. `good`: share of trials that count as good, `most_good` of them at most."""
+    """`models`: in turn, trial by trial. `good`: share of trials that count as good, `most_good` of them at most.
+
+    `patience`: trials without noticeable progress after which the estimators leave the best mode out (None: never).
+    """
 
     models: tuple[Model, ...]
     initial_points: int
     good: float = 0.15
     most_good: int = 25
+    patience: int | None = None
 
 
 def suggest(plan: Plan, space: Space, trials: Sequence[Trial], rng: np.random.Generator, n: int) -> list[Params]:
@@ -59,19 +64,34 @@ def suggest(plan: Plan, space: Space, trials: Sequence[Trial], rng: np.random.Ge
         history = read(trials, rng)
         if not history.informative:
             break
-        turn = len(trials) + len(found)
-        model = plan.models[turn % len(plan.models)]
-        search = (
-            _Process(settings, history, found, rng, _neglected(space, trials, rng) if turn % _EXPLORED == 0 else None)
-            if model == "process"
-            else _Parzen(plan, settings, history, found, rng)
-        )
-        best = new.take(search.promising(), 1)
+        best = new.take(_promising(plan, settings, trials, history, found, rng), 1)
         if not best:
             break
         found += best
     draws = endless("sobol", space, seed, len(trials) + len(found))
     return found + new.fill(draws, n - len(found), rng)
+
+
+def _promising(
+    plan: Plan,
+    settings: Settings,
+    trials: Sequence[Trial],
+    history: History,
+    found: Sequence[Params],
+    rng: np.random.Generator,
+) -> Iterator[Params]:
+    """Settings by descending merit, as the model whose turn it is sees them."""
+    turn = len(trials) + len(found)
+    if plan.models[turn % len(plan.models)] == "process":
+        branch = _neglected(settings.space, trials, rng) if turn % _EXPLORED == 0 else None
+        yield from _Process(settings, history, found, rng, branch).promising()
+        return
+    if history.objectives == 1 and plan.patience is not None and standstill(history.y) >= plan.patience:
+        elsewhere = beyond(settings, history)
+        if elsewhere is not None:
+            niche, rest = elsewhere
+            yield from _Parzen(plan, settings, rest, found, rng).promising(niche)
+    yield from _Parzen(plan, settings, history, found, rng).promising()
 
 
 class _Parzen:
@@ -98,16 +118,19 @@ class _Parzen:
         settings = self._settings
         return Parzen(settings.inputs(codes), settings.absent(codes), settings.sizes, np.ones(len(codes)))
 
-    def promising(self) -> Iterator[Params]:
-        """Settings by descending merit."""
+    def promising(self, avoided: Niche | None = None) -> Iterator[Params]:
+        """Settings by descending merit, none of them in the niche to be `avoided`."""
         drawn = self._good.sample(self._rng, _DRAWS)
         points = self._settings.beliefs.with_draws(self._settings.codes(drawn), self._rng)
         codes = self._settings.snap(points)
         inputs, absent = self._settings.inputs(codes), self._settings.absent(codes)
         merit = self._good.log_density(inputs, absent) - self._others.log_density(inputs, absent)
         merit = self._settings.beliefs.weighed(merit + self._feasibility.log_merit(codes), codes, self._trials)
+        if avoided is not None:
+            merit = np.where(avoided.holds(codes), -np.inf, merit)
         for index in np.argsort(-merit, kind="stable"):
-            yield self._settings.space.decode(codes[index])
+            if merit[index] > -np.inf:
+                yield self._settings.space.decode(codes[index])
 
 
 class _Process:

@@ -21,14 +21,18 @@ class Bayesian(Sampler):
     """Bayesian optimization by two models in turn: a Gaussian process, and Parzen estimators of good and other trials.
 
     The process knows conditions, keeps categories nearly independent, warps each number's axis, and suggests where the
-    logarithm of the expected improvement is greatest; the estimators are those of `tpe`. Each of two or three
-    objectives has a process (their hypervolume is to be improved), and so has each constraint, and failing.
+    logarithm of the expected improvement is greatest; the estimators are those of `tpe`, and look beyond the best mode
+    when nothing gets better. Each of two or three objectives has a process (their hypervolume is to be improved), and
+    so has each constraint, and failing.
     """
 
     initial_points: int = Field(8, ge=1, description="Trials before the models are used, the file's own included.")
+    patience: int | None = Field(
+        12, ge=1, description="Trials without progress after which every second one looks elsewhere; null: never."
+    )
 
     def suggest(self, space: Space, trials: Sequence[Trial], rng: np.random.Generator, n: int) -> list[Params]:
         """The `n` most promising settings that are not in the history; see Sampler."""
         from modelopt_cli.tuning.samplers._two_models import Plan, suggest
 
-        return suggest(Plan(("process", "parzen"), self.initial_points), space, trials, rng, n)
+        return suggest(Plan(("process", "parzen"), self.initial_points, patience=self.patience), space, trials, rng, n)

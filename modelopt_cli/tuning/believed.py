@@ -1,0 +1,101 @@
+"""Noisy objectives: which setting is believed best, and when trying one again teaches more than trying a new one.
+
+Of noisy results the lowest is the luckiest. A process of all complete trials estimates the noise and says what each
+setting is worth; where `tuning.repeats` allows it, the next trial is the one that is expected to lower the best belief
+most (the knowledge gradient of Frazier, Powell & Dayanik 2009, "The knowledge-gradient policy for correlated normal
+beliefs", INFORMS Journal on Computing 21(4), section 3): a setting once more, or a new one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from typing import TYPE_CHECKING
+
+from modelopt_cli.tuning.trial import State, Trial
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from modelopt_cli.tuning.space import Space
+    from modelopt_cli.tuning.trial import Params
+
+_FEWEST = 4  # complete trials before anything is believed
+_CONTENDERS = 20  # settings that may turn out best
+_QUANTILES = 64  # of what a trial may come out as
+
+
+class Believed:
+    """What is believed of every setting that was tried to its end: one objective, feasible trials."""
+
+    def __init__(self, space: Space, trials: Sequence[Trial]) -> None:
+        """Raises ValueError where there is too little to believe anything; see `believed`."""
+        import numpy as np
+
+        from modelopt_cli.tuning.samplers._history import losses_of, softened
+        from modelopt_cli.tuning.surrogate import Surrogate
+
+        complete = [trial for trial in trials if trial.state is State.COMPLETED and trial.violation <= 0]
+        told = [(trial, losses[0]) for trial in complete if (losses := losses_of(trial)) is not None]
+        values = np.array([loss for _, loss in told])
+        if len(values) < _FEWEST or not np.ptp(values) > 0:
+            raise ValueError("too few complete trials, or none differs")
+        groups: dict[Hashable, list[Trial]] = {}
+        for trial, _ in told:
+            groups.setdefault(space.canonical(trial.params), []).append(trial)
+        self._surrogate = Surrogate(space, [trial.params for trial, _ in told], softened(values, values))
+        self.settings = list(groups.values())
+        """The trials of each setting."""
+        self._codes = np.stack([space.encode(group[0].params) for group in self.settings])
+        self.mean, self.deviation = self._surrogate.predict(self._codes)
+        """(K,) of each setting's loss, without noise; losses far above the median are drawn in."""
+        self._space = space
+
+    @property
+    def best(self) -> list[Trial]:
+        """The trials of the setting that is believed best."""
+        return self.settings[int(self.mean.argmin())]
+
+    def again(self, proposal: Params, under_way: Sequence[Params]) -> Params | None:
+        """The setting that is worth another trial more than `proposal` is worth its first; None: the proposal.
+
+        What is `under_way` is not tried again before it has come out.
+        """
+        import numpy as np
+
+        busy = {self._space.canonical(params) for params in under_way}
+        order = np.argsort(self.mean, kind="stable")[:_CONTENDERS]
+        codes = np.concatenate([self._codes[order], self._space.encode(proposal)[None]])
+        mean, covariance, noise = self._surrogate.joint(codes)
+        tried = mean[:-1]
+        gains = [_gain(tried, covariance[:-1, j], covariance[j, j] + noise, tried.min()) for j in range(len(tried))]
+        new = _gain(mean, covariance[:, -1], covariance[-1, -1] + noise, tried.min())
+        for j in np.argsort(gains, kind="stable")[::-1]:
+            params: Params = self.settings[order[j]][0].params
+            if gains[j] <= new:
+                return None
+            if self._space.canonical(params) not in busy:
+                return params
+        return None
+
+
+def believed(space: Space, trials: Sequence[Trial]) -> Believed | None:
+    """None where there is too little to believe anything, or where there are several objectives."""
+    if any(trial.losses is not None and len(trial.losses) > 1 for trial in trials):
+        return None
+    try:
+        return Believed(space, trials)
+    except ValueError:
+        return None
+
+
+def _gain(mean: np.ndarray, covariance: np.ndarray, variance: float, best: float) -> float:
+    """How much lower than `best` the lowest mean (M,) will be, after a trial whose result has this `variance`.
+
+    `covariance` (M,): of the result with each setting.
+    """
+    import numpy as np
+    from scipy.special import ndtri
+
+    z = ndtri((np.arange(_QUANTILES) + 0.5) / _QUANTILES)
+    after = mean + z[:, None] * (covariance / max(variance, 1e-300) ** 0.5)
+    return best - float(after.min(axis=1).mean())

@@ -1,0 +1,113 @@
+"""Noisy objectives: the believed best, and trying settings again."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.stats import norm
+
+from modelopt_cli.tuning.believed import Believed, _gain, believed
+from modelopt_cli.tuning.samplers._process import Inputs, Process
+from modelopt_cli.tuning.study import Study
+
+SPACE = {"x": {"float": [0, 1]}, "y": {"float": [0, 1]}}
+
+
+def test_the_gain_of_one_more_result_is_frazier_powell_and_dayaniks():
+    """Two independent settings: s phi(d / s) - d Phi(-d / s), with s the deviation of the updated mean, d the gap."""
+    mean, variance, noise = np.array([0.0, 0.4]), 0.5, 0.3
+    spread = variance / (variance + noise) ** 0.5
+    exact = spread * norm.pdf(0.4 / spread) - 0.4 * norm.cdf(-0.4 / spread)
+    for which in (0, 1):  # to learn about either one decides as much
+        covariance = np.where(np.arange(2) == which, variance, 0.0)
+        assert _gain(mean, covariance, variance + noise, 0.0) == pytest.approx(exact, rel=0.02)
+    assert _gain(mean, np.zeros(2), 0.3, 0.0) == pytest.approx(0.0)
+
+
+def test_the_joint_covariance_is_that_of_every_pair():
+    rng = np.random.default_rng(0)
+    process = Process(Inputs(rng.random((12, 2)), rng.integers(0, 3, (12, 1))), rng.standard_normal(12))
+    new = Inputs(rng.random((5, 2)), rng.integers(0, 3, (5, 1)))
+    spots = process.at(new)
+    joint = process.joint(spots)
+    one, other = np.divmod(np.arange(25), 5)
+    pairs = [process.at(Inputs(new.numbers[each], new.categories[each])) for each in (one, other)]
+    np.testing.assert_allclose(joint.ravel(), process.together(*pairs)[0], atol=1e-10)
+    np.testing.assert_allclose(np.sqrt(np.diag(joint)), process.believed(spots)[1], atol=1e-10)
+    assert np.linalg.eigvalsh(joint).min() > 0.0
+
+
+def noisy(params, rng, sigma):
+    return (params["x"] - 0.3) ** 2 + (params["y"] - 0.6) ** 2 + sigma * rng.standard_normal()
+
+
+def searched(repeats, sigma, sampler="random", seed=0, trials=36):
+    study, rng = Study(SPACE, sampler, seed=seed, repeats=repeats), np.random.default_rng(seed + 100)
+    for _ in range(trials):
+        trial = study.ask()
+        study.tell(trial, noisy(trial.params, rng, sigma))
+    return study
+
+
+def settings(study):
+    return {study.space.canonical(trial.params) for trial in study.trials}
+
+
+def test_without_noise_little_is_tried_again():
+    study = searched(True, 0.0, trials=40)
+    assert len(settings(study)) > 30  # a few, from which it learns that there is no noise
+    assert study.best.loss == min(trial.loss for trial in study.trials)
+
+
+def test_with_noise_contenders_are_tried_again_and_the_best_is_better():
+    pairs = [(searched(True, 0.15, seed=seed), searched(False, 0.15, seed=seed)) for seed in range(4)]
+    assert all(len(settings(repeated)) < 32 for repeated, _ in pairs)
+    true = [[noisy(study.best.params, np.random.default_rng(0), 0.0) for study in pair] for pair in pairs]
+    repeated, once = np.mean(true, axis=0)
+    assert repeated < once
+
+
+def test_the_luckiest_single_result_is_not_believed():
+    study = Study({"x": [0, 1, 2, 3]}, "random", repeats=True)
+    for x, losses in enumerate([(0.30, 0.34, 0.26, 0.32, 0.28), (0.22, 0.9, 1.1, 0.95), (1.0, 0.9, 1.1), (1.2, 1.1)]):
+        for loss in losses:
+            study.tell(study.ask({"x": x}), loss)
+    assert study.best.params == {"x": 0}
+    assert study.best.loss == 0.26  # of its trials the one that came out best
+    beliefs = study.beliefs
+    assert isinstance(beliefs, Believed)
+    assert sorted(len(group) for group in beliefs.settings) == [2, 3, 4, 5]
+
+
+def test_what_is_under_way_is_not_tried_again():
+    study = searched(True, 0.15, trials=30)
+    beliefs = study.beliefs
+    assert beliefs is not None
+    tried = [group[0].params for group in beliefs.settings]
+    far = {"x": 1.0, "y": 0.0}
+    first = beliefs.again(far, [])
+    assert first in tried
+    assert beliefs.again(far, tried) is None
+    assert beliefs.again(far, [first]) != first
+
+
+@pytest.mark.parametrize("loss", [{"a": 1.0, "b": 2.0}, None])
+def test_nothing_is_believed_of_several_objectives_or_equal_results(loss):
+    several = isinstance(loss, dict)
+    study = Study(SPACE, "random", ["minimize a", "minimize b"] if several else "minimize loss", repeats=True)
+    for _ in range(6):
+        trial = study.ask()
+        study.tell(trial, loss if several else 1.0)
+    assert believed(study.space, study.trials) is None
+    assert study.best.number == 0
+
+
+def test_a_killed_search_with_repeats_goes_on_as_if_it_had_not_been(tmp_path):
+    whole = searched(True, 0.15, "bayesian", trials=16)
+    path, rng = tmp_path / "study.sqlite", np.random.default_rng(100)
+    for _ in range(16):  # opened anew for every trial
+        with Study(SPACE, "bayesian", path=path, repeats=True) as study:
+            trial = study.ask()
+            study.tell(trial, noisy(trial.params, rng, 0.15))
+            params = [trial.params for trial in study.trials]
+    assert params == [trial.params for trial in whole.trials]
