@@ -48,6 +48,8 @@ class Believed:
         self._codes = np.stack([space.encode(group[0].params) for group in self.settings])
         self.mean, self.deviation = self._surrogate.predict(self._codes)
         """(K,) of each setting's loss, without noise; losses far above the median are drawn in."""
+        self.noise = self._surrogate.noise**0.5
+        """Standard deviation of a result about its setting's loss."""
         self._space = space
 
     @property
@@ -65,8 +67,8 @@ class Believed:
         busy = {self._space.canonical(params) for params in under_way}
         order = np.argsort(self.mean, kind="stable")[:_CONTENDERS]
         codes = np.concatenate([self._codes[order], self._space.encode(proposal)[None]])
-        mean, covariance, noise = self._surrogate.joint(codes)
-        tried = mean[:-1]
+        mean, covariance = self._surrogate.joint(codes)
+        tried, noise = mean[:-1], self._surrogate.noise
         gains = [_gain(tried, covariance[:-1, j], covariance[j, j] + noise, tried.min()) for j in range(len(tried))]
         new = _gain(mean, covariance[:, -1], covariance[-1, -1] + noise, tried.min())
         for j in np.argsort(gains, kind="stable")[::-1]:

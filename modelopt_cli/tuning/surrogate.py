@@ -55,12 +55,16 @@ class Surrogate:
         mean, deviation = (np.concatenate(part) for part in zip(*parts, strict=True))
         return self._mean + self.scale * mean, self.scale * deviation
 
-    def joint(self, codes: Array) -> tuple[Array, Array, float]:
-        """Mean (M,) and covariance (M, M), without noise, at snapped codes (M, dim); the noise's variance."""
+    @property
+    def noise(self) -> float:
+        """Variance of the noise."""
+        return self.scale**2 * self._process.noise
+
+    def joint(self, codes: Array) -> tuple[Array, Array]:
+        """Mean (M,) and covariance (M, M), without noise, at snapped codes (M, dim)."""
         spots = self._process.at(self.settings.inputs(codes))
         mean, _ = self._process.believed(spots)
-        square = self.scale**2
-        return self._mean + self.scale * mean, square * self._process.joint(spots), square * self._process.noise
+        return self._mean + self.scale * mean, self.scale**2 * self._process.joint(spots)
 
 
 def _spread(values: Array, most: int) -> NDArray[np.int64]:

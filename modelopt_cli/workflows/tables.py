@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any
 
 from modelopt_cli.results.report import Cell, Table
@@ -70,6 +71,34 @@ def front_tables(study: Study, reference: Sequence[float] | None) -> tuple[dict[
     tables["hypervolume"] = Table(columns=["trial", "hypervolume"], rows=[list(row) for row in grown])
     point = {goal.metric: s * value for goal, s, value in zip(study.goals, signs, losses, strict=True)}
     return tables, {"hypervolume": grown[-1][1] if grown else 0.0, "reference": point}
+
+
+def repeats_table(study: Study) -> tuple[dict[str, Table], dict[str, Any]]:
+    """(tables, details) of a search that may repeat settings, both empty for others, and while it is too early.
+
+    Table `repeats`: a row for each setting that was tried more than once, and for the best, by what it is believed to
+    be worth: how often, mean and standard deviation of the objective, what is believed and how uncertain that is.
+    Details: `believed`, of the best, and the `noise` of a trial, all in the objective's unit.
+    """
+    beliefs = study.beliefs
+    if beliefs is None:
+        return {}, {}
+    goal, paths = study.goals[0], [parameter.path for parameter in study.space.parameters]
+    sign = -1.0 if goal.maximize else 1.0
+    rows: list[list[Cell]] = []
+    for place in beliefs.mean.argsort(kind="stable").tolist():
+        group = beliefs.settings[place]
+        if len(group) > 1 or not rows:
+            values = [trial.metrics[goal.metric] for trial in group]
+            spread = stdev(values) if len(values) > 1 else None
+            believed = [sign * float(beliefs.mean[place]), float(beliefs.deviation[place])]
+            trials = " ".join(str(trial.number) for trial in group)
+            params = (cell(group[0].params.get(path)) for path in paths)
+            rows.append([len(group), fmean(values), spread, *believed, trials, *params])
+    columns = ["times", goal.metric, "deviation", "believed", "uncertainty"]
+    best = dict(zip(["times", "mean", *columns[2:]], rows[0], strict=False))
+    details = {"believed": {"metric": goal.metric, **best, "noise": beliefs.noise}}
+    return {"repeats": Table(columns=[*columns, "trials", *paths], rows=rows)}, details
 
 
 def curve_table(points: Iterable[tuple[int, Mapping[str, float]]], step: str = "epoch") -> Table:

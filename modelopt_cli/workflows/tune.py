@@ -23,7 +23,7 @@ from modelopt_cli.workflows.objectives import CommandObjective, ModelObjective, 
 from modelopt_cli.workflows.plan import Plan, make_plan
 from modelopt_cli.workflows.preflight import preflight
 from modelopt_cli.workflows.resume import check_unchanged
-from modelopt_cli.workflows.tables import best_row, front_tables, trials_table
+from modelopt_cli.workflows.tables import best_row, front_tables, repeats_table, trials_table
 from modelopt_cli.workflows.winner import finish_best
 
 if TYPE_CHECKING:
@@ -179,14 +179,16 @@ class _Search:
         self.context.emit(TrialChanged(trial, best))
 
     def write_trials(self) -> None:
-        """The table of trials, as it is now; with several objectives also the front and its hypervolume."""
+        """The table of trials, as it is now; also that of the front and its hypervolume, or of repeats."""
         if self.context.directory is not None:
             for name, table in {"trials": self.table(), **self.compromises()[0]}.items():
                 self.context.directory.write_table(name, table)
 
     def compromises(self) -> tuple[dict[str, Table], dict[str, Any]]:
-        """(tables, details) of the front; see front_tables."""
-        return front_tables(self.study, self.experiment.require_tuning().reference)
+        """(tables, details) of the front, or of repeats; see front_tables and repeats_table."""
+        tables, details = front_tables(self.study, self.experiment.require_tuning().reference)
+        more, believed = repeats_table(self.study)
+        return tables | more, details | believed
 
     def table(self) -> Any:
         """The table of trials."""
@@ -199,7 +201,7 @@ class _Search:
         interrupted = result.reason == "interrupted"
         artefacts, metrics, warnings, model = {}, {}, list(result.warnings), None
         taught = Insight() if interrupted else insight(self.space, self.study.trials, self.study.goals)
-        tables, volume = self.compromises()
+        tables, details = self.compromises()
         tables = {"trials": self.table(), **tables, **taught.tables}
         if best is not None:
             metrics = dict(best.metrics)
@@ -232,7 +234,7 @@ class _Search:
                 "why": result.why,
                 "importance_missing": taught.missing,
                 "front": [trial.number for trial in self.study.front],
-                **volume,
+                **details,
             },
             artefacts={**artefacts, **self._artefacts()},
             warnings=warnings,

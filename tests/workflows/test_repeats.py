@@ -1,0 +1,73 @@
+"""A search that may try settings again: what the report says of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from statistics import fmean
+
+import pytest
+from typer.testing import CliRunner
+
+from modelopt_cli import Report, load, tune
+from modelopt_cli.cli.main import app
+from modelopt_cli.cli.render import number
+
+FILE = """
+version: 1
+name: noisy
+data: {type: wine, splits: {validation: 0.3, test: 0.3}}
+model: {type: sklearn, estimator: sklearn.ensemble.ExtraTreesClassifier, n_estimators: 2}
+tuning:
+  objective: minimize validation.log_loss
+  sampler: random
+  executor: serial
+  repeats: true
+  trials: 24
+  space:
+    model.max_depth: {int: [1, 6]}
+    model.min_samples_leaf: {int: [1, 20]}
+"""
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("repeats") / "noisy.yaml"
+    path.write_text(FILE, encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
+def report(file: Path) -> Report:
+    return tune(load(file), out=file.parent / "run")
+
+
+def test_the_table_holds_what_was_tried_more_than_once(report: Report) -> None:
+    trials = [dict(zip(report.tables["trials"].columns, row, strict=True)) for row in report.tables["trials"].rows]
+    rows = [dict(zip(report.tables["repeats"].columns, row, strict=True)) for row in report.tables["repeats"].rows]
+    assert sum(row["times"] > 1 for row in rows) >= 1
+    for row in rows:
+        numbers = [int(text) for text in row["trials"].split()]
+        assert len(numbers) == row["times"]
+        assert row["validation.log_loss"] == pytest.approx(fmean(trials[n]["validation.log_loss"] for n in numbers))
+        assert len({(trials[n]["model.max_depth"], trials[n]["model.min_samples_leaf"]) for n in numbers}) == 1
+        assert len({trials[n]["seed"] for n in numbers}) == len(numbers)
+    assert [row["believed"] for row in rows] == sorted(row["believed"] for row in rows)
+
+
+def test_the_best_is_the_best_trial_of_what_is_believed_best(report: Report) -> None:
+    assert report.best is not None
+    first = dict(zip(report.tables["repeats"].columns, report.tables["repeats"].rows[0], strict=True))
+    assert report.best["params"]["model.max_depth"] == first["model.max_depth"]
+    assert report.best["number"] in {int(text) for text in str(first["trials"]).split()}
+    believed = report.details["believed"]
+    assert believed["believed"] == first["believed"]
+    assert believed["noise"] > 0.0
+    assert report.metrics["validation.log_loss"] == pytest.approx(report.best["metrics"]["validation.log_loss"])
+
+
+def test_the_terminal_says_it_and_the_run_is_replayed(report: Report, file: Path) -> None:
+    shown = CliRunner().invoke(app, ["show", str(file.parent / "run")])
+    assert shown.exit_code == 0, shown.output
+    assert f"noise {number(report.details['believed']['noise'])}" in shown.output
+    replayed = CliRunner().invoke(app, ["replay", str(file.parent / "run")])
+    assert replayed.exit_code == 0, replayed.output
