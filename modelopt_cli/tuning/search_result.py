@@ -42,7 +42,9 @@ def remarks(reason: str, trials: Sequence[Trial], restarts: int) -> list[str]:
     if restarts:
         found.append(f"{restarts} paused trials lost their state and were run again from the start")
     if reason != "interrupted" and any(trial.state.finished for trial in trials) and not ranking.candidates(trials):
-        found.append("no trial came to its end, so none is best; --resume with more tuning.trials or time continues it")
+        found.append(
+            "no trial came to its end, so none is best; --resume with more tuning.trials or time continues the search"
+        )
     if reason == "timeout":
         found.append("the search ended at tuning.timeout; --resume with a longer one continues it")
     return found

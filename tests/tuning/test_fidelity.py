@@ -149,7 +149,7 @@ def test_a_search_without_a_complete_trial_says_so() -> None:
     result = search(study, SizedObjective(), Serial(), trials=1, scheduler=scheduler, sizes=SIZES, complete=True)
     assert study.best is None
     assert result.warnings == [
-        "no trial came to its end, so none is best; --resume with more tuning.trials or time continues it"
+        "no trial came to its end, so none is best; --resume with more tuning.trials or time continues the search"
     ]
 
 
