@@ -166,7 +166,7 @@ class TuningSettings(Settings):
         if looking is None:
             raise ValueError(
                 "fidelity lets trials report from parts of the train split, but nothing looks at that; "
-                "write scheduler: freeze_thaw, or stopper: asha, or leave it out"
+                "write stopper: asha, or scheduler: bohb, or leave it out"
             )
         if not looking.sizes:
             raise ValueError(

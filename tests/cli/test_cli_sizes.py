@@ -69,7 +69,7 @@ def test_no_complete_trial_is_told(cli, sized):
 @pytest.mark.parametrize(
     ("change", "place", "remedy"),
     [
-        ("tuning.stopper=null", "sized.yaml:5:3", "write scheduler: freeze_thaw, or stopper: asha, or leave it out"),
+        ("tuning.stopper=null", "sized.yaml:5:3", "write stopper: asha, or scheduler: bohb, or leave it out"),
         ("tuning.fidelity.least=0.5", "sized.yaml:8:13", "set least to at most 0.333"),
         ("tuning.fidelity.factor=1", "tuning.fidelity.factor", "at least 2"),
         ("tuning.fidelity.take=first", "tuning.fidelity.take", "latest"),

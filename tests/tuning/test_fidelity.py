@@ -210,7 +210,7 @@ class Folds(Stopper):
 @pytest.mark.parametrize(
     ("given", "told"),
     [
-        ({}, "nothing looks at that; write scheduler: freeze_thaw, or stopper: asha, or leave it out"),
+        ({}, "nothing looks at that; write stopper: asha, or scheduler: bohb, or leave it out"),
         ({"workflow": "prune", "stopper": "asha"}, "trials run the workflow prune; leave it out"),
         ({"workflow": "command", "stopper": "asha"}, "trials run the workflow command; leave it out"),
         ({"stopper": "wilcoxon"}, "wilcoxon makes no sense of trials that train on growing parts"),

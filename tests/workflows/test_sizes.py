@@ -220,7 +220,7 @@ def test_too_small_a_part_is_told_before_anything_runs() -> None:
 
 
 def test_a_file_that_asks_for_sizes_in_vain_is_refused() -> None:
-    with pytest.raises(ExperimentError, match="nothing looks at that; write scheduler: freeze_thaw"):
+    with pytest.raises(ExperimentError, match="nothing looks at that; write stopper: asha"):
         load(SVC, ["tuning.stopper=null"])
     with pytest.raises(ExperimentError, match=r"set least to at most 0\.333"):
         load(SVC, ["tuning.fidelity.least=0.9"])
