@@ -63,12 +63,12 @@ def _trials(console: Console, report: Report) -> None:
     measured = {name for name in table.columns if name in _HIDDEN or name.startswith(_MEASURED)}
     settings = [name for name in table.columns if name in searched or name not in measured]
     rows = [dict(zip(table.columns, row, strict=True)) for row in table.rows]
-    complete = _complete(report, rows)
-    rows.sort(key=lambda row: (row["state"] == "failed", complete and complete - row["steps"], _order(row, goals)))
+    left = dict(zip((row["trial"] for row in rows), _left(report, rows), strict=True))
+    rows.sort(key=lambda row: (row["state"] == "failed", left[row["trial"]], _order(row, goals)))
     best = rows[:_ROWS]
     settings = [name for name in settings if name not in metrics and any(row.get(name) is not None for row in best)]
     state = ["state"] if any(row["state"] != "completed" for row in best) else []
-    samples = [SAMPLES] if SAMPLES in table.columns and any(row["steps"] < complete for row in best) else []
+    samples = [SAMPLES] if SAMPLES in table.columns and any(left[row["trial"]] for row in best) else []
     shown = ["trial", *state, *samples, *metrics, *settings, "seconds"]
     ended = sum(row["state"] in ("completed", "stopped", "failed") for row in rows)
     title = (
@@ -157,9 +157,11 @@ def _searched(report: Report) -> set[str]:
     return set((report.best or {}).get("params", {}))
 
 
-def _complete(report: Report, rows: Sequence[Mapping[str, Any]]) -> int:
-    """Steps of a complete trial, where the metrics of others are of fewer folds or samples; else 0."""
-    return max((row["steps"] or 0 for row in rows), default=0) if (report.plan or {}).get("complete") else 0
+def _left(report: Report, rows: Sequence[Mapping[str, Any]]) -> list[int]:
+    """Steps that each trial lacks to a complete one, where its metrics are of fewer folds or samples; else 0."""
+    steps = [int(row["steps"] or 0) for row in rows]
+    most = max(steps, default=0) if (report.plan or {}).get("complete") else 0
+    return [max(0, most - each) for each in steps]
 
 
 def _order(row: Mapping[str, Any], goals: Sequence[Goal]) -> tuple[float, ...]:
