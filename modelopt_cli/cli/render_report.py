@@ -159,7 +159,7 @@ def _searched(report: Report) -> set[str]:
 
 def _left(report: Report, rows: Sequence[Mapping[str, Any]]) -> list[int]:
     """Steps that each trial lacks to a complete one, where its metrics are of fewer folds or samples; else 0."""
-    steps = [int(row["steps"] or 0) for row in rows]
+    steps = [int(row.get("steps") or 0) for row in rows]
     most = max(steps, default=0) if (report.plan or {}).get("complete") else 0
     return [max(0, most - each) for each in steps]
 
