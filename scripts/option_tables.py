@@ -26,6 +26,7 @@ from modelopt_cli.experiment.layout import plain
 from modelopt_cli.experiment.recovery import PruningSection, RecoverySection
 from modelopt_cli.pruning.settings import Budget
 from modelopt_cli.training.settings import TrainingSettings
+from modelopt_cli.tuning.fidelity import Fidelity
 from modelopt_cli.tuning.settings import TuningSettings
 from modelopt_cli.tuning.stop_when import StopWhen
 
@@ -43,6 +44,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "cache": Cache,
     "evaluation": EvaluationSettings,
     "tuning": TuningSettings,
+    "fidelity": Fidelity,
     "stop_when": StopWhen,
     "command": CommandSettings,
 }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -26,11 +26,19 @@ def render_plan(console: Console, plan: Mapping[str, Any]) -> None:
         console.print(f"  space: {plan['parameters']} parameters, {settings}")
         share = "the steps of " if plan.get("scheduler") else ""  # which are divided among more trials
         console.print(f"  {share}{trials} trials by {plan['sampler']}{stopper}, {where}, on {plan['device']}")
+        if plan.get("sizes"):
+            _sizes(console, plan["sizes"], plan["samples"])
     if "epochs" in plan:
         console.print(f"  {plan['epochs']} epochs in all")
     _estimate(console, "time", plan.get("estimated_seconds"), plan.get("actual_seconds"), duration)
     if "estimated_bytes" in plan:
         _estimate(console, "memory", plan["estimated_bytes"], plan.get("actual_bytes"), size)
+
+
+def _sizes(console: Console, sizes: Sequence[int], samples: Sequence[int]) -> None:
+    shares = [f"{count:,} samples (1/{sizes[-1] // size})" for size, count in zip(sizes, samples, strict=True)]
+    text = f"each trained on {', '.join(shares[:-1])} and, the best of them, on all {samples[-1]:,}"
+    console.print(f"  {text}; a step is 1/{sizes[-1]}", soft_wrap=True)
 
 
 def _estimate(console: Console, what: str, estimated: float | None, actual: float | None, show: Any) -> None:

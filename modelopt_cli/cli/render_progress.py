@@ -15,6 +15,7 @@ from modelopt_cli.core.conditions import Goal
 from modelopt_cli.tuning.trial import State, Trial
 from modelopt_cli.workflows.context import EpochEnded, Message, SearchStarted, TrialChanged
 from modelopt_cli.workflows.context import Progress as Event
+from modelopt_cli.workflows.sized_run import SAMPLES
 
 _STYLE = {
     "completed": "green",
@@ -150,6 +151,8 @@ def describe(trial: Trial, goals: tuple[str, ...]) -> str:
     elif trial.state is State.STOPPED:
         shown.append(f"({trial.reason})")
     steps = f" step {trial.curve[-1].step}" if trial.state is State.RUNNING and trial.curve else ""
+    if SAMPLES in values and trial.state is not State.COMPLETED:  # what it tells is about so many
+        steps = f" at {values[SAMPLES]:,.0f} samples"
     settings = "  ".join(f"{_short(path)}={number(value)}" for path, value in trial.params.items())
     return f"trial {trial.number:<4} {trial.state}{steps}  {'  '.join(shown)}  {settings}"
 

@@ -18,6 +18,7 @@ from modelopt_cli.cli.render_importance import importances
 from modelopt_cli.cli.render_plan import render_plan
 from modelopt_cli.core.conditions import Goal
 from modelopt_cli.results.report import Report
+from modelopt_cli.workflows.sized_run import SAMPLES
 
 _ROWS = 10  # of the trials table
 _WIDEST = 28  # letters of a cell of that table
@@ -72,11 +73,13 @@ def _trials(console: Console, report: Report) -> None:
     measured = {name for name in table.columns if name in _HIDDEN or name.startswith(_MEASURED)}
     settings = [name for name in table.columns if name in searched or name not in measured]
     rows = [dict(zip(table.columns, row, strict=True)) for row in table.rows]
-    rows.sort(key=lambda row: (row["state"] == "failed", _order(row, goals)))
+    left = dict(zip((row["trial"] for row in rows), _left(report, rows), strict=True))
+    rows.sort(key=lambda row: (row["state"] == "failed", left[row["trial"]], _order(row, goals)))
     best = rows[:_ROWS]
     settings = [name for name in settings if name not in metrics and any(row.get(name) is not None for row in best)]
     state = ["state"] if any(row["state"] != "completed" for row in best) else []
-    shown = ["trial", *state, *metrics, *settings, "seconds"]
+    samples = [SAMPLES] if SAMPLES in table.columns and any(left[row["trial"]] for row in best) else []
+    shown = ["trial", *state, *samples, *metrics, *settings, "seconds"]
     ended = sum(row["state"] in ("completed", "stopped", "failed") for row in rows)
     title = (
         f"{report.name}: the best {len(best)} of {ended} trials"
@@ -148,6 +151,8 @@ def _folded(header: str) -> str:
 def _trial_cell(name: str, value: Any, metrics: Sequence[str]) -> str:
     if name == "state":
         return _STATES.get(str(value), str(value))
+    if name == SAMPLES and value is not None:
+        return f"{value:,.0f}"
     if isinstance(value, float) and name not in metrics:
         return f"{value:.3g}"
     text = _cell(value)
@@ -160,6 +165,13 @@ def _fits(console: Console, table: Table) -> bool:
 
 def _searched(report: Report) -> set[str]:
     return set((report.best or {}).get("params", {}))
+
+
+def _left(report: Report, rows: Sequence[Mapping[str, Any]]) -> list[int]:
+    """Steps that each trial lacks to a complete one, where its metrics are of fewer folds or samples; else 0."""
+    steps = [int(row.get("steps") or 0) for row in rows]
+    most = max(steps, default=0) if (report.plan or {}).get("complete") else 0
+    return [max(0, most - each) for each in steps]
 
 
 def _order(row: Mapping[str, Any], goals: Sequence[Goal]) -> tuple[float, ...]:

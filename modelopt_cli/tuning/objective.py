@@ -21,6 +21,7 @@ class Run(ABC):
     step: int = 0  # finished steps
     total: int = 1  # steps of a complete run
     doing: str = ""  # what the next step is about, where a run has several parts
+    leaps: bool = False  # `advance` computes the step it is to reach from the start; it is asked for no other between
 
     @abstractmethod
     def advance(self, until: int) -> list[Report]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -67,10 +67,12 @@ def replay(
     meta: Mapping[str, Any],
     scheduler: Scheduler,
     *,
+    sizes: Sequence[int] | None = None,
     on_event: Callable[[int], None] = lambda number: None,
 ) -> Replayed:
-    """Go through the log of a study that was begun with `meta`. `on_event` is called with each place in the log.
+    """Go through the log of a study that was begun with `meta`.
 
+    `sizes`: as it was searched with. `on_event` is called with each place in the log.
     Raises ValueError, which names the place, for an event that makes no sense.
     """
     found = Replayed()
@@ -86,7 +88,7 @@ def replay(
                     _suggestion(study, number, payload, found)
                 elif kind == "decided":
                     stops = {} if stops is None else stops
-                    stops |= _decision(study, scheduler, payload, found)
+                    stops |= _decision(study, scheduler, payload, found, sizes)
                 elif kind == "told" and payload["state"] == State.STOPPED and stops is not None:
                     reason = stops.pop(number, "nothing: the trial was not to be stopped")
                     found.compare("endings", f"why trial {number} was stopped", payload["reason"], first_line(reason))
@@ -108,13 +110,14 @@ def _suggestion(study: Study, number: int, payload: dict[str, Any], found: Repla
     found.compare("suggestions", f"the suggestion of trial {number} (params, seed)", logged, now)
 
 
-def _decision(study: Study, scheduler: Scheduler, payload: dict[str, Any], found: Replayed) -> dict[int, str]:
+def _decision(
+    study: Study, scheduler: Scheduler, payload: dict[str, Any], found: Replayed, sizes: Sequence[int] | None
+) -> dict[int, str]:
     """Ask the scheduler what it was asked; the logged stops, trial -> reason."""
     waiting, logged = payload["waiting"], payload["decisions"]
     asked = {name: payload[name] for name in ("slots", "left", "planned", "ending")}
-    now = plain(
-        scheduler.next(Moment(space=study.space, trials=study.trials, waiting=waiting, seed=study.seed, **asked))
-    )
+    moment = Moment(space=study.space, trials=study.trials, waiting=waiting, seed=study.seed, sizes=sizes, **asked)
+    now = plain(scheduler.next(moment))
     for place in range(max(len(logged), len(now))):
         before, again = (each[place] if place < len(each) else None for each in (logged, now))
         found.compare("decisions", f"decision {place + 1} with {_waiting(waiting)}", before, again)

@@ -39,6 +39,8 @@ def search(
     stop: Callable[[], bool] = lambda: False,
     converged: Callable[[Sequence[Trial]], str] = lambda trials: "",
     on_change: Callable[[Trial], None] = lambda trial: None,
+    sizes: Sequence[int] | None = None,
+    complete: bool = False,
 ) -> SearchResult:
     """Run trials of `study` until there are `trials` (None: until time or space is up), those under way included.
 
@@ -46,7 +48,8 @@ def search(
     this process: between steps); what runs then is ended and left as interrupted, as it is after `timeout` seconds, to
     be run first when the study is searched again. `converged` is asked after each trial that ends, and once at first:
     from a text on, why there is enough, no trial is begun any more. `on_change` is called with a trial after each of
-    its changes. Raises SearchError when `max_failures` trials in a row failed, or every trial did.
+    its changes. `sizes`: see Moment. `complete`: only complete trials may be best, as where others have seen fewer
+    folds or samples. Raises SearchError when `max_failures` trials in a row failed, or every trial did.
     """
     return search_with(
         study,
@@ -59,6 +62,8 @@ def search(
         stop=stop,
         converged=converged,
         on_change=on_change,
+        sizes=sizes,
+        complete=complete,
     )
 
 
@@ -74,10 +79,13 @@ def search_with(
     stop: Callable[[], bool] = lambda: False,
     converged: Callable[[Sequence[Trial]], str] = lambda trials: "",
     on_change: Callable[[Trial], None] = lambda trial: None,
+    sizes: Sequence[int] | None = None,
+    complete: bool = False,
 ) -> SearchResult:
     """`search` with the workers of `pool`, which is closed in the end."""
     study.requeue()
     loop = _Loop(study, scheduler or SamplerAndStopper(stopper=stopper), trials, max_failures, on_change, converged)
+    loop.sizes, loop.complete = sizes, complete
     start = time.monotonic()
     with pool:
         reason = ""
@@ -90,7 +98,7 @@ def search_with(
             elif timeout is not None and time.monotonic() - start > timeout:
                 reason = "timeout"
             else:
-                for event in pool.wait(_WAIT):
+                for event in loop.ends or pool.wait(_WAIT):
                     loop.take(event, pool)
         peak = pool.peak_bytes
     if reason == "timeout":
@@ -123,10 +131,13 @@ class _Loop:
         self.restarts = 0
         self.failures = 0
         self.exhausted = False
+        self.sizes: Sequence[int] | None = None
+        self.complete = False
+        self.ends: list[Event] = []  # of trials that were paused and need no pool to end
 
     def decide(self, pool: Pool) -> None:
         """Carry out the scheduler's decisions."""
-        waiting, self.waiting = self.waiting, []
+        waiting, self.waiting, self.ends = self.waiting, [], []
         moment = self._moment(waiting, pool)
         decisions = self.scheduler.next(moment)
         self.study.note(moment, decisions)
@@ -136,7 +147,9 @@ class _Loop:
     def _moment(self, waiting: Sequence[int], pool: Pool) -> Moment:
         free = 0 if self.why else max(0, pool.slots - len(self.running))
         study, left = self.study, 0 if self.why else self._left()
-        return Moment(study.space, study.trials, waiting, free, left, self.planned, bool(self.why), study.seed)
+        return Moment(
+            study.space, study.trials, waiting, free, left, self.planned, bool(self.why), study.seed, self.sizes
+        )
 
     def _left(self) -> int:
         """How many trials may still be started."""
@@ -158,10 +171,15 @@ class _Loop:
                 self.on_change(self.study.pause(number))
             case Stop(number, reason):
                 self.reasons[number] = reason
-                if number not in self.running:
-                    self.study.resume(number)
-                    self.running.add(number)
-                pool.stop(self.study.trials[number])
+                if number in self.running:
+                    pool.stop(self.study.trials[number])
+                    return
+                trial = self.study.resume(number)
+                self.running.add(number)
+                if self.sizes is None:
+                    pool.stop(trial)
+                else:  # its last report tells all, and its state may be lost
+                    self.ends.append(Event(number, metrics=trial.curve[-1].metrics, step=trial.step, done=True))
 
     def _start(self, decision: Start, pool: Pool) -> None:
         try:
@@ -188,7 +206,8 @@ class _Loop:
         for trial in self.study.trials:
             if trial.state is State.PAUSED and trial.curve and trial.curve[-1].losses is not None:
                 metrics = dict(trial.curve[-1].metrics)
-                self.on_change(self.study.tell(trial, metrics, stopped="the search's time was up"))
+                counts = not self.complete
+                self.on_change(self.study.tell(trial, metrics, stopped="the search's time was up", counts=counts))
 
     def take(self, event: Event, pool: Pool) -> None:
         """Record an event; what has reached its `until` waits for the next decision."""
@@ -219,7 +238,8 @@ class _Loop:
     def _end(self, number: int, result: dict[str, float] | TrialError) -> None:
         self.running.discard(number)
         stopped, seconds = self.reasons.pop(number, ""), self.seconds.pop(number, 0.0)
-        told = self.study.tell(number, result, stopped=stopped, seconds=seconds)
+        counts = not (stopped and self.complete)
+        told = self.study.tell(number, result, stopped=stopped, seconds=seconds, counts=counts)
         self.why = self.why or self.converged(self.study.trials)
         self.failures = self.failures + 1 if told.state is State.FAILED else 0
         self.on_change(told)

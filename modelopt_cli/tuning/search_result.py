@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from modelopt_cli.core.errors import SearchError
+from modelopt_cli.tuning import ranking
 from modelopt_cli.tuning.trial import State, Trial
 
 
@@ -40,6 +41,10 @@ def remarks(reason: str, trials: Sequence[Trial], restarts: int) -> list[str]:
     found = [f"{failed} of {len(trials)} trials failed: {why_failed(trials)}"] if failed else []
     if restarts:
         found.append(f"{restarts} paused trials lost their state and were run again from the start")
+    if reason != "interrupted" and any(trial.state.finished for trial in trials) and not ranking.candidates(trials):
+        found.append(
+            "no trial came to its end, so none is best; --resume with more tuning.trials or time continues the search"
+        )
     if reason == "timeout":
         found.append("the search ended at tuning.timeout; --resume with a longer one continues it")
     return found

@@ -11,6 +11,7 @@ from modelopt_cli.core.conditions import Condition, Goal
 from modelopt_cli.core.strategy import FAMILIES, Named, Settings
 from modelopt_cli.core.types import Count, Items, Positive
 from modelopt_cli.tuning.executors import Executor
+from modelopt_cli.tuning.fidelity import Fidelity
 from modelopt_cli.tuning.samplers import Sampler
 from modelopt_cli.tuning.schedulers import Scheduler
 from modelopt_cli.tuning.stop_when import StopWhen
@@ -51,6 +52,9 @@ class TuningSettings(Settings):
     )
     scheduler: Annotated[Scheduler, Named("schedulers")] | None = Field(
         None, description="What shares out the steps of all trials, where that is not left to sampler and stopper."
+    )
+    fidelity: Fidelity | None = Field(
+        None, description="Steps that are parts of the train split, for models without epochs or dear data."
     )
     executor: Literal["auto"] | Annotated[Executor, Named("executors")] = Field(
         "auto", description="Where trials run; auto: worker processes where they save time, else this process."
@@ -151,6 +155,28 @@ class TuningSettings(Settings):
             )
         if self.trials is None and self.timeout is None:
             raise ValueError(f"the scheduler {name} shares out the steps of tuning.trials; write it, or tuning.timeout")
+        return self
+
+    @model_validator(mode="after")
+    def _fidelity_fits(self) -> Self:
+        if self.fidelity is None:
+            return self
+        if self.workflow != "train":
+            raise ValueError(
+                f"fidelity trains on parts of the train split, but trials run the workflow {self.workflow}; leave it "
+                "out: stoppers and schedulers look at what such a trial reports by itself"
+            )
+        looking = self.stopper or self.scheduler
+        if looking is None:
+            raise ValueError(
+                "fidelity lets trials report from parts of the train split, but nothing looks at that; "
+                "write stopper: asha, or scheduler: bohb, or leave it out"
+            )
+        if not looking.sizes:
+            raise ValueError(
+                f"{looking.name()} makes no sense of trials that train on growing parts of the data; "
+                "write stopper: asha, or leave out fidelity"
+            )
         return self
 
     @model_validator(mode="after")

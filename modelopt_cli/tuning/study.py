@@ -234,15 +234,19 @@ class Study:
         for each in [each for each in self._trials if each.state is State.RUNNING]:
             self._record("suspended" if each.kept or each.parent is not None else "requeued", each.number, {})
 
-    def tell(self, trial: Trial | int, result: Result, *, stopped: str = "", seconds: float = 0.0) -> Trial:
+    def tell(
+        self, trial: Trial | int, result: Result, *, stopped: str = "", seconds: float = 0.0, counts: bool = True
+    ) -> Trial:
         """End a trial with its value (one objective), its metrics, or the exception it failed with.
 
-        A failure of a certain kind: `TrialError("timeout", "took too long")`. `stopped`: why it was ended early. A
-        value that is NaN or infinite, or metrics without the objective, make the trial a failed one. Raises UsageError
-        for a trial that is not under way.
+        A failure of a certain kind: `TrialError("timeout", "took too long")`. `stopped`: why it was ended early; with
+        `counts` False what it tells, of a part of the folds or of the data, is no candidate for the best. A value that
+        is NaN or infinite, or metrics without the objective, make the trial a failed one. Raises UsageError for a trial
+        that is not under way.
         """
         number = self._expect(trial, State.RUNNING, State.PAUSED)
-        return self._record("told", number, self._judge.verdict(result, stopped, seconds))
+        verdict = self._judge.verdict(result, stopped, seconds)
+        return self._record("told", number, verdict if counts else {**verdict, "losses": None})
 
     def note(self, moment: Moment, decisions: Sequence[Decision]) -> None:
         """Keep what a scheduler was asked and what it decided, so that `modelopt replay` can ask it again."""

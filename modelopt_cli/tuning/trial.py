@@ -49,7 +49,7 @@ class Trial:
     state: State = State.QUEUED
     curve: tuple[Point, ...] = ()
     metrics: Mapping[str, float] = field(default_factory=dict)
-    losses: tuple[float, ...] | None = None
+    losses: tuple[float, ...] | None = None  # also None for a stopped trial that does not count (see Study.tell)
     violation: float = 0.0  # sum over constraints of the distance to the good side; 0 is feasible
     margins: tuple[float | None, ...] = ()  # of each constraint the distance to its bound, positive: met; None: unknown
     failure: str = ""  # nan | memory | crash | timeout | error, when failed

@@ -19,6 +19,7 @@ from modelopt_cli.workflows.estimator_run import EstimatorRun
 from modelopt_cli.workflows.model_run import ModelRun, RestorableRun
 from modelopt_cli.workflows.prune_run import PruneRun
 from modelopt_cli.workflows.prune_tables import CHANGES
+from modelopt_cli.workflows.sized_run import SizedRun, fitting_batches
 from modelopt_cli.workflows.slim_tables import COSTS
 from modelopt_cli.workflows.torch_run import TorchRun
 
@@ -36,12 +37,21 @@ _NEEDED = {
 
 
 def open_run(
-    experiment: Experiment, seed: int, *, wanted: Sequence[str] | None = None, state: Any = None
+    experiment: Experiment,
+    seed: int,
+    *,
+    wanted: Sequence[str] | None = None,
+    state: Any = None,
+    step: int | None = None,
 ) -> ModelRun | CrossValidationRun:
-    """The experiment's training as a run; `wanted` names the metrics that must be there (None: all)."""
+    """The experiment's training as a run; `wanted` names the metrics that must be there (None: all).
+
+    `step`: of tuning.fidelity, to train on that part of the train split; None: on all of it.
+    """
     if experiment.evaluation.cv is not None:
-        return _cross_validation(experiment, seed, wanted, state)
-    return open_single(experiment, stages.prepared_data(experiment), seed, wanted=wanted, state=state)
+        return _cross_validation(experiment, seed, wanted, state, step)
+    prepared = stages.prepared_data(experiment, step)
+    return open_single(fitting_batches(experiment, prepared, step), prepared, seed, wanted=wanted, state=state)
 
 
 def open_single(
@@ -104,11 +114,14 @@ def _monitor(wanted: Sequence[str] | None) -> str | None:
 
 
 def _cross_validation(
-    experiment: Experiment, seed: int, wanted: Sequence[str] | None, state: Any
+    experiment: Experiment, seed: int, wanted: Sequence[str] | None, state: Any, step: int | None
 ) -> CrossValidationRun:
     count = len(stages.fold_indices(experiment))
-    folds = [partial(stages.prepared_fold, experiment, place) for place in range(count)]
-    open_fold: Callable[[Prepared], Run] = lambda prepared: open_single(experiment, prepared, seed, wanted=wanted)  # noqa: E731
+    folds = [partial(stages.prepared_fold, experiment, place, step) for place in range(count)]
+
+    def open_fold(prepared: Prepared) -> Run:
+        return open_single(fitting_batches(experiment, prepared, step), prepared, seed, wanted=wanted)
+
     return CrossValidationRun(folds, open_fold, state)
 
 
@@ -140,6 +153,18 @@ class ModelObjective(Objective):
     def open(self, params: Params, seed: int, state: Any = None) -> Run:
         """A run of the experiment with these values."""
         experiment = self._experiment.with_values(params)
+        fidelity = experiment.require_tuning().fidelity
+        if fidelity is None:
+            return self._whole(experiment, seed, state)
+        return SizedRun(
+            fidelity.sizes,
+            whole=partial(self._whole, experiment, seed, None),
+            part=lambda step: open_run(experiment, seed, wanted=self._wanted, step=step),
+            samples=partial(stages.training_samples, experiment),
+            state=state,
+        )
+
+    def _whole(self, experiment: Experiment, seed: int, state: Any) -> Run:
         run: Run
         if self._workflow == "prune":
             run = open_pruning(experiment, seed, wanted=self._wanted, state=state, dense=self._dense)

@@ -13,6 +13,7 @@ import time
 from typing import TYPE_CHECKING, Any, cast
 
 from modelopt_cli.core.strategy import Named
+from modelopt_cli.workflows import stages
 from modelopt_cli.workflows.measuring import Measured, measure
 
 if TYPE_CHECKING:
@@ -36,6 +37,9 @@ class Plan:
     executor: str
     workers: int
     device: str
+    sizes: tuple[int, ...] | None  # of tuning.fidelity, in steps
+    samples: tuple[int, ...] | None  # that these sizes have
+    complete: bool  # only complete trials may be best: others have seen fewer folds, or fewer samples
     trial_seconds: float | None
     seconds: float | None
     bytes: int | None
@@ -66,6 +70,7 @@ def make_plan(experiment: Experiment, space: Space) -> Plan:
         seconds = spread + trials * suggestion + (_WORKER_START if name == "processes" else 0.0)
         seconds += trial_seconds if _refits(experiment) else 0.0
     resident = resident_bytes()
+    sizes = None if settings.fidelity is None else settings.fidelity.sizes
     return Plan(
         parameters=len(space.parameters),
         space_size=size,
@@ -76,6 +81,9 @@ def make_plan(experiment: Experiment, space: Space) -> Plan:
         executor=name,
         workers=workers,
         device=device,
+        sizes=sizes,
+        samples=None if sizes is None else tuple(stages.training_samples(experiment, size) for size in sizes),
+        complete=sizes is not None or experiment.evaluation.cv is not None,
         trial_seconds=trial_seconds,
         seconds=seconds,
         bytes=resident * (1 + workers) if name == "processes" else resident,

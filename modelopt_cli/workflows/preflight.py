@@ -24,6 +24,8 @@ def preflight(experiment: Experiment, *, prunes: bool = False) -> None:
         choose(experiment.device)
         if not prunes:
             experiment.require_training()
+    if experiment.tuning is not None and experiment.tuning.fidelity is not None:
+        stages.training_samples(experiment, experiment.tuning.fidelity.sizes[0])  # raises where that is too small
     if experiment.evaluation.cv is not None:
         stages.prepared_fold(experiment, 0)
     else:

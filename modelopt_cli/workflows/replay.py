@@ -21,7 +21,7 @@ from modelopt_cli.tuning.store import Store
 from modelopt_cli.workflows.context import Context, EpochEnded
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from modelopt_cli.tuning.replay import Logged
 
@@ -40,7 +40,7 @@ def run(path: Path, context: Context) -> Report:
         if any(name not in meta for name in beginning.NAMES):
             raise store.damaged("it does not say what it was begun with")
         experiment = Experiment.load(path / "experiment.yaml") if (path / "experiment.yaml").exists() else None
-        found = _replayed(events, meta, _scheduler(experiment, meta), context)
+        found = _replayed(events, meta, _scheduler(experiment, meta), context, _sizes(experiment))
     except ValueError as error:
         raise store.damaged(str(error)) from None
     finally:
@@ -57,12 +57,23 @@ def run(path: Path, context: Context) -> Report:
     )
 
 
-def _replayed(events: list[Logged], meta: Mapping[str, Any], scheduler: Scheduler, context: Context) -> Replayed:
+def _replayed(
+    events: list[Logged],
+    meta: Mapping[str, Any],
+    scheduler: Scheduler,
+    context: Context,
+    sizes: Sequence[int] | None,
+) -> Replayed:
     def told(event: int) -> None:
         if event == len(events) or events[event - 1][0] == "queued":
             context.emit(EpochEnded(event, len(events), {}, "replaying events"))
 
-    return replay(events, meta, scheduler, on_event=told)
+    return replay(events, meta, scheduler, sizes=sizes, on_event=told)
+
+
+def _sizes(experiment: Experiment | None) -> Sequence[int] | None:
+    fidelity = None if experiment is None else experiment.require_tuning().fidelity
+    return None if fidelity is None else fidelity.sizes
 
 
 def _scheduler(experiment: Experiment | None, meta: Mapping[str, Any]) -> Scheduler:

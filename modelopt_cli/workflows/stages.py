@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
 from modelopt_cli.core.seeds import derive
+from modelopt_cli.data import subsets
 from modelopt_cli.data.prepared import prepare
 from modelopt_cli.data.splits import SplitIndices, development, folds, split
 
@@ -43,11 +44,36 @@ def split_data(experiment: Experiment) -> SplitIndices:
     return split(raw_data(experiment), experiment.require_data().splits, data_seed(experiment))
 
 
-def prepared_data(experiment: Experiment) -> Prepared:
-    """The data split and preprocessed for the experiment's model."""
+def prepared_data(experiment: Experiment, step: int | None = None) -> Prepared:
+    """The data split and preprocessed for the experiment's model.
+
+    `step`: of tuning.fidelity; then the train split is that part of it, and there is no test split.
+    """
     framework = experiment.require_model().framework
-    key = _key(experiment, data_seed(experiment)) + framework
-    return _remember(_prepared, key, lambda: prepare_indices(experiment, split_data(experiment)))
+    key = _key(experiment, data_seed(experiment)) + framework + _part_key(experiment, step)
+    return _remember(
+        _prepared, key, lambda: prepare_indices(experiment, _part(experiment, split_data(experiment), step))
+    )
+
+
+def _part(experiment: Experiment, indices: SplitIndices, step: int | None) -> SplitIndices:
+    """The splits that training sees at a step of tuning.fidelity. The same part of the same split in every trial."""
+    fidelity = experiment.require_tuning().fidelity if step is not None else None
+    if step is None or fidelity is None:
+        return indices
+    raw, train = raw_data(experiment), indices.train
+    count = fidelity.count(len(train), step)
+    if fidelity.take == "latest":
+        part = subsets.latest(train, count)
+    else:
+        classes = raw.targets[train] if raw.task == "classification" else None
+        part = subsets.drawn(train, classes, count, derive(data_seed(experiment), "fidelity"))
+    return SplitIndices(part, indices.validation, indices.test[:0])
+
+
+def _part_key(experiment: Experiment, step: int | None) -> str:
+    fidelity = experiment.require_tuning().fidelity if step is not None else None
+    return "" if fidelity is None else f"/{fidelity.model_dump_json()}/{step}"
 
 
 def prepare_indices(experiment: Experiment, indices: SplitIndices) -> Prepared:
@@ -88,8 +114,11 @@ def fold_indices(experiment: Experiment) -> list[tuple[np.ndarray, np.ndarray]]:
     )
 
 
-def prepared_fold(experiment: Experiment, place: int) -> Prepared:
-    """Fold number `place` as train and validation split, preprocessed from its own training samples."""
+def prepared_fold(experiment: Experiment, place: int, step: int | None = None) -> Prepared:
+    """Fold number `place` as train and validation split, preprocessed from its own training samples.
+
+    `step`: of tuning.fidelity; then it trains on that part of them.
+    """
     import numpy as np
 
     framework = experiment.require_model().framework
@@ -97,7 +126,14 @@ def prepared_fold(experiment: Experiment, place: int) -> Prepared:
     indices = SplitIndices(train, validation, np.array([], dtype=np.int64))
     evaluation = experiment.evaluation
     key = _key(experiment, data_seed(experiment)) + f"{framework}/{evaluation.cv}x{evaluation.repeats}/{place}"
-    return _remember(_prepared, key, lambda: prepare_indices(experiment, indices))
+    key += _part_key(experiment, step)
+    return _remember(_prepared, key, lambda: prepare_indices(experiment, _part(experiment, indices, step)))
+
+
+def training_samples(experiment: Experiment, step: int | None = None) -> int:
+    """How many samples a training sees, at a step of tuning.fidelity; of folds, the first one's."""
+    folded = experiment.evaluation.cv is not None
+    return len((prepared_fold(experiment, 0, step) if folded else prepared_data(experiment, step)).train)
 
 
 def _key(experiment: Experiment, seed: int) -> str:

@@ -83,9 +83,8 @@ class _Search:
         started, clock = datetime.now(UTC).astimezone(), time.perf_counter()
         settings = experiment.require_tuning()
         space = Space.from_spec(settings.space)
-        resuming = (
-            context.resume and context.directory is not None and context.directory.path_of("study.sqlite").exists()
-        )
+        path = context.directory.path_of("study.sqlite") if context.directory is not None else None
+        resuming = context.resume and path is not None and path.exists()
         if resuming and context.directory is not None:
             check_unchanged(context.directory.path, experiment.resolved())
         preflight(experiment, prunes=settings.workflow == "prune")
@@ -101,7 +100,7 @@ class _Search:
             sampler=settings.sampler,
             objective=[str(goal) for goal in settings.goals],
             seed=experiment.seed,
-            path=context.directory.path_of("study.sqlite") if context.directory is not None else None,
+            path=path,
             constraints=settings.constraints,
             repeats=settings.repeats,
             earlier=earlier,
@@ -155,6 +154,8 @@ class _Search:
             stop=lambda: bool(self.context.stop),
             converged=self._converged,
             on_change=lambda trial: self._changed(trial, keep),
+            sizes=plan.sizes,
+            complete=plan.complete,
         )
 
     def objective(self, keep: Path) -> Objective:
@@ -162,8 +163,7 @@ class _Search:
         settings = self.experiment.require_tuning()
         if settings.workflow == "command":
             return CommandObjective(self.experiment)
-        wanted = settings.metrics
-        wanted += [gate.metric for gate in gates.conditions(self.experiment, self.context)]
+        wanted = settings.metrics + [gate.metric for gate in gates.conditions(self.experiment, self.context)]
         wanted = [name.removesuffix("_std") for name in dict.fromkeys(wanted)]
         folder = str(shared_stage.stage_folder(self.context, keep))
         return ModelObjective(self.experiment, settings.goals, wanted, str(keep), self.dense, folder)

@@ -69,9 +69,10 @@ def finish_best(
     if settings.workflow == "prune":
         pruning = open_pruning(chosen, best.seed, dense=dense)
         # What the trial trained itself is not kept, but is what the pruned model is compared with: it is run again.
-        run = _as_in_trial(pruning, best, keep) if dense is not None else _again(pruning, best)
+        steps = _steps(experiment, best)
+        run = _as_in_trial(pruning, best, keep, steps) if dense is not None else _again(pruning, steps)
     elif distilling is not None:
-        run = _as_in_trial(distilling, best, keep)
+        run = _as_in_trial(distilling, best, keep, _steps(experiment, best))
     else:
         run = _trained(chosen, best, keep, settings.refit is not None)
     judged = run.full_metrics()
@@ -115,7 +116,8 @@ def _trained(experiment: Experiment, best: Trial, keep: Path, refit: bool) -> Mo
     """The best setting's model: the one its trial left, or trained (again) on all it may see."""
     whole = refit or experiment.evaluation.cv is not None
     if not whole:
-        return _as_in_trial(open_single(experiment, stages.prepared_data(experiment), best.seed), best, keep)
+        run = open_single(experiment, stages.prepared_data(experiment), best.seed)
+        return _as_in_trial(run, best, keep, _steps(experiment, best))
     epochs = best.metrics.get("train.epochs")
     if epochs is not None and experiment.training is not None:
         # No validation split is left to end training by, so it lasts as long as it did in the trial (mean over folds).
@@ -126,7 +128,7 @@ def _trained(experiment: Experiment, best: Trial, keep: Path, refit: bool) -> Mo
     return run
 
 
-def _as_in_trial(run: ModelRun, best: Trial, keep: Path) -> ModelRun:
+def _as_in_trial(run: ModelRun, best: Trial, keep: Path, steps: int | None) -> ModelRun:
     """The run with the model that the trial left, or run again as far as the trial went."""
     from modelopt_cli.models import checkpoints
 
@@ -134,11 +136,16 @@ def _as_in_trial(run: ModelRun, best: Trial, keep: Path) -> ModelRun:
     if isinstance(run, RestorableRun) and kept.exists():
         run.restore(checkpoints.load(kept))
     else:
-        _again(run, best)
+        _again(run, steps)
     return run
 
 
-def _again(run: ModelRun, best: Trial) -> ModelRun:
-    """The run as far as the trial went."""
-    run.advance(min(run.total, best.curve[-1].step if best.curve else run.total))
+def _again(run: ModelRun, steps: int | None) -> ModelRun:
+    """The run up to so many steps; None: to its end."""
+    run.advance(run.total if steps is None else min(run.total, steps))
     return run
+
+
+def _steps(experiment: Experiment, best: Trial) -> int | None:
+    """How far the trial went; None: to the end. (Steps of tuning.fidelity are none of the training's own.)"""
+    return best.curve[-1].step if best.curve and experiment.require_tuning().fidelity is None else None

@@ -66,7 +66,8 @@ class Contained:
         return self._news and run.step >= self._until
 
     def _step(self, run: Run) -> list[Report]:
-        reports: list[Report] = [(step, plain_metrics(metrics)) for step, metrics in run.advance(run.step + 1)]
+        until = min(self._until, run.total) if run.leaps else run.step + 1
+        reports: list[Report] = [(step, plain_metrics(metrics)) for step, metrics in run.advance(until)]
         for step, _ in reports:
             if step < 0:
                 raise TrialError("error", f"it reported step {step}, but steps are not negative")

@@ -73,7 +73,8 @@ class Moment:
 
     `slots`: free places, those of `waiting` trials not among them. `left`: how many trials may still be started by
     `tuning.trials`. `planned`: `tuning.trials` itself, None without a limit. `ending`: the search has found enough, and
-    nothing new is to be begun. `seed`: the study's.
+    nothing new is to be begun. `seed`: the study's. `sizes`: the steps at which runs report, where each of them is
+    computed from the start (`tuning.fidelity`); None: they report as they go on.
     """
 
     space: Space
@@ -84,6 +85,7 @@ class Moment:
     planned: int | None
     ending: bool
     seed: int
+    sizes: Sequence[int] | None = None
 
     def rng(self) -> np.random.Generator:
         """A generator seeded by how far the history has come, so that the same history gives the same decisions."""
@@ -120,12 +122,20 @@ class Moment:
 
     @property
     def steps(self) -> int:
-        """Steps that all trials have taken together."""
+        """Steps that all trials have taken together; where each size is computed from the start, the sum of all."""
+        if self.sizes is not None:
+            return sum(point.step for trial in self.trials for point in trial.curve)
         return sum(trial.step - trial.born for trial in self.trials)
+
+    def cost(self, at: Any, until: Any) -> Any:
+        """Steps that it takes to come from one to another, numbers or arrays; all of them, where sizes begin anew."""
+        return until if self.sizes is not None else until - at
 
     @property
     def total(self) -> int | None:
         """Steps of a complete trial, the longest where they differ; None before the first report."""
+        if self.sizes is not None:
+            return self.sizes[-1]
         return max((trial.total for trial in self.trials if trial.total is not None), default=None)
 
 
@@ -141,6 +151,8 @@ class Scheduler(Strategy):
     family: ClassVar[str] = "schedulers"
     several_objectives: ClassVar[bool] = True
     """False when it looks at one objective, and at no constraints."""
+    sizes: ClassVar[bool] = True
+    """False when it makes no sense of runs that train on growing parts of the data (`tuning.fidelity`)."""
 
     @abstractmethod
     def next(self, moment: Moment) -> list[Decision]:

@@ -30,14 +30,16 @@ class Bracket:
     rungs: tuple[int, ...]
 
 
-def halving(first: int, factor: int, total: int) -> Bracket:
-    """From factor^k trials at `first` steps down to one at `total`."""
+def halving(first: int, factor: int, total: int, sizes: Sequence[int] | None = None) -> Bracket:
+    """From factor^k trials at `first` steps down to one at `total`; each rung the next of `sizes`, where given."""
     rungs = []
     step = first
     while step < total:
         rungs.append(step)
         step *= factor
     rungs.append(total)
+    if sizes is not None:
+        rungs = sorted({next((size for size in sizes if size >= rung), total) for rung in rungs})
     last = len(rungs) - 1
     return Bracket(tuple(factor ** (last - i) for i in range(last + 1)), tuple(rungs))
 

@@ -57,7 +57,7 @@ class _Choice:
     def __init__(self, moment: Moment, held: Sequence[Trial], total: int, growth: float) -> None:
         self._moment, self._held, self._total = moment, list(held), total
         self._rng = moment.rng()
-        self._stages = stages(total, growth)
+        self._stages = list(moment.sizes) if moment.sizes is not None else stages(total, growth)
         self._curves = Curves(moment.space, moment.trials, self._stages)
         self._new = Untried(moment.space, moment.trials)
         space = moment.space
@@ -86,7 +86,7 @@ class _Choice:
         self._believe()
         ends = self._curves.at_end(self._codes[: len(self._held)])
         index = int(np.argmin(self._curves.believed(ends)[0]))
-        if left > self._total - self._at[index]:
+        if left > self._moment.cost(self._at[index], self._total):
             return []
         trial = self._held[index]
         self._take(index, self._total)
@@ -130,13 +130,15 @@ class _Choice:
         found = []
         next_stage = np.array([self._later(step) for step in self._at])
         thrice = np.minimum(3 * np.maximum(self._at, 1), self._total)
+        if self._moment.sizes is not None:
+            thrice = np.asarray(self._stages)[np.searchsorted(self._stages, thrice)]
         for until, moved in (
             (next_stage, np.minimum(self._curves.moved(ends, self._codes, next_stage), deviation)),
             (thrice, np.minimum(self._curves.moved(ends, self._codes, thrice), deviation)),
             (self._total, deviation),
         ):
             merit = log_expected_improvement(gain, np.maximum(moved, 1e-9), 0.0)
-            found.append(merit - np.log(np.maximum(until - self._at, 1)))
+            found.append(merit - np.log(np.maximum(self._moment.cost(self._at, until), 1)))
         return np.asarray(np.max(found, axis=0))
 
     def _without(self, final: Array) -> Array:

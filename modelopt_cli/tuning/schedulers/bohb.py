@@ -29,6 +29,6 @@ class Bohb(Scheduler):
         from modelopt_cli.tuning.schedulers import _brackets
         from modelopt_cli.tuning.schedulers._highest_rung import Suggestions
 
-        longest = _brackets.halving(self.min_steps, self.factor, moment.total or self.min_steps)
+        longest = _brackets.halving(self.min_steps, self.factor, moment.total or self.min_steps, moment.sizes)
         suggestions = Suggestions(moment, longest.rungs, self.random_share)
         return _brackets.decide(moment, _brackets.cycled(longest), suggestions)

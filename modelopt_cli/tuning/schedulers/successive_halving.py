@@ -26,4 +26,5 @@ class SuccessiveHalving(Scheduler):
         from modelopt_cli.tuning.schedulers import _brackets
 
         total = moment.total or self.min_steps
-        return _brackets.decide(moment, _brackets.repeated(_brackets.halving(self.min_steps, self.factor, total)))
+        bracket = _brackets.halving(self.min_steps, self.factor, total, moment.sizes)
+        return _brackets.decide(moment, _brackets.repeated(bracket))

@@ -18,6 +18,8 @@ class Stopper(Strategy):
     """Base of all stoppers."""
 
     family: ClassVar[str] = "stoppers"
+    sizes: ClassVar[bool] = True
+    """False when it makes no sense of a run that trains on growing parts of the data (`tuning.fidelity`)."""
 
     @abstractmethod
     def decide(self, trial: Trial, trials: Sequence[Trial]) -> str | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from statistics import fmean
-from typing import TYPE_CHECKING, Annotated, Literal, final
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, final
 
 from pydantic import Field
 
@@ -21,6 +21,8 @@ class Wilcoxon(Stopper):
 
     For steps that are folds or repeats, the same ones in every trial: `evaluation.cv`, or a script that reports so.
     """
+
+    sizes: ClassVar[bool] = False
 
     p: Annotated[float, Field(gt=0.0, lt=1.0)] = Field(0.1, description="Stopped below this p-value, one-sided.")
     min_steps: int = Field(4, ge=2, description="Folds before a trial may be stopped; below 4 no p-value is under 0.1.")
