@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from modelopt_cli.core.errors import SearchError, TrialError
 from modelopt_cli.tuning.executors import Event, Limits
+from modelopt_cli.tuning.lineage import lineage
 from modelopt_cli.tuning.schedulers import Decision, Moment, Pause, Resume, Scheduler, Start, Stop
 from modelopt_cli.tuning.schedulers._sampler_and_stopper import SamplerAndStopper
 from modelopt_cli.tuning.search_result import SearchResult, check_failures, remarks, why_failed
@@ -130,6 +131,8 @@ class _Loop:
         moment = self._moment(waiting, pool)
         decisions = self.scheduler.next(moment)
         self.study.note(moment, decisions)
+        if self.scheduler.copies:
+            pool.keep({*self.scheduler.sources(moment), *(trial.number for trial in moment.paused)})
         for decision in decisions:
             self._carry_out(decision, pool)
 
@@ -161,7 +164,7 @@ class _Loop:
                 if number not in self.running:
                     self.study.resume(number)
                     self.running.add(number)
-                pool.stop(self.study.trials[number])
+                pool.stop(self.study.trials[number], self._ancestors(number))
 
     def _start(self, decision: Start, pool: Pool) -> None:
         try:
@@ -173,7 +176,12 @@ class _Loop:
         if trial.parent is not None:
             self.returned.add(trial.number)
         self.on_change(trial)
-        pool.start(trial, decision.until)
+        pool.start(trial, decision.until, self._ancestors(trial.number))
+
+    def _ancestors(self, number: int) -> list[Trial]:
+        """Those whose state led to the trial's, oldest first."""
+        trials = self.study.trials
+        return lineage(trials, trials[number])[:-1]
 
     def _return(self, number: int, until: int | None, pool: Pool) -> None:
         """A paused trial comes back."""
@@ -181,7 +189,7 @@ class _Loop:
         self.running.add(number)
         self.returned.add(number)
         self.on_change(trial)
-        pool.start(trial, until)
+        pool.start(trial, until, self._ancestors(number))
 
     def conclude(self) -> None:
         """Time is up: what is paused counts as of its last report."""
@@ -194,6 +202,7 @@ class _Loop:
         """Record an event; what has reached its `until` waits for the next decision."""
         number = event.number
         self.seconds[number] += event.seconds
+        self.restarts += event.again
         if event.reports:
             self._report(event)
         if event.failure is not None:
@@ -209,7 +218,7 @@ class _Loop:
     def _report(self, event: Event) -> None:
         """Note what is new: a trial whose state was lost while it was paused repeats what it has told."""
         number, last = event.number, self.study.trials[event.number].step
-        if number in self.returned and event.reports[0][0] <= last:
+        if number in self.returned and event.reports[0][0] <= last and not event.again:
             self.restarts += 1
         self.returned.discard(number)
         reports = [report for report in event.reports if report[0] > last]

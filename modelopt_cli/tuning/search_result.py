@@ -39,7 +39,7 @@ def remarks(reason: str, trials: Sequence[Trial], restarts: int) -> list[str]:
     failed = sum(trial.state is State.FAILED for trial in trials)
     found = [f"{failed} of {len(trials)} trials failed: {why_failed(trials)}"] if failed else []
     if restarts:
-        found.append(f"{restarts} paused trials lost their state and were run again from the start")
+        found.append(f"{restarts} paused trials lost their state and were computed again")
     if reason == "timeout":
         found.append("the search ended at tuning.timeout; --resume with a longer one continues it")
     return found
