@@ -57,8 +57,8 @@ def simulate(
     """Search `study` with `workers` at a time on the recorded `curve` of each setting.
 
     It ends as a real search does, or before the first step that begins after `steps` steps in all, or at `seconds` on
-    the clock. Paused trials go on where they were; one that starts from another's state enters its own recorded curve at
-    that step, for a record knows of no change on the way.
+    the clock. Paused trials go on where they were; one that starts from another's state enters its own recorded curve
+    at that step, for a record knows of no change on the way.
     """
     pool = _VirtualPool(curve, workers, steps, seconds)
     ended = lambda: pool.ended  # noqa: E731

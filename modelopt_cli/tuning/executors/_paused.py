@@ -71,8 +71,8 @@ class PausedStates:
     def of(self, trial: Trial, ancestors: Sequence[Trial] = ()) -> tuple[bytes | None, tuple[Leg, ...]]:
         """What a trial that is to run goes on from, and what has to be computed from there before it can.
 
-        That is its own state (no longer kept then, unless it is shared), or the one of its youngest ancestor that is
-        still kept as of the step at which the next one went on from it; else None, and all ancestors are to be computed.
+        That is its own state (no longer kept then, unless it is shared), or the one of its youngest ancestor whose
+        state is kept as of the step at which the next one went on from it; else None, and all are to be computed.
         """
         own = self._get(trial.number)
         if trial.number not in self._shared:

@@ -45,7 +45,12 @@ def _named(path: str, perturb: Sequence[str] | None) -> bool:
 
 
 def explored(
-    space: Space, params: Params, positions: set[int], factors: Sequence[float], resample: float, rng: np.random.Generator
+    space: Space,
+    params: Params,
+    positions: set[int],
+    factors: Sequence[float],
+    resample: float,
+    rng: np.random.Generator,
 ) -> Params:
     """`params` with each parameter at `positions` perturbed, or with probability `resample` drawn from its range."""
 

@@ -1,10 +1,10 @@
 """Who goes on, who is replaced, and by a copy of whom.
 
 A member is judged when it is its turn to go on, those behind first. With one worker all have come to the same step by
-then: generations. With as many workers as members nobody waits for anybody: one that is ahead is compared at a step that
-half of them have come to, and those behind by the last that they reported, so that to be slow is no fault and to be
-fast no merit. (The paper compares whatever each reported last.) The steps at which members pause, so that their state
-is kept, are the multiples of the interval.
+then: generations. With as many workers as members nobody waits for anybody: one that is ahead is compared at a step
+that half of them have come to, and those behind by the last that they reported, so that to be slow is no fault and to
+be fast no merit. (The paper compares whatever each reported last.) The steps at which members pause, so that their
+state is kept, are the multiples of the interval.
 """
 
 from __future__ import annotations

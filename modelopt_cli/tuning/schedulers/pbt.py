@@ -20,14 +20,14 @@ class Pbt(Scheduler):
     """Population-based training (Jaderberg et al. 2017): the worst go on as copies of the best, with changed settings.
 
     Truncation selection, and exploration by perturbing or resampling (section 4.1.1); asynchronous, and with one worker
-    in generations. A copy inherits what is not changed, the choices of sections always. `tuning.trials` is the number of
-    members, and so about what it spends: the steps of so many complete trials.
+    in generations. A copy inherits what is not changed, the choices of sections always. `tuning.trials` is the number
+    of members, and so about what it spends: the steps of so many complete trials.
     """
 
     copies: ClassVar[bool] = True
 
     population: Annotated[int, Field(ge=2)] | None = Field(
-        None, description="Members that train side by side, of tuning.trials; one population after the other; null: all."
+        None, description="Members that train side by side, one population after the other; null: all tuning.trials."
     )
     interval: Count | None = Field(
         None, description="Steps between the points where a member is judged; null: a tenth of a complete trial."
@@ -41,7 +41,7 @@ class Pbt(Scheduler):
     resample: Fraction = Field(0.25, description="Probability of a new random value in place of that.")
     perturb: Items[str] | None = Field(
         None,
-        description="Paths whose numbers and ordered values a copy changes, with all below them; null: all but those of "
+        description="Paths whose numbers and ordered values a copy changes, with all below them; null: all, but none of "
         "model, data (though data.augment) and training.epochs, on which the shape of a state may depend.",
     )
 
