@@ -41,8 +41,8 @@ class Pbt(Scheduler):
     resample: Fraction = Field(0.25, description="Probability of a new random value in place of that.")
     perturb: Items[str] | None = Field(
         None,
-        description="Paths whose numbers and ordered values a copy changes, with all below them; null: all, but none of "
-        "model, data (though data.augment) and training.epochs, on which the shape of a state may depend.",
+        description="Paths whose numbers and ordered values a copy changes, with all below them; null: all but those "
+        "of model, data (save data.augment) and training.epochs, on which the shape of a state may depend.",
     )
 
     def problem(self, trials: int | None, space: Space) -> str | None:
