@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from modelopt_cli.results.report import Report
 from modelopt_cli.tuning.executors import Limits
+from modelopt_cli.tuning.lineage import lineage
 from modelopt_cli.tuning.search import search
 from modelopt_cli.tuning.space import Space
 from modelopt_cli.tuning.study import Study
@@ -23,7 +24,7 @@ from modelopt_cli.workflows.objectives import CommandObjective, ModelObjective, 
 from modelopt_cli.workflows.plan import Plan, make_plan
 from modelopt_cli.workflows.preflight import preflight
 from modelopt_cli.workflows.resume import check_unchanged
-from modelopt_cli.workflows.tables import best_row, front_tables, trials_table
+from modelopt_cli.workflows.tables import best_row, front_tables, schedule_table, trials_table
 from modelopt_cli.workflows.winner import finish_best
 
 if TYPE_CHECKING:
@@ -179,14 +180,15 @@ class _Search:
         self.context.emit(TrialChanged(trial, best))
 
     def write_trials(self) -> None:
-        """The table of trials, as it is now; with several objectives also the front and its hypervolume."""
+        """The table of trials, as it is now, and those of `compromises`."""
         if self.context.directory is not None:
             for name, table in {"trials": self.table(), **self.compromises()[0]}.items():
                 self.context.directory.write_table(name, table)
 
     def compromises(self) -> tuple[dict[str, Table], dict[str, Any]]:
-        """(tables, details) of the front; see front_tables."""
-        return front_tables(self.study, self.experiment.require_tuning().reference)
+        """(tables, details): of several objectives the front and its hypervolume; the best trial's schedule, if any."""
+        tables, details = front_tables(self.study, self.experiment.require_tuning().reference)
+        return {**tables, **schedule_table(self.study.trials, self.study.best)}, details
 
     def table(self) -> Any:
         """The table of trials."""
@@ -208,7 +210,8 @@ class _Search:
                 warnings.append(f"no trial meets the constraints ({wanted}); the best one comes nearest to them")
             if not interrupted:
                 folder = shared_stage.stage_folder(self.context, keep)
-                winner = finish_best(self.experiment, best, keep, self.context, folder, self.dense)
+                legs = lineage(self.study.trials, best)
+                winner = finish_best(self.experiment, legs, keep, self.context, folder, self.dense)
                 metrics |= winner.metrics
                 artefacts, model = winner.artefacts, winner.model
                 warnings += winner.warnings
