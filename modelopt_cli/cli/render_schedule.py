@@ -31,7 +31,7 @@ def render_schedule(console: Console, report: Report) -> None:
     for name in ("steps", "trial", *(short(name, changing) for name in changing)):
         table.add_column(Text(name), justify="right", overflow="fold")
     for row in rows:
-        steps = f"{row['from_step'] + 1} to {row['to_step']}"
+        steps = f"{row['from_step']} to {row['to_step']}"
         table.add_row(Text(steps), Text(str(row["trial"])), *(Text(_value(row[name])) for name in changing))
     console.print(table)
 

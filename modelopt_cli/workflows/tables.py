@@ -84,6 +84,12 @@ def curve_table(points: Iterable[tuple[int, Mapping[str, float]]], step: str = "
     )
 
 
+def best_tables(study: Study, reference: Sequence[float] | None) -> tuple[dict[str, Table], dict[str, Any]]:
+    """(tables, details) of what was best: front_tables, and schedule_table."""
+    tables, details = front_tables(study, reference)
+    return {**tables, **schedule_table(study.trials, study.best)}, details
+
+
 def schedule_table(trials: Sequence[Trial], best: Trial | None) -> dict[str, Table]:
     """Table `schedule`, where the best trial went on from another one's state: which settings held from step to step.
 

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 from modelopt_cli.results.report import Report
 from modelopt_cli.tuning.executors import Limits
-from modelopt_cli.tuning.lineage import lineage
 from modelopt_cli.tuning.search import search
 from modelopt_cli.tuning.space import Space
 from modelopt_cli.tuning.study import Study
@@ -24,7 +23,7 @@ from modelopt_cli.workflows.objectives import CommandObjective, ModelObjective, 
 from modelopt_cli.workflows.plan import Plan, make_plan
 from modelopt_cli.workflows.preflight import preflight
 from modelopt_cli.workflows.resume import check_unchanged
-from modelopt_cli.workflows.tables import best_row, front_tables, schedule_table, trials_table
+from modelopt_cli.workflows.tables import best_row, best_tables, trials_table
 from modelopt_cli.workflows.winner import finish_best
 
 if TYPE_CHECKING:
@@ -186,9 +185,8 @@ class _Search:
                 self.context.directory.write_table(name, table)
 
     def compromises(self) -> tuple[dict[str, Table], dict[str, Any]]:
-        """(tables, details): of several objectives the front and its hypervolume; the best trial's schedule, if any."""
-        tables, details = front_tables(self.study, self.experiment.require_tuning().reference)
-        return {**tables, **schedule_table(self.study.trials, self.study.best)}, details
+        """(tables, details) of the front and of the best trial's schedule; see best_tables."""
+        return best_tables(self.study, self.experiment.require_tuning().reference)
 
     def table(self) -> Any:
         """The table of trials."""
@@ -210,8 +208,7 @@ class _Search:
                 warnings.append(f"no trial meets the constraints ({wanted}); the best one comes nearest to them")
             if not interrupted:
                 folder = shared_stage.stage_folder(self.context, keep)
-                legs = lineage(self.study.trials, best)
-                winner = finish_best(self.experiment, legs, keep, self.context, folder, self.dense)
+                winner = finish_best(self.experiment, best, keep, self.context, folder, self.dense, self.study.trials)
                 metrics |= winner.metrics
                 artefacts, model = winner.artefacts, winner.model
                 warnings += winner.warnings

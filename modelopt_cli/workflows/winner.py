@@ -9,6 +9,7 @@ from pathlib import Path
 from shutil import copyfile
 from typing import TYPE_CHECKING, Any
 
+from modelopt_cli.tuning.lineage import lineage
 from modelopt_cli.workflows import stages
 from modelopt_cli.workflows.distill_run import DistillRun
 from modelopt_cli.workflows.model_run import RestorableRun
@@ -48,19 +49,20 @@ class Winner:
 
 def finish_best(
     experiment: Experiment,
-    legs: Sequence[Trial],
+    best: Trial,
     keep: Path,
     context: Context,
     folder: Path,
     dense: str | None = None,
+    trials: Sequence[Trial] = (),
 ) -> Winner:
     """Write best.yaml and model.pt, and read the test split for the first time.
 
-    `legs`: the best trial, and before it those whose states it came from (tuning/lineage.py).
     `dense`: the trained model that all trials pruned; it is kept as dense.pt, which best.yaml starts from. `folder`:
-    where the teachers of a distillation lie; those that the best trial had are kept likewise.
+    where the teachers of a distillation lie; those that the best trial had are kept likewise. `trials`: all of the
+    search, for a best one that went on from the state of another.
     """
-    settings, best = experiment.require_tuning(), legs[-1]
+    settings, legs = experiment.require_tuning(), lineage(trials, best)
     chosen = experiment.with_values(best.params)
     artefacts: dict[str, str] = {}
     distilling = open_distillation(chosen, best.seed, folder=folder) if settings.workflow == "distill" else None

@@ -1,9 +1,9 @@
 """Who goes on, who is replaced, and by a copy of whom.
 
 A member is judged when it is its turn to go on, those behind first. With one worker all have come to the same step by
-then: generations. With as many workers as members nobody waits for anybody: one that is ahead is compared at a step
-that half of them have come to, and those behind by the last that they reported, so that to be slow is no fault and to
-be fast no merit. (The paper compares whatever each reported last.) The steps at which members pause, so that their
+then: generations. With as many workers as members nobody waits for anybody: one is compared with those that have come
+to its step, or where these are less than half, at an earlier step that half have come to. So to be slow is no fault and
+to be fast no merit. (The paper compares whatever each reported last.) The steps at which members pause, so that their
 state is kept, are the multiples of the interval.
 """
 
@@ -102,16 +102,19 @@ class _Turns:
         return Start(_next_point(donor.saved, self._interval), params, donor.number)
 
     def _held(self, population: Population) -> Iterator[Decision]:
-        """Those behind first; of those at the same step, who is to be replaced before the others go on."""
+        """Those behind first; of those at the same step, who is to be replaced, then the best.
+
+        So who is not so good goes on when most have come to its step, and is judged by them.
+        """
         paused = [trial for trial in population.present if trial.state is State.PAUSED]
         behind = min((trial.step for trial in paused), default=0)
-        at, worst, count = population.common(behind), set[int](), 0
-        if paused and self._donors(population, at):
-            worst, count = population.worst(at, self._options.quantile)
+        at = population.common(behind)
+        worst = population.worst(at, self._options.quantile) if paused and self._donors(population, at) else set()
         # One that has taken no step of its own since it was copied is no better known than when it was.
         lagging = [trial.number for trial in paused if trial.step == behind and trial.curve and trial.number in worst]
-        text = f"among the worst {len(worst)} of {count} at step {at}: a copy of one of the best takes its place"
+        ranks = {trial.number: place for place, (trial, _) in enumerate(population.ranked(at))}
+        text = f"among the worst {len(worst)} of {len(ranks)} at step {at}: a copy of one of the best takes its place"
         yield from (Stop(number, text) for number in lagging)
-        for trial in sorted(paused, key=lambda trial: (trial.step, trial.number)):
+        for trial in sorted(paused, key=lambda trial: (trial.step, ranks.get(trial.number, -1), trial.number)):
             if trial.number not in lagging:
                 yield Resume(trial.number, _next_point(trial.step, self._interval))

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from modelopt_cli.tuning.lineage import losses_at
-from modelopt_cli.tuning.ranking import by_front
+from modelopt_cli.tuning.ranking import by_front, non_dominated
 from modelopt_cli.tuning.schedulers import Moment
 from modelopt_cli.tuning.trial import State, Trial
 
@@ -80,31 +80,33 @@ class Population:
         return sum(trial.parent is not None for trial in self.members)
 
     def common(self, step: int) -> int:
-        """The last step, up to `step`, that half of those present have come to: there those ahead are compared."""
+        """The last step, up to `step`, that half of those present have come to: there they are compared."""
         steps = sorted((trial.step for trial in self.present), reverse=True)
         return min(step, steps[(len(steps) - 1) // 2]) if steps else step
 
-    def _field(self, step: int) -> list[Trial]:
-        """Who is compared at a step: who came to it, whatever became of them since, and who is still behind.
+    def ranked(self, step: int) -> list[tuple[Trial, Losses | None]]:
+        """Who came to a step, with their losses there, the best first; whatever became of them since.
 
-        Not those who began as copies there or later: they took a place in it.
+        Without losses one comes last. Not among them are copies that began there or later: they took a place in it.
         """
         came = [trial for trial in self.members if trial.born < step <= trial.step]
-        return came + [trial for trial in self.present if trial.step < step]
+        found = [(trial, losses_at(self.trials, trial, step)) for trial in came]
+        known = [(trial, losses) for trial, losses in found if losses is not None]
+        order = by_front([losses for _, losses in known])
+        return [*(known[index] for index in order), *((trial, None) for trial, losses in found if losses is None)]
 
     def donors(self, step: int, quantile: float) -> list[Trial]:
-        """The best at a step (those behind, as of their last losses) that have a state to copy."""
-        field = self._field(step)
-        known = [
-            (trial, losses)
-            for trial in field
-            if trial in self.present
+        """The best at a step, of those present that have a state to copy."""
+        ranked = self.ranked(step)
+        able = [
+            trial
+            for trial, losses in ranked
+            if losses is not None
+            and trial in self.present
             and trial.saved is not None
-            and (losses := losses_at(self.trials, trial, step)) is not None
             and self._fruitless(trial) < _FRUITLESS
         ]
-        best = by_front([losses for _, losses in known])[: max(1, share(quantile, len(field)))]
-        return [known[index][0] for index in best]
+        return able[: max(1, share(quantile, len(ranked)))]
 
     def _fruitless(self, donor: Trial) -> int:
         return sum(
@@ -113,27 +115,15 @@ class Population:
             if trial.state is State.FAILED
         )
 
-    def worst(self, step: int, quantile: float) -> tuple[set[int], int]:
-        """(Numbers of the worst at a step, of how many). Those without losses come last.
-
-        One that is as good as one of the best is not among them.
-        """
-        field = self._field(step)
-        losses = [losses_at(self.trials, member, step) for member in field]
-        count = share(quantile, len(field))
-        order = _ranked(losses)
-        best = [losses[index] for index in order[:count]]
-        found = {field[index].number for index in order[len(order) - count :] if losses[index] not in best}
-        return found, len(field)
+    def worst(self, step: int, quantile: float) -> set[int]:
+        """Numbers of the worst at a step. One that is as good as one of the best, or beaten by none, is not among them."""
+        ranked = self.ranked(step)
+        count = share(quantile, len(ranked))
+        known = [losses for _, losses in ranked if losses is not None]
+        good = [*known[:count], *(known[index] for index in non_dominated(known))]
+        return {trial.number for trial, losses in ranked[len(ranked) - count :] if losses not in good}
 
 
 def share(quantile: float, count: int) -> int:
     """How many the worst, or the best, of a population are: one at least, none of one that is alone."""
     return 0 if count < 2 else max(1, math.floor(quantile * count + 1e-9))
-
-
-def _ranked(losses: Sequence[Losses | None]) -> list[int]:
-    """Indices, the best first."""
-    known = [(index, found) for index, found in enumerate(losses) if found is not None]
-    best = [known[place][0] for place in by_front([found for _, found in known])]
-    return [*best, *(index for index, found in enumerate(losses) if found is None)]
