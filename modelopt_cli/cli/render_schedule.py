@@ -27,7 +27,8 @@ def render_schedule(console: Console, report: Report) -> None:
         name for name in schedule.columns if name not in _WHERE and len({json.dumps(row[name]) for row in rows}) > 1
     ]
     title = f"schedule of the best trial: {len(rows)} settings, one after the other"
-    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    console.print(Text(title, style="bold"), soft_wrap=True)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for name in ("steps", "trial", *(short(name, changing) for name in changing)):
         table.add_column(Text(name), justify="right", overflow="fold")
     for row in rows:

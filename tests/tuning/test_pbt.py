@@ -161,26 +161,35 @@ def test_a_full_disk_changes_nothing_but_the_time(monkeypatch: pytest.MonkeyPatc
     assert found[0] == found[1]
 
 
-def test_killed_after_any_event_one_worker_ends_the_same(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("interval", "quantile", "acts"), [(2, 0.25, ["run"]), (3, 0.5, ["run", "raise", "raise copies"])]
+)
+def test_killed_after_any_event_one_worker_ends_the_same(
+    tmp_path: Path, interval: int, quantile: float, acts: list[str]
+) -> None:
     """Copies as well: each depends on the states before it."""
-    options: dict[str, Any] = {"objective": DescentObjective(8), "interval": 2, "quantile": 0.25}
+    options: dict[str, Any] = {"interval": interval, "quantile": quantile}
+    space = {**SPACE, "act": acts}
+
+    def run(path: Path) -> list[Any]:
+        with Study(space, "random", seed=6, path=path) as study:
+            searched(study, 6, objective=DescentObjective(8), max_failures=None, **options)
+            return plain(study.trials)
+
     whole = tmp_path / "whole"
-    with Study(SPACE, "random", seed=6, path=whole) as study:
-        searched(study, 4, **options)
-        expected = plain(study.trials)
-    assert sum(trial.parent is not None for trial in study.trials) == 3
+    expected = run(whole)
+    assert sum(trial[6] is not None for trial in expected) >= 3
+    assert any(trial[3] == "failed" for trial in expected) == (len(acts) > 1)
     with closing(sqlite3.connect(whole)) as connection:
         events = int(connection.execute("SELECT count(*) FROM events").fetchone()[0])
-    for after in range(1, events):
+    for after in range(1, events, 5):
         path = tmp_path / str(after)
         shutil.copy(whole, path)
         with closing(sqlite3.connect(path)) as connection, connection:
             connection.execute("DELETE FROM events WHERE sequence > ?", [after])
-        with Study(SPACE, "random", seed=6, path=path) as study:
-            searched(study, 4, **options)
-            assert plain(study.trials) == expected, f"cut off after event {after} of {events}"
+        assert run(path) == expected, f"cut off after event {after} of {events}"
         store = Store(path, write=False)
-        found = replay(list(store.events()), store.meta(), Pbt(interval=2, quantile=0.25))
+        found = replay(list(store.events()), store.meta(), Pbt(**options))
         store.close()
         assert found.first is None
 

@@ -48,6 +48,11 @@ def _next_point(step: int, interval: int) -> int:
     return (step // interval + 1) * interval
 
 
+def _fresh(trial: Trial) -> bool:
+    """Whether it is a copy that was cut off before it came to a pause of its own."""
+    return trial.state is State.PAUSED and not trial.curve
+
+
 class _Turns:
     """What is done with each place that is free, the most urgent first. A stop takes its place until it is done."""
 
@@ -56,10 +61,13 @@ class _Turns:
         self._next = len(moment.trials)  # the number of the next trial
 
     def all(self) -> Iterator[Decision]:
-        """Trials that were asked for before, then population by population."""
+        """Trials that were begun, or asked for, before a search was cut off; then population by population."""
         for trial in self._moment.trials:
+            until = _next_point(trial.born, self._interval)
             if trial.state is State.QUEUED:
-                yield Start(_next_point(trial.born, self._interval))
+                yield Start(until)
+            elif _fresh(trial):
+                yield Resume(trial.number, until)
         for population in populations(self._moment, self._options.population):
             yield from self._copies(population)
             for _ in range(population.unbegun if self._more else 0):
@@ -106,12 +114,11 @@ class _Turns:
 
         So who is not so good goes on when most have come to its step, and is judged by them.
         """
-        paused = [trial for trial in population.present if trial.state is State.PAUSED]
+        paused = [trial for trial in population.present if trial.state is State.PAUSED and not _fresh(trial)]
         behind = min((trial.step for trial in paused), default=0)
         at = population.common(behind)
         worst = population.worst(at, self._options.quantile) if paused and self._donors(population, at) else set()
-        # One that has taken no step of its own since it was copied is no better known than when it was.
-        lagging = [trial.number for trial in paused if trial.step == behind and trial.curve and trial.number in worst]
+        lagging = [trial.number for trial in paused if trial.step == behind and trial.number in worst]
         ranks = {trial.number: place for place, (trial, _) in enumerate(population.ranked(at))}
         text = f"among the worst {len(worst)} of {len(ranks)} at step {at}: a copy of one of the best takes its place"
         yield from (Stop(number, text) for number in lagging)

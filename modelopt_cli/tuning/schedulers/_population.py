@@ -116,7 +116,7 @@ class Population:
         )
 
     def worst(self, step: int, quantile: float) -> set[int]:
-        """Numbers of the worst at a step. One that is as good as one of the best, or beaten by none, is not among them."""
+        """Numbers of the worst at a step; not those that are as good as one of the best, or beaten by none."""
         ranked = self.ranked(step)
         count = share(quantile, len(ranked))
         known = [losses for _, losses in ranked if losses is not None]
