@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 
 from modelopt_cli.tuning.lineage import losses_at
 from modelopt_cli.tuning.ranking import by_front, non_dominated
@@ -46,8 +48,9 @@ class Population:
     trials: Sequence[Trial]
     members: Sequence[Trial]
     size: int
+    _rankings: dict[int, list[tuple[Trial, Losses | None]]] = field(default_factory=dict, repr=False, compare=False)
 
-    @property
+    @cached_property
     def present(self) -> list[Trial]:
         """Members that count: those under way, and those that have come to their end."""
         return [trial for trial in self.members if not trial.state.finished or trial.state is State.COMPLETED]
@@ -89,6 +92,11 @@ class Population:
 
         Without losses one comes last. Not among them are copies that began there or later: they took a place in it.
         """
+        if step not in self._rankings:
+            self._rankings[step] = self._ranking(step)
+        return self._rankings[step]
+
+    def _ranking(self, step: int) -> list[tuple[Trial, Losses | None]]:
         came = [trial for trial in self.members if trial.born < step <= trial.step]
         found = [(trial, losses_at(self.trials, trial, step)) for trial in came]
         known = [(trial, losses) for trial, losses in found if losses is not None]
@@ -97,23 +105,22 @@ class Population:
 
     def donors(self, step: int, quantile: float) -> list[Trial]:
         """The best at a step, of those present that have a state to copy."""
-        ranked = self.ranked(step)
+        ranked, present = self.ranked(step), {trial.number for trial in self.present}
         able = [
             trial
             for trial, losses in ranked
             if losses is not None
-            and trial in self.present
+            and trial.number in present
             and trial.saved is not None
-            and self._fruitless(trial) < _FRUITLESS
+            and self._fruitless[trial.number, trial.saved] < _FRUITLESS
         ]
         return able[: max(1, share(quantile, len(ranked)))]
 
-    def _fruitless(self, donor: Trial) -> int:
-        return sum(
-            trial.parent == donor.number and trial.born == donor.saved and not trial.curve
-            for trial in self.members
-            if trial.state is State.FAILED
-        )
+    @cached_property
+    def _fruitless(self) -> Counter[tuple[int | None, int]]:
+        """(Parent, step) -> how many copies of that state failed before their first report."""
+        failed = [trial for trial in self.members if trial.state is State.FAILED and not trial.curve]
+        return Counter((trial.parent, trial.born) for trial in failed)
 
     def worst(self, step: int, quantile: float) -> set[int]:
         """Numbers of the worst at a step; not those that are as good as one of the best, or beaten by none."""
