@@ -36,7 +36,7 @@ def _uncopied(experiment: Experiment, marks: Marks) -> Iterator[Problem]:
     begins = f"the scheduler {name} lets a training go on from another one's state"
     other = "use another scheduler, such as freeze_thaw"
     if tuning.workflow != "train":
-        rule = f"{begins}, but a trial of the workflow {tuning.workflow} has none to go on from"
+        rule = f"{begins}, which the workflow {tuning.workflow} cannot"
         yield Problem(marks.value(("tuning", "workflow")), rule, f"set tuning.workflow: train, or {other}")
     elif experiment.require_model().framework != "torch":
         rule = f"{begins}, but {experiment.require_model().name()} is fitted in one step"

@@ -24,6 +24,7 @@ from modelopt_cli.tuning.lineage import lineage, losses_at
 from modelopt_cli.tuning.replay import replay
 from modelopt_cli.tuning.schedulers.pbt import Pbt
 from modelopt_cli.tuning.search import search
+from modelopt_cli.tuning.simulator import simulate
 from modelopt_cli.tuning.space import Space
 from modelopt_cli.tuning.store import Store
 from modelopt_cli.tuning.study import Study
@@ -120,6 +121,23 @@ def test_as_many_workers_as_members_wait_for_nobody(tmp_path: Path) -> None:
     store.close()
     assert found.first is None
     assert found.asked["decisions"] > 50
+
+
+def test_who_is_fast_is_compared_where_others_have_come() -> None:
+    """Nobody waits; the worst is always ahead, and is replaced once half have come to a step that it passed."""
+
+    def curve(params: Mapping[str, Any]) -> list[tuple[float, dict[str, float]]]:
+        bad = params["rate"] < 0.5
+        return [(1.0 if bad else 1.5, {"loss": 1 / step + bad}) for step in range(1, TOTAL + 1)]
+
+    initial = [{"rate": rate} for rate in (0.1, 0.6, 0.7, 0.8, 0.9)]
+    study = Study({"rate": {"float": [0, 1]}}, "random", initial=initial)
+    found = simulate(study, curve, trials=5, workers=5, scheduler=Pbt(interval=2, resample=0.0))
+    assert study.trials[0].state is State.STOPPED
+    assert study.trials[0].step <= 8
+    copy = study.trials[5]
+    assert copy.parent in range(1, 5)
+    assert found.seconds < 1.2 * 1.5 * TOTAL
 
 
 def test_it_beats_the_best_constant_rate() -> None:

@@ -151,7 +151,7 @@ def test_a_state_that_does_not_fit_is_one_clear_failure() -> None:
         (changed("tuning", space={"model.hidden.0": [4, 8]}), "nothing can change while a model is trained"),
         (
             {**changed("tuning", workflow="prune"), "pruning": {"amount": 0.5}},
-            "a trial of the workflow prune has none to go on from",
+            "which the workflow prune cannot",
         ),
         (
             {
