@@ -29,7 +29,7 @@ def importances(console: Console, report: Report) -> None:
 def _named(rows: Sequence[dict[str, Any]]) -> str:
     paths = [row["path"] for row in rows]
     shown = [
-        f"{_short(row['path'], paths)} {row['importance']:.0%} ± {100 * row['deviation']:.0f}"
+        f"{short(row['path'], paths)} {row['importance']:.0%} ± {100 * row['deviation']:.0f}"
         for row in rows
         if row["importance"] is not None and row["importance"] >= _LEAST
     ]
@@ -37,7 +37,7 @@ def _named(rows: Sequence[dict[str, Any]]) -> str:
     return ", ".join([*shown, *([f"{left} other{'s' * (left > 1)} below {_LEAST:.0%}"] if left else [])])
 
 
-def _short(path: str, paths: Sequence[str]) -> str:
+def short(path: str, paths: Sequence[str]) -> str:
     """The last name of a path; more of it where another path ends in the same, or it is a place in a list."""
     parts = path.split(".")
     for count in range(1, len(parts)):

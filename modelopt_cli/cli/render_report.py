@@ -16,6 +16,7 @@ from modelopt_cli.cli.render import duration, gates, number, size
 from modelopt_cli.cli.render_front import render_front
 from modelopt_cli.cli.render_importance import importances
 from modelopt_cli.cli.render_plan import render_plan
+from modelopt_cli.cli.render_schedule import render_schedule
 from modelopt_cli.core.conditions import Goal
 from modelopt_cli.results.report import Report
 from modelopt_cli.workflows.sized_run import SAMPLES
@@ -23,7 +24,7 @@ from modelopt_cli.workflows.sized_run import SAMPLES
 _ROWS = 10  # of the trials table
 _WIDEST = 28  # letters of a cell of that table
 _STATES = {"completed": "done"}
-_HIDDEN = {"trial", "state", "origin", "seed", "seconds", "steps", "reason"}
+_HIDDEN = {"trial", "state", "origin", "seed", "seconds", "steps", "parent", "born", "reason"}
 _MEASURED = ("validation.", "train.", "model.", "test.")
 
 
@@ -45,6 +46,8 @@ def render_report(console: Console, report: Report, *, quiet: bool) -> None:
         _table(console, ["path", "kind", "range", "searched when"], rows, "search space")
     if report.best is not None:
         _best(console, report.best)
+    if not quiet:
+        render_schedule(console, report)
     _metrics(console, report.metrics)
     if report.plan and (not quiet or (report.best is None and not report.metrics)):  # the whole of a dry run
         render_plan(console, report.plan)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from modelopt_cli.core.errors import did_you_mean
 from modelopt_cli.experiment import paths
+from modelopt_cli.experiment.checks_scheduler import scheduler_problems
 from modelopt_cli.experiment.examples import EXAMPLES
 from modelopt_cli.experiment.experiment import TOP, Experiment
 from modelopt_cli.experiment.marks import Finding, Marks, Path, Problem, Rejected
@@ -42,6 +43,7 @@ def check(experiment: Experiment, marks: Marks) -> list[Problem]:
     ignored = _ignored(tuning, space, marks)
     return (
         ignored
+        or scheduler_problems(experiment, space, marks)
         or _paths(experiment, space, marks)
         or _corners(experiment, space, marks)
         or _initial(experiment, space, marks)

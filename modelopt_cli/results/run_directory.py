@@ -85,9 +85,12 @@ class RunDirectory:
         """experiment.yaml: the resolved experiment."""
         self._write_yaml("experiment.yaml", experiment, "tune" if experiment.get("tuning") else "train")
 
-    def write_best(self, experiment: Mapping[str, Any], workflow: str = "train") -> None:
-        """best.yaml: the best setting, as a file that runs as it stands, by the workflow's command."""
-        self._write_yaml("best.yaml", experiment, workflow)
+    def write_best(self, experiment: Mapping[str, Any], workflow: str = "train", comment: str = "") -> None:
+        """best.yaml: the best setting, as a file that runs as it stands, by the workflow's command.
+
+        `comment`: lines that begin with # and stand at its top.
+        """
+        self._write_yaml("best.yaml", experiment, workflow, comment)
 
     def write_environment(self, seed: int, device: str) -> None:
         """environment.json."""
@@ -102,12 +105,12 @@ class RunDirectory:
         write_text(self.path_of(f"{name}.csv"), as_csv(table))
         write_json(self.path_of(f"{name}.json"), as_rows(table))
 
-    def _write_yaml(self, name: str, content: Mapping[str, Any], command: str) -> None:
+    def _write_yaml(self, name: str, content: Mapping[str, Any], command: str, comment: str = "") -> None:
         from modelopt_cli.core.yaml_dumper import dump
 
         path = self.path_of(name)
         text = dump(json.loads(json.dumps(content)))  # tuples become lists, so that no YAML tags are needed
-        write_text(path, _HEADER.format(command=command, path=path) + text)
+        write_text(path, _HEADER.format(command=command, path=path) + comment + text)
 
     def close(self) -> None:
         """Let go of the lock."""

@@ -14,7 +14,7 @@ import torch
 
 from modelopt_cli.core.errors import UsageError
 from modelopt_cli.core.seeds import derive
-from modelopt_cli.training import batches, checks, losses
+from modelopt_cli.training import batches, checks, losses, restoring
 from modelopt_cli.training.best import Best, goal_of
 from modelopt_cli.training.copies import copied, own_random_numbers, seed_generators
 from modelopt_cli.training.epochs import EpochRunner
@@ -183,16 +183,23 @@ class Trainer:
             "stopped_early": self.stopped_early,
             "module": copied(self.module.state_dict(), "cpu"),
             "optimizer": copied(self._runner.optimizer.state_dict(), "cpu"),
+            "optimizer_options": self.settings.optimizer.model_dump(mode="json"),
             "best": {**vars(self._best), "weights": copied(self._best.weights, "cpu")},
             **({} if self._guide is None else {"guide": copied(self._guide.state(), "cpu")}),
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Go on from what `state` gave, in a trainer of the same arguments."""
+        """Go on from what `state` gave, in a trainer of the same arguments, or of other settings.
+
+        Other settings count from here on: the schedule goes on at the same epoch, from their learning rate. An
+        optimizer of another type, or with momentum switched on, begins without memories. Raises TrialError when the
+        state does not fit the module.
+        """
         self._last = None
         self.epoch, self.stopped_early = state["epoch"], state["stopped_early"]
-        self.module.load_state_dict(state["module"])
-        self._runner.optimizer.load_state_dict(copied(state["optimizer"]))
+        restoring.load_module(self.module, state["module"])
+        if restoring.remembers_alike(state["optimizer_options"], self.settings.optimizer):
+            restoring.load_optimizer(self._runner.optimizer, copied(state["optimizer"]))
         self._best = Best(**{**state["best"], "weights": copied(state["best"]["weights"])})
         if self._guide is not None:
             self._guide.load_state(copied(state["guide"]))

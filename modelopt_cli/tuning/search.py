@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from modelopt_cli.core.errors import SearchError, TrialError
 from modelopt_cli.tuning.executors import Event, Limits
+from modelopt_cli.tuning.lineage import lineage
 from modelopt_cli.tuning.schedulers import Decision, Moment, Pause, Resume, Scheduler, Start, Stop
 from modelopt_cli.tuning.schedulers._sampler_and_stopper import SamplerAndStopper
 from modelopt_cli.tuning.search_result import SearchResult, check_failures, remarks, why_failed
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from modelopt_cli.tuning.stoppers import Stopper
     from modelopt_cli.tuning.study import Study
 
+_CONCLUDED = {"timeout": "the search's time was up", "converged": "the search had found enough"}
 _WAIT = 0.25  # seconds between looks at the stop flag and the clock
 
 
@@ -84,8 +86,8 @@ def search_with(
 ) -> SearchResult:
     """`search` with the workers of `pool`, which is closed in the end."""
     study.requeue()
-    loop = _Loop(study, scheduler or SamplerAndStopper(stopper=stopper), trials, max_failures, on_change, converged)
-    loop.sizes, loop.complete = sizes, complete
+    scheduler = scheduler or SamplerAndStopper(stopper=stopper)
+    loop = _Loop(study, scheduler, trials, max_failures, on_change, converged, sizes, complete)
     start = time.monotonic()
     with pool:
         reason = ""
@@ -101,8 +103,8 @@ def search_with(
                 for event in loop.ends or pool.wait(_WAIT):
                     loop.take(event, pool)
         peak = pool.peak_bytes
-    if reason == "timeout":
-        loop.conclude()
+    if reason in _CONCLUDED:
+        loop.conclude(_CONCLUDED[reason])
     if reason != "interrupted":
         check_failures(study.trials)
     return SearchResult(reason, time.monotonic() - start, peak, remarks(reason, study.trials, loop.restarts), loop.why)
@@ -119,9 +121,11 @@ class _Loop:
         max_failures: int | None,
         on_change: Callable[[Trial], None],
         converged: Callable[[Sequence[Trial]], str],
+        sizes: Sequence[int] | None,
+        complete: bool,
     ) -> None:
         self.study, self.scheduler, self.planned, self.max_failures = study, scheduler, planned, max_failures
-        self.on_change, self.converged = on_change, converged
+        self.on_change, self.converged, self.sizes, self.complete = on_change, converged, sizes, complete
         self.why = converged(study.trials)  # nothing is begun any more, when set
         self.running: set[int] = set()  # computing, or waiting for a decision
         self.waiting: list[int] = []
@@ -131,8 +135,6 @@ class _Loop:
         self.restarts = 0
         self.failures = 0
         self.exhausted = False
-        self.sizes: Sequence[int] | None = None
-        self.complete = False
         self.ends: list[Event] = []  # of trials that were paused and need no pool to end
 
     def decide(self, pool: Pool) -> None:
@@ -141,6 +143,8 @@ class _Loop:
         moment = self._moment(waiting, pool)
         decisions = self.scheduler.next(moment)
         self.study.note(moment, decisions)
+        if self.scheduler.copies:
+            pool.keep({*self.scheduler.sources(moment), *(trial.number for trial in moment.paused)})
         for decision in decisions:
             self._carry_out(decision, pool)
 
@@ -172,12 +176,12 @@ class _Loop:
             case Stop(number, reason):
                 self.reasons[number] = reason
                 if number in self.running:
-                    pool.stop(self.study.trials[number])
+                    pool.stop(self.study.trials[number], self._ancestors(number))
                     return
                 trial = self.study.resume(number)
                 self.running.add(number)
                 if self.sizes is None:
-                    pool.stop(trial)
+                    pool.stop(trial, self._ancestors(number))
                 else:  # its last report tells all, and its state may be lost
                     self.ends.append(Event(number, metrics=trial.curve[-1].metrics, step=trial.step, done=True))
 
@@ -191,7 +195,12 @@ class _Loop:
         if trial.parent is not None:
             self.returned.add(trial.number)
         self.on_change(trial)
-        pool.start(trial, decision.until)
+        pool.start(trial, decision.until, self._ancestors(trial.number))
+
+    def _ancestors(self, number: int) -> list[Trial]:
+        """Those whose state led to the trial's, oldest first."""
+        trials = self.study.trials
+        return lineage(trials, trials[number])[:-1]
 
     def _return(self, number: int, until: int | None, pool: Pool) -> None:
         """A paused trial comes back."""
@@ -199,20 +208,21 @@ class _Loop:
         self.running.add(number)
         self.returned.add(number)
         self.on_change(trial)
-        pool.start(trial, until)
+        pool.start(trial, until, self._ancestors(number))
 
-    def conclude(self) -> None:
-        """Time is up: what is paused counts as of its last report."""
+    def conclude(self, why: str) -> None:
+        """The search is over: what is paused counts as of its last report."""
         for trial in self.study.trials:
             if trial.state is State.PAUSED and trial.curve and trial.curve[-1].losses is not None:
                 metrics = dict(trial.curve[-1].metrics)
                 counts = not self.complete
-                self.on_change(self.study.tell(trial, metrics, stopped="the search's time was up", counts=counts))
+                self.on_change(self.study.tell(trial, metrics, stopped=why, counts=counts))
 
     def take(self, event: Event, pool: Pool) -> None:
         """Record an event; what has reached its `until` waits for the next decision."""
         number = event.number
         self.seconds[number] += event.seconds
+        self.restarts += event.again
         if event.reports:
             self._report(event)
         if event.failure is not None:
@@ -228,7 +238,7 @@ class _Loop:
     def _report(self, event: Event) -> None:
         """Note what is new: a trial whose state was lost while it was paused repeats what it has told."""
         number, last = event.number, self.study.trials[event.number].step
-        if number in self.returned and event.reports[0][0] <= last:
+        if number in self.returned and event.reports[0][0] <= last and not event.again:
             self.restarts += 1
         self.returned.discard(number)
         reports = [report for report in event.reports if report[0] > last]

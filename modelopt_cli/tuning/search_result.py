@@ -40,7 +40,7 @@ def remarks(reason: str, trials: Sequence[Trial], restarts: int) -> list[str]:
     failed = sum(trial.state is State.FAILED for trial in trials)
     found = [f"{failed} of {len(trials)} trials failed: {why_failed(trials)}"] if failed else []
     if restarts:
-        found.append(f"{restarts} paused trials lost their state and were run again from the start")
+        found.append(f"{restarts} paused trials lost their state and were computed again")
     if reason != "interrupted" and any(trial.state.finished for trial in trials) and not ranking.candidates(trials):
         found.append(
             "no trial came to its end, so none is best; --resume with more tuning.trials or time continues the search"

@@ -57,7 +57,8 @@ def simulate(
     """Search `study` with `workers` at a time on the recorded `curve` of each setting.
 
     It ends as a real search does, or before the first step that begins after `steps` steps in all, or at `seconds` on
-    the clock. Paused trials go on where they were.
+    the clock. Paused trials go on where they were; one that starts from another's state enters its own recorded curve
+    at that step, for a record knows of no change on the way.
     """
     pool = _VirtualPool(curve, workers, steps, seconds)
     ended = lambda: pool.ended  # noqa: E731
@@ -81,7 +82,7 @@ class _VirtualPool(Pool):
         self._due: list[tuple[float, int]] = []  # (clock, trial)
         self._events: list[Event] = []
 
-    def start(self, trial: Trial, until: int | None) -> None:
+    def start(self, trial: Trial, until: int | None, ancestors: Sequence[Trial] = ()) -> None:
         if trial.number not in self._curves:
             self._curves[trial.number] = self._curve(trial.params)
             self._at[trial.number] = trial.step
@@ -96,7 +97,7 @@ class _VirtualPool(Pool):
         seconds, _ = self._curves[number][self._at[number]]
         heapq.heappush(self._due, (self.clock + seconds, number))
 
-    def stop(self, trial: Trial) -> None:
+    def stop(self, trial: Trial, ancestors: Sequence[Trial] = ()) -> None:
         _, metrics = self._curves[trial.number][self._at[trial.number] - 1]
         self._events.append(Event(trial.number, metrics=metrics, step=self._at[trial.number], done=True))
 

@@ -163,8 +163,9 @@ class Study:
     def ask(self, params: Params | None = None, parent: int | None = None) -> Trial:
         """The next trial to run, marked as running: the first queued one, else `params`, else the sampler's suggestion.
 
-        `parent`: the trial whose state a trial of `params` goes on from; those may be tried already. Raises Exhausted
-        (a LookupError) when every setting of a finite space has been tried, UsageError for `params` outside the space.
+        `parent`: the trial whose state, as of its last pause, a trial of `params` goes on from; those may be tried
+        already. Raises Exhausted (a LookupError) when every setting of a finite space has been tried, UsageError for
+        `params` outside the space, and for a parent that was never paused.
         """
         trial = next((trial for trial in self._trials if trial.state is State.QUEUED), None)
         if trial is None and params is None:
@@ -280,7 +281,10 @@ class Study:
         number = len(self._trials)
         payload = {"params": params, "seed": derive(self.seed, "trial", number), "origin": origin}
         if parent is not None:
-            payload |= {"parent": parent, "born": self._trials[parent].step}
+            born = self._trials[parent].saved
+            if born is None:
+                raise UsageError(f"trial {parent} was never paused, so no trial can go on from its state")
+            payload |= {"parent": parent, "born": born}
         return self._record("queued", number, payload)
 
     def _expect(self, trial: Trial | int, *states: State) -> int:

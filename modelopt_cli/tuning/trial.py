@@ -67,6 +67,13 @@ class Trial:
         return self.curve[-1].step if self.curve else self.born
 
     @property
+    def saved(self) -> int | None:
+        """The step at which its state was last kept, by a pause; None: never. Where the state is lost, it still says
+        where another trial went on from it."""
+        points = self.curve if self.state is State.PAUSED else self.curve[: self.kept]
+        return points[-1].step if points else None
+
+    @property
     def loss(self) -> float | None:
         """The first objective's loss."""
         return self.losses[0] if self.losses else None

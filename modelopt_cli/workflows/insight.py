@@ -37,6 +37,9 @@ def insight(space: Space, trials: Sequence[Trial], goals: Sequence[Goal]) -> Ins
     """
     from modelopt_cli.tuning.ended import Ended
 
+    if any(trial.parent is not None for trial in trials):
+        reason = "not known: trials went on from others' states, so that no setting alone made their values"
+        return Insight(missing={goal.metric: reason for goal in goals})
     rows: dict[str, list[list[Cell]]] = {name: [] for name in _COLUMNS}
     missing: dict[str, str] = {}
     for objective, goal in enumerate(goals):

@@ -9,7 +9,7 @@ from modelopt_cli.results.report import Report
 from modelopt_cli.tuning import ranking
 from modelopt_cli.tuning.space import Space
 from modelopt_cli.tuning.study import Study
-from modelopt_cli.workflows.tables import trials_table
+from modelopt_cli.workflows.tables import schedule_table, trials_table
 
 
 def unfinished_report(path: Path) -> Report:
@@ -29,7 +29,7 @@ def unfinished_report(path: Path) -> Report:
         best=None
         if best is None
         else {"number": best.number, "params": dict(best.params), "metrics": dict(best.metrics), "seed": best.seed},
-        tables={"trials": trials_table(trials, paths)},
+        tables={"trials": trials_table(trials, paths), **schedule_table(trials, best)},
         details={"objective": meta.get("objective", []), "ended": "not yet"},
         artefacts={"directory": str(path)},
     )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from modelopt_cli.results.report import Cell, Table
 from modelopt_cli.tuning import hypervolume
+from modelopt_cli.tuning.lineage import lineage
 
 if TYPE_CHECKING:
     from modelopt_cli.tuning.study import Study
@@ -25,7 +26,8 @@ def cell(value: Any) -> Cell:
 def trials_table(trials: Sequence[Trial], paths: Sequence[str]) -> Table:
     """A row a trial, in order of number: what it was, what came of it, its settings."""
     metrics = list(dict.fromkeys(name for trial in trials for name in trial.metrics))
-    columns = ["trial", "state", "origin", *metrics, *paths, "seed", "seconds", "steps", "reason"]
+    born = ["parent", "born"] if any(trial.parent is not None for trial in trials) else []
+    columns = ["trial", "state", "origin", *metrics, *paths, "seed", "seconds", "steps", *born, "reason"]
     rows = [
         [
             trial.number,
@@ -36,6 +38,7 @@ def trials_table(trials: Sequence[Trial], paths: Sequence[str]) -> Table:
             trial.seed,
             round(trial.seconds, 4),
             trial.step,
+            *(getattr(trial, name) for name in born),
             trial.reason,
         ]
         for trial in trials
@@ -108,6 +111,29 @@ def curve_table(points: Iterable[tuple[int, Mapping[str, float]]], step: str = "
     return Table(
         columns=[step, *metrics], rows=[[at, *(values.get(name) for name in metrics)] for at, values in points]
     )
+
+
+def best_tables(study: Study, reference: Sequence[float] | None) -> tuple[dict[str, Table], dict[str, Any]]:
+    """(tables, details) of what was best: front_tables, repeats_table, and schedule_table."""
+    (front, volume), (repeats, believed) = front_tables(study, reference), repeats_table(study)
+    return {**front, **repeats, **schedule_table(study.trials, study.best)}, {**volume, **believed}
+
+
+def schedule_table(trials: Sequence[Trial], best: Trial | None) -> dict[str, Table]:
+    """Table `schedule`, where the best trial went on from another one's state: which settings held from step to step.
+
+    A row a trial of its lineage; columns for what is searched. Empty for one that began at step 0.
+    """
+    if best is None or best.parent is None:
+        return {}
+    legs = lineage(trials, best)
+    ends = [*(trial.born for trial in legs[1:]), best.step]
+    paths = list(dict.fromkeys(path for trial in legs for path in trial.params))
+    rows = [
+        [trial.born, end, trial.number, *(cell(trial.params.get(path)) for path in paths)]
+        for trial, end in zip(legs, ends, strict=True)
+    ]
+    return {"schedule": Table(columns=["from_step", "to_step", "trial", *paths], rows=rows)}
 
 
 def best_row(trial: Trial | None) -> dict[str, Any] | None:

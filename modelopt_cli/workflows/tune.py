@@ -23,7 +23,7 @@ from modelopt_cli.workflows.objectives import CommandObjective, ModelObjective, 
 from modelopt_cli.workflows.plan import Plan, make_plan
 from modelopt_cli.workflows.preflight import preflight
 from modelopt_cli.workflows.resume import check_unchanged
-from modelopt_cli.workflows.tables import best_row, front_tables, repeats_table, trials_table
+from modelopt_cli.workflows.tables import best_row, best_tables, trials_table
 from modelopt_cli.workflows.winner import finish_best
 
 if TYPE_CHECKING:
@@ -179,16 +179,14 @@ class _Search:
         self.context.emit(TrialChanged(trial, best))
 
     def write_trials(self) -> None:
-        """The table of trials, as it is now; also that of the front and its hypervolume, or of repeats."""
+        """The table of trials, as it is now, and those of `compromises`."""
         if self.context.directory is not None:
             for name, table in {"trials": self.table(), **self.compromises()[0]}.items():
                 self.context.directory.write_table(name, table)
 
     def compromises(self) -> tuple[dict[str, Table], dict[str, Any]]:
-        """(tables, details) of the front, or of repeats; see front_tables and repeats_table."""
-        tables, details = front_tables(self.study, self.experiment.require_tuning().reference)
-        more, believed = repeats_table(self.study)
-        return tables | more, details | believed
+        """(tables, details) of the front, of repeats, and of the best trial's schedule; see best_tables."""
+        return best_tables(self.study, self.experiment.require_tuning().reference)
 
     def table(self) -> Any:
         """The table of trials."""
@@ -210,7 +208,7 @@ class _Search:
                 warnings.append(f"no trial meets the constraints ({wanted}); the best one comes nearest to them")
             if not interrupted:
                 folder = shared_stage.stage_folder(self.context, keep)
-                winner = finish_best(self.experiment, best, keep, self.context, folder, self.dense)
+                winner = finish_best(self.experiment, best, keep, self.context, folder, self.dense, self.study.trials)
                 metrics |= winner.metrics
                 artefacts, model = winner.artefacts, winner.model
                 warnings += winner.warnings

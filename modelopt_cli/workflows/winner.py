@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from shutil import copyfile
 from typing import TYPE_CHECKING, Any
 
+from modelopt_cli.tuning.lineage import lineage
 from modelopt_cli.workflows import stages
 from modelopt_cli.workflows.distill_run import DistillRun
 from modelopt_cli.workflows.model_run import RestorableRun
@@ -22,6 +24,16 @@ if TYPE_CHECKING:
     from modelopt_cli.tuning.trial import Trial
     from modelopt_cli.workflows.context import Context
     from modelopt_cli.workflows.model_run import ModelRun
+
+
+_ALONE = (
+    "# These are the last settings of a model that had others before step {}: see schedule.csv. Run alone, they train\n"
+    "# another model from scratch; the one that was found is model.pt.\n"
+)
+_REMARK = (
+    "the best model came about by several settings, one after the other (table schedule): best.yaml holds those from "
+    "step {} on, which trained from scratch give another model; the one that was found is model.pt"
+)
 
 
 @dataclass(frozen=True)
@@ -42,13 +54,15 @@ def finish_best(
     context: Context,
     folder: Path,
     dense: str | None = None,
+    trials: Sequence[Trial] = (),
 ) -> Winner:
     """Write best.yaml and model.pt, and read the test split for the first time.
 
     `dense`: the trained model that all trials pruned; it is kept as dense.pt, which best.yaml starts from. `folder`:
-    where the teachers of a distillation lie; those that the best trial had are kept likewise.
+    where the teachers of a distillation lie; those that the best trial had are kept likewise. `trials`: all of the
+    search, for a best one that went on from the state of another.
     """
-    settings = experiment.require_tuning()
+    settings, legs = experiment.require_tuning(), lineage(trials, best)
     chosen = experiment.with_values(best.params)
     artefacts: dict[str, str] = {}
     distilling = open_distillation(chosen, best.seed, folder=folder) if settings.workflow == "distill" else None
@@ -60,9 +74,8 @@ def finish_best(
         if dense is not None:
             copyfile(dense, context.directory.path_of("dense.pt"))
             document["model"] = {"type": "checkpoint", "path": "dense.pt"}
-        context.directory.write_best(
-            document, settings.workflow if settings.workflow in ("prune", "distill") else "train"
-        )
+        workflow = settings.workflow if settings.workflow in ("prune", "distill") else "train"
+        context.directory.write_best(document, workflow, _ALONE.format(best.born) if len(legs) > 1 else "")
         artefacts["best"] = str(context.directory.path_of("best.yaml"))
     if settings.workflow == "command":
         return Winner(artefacts=artefacts)
@@ -74,7 +87,7 @@ def finish_best(
     elif distilling is not None:
         run = _as_in_trial(distilling, best, keep, _steps(experiment, best))
     else:
-        run = _trained(chosen, best, keep, settings.refit is not None)
+        run = _trained(chosen, legs, keep, settings.refit is not None)
     judged = run.full_metrics()
     metrics = {**_costs(run, judged, best), **judged, **run.test_metrics()}
     checkpoint = run.checkpoint({**best.metrics, **metrics})
@@ -83,7 +96,8 @@ def finish_best(
 
         checkpoints.save(context.directory.path_of("model.pt"), checkpoint)
         artefacts["model"] = str(context.directory.path_of("model.pt"))
-    return Winner(metrics, artefacts, checkpoint, tables=run.tables())
+    warnings = [_REMARK.format(best.born)] if len(legs) > 1 else []
+    return Winner(metrics, artefacts, checkpoint, warnings, run.tables())
 
 
 def _name_teachers(section: dict[str, Any], kept: Mapping[str, str]) -> None:
@@ -112,11 +126,13 @@ def standing_alone(experiment: Experiment, seed: int) -> dict[str, Any]:
     return document
 
 
-def _trained(experiment: Experiment, best: Trial, keep: Path, refit: bool) -> ModelRun:
+def _trained(experiment: Experiment, legs: Sequence[Trial], keep: Path, refit: bool) -> ModelRun:
     """The best setting's model: the one its trial left, or trained (again) on all it may see."""
+    best = legs[-1]
     whole = refit or experiment.evaluation.cv is not None
     if not whole:
-        run = open_single(experiment, stages.prepared_data(experiment), best.seed)
+        state = None if kept_model(keep, best.seed).exists() else _inherited(experiment, legs)
+        run = open_single(experiment, stages.prepared_data(experiment), best.seed, state=state)
         return _as_in_trial(run, best, keep, _steps(experiment, best))
     epochs = best.metrics.get("train.epochs")
     if epochs is not None and experiment.training is not None:
@@ -126,6 +142,17 @@ def _trained(experiment: Experiment, best: Trial, keep: Path, refit: bool) -> Mo
     run = open_single(experiment, stages.development_data(experiment), best.seed)
     run.advance(run.total)
     return run
+
+
+def _inherited(experiment: Experiment, legs: Sequence[Trial]) -> Any:
+    """The state that the best trial went on from, computed again leg by leg; None for one that began at step 0."""
+    state = None
+    for trial, after in pairwise(legs):
+        setting = experiment.with_values(trial.params)
+        run = open_single(setting, stages.prepared_data(setting), trial.seed, state=state)
+        run.advance(after.born)
+        state = run.state()
+    return state
 
 
 def _as_in_trial(run: ModelRun, best: Trial, keep: Path, steps: int | None) -> ModelRun:

@@ -66,7 +66,7 @@ def test_strategies_of_training_round_trip(family: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("family", ["samplers", "stoppers", "schedulers", "executors"])
 def test_strategies_of_tuning_round_trip(family: str, tmp_path: Path) -> None:
-    required = {"threshold": {"condition": "validation.loss <= 2"}}
+    required = {"threshold": {"condition": "validation.loss <= 2"}, "pbt": {"perturb": ["training.epochs"]}}
     for name in FAMILIES[family].names():
         given = {"type": name, **required.get(name, {})}
         space = {"training.epochs": [1, 2]}

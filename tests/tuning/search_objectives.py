@@ -75,3 +75,41 @@ class TensorCurve(Curve):
 class TensorObjective(CurveObjective):
     def open(self, params: Mapping[str, Any], seed: int, state: Any = None) -> Run:
         return TensorCurve(params, seed, self.total, 0 if state is None else int(state[0]))
+
+
+class Descent(Run):
+    """An error that shrinks by the rate and is raised by its noise: each step calls for a smaller rate than the last.
+
+    `error` after a step: (1 - rate)^2 error + NOISE rate^2. The loss is the error; `evens`: at even steps alone.
+    """
+
+    NOISE = 0.1
+
+    def __init__(self, params: Mapping[str, Any], seed: int, total: int, state: Any, evens: bool) -> None:
+        self.rate, self.act, self.total, self.evens = params["rate"], params.get("act", "run"), total, evens
+        self.step, self.error = state or (0, 1.0)
+
+    def advance(self, until: int) -> list[Report]:
+        reports: list[Report] = []
+        while self.step < min(until, self.total):
+            if self.act == "raise" or (self.act == "raise copies" and self.step > 0):
+                raise ValueError("no such luck")
+            self.step += 1
+            self.error = (1 - self.rate) ** 2 * self.error + self.NOISE * self.rate**2
+            found = {} if self.evens and self.step % 2 else {"loss": self.error, "rate": self.rate}
+            reports.append((self.step, found))
+        return reports
+
+    def metrics(self) -> dict[str, float]:
+        return {"loss": self.error, "rate": self.rate}
+
+    def state(self) -> Any:
+        return self.step, self.error
+
+
+class DescentObjective(Objective):
+    def __init__(self, total: int = 20, evens: bool = False) -> None:
+        self.total, self.evens = total, evens
+
+    def open(self, params: Mapping[str, Any], seed: int, state: Any = None) -> Run:
+        return Descent(params, seed, self.total, state, self.evens)

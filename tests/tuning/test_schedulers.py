@@ -48,7 +48,7 @@ def curve(params: Any) -> Curve:
 def test_the_steps_of_so_many_complete_trials_are_spent(name: str, workers: int) -> None:
     study = Study(SPACE, "random", seed=1)
     found = simulate(study, curve, trials=6, workers=workers, scheduler=build(name))
-    steps = sum(trial.step for trial in study.trials)
+    steps = sum(trial.step - trial.born for trial in study.trials)
     assert len(found.history) == steps, "none is done twice"
     assert 6 * TOTAL <= steps < 6 * TOTAL + workers * TOTAL
     assert len(study.trials) > 6, "they are divided among more"
@@ -64,7 +64,7 @@ def test_real_runs_go_on_where_they_were_paused(name: str, executor: Any) -> Non
     result = search(study, TensorObjective(TOTAL), executor, trials=4, workers=2, scheduler=build(name))
     assert result.reason == "completed"
     for trial in study.trials:
-        assert [point.step for point in trial.curve] == list(range(1, trial.step + 1))
+        assert [point.step for point in trial.curve] == list(range(trial.born + 1, trial.step + 1))
         assert trial.metrics["steps"] == trial.step
         assert trial.total == TOTAL
     assert not any("lost their state" in warning for warning in result.warnings)
@@ -111,7 +111,9 @@ def test_a_parallel_search_is_replayed(name: str, tmp_path: Path) -> None:
 def test_failures_and_a_finite_space(name: str) -> None:
     study = Study({"x": [0.0, 0.5, 1.0], "act": ["run", "raise"]}, "random", seed=1)
     search(study, CurveObjective(TOTAL), Serial(), trials=5, scheduler=build(name), max_failures=None)
-    assert len(study.trials) == 6, "every setting, once"
+    begun = [str(trial.params) for trial in study.trials if trial.parent is None]
+    assert len(begun) == len(set(begun)), "no setting twice"
+    assert len(begun) == 6 or (build(name).copies and len(begun) == 5)
     for trial in study.trials:
         assert (trial.state is State.FAILED) == (trial.params["act"] == "raise")
     assert max(trial.step for trial in study.trials) == TOTAL
@@ -128,12 +130,10 @@ def test_constant_losses_and_settings_that_come_first(name: str) -> None:
 def test_states_of_paused_trials_lie_in_memory_then_in_files(tmp_path: Path) -> None:
     states = PausedStates(in_memory=100)
     for number in range(3):
-        states.put(number, packed(bytes([number]) * 60))
-    assert [unpacked(states.of(Trial(number, {}, 0))) for number in range(3)] == [bytes([n]) * 60 for n in range(3)]
-    assert states.of(Trial(0, {}, 0)) is None, "who goes on has it no longer"
-    states.put(1, packed("own"))
-    assert unpacked(states.of(Trial(5, {}, 0, parent=1))) == "own"
-    assert unpacked(states.of(Trial(1, {}, 0))) == "own", "a parent keeps it"
+        states.put(number, 4, packed(bytes([number]) * 60))
+    own = [unpacked(states.of(Trial(number, {}, 0))[0]) for number in range(3)]
+    assert own == [bytes([n]) * 60 for n in range(3)]
+    assert states.of(Trial(0, {}, 0)) == (None, ()), "who goes on has it no longer"
     assert packed(lambda: None) is None, "what cannot be pickled is run again"
     states.close()
 

@@ -20,6 +20,7 @@ from modelopt_cli.tuning.executors.processes import Processes
 from modelopt_cli.tuning.executors.serial import Serial
 from modelopt_cli.tuning.ranking import non_dominated
 from modelopt_cli.tuning.regret import beta, regret_bound
+from modelopt_cli.tuning.schedulers.successive_halving import SuccessiveHalving
 from modelopt_cli.tuning.search import search
 from modelopt_cli.tuning.settings import TuningSettings
 from modelopt_cli.tuning.space import Space
@@ -185,6 +186,20 @@ def test_a_search_ends_and_what_is_under_way_is_finished(executor: Any) -> None:
     assert all(trial.state is State.COMPLETED for trial in study.trials)
     if isinstance(executor, Serial):
         assert len(study.trials) == 4
+
+
+def test_what_is_paused_when_there_is_enough_counts_as_of_its_last_report() -> None:
+    study = Study({"x": {"float": [0, 1]}}, "random")
+    rule = StopWhen(target=0.9)
+    result = search(
+        study, CurveObjective(), Serial(), trials=9, scheduler=SuccessiveHalving(factor=2),
+        converged=lambda t: rule.verdict(study.space, t, LOSS) if len(t) > 5 else "",
+    )  # fmt: skip
+    assert result.reason == "converged"
+    assert all(trial.state.finished for trial in study.trials)
+    held = [trial for trial in study.trials if trial.reason == "the search had found enough"]
+    assert held
+    assert all(trial.loss == trial.curve[-1].losses[0] for trial in held)
 
 
 def test_a_resumed_search_ends_where_it_would_have_ended(tmp_path: Path) -> None:

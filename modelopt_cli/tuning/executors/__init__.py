@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Self
 
@@ -39,6 +39,7 @@ class Event:
     failure: FailureKind | None = None
     reason: str = ""
     seconds: float = 0.0  # computing time since the last event of this trial
+    again: bool = False  # a state that it goes on from was lost, and has been computed again
 
 
 class Pool(ABC):
@@ -48,11 +49,12 @@ class Pool(ABC):
     peak_bytes: int = 0  # the most memory that the trials' processes held together, as far as it was seen
 
     @abstractmethod
-    def start(self, trial: Trial, until: int | None) -> None:
+    def start(self, trial: Trial, until: int | None, ancestors: Sequence[Trial] = ()) -> None:
         """Begin `trial`, or go on with a paused one, up to step `until` (None: to the end); returns at once.
 
-        One whose state is lost begins at step 0, and reports again what it has reported. One with a `parent` begins
-        with the state of that trial, which is paused.
+        One with `ancestors` (lineage.py, without the trial itself) begins with the state that the last of them had at
+        the trial's `born`. A trial whose own state is lost begins there again (or at step 0), and reports again what it
+        has reported; an ancestor's lost state is computed again, with that ancestor's settings.
         """
 
     @abstractmethod
@@ -60,12 +62,15 @@ class Pool(ABC):
         """Let a trial that waits at its `until` go on; returns at once."""
 
     @abstractmethod
-    def stop(self, trial: Trial) -> None:
+    def stop(self, trial: Trial, ancestors: Sequence[Trial] = ()) -> None:
         """End a trial that waits at its `until`, or is paused; its metrics come as an event with `done`."""
 
     @abstractmethod
     def pause(self, number: int) -> None:
         """Keep the state of a trial that waits at its `until`, and free its slot."""
+
+    def keep(self, numbers: Collection[int]) -> None:  # noqa: B027  (a pool may have nothing to keep)
+        """From now on the last states of these trials stay when they go on or end; those of all others are freed."""
 
     @abstractmethod
     def wait(self, seconds: float) -> list[Event]:

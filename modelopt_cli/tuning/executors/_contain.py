@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import sys
 import time
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from modelopt_cli.core.errors import TrialError
@@ -13,8 +13,8 @@ from modelopt_cli.tuning.executors import Event
 from modelopt_cli.tuning.failures import classify, plain_metrics
 
 if TYPE_CHECKING:
-    from modelopt_cli.tuning.objective import Objective, Report, Run
-    from modelopt_cli.tuning.trial import Params
+    from modelopt_cli.tuning.executors._beginning import Beginning
+    from modelopt_cli.tuning.objective import Report, Run
 
 _FOREVER = sys.maxsize
 
@@ -27,18 +27,13 @@ class Contained:
     every hundredth step only.
     """
 
-    def __init__(self, number: int, open_run: Callable[[], Run], until: int | None) -> None:
+    def __init__(self, number: int, beginning: Beginning, until: int | None = None) -> None:
+        """The run is opened when it first advances."""
         self.number = number
-        self._open_run = open_run
+        self._beginning = beginning
         self._run: Run | None = None
+        self._again = beginning.again
         self.go_on(until)
-
-    @classmethod
-    def of(
-        cls, objective: Objective, number: int, params: Params, seed: int, until: int | None, state: Any
-    ) -> Contained:
-        """The run of `params`, opened when it first advances."""
-        return cls(number, lambda: objective.open(params, seed, state), until)
 
     def go_on(self, until: int | None) -> None:
         """Set the step to wait at; None: the end."""
@@ -49,18 +44,35 @@ class Contained:
         start = time.perf_counter()
         reports: list[Report] = []
         try:
-            run = self._run = self._run or self._open_run()
+            run = self._opened(start + slice_seconds)
+            if run is None:
+                return Event(self.number, seconds=time.perf_counter() - start)
             while run.step < run.total and not self._waits(run):
                 reports += self._step(run)
                 if time.perf_counter() - start >= slice_seconds:
                     break
             if run.step >= run.total:
                 return self._done(run, reports, start)
-            seconds = time.perf_counter() - start
-            waits = self._waits(run)
-            return Event(self.number, reports, step=run.step, total=run.total, waits=waits, seconds=seconds)
+            again, self._again = self._again, False
+            return Event(
+                self.number,
+                reports,
+                step=run.step,
+                total=run.total,
+                waits=self._waits(run),
+                seconds=time.perf_counter() - start,
+                again=again,
+            )
         except (Exception, SystemExit) as error:
             return self._failed(error, reports, start)
+
+    def _opened(self, deadline: float = math.inf) -> Run | None:
+        """The run; None when what comes before it takes longer than until `deadline`."""
+        while self._run is None:
+            self._run = self._beginning.next()
+            if self._run is None and time.perf_counter() >= deadline:
+                return None
+        return self._run
 
     def _waits(self, run: Run) -> bool:
         return self._news and run.step >= self._until
@@ -78,7 +90,8 @@ class Contained:
         """End the run early; its metrics as they are. One that is not open is opened, and taken to `step`."""
         start = time.perf_counter()
         try:
-            run = self._run = self._run or self._open_run()
+            run = self._opened()
+            assert run is not None
             if run.step < step:
                 run.advance(step)
             return self._done(run, [], start)
@@ -89,7 +102,7 @@ class Contained:
         metrics, step, total = plain_metrics(run.metrics()), run.step, run.total
         self.close()
         seconds = time.perf_counter() - start
-        return Event(self.number, reports, metrics, step, total, done=True, seconds=seconds)
+        return Event(self.number, reports, metrics, step, total, done=True, seconds=seconds, again=self._again)
 
     def _failed(self, error: BaseException, reports: list[Report], start: float) -> Event:
         kind, reason = classify(error)
@@ -101,9 +114,15 @@ class Contained:
         """What resuming needs; None when the run cannot be resumed."""
         return None if self._run is None else self._run.state()
 
+    @property
+    def step(self) -> int:
+        """Finished steps."""
+        return 0 if self._run is None else self._run.step
+
     def close(self) -> None:
         """Free what the run holds."""
         run, self._run = self._run, None
-        if run is not None:
-            with contextlib.suppress(Exception):  # the trial's result stands, and nothing is left to undo
-                run.close()
+        for held in (self._beginning, run):
+            if held is not None:
+                with contextlib.suppress(Exception):  # the trial's result stands, and nothing is left to undo
+                    held.close()

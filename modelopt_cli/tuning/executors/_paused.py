@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
+
+from modelopt_cli.tuning.executors._beginning import Leg
 
 if TYPE_CHECKING:
     from modelopt_cli.tuning.trial import Trial
@@ -34,18 +37,21 @@ def unpacked(pickled: bytes | None) -> Any:
 
 
 class PausedStates:
-    """Number of a trial -> its packed state."""
+    """Number of a trial -> its packed state, the last one, and the step that it belongs to."""
 
     def __init__(self, in_memory: int = _IN_MEMORY) -> None:
         self._left = in_memory
         self._kept: dict[int, bytes | Path] = {}
+        self._steps: dict[int, int] = {}
+        self._shared: frozenset[int] = frozenset()
         self._folder: TemporaryDirectory[str] | None = None
 
-    def put(self, number: int, pickled: bytes | None) -> None:
-        """Keep a packed state."""
+    def put(self, number: int, step: int, pickled: bytes | None) -> None:
+        """Keep the packed state of a trial at a step."""
         self.forget(number)
         if pickled is None:
             return
+        self._steps[number] = step
         if len(pickled) <= self._left:
             self._left -= len(pickled)
             self._kept[number] = pickled
@@ -56,19 +62,45 @@ class PausedStates:
             path.write_bytes(pickled)
             self._kept[number] = path
 
-    def of(self, trial: Trial) -> bytes | None:
-        """What a trial that is to run goes on from, its own state (no longer kept then) or its parent's; else None."""
-        state = self._get(trial.number)
-        self.forget(trial.number)
-        return self._get(trial.parent) if state is None and trial.parent is not None and not trial.curve else state
+    def keep(self, numbers: Collection[int]) -> None:
+        """From now on these stay when their trials go on; all others are freed."""
+        self._shared = frozenset(numbers)
+        for number in [number for number in self._kept if number not in self._shared]:
+            self.forget(number)
+
+    def of(self, trial: Trial, ancestors: Sequence[Trial] = ()) -> tuple[bytes | None, tuple[Leg, ...]]:
+        """What a trial that is to run goes on from, and what has to be computed from there before it can.
+
+        That is its own state (no longer kept then, unless it is shared), or the one of its youngest ancestor whose
+        state is kept as of the step at which the next one went on from it; else None, and all are to be computed.
+        """
+        own = self._get(trial.number)
+        if trial.number not in self._shared:
+            self.forget(trial.number)
+        if own is not None:
+            return own, ()
+        legs: list[Leg] = []
+        until = trial.born
+        for ancestor in reversed(ancestors):
+            state = self._get(ancestor.number) if self._steps.get(ancestor.number) == until else None
+            if state is not None:
+                return state, tuple(legs)
+            legs.insert(0, Leg(ancestor.params, ancestor.seed, until))
+            until = ancestor.born
+        return None, tuple(legs)
 
     def _get(self, number: int) -> bytes | None:
         found = self._kept.get(number)
-        return found.read_bytes() if isinstance(found, Path) else found
+        if not isinstance(found, Path):
+            return found
+        try:
+            return found.read_bytes()
+        except OSError:
+            return None
 
     def forget(self, number: int) -> None:
         """Free what it takes."""
-        found = self._kept.pop(number, None)
+        found, _ = self._kept.pop(number, None), self._steps.pop(number, None)
         if isinstance(found, bytes):
             self._left += len(found)
         elif found is not None:

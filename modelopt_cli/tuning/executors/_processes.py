@@ -6,6 +6,7 @@ import os
 import pickle
 import sys
 import time
+from collections.abc import Collection, Sequence
 from multiprocessing.connection import wait
 from typing import TYPE_CHECKING
 
@@ -39,14 +40,14 @@ class ProcessPool(Pool):
         self._events: list[Event] = []
         self._looked = self._measured = 0.0
 
-    def start(self, trial: Trial, until: int | None) -> None:
-        self._give(trial, "start", until)
+    def start(self, trial: Trial, until: int | None, ancestors: Sequence[Trial] = ()) -> None:
+        self._give(trial, "start", until, ancestors)
 
-    def _give(self, trial: Trial, command: str, until: int | None) -> None:
+    def _give(self, trial: Trial, command: str, until: int | None, ancestors: Sequence[Trial]) -> None:
         """An idle worker, or a new one, gets the trial."""
         worker = next((worker for worker in self._workers if worker.trial is None), None) or self._hire()
         worker.begin(trial.number)
-        worker.send((command, trial.number, trial.params, trial.seed, until, self._states.of(trial)))
+        worker.send((command, trial.number, trial.params, trial.seed, until, *self._states.of(trial, ancestors)))
 
     def _hire(self) -> WorkerProcess:
         worker = WorkerProcess(self._threads)
@@ -57,22 +58,25 @@ class ProcessPool(Pool):
     def resume(self, number: int, until: int | None) -> None:
         self._with(number).go_on(("resume", until))
 
-    def stop(self, trial: Trial) -> None:
+    def stop(self, trial: Trial, ancestors: Sequence[Trial] = ()) -> None:
         if any(worker.trial == trial.number for worker in self._workers):
             self._with(trial.number).go_on(("stop",))
         else:
-            self._give(trial, "finish", trial.step)
+            self._give(trial, "finish", trial.step, ancestors)
 
     def pause(self, number: int) -> None:
         worker = self._with(number)
         worker.send(("pause",))
         try:
-            (state,) = worker.connection.recv()
-            self._states.put(number, state)
+            step, state = worker.connection.recv()
+            self._states.put(number, step, state)
         except (EOFError, OSError):  # the state is lost with its worker: the trial will restart
             worker.trial = None
             self._dismiss(worker, "crash")
         worker.trial = None
+
+    def keep(self, numbers: Collection[int]) -> None:
+        self._states.keep(numbers)
 
     def _with(self, number: int) -> WorkerProcess:
         return next(worker for worker in self._workers if worker.trial == number)

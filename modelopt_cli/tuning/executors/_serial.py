@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import resource
 import sys
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 from modelopt_cli.tuning.executors import Event, Limits, Pool
+from modelopt_cli.tuning.executors._beginning import Beginning
 from modelopt_cli.tuning.executors._contain import Contained
 from modelopt_cli.tuning.executors._paused import PausedStates, packed, unpacked
 
@@ -30,26 +32,31 @@ class SerialPool(Pool):
         self._seconds: dict[int, float] = {}  # that trials under way have used
         self._events: list[Event] = []
 
-    def start(self, trial: Trial, until: int | None) -> None:
-        state = unpacked(self._states.of(trial))
+    def start(self, trial: Trial, until: int | None, ancestors: Sequence[Trial] = ()) -> None:
         self._seconds.setdefault(trial.number, 0.0)
-        self._current = Contained.of(self._objective, trial.number, trial.params, trial.seed, until, state)
+        self._current = self._open(trial, ancestors, until)
+
+    def _open(self, trial: Trial, ancestors: Sequence[Trial], until: int | None = None) -> Contained:
+        state, legs = self._states.of(trial, ancestors)
+        return Contained(
+            trial.number, Beginning(self._objective, trial.params, trial.seed, unpacked(state), legs), until
+        )
 
     def resume(self, number: int, until: int | None) -> None:
         self._current = self._waiting.pop(number)
         self._current.go_on(until)
 
-    def stop(self, trial: Trial) -> None:
-        run = self._waiting.pop(trial.number, None)
-        if run is None:
-            state = unpacked(self._states.of(trial))
-            run = Contained.of(self._objective, trial.number, trial.params, trial.seed, None, state)
+    def stop(self, trial: Trial, ancestors: Sequence[Trial] = ()) -> None:
+        run = self._waiting.pop(trial.number, None) or self._open(trial, ancestors)
         self._events.append(run.stop(trial.step))
 
     def pause(self, number: int) -> None:
         run = self._waiting.pop(number)
-        self._states.put(number, packed(run.state()))
+        self._states.put(number, run.step, packed(run.state()))
         run.close()
+
+    def keep(self, numbers: Collection[int]) -> None:
+        self._states.keep(numbers)
 
     def wait(self, seconds: float) -> list[Event]:
         events, self._events = self._events, []

@@ -1,9 +1,9 @@
 """A worker process: `python -m modelopt_cli.tuning.executors._worker FD`. Computes one trial at a time.
 
 Speaks over a pipe. First comes (search path, pickled objective), answered by None, or by the text of what is wrong with
-it; then commands ("start", number, params, seed, until, state), ("resume", until), ("stop",), ("pause",), and to stop
-one that is paused ("finish", number, params, seed, step, state). Answers are Events, and for a pause
-(state,). States are packed.
+it; then commands ("start", number, params, seed, until, state, legs), ("resume", until), ("stop",), ("pause",), and to
+stop one that is paused ("finish", number, params, seed, step, state, legs). Answers are Events, and for a pause
+(step, state). States are packed.
 """
 
 from __future__ import annotations
@@ -13,13 +13,18 @@ import ctypes
 import pickle
 import signal
 import sys
+from collections.abc import Sequence
 from multiprocessing.connection import Connection
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from modelopt_cli.tuning.executors import Event
+from modelopt_cli.tuning.executors._beginning import Beginning, Leg
 from modelopt_cli.tuning.executors._contain import Contained
 from modelopt_cli.tuning.executors._paused import packed, unpacked
 from modelopt_cli.tuning.failures import classify
+
+if TYPE_CHECKING:
+    from modelopt_cli.tuning.trial import Params
 
 _SLICE = 0.1  # seconds between reports of a trial that runs freely
 
@@ -75,20 +80,23 @@ class _Worker:
 
     def _obey(self, command: tuple[Any, ...]) -> None:
         match command:
-            case ("start", number, params, seed, until, state):
-                self._current = Contained.of(self._objective, number, params, seed, until, unpacked(state))
+            case ("start", number, params, seed, until, state, legs):
+                self._current = Contained(number, self._beginning(params, seed, state, legs), until)
                 self._compute(self._current)
-            case ("finish", number, params, seed, step, state):
-                self._tell(Contained.of(self._objective, number, params, seed, None, unpacked(state)).stop(step))
+            case ("finish", number, params, seed, step, state, legs):
+                self._tell(Contained(number, self._beginning(params, seed, state, legs)).stop(step))
             case ("resume", until) if self._current is not None:
                 self._current.go_on(until)
                 self._compute(self._current)
             case ("stop",) if self._current is not None:
                 self._tell(self._current.stop())
             case ("pause",) if self._current is not None:
-                self._connection.send((packed(self._current.state()),))
+                self._connection.send((self._current.step, packed(self._current.state())))
                 self._current.close()
                 self._current = None
+
+    def _beginning(self, params: Params, seed: int, state: bytes | None, legs: Sequence[Leg]) -> Beginning:
+        return Beginning(self._objective, params, seed, unpacked(state), legs)
 
     def _compute(self, run: Contained) -> None:
         while True:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import astuple, dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -28,7 +28,7 @@ __all__ = ["Decision", "Moment", "Pause", "Resume", "Scheduler", "Start", "Stop"
 class Start:
     """Run a new trial up to step `until` (None: to the end): `params`, or (None) what the study's sampler suggests.
 
-    `parent`: the paused trial whose state it goes on from (None: it begins at step 0).
+    `parent`: the trial whose state it goes on from, as it was when that was last paused (None: it begins at step 0).
     """
 
     until: int | None = None
@@ -153,6 +153,16 @@ class Scheduler(Strategy):
     """False when it looks at one objective, and at no constraints."""
     sizes: ClassVar[bool] = True
     """False when it makes no sense of runs that train on growing parts of the data (`tuning.fidelity`)."""
+    copies: ClassVar[bool] = False
+    """True when trials start from the state of others."""
+
+    def problem(self, trials: int | None, space: Space) -> str | None:
+        """Why it cannot search `space` with `tuning.trials`: value, rule; remedy. None when it can."""
+        return None
+
+    def sources(self, moment: Moment) -> Collection[int]:
+        """Whose state others may still start from: it is kept when they go on, and when they have ended."""
+        return ()
 
     @abstractmethod
     def next(self, moment: Moment) -> list[Decision]:
