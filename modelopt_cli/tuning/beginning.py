@@ -33,7 +33,7 @@ def begin(
 
     What it knows of `earlier` runs is noted with it, and read from there ever after.
     """
-    before, now = store.meta(), describe(study, fingerprint)
+    before, now = store.meta(), describe(study, judge, fingerprint)
     if before:
         check_unchanged(before, now)
         plain = before.get("earlier")
@@ -63,14 +63,14 @@ def _trials_of(path: Path) -> list[Trial]:
         store.close()
 
 
-def describe(study: Study, fingerprint: Mapping[str, Any] | None) -> dict[str, Any]:
+def describe(study: Study, judge: Judge, fingerprint: Mapping[str, Any] | None) -> dict[str, Any]:
     """The values of NAMES as they come back from JSON. Raises UsageError for what JSON cannot hold."""
     values = {
         "space": study.space.to_spec(),
         "sampler": study.sampler.model_dump(mode="json"),
-        "objective": [str(goal) for goal in study.goals],
+        "objective": [str(goal) for goal in judge.goals],
         "seed": study.seed,
-        "constraints": [str(condition) for condition in study.constraints],
+        "constraints": [str(condition) for condition in judge.constraints],
         "stopper": None if study.stopper is None else study.stopper.model_dump(mode="json"),
         "repeats": study.repeats,
         "fingerprint": None if fingerprint is None else dict(fingerprint),

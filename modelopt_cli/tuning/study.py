@@ -20,26 +20,24 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 
-from modelopt_cli.core.conditions import Condition, Goal
-from modelopt_cli.core.errors import InputError, UsageError
+from modelopt_cli.core.errors import UsageError
 from modelopt_cli.core.seeds import derive
-from modelopt_cli.tuning import beginning, history, ranking
+from modelopt_cli.tuning import beginning, ranking
 from modelopt_cli.tuning.believed import Believed, believed
 from modelopt_cli.tuning.earlier import Source
-from modelopt_cli.tuning.judging import Judge, Result
-from modelopt_cli.tuning.objective import Report
+from modelopt_cli.tuning.judging import Judge
 from modelopt_cli.tuning.samplers import Sampler
-from modelopt_cli.tuning.schedulers import Decision, Moment, plain
 from modelopt_cli.tuning.space import Space
 from modelopt_cli.tuning.stoppers import Stopper
 from modelopt_cli.tuning.store import Store
 from modelopt_cli.tuning.suggestions import Exhausted, suggest
 from modelopt_cli.tuning.trial import Params, State, Trial
+from modelopt_cli.tuning.trial_log import TrialLog
 
 __all__ = ["Exhausted", "Study"]
 
 
-class Study:
+class Study(TrialLog):
     """See the module docstring.
 
     space: a Space, or its specification as written in a file. sampler, stopper: a name, a mapping with `type`, or the
@@ -72,21 +70,19 @@ class Study:
             self.space = space if isinstance(space, Space) else Space.from_spec(space)
             self.sampler: Sampler = beginning.strategy("samplers", sampler)
             self.stopper: Stopper | None = None if stopper is None else beginning.strategy("stoppers", stopper)
-            self._judge = Judge.parse(objective, constraints)
+            judge = Judge.parse(objective, constraints)
         except ValueError as error:
             raise UsageError(str(error)) from None
         self.sampler.check()
         self.seed, self.repeats = seed, repeats
         self._believed: tuple[int, Believed | None] = (0, None)  # trials that had ended then
-        self._store = Store(Path(path) if path is not None else None)
+        store = Store(Path(path) if path is not None else None)
         try:
-            self.knowledge = beginning.begin(self, self._store, self._judge, fingerprint, earlier)
-            self._history = beginning.replayed(self._store)
+            self.knowledge = beginning.begin(self, store, judge, fingerprint, earlier)
+            super().__init__(self.space, judge, store, beginning.replayed(store))
         except BaseException:
-            self._store.close()
+            store.close()
             raise
-        self._trials = self._history.trials  # that very list
-        self._seen = {self.space.canonical(trial.params) for trial in self._trials}
         self.requeue()
         for params in initial:
             self.queue(params)
@@ -109,21 +105,6 @@ class Study:
             return beginning.replayed(store).trials, store.meta()
         finally:
             store.close()
-
-    @property
-    def goals(self) -> tuple[Goal, ...]:
-        """The objectives."""
-        return self._judge.goals
-
-    @property
-    def constraints(self) -> tuple[Condition, ...]:
-        """The constraints."""
-        return self._judge.constraints
-
-    @property
-    def trials(self) -> tuple[Trial, ...]:
-        """All trials, in order of number."""
-        return tuple(self._trials)
 
     @property
     def best(self) -> Trial | None:
@@ -192,22 +173,6 @@ class Study:
         """True when this very setting has been asked for or enqueued before."""
         return self.space.canonical(params) in self._seen
 
-    def report(self, trial: Trial | int, step: int, metrics: Mapping[str, float] | float) -> Trial:
-        """Add a point to a running trial's curve: what its metrics are after `step` steps."""
-        return self.report_many(trial, [(step, self._judge.metrics(metrics))])
-
-    def report_many(self, trial: Trial | int, reports: Sequence[Report], total: int | None = None) -> Trial:
-        """Several points at once. `total`: the steps of a complete run, where they are known."""
-        number = self._expect(trial, State.RUNNING)
-        points = []
-        for step, metrics in reports:
-            if step < 0 or step != int(step):
-                raise UsageError(f"trial {number} reported step {step!r}, but steps are whole and not negative")
-            plain = self._judge.metrics(metrics)
-            points.append((int(step), plain, self._judge.losses(plain)))
-        known = {} if total is None or total == self._trials[number].total else {"total": total}
-        return self._record("reported", number, {"points": points, **known}, commit=False)
-
     def should_stop(self, trial: Trial | int) -> str | None:
         """Why the study's stopper would end the trial now, None to let it go on (or without a stopper).
 
@@ -215,67 +180,6 @@ class Study:
         """
         number = self._expect(trial, State.RUNNING)
         return self.stopper.decide(self._trials[number], self._trials) if self.stopper is not None else None
-
-    def pause(self, trial: Trial | int) -> Trial:
-        """Mark a running trial as paused; `resume` marks it as running again."""
-        return self._record("paused", self._expect(trial, State.RUNNING), {})
-
-    def resume(self, trial: Trial | int) -> Trial:
-        """Mark a paused trial as running again; its curve goes on."""
-        return self._record("started", self._expect(trial, State.PAUSED), {})
-
-    def requeue(self, trial: Trial | int | None = None) -> None:
-        """Let a trial that is under way be asked for again, first, and run from the start.
-
-        None: all that run; one that was paused before is paused again, as it was then.
-        """
-        if trial is not None:
-            self._record("requeued", self._expect(trial, State.RUNNING, State.PAUSED), {})
-            return
-        for each in [each for each in self._trials if each.state is State.RUNNING]:
-            self._record("suspended" if each.kept or each.parent is not None else "requeued", each.number, {})
-
-    def tell(
-        self, trial: Trial | int, result: Result, *, stopped: str = "", seconds: float = 0.0, counts: bool = True
-    ) -> Trial:
-        """End a trial with its value (one objective), its metrics, or the exception it failed with.
-
-        A failure of a certain kind: `TrialError("timeout", "took too long")`. `stopped`: why it was ended early; with
-        `counts` False what it tells, of a part of the folds or of the data, is no candidate for the best. A value that
-        is NaN or infinite, or metrics without the objective, make the trial a failed one. Raises UsageError for a trial
-        that is not under way.
-        """
-        number = self._expect(trial, State.RUNNING, State.PAUSED)
-        verdict = self._judge.verdict(result, stopped, seconds)
-        return self._record("told", number, verdict if counts else {**verdict, "losses": None})
-
-    def note(self, moment: Moment, decisions: Sequence[Decision]) -> None:
-        """Keep what a scheduler was asked and what it decided, so that `modelopt replay` can ask it again."""
-        if decisions:
-            asked = {name: getattr(moment, name) for name in ("slots", "left", "planned", "ending")}
-            payload = {"waiting": list(moment.waiting), **asked, "decisions": plain(decisions)}
-            self._store.append("decided", history.NO_TRIAL, payload, commit=False)
-
-    def follow(self, kind: str, number: int, payload: dict[str, Any]) -> None:
-        """Take over an event of another study's log, unasked. Raises ValueError when it makes no sense here."""
-        try:
-            problem = self.space.problem(payload["params"]) if kind == "queued" else None
-            if problem is None:
-                self._record(kind, number, payload, commit=False)
-        except (LookupError, TypeError, AttributeError) as error:
-            raise ValueError(f"{type(error).__name__}: {error}") from None
-        if problem is not None:
-            raise ValueError(problem)
-
-    def close(self) -> None:
-        """Let go of the file."""
-        self._store.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.close()
 
     def _add(self, params: Params, origin: str, parent: int | None = None) -> Trial:
         number = len(self._trials)
@@ -286,23 +190,3 @@ class Study:
                 raise UsageError(f"trial {parent} was never paused, so no trial can go on from its state")
             payload |= {"parent": parent, "born": born}
         return self._record("queued", number, payload)
-
-    def _expect(self, trial: Trial | int, *states: State) -> int:
-        number = trial.number if isinstance(trial, Trial) else trial
-        if not 0 <= number < len(self._trials):
-            raise UsageError(f"there is no trial {number}; the study has {len(self._trials)}")
-        state = self._trials[number].state
-        if state not in states:
-            raise UsageError(f"trial {number} is {state}, but must be {' or '.join(states)}; ask for a new one")
-        return number
-
-    def _record(self, kind: str, number: int, payload: dict[str, Any], *, commit: bool = True) -> Trial:
-        try:
-            written = self._store.append(kind, number, payload, commit=commit)
-        except TypeError as error:
-            text = "use plain numbers, text, booleans, null, lists or mappings"
-            raise InputError(f"trial {number}: {error}; {text}") from None
-        self._history.apply(kind, number, written)
-        if kind == "queued":
-            self._seen.add(self.space.canonical(self._trials[number].params))
-        return self._trials[number]
