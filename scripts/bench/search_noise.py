@@ -40,7 +40,8 @@ def trees(params: Mapping[str, Any], seed: int) -> float:
     inputs, targets = load_wine(return_X_y=True)
     x, v, y, w = train_test_split(inputs, targets, test_size=0.5, random_state=0, stratify=targets)
     model = ExtraTreesClassifier(n_estimators=2, random_state=seed, **params).fit(x, y)
-    return float(log_loss(w, np.clip(model.predict_proba(v), 0.01, 0.99), labels=model.classes_))
+    probabilities = np.clip(model.predict_proba(v), 0.01, 0.99)
+    return float(log_loss(w, probabilities / probabilities.sum(1, keepdims=True), labels=model.classes_))
 
 
 def unit(count: int) -> dict[str, Any]:
