@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import subprocess
 import time
@@ -138,7 +139,8 @@ def cell(row: Mapping[str, Any], budget: str) -> str:
     """Mean regret, the 95% interval over seeds, how many."""
     if budget not in row["mean"]:
         return ""
-    return f"{row['mean'][budget]:.3f} ± {row['error'][budget]:.3f} ({row['seeds'][budget]})"
+    error = row["error"][budget]
+    return f"{row['mean'][budget]:.3f}{'' if math.isnan(error) else f' ± {error:.3f}'} ({row['seeds'][budget]})"
 
 
 def cpu(row: Mapping[str, Any]) -> str:
