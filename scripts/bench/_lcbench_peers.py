@@ -1,6 +1,11 @@
-"""Rivals on LCBench, in an environment of their own: prints JSON, rival -> task -> best accuracy so far, seed by seed.
+"""Rivals on LCBench, in an environment of their own.
 
-Usage: PYTHON _lcbench_peers.py RIVAL MOST SEEDS TASK...   (needs onnxruntime, and optuna or dehb)
+Usage: PYTHON _lcbench_peers.py RIVAL MOST < JOBS   (needs onnxruntime and the rival's package)
+
+A line of JOBS is `[task, seed]`; a line of what it prints is that job with the best accuracy after each epoch and the
+CPU seconds that it took. All rivals pay for an epoch alike, and none twice: a setting that was trained before goes on
+where it was, wherever a rival returns to it (SMAC's promotions, and DEHB's in its first brackets). Optuna's pruner and
+Syne Tune's ASHA know no pause: a trial goes on until it is stopped for good.
 """
 
 from __future__ import annotations
@@ -8,26 +13,42 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from _lcbench import SPACE, TOTAL, Task
+
+
+class SpentError(Exception):
+    """No epoch is left."""
 
 
 class Budget:
     """Counts epochs, and keeps the best accuracy after each."""
 
     def __init__(self, task: str, most: int) -> None:
-        self.task, self.left, self.best = Task(task), most * TOTAL, [0.0]
+        self.task, self.most, self.best = Task(task), most * TOTAL, [0.0]
+        self._curves: dict[tuple[Any, ...], list[float]] = {}
+        self._trained: dict[tuple[Any, ...], int] = {}
 
-    def curve(self, params: dict[str, Any]) -> list[float]:
-        return [metrics["accuracy"] for _, metrics in self.task.curve(params)]
+    def train(self, params: dict[str, Any], epochs: int = TOTAL) -> Iterator[tuple[int, float]]:
+        """(epoch, accuracy) until `epochs`; those that the setting has behind it cost nothing. Raises SpentError."""
+        key = tuple(params[name] for name in SPACE)
+        if key not in self._curves:
+            self._curves[key] = [metrics["accuracy"] for _, metrics in self.task.curve(params)]
+        for epoch, accuracy in enumerate(self._curves[key][:epochs], start=1):
+            if epoch > self._trained.get(key, 0):
+                if len(self.best) > self.most:
+                    raise SpentError
+                self.best.append(max(self.best[-1], accuracy))
+                self._trained[key] = epoch
+            yield epoch, accuracy
 
-    def spend(self, accuracy: float) -> bool:
-        """An epoch; False when none is left after it."""
-        self.best.append(max(self.best[-1], accuracy))
-        self.left -= 1
-        return self.left > 0
+    def last(self, params: dict[str, Any], fidelity: float) -> tuple[int, float]:
+        """The last of `train`, at a fidelity that need not be a whole number."""
+        *_, last = self.train(params, min(TOTAL, max(1, round(fidelity))))
+        return last
 
 
 def optuna_hyperband(budget: Budget, seed: int) -> None:
@@ -39,15 +60,11 @@ def optuna_hyperband(budget: Budget, seed: int) -> None:
     study = optuna.create_study(
         direction="maximize", sampler=optuna.samplers.TPESampler(seed=seed), pruner=pruner, study_name=f"seed {seed}"
     )
-    while budget.left > 0:
+    while True:
         trial = study.ask()
-        params = {name: _suggest(trial, name, spec) for name, spec in SPACE.items()}
-        state = optuna.trial.TrialState.COMPLETE
-        accuracy = 0.0
-        for epoch, accuracy in enumerate(budget.curve(params), start=1):
+        state, accuracy = optuna.trial.TrialState.COMPLETE, 0.0
+        for epoch, accuracy in budget.train({name: _suggest(trial, name, spec) for name, spec in SPACE.items()}):
             trial.report(accuracy, epoch)
-            if not budget.spend(accuracy):
-                return
             if trial.should_prune():
                 state = optuna.trial.TrialState.PRUNED
                 break
@@ -61,42 +78,105 @@ def _suggest(trial: Any, name: str, spec: dict[str, Any]) -> Any:
 
 
 def dehb(budget: Budget, seed: int) -> None:
-    """By ask and tell; a longer training begins anew, as its settings are new, too."""
-    import ConfigSpace
+    """By ask and tell."""
     from dehb import DEHB
+
+    with tempfile.TemporaryDirectory() as folder:
+        found = DEHB(
+            f=None, cs=_space(seed), dimensions=len(SPACE), min_fidelity=1, max_fidelity=TOTAL, eta=3, n_workers=1,
+            seed=seed, output_path=folder, log_level="ERROR",
+        )  # fmt: skip
+        while True:
+            job = found.ask()
+            epochs, accuracy = budget.last(dict(job["config"]), job["fidelity"])
+            found.tell(job, {"fitness": -accuracy, "cost": float(epochs)})
+
+
+def smac(budget: Budget, seed: int) -> None:
+    """Its multi-fidelity facade: a random forest and Hyperband, by ask and tell."""
+    from smac import MultiFidelityFacade, Scenario
+    from smac.runhistory import TrialValue
+
+    with tempfile.TemporaryDirectory() as folder:
+        scenario = Scenario(
+            _space(seed), deterministic=True, min_budget=1, max_budget=TOTAL, n_trials=100_000, seed=seed,
+            output_directory=folder,
+        )  # fmt: skip
+        found = MultiFidelityFacade(scenario, lambda config, seed, budget: 0.0, overwrite=True, logging_level=False)
+        while True:
+            job = found.ask()
+            epochs, accuracy = budget.last(dict(job.config), job.budget)
+            found.tell(job, TrialValue(cost=-accuracy, time=float(epochs)), save=False)
+
+
+def _space(seed: int) -> Any:
+    import ConfigSpace
 
     space = ConfigSpace.ConfigurationSpace(seed=seed)
     for name, spec in SPACE.items():
         kind = ConfigSpace.Integer if "int" in spec else ConfigSpace.Float
         space.add(kind(name, tuple(spec.get("int") or spec["float"]), log=spec.get("log", False)))
-    with tempfile.TemporaryDirectory() as folder:
-        found = DEHB(
-            f=None, cs=space, dimensions=len(SPACE), min_fidelity=1, max_fidelity=TOTAL, eta=3, n_workers=1,
-            seed=seed, output_path=folder, log_level="ERROR",
-        )  # fmt: skip
+    return space
+
+
+def syne_tune(name: str) -> Callable[[Budget, int], None]:
+    """A scheduler of Syne Tune, driven as its own tuner drives it with one worker: a report an epoch."""
+
+    def run(budget: Budget, seed: int) -> None:
+        import datetime
+
+        import numpy as np
+        from syne_tune import config_space
+        from syne_tune.backend.trial_status import Trial
+        from syne_tune.optimizer import baselines
+        from syne_tune.optimizer.scheduler import SchedulerDecision
+
+        np.random.seed(seed)  # it draws from the global state, too
+        kinds = {"int": (config_space.randint, config_space.lograndint)}
+        kinds["float"] = (config_space.uniform, config_space.loguniform)
+        space = {
+            key: kinds[kind][spec.get("log", False)](*spec[kind])
+            for key, spec in SPACE.items()
+            for kind in [next(iter(spec))]
+        }
+        scheduler = getattr(baselines, name)(
+            space, metric="accuracy", time_attr="epoch", max_t=TOTAL, do_minimize=False, random_seed=seed
+        )
+        number = 0
         while True:
-            job = found.ask()
-            epochs = max(1, round(float(job["fidelity"])))
-            curve = budget.curve(dict(job["config"]))[:epochs]
-            for accuracy in curve:
-                if not budget.spend(accuracy):
-                    return
-            found.tell(job, {"fitness": -curve[-1], "cost": float(epochs)})
+            trial = Trial(number, scheduler.suggest().config, datetime.datetime.now())
+            scheduler.on_trial_add(trial)
+            number += 1
+            for epoch, accuracy in budget.train(trial.config):
+                decision = scheduler.on_trial_result(trial, {"accuracy": accuracy, "epoch": epoch})
+                if decision == SchedulerDecision.STOP:  # which the last epoch brings, too
+                    scheduler.on_trial_remove(trial)
+                    break
+
+    return run
 
 
-RIVALS: dict[str, Callable[[Budget, int], None]] = {"optuna": optuna_hyperband, "dehb": dehb}
+RIVALS: dict[str, Callable[[Budget, int], None]] = {
+    "optuna": optuna_hyperband,
+    "dehb": dehb,
+    "smac": smac,
+    "syne_asha": syne_tune("ASHA"),
+    "syne_bohb": syne_tune("BOHB"),
+}
 
 
 def main() -> None:
-    rival, most, seeds, *tasks = sys.argv[1:]
-    found: dict[str, list[list[float]]] = {}
-    for task in tasks:
-        found[task] = []
-        for seed in range(int(seeds)):
-            budget = Budget(task, int(most))
+    rival, most = sys.argv[1], int(sys.argv[2])
+    for line in sys.stdin:
+        task, seed = json.loads(line)
+        budget, start = Budget(task, most), time.process_time()
+        try:
             RIVALS[rival](budget, seed)
-            found[task].append(budget.best[1 : int(most) * TOTAL + 1])
-    print(json.dumps(found))
+        except SpentError:
+            best = [round(value, 6) for value in budget.best[1:]]
+        spent = time.process_time() - start
+        record = {"method": rival, "task": task, "seed": seed, "most": most, "cpu": spent, "best": best}
+        print(json.dumps(record), flush=True)
 
 
 if __name__ == "__main__":

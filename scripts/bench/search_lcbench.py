@@ -2,23 +2,31 @@
 
 Regret 0 is the best final validation accuracy of 20,000 random settings of a task, 1 their median; what a search has
 reached is the best validation accuracy that it has seen. An epoch costs one, whichever network it trains; a paused
-trial goes on where it was. `--peers PYTHON` runs rivals in that environment (_lcbench_peers.py).
+trial goes on where it was. `--peers PYTHON` runs rivals in that environment (_lcbench_peers.py). What was measured is
+kept under `--runs` and not repeated, so rivals of several environments, and several days, come into one table:
+
+    search_lcbench.py --runs DIR --methods --peers A/bin/python --rivals optuna dehb syne_asha syne_bohb
+    search_lcbench.py --runs DIR --methods --peers B/bin/python --rivals smac --seeds 3 --most 20
+    search_lcbench.py --runs DIR --kept --out FILE        # all of it, and nothing is run
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import subprocess
+import time
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from _common import show, write
+from _common import ONE_THREAD, show, write
 from _lcbench import SPACE, TOTAL, Task, task_names
+from _lcbench_runs import Job, Runs
 
 from modelopt_cli.core.strategy import Named
 from modelopt_cli.tuning.simulator import simulate
@@ -35,6 +43,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "bohb": {"sampler": "random", "scheduler": "bohb"},
     "freeze_thaw": {"sampler": "random", "scheduler": "freeze_thaw"},
 }
+RIVALS = ("optuna", "dehb", "smac", "syne_asha", "syne_bohb")
 BUDGETS = (5, 10, 20, 50)  # full trainings
 
 
@@ -51,63 +60,91 @@ def run(method: Mapping[str, Any], task: str, seed: int, most: int) -> list[floa
     return [float(value) for value in np.maximum.accumulate(seen)]
 
 
-def rival(python: str, name: str, tasks: Sequence[str], seeds: int, most: int) -> np.ndarray:
-    """Regrets (tasks, seeds, epochs) of a rival in its own environment."""
-    command = [python, str(Path(__file__).with_name("_lcbench_peers.py")), name, str(most), str(seeds), *tasks]
-    found = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()[-1])
-    return np.array([[Task(task).regret(best) for best in found[task]] for task in tasks])
+def method_of(name: str) -> dict[str, Any]:
+    """By its name, or what the name holds."""
+    return METHODS[name] if name in METHODS else dict(json.loads(name))
 
 
-def main() -> None:
-    """Run, print, write."""
+def record(name: str, job: Job, most: int) -> dict[str, Any]:
+    """A run of ours as it is kept."""
+    start = time.process_time()
+    best = [round(value, 6) for value in run(method_of(name), *job, most)]
+    spent = time.process_time() - start
+    return {"method": name, "task": job[0], "seed": job[1], "most": most, "cpu": spent, "best": best}
+
+
+def run_rival(python: str, name: str, jobs: Sequence[Job], most: int, runs: Runs) -> None:
+    """In its own environment, job by job."""
+    command = [python, str(Path(__file__).with_name("_lcbench_peers.py")), name, str(most)]
+    environment = {**os.environ, **ONE_THREAD, "LOKY_MAX_CPU_COUNT": "1"}
+    lines = "".join(json.dumps(job) + "\n" for job in jobs)
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(lines)
+        process.stdin.close()
+        for line in process.stdout:
+            runs.add(json.loads(line))
+    if process.returncode:
+        raise SystemExit(f"{name} failed: see above")
+
+
+def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--lcbench", default=os.environ.get("LCBENCH"), help="folder of model.onnx; default: $LCBENCH")
     parser.add_argument("--methods", nargs="*", default=list(METHODS), help="by name, or as a tuning section in JSON")
-    parser.add_argument("--peers", help="Python of an environment with optuna, dehb and onnxruntime")
-    parser.add_argument("--rivals", nargs="*", default=["optuna", "dehb"])
+    parser.add_argument("--peers", help="Python of an environment with onnxruntime and the rivals' packages")
+    parser.add_argument("--rivals", nargs="*", default=RIVALS)
     parser.add_argument("--tasks", type=int, help="so many of the 34, evenly spread; default: all")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--most", type=int, default=50, help="full trainings' worth of epochs; default 50")
     parser.add_argument("--workers", type=int, default=1, help="processes")
+    parser.add_argument("--runs", type=Path, help="folder where runs are kept, as JSON lines")
+    parser.add_argument("--kept", action="store_true", help="the table of what --runs holds; run nothing")
     parser.add_argument("--out", type=Path, help="file for the figures as JSON; default: print the table only")
-    given = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Run, print, write."""
+    given = arguments()
     os.environ["LCBENCH"] = str(given.lcbench)
     names = task_names()
     if given.tasks:
         names = names[:: max(1, len(names) // given.tasks)][: given.tasks]
-    figures: dict[str, Any] = {}
+    runs = Runs(given.runs)
     with ProcessPoolExecutor(given.workers) as pool:
-        for name in given.methods:
-            method = METHODS[name] if name in METHODS else json.loads(name)
-            jobs = {(t, s): pool.submit(run, method, t, s, given.most) for t in names for s in range(given.seeds)}
-            curves = np.array([[Task(t).regret(jobs[t, s].result()) for s in range(given.seeds)] for t in names])
-            figures[name] = summary(curves, given.most)
-            print(name, figures[name]["mean"], flush=True)
-    for name in given.rivals if given.peers else ():
-        figures[name] = summary(rival(given.peers, name, names, given.seeds, given.most), given.most)
-        print(name, figures[name]["mean"], flush=True)
-    budgets = [str(budget) for budget in BUDGETS if budget <= given.most]
-    lines = [
-        [name, *(f"{row['mean'][budget]:.3f} ± {row['error'][budget]:.3f}" for budget in budgets)]
-        for name, row in figures.items()
-    ]
-    title = f"LCBench: regret after full trainings' worth of epochs; {len(names)} tasks, {given.seeds} seeds"
-    show(title, ["search", *budgets], lines)
-    write(given.out, "search_lcbench", figures)
+        for name in () if given.kept else given.methods:
+            planned = "scheduler" in method_of(name)
+            jobs = runs.missing(name, names, given.seeds, given.most, planned=planned)
+            for done in as_completed([pool.submit(record, name, job, given.most) for job in jobs]):
+                runs.add(done.result())
+    for name in given.rivals if given.peers and not given.kept else ():
+        run_rival(given.peers, name, runs.missing(name, names, given.seeds, given.most), given.most, runs)
+    budgets = [budget for budget in BUDGETS if budget <= given.most]
+    shown = dict.fromkeys([*given.methods, *given.rivals])
+    figures = {name: runs.summary(name, names, given.seeds, budgets) for name in shown}
+    figures = {name: row for name, row in figures.items() if row["mean"]}
+    title = (
+        f"LCBench: regret after full trainings' worth of epochs; {len(names)} tasks (seeds); CPU s a training's worth"
+    )
+    lines = [[name, *(cell(row, str(budget)) for budget in budgets), cpu(row)] for name, row in figures.items()]
+    show(title, ["search", *map(str, budgets), "CPU s"], lines)
+    write(given.out, "search_lcbench", figures, tasks=len(names))
 
 
-def summary(curves: np.ndarray, most: int) -> dict[str, Any]:
-    """Of regrets (tasks, seeds, epochs): means over tasks, with the 95% interval over seeds, and the whole curve."""
-    by_seed = curves.mean(axis=0)
-    found: dict[str, Any] = {"mean": {}, "error": {}}
-    for budget in BUDGETS:
-        if budget <= most:
-            at = by_seed[:, budget * TOTAL - 1]
-            found["mean"][str(budget)] = float(at.mean())
-            found["error"][str(budget)] = float(1.96 * at.std(ddof=1) / len(at) ** 0.5) if len(at) > 1 else float("nan")
-    mean = by_seed.mean(axis=0)
-    found["curve"] = [float(value) for value in mean[TOTAL // 2 - 1 :: TOTAL // 2]]
-    return found
+def cell(row: Mapping[str, Any], budget: str) -> str:
+    """Mean regret, the 95% interval over seeds, how many."""
+    if budget not in row["mean"]:
+        return ""
+    error = row["error"][budget]
+    return f"{row['mean'][budget]:.3f}{'' if math.isnan(error) else f' ± {error:.3f}'} ({row['seeds'][budget]})"
+
+
+def cpu(row: Mapping[str, Any]) -> str:
+    return f"{row['cpu_per_training']:.3f}"
 
 
 if __name__ == "__main__":
