@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Sequence
 from typing import TYPE_CHECKING
 
+from modelopt_cli.tuning import ranking
 from modelopt_cli.tuning.trial import State, Trial
 
 if TYPE_CHECKING:
@@ -88,6 +89,11 @@ def believed(space: Space, trials: Sequence[Trial]) -> Believed | None:
         return Believed(space, trials)
     except ValueError:
         return None
+
+
+def best_of(trials: Sequence[Trial], beliefs: Believed | None) -> Trial | None:
+    """The best finished trial; with beliefs, of those of the setting that is believed best."""
+    return ranking.best(trials if beliefs is None else beliefs.best)
 
 
 def _gain(mean: np.ndarray, covariance: np.ndarray, variance: float, best: float) -> float:

@@ -11,7 +11,9 @@ from typer.testing import CliRunner
 from modelopt_cli import Report, load, tune
 from modelopt_cli.cli.main import app
 from modelopt_cli.cli.render import number
+from modelopt_cli.workflows.progress import unfinished_report
 
+METRIC = "validation.log_loss"
 FILE = """
 version: 1
 name: noisy
@@ -71,3 +73,12 @@ def test_the_terminal_says_it_and_the_run_is_replayed(report: Report, file: Path
     assert f"noise {number(report.details['believed']['noise'])}" in shown.output
     replayed = CliRunner().invoke(app, ["replay", str(file.parent / "run")])
     assert replayed.exit_code == 0, replayed.output
+
+
+def test_a_run_that_is_not_finished_shows_the_same_best(report: Report, file: Path) -> None:
+    shown = unfinished_report(file.parent / "run")
+    assert report.best is not None
+    assert shown.best is not None
+    assert shown.best["number"] == report.best["number"]
+    luckiest = min(report.tables["trials"].rows, key=lambda row: row[report.tables["trials"].columns.index(METRIC)])
+    assert shown.best["number"] != luckiest[0]
