@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from modelopt_cli.cli.render import duration, gates, number, size
+from modelopt_cli.cli.render_believed import render_believed
 from modelopt_cli.cli.render_front import render_front
 from modelopt_cli.cli.render_importance import importances
 from modelopt_cli.cli.render_plan import render_plan
@@ -38,7 +39,7 @@ def render_report(console: Console, report: Report, *, quiet: bool) -> None:
         console.print(Text.assemble(("ended by ", "dim"), report.details["why"]), soft_wrap=True)
     if not quiet:
         importances(console, report)
-        _believed(console, report.details.get("believed"))
+        render_believed(console, report.details.get("believed"))
     if "folds" in report.tables and not quiet:
         _table(console, report.tables["folds"].columns, report.tables["folds"].rows, "folds")
     if "space" in report.details and not quiet:
@@ -56,15 +57,6 @@ def render_report(console: Console, report: Report, *, quiet: bool) -> None:
         console.print(Text.assemble(("warning: ", "yellow"), warning), soft_wrap=True)
     workflow = "prune" if "stages" in report.tables else "distill" if "learners" in report.tables else "train"
     _files(console, report.artefacts, workflow)
-
-
-def _believed(console: Console, best: Mapping[str, Any] | None) -> None:
-    """What the best setting is worth, where results are noisy and settings may be repeated."""
-    if best is None:
-        return
-    tried = f"tried {best['times']} times, mean {number(best['mean'])}" if best["times"] > 1 else "tried once"
-    worth = f"{number(best['believed'])} ± {number(best['uncertainty'])} ({tried}); noise {number(best['noise'])}"
-    console.print(Text.assemble((f"believed {best['metric']} of the best: ", "bold"), worth), soft_wrap=True)
 
 
 def _trials(console: Console, report: Report) -> None:

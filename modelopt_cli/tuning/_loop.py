@@ -124,8 +124,8 @@ class Loop:
         for trial in self.study.trials:
             if trial.state is State.PAUSED and trial.curve and trial.curve[-1].losses is not None:
                 metrics = dict(trial.curve[-1].metrics)
-                counts = not self.complete
-                self.on_change(self.study.tell(trial, metrics, stopped=why, counts=counts))
+                seconds, counts = self.seconds.pop(trial.number, 0.0), not self.complete
+                self.on_change(self.study.tell(trial, metrics, stopped=why, seconds=seconds, counts=counts))
 
     def take(self, event: Event, pool: Pool) -> None:
         """Record an event; what has reached its `until` waits for the next decision."""

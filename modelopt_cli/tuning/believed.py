@@ -1,6 +1,6 @@
 """Noisy objectives: which setting is believed best, and when trying one again teaches more than trying a new one.
 
-Of noisy results the lowest is the luckiest. A process of all complete trials estimates the noise and says what each
+Of noisy results the lowest is the luckiest. A process of all that may be best estimates the noise and says what each
 setting is worth; where `tuning.repeats` allows it, the next trial is the one that is expected to lower the best belief
 most (the knowledge gradient of Frazier, Powell & Dayanik 2009, "The knowledge-gradient policy for correlated normal
 beliefs", INFORMS Journal on Computing 21(4), section 3): a setting once more, or a new one.
@@ -11,7 +11,8 @@ from __future__ import annotations
 from collections.abc import Hashable, Sequence
 from typing import TYPE_CHECKING
 
-from modelopt_cli.tuning.trial import State, Trial
+from modelopt_cli.tuning import ranking
+from modelopt_cli.tuning.trial import Trial
 
 if TYPE_CHECKING:
     import numpy as np
@@ -19,26 +20,25 @@ if TYPE_CHECKING:
     from modelopt_cli.tuning.space import Space
     from modelopt_cli.tuning.trial import Params
 
-_FEWEST = 4  # complete trials before anything is believed
+_FEWEST = 4  # trials that may be best before anything is believed
 _CONTENDERS = 20  # settings that may turn out best
 _QUANTILES = 64  # of what a trial may come out as
 
 
 class Believed:
-    """What is believed of every setting that was tried to its end: one objective, feasible trials."""
+    """What is believed of every setting with trials that may be best (ranking.candidates): one objective."""
 
     def __init__(self, space: Space, trials: Sequence[Trial]) -> None:
         """Raises ValueError where there is too little to believe anything; see `believed`."""
         import numpy as np
 
-        from modelopt_cli.tuning.samplers._history import losses_of, softened
+        from modelopt_cli.tuning.samplers._history import softened
         from modelopt_cli.tuning.surrogate import Surrogate
 
-        complete = [trial for trial in trials if trial.state is State.COMPLETED and trial.violation <= 0]
-        told = [(trial, losses[0]) for trial in complete if (losses := losses_of(trial)) is not None]
+        told = [(trial, loss) for trial in ranking.candidates(trials) if (loss := trial.loss) is not None]
         values = np.array([loss for _, loss in told])
         if len(values) < _FEWEST or not np.ptp(values) > 0:
-            raise ValueError("too few complete trials, or none differs")
+            raise ValueError("too few trials, or none differs")
         groups: dict[Hashable, list[Trial]] = {}
         for trial, _ in told:
             groups.setdefault(space.canonical(trial.params), []).append(trial)
@@ -88,6 +88,11 @@ def believed(space: Space, trials: Sequence[Trial]) -> Believed | None:
         return Believed(space, trials)
     except ValueError:
         return None
+
+
+def best_of(trials: Sequence[Trial], beliefs: Believed | None) -> Trial | None:
+    """The best finished trial; with beliefs, of those of the setting that is believed best."""
+    return ranking.best(trials if beliefs is None else beliefs.best)
 
 
 def _gain(mean: np.ndarray, covariance: np.ndarray, variance: float, best: float) -> float:

@@ -23,7 +23,7 @@ from typing import Any, Self
 from modelopt_cli.core.errors import UsageError
 from modelopt_cli.core.seeds import derive
 from modelopt_cli.tuning import beginning, ranking
-from modelopt_cli.tuning.believed import Believed, believed
+from modelopt_cli.tuning.believed import Believed, believed, best_of
 from modelopt_cli.tuning.earlier import Source
 from modelopt_cli.tuning.judging import Judge
 from modelopt_cli.tuning.samplers import Sampler
@@ -112,8 +112,7 @@ class Study(TrialLog):
 
         Where settings may be repeated, the best trial of the setting that is believed best.
         """
-        beliefs = self.beliefs
-        return ranking.best(self._trials) if beliefs is None else ranking.best(beliefs.best)
+        return best_of(self._trials, self.beliefs)
 
     @property
     def beliefs(self) -> Believed | None:

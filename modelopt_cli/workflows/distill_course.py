@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,7 +39,7 @@ class DistillCourse:
         *,
         seed: int,
         baseline: bool,
-        monitor: str | None = None,
+        monitor: str | Sequence[str] | None = None,
         folder: Path,
         state: Mapping[str, Any] | None = None,
     ) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,7 +33,7 @@ class DistillRun(RestorableRun):
         *,
         seed: int,
         baseline: bool | None = None,
-        monitor: str | None = None,
+        monitor: str | Sequence[str] | None = None,
         folder: Path,
         state: Mapping[str, Any] | None = None,
         costed: bool = True,

@@ -60,7 +60,7 @@ def open_single(
     """One training on the given splits."""
     if experiment.require_model().framework == "sklearn":
         return EstimatorRun(experiment, prepared, seed=seed, wanted=wanted)
-    return TorchRun(experiment, prepared, seed=seed, monitor=_monitor(wanted), state=state)
+    return TorchRun(experiment, prepared, seed=seed, monitor=_monitored(wanted), state=state)
 
 
 def open_pruning(
@@ -79,7 +79,7 @@ def open_pruning(
     timed = wanted is None or any(name.startswith("model.latency") for name in wanted)
     timed |= budget is not None and budget.of == "latency_ms"
     prepared = stages.prepared_data(experiment)
-    return PruneRun(experiment, prepared, seed=seed, monitor=_monitor(wanted), state=state, dense=module, timed=timed)
+    return PruneRun(experiment, prepared, seed=seed, monitor=_monitored(wanted), state=state, dense=module, timed=timed)
 
 
 def open_distillation(
@@ -100,17 +100,17 @@ def open_distillation(
         experiment,
         seed=seed,
         baseline=baseline,
-        monitor=_monitor(wanted),
+        monitor=_monitored(wanted),
         folder=folder,
         state=state,
         costed=costed,
     )
 
 
-def _monitor(wanted: Sequence[str] | None) -> str | None:
-    """The validation metric that is reported after each epoch beside the loss."""
+def _monitored(wanted: Sequence[str] | None) -> list[str]:
+    """The validation metrics that are reported after each epoch: with one objective missing, no report is compared."""
     derived = (*CHANGES, GAP)
-    return next((name for name in wanted or () if name.startswith("validation.") and not name.endswith(derived)), None)
+    return [name for name in wanted or () if name.startswith("validation.") and not name.endswith(derived)]
 
 
 def _cross_validation(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from modelopt_cli.core.errors import InputError
 from modelopt_cli.results.report import Report
-from modelopt_cli.tuning import ranking
+from modelopt_cli.tuning.believed import believed, best_of
 from modelopt_cli.tuning.space import Space
 from modelopt_cli.tuning.study import Study
 from modelopt_cli.workflows.tables import schedule_table, trials_table
@@ -18,8 +18,8 @@ def unfinished_report(path: Path) -> Report:
     if not store.exists():
         raise InputError(f"{path} has no report yet and no trials to show; wait for it, or start it again")
     trials, meta = Study.read(store)
-    best = ranking.best(trials)
-    paths = Space.from_spec(meta["space"]).paths
+    space = Space.from_spec(meta["space"])
+    best = best_of(trials, believed(space, trials) if meta.get("repeats") else None)
     return Report(
         workflow="tune",
         name=path.parent.name,
@@ -29,7 +29,7 @@ def unfinished_report(path: Path) -> Report:
         best=None
         if best is None
         else {"number": best.number, "params": dict(best.params), "metrics": dict(best.metrics), "seed": best.seed},
-        tables={"trials": trials_table(trials, paths), **schedule_table(trials, best)},
+        tables={"trials": trials_table(trials, space.paths), **schedule_table(trials, best)},
         details={"objective": meta.get("objective", []), "ended": "not yet"},
         artefacts={"directory": str(path)},
     )

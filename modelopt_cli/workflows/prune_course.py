@@ -43,7 +43,7 @@ class PruneCourse:
         prepared: Prepared,
         *,
         seed: int,
-        monitor: str | None = None,
+        monitor: str | Sequence[str] | None = None,
         state: Mapping[str, Any] | None = None,
         dense: nn.Module | None = None,
         bare: bool = False,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from modelopt_cli.tuning.objective import Report
@@ -31,7 +31,7 @@ class TorchRun(RestorableRun):
         prepared: Prepared,
         *,
         seed: int,
-        monitor: str | None = None,
+        monitor: str | Sequence[str] | None = None,
         state: Mapping[str, Any] | None = None,
         guide: Guide | None = None,
     ) -> None:

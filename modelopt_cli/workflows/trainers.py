@@ -23,7 +23,7 @@ def trainer_of(
     settings: TrainingSettings,
     *,
     seed: int,
-    monitor: str | None = None,
+    monitor: str | Sequence[str] | None = None,
     hooks: Sequence[StepHook] = (),
     guide: Guide | None = None,
 ) -> Trainer:

@@ -9,6 +9,7 @@ from scipy.stats import norm
 from modelopt_cli.tuning.believed import Believed, _gain, believed
 from modelopt_cli.tuning.samplers._process import Inputs, Process
 from modelopt_cli.tuning.study import Study
+from modelopt_cli.tuning.trial import State
 
 SPACE = {"x": {"float": [0, 1]}, "y": {"float": [0, 1]}}
 
@@ -111,3 +112,15 @@ def test_a_killed_search_with_repeats_goes_on_as_if_it_had_not_been(tmp_path):
             study.tell(trial, noisy(trial.params, rng, 0.15))
             params = [trial.params for trial in study.trials]
     assert params == [trial.params for trial in whole.trials]
+
+
+def test_a_trial_that_was_stopped_and_counts_may_be_believed_best():
+    """Patience ends good trials too."""
+    study, rng = Study(SPACE, "random", repeats=True), np.random.default_rng(0)
+    for _ in range(24):
+        trial = study.ask()
+        loss = noisy(trial.params, rng, 0.001)
+        study.tell(trial, loss, stopped="nothing gets better any more" if loss < 0.1 else "")
+    assert sum(trial.state is State.COMPLETED for trial in study.trials) > 4
+    assert study.best.state is State.STOPPED
+    assert study.best.loss < 0.1

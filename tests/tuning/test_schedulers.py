@@ -225,4 +225,6 @@ def test_when_time_is_up_paused_trials_count_as_of_their_last_report() -> None:
     assert result.reason == "timeout"
     assert study.best is not None
     assert not any(trial.state is State.PAUSED for trial in study.trials)
-    assert any(trial.reason == "the search's time was up" for trial in study.trials)
+    ended = [trial for trial in study.trials if trial.reason == "the search's time was up"]
+    assert ended
+    assert all(trial.seconds > 0 for trial in ended)

@@ -167,3 +167,14 @@ def test_a_state_that_does_not_fit_is_one_clear_failure() -> None:
 def test_what_it_cannot_do_is_told_before_anything_runs(file: dict[str, Any], message: str) -> None:
     with pytest.raises(ExperimentError, match=message):
         load(file)
+
+
+@pytest.mark.parametrize("second", ["validation.accuracy", "validation.f1"])
+@pytest.mark.parametrize("first", ["minimize validation.loss", "maximize validation.roc_auc"])
+def test_members_are_compared_in_every_objective_whatever_their_order(first: str, second: str, tmp_path: Path) -> None:
+    """Each epoch reports all of them: with one missing nobody would ever be replaced."""
+    file = changed("tuning", objective=[first, f"maximize {second}"], trials=3, initial=FILE["tuning"]["initial"][:3])
+    report = tune(load(file), out=tmp_path / "run")
+    trials, _ = Study.read(tmp_path / "run" / "study.sqlite")
+    assert all(point.losses is not None for trial in trials for point in trial.curve)
+    assert "stopped" in {row["state"] for row in rows(report, "trials")}

@@ -11,6 +11,8 @@ from typer.testing import CliRunner
 from modelopt_cli import Report, load, tune
 from modelopt_cli.cli.main import app
 from modelopt_cli.cli.render import number
+from modelopt_cli.tuning.study import Study
+from modelopt_cli.workflows.progress import unfinished_report
 
 FILE = """
 version: 1
@@ -71,3 +73,16 @@ def test_the_terminal_says_it_and_the_run_is_replayed(report: Report, file: Path
     assert f"noise {number(report.details['believed']['noise'])}" in shown.output
     replayed = CliRunner().invoke(app, ["replay", str(file.parent / "run")])
     assert replayed.exit_code == 0, replayed.output
+
+
+def test_a_run_that_is_not_finished_shows_what_is_believed_best(tmp_path: Path) -> None:
+    with Study({"x": [0, 1, 2]}, "random", path=tmp_path / "study.sqlite", repeats=True) as study:
+        for x, losses in enumerate([(0.30, 0.34, 0.26, 0.32), (0.22, 0.9, 1.1, 0.95), (1.0, 0.9, 1.1)]):
+            for loss in losses:
+                study.tell(study.ask({"x": x}), loss)
+        best = study.best
+    shown = unfinished_report(tmp_path)
+    assert best is not None
+    assert shown.best is not None
+    assert shown.best["number"] == best.number
+    assert shown.best["params"] == {"x": 0}  # not the luckiest one
