@@ -8,7 +8,9 @@ beliefs", INFORMS Journal on Computing 21(4), section 3): a setting once more, o
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from modelopt_cli.tuning import ranking
@@ -22,7 +24,8 @@ if TYPE_CHECKING:
 
 _FEWEST = 4  # trials that may be best before anything is believed
 _CONTENDERS = 20  # settings that may turn out best
-_QUANTILES = 64  # of what a trial may come out as
+_REACH = 2.4  # deviations, of what a trial may come out as, that a new setting is given up for
+_FAR = 1e6  # deviations out; what lies there adds nothing
 
 
 class Believed:
@@ -58,9 +61,10 @@ class Believed:
         return self.settings[int(self.mean.argmin())]
 
     def again(self, proposal: Params, under_way: Sequence[Params]) -> Params | None:
-        """The setting that is worth another trial more than `proposal` is worth its first; None: the proposal.
+        """The setting that is worth another trial more than `proposal` is worth its own; None: the proposal.
 
-        What is `under_way` is not tried again before it has come out.
+        What is `under_way` is not tried again before it has come out. In place of a proposal that is new, nothing is
+        tried again for the sake of what is hardly ever to come out.
         """
         import numpy as np
 
@@ -69,11 +73,14 @@ class Believed:
         codes = np.concatenate([self._codes[order], self._space.encode(proposal)[None]])
         mean, covariance = self._surrogate.joint(codes)
         tried, noise = mean[:-1], self._surrogate.noise
-        gains = [_gain(tried, covariance[:-1, j], covariance[j, j] + noise, tried.min()) for j in range(len(tried))]
-        new = _gain(mean, covariance[:, -1], covariance[-1, -1] + noise, tried.min())
+        known = {self._space.canonical(group[0].params) for group in self.settings}
+        reach = math.inf if self._space.canonical(proposal) in known else _REACH
+        gain = partial(_gain, best=tried.min(), reach=reach)
+        gains = [gain(tried, covariance[:-1, j], covariance[j, j] + noise) for j in range(len(tried))]
+        own = gain(mean, covariance[:, -1], covariance[-1, -1] + noise)
         for j in np.argsort(gains, kind="stable")[::-1]:
             params: Params = self.settings[order[j]][0].params
-            if gains[j] <= new:
+            if gains[j] <= own:
                 return None
             if self._space.canonical(params) not in busy:
                 return params
@@ -95,14 +102,33 @@ def best_of(trials: Sequence[Trial], beliefs: Believed | None) -> Trial | None:
     return ranking.best(trials if beliefs is None else beliefs.best)
 
 
-def _gain(mean: np.ndarray, covariance: np.ndarray, variance: float, best: float) -> float:
+def _gain(mean: np.ndarray, covariance: np.ndarray, variance: float, best: float, reach: float = math.inf) -> float:
     """How much lower than `best` the lowest mean (M,) will be, after a trial whose result has this `variance`.
 
-    `covariance` (M,): of the result with each setting.
+    `covariance` (M,): of the result with each setting. Each mean will be a line in a standard normal z. The lowest ones
+    make an envelope, each of whose bends at z adds (change of slope) (phi(z) - |z| Phi(-|z|)): exact, for what tells
+    contenders from others may lie far out in the tails (Frazier et al. 2009, algorithms 1 and 2). Bends beyond `reach`
+    add nothing.
     """
     import numpy as np
-    from scipy.special import ndtri
 
-    z = ndtri((np.arange(_QUANTILES) + 0.5) / _QUANTILES)
-    after = mean + z[:, None] * (covariance / max(variance, 1e-300) ** 0.5)
-    return best - float(after.min(axis=1).mean())
+    from modelopt_cli.tuning.samplers._improvement import log_h
+
+    slopes = covariance / max(variance, 1e-300) ** 0.5
+    lowest: list[tuple[float, float]] = []  # (slope, mean) of the lines that are lowest somewhere, from z = inf down
+    bends: list[float] = []  # where one takes over from the one before
+    for slope, at_zero in sorted(zip(slopes.tolist(), mean.tolist(), strict=True)):
+        if lowest and lowest[-1][0] == slope:  # the higher one of two that are parallel
+            continue
+        while lowest:
+            bend = (at_zero - lowest[-1][1]) / (lowest[-1][0] - slope)
+            if not bends or bend < bends[-1]:
+                bends.append(bend)
+                break
+            lowest.pop()
+            bends.pop()
+        lowest.append((slope, at_zero))
+    changes = np.diff([slope for slope, _ in lowest])
+    at = np.abs(bends)
+    added = changes * np.exp(log_h(-np.minimum(at, _FAR)))
+    return best - float(mean.min()) + float(added[at <= reach].sum())

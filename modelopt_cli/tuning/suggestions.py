@@ -51,7 +51,7 @@ def suggest(study: Study) -> Params:
     fresh = fresh if fresh is not None else _first_left(study)
     if fresh is None:
         raise Exhausted(f"all {study.space.size} settings of the space have been tried")
-    return fresh
+    return (_again(study, fresh) or fresh) if study.repeats else fresh  # every setting was tried, so which one again?
 
 
 def _again(study: Study, proposal: Params) -> Params | None:

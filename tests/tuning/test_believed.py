@@ -21,8 +21,26 @@ def test_the_gain_of_one_more_result_is_frazier_powell_and_dayaniks():
     exact = spread * norm.pdf(0.4 / spread) - 0.4 * norm.cdf(-0.4 / spread)
     for which in (0, 1):  # to learn about either one decides as much
         covariance = np.where(np.arange(2) == which, variance, 0.0)
-        assert _gain(mean, covariance, variance + noise, 0.0) == pytest.approx(exact, rel=0.02)
+        assert _gain(mean, covariance, variance + noise, 0.0) == pytest.approx(exact, rel=1e-12)
     assert _gain(mean, np.zeros(2), 0.3, 0.0) == pytest.approx(0.0)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_the_gain_among_many_is_the_mean_over_what_may_come_out(seed):
+    rng = np.random.default_rng(seed)
+    mean, covariance = rng.standard_normal(9), rng.standard_normal(9)
+    z = norm.ppf((np.arange(200_000) + 0.5) / 200_000)
+    lowest = (mean + z[:, None] * covariance / 0.7**0.5).min(axis=1).mean()
+    assert _gain(mean, covariance, 0.7, mean.min()) == pytest.approx(mean.min() - lowest, rel=1e-4)
+    assert _gain(mean, np.full(9, 0.4), 0.7, mean.min()) == 0.0  # all move alike: nothing is decided
+
+
+def test_a_small_gain_is_not_none():
+    """Contenders ten deviations apart: a result about either may still decide, one about a hopeless setting hardly."""
+    mean = np.array([0.0, 1.0, 3.0])
+    near, far = (_gain(mean, np.array(covariance), 1.0, 0.0) for covariance in ([0.1, 0.0, 0.0], [0.0, 0.0, 0.1]))
+    assert near == pytest.approx(0.1 * (norm.pdf(10) - 10 * norm.sf(10)), rel=1e-6)
+    assert near > far > 0.0
 
 
 def test_the_joint_covariance_is_that_of_every_pair():
@@ -124,3 +142,15 @@ def test_a_trial_that_was_stopped_and_counts_may_be_believed_best():
     assert sum(trial.state is State.COMPLETED for trial in study.trials) > 4
     assert study.best.state is State.STOPPED
     assert study.best.loss < 0.1
+
+
+@pytest.mark.parametrize("sampler", ["bayesian", "random", "tpe"])
+def test_when_every_setting_was_tried_the_contenders_are_tried_again(sampler):
+    """A sampler has nothing new to offer then, and chance would spend as much on what is hopeless."""
+    study, rng = Study({"x": [0, 1, 2, 3, 4, 5]}, sampler, repeats=True), np.random.default_rng(0)
+    for _ in range(40):
+        trial = study.ask()
+        study.tell(trial, [0.3, 0.35, 0.9, 1.0, 1.2, 1.4][trial.params["x"]] + 0.1 * rng.standard_normal())
+    times = np.bincount([trial.params["x"] for trial in study.trials], minlength=6)
+    assert times.min() > 0
+    assert times[:2].sum() > 2 * times[2:].sum()
