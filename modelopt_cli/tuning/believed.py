@@ -8,9 +8,7 @@ beliefs", INFORMS Journal on Computing 21(4), section 3): a setting once more, o
 
 from __future__ import annotations
 
-import math
 from collections.abc import Hashable, Sequence
-from functools import partial
 from typing import TYPE_CHECKING
 
 from modelopt_cli.tuning import ranking
@@ -24,7 +22,7 @@ if TYPE_CHECKING:
 
 _FEWEST = 4  # trials that may be best before anything is believed
 _CONTENDERS = 20  # settings that may turn out best
-_REACH = 2.4  # deviations, of what a trial may come out as, that a new setting is given up for
+_WORTH = 1e-5  # of the noise: a new setting is not given up for less
 _FAR = 1e6  # deviations out; what lies there adds nothing
 
 
@@ -42,10 +40,12 @@ class Believed:
         values = np.array([loss for _, loss in told])
         if len(values) < _FEWEST or not np.ptp(values) > 0:
             raise ValueError("too few trials, or none differs")
+        largest = float(np.abs(values).max())  # so that no difference overflows
+        scaled = values / largest
         groups: dict[Hashable, list[Trial]] = {}
         for trial, _ in told:
             groups.setdefault(space.canonical(trial.params), []).append(trial)
-        self._surrogate = Surrogate(space, [trial.params for trial, _ in told], softened(values, values))
+        self._surrogate = Surrogate(space, [trial.params for trial, _ in told], largest * softened(scaled, scaled))
         self.settings = list(groups.values())
         """The trials of each setting."""
         self._codes = np.stack([space.encode(group[0].params) for group in self.settings])
@@ -63,8 +63,8 @@ class Believed:
     def again(self, proposal: Params, under_way: Sequence[Params]) -> Params | None:
         """The setting that is worth another trial more than `proposal` is worth its own; None: the proposal.
 
-        What is `under_way` is not tried again before it has come out. In place of a proposal that is new, nothing is
-        tried again for the sake of what is hardly ever to come out.
+        What is `under_way` is not tried again before it has come out. What teaches next to nothing takes no new one's
+        place.
         """
         import numpy as np
 
@@ -73,14 +73,13 @@ class Believed:
         codes = np.concatenate([self._codes[order], self._space.encode(proposal)[None]])
         mean, covariance = self._surrogate.joint(codes)
         tried, noise = mean[:-1], self._surrogate.noise
-        known = {self._space.canonical(group[0].params) for group in self.settings}
-        reach = math.inf if self._space.canonical(proposal) in known else _REACH
-        gain = partial(_gain, best=tried.min(), reach=reach)
-        gains = [gain(tried, covariance[:-1, j], covariance[j, j] + noise) for j in range(len(tried))]
-        own = gain(mean, covariance[:, -1], covariance[-1, -1] + noise)
+        gains = [_gain(tried, covariance[:-1, j], covariance[j, j] + noise) for j in range(len(tried))]
+        least = _gain(mean, covariance[:, -1], covariance[-1, -1] + noise) + tried.min() - mean.min()
+        if self._space.canonical(proposal) not in {self._space.canonical(group[0].params) for group in self.settings}:
+            least = max(least, _WORTH * noise**0.5)
         for j in np.argsort(gains, kind="stable")[::-1]:
             params: Params = self.settings[order[j]][0].params
-            if gains[j] <= own:
+            if gains[j] <= least:
                 return None
             if self._space.canonical(params) not in busy:
                 return params
@@ -102,13 +101,12 @@ def best_of(trials: Sequence[Trial], beliefs: Believed | None) -> Trial | None:
     return ranking.best(trials if beliefs is None else beliefs.best)
 
 
-def _gain(mean: np.ndarray, covariance: np.ndarray, variance: float, best: float, reach: float = math.inf) -> float:
-    """How much lower than `best` the lowest mean (M,) will be, after a trial whose result has this `variance`.
+def _gain(mean: np.ndarray, covariance: np.ndarray, variance: float) -> float:
+    """How much lower the lowest mean (M,) is expected to be after a trial whose result has this `variance`.
 
     `covariance` (M,): of the result with each setting. Each mean will be a line in a standard normal z. The lowest ones
     make an envelope, each of whose bends at z adds (change of slope) (phi(z) - |z| Phi(-|z|)): exact, for what tells
-    contenders from others may lie far out in the tails (Frazier et al. 2009, algorithms 1 and 2). Bends beyond `reach`
-    add nothing.
+    contenders from others may lie far out in the tails (Frazier et al. 2009, algorithms 1 and 2).
     """
     import numpy as np
 
@@ -129,6 +127,4 @@ def _gain(mean: np.ndarray, covariance: np.ndarray, variance: float, best: float
             bends.pop()
         lowest.append((slope, at_zero))
     changes = np.diff([slope for slope, _ in lowest])
-    at = np.abs(bends)
-    added = changes * np.exp(log_h(-np.minimum(at, _FAR)))
-    return best - float(mean.min()) + float(added[at <= reach].sum())
+    return float((changes * np.exp(log_h(-np.minimum(np.abs(bends), _FAR)))).sum())

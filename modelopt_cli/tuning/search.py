@@ -83,6 +83,7 @@ def search_with(
 ) -> SearchResult:
     """`search` with the workers of `pool`, which is closed in the end."""
     study.requeue()
+    compared = stopper is not None or scheduler is not None
     scheduler = scheduler or SamplerAndStopper(stopper=stopper)
     loop = Loop(study, scheduler, trials, max_failures, on_change, converged, sizes, complete)
     start = time.monotonic()
@@ -104,4 +105,5 @@ def search_with(
         loop.conclude(_CONCLUDED[reason])
     if reason != "interrupted":
         check_failures(study.trials)
-    return SearchResult(reason, time.monotonic() - start, peak, remarks(reason, study.trials, loop.restarts), loop.why)
+    warnings = remarks(reason, study.trials, loop.restarts, compared)
+    return SearchResult(reason, time.monotonic() - start, peak, warnings, loop.why)

@@ -180,6 +180,15 @@ class TuningSettings(Settings):
         return self
 
     @model_validator(mode="after")
+    def _repeats_fit(self) -> Self:
+        if self.repeats and len(self.goals) > 1:
+            raise ValueError(
+                f"repeats looks for the setting that is believed best in one objective, but there are "
+                f"{len(self.goals)}; leave repeats out, or name one objective"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _stop_when_fits(self) -> Self:
         problem = None if self.stop_when is None else self.stop_when.problem(len(self.goals))
         if problem is not None:

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
-from search_objectives import CurveObjective, SlowToPrepare
+from search_objectives import Curve, CurveObjective, SlowToPrepare
 
 from modelopt_cli.core.errors import SearchError, UsageError
 from modelopt_cli.core.strategy import FAMILIES
 from modelopt_cli.tuning.executors import Limits
 from modelopt_cli.tuning.executors.processes import Processes
 from modelopt_cli.tuning.executors.serial import Serial
+from modelopt_cli.tuning.objective import Run
 from modelopt_cli.tuning.search import search
 from modelopt_cli.tuning.stoppers.median import Median
 from modelopt_cli.tuning.stoppers.patience import Patience
@@ -146,3 +149,24 @@ def test_timeout_leaves_the_trial_to_be_resumed() -> None:
     result = search(study, CurveObjective(10**9), Serial(), trials=3, timeout=0.2)
     assert result.reason == "timeout"
     assert [trial.state for trial in study.trials] == [State.RUNNING]
+
+
+class _Sized(Curve):
+    """Its size is known when it has ended only."""
+
+    def metrics(self) -> dict[str, float]:
+        return {**super().metrics(), "size": 1.0 - self.params["x"]}
+
+
+class _SizedObjective(CurveObjective):
+    def open(self, params: Mapping[str, Any], seed: int, state: Any = None) -> Run:
+        return _Sized(params, seed, self.total, state or 0)
+
+
+@pytest.mark.parametrize("stopper", [Median(), None])
+def test_a_stopper_that_has_nothing_to_compare_by_is_told(stopper: Median | None) -> None:
+    study = Study({"x": {"float": [0, 1]}}, "random", ["minimize loss", "minimize size"])
+    result = search(study, _SizedObjective(), Serial(), trials=4, stopper=stopper)
+    told = [warning for warning in result.warnings if "nothing to compare trials by" in warning]
+    assert len(told) == (stopper is not None)
+    assert all(trial.state is State.COMPLETED for trial in study.trials)

@@ -26,8 +26,8 @@ tuning:
   repeats: true
   trials: 24
   space:
-    model.max_depth: {int: [1, 6]}
-    model.min_samples_leaf: {int: [1, 20]}
+    model.max_depth: {int: [1, 3]}
+    model.min_samples_leaf: [1, 3, 9, 20]
 """
 
 
@@ -86,3 +86,10 @@ def test_a_run_that_is_not_finished_shows_what_is_believed_best(tmp_path: Path) 
     assert shown.best is not None
     assert shown.best["number"] == best.number
     assert shown.best["params"] == {"x": 0}  # not the luckiest one
+
+
+def test_repeats_are_for_one_objective(file: Path) -> None:
+    options = ["--set", "tuning.objective=[minimize validation.log_loss, maximize validation.accuracy]"]
+    result = CliRunner().invoke(app, ["validate", str(file), *options])
+    assert result.exit_code == 2
+    assert "repeats looks for the setting that is believed best in one objective" in " ".join(result.output.split())
