@@ -29,26 +29,24 @@ _FAR = 1e6  # deviations out; what lies there adds nothing
 class Believed:
     """What is believed of every setting with trials that may be best (ranking.candidates): one objective."""
 
-    def __init__(self, space: Space, trials: Sequence[Trial]) -> None:
-        """Raises ValueError where there is too little to believe anything; see `believed`."""
+    def __init__(self, space: Space, trials: Sequence[Trial], losses: np.ndarray) -> None:
+        """`losses` (N,): of the trials, not all equal."""
         import numpy as np
 
         from modelopt_cli.tuning.samplers._history import softened
+        from modelopt_cli.tuning.samplers._settings import encoded
         from modelopt_cli.tuning.surrogate import Surrogate
 
-        told = [(trial, loss) for trial in ranking.candidates(trials) if (loss := trial.loss) is not None]
-        values = np.array([loss for _, loss in told])
-        if len(values) < _FEWEST or not np.ptp(values) > 0:
-            raise ValueError("too few trials, or none differs")
-        largest = float(np.abs(values).max())  # so that no difference overflows
-        scaled = values / largest
+        largest = float(np.abs(losses).max())  # so that no difference overflows
+        scaled = losses / largest
         groups: dict[Hashable, list[Trial]] = {}
-        for trial, _ in told:
+        for trial in trials:
             groups.setdefault(space.canonical(trial.params), []).append(trial)
-        self._surrogate = Surrogate(space, [trial.params for trial, _ in told], largest * softened(scaled, scaled))
+        self._surrogate = Surrogate(space, [trial.params for trial in trials], largest * softened(scaled, scaled))
         self.settings = list(groups.values())
         """The trials of each setting."""
-        self._codes = np.stack([space.encode(group[0].params) for group in self.settings])
+        self._keys = list(groups)
+        self._codes = encoded(space, [group[0].params for group in self.settings])
         self.mean, self.deviation = self._surrogate.predict(self._codes)
         """(K,) of each setting's loss, without noise; losses far above the median are drawn in."""
         self.noise = self._surrogate.noise**0.5
@@ -75,25 +73,26 @@ class Believed:
         tried, noise = mean[:-1], self._surrogate.noise
         gains = [_gain(tried, covariance[:-1, j], covariance[j, j] + noise) for j in range(len(tried))]
         least = _gain(mean, covariance[:, -1], covariance[-1, -1] + noise) + tried.min() - mean.min()
-        if self._space.canonical(proposal) not in {self._space.canonical(group[0].params) for group in self.settings}:
-            least = max(least, _WORTH * noise**0.5)
+        if self._space.canonical(proposal) not in self._keys:
+            least = max(least, _WORTH * self.noise)
         for j in np.argsort(gains, kind="stable")[::-1]:
-            params: Params = self.settings[order[j]][0].params
             if gains[j] <= least:
                 return None
-            if self._space.canonical(params) not in busy:
-                return params
+            place = int(order[j])
+            if self._keys[place] not in busy:
+                return self.settings[place][0].params
         return None
 
 
 def believed(space: Space, trials: Sequence[Trial]) -> Believed | None:
     """None where there is too little to believe anything, or where there are several objectives."""
-    if any(trial.losses is not None and len(trial.losses) > 1 for trial in trials):
+    import numpy as np
+
+    told = ranking.candidates(trials)
+    losses = np.array([trial.losses for trial in told])  # (N, objectives)
+    if len(told) < _FEWEST or losses.shape[1] > 1 or not np.ptp(losses) > 0:
         return None
-    try:
-        return Believed(space, trials)
-    except ValueError:
-        return None
+    return Believed(space, told, losses[:, 0])
 
 
 def best_of(trials: Sequence[Trial], beliefs: Believed | None) -> Trial | None:

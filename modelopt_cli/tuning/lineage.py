@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from modelopt_cli.tuning.ranking import Losses
 from modelopt_cli.tuning.trial import Trial
-
-Losses = tuple[float, ...]
 
 
 def lineage(trials: Sequence[Trial], trial: Trial) -> list[Trial]:

@@ -20,6 +20,11 @@ Condition = tuple[str, int]
 """(path of the choice, index of the branch) under which a parameter counts."""
 
 
+def is_under(path: str, above: str) -> bool:
+    """Whether a dotted path is `above`, or lies below it."""
+    return path == above or path.startswith(f"{above}.")
+
+
 def freeze(value: Any) -> Hashable:
     """A hashable key of a plain value: equal settings have equal keys; 1, 1.0 and True have different ones."""
     if value is None or isinstance(value, bool | str | int):

@@ -9,7 +9,7 @@ from modelopt_cli.results.report import Report
 from modelopt_cli.tuning.believed import believed, best_of
 from modelopt_cli.tuning.space import Space
 from modelopt_cli.tuning.study import Study
-from modelopt_cli.workflows.tables import schedule_table, trials_table
+from modelopt_cli.workflows.tables import best_row, schedule_table, trials_table
 
 
 def unfinished_report(path: Path) -> Report:
@@ -26,9 +26,7 @@ def unfinished_report(path: Path) -> Report:
         status="interrupted",
         seed=int(meta.get("seed", 0)),
         metrics=dict(best.metrics) if best else {},
-        best=None
-        if best is None
-        else {"number": best.number, "params": dict(best.params), "metrics": dict(best.metrics), "seed": best.seed},
+        best=best_row(best),
         tables={"trials": trials_table(trials, space.paths), **schedule_table(trials, best)},
         details={"objective": meta.get("objective", []), "ended": "not yet"},
         artefacts={"directory": str(path)},

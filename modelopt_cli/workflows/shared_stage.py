@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modelopt_cli.experiment.marks import Rejected
+from modelopt_cli.tuning.parameters import is_under
 from modelopt_cli.tuning.space import Choice, Space
 from modelopt_cli.workflows import stages
 from modelopt_cli.workflows.context import Context, Message
@@ -62,9 +63,7 @@ def make(experiment: Experiment, space: Space, context: Context, scratch: Path) 
 def teachers_are_shared(experiment: Experiment, space: Space) -> bool:
     """Whether teachers are trained here, and the search changes nothing that they depend on."""
     trained = any(teacher.trained_here for teacher in experiment.require_distillation().given_teachers)
-    return trained and not any(
-        path == head or path.startswith(f"{head}.") for path in space.paths for head in _TEACHERS
-    )
+    return trained and not any(is_under(path, head) for path in space.paths for head in _TEACHERS)
 
 
 def stage_folder(context: Context, scratch: Path) -> Path:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from modelopt_cli.data.prepared import Prepared
     from modelopt_cli.data.raw import RawData
     from modelopt_cli.experiment.experiment import Experiment
+    from modelopt_cli.tuning.fidelity import Fidelity
 
 T = TypeVar("T")
 
@@ -58,7 +59,7 @@ def prepared_data(experiment: Experiment, step: int | None = None) -> Prepared:
 
 def _part(experiment: Experiment, indices: SplitIndices, step: int | None) -> SplitIndices:
     """The splits that training sees at a step of tuning.fidelity. The same part of the same split in every trial."""
-    fidelity = experiment.require_tuning().fidelity if step is not None else None
+    fidelity = _fidelity(experiment, step)
     if step is None or fidelity is None:
         return indices
     raw, train = raw_data(experiment), indices.train
@@ -71,8 +72,13 @@ def _part(experiment: Experiment, indices: SplitIndices, step: int | None) -> Sp
     return SplitIndices(part, indices.validation, indices.test[:0])
 
 
+def _fidelity(experiment: Experiment, step: int | None) -> Fidelity | None:
+    """The sizes that `step` is one of; None without one."""
+    return None if step is None else experiment.require_tuning().fidelity
+
+
 def _part_key(experiment: Experiment, step: int | None) -> str:
-    fidelity = experiment.require_tuning().fidelity if step is not None else None
+    fidelity = _fidelity(experiment, step)
     return "" if fidelity is None else f"/{fidelity.model_dump_json()}/{step}"
 
 

@@ -86,7 +86,7 @@ def repeats_table(study: Study) -> tuple[dict[str, Table], dict[str, Any]]:
     beliefs = study.beliefs
     if beliefs is None:
         return {}, {}
-    goal, paths = study.goals[0], [parameter.path for parameter in study.space.parameters]
+    goal, paths = study.goals[0], study.space.paths
     sign = -1.0 if goal.maximize else 1.0
     rows: list[list[Cell]] = []
     for place in beliefs.mean.argsort(kind="stable").tolist():

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modelopt_cli.tuning.samplers._history import History
-from modelopt_cli.tuning.samplers._settings import Settings
+from modelopt_cli.tuning.samplers._settings import Settings, encoded
 
 Array = NDArray[np.float64]
 
@@ -43,7 +43,7 @@ def standstill(y: Array) -> int:
 
 def beyond(settings: Settings, history: History) -> tuple[Niche, History] | None:
     """The surroundings of the best trial, and the history without them; None: it leaves nothing to learn from."""
-    codes = np.stack([settings.space.encode(params) for params in history.params])
+    codes = encoded(settings.space, history.params)
     niche = Niche(settings, codes[int(np.argmin(history.y))])
     outside = ~niche.holds(codes)
     rest = history.only(outside)

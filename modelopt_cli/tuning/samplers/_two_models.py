@@ -126,11 +126,8 @@ class _Parzen:
         inputs, absent = self._settings.inputs(codes), self._settings.absent(codes)
         merit = self._good.log_density(inputs, absent) - self._others.log_density(inputs, absent)
         merit = self._settings.beliefs.weighed(merit + self._feasibility.log_merit(codes), codes, self._trials)
-        if avoided is not None:
-            merit = np.where(avoided.holds(codes), -np.inf, merit)
-        for index in np.argsort(-merit, kind="stable"):
-            if merit[index] > -np.inf:
-                yield self._settings.space.decode(codes[index])
+        codes = codes[np.argsort(-merit, kind="stable")]
+        yield from map(self._settings.space.decode, codes if avoided is None else codes[~avoided.holds(codes)])
 
 
 class _Process:

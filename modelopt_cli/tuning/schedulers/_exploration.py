@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from modelopt_cli.tuning.parameters import Choice, Ordinal, Parameter
+from modelopt_cli.tuning.parameters import Choice, Ordinal, Parameter, is_under
 from modelopt_cli.tuning.ranges import Float, Integer
 
 if TYPE_CHECKING:
@@ -39,8 +39,8 @@ def _ordered(parameter: Parameter) -> bool:
 
 def _named(path: str, perturb: Sequence[str] | None) -> bool:
     if perturb is not None:
-        return any(path == name or path.startswith(f"{name}.") for name in perturb)
-    above = [name for name in _CHANGES if not name or path == name or path.startswith(f"{name}.")]
+        return any(is_under(path, name) for name in perturb)
+    above = [name for name in _CHANGES if not name or is_under(path, name)]
     return _CHANGES[max(above, key=len)]
 
 

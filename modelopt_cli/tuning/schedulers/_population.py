@@ -9,14 +9,12 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from modelopt_cli.tuning.lineage import losses_at
-from modelopt_cli.tuning.ranking import by_front, non_dominated
+from modelopt_cli.tuning.ranking import Losses, by_front, non_dominated
 from modelopt_cli.tuning.schedulers import Moment
 from modelopt_cli.tuning.trial import State, Trial
 
 _SIZE = 10  # where neither the option nor tuning.trials says it
 _FRUITLESS = 3  # copies of one state that failed before their first report: no more are made of it
-
-Losses = tuple[float, ...]
 
 
 def populations(moment: Moment, size: int | None) -> list[Population]:

@@ -9,6 +9,7 @@ from pydantic import Field
 
 from modelopt_cli.core.errors import did_you_mean
 from modelopt_cli.core.types import Count, Fraction, Items, Positive
+from modelopt_cli.tuning.parameters import is_under
 from modelopt_cli.tuning.schedulers import Decision, Moment, Scheduler
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ class Pbt(Scheduler):
                 f"populations together; make it a multiple of population, or leave population out"
             )
         for path in self.perturb or ():
-            if not any(searched == path or searched.startswith(f"{path}.") for searched in space.paths):
+            if not any(is_under(searched, path) for searched in space.paths):
                 hint = did_you_mean(path, space.paths).strip() or f"name one of: {', '.join(space.paths)}"
                 return f"perturb has '{path}', which is not searched in tuning.space; {hint}"
         if not changing(space, self.perturb):

@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from modelopt_cli.tuning.ranking import crowding, fronts
+from modelopt_cli.tuning.ranking import Losses, crowding, fronts
 
 if TYPE_CHECKING:
     from modelopt_cli.tuning.trial import Trial
-
-Losses = tuple[float, ...]
 
 
 def crossed(trial: Trial, first: int, factor: int) -> int | None:
