@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from _lcbench import SPACE, TOTAL, Task
+from _suggest import suggest
 
 
 class SpentError(Exception):
@@ -63,18 +64,12 @@ def optuna_hyperband(budget: Budget, seed: int) -> None:
     while True:
         trial = study.ask()
         state, accuracy = optuna.trial.TrialState.COMPLETE, 0.0
-        for epoch, accuracy in budget.train({name: _suggest(trial, name, spec) for name, spec in SPACE.items()}):
+        for epoch, accuracy in budget.train({name: suggest(trial, name, spec) for name, spec in SPACE.items()}):
             trial.report(accuracy, epoch)
             if trial.should_prune():
                 state = optuna.trial.TrialState.PRUNED
                 break
         study.tell(trial, accuracy if state == optuna.trial.TrialState.COMPLETE else None, state=state)
-
-
-def _suggest(trial: Any, name: str, spec: dict[str, Any]) -> Any:
-    if "int" in spec:
-        return trial.suggest_int(name, *spec["int"], log=spec.get("log", False))
-    return trial.suggest_float(name, *spec["float"], log=spec.get("log", False))
 
 
 def dehb(budget: Budget, seed: int) -> None:

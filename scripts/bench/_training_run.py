@@ -6,7 +6,6 @@ same however often its run was paused: its state holds that of the random number
 
 from __future__ import annotations
 
-import gzip
 import itertools
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -17,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from modelopt_cli.data.idx_files import read_folder
 from modelopt_cli.tuning.objective import Objective, Report, Run
 
 EPOCHS = 27
@@ -48,17 +48,9 @@ def digits() -> Data:
 
 def mnist(folder: Path, images: int) -> Data:
     """`images` of its training images to train, the next 2,000 of them to validate."""
-    pixels, labels = (_idx(folder / f"train-{name}-ubyte.gz") for name in ("images-idx3", "labels-idx1"))
-    x = pixels.reshape(len(pixels), -1) / 255
+    found = read_folder(folder)  # those of the train files come first
+    labels, x = found.labels, found.images.reshape(len(found.images), -1) / 255
     return _centred(x[:images], labels[:images], x[images : images + 2000], labels[images : images + 2000])
-
-
-def _idx(file: Path) -> np.ndarray:
-    """An IDX file of bytes: two zeros, type 8, the number of axes, their lengths, the values."""
-    content = gzip.decompress(file.read_bytes())
-    axes = content[3]
-    shape = np.frombuffer(content, ">u4", axes, 4)
-    return np.frombuffer(content, np.uint8, offset=4 + 4 * axes).reshape(shape).copy()
 
 
 def _centred(x: np.ndarray, y: np.ndarray, v: np.ndarray, w: np.ndarray) -> Data:

@@ -27,22 +27,11 @@ import numpy as np
 from _common import ONE_THREAD, show, write
 from _lcbench import SPACE, TOTAL, Task, task_names
 from _lcbench_runs import Job, Runs
+from _methods import METHODS, method_of, strategies
 
-from modelopt_cli.core.strategy import Named
 from modelopt_cli.tuning.simulator import simulate
 from modelopt_cli.tuning.study import Study
 
-METHODS: dict[str, dict[str, Any]] = {
-    "random": {"sampler": "random"},
-    "bayesian": {"sampler": "bayesian"},
-    "random, asha": {"sampler": "random", "stopper": "asha"},
-    "random, hyperband": {"sampler": "random", "stopper": "hyperband"},
-    "bayesian, asha": {"sampler": "bayesian", "stopper": "asha"},
-    "tpe, hyperband": {"sampler": "tpe", "stopper": "hyperband"},
-    "successive_halving": {"sampler": "random", "scheduler": "successive_halving"},
-    "bohb": {"sampler": "random", "scheduler": "bohb"},
-    "freeze_thaw": {"sampler": "random", "scheduler": "freeze_thaw"},
-}
 RIVALS = ("optuna", "dehb", "smac", "syne_asha", "syne_bohb")
 BUDGETS = (5, 10, 20, 50)  # full trainings
 
@@ -51,18 +40,12 @@ def run(method: Mapping[str, Any], task: str, seed: int, most: int) -> list[floa
     """Best validation accuracy after each epoch of `most` full trainings."""
     found = Task(task)
     study = Study(SPACE, method["sampler"], "maximize accuracy", seed=seed)
-    strategies = {kind: Named(f"{kind}s").parse(method[kind]) for kind in ("stopper", "scheduler") if kind in method}
     steps = most * TOTAL
     trials = most if "scheduler" in method else None
-    simulated = simulate(study, found.curve, trials=trials, steps=steps, **strategies)
+    simulated = simulate(study, found.curve, trials=trials, steps=steps, **strategies(method))
     seen = [metrics["accuracy"] for _, _, _, metrics in simulated.history]
     seen += seen[-1:] * (steps - len(seen))
     return [float(value) for value in np.maximum.accumulate(seen)]
-
-
-def method_of(name: str) -> dict[str, Any]:
-    """By its name, or what the name holds."""
-    return METHODS[name] if name in METHODS else dict(json.loads(name))
 
 
 def record(name: str, job: Job, most: int) -> dict[str, Any]:

@@ -26,21 +26,16 @@ from typing import Any
 import numpy as np
 import torch
 from _common import ONE_THREAD, show, write
+from _methods import method_of, strategies
+from _suggest import suggest
 from _training_run import EPOCHS, Data, Meter, Search, SpentError, Trainings, digits, epochs, mnist, space
 
 from modelopt_cli.core.seeds import derive
-from modelopt_cli.core.strategy import Named
 from modelopt_cli.tuning.executors.serial import Serial
 from modelopt_cli.tuning.search import search
 from modelopt_cli.tuning.study import Study
 
-METHODS: dict[str, dict[str, Any]] = {
-    "random": {"sampler": "random"},
-    "bayesian": {"sampler": "bayesian"},
-    "bayesian, asha": {"sampler": "bayesian", "stopper": "asha"},
-    "bohb": {"sampler": "random", "scheduler": "bohb"},
-    "freeze_thaw": {"sampler": "random", "scheduler": "freeze_thaw"},
-}
+METHODS = ("random", "bayesian", "bayesian, asha", "bohb", "freeze_thaw")
 OPTUNA = "Optuna TPE, Hyperband"
 PROBLEMS: dict[str, tuple[tuple[int, int], int]] = {"digits": ((32, 256), 20), "mnist": ((64, 512), 20)}
 """Batch sizes; complete trials that a search may spend the epochs of."""
@@ -52,9 +47,8 @@ def ours(method: dict[str, Any], planned: int) -> Search:
 
     def run(space: dict[str, Any], trainings: Trainings, meter: Meter, seed: int) -> None:
         study = Study(space, method["sampler"], "maximize accuracy", seed=seed)
-        chosen = {kind: Named(f"{kind}s").parse(method[kind]) for kind in ("stopper", "scheduler") if kind in method}
         trials = None if "stopper" in method else planned
-        search(study, trainings, Serial(), trials=trials, stop=lambda: meter.over, **chosen)
+        search(study, trainings, Serial(), trials=trials, stop=lambda: meter.over, **strategies(method))
 
     return run
 
@@ -69,7 +63,7 @@ def optuna_hyperband(space: dict[str, Any], trainings: Trainings, meter: Meter, 
     study = optuna.create_study(direction="maximize", sampler=sampler, pruner=pruner, study_name=f"seed {seed}")
     while not meter.over:
         trial = study.ask()
-        params = {name: _suggest(trial, name, spec) for name, spec in space.items()}
+        params = {name: suggest(trial, name, spec) for name, spec in space.items()}
         state, accuracy = optuna.trial.TrialState.COMPLETE, 0.0
         for epoch, accuracy in epochs(trainings.open(params, derive(seed, "trial", trial.number))):
             trial.report(accuracy, epoch)
@@ -77,13 +71,6 @@ def optuna_hyperband(space: dict[str, Any], trainings: Trainings, meter: Meter, 
                 state = optuna.trial.TrialState.PRUNED
                 break
         study.tell(trial, accuracy if state == optuna.trial.TrialState.COMPLETE else None, state=state)
-
-
-def _suggest(trial: Any, name: str, spec: dict[str, Any]) -> Any:
-    if "choice" in spec:
-        return trial.suggest_categorical(name, spec["choice"])
-    kind = "int" if "int" in spec else "float"
-    return getattr(trial, f"suggest_{kind}")(name, *spec[kind], log=spec.get("log", False))
 
 
 def measured(
@@ -216,10 +203,7 @@ def main() -> None:
             continue
         data = digits() if problem == "digits" else mnist(Path(given.mnist), given.images)
         most = given.most or PROBLEMS[problem][1]
-        searches = {
-            name: ours(METHODS[name] if name in METHODS else json.loads(name), most)
-            for name in dict.fromkeys(["random", *given.methods])
-        }
+        searches = {name: ours(method_of(name), most) for name in dict.fromkeys(["random", *given.methods])}
         if importlib.util.find_spec("optuna"):
             searches[OPTUNA] = optuna_hyperband
         else:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from modelopt_cli.core.errors import TrialError
@@ -113,3 +114,9 @@ class DescentObjective(Objective):
 
     def open(self, params: Mapping[str, Any], seed: int, state: Any = None) -> Run:
         return Descent(params, seed, self.total, state, self.evens)
+
+
+def asked_more_than(count: int) -> Callable[[], bool]:
+    """A flag that is down for so many looks: what a search is cut off by."""
+    looks = itertools.count(1)
+    return lambda: next(looks) > count

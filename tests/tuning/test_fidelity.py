@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
+
+sys.path.insert(0, str(Path(__file__).parent))
+from search_objectives import asked_more_than
 
 from modelopt_cli.core.strategy import FAMILIES
 from modelopt_cli.tuning.executors.processes import Processes
@@ -161,16 +165,10 @@ def test_cut_off_anywhere_no_size_is_trained_twice_and_the_end_is_the_same(name:
     expected = [(trial.params, [point.losses for point in trial.curve], trial.losses) for trial in whole.trials]
     path = tmp_path / "s"
     for cut in range(1, 25):
-        asked = 0
-
-        def stop(cut: int = cut) -> bool:
-            nonlocal asked
-            asked += 1
-            return asked > cut
-
         with Study(SPACE, "random", seed=4, path=path) as study:
             trained.clear()
             before = {(trial.seed, point.step) for trial in study.trials for point in trial.curve[: trial.kept]}
+            stop = asked_more_than(cut)
             search(study, SizedObjective(), Serial(), scheduler=strategy("schedulers", name), stop=stop, **arguments)
             assert not before & set(trained), "a paused trial's sizes are not trained again, though its state is lost"
     with Study(SPACE, "random", seed=4, path=path) as study:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
-from search_objectives import CurveObjective, TensorObjective
+from search_objectives import CurveObjective, TensorObjective, asked_more_than
 
 from modelopt_cli.core.strategy import FAMILIES
 from modelopt_cli.tuning.executors._paused import PausedStates, packed, unpacked
@@ -77,15 +77,8 @@ def test_cut_off_anywhere_it_goes_on_to_the_same_end(name: str, tmp_path: Path) 
     expected = [(trial.params, [point.losses for point in trial.curve], trial.losses) for trial in whole.trials]
     path = tmp_path / "s"
     for cut in range(1, 40, 2):
-        asked = 0
-
-        def stop(cut: int = cut) -> bool:
-            nonlocal asked
-            asked += 1
-            return asked > cut
-
         with Study(SPACE, "random", seed=4, path=path) as study:
-            search(study, CurveObjective(TOTAL), Serial(), trials=3, scheduler=build(name), stop=stop)
+            search(study, CurveObjective(TOTAL), Serial(), trials=3, scheduler=build(name), stop=asked_more_than(cut))
     with Study(SPACE, "random", seed=4, path=path) as study:
         search(study, CurveObjective(TOTAL), Serial(), trials=3, scheduler=build(name))
         assert [(t.params, [p.losses for p in t.curve], t.losses) for t in study.trials] == expected
