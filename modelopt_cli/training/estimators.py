@@ -16,6 +16,7 @@ import numpy as np
 from modelopt_cli.core.errors import ModeloptError, TrialError, UsageError
 from modelopt_cli.core.imports import describe_user_error
 from modelopt_cli.training import metrics
+from modelopt_cli.training.metric_names import RANKED
 from modelopt_cli.training.metrics import Scores
 
 if TYPE_CHECKING:
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
     from modelopt_cli.data.raw import Task
 
 Array = np.ndarray[Any, Any]
-
-_RANKED = frozenset({"roc_auc", "log_loss"})
 
 
 def fit(estimator: Any, part: Part) -> list[str]:
@@ -57,7 +56,7 @@ def evaluate(
     extra: Sequence[str | metrics.Metric] = (),
 ) -> dict[str, float]:
     """Every metric on `part`, or the `wanted` ones (full names); those of the labels alone need no `predict_proba`."""
-    ranked = task != "regression" and (wanted is None or any(name.removeprefix(prefix) in _RANKED for name in wanted))
+    ranked = task != "regression" and (wanted is None or any(name.removeprefix(prefix) in RANKED for name in wanted))
     found = scores(estimator, part.inputs, task, classes, values=ranked)
     return metrics.compute(
         task,

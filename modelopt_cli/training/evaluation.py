@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from modelopt_cli.core.errors import UsageError, did_you_mean
-from modelopt_cli.training import metrics
+from modelopt_cli.training import metric_names, metrics
 from modelopt_cli.training.batches import Split
 from modelopt_cli.training.inference import forward, restore_targets, scale_targets
 
@@ -61,8 +61,8 @@ class Evaluator:
 
     def check(self, names: Collection[str]) -> None:
         """Raise UsageError when one of `names` cannot be computed after each epoch."""
-        known = ["loss", *metrics.names(self._prepared.task, self._prepared.shapes.outputs)]
-        known += [metrics.metric_name(metric) for metric in self._extra]
+        known = ["loss", *metric_names.names(self._prepared.task, self._prepared.shapes.outputs)]
+        known += [metric_names.metric_name(metric) for metric in self._extra]
         for name in names:
             split, _, metric = name.partition(".")
             if split not in ("train", "validation"):

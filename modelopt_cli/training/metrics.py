@@ -20,23 +20,13 @@ import numpy as np
 
 from modelopt_cli.core.errors import TrialError, UsageError
 from modelopt_cli.training import confusion, ranking, regression
+from modelopt_cli.training.metric_names import metric_name
 
 if TYPE_CHECKING:
     from modelopt_cli.data.raw import Task
 
 Array = np.ndarray[Any, Any]
 Metric = Callable[..., Any]
-
-LOWER_IS_BETTER = frozenset({"loss", "log_loss", "mae", "mse", "rmse"})
-_NAMES: dict[str, tuple[str, ...]] = {
-    "classification": (
-        *("accuracy", "balanced_accuracy", "precision", "recall", "f1"),
-        *("precision_weighted", "recall_weighted", "f1_weighted", "roc_auc", "log_loss"),
-    ),
-    "multilabel": ("accuracy", "precision", "recall", "f1", "f1_micro", "f1_weighted", "roc_auc"),
-    "regression": ("mae", "mse", "rmse", "r2"),
-}
-_BINARY = ("precision_binary", "recall_binary", "f1_binary")
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,11 +44,6 @@ class Scores:
 
     def __len__(self) -> int:
         return len(self.values if self.values is not None else self.predictions)  # type: ignore[arg-type]
-
-
-def names(task: Task, classes: int | None = None) -> tuple[str, ...]:
-    """Every metric of `task`, without prefix; `classes` adds those of two classes."""
-    return (*_NAMES[task], *(_BINARY if task == "classification" and classes == 2 else ()))
 
 
 def compute(
@@ -174,13 +159,6 @@ def _own(metric: str | Metric, targets: Array, predictions: Array, want: set[str
             f"metric '{name}' failed: {describe_user_error(error)}; it is called with (targets, predictions) "
             "and must return a number"
         ) from error
-
-
-def metric_name(metric: str | Metric) -> str:
-    """What a metric of the user's is called in the report: its function's name."""
-    if isinstance(metric, str):
-        return metric.rpartition(":")[2].rpartition(".")[2]
-    return getattr(metric, "__name__", type(metric).__name__)
 
 
 def _present(name: str, value: float | None) -> dict[str, float]:

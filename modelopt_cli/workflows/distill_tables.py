@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from modelopt_cli.results.report import Table
-from modelopt_cli.training.metrics import LOWER_IS_BETTER
+from modelopt_cli.training.metric_names import LOWER_IS_BETTER
 from modelopt_cli.workflows.distill_members import ALONE, STUDENT
 from modelopt_cli.workflows.prune_tables import from_records
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
-from modelopt_cli.training.metrics import LOWER_IS_BETTER
+from modelopt_cli.training.metric_names import LOWER_IS_BETTER
 
 if TYPE_CHECKING:
     from torch import nn

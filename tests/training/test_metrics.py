@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from sklearn import metrics as reference
 
 from modelopt_cli.core.errors import TrialError, UsageError
-from modelopt_cli.training import metrics
+from modelopt_cli.training import metric_names, metrics
 from modelopt_cli.training.metrics import Scores
 
 CLOSE = {"rel": 1e-9, "abs": 1e-12}
@@ -116,7 +116,7 @@ def test_wanted_gives_the_same_numbers_and_only_those(task: Any) -> None:
     logits = rng.normal(size=(40, 2))
     y = rng.integers(0, 2, 40) if task == "classification" else rng.integers(0, 2, (40, 2))
     full = metrics.compute(task, y, logits, prefix="validation.", classes=2)
-    assert set(full) == {f"validation.{name}" for name in metrics.names(task, 2)}
+    assert set(full) == {f"validation.{name}" for name in metric_names.names(task, 2)}
     for name, value in full.items():
         wanted = [name, "train.seconds"]
         assert metrics.compute(task, y, logits, prefix="validation.", classes=2, wanted=wanted) == {name: value}
