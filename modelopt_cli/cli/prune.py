@@ -17,6 +17,7 @@ from modelopt_cli.cli.running import (
     conditions,
     demand,
     execute,
+    expect,
     judge,
     run_in_memory,
     show,
@@ -129,6 +130,7 @@ def prune(
     else:
         from modelopt_cli.workflows import prune_file
 
+        expect(gate or [], (*prune_file.COUNTED, *(() if dry_run else prune_file.WRITTEN)))
         exact = measure_compressed or any("compressed_bytes" in condition for condition in gate or ())
         report = prune_file.run(
             target, given.pruning(), out, dry_run=dry_run, force=force, trust=trust_pickle, measure_compressed=exact

@@ -12,10 +12,10 @@ from rich.text import Text
 
 from modelopt_cli.cli.render import number
 from modelopt_cli.core.conditions import Goal
+from modelopt_cli.experiment.expected_metrics import SAMPLES
 from modelopt_cli.tuning.trial import State, Trial
 from modelopt_cli.workflows.context import EpochEnded, Message, SearchStarted, TrialChanged
 from modelopt_cli.workflows.context import Progress as Event
-from modelopt_cli.workflows.sized_run import SAMPLES
 
 _STYLE = {
     "completed": "green",

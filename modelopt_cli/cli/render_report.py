@@ -19,8 +19,8 @@ from modelopt_cli.cli.render_importance import importances
 from modelopt_cli.cli.render_plan import render_plan
 from modelopt_cli.cli.render_schedule import render_schedule
 from modelopt_cli.core.conditions import Goal
+from modelopt_cli.experiment.expected_metrics import SAMPLES
 from modelopt_cli.results.report import Report
-from modelopt_cli.workflows.sized_run import SAMPLES
 
 _ROWS = 10  # of the trials table
 _WIDEST = 28  # letters of a cell of that table

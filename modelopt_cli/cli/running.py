@@ -7,7 +7,7 @@ import shlex
 import signal
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
@@ -78,10 +78,11 @@ def execute(
     from modelopt_cli.experiment.experiment import Experiment
     from modelopt_cli.workflows.context import Context, StopFlag
 
-    if dry_run:
-        show(workflow.dry_run(Experiment.load(file, overrides), Context()), as_json=as_json, quiet=quiet)
-        return
     demanded = conditions(gates)
+    if dry_run:
+        planned = workflow.dry_run(Experiment.load(file, overrides), Context(gates=demanded))
+        show(planned, as_json=as_json, quiet=quiet)
+        return
     experiment = Experiment.load(file, overrides)
     stop = StopFlag()
     with _directory(experiment, out, resume) as directory, render.progress(quiet=quiet or as_json) as emit:
@@ -119,10 +120,26 @@ def conditions(gates: Sequence[str]) -> tuple[Any, ...]:
         raise UsageError(f"--gate: {error}") from None
 
 
+def expect(gates: Sequence[str], known: Collection[str]) -> None:
+    """Raise UsageError for a gate of the command line on a metric that is not among the known ones."""
+    from modelopt_cli.core.errors import UsageError
+    from modelopt_cli.experiment.expected_metrics import listed, nearest
+
+    for gate in conditions(gates):
+        if gate.metric not in known:
+            near = nearest(gate.metric, known)
+            hint = f"did you mean '{near}'? " if near else ""
+            raise UsageError(f"--gate '{gate}': there is no such metric here; {hint}there are {listed(known)}")
+
+
 def judge(report: Report, gates: Sequence[str]) -> Report:
-    """The report with the command line's gates judged on its metrics."""
+    """The report with the command line's gates judged on its metrics.
+
+    Raises UsageError for a metric that it neither has nor tells as undefined.
+    """
     from modelopt_cli.workflows.gates import judge as judge_gates
 
+    expect(gates, {*report.metrics, *report.details.get("undefined", ())})
     return report.model_copy(update={"gates": judge_gates(conditions(gates), report.metrics)})
 
 

@@ -6,10 +6,19 @@ Every branch of every choice, and both ends of every range, are tried on the fil
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from modelopt_cli.core.errors import did_you_mean
 from modelopt_cli.experiment import paths
+from modelopt_cli.experiment.checks_measured import measured_findings, measured_path
+from modelopt_cli.experiment.checks_metrics import (
+    CORNERS,
+    expectations,
+    gate_findings,
+    metric_findings,
+    trial_findings,
+)
 from modelopt_cli.experiment.checks_scheduler import scheduler_problems
 from modelopt_cli.experiment.examples import EXAMPLES
 from modelopt_cli.experiment.experiment import TOP, Experiment
@@ -22,15 +31,29 @@ if TYPE_CHECKING:
     from modelopt_cli.tuning.tree import Node
 
 _SPACE: Path = ("tuning", "space")
-_FIXED = ("version", "name", "tuning", "gates")
-_CORNERS = 2000  # settings that are tried at most
+_FIXED = {
+    "version": "says how the file is read",
+    "name": "names the run",
+    "tuning": "is the search itself",
+    "gates": "judges the best setting when the search has ended",
+    "seed": "is what the seeds of all trials derive from: trial n's from it and n",
+    "seeds": "is for runs without a search",
+    "device": "says where a model is computed, not what it is",
+    "evaluation": "says what results are measured by, and results that are measured otherwise cannot be compared",
+}
+"""What no search may try, and why."""
 
 
 def check(experiment: Experiment, marks: Marks) -> list[Problem]:
     """All problems of a file whose sections are valid each by itself."""
+    general = [finding.at(marks) for finding in metric_findings(experiment)]
     tuning = experiment.tuning
     if tuning is None:
-        return []
+        return general + [finding.at(marks) for finding in gate_findings(experiment, [])]
+    return general or _search_problems(experiment, tuning, marks)
+
+
+def _search_problems(experiment: Experiment, tuning: TuningSettings, marks: Marks) -> list[Problem]:
     problems = _sections(experiment, tuning, marks) or _searchable(experiment, tuning, marks)
     if problems:
         return problems
@@ -46,8 +69,16 @@ def check(experiment: Experiment, marks: Marks) -> list[Problem]:
         or scheduler_problems(experiment, space, marks)
         or _paths(experiment, space, marks)
         or _corners(experiment, space, marks)
+        or _metrics(experiment, space, marks)
         or _initial(experiment, space, marks)
     )
+
+
+def _metrics(experiment: Experiment, space: Space, marks: Marks) -> list[Problem]:
+    """What is named, and will not be reported."""
+    trials = expectations(experiment, space)
+    found = trial_findings(experiment, trials) or gate_findings(experiment, trials)
+    return [finding.at(marks) for finding in found]
 
 
 def _ignored(tuning: TuningSettings, space: Space, marks: Marks) -> list[Problem]:
@@ -118,7 +149,12 @@ def _paths(experiment: Experiment, space: Space, marks: Marks) -> list[Problem]:
         path, mark = root.parameter.path, marks.key((*_SPACE, root.parameter.path))
         head = path.partition(".")[0]
         if head in _FIXED:
-            found.append(Problem(mark, f"a search cannot change '{head}'", f"remove {path} from tuning.space"))
+            rule = f"a search cannot change '{head}', which {_FIXED[head]}"
+            found.append(Problem(mark, rule, f"remove {path} from tuning.space"))
+            continue
+        measured = measured_path(experiment, path)
+        if measured is not None:
+            found.append(Problem(mark, measured.message, measured.remedy))
             continue
         if any(path.startswith(other + ".") for other in searched):
             continue
@@ -133,14 +169,15 @@ def _paths(experiment: Experiment, space: Space, marks: Marks) -> list[Problem]:
 
 
 def _corners(experiment: Experiment, space: Space, marks: Marks) -> list[Problem]:
+    """Problems of settings that together show every branch and bound."""
     found: dict[Problem, None] = {}
-    for tried, setting in enumerate(space.corners()):
-        if tried == _CORNERS:
-            break
+    for setting in islice(space.corners(), CORNERS):
         try:
-            experiment.attempt(setting)
+            trial = experiment.attempt(setting)
+            wrong = [*metric_findings(trial), *measured_findings(experiment, trial, setting)]
         except Rejected as rejected:
-            found |= dict.fromkeys(_blame(finding, setting, space, marks) for finding in rejected.found)
+            wrong = list(rejected.found)
+        found |= dict.fromkeys(_blame(finding, setting, space, marks) for finding in wrong)
     return list(found)
 
 

@@ -69,6 +69,7 @@ class Experiment(Settings):
     _document: dict[str, Any] = PrivateAttr(default_factory=dict)
     _folder: Path = PrivateAttr(default_factory=Path)
     _origin: str = PrivateAttr(default="experiment")
+    _marks: Marks | None = PrivateAttr(default=None)
 
     @field_validator("name")
     @classmethod
@@ -83,11 +84,14 @@ class Experiment(Settings):
     # Making one
 
     @classmethod
-    def load(cls, source: str | Path | Mapping[str, Any], overrides: Sequence[str] = ()) -> Experiment:
+    def load(
+        cls, source: str | Path | Mapping[str, Any], overrides: Sequence[str] = (), *, checked: bool = True
+    ) -> Experiment:
         """The validated experiment in a YAML file, or in a mapping of the same form.
 
         `overrides` are texts such as `training.epochs=5`. Relative paths in the file count from its folder (those in a
-        mapping from the working directory). Raises ExperimentError with all problems found, each with its line;
+        mapping from the working directory). `checked` False: a file of an earlier run, each section of which is valid,
+        though it may be refused by now as a whole. Raises ExperimentError with all problems found, each with its line;
         UsageError for a file that cannot be read; RefusedError for one that would run code.
         """
         from modelopt_cli.experiment.checks import check
@@ -99,9 +103,10 @@ class Experiment(Settings):
             experiment = _validated(values, folder, marks.whole.source.name)
         except Rejected as rejected:
             fail_all(finding.at(marks) for finding in rejected.found)
-        problems = check(experiment, marks)
+        problems = check(experiment, marks) if checked else []
         if problems:
             fail_all(problems)
+        experiment._marks = marks
         return experiment
 
     def with_values(self, values: Mapping[str, Any]) -> Experiment:
@@ -173,6 +178,17 @@ class Experiment(Settings):
         """Raise ExperimentError, with the remedy, when one of these sections is absent."""
         for name in names:
             self._present(name, getattr(self, name))
+
+    def refuse(self, found: Sequence[Finding]) -> None:
+        """Raise ExperimentError for what was found wrong with the file, each with its line; nothing for nothing."""
+        if found:
+            marks = self._marks or Marks(Mark(Source(self._origin)))
+            fail_all(finding.at(marks) for finding in found)
+
+    def __getstate__(self) -> dict[Any, Any]:
+        """Without the places in the file, which nobody asks for in a worker process."""
+        state = super().__getstate__()
+        return {**state, "__pydantic_private__": {**(state["__pydantic_private__"] or {}), "_marks": None}}
 
     def _present(self, name: str, section: Section | None) -> Section:
         if section is None:

@@ -58,6 +58,11 @@ def file_sizes(checkpoint: Checkpoint) -> tuple[int, int]:
     return len(data), len(zlib.compress(data, 1))
 
 
+def estimator_bytes(estimator: Any) -> int:
+    """Bytes of the estimator as it is stored in a file, without what stands beside it there."""
+    return int(_state(estimator, "sklearn").numel())
+
+
 def _content(checkpoint: Checkpoint) -> dict[str, Any]:
     import torch
 

@@ -10,12 +10,14 @@ from shutil import rmtree
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
+from modelopt_cli.experiment.expected_metrics import GAP
 from modelopt_cli.results.report import Report, Table
 from modelopt_cli.workflows import distill_tables, gates, single
 from modelopt_cli.workflows.distill_checks import check_distillation
 from modelopt_cli.workflows.distill_course import PRINCIPAL
 from modelopt_cli.workflows.distill_members import ALONE
 from modelopt_cli.workflows.distill_run import SPLITS, DistillRun
+from modelopt_cli.workflows.foresight import check_metrics
 from modelopt_cli.workflows.over_seeds import over_seeds
 from modelopt_cli.workflows.preflight import preflight
 from modelopt_cli.workflows.teachers import seen_before
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 
 def run(experiment: Experiment, context: Context) -> Report:
     """Train whom the section names, judge all on every split, save the student, and a teacher trained here."""
+    check_metrics(experiment, context, "distill")
     return over_seeds(_run, experiment, context, _gaps)
 
 
@@ -86,6 +89,7 @@ def dry_run(experiment: Experiment, context: Context) -> Report:
     """Everything that can be checked without training, and how long it will take."""
     from modelopt_cli.workflows.distill_plan import member_seconds
 
+    check_metrics(experiment, context, "distill")
     preflight(experiment)
     check_distillation(experiment)
     plan = member_seconds(experiment)
@@ -127,7 +131,7 @@ def _warnings(experiment: Experiment, current: DistillRun, metrics: Mapping[str,
         found += [
             f"no gap to close on the {split} split: the teacher is no better there than the student alone"
             for split in splits
-            if f"{split}.{distill_tables.GAP}" not in metrics
+            if f"{split}.{GAP}" not in metrics
         ]
     return [warning for warning in found if warning]
 

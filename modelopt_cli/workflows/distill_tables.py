@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from modelopt_cli.experiment.expected_metrics import GAP
 from modelopt_cli.results.report import Table
 from modelopt_cli.training.metric_names import LOWER_IS_BETTER
 from modelopt_cli.workflows.distill_members import ALONE, STUDENT
 from modelopt_cli.workflows.prune_tables import from_records
-
-GAP = "gap_closed"
 
 if TYPE_CHECKING:
     from modelopt_cli.workflows.learned import Learned

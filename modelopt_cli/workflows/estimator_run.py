@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from modelopt_cli.experiment.experiment import Experiment
     from modelopt_cli.models.checkpoints import Checkpoint
 
+_SIZE = "model.size_bytes"
+
 
 class EstimatorRun(ModelRun):
     """Fits on the train split and judges on the validation split."""
@@ -39,6 +41,10 @@ class EstimatorRun(ModelRun):
         self._metrics = {"train.seconds": time.perf_counter() - start}
         if self._prepared.validation is not None:
             self._metrics = {**self._evaluate("validation", self._wanted), **self._metrics}
+        if self._wanted is None or _SIZE in self._wanted:  # it takes writing the whole estimator
+            from modelopt_cli.models.checkpoints import estimator_bytes
+
+            self._metrics[_SIZE] = float(estimator_bytes(self.estimator))
         self.step = 1
         return [(1, self._metrics)]
 
@@ -57,7 +63,7 @@ class EstimatorRun(ModelRun):
         )
 
     def metrics(self) -> Mapping[str, float]:
-        """Validation metrics and the seconds that fitting took."""
+        """Validation metrics, the seconds that fitting took, and the bytes that the estimator takes in a file."""
         return self._metrics
 
     def full_metrics(self) -> dict[str, float]:

@@ -25,11 +25,12 @@ def evaluate(path: str | Path, split: str = "test", data: str | Path | None = No
     Raises InputError for a file that is no model or data it cannot use, UsageError for an unknown or empty split.
     """
     from modelopt_cli.models import checkpoints
-    from modelopt_cli.training import metrics
+    from modelopt_cli.training import metric_names, metrics
 
     start = time.perf_counter()
     checkpoint = checkpoints.load(path)
     part, prefix = _part(checkpoint, split, data)
+    names = metric_names.names(checkpoint.task, checkpoint.shapes.outputs)
     found = metrics.compute(
         checkpoint.task,
         part.targets,
@@ -43,7 +44,12 @@ def evaluate(path: str | Path, split: str = "test", data: str | Path | None = No
         name=Path(path).stem,
         seconds=time.perf_counter() - start,
         metrics=found,
-        details={"model": str(path), "on": str(data) if data is not None else split, "samples": len(part.targets)},
+        details={
+            "model": str(path),
+            "on": str(data) if data is not None else split,
+            "samples": len(part.targets),
+            "undefined": sorted({prefix + name for name in names} - set(found)),
+        },
     )
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from modelopt_cli.core.errors import UsageError
 from modelopt_cli.core.seeds import derive
+from modelopt_cli.experiment.expected_metrics import CHANGES
 from modelopt_cli.tuning.executors import Event, Limits, Pool
 from modelopt_cli.tuning.executors.processes import Processes
 from modelopt_cli.tuning.objective import Objective, Report, Run
@@ -23,7 +24,6 @@ from modelopt_cli.tuning.trial import Params, State, Trial
 from modelopt_cli.workflows import stages
 from modelopt_cli.workflows.objectives import open_single
 from modelopt_cli.workflows.prune_phases import planned_epochs
-from modelopt_cli.workflows.prune_tables import CHANGES
 from modelopt_cli.workflows.shared_stage import is_shared
 
 if TYPE_CHECKING:

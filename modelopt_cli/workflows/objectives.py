@@ -8,19 +8,17 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from modelopt_cli.core.errors import StorageError
+from modelopt_cli.core.errors import StorageError, UsageError
 from modelopt_cli.core.seeds import derive
+from modelopt_cli.experiment.expected_metrics import CHANGES, COSTS, GAP
 from modelopt_cli.tuning.objective import Objective, Run
 from modelopt_cli.workflows import stages
 from modelopt_cli.workflows.cross_validation_run import CrossValidationRun
 from modelopt_cli.workflows.distill_run import DistillRun
-from modelopt_cli.workflows.distill_tables import GAP
 from modelopt_cli.workflows.estimator_run import EstimatorRun
 from modelopt_cli.workflows.model_run import ModelRun, RestorableRun
 from modelopt_cli.workflows.prune_run import PruneRun
-from modelopt_cli.workflows.prune_tables import CHANGES
 from modelopt_cli.workflows.sized_run import SizedRun, fitting_batches
-from modelopt_cli.workflows.slim_tables import COSTS
 from modelopt_cli.workflows.torch_run import TorchRun
 
 if TYPE_CHECKING:
@@ -140,9 +138,12 @@ class ModelObjective(Objective):
         keep: str | None,
         dense: str | None = None,
         folder: str = "",
+        samples: str | None = None,
     ) -> None:
+        """`samples`: the digest of what every trial must be measured on (stages.measured_on)."""
         self._experiment, self._goals, self._wanted, self._keep = experiment, tuple(goals), tuple(wanted), keep
         self._dense, self._folder, self._workflow = dense, folder, experiment.require_tuning().workflow
+        self._samples = samples
         self._best: list[float | None] = [None] * len(goals)
 
     def prepare(self) -> None:
@@ -153,6 +154,11 @@ class ModelObjective(Objective):
     def open(self, params: Params, seed: int, state: Any = None) -> Run:
         """A run of the experiment with these values."""
         experiment = self._experiment.with_values(params)
+        if self._samples is not None and stages.measured_on(experiment) != self._samples:
+            raise UsageError(
+                "these values of the data section give other samples, targets or splits than other trials have, so "
+                "results cannot be compared; leave out of tuning.space what changes them"
+            )
         fidelity = experiment.require_tuning().fidelity
         if fidelity is None:
             return self._whole(experiment, seed, state)

@@ -12,6 +12,7 @@ from modelopt_cli.core.errors import UsageError
 from modelopt_cli.pruning.structures import UnitStructure
 from modelopt_cli.results.report import Report
 from modelopt_cli.workflows import gates, single, stages
+from modelopt_cli.workflows.foresight import check_metrics
 from modelopt_cli.workflows.over_seeds import over_seeds
 from modelopt_cli.workflows.preflight import preflight
 from modelopt_cli.workflows.prune_phases import needs_training, planned_epochs
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 
 def run(experiment: Experiment, context: Context) -> Report:
     """Prune, judge on every split, save the pruned model (and the dense one, where it was trained here)."""
+    check_metrics(experiment, context, "prune")
     return over_seeds(_run, experiment, context)
 
 
@@ -93,6 +95,7 @@ def dry_run(experiment: Experiment, context: Context) -> Report:
     """Everything that can be checked without training, and how long it will take."""
     from modelopt_cli.workflows.measuring import run_seconds
 
+    check_metrics(experiment, context, "prune")
     check(experiment)
     epochs = planned_epochs(experiment, shared=False)
     run_seconds(experiment, epochs)  # the first one pays for imports and warm-up

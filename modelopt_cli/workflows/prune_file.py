@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 
 __all__ = ["FilePruning", "pattern", "run"]
 
+COUNTED = ("model.parameters", "model.nonzero", "model.sparsity")
+WRITTEN = ("model.size_bytes", "model.compressed_bytes")
+"""Metrics of the report; those of the written file are not there after a dry run."""
+
 _HONEST = "zeros make the file no smaller unless it is compressed, and dense kernels do not run them faster"
 _TRUSTED = "--trust-pickle: whatever code the file names was run when it was read"
 

@@ -12,7 +12,6 @@ from modelopt_cli.workflows.file_module import shape_text
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-CHANGES = ("_drop", "_rise")  # what a metric of before and after ends with
 LAYERS = ["tensor", "shape", "weights", "zero before", "zeroed", "sparsity", "spared"]
 
 

@@ -16,8 +16,9 @@ from modelopt_cli.core.errors import InterruptedRunError, UsageError
 from modelopt_cli.models.state_files import beside, open_state
 from modelopt_cli.pruning.structures import UnitStructure
 from modelopt_cli.results.report import Report
-from modelopt_cli.workflows import prune, single, stages
+from modelopt_cli.workflows import gates, prune, single, stages
 from modelopt_cli.workflows.file_module import build
+from modelopt_cli.workflows.foresight import check_metrics
 from modelopt_cli.workflows.prune_file import check_free, output, sizes_of
 from modelopt_cli.workflows.prune_run import PruneRun
 
@@ -51,6 +52,7 @@ def run(
     choose = _units_output if units else output
     target = choose(path, out, force=force, dry_run=dry_run)
     experiment.require("model", "data")
+    check_metrics(experiment, context, "prune")
     prune.check_parts(experiment)
     file = open_state(path)
     module, shapes = build(file, experiment)
@@ -71,12 +73,14 @@ def run(
     artefacts = {}
     if not dry_run:
         artefacts = _write_units(target, report, current) if units else _write_weights(target, file, current)
+    metrics = {**report.metrics, **({} if dry_run else sizes_of(target))}
     return report.model_copy(
         update={
             "name": path.name,
             "started": started.isoformat(timespec="seconds"),
             "seconds": time.perf_counter() - clock,
-            "metrics": {**report.metrics, **({} if dry_run else sizes_of(target))},
+            "metrics": metrics,
+            "gates": gates.judge(gates.conditions(experiment, context), metrics),
             "details": {**report.details, "dry_run": dry_run, "note": file.note},
             "artefacts": artefacts,
         }

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
+from modelopt_cli.experiment.expected_metrics import CHANGES
 from modelopt_cli.training.metric_names import LOWER_IS_BETTER
 
 if TYPE_CHECKING:
@@ -164,4 +165,4 @@ def _change(name: str, now: Mapping[str, float], before: Mapping[str, float]) ->
     if name not in before:
         return []
     lower = name.rpartition(".")[2] in LOWER_IS_BETTER
-    return [(f"{name}_rise", now[name] - before[name]) if lower else (f"{name}_drop", before[name] - now[name])]
+    return [(name + CHANGES[lower], now[name] - before[name] if lower else before[name] - now[name])]

@@ -8,15 +8,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from modelopt_cli.experiment.expected_metrics import SAMPLES
 from modelopt_cli.tuning.objective import Report, Run
 from modelopt_cli.workflows import stages
 
 if TYPE_CHECKING:
     from modelopt_cli.data.prepared import Prepared
     from modelopt_cli.experiment.experiment import Experiment
-
-SAMPLES = "train.samples"
-"""The metric that tells how many samples a size is."""
 
 
 class SizedRun(Run):

@@ -25,8 +25,6 @@ _METRICS = {
     "ms for a batch of 1": "model.latency_ms",
     "ms for a batch of 64": "model.latency_ms_64",
 }
-COSTS = frozenset({"model.flops", *_METRICS.values()}) - {"model.parameters", "model.size_bytes"}
-"""Metrics that take time to measure."""
 
 
 def compare(before: nn.Module, after: nn.Module, inputs: Tensor, files: tuple[int, int]) -> list[dict[str, Any]]:

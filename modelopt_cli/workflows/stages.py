@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections import OrderedDict
 from collections.abc import Callable
@@ -140,6 +141,20 @@ def training_samples(experiment: Experiment, step: int | None = None) -> int:
     """How many samples a training sees, at a step of tuning.fidelity; of folds, the first one's."""
     folded = experiment.evaluation.cv is not None
     return len((prepared_fold(experiment, 0, step) if folded else prepared_data(experiment, step)).train)
+
+
+def measured_on(experiment: Experiment) -> str:
+    """A digest of what results are measured on: the targets and weights of all samples, and how they are split."""
+    raw = raw_data(experiment)
+    digest = hashlib.sha256(repr((raw.task, raw.label_names, len(raw))).encode())
+    if experiment.evaluation.cv is not None:
+        parts = [part for fold in fold_indices(experiment) for part in fold]
+    else:
+        found = split_data(experiment)
+        parts = [found.train, found.validation, found.test]
+    for array in (raw.targets, *([] if raw.weights is None else [raw.weights]), *parts):
+        digest.update(f"/{array.shape}/{array.dtype}/".encode() + array.tobytes())
+    return digest.hexdigest()
 
 
 def _key(experiment: Experiment, seed: int) -> str:

@@ -10,6 +10,7 @@ from modelopt_cli.results.report import Report, Table
 from modelopt_cli.workflows import gates, single, stages
 from modelopt_cli.workflows.context import Context
 from modelopt_cli.workflows.cross_validation_run import CrossValidationRun
+from modelopt_cli.workflows.foresight import check_metrics
 from modelopt_cli.workflows.objectives import open_run, open_script, open_single
 from modelopt_cli.workflows.over_seeds import over_seeds
 from modelopt_cli.workflows.preflight import preflight
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 def run(experiment: Experiment, context: Context) -> Report:
     """Train (or cross-validate and then train on all development data), judge on every split, save."""
+    check_metrics(experiment, context, "train")
     return over_seeds(_run, experiment, context)
 
 
@@ -72,6 +74,7 @@ def _run(experiment: Experiment, context: Context) -> Report:
 
 def dry_run(experiment: Experiment, context: Context) -> Report:
     """Everything that can be checked without training."""
+    check_metrics(experiment, context, "train")
     preflight(experiment)
     plan: dict[str, Any] = {}
     if experiment.model is not None:

@@ -18,6 +18,7 @@ from modelopt_cli.tuning.study import Study
 from modelopt_cli.workflows import gates, shared_stage, warm_start
 from modelopt_cli.workflows.context import Context, Message, SearchStarted, TrialChanged
 from modelopt_cli.workflows.distill_checks import check_distillation
+from modelopt_cli.workflows.foresight import check_samples, check_trials
 from modelopt_cli.workflows.insight import Insight, insight
 from modelopt_cli.workflows.objectives import CommandObjective, ModelObjective, kept_model
 from modelopt_cli.workflows.plan import Plan, make_plan
@@ -38,6 +39,8 @@ def dry_run(experiment: Experiment, context: Context) -> Report:
     """A few steps of a few settings; the plan, and nothing else."""
     space = Space.from_spec(experiment.require_tuning().space)
     preflight(experiment, prunes=experiment.require_tuning().workflow == "prune")
+    check_trials(experiment, context, space)
+    check_samples(experiment, space)
     plan = make_plan(experiment, space)
     list(warm_start.sources(experiment))  # raises for a run that cannot be read
     return Report(
@@ -75,6 +78,7 @@ class _Search:
     plan: Plan
     started: datetime
     clock: float
+    samples: str | None  # what every trial must be measured on; None: none can change it
     dense: str | None = None  # the trained model that every trial prunes
 
     @classmethod
@@ -88,6 +92,8 @@ class _Search:
         if resuming and context.directory is not None:
             check_unchanged(context.directory.path, experiment.resolved())
         preflight(experiment, prunes=settings.workflow == "prune")
+        check_trials(experiment, context, space)
+        samples = check_samples(experiment, space)
         if settings.workflow == "distill":
             check_distillation(experiment)
         plan = make_plan(experiment, space)
@@ -107,7 +113,7 @@ class _Search:
         )
         if settings.warm_start and not resuming:
             context.emit(Message(study.knowledge.text(), warning=not study.knowledge.trials))
-        found = cls(experiment, context, space, study, plan, started, clock)
+        found = cls(experiment, context, space, study, plan, started, clock, samples)
         if not study.trials:
             found.enqueue()
         return found
@@ -163,10 +169,12 @@ class _Search:
         settings = self.experiment.require_tuning()
         if settings.workflow == "command":
             return CommandObjective(self.experiment)
-        wanted = settings.metrics + [gate.metric for gate in gates.conditions(self.experiment, self.context)]
+        wanted = settings.metrics + list(settings.stopper.metrics() if settings.stopper is not None else ())
+        wanted += [gate.metric for gate in gates.conditions(self.experiment, self.context)]
         wanted = [name.removesuffix("_std") for name in dict.fromkeys(wanted)]
         folder = str(shared_stage.stage_folder(self.context, keep))
-        return ModelObjective(self.experiment, settings.goals, wanted, str(keep), self.dense, folder)
+        keep_in = str(keep)
+        return ModelObjective(self.experiment, settings.goals, wanted, keep_in, self.dense, folder, self.samples)
 
     def _converged(self, trials: Sequence[Trial]) -> str:
         settings = self.experiment.require_tuning()

@@ -28,6 +28,6 @@ def sources(experiment: Experiment) -> Iterator[Source]:
 def _values(path: Path) -> Callable[[str], Any]:
     """The values of an earlier run's file; of none when it is not there or is no experiment any more."""
     try:
-        return cache(Experiment.load(path).value) if path.is_file() else unknown
+        return cache(Experiment.load(path, checked=False).value) if path.is_file() else unknown
     except ModeloptError:
         return unknown

@@ -9,6 +9,8 @@ from pathlib import Path
 from shutil import copyfile
 from typing import TYPE_CHECKING, Any
 
+from modelopt_cli.core.conditions import Condition
+from modelopt_cli.experiment.expected_metrics import Workflow, outlook
 from modelopt_cli.tuning.lineage import lineage
 from modelopt_cli.workflows import stages
 from modelopt_cli.workflows.distill_run import DistillRun
@@ -67,14 +69,14 @@ def finish_best(
     artefacts: dict[str, str] = {}
     distilling = open_distillation(chosen, best.seed, folder=folder) if settings.workflow == "distill" else None
     if context.directory is not None:
-        document = standing_alone(chosen, best.seed)
+        workflow: Any = settings.workflow if settings.workflow in ("prune", "distill") else "train"
+        document = standing_alone(chosen, best.seed, workflow)
         if distilling is not None:
             artefacts |= distilling.keep_teachers(context.directory)
             _name_teachers(document["distillation"], artefacts)
         if dense is not None:
             copyfile(dense, context.directory.path_of("dense.pt"))
             document["model"] = {"type": "checkpoint", "path": "dense.pt"}
-        workflow = settings.workflow if settings.workflow in ("prune", "distill") else "train"
         context.directory.write_best(document, workflow, _ALONE.format(best.born) if len(legs) > 1 else "")
         artefacts["best"] = str(context.directory.path_of("best.yaml"))
     if settings.workflow == "command":
@@ -117,10 +119,17 @@ def _costs(run: ModelRun, judged: Mapping[str, float], best: Trial) -> dict[str,
     return {**run.costs(judged), **best.metrics} if isinstance(run, PruneRun) else {}
 
 
-def standing_alone(experiment: Experiment, seed: int) -> dict[str, Any]:
-    """The experiment as a file that repeats this very training: no search, seeds written out."""
+def standing_alone(experiment: Experiment, seed: int, workflow: Workflow) -> dict[str, Any]:
+    """The experiment as a file that repeats this very training: no search, seeds written out.
+
+    Without gates on what a search alone reports.
+    """
     document = {key: value for key, value in experiment.resolved().items() if key != "tuning"}
     document["seed"] = seed
+    foreseen = outlook(experiment, workflow)
+    if foreseen is not None:
+        gates = [gate for gate in experiment.gates if Condition.parse(gate).metric in foreseen.possible]
+        document["gates"] = gates
     if experiment.data is not None and document.get("data") is not None:
         document["data"] = pinned_data(experiment)
     return document

@@ -89,7 +89,7 @@ def test_bad_files(cli, case, command, tmp_path, monkeypatch):
         pytest.skip("the objective plays no part in train")
     if command == "tune" and text.startswith(FOREST[:20]) and "tuning" not in text:
         text += "tuning: {objective: maximize validation.accuracy, sampler: grid, executor: serial,\n"
-        text += "  space: {seed: [1, 2]}}\n"
+        text += "  space: {model.max_features: [1, 2]}}\n"
     Path("bad.yaml").write_text(text)
     rows = "\n".join(f"{i},{'ab'[i % 2]},x" for i in range(40))
     Path("some.csv").write_text(f"size,class,same\n{rows}\n")

@@ -60,8 +60,8 @@ def test_gates_decide_the_exit_code(cli, quick):
     assert "test.accuracy >= 1.1" in missed.err
     assert "margin -" in missed.err
     absent = cli("tune", quick, "--gate", "test.accuraci >= 0.5")
-    assert absent.code == 3
-    assert "no such metric" in absent.err
+    assert absent.code == 2
+    assert "did you mean 'test.accuracy'?" in absent.err
     assert cli("train", quick, "--gate", "nonsense").code == 2
 
 

@@ -154,7 +154,7 @@ def test_overrides_create_what_is_missing() -> None:
 
 
 def test_overrides_of_the_space_take_paths_with_dots() -> None:
-    tuning = {"objective": "minimize a", "space": {"training.epochs": [1, 2]}}
+    tuning = {"objective": "minimize validation.loss", "space": {"training.epochs": [1, 2]}}
     overrides = ["tuning.space.training.batch_size=[1, 2]", "tuning.space.training.epochs={int: [1, 9]}"]
     overrides.append("tuning.space.training.epochs.log=true")
     space = Experiment.load({**DIGITS, "tuning": tuning}, overrides).require_tuning().space
@@ -223,7 +223,7 @@ def test_with_no_values_is_the_same() -> None:
             "training.schedule": st.sampled_from(["constant", {"type": "cosine", "end": 0.25}]),
             "model.hidden": st.lists(st.integers(1, 512), min_size=1),
             "data.splits.seed": st.none() | st.integers(0, 9),
-            "gates": st.lists(st.sampled_from(["a > 1", "b.c <= 1e-3"])),
+            "gates": st.lists(st.sampled_from(["validation.loss > 1", "train.seconds <= 1e-3"])),
         },
     )
 )
@@ -268,7 +268,7 @@ def test_the_files_own_values_are_a_setting_of_its_space() -> None:
 
 
 def test_changing_the_tuning_section_checks_the_space_again() -> None:
-    tuning = {"objective": "minimize a", "space": {"training.epochs": [1, 2]}}
+    tuning = {"objective": "minimize validation.loss", "space": {"training.epochs": [1, 2]}}
     experiment = Experiment.load({**DIGITS, "tuning": tuning})
     assert experiment.with_values({"tuning.trials": 5}).require_tuning().trials == 5
     with pytest.raises(ExperimentError, match=r"training\.epochs must be at least 1"):

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, get_args
 
 from pydantic import Field
 
 from modelopt_cli.core.strategy import Named, Strategy
 from modelopt_cli.core.types import Items
 from modelopt_cli.data.augmentations import Augmentation
+from modelopt_cli.data.raw import Task
 from modelopt_cli.data.splits import Splits
 
 if TYPE_CHECKING:
@@ -22,6 +23,19 @@ class DataSource(Strategy):
     """Base of all data sources: the options that every `data:` section has."""
 
     family: ClassVar[str] = "data"
+    changes_inputs: ClassVar[frozenset[str]] = frozenset({"standardize", "augment"})
+    """Options that change what a model is given and nothing else: these a search may try."""
+    decides_samples: ClassVar[frozenset[str]] = frozenset({"splits"})
+    """Options that decide which samples there are, where they come from, or what their targets and weights are.
+
+    Results under different values of these are measured on different things, so no search may try them. Every option
+    of every source is in one of the two (the tests hold it).
+    """
+    only_task: ClassVar[Task | None] = None
+    """The task, of data that have one whatever the options; `only_classes` likewise."""
+    only_classes: ClassVar[int | None] = None
+    brings_test: ClassVar[bool] = True
+    """Whether the data may come with test samples of their own."""
 
     splits: Splits | None = Field(
         None, description="What is set aside. Absent: validation 0.2 and test 0.2, or the data's own test samples."
@@ -34,6 +48,15 @@ class DataSource(Strategy):
     augment: Items[Annotated[Augmentation, Named("augmentations")]] = Field(
         (), description="Changes to training images, applied in this order."
     )
+
+    def tasks(self) -> tuple[Task, ...]:
+        """The tasks that the data may turn out to ask for, as far as that is known without reading them."""
+        if self.only_task is not None:
+            return (self.only_task,)
+        asked: Literal["auto"] | Task = getattr(self, "task", "auto")
+        if asked == "auto":
+            return get_args(Task)
+        return ("classification", "multilabel") if asked == "classification" else (asked,)
 
     @abstractmethod
     def load(self, seed: int) -> RawData:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
 from modelopt_cli.core.types import Items
+from modelopt_cli.data.raw import Task
 from modelopt_cli.data.sources import DataSource
 
 ColumnNames = Annotated[str | Items[str], Field(min_length=1)]
@@ -14,6 +15,13 @@ ColumnNames = Annotated[str | Items[str], Field(min_length=1)]
 
 class TableSource(DataSource):
     """Base of sources with named columns."""
+
+    # `missing: drop` decides samples too: preflight compares them, for what is missing is in the data.
+    changes_inputs: ClassVar[frozenset[str]] = DataSource.changes_inputs | {"categories", "drop", "missing"}
+    decides_samples: ClassVar[frozenset[str]] = DataSource.decides_samples | {
+        *("task", "target", "weights", "max_categories"),
+    }
+    brings_test: ClassVar[bool] = False
 
     task: Literal["auto", "classification", "regression"] = Field(
         "auto",
@@ -28,3 +36,9 @@ class TableSource(DataSource):
         description="impute: the train split's median for numbers, no category for text. drop: the row. refuse: fail.",
     )
     max_categories: int = Field(1000, ge=1, description="More different texts in one column than this are an error.")
+
+    def tasks(self) -> tuple[Task, ...]:
+        """See the base class. One column never holds labels that exclude nothing."""
+        target = getattr(self, "target", None)
+        several = target is None or not isinstance(target, str)
+        return tuple(task for task in super().tasks() if several or task != "multilabel")

@@ -19,6 +19,9 @@ class Csv(TableSource):
     """A CSV file: types inferred, text columns become categories, missing values imputed, dropped or refused."""
 
     path_fields: ClassVar[tuple[str, ...]] = ("path",)
+    decides_samples: ClassVar[frozenset[str]] = TableSource.decides_samples | {
+        *("path", "separator", "decimal", "encoding"),
+    }
 
     path: str = Field(description="The file, relative to the experiment file's folder.")
     target: ColumnNames = Field(description="Column to predict; a list: several labels or outputs.")

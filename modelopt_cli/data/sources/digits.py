@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, final
+from typing import TYPE_CHECKING, ClassVar, Literal, final
 
 from pydantic import Field
 
+from modelopt_cli.data.raw import Task
 from modelopt_cli.data.sources import DataSource
 
 if TYPE_CHECKING:
@@ -17,6 +18,11 @@ __all__ = ["Digits"]
 @final
 class Digits(DataSource):
     """Handwritten digits, bundled: 1,797 samples of 8x8 pixels (0 to 16), 10 classes."""
+
+    changes_inputs: ClassVar[frozenset[str]] = DataSource.changes_inputs | {"shape"}
+    only_task: ClassVar[Task | None] = "classification"
+    only_classes: ClassVar[int | None] = 10
+    brings_test: ClassVar[bool] = False
 
     shape: Literal["flat", "image"] = Field("flat", description="flat: 64 numbers; image: 1 channel of 8x8 pixels.")
 

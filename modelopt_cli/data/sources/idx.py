@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, ClassVar, final
 
 from pydantic import Field
 
+from modelopt_cli.data.raw import Task
 from modelopt_cli.data.sources import DataSource
 
 if TYPE_CHECKING:
@@ -19,6 +20,8 @@ class Idx(DataSource):
     """MNIST's own IDX files (also Fashion-MNIST, EMNIST): a folder with train and, for the test split, t10k files."""
 
     path_fields: ClassVar[tuple[str, ...]] = ("path",)
+    decides_samples: ClassVar[frozenset[str]] = DataSource.decides_samples | {"path"}
+    only_task: ClassVar[Task | None] = "classification"
 
     path: str = Field(description="Folder of the files, plain or .gz, e.g. ${MNIST}.")
 

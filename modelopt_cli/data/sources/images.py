@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, final
 from pydantic import Field
 
 from modelopt_cli.core.types import Count, Items
+from modelopt_cli.data.raw import Task
 from modelopt_cli.data.sources import DataSource
 
 if TYPE_CHECKING:
@@ -20,6 +21,9 @@ class Images(DataSource):
     """Image files, a folder a class; with train/ and test/ folders, test/ is the test split."""
 
     path_fields: ClassVar[tuple[str, ...]] = ("path",)
+    changes_inputs: ClassVar[frozenset[str]] = DataSource.changes_inputs | {"size", "mode"}
+    decides_samples: ClassVar[frozenset[str]] = DataSource.decides_samples | {"path", "max_pixels"}
+    only_task: ClassVar[Task | None] = "classification"
 
     path: str = Field(description="Folder that holds the class folders, or train/ and test/ with class folders.")
     size: Annotated[Items[Count], Field(min_length=2, max_length=2)] | None = Field(

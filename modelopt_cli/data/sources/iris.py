@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, ClassVar, final
 
+from modelopt_cli.data.raw import Task
 from modelopt_cli.data.sources import DataSource
 
 if TYPE_CHECKING:
@@ -15,6 +16,10 @@ __all__ = ["Iris"]
 @final
 class Iris(DataSource):
     """Fisher's iris flowers, bundled: 150 samples, 4 numbers, 3 classes."""
+
+    only_task: ClassVar[Task | None] = "classification"
+    only_classes: ClassVar[int | None] = 3
+    brings_test: ClassVar[bool] = False
 
     def load(self, seed: int) -> RawData:
         """Inputs (150, 4), in centimetres."""

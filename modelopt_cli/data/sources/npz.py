@@ -19,6 +19,10 @@ class Npz(DataSource):
     """Arrays in a .npz file: numbers, images (uint8), sequences or tokens; pickled ones are refused."""
 
     path_fields: ClassVar[tuple[str, ...]] = ("path",)
+    changes_inputs: ClassVar[frozenset[str]] = DataSource.changes_inputs | {"inputs", "tokens", "layout"}
+    decides_samples: ClassVar[frozenset[str]] = DataSource.decides_samples | {
+        *("path", "targets", "weights", "test_inputs", "test_targets", "task"),
+    }
 
     path: str = Field(description="The file, relative to the experiment file's folder.")
     inputs: str | None = Field(None, description="Array of inputs; null: inputs, X, x, x_train, data or images.")

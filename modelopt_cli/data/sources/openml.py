@@ -19,6 +19,9 @@ class OpenML(TableSource):
     """A data set of OpenML by name or id, downloaded once (through scikit-learn, into its cache)."""
 
     path_fields: ClassVar[tuple[str, ...]] = ("cache",)
+    decides_samples: ClassVar[frozenset[str]] = TableSource.decides_samples | {
+        *("dataset", "version", "data_id", "cache"),
+    }
 
     dataset: str | None = Field(None, min_length=1, description="Name on OpenML, e.g. adult.")
     version: int | Literal["active"] = Field("active", description="A number is reproducible; active: the oldest one.")

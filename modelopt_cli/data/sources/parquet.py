@@ -19,6 +19,7 @@ class Parquet(TableSource):
     """A parquet file (needs the extra 'parquet'), with the same options as csv."""
 
     path_fields: ClassVar[tuple[str, ...]] = ("path",)
+    decides_samples: ClassVar[frozenset[str]] = TableSource.decides_samples | {"path"}
 
     path: str = Field(description="The file, relative to the experiment file's folder.")
     target: ColumnNames = Field(description="Column to predict; a list: several labels or outputs.")

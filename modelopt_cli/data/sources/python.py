@@ -20,6 +20,9 @@ class Python(DataSource):
     """Your own code: `target: module:function` is called and returns (inputs, targets) or RawData."""
 
     path_fields: ClassVar[tuple[str, ...]] = ("folder",)
+    # What the arguments change is known to the function alone: preflight and each trial compare samples and targets.
+    changes_inputs: ClassVar[frozenset[str]] = DataSource.changes_inputs | {"arguments", "tokens", "layout"}
+    decides_samples: ClassVar[frozenset[str]] = DataSource.decides_samples | {"target", "folder", "task"}
 
     target: Target = Field(description="module:function; given `seed` if it takes an argument of that name.")
     arguments: dict[str, Any] = Field({}, description="Keyword arguments of the function.")

@@ -21,6 +21,10 @@ class Stopper(Strategy):
     sizes: ClassVar[bool] = True
     """False when it makes no sense of a run that trains on growing parts of the data (`tuning.fidelity`)."""
 
+    def metrics(self) -> tuple[str, ...]:
+        """Metrics that it looks at in reports, beside the objectives."""
+        return ()
+
     @abstractmethod
     def decide(self, trial: Trial, trials: Sequence[Trial]) -> str | None:
         """The reason to stop `trial` now, or None to let it go on. Called after each report of the trial.

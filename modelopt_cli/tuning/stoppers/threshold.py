@@ -27,6 +27,10 @@ class Threshold(Stopper):
         Condition.parse(text)
         return text
 
+    def metrics(self) -> tuple[str, ...]:
+        """The condition's."""
+        return (Condition.parse(self.condition).metric,)
+
     def decide(self, trial: Trial, trials: Sequence[Trial]) -> str | None:
         """Looks at the last report alone; one without the metric decides nothing."""
         if not trial.curve or trial.curve[-1].step <= self.warmup_steps:

@@ -1,0 +1,222 @@
+"""Which metrics a run will report, before it runs: from the file alone, or from what is known of the data.
+
+A metric's name follows from few things: the workflow, the kind of model, the task, the splits that there are. What is
+named in an objective, a constraint, a gate or a monitor can so be refused before anything is trained. The tests run
+every workflow and compare what it reports with what is said here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
+from functools import cache
+from typing import TYPE_CHECKING, Literal
+
+from modelopt_cli.pruning.structures import UnitStructure
+from modelopt_cli.training.metric_names import LOWER_IS_BETTER, RANKED, metric_name, names
+
+if TYPE_CHECKING:
+    from modelopt_cli.data.raw import Task
+    from modelopt_cli.data.sources import DataSource
+    from modelopt_cli.experiment.experiment import Experiment
+
+Workflow = Literal["train", "prune", "distill", "command"]
+
+SPLITS = ("validation", "test")
+"""Those that a report has metrics of. (`modelopt evaluate --split train` judges the third.)"""
+CHANGES = ("_drop", "_rise")
+"""What the metrics end with that tell what a pruning cost, by whether more is better or less."""
+GAP = "gap_closed"
+"""The metric of a distillation, after the split: the share of the way from student alone to teacher."""
+SAMPLES = "train.samples"
+"""The metric that tells how many samples a size of tuning.fidelity is."""
+DEVIATION = "_std"
+"""What a standard deviation's name ends with, after the name of what deviates."""
+
+_SIZES = ("model.parameters", "model.nonzero", "model.size_bytes")
+_MASKED = (*_SIZES, "model.sparsity", "model.compressed_bytes", "pruning.sparsity")
+_MEASURED = ("model.macs", "model.flops", "model.file_bytes", "model.latency_ms", "model.latency_ms_64")
+_SMALLER = ("model.parameters", "model.size_bytes", *_MEASURED, "model.compressed_bytes", "pruning.units_removed")
+COSTS = frozenset(_MEASURED)
+"""Metrics of what a model costs that take time to measure."""
+
+
+@dataclass(frozen=True)
+class Known:
+    """What is known once the data are read. `lacking`: metrics of the task that this estimator cannot have."""
+
+    task: Task
+    classes: int
+    splits: frozenset[str]
+    lacking: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """All that decides which metrics a run reports. `tasks` and `perhaps` (splits) hold what is not known yet."""
+
+    workflow: Workflow
+    framework: Literal["torch", "sklearn"]
+    tasks: tuple[Task, ...]
+    classes: int | None  # None: not known
+    splits: frozenset[str]
+    perhaps: frozenset[str] = frozenset()
+    lacking: frozenset[str] | None = None  # None: not known
+    own: tuple[str, ...] = ()
+    folded: bool = False
+    units: bool = False
+    taught: bool = False  # by a teacher, with the student alone beside it
+    sized: bool = False
+
+    @property
+    def possible(self) -> frozenset[str]:
+        """Every metric that the report may hold, as far as is known. Some are undefined for the samples at hand."""
+        return _possible(self)
+
+    @property
+    def certain(self) -> frozenset[str]:
+        """Those of `possible` that reading the data takes away no more."""
+        known = [replace(self, tasks=(task,), classes=self.classes or 0, perhaps=frozenset()) for task in self.tasks]
+        if self.framework == "sklearn" and self.lacking is None:
+            known = [replace(each, lacking=RANKED) for each in known]
+        return frozenset.intersection(*(each.possible for each in known))
+
+    @property
+    def early(self) -> frozenset[str]:
+        """Metrics that a run reports while it is under way, by which trials can be ended."""
+        if self.framework == "sklearn" or self.folded or self.sized:
+            return frozenset(name for name in self.possible if not name.startswith("test."))
+        progress = {"prune": {"model.parameters"} if self.units else {"model.sparsity"}}.get(self.workflow, set())
+        return frozenset({"train.loss", *progress}) | (self._scores & self.possible)
+
+    @property
+    def monitored(self) -> frozenset[str]:
+        """Metrics that an epoch can be judged by."""
+        splits = ("train", "validation") if self.judged("validation") else ("train",)
+        return frozenset(f"{split}.{name}" for split in splits for name in self._plain_names)
+
+    def judged(self, split: str) -> bool:
+        """Whether there may be such a split."""
+        return split in self.splits or split in self.perhaps
+
+    @property
+    def _plain_names(self) -> tuple[str, ...]:
+        """Metrics of a model on some samples, without the split."""
+        by_task = [name for task in self.tasks for name in names(task, 2 if self.classes is None else self.classes)]
+        loss = ["loss"] if self.framework == "torch" else []
+        kept = [name for name in (*loss, *by_task) if name not in (self.lacking or ())]
+        return tuple(dict.fromkeys([*kept, *self.own]))
+
+    @property
+    def _scores(self) -> frozenset[str]:
+        return frozenset(f"validation.{name}" for name in self._plain_names)
+
+
+@cache
+def _possible(each: Outlook) -> frozenset[str]:
+    found: set[str] = {"train.seconds"}
+    for split in SPLITS:
+        if each.judged(split):
+            found |= {f"{split}.{name}" for name in each._plain_names}
+            found |= {f"{split}.{_change(name)}" for name in each._plain_names if each.workflow == "prune"}
+            found |= {f"{split}.{GAP}"} if each.taught else set()
+    if each.folded:
+        found |= {f"validation.{name}{DEVIATION}" for name in each._plain_names}
+    if each.framework == "sklearn":
+        found.add("model.size_bytes")
+    else:
+        found.add("train.epochs")
+        if each.workflow == "prune":
+            found |= {*(_SMALLER if each.units else _MASKED)}
+        else:
+            found |= {*_SIZES, *(_MEASURED if each.workflow == "distill" else ())}
+    return frozenset(found | ({SAMPLES} if each.sized else set()))
+
+
+def _change(name: str) -> str:
+    return name + CHANGES[name in LOWER_IS_BETTER]
+
+
+def outlook(
+    experiment: Experiment, workflow: Workflow, *, searched: bool = False, known: Known | None = None
+) -> Outlook | None:
+    """What is known beforehand of a run of the experiment; None for a script, which reports what it likes.
+
+    `searched`: a trial of a search runs the workflow. `known`: the data have been read.
+    """
+    if workflow == "command" or experiment.model is None or experiment.data is None:
+        return None
+    folded = experiment.evaluation.cv is not None and workflow == "train"
+    sure, perhaps = _splits(experiment.data, folded=folded)
+    pruning, distillation = experiment.pruning, experiment.distillation
+    tuning = experiment.tuning if searched else None
+    found = Outlook(
+        workflow=workflow,
+        framework=experiment.model.framework,
+        tasks=experiment.data.tasks(),
+        classes=experiment.data.only_classes,
+        splits=sure,
+        perhaps=perhaps,
+        own=tuple(dict.fromkeys(map(metric_name, experiment.evaluation.metrics))),
+        folded=folded,
+        units=workflow == "prune" and pruning is not None and isinstance(pruning.structure, UnitStructure),
+        taught=workflow == "distill"
+        and distillation is not None
+        and bool(distillation.given_teachers)
+        and (distillation.baseline or searched),
+        sized=tuning is not None and tuning.fidelity is not None,
+    )
+    if known is None:
+        return found
+    return replace(
+        found,
+        tasks=(known.task,),
+        classes=known.classes,
+        splits=known.splits,
+        perhaps=frozenset(),
+        lacking=known.lacking,
+    )
+
+
+def _splits(data: DataSource, *, folded: bool) -> tuple[frozenset[str], frozenset[str]]:
+    """(splits that there are, splits that there may be)"""
+    own = frozenset({"test"}) if data.brings_test else frozenset()
+    if data.splits is None:
+        if folded:  # all that is not the data's own test split
+            return frozenset({"validation"}), own
+        return frozenset(SPLITS), frozenset()
+    sure = {"validation"} if folded or _some(data.splits.validation) else set()
+    if data.splits.test is not None:
+        return frozenset(sure | ({"test"} if _some(data.splits.test) else set())), frozenset()
+    return frozenset(sure), own
+
+
+def _some(part: float | Collection[int]) -> bool:
+    return bool(part) if isinstance(part, int | float) else len(part) > 0
+
+
+def nearest(metric: str, known: Iterable[str]) -> str | None:
+    """The known metric that was probably meant: the same without its split, else the one most alike."""
+    options = sorted(known, key=lambda name: (name.startswith("test."), name))  # on test only where nothing else is
+    same = [name for name in options if name.partition(".")[2] == metric.rpartition(".")[2]]
+    inside = [name for name in same if metric.rpartition(".")[0] in ("", "val", "valid", "dev", "eval")]
+    near = get_close_matches(metric, options, n=1, cutoff=0.6)
+    if near and near[0].startswith("test.") and not metric.startswith("test."):
+        near = [name for name in (near[0].replace("test.", "validation.", 1),) if name in options] or near
+    return next(iter(inside or near or same), None)
+
+
+def listed(known: Iterable[str]) -> str:
+    """All names, in few words: `after validation. and test.: accuracy, f1; beside these: train.seconds`."""
+    known = set(known)
+    by_split = {split: {name.partition(".")[2] for name in known if name.startswith(f"{split}.")} for split in SPLITS}
+    parts = []
+    if by_split["validation"] and by_split["validation"] == by_split["test"]:
+        parts.append(f"after validation. and test.: {', '.join(sorted(by_split['test']))}")
+    else:
+        parts += [f"after {split}.: {', '.join(sorted(found))}" for split, found in by_split.items() if found]
+    rest = sorted(name for name in known if name.partition(".")[0] not in SPLITS)
+    if rest:
+        parts.append(f"{'beside these' if parts else 'these'}: {', '.join(rest)}")
+    return "; ".join(parts) or "none"
