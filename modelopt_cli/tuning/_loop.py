@@ -61,7 +61,16 @@ class Loop:
         free = 0 if self.why else max(0, pool.slots - len(self.running))
         study, left = self.study, 0 if self.why else self._left()
         return Moment(
-            study.space, study.trials, waiting, free, left, self.planned, bool(self.why), study.seed, self.sizes
+            study.space,
+            study.trials,
+            waiting,
+            free,
+            left,
+            self.planned,
+            bool(self.why),
+            study.seed,
+            self.sizes,
+            study.goals,
         )
 
     def _left(self) -> int:

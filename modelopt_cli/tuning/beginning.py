@@ -12,6 +12,7 @@ from modelopt_cli.core.strategy import FAMILIES, Named
 from modelopt_cli.tuning import history
 from modelopt_cli.tuning.earlier import Knowledge, Source, study_file
 from modelopt_cli.tuning.judging import Judge
+from modelopt_cli.tuning.space import Space
 from modelopt_cli.tuning.store import Store
 
 if TYPE_CHECKING:
@@ -31,11 +32,14 @@ def begin(
 ) -> Knowledge:
     """Note what the study is begun with; one that is continued must have been begun with the same.
 
-    What it knows of `earlier` runs is noted with it, and read from there ever after.
+    What it knows of `earlier` runs is noted with it, and read from there ever after; so is the order of the space's
+    keys, on which suggestions depend, though the order in a mapping means nothing to who writes it.
     """
     before, now = store.meta(), describe(study, judge, fingerprint)
     if before:
         check_unchanged(before, now)
+        if json.dumps(before["space"]) != json.dumps(now["space"]):  # the same but for the order of keys
+            study.space = Space.from_spec(before["space"])
         plain = before.get("earlier")
     else:
         sources = (run if isinstance(run, Source) else Source(_trials_of(study_file(run))) for run in earlier)

@@ -33,10 +33,12 @@ class Believed:
         """`losses` (N,): of the trials, not all equal."""
         import numpy as np
 
+        from modelopt_cli.tuning.divergence import drawn_back
         from modelopt_cli.tuning.samplers._history import softened
         from modelopt_cli.tuning.samplers._settings import encoded
         from modelopt_cli.tuning.surrogate import Surrogate
 
+        losses = drawn_back(losses)
         largest = float(np.abs(losses).max())  # so that no difference overflows
         scaled = losses / largest
         groups: dict[Hashable, list[Trial]] = {}

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from modelopt_cli.tuning.divergence import drawn_back
 from modelopt_cli.tuning.samplers._history import losses_of
 from modelopt_cli.tuning.space import Space
 from modelopt_cli.tuning.trial import Params, Trial
@@ -29,13 +30,15 @@ class Ended:
     def of(cls, trials: Sequence[Trial], objective: int) -> Ended:
         """Completed and stopped trials, the latter as of their last report.
 
-        Losses far above those of three quarters of the trials (six times as far above the best) are cut there: how
-        badly a training diverged would else be all that there is to explain.
+        Of trials that diverged the loss is the worst of the others, and losses far above those of three quarters of
+        the trials (six times as far above the best) are cut there: how badly a training diverged would else be all
+        that there is to explain.
         """
         ended = [trial for trial in trials if trial.state.finished]
         found = [(trial.params, losses[objective]) for trial in ended if (losses := losses_of(trial)) is not None]
         values = np.array([loss for _, loss in found], dtype=float)
         if len(values):
+            values = drawn_back(values)
             best = float(values.min())
             spread = float(np.quantile(values, 0.75, method="lower")) - best
             values = np.minimum(values, best + _FAR * spread) if spread > 0 else values

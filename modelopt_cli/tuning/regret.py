@@ -16,6 +16,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from modelopt_cli.tuning.divergence import diverged
 from modelopt_cli.tuning.samplers._history import losses_of, softened
 from modelopt_cli.tuning.samplers._neighbours import climbed, near
 from modelopt_cli.tuning.space import Space
@@ -33,14 +34,17 @@ _WIDTHS = (0.15, 0.05, 0.015, 0.005)
 def regret_bound(space: Space, ended: Sequence[Trial]) -> float | None:
     """The bound, in the unit of the first objective; None when there are too few trials, or nothing to learn from.
 
-    Settings that failed or break a constraint count as the worst; losses far above the middle are drawn in, as they
-    are for the search, which leaves those near the best as they are.
+    Settings that failed, diverged or break a constraint count as the worst; losses far above the middle are drawn in,
+    as they are for the search, which leaves those near the best as they are.
     """
     if len(ended) < max(_LEAST, _LEAST_EACH * space.dim):
         return None
     found = [losses_of(trial) if trial.violation == 0 else None for trial in ended]
     good = np.array([losses is not None for losses in found], dtype=bool)
     known = np.array([losses[0] for losses in found if losses is not None])
+    if len(known):
+        usable = ~diverged(known)
+        known, good[good] = known[usable], usable
     if len(known) < 2 or np.ptp(known) == 0:
         return None
     values = np.empty(len(ended))

@@ -116,7 +116,15 @@ def _decision(
     """Ask the scheduler what it was asked; the logged stops, trial -> reason."""
     waiting, logged = payload["waiting"], payload["decisions"]
     asked = {name: payload[name] for name in ("slots", "left", "planned", "ending")}
-    moment = Moment(space=study.space, trials=study.trials, waiting=waiting, seed=study.seed, sizes=sizes, **asked)
+    moment = Moment(
+        space=study.space,
+        trials=study.trials,
+        waiting=waiting,
+        seed=study.seed,
+        sizes=sizes,
+        goals=study.goals,
+        **asked,
+    )
     now = plain(scheduler.next(moment))
     for place in range(max(len(logged), len(now))):
         before, again = (each[place] if place < len(each) else None for each in (logged, now))

@@ -178,7 +178,7 @@ class Study(TrialLog):
         To end it: `study.tell(trial, metrics, stopped=reason)`.
         """
         number = self._expect(trial, State.RUNNING)
-        return self.stopper.decide(self._trials[number], self._trials) if self.stopper is not None else None
+        return None if self.stopper is None else self.stopper.reason(self._trials[number], self._trials, self.goals)
 
     def _add(self, params: Params, origin: str, parent: int | None = None) -> Trial:
         number = len(self._trials)

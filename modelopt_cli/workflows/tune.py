@@ -113,7 +113,7 @@ class _Search:
         )
         if settings.warm_start and not resuming:
             context.emit(Message(study.knowledge.text(), warning=not study.knowledge.trials))
-        found = cls(experiment, context, space, study, plan, started, clock, samples)
+        found = cls(experiment, context, study.space, study, plan, started, clock, samples)
         if not study.trials:
             found.enqueue()
         return found

@@ -53,3 +53,26 @@ def test_what_is_no_search(cli, quick):
     assert result.code == 2
     assert "holds no study.sqlite" in result.err
     assert cli("replay", "nowhere").code == 2
+
+
+def test_a_file_whose_keys_were_sorted_anew_is_resumed_and_replayed(cli, quick):
+    text = quick.read_text()
+    lines = [line for line in text.splitlines() if line.startswith("    ")]
+    (lr, hidden) = lines
+    swapped = text.replace(f"{lr}\n{hidden}", f"{hidden}\n{lr}")
+    assert swapped != text
+    assert cli("tune", quick, "--set", "tuning.trials=6").code == 0
+    whole = json.loads(Path("runs/quick/1/trials.json").read_text())
+    assert cli("tune", quick, "--set", "tuning.trials=3").code == 0
+    quick.write_text(swapped)
+    result = cli("tune", quick, "--resume", "--set", "tuning.trials=6")
+    assert result.code == 0, result.err
+    resumed = json.loads(Path("runs/quick/2/trials.json").read_text())
+    paths = ("training.optimizer.lr", "model.hidden.0")
+    assert [[row[path] for path in paths] for row in resumed] == [[row[path] for path in paths] for row in whole]
+    assert list(resumed[0]) == list(whole[0])
+    assert cli("replay", "runs/quick/2").code == 0
+    quick.write_text(swapped.replace("[4, 8, 16]", "[8, 4, 16]"))
+    result = cli("tune", quick, "--resume", "--set", "tuning.trials=8")
+    assert result.code == 2
+    assert "was started with another experiment" in result.err

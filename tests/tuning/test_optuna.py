@@ -89,12 +89,13 @@ def test_a_suggestion_is_that_of_optuna_with_the_same_trials(options: dict[str, 
 def test_a_trial_has_what_counts_in_it_its_state_and_its_violation() -> None:
     from optuna.trial import TrialState
 
-    from modelopt_cli.tuning.samplers._optuna import _Axes
+    from modelopt_cli.tuning.samplers._optuna import _Axes, _told
 
     axes = _Axes(CONDITIONAL)
     states = {State.COMPLETED: TrialState.COMPLETE, State.STOPPED: TrialState.COMPLETE, State.FAILED: TrialState.FAIL}
-    for trial in history(CONDITIONAL, 30):
-        frozen = axes.frozen(trial, True)
+    trials = history(CONDITIONAL, 30)
+    for trial, losses in zip(trials, _told(trials), strict=True):
+        frozen = axes.frozen(trial, losses, True)
         assert set(frozen.params) == set(trial.params)
         if trial.losses is None or not np.isnan(trial.losses[0]):
             assert frozen.state is states.get(trial.state, TrialState.RUNNING)

@@ -18,6 +18,7 @@ from modelopt_cli.tuning.stoppers.asha import Asha
 from modelopt_cli.tuning.stoppers.hyperband import Hyperband
 from modelopt_cli.tuning.stoppers.threshold import Threshold
 from modelopt_cli.tuning.stoppers.wilcoxon import Wilcoxon
+from modelopt_cli.tuning.study import Study
 from modelopt_cli.tuning.trial import Point, State, Trial
 
 NAMES = FAMILIES["stoppers"].names()
@@ -165,3 +166,35 @@ def test_wilcoxon_compares_folds_pair_by_pair() -> None:
     own = trial(0, best, State.COMPLETED)
     assert Wilcoxon(reports="values").decide(told, [own, told]) is not None
     assert Wilcoxon().decide(worse, [trial(0, means(best)), worse]) is None, "nobody is complete"
+
+
+@pytest.mark.parametrize(
+    ("objective", "sign", "told"),
+    [
+        ("maximize accuracy", -1, "accuracy 0.5767 after step 2 is below the median 0.71 of 5 trials"),
+        ("minimize error", 1, "error 0.71 after step 2 is above the median 0.5767 of 5 trials"),
+    ],
+)
+def test_a_reason_speaks_of_the_objective_as_the_user_does(objective: str, sign: int, told: str) -> None:
+    worse, better = (0.5767, 0.71) if sign < 0 else (0.71, 0.5767)
+    metric = objective.split()[1]
+    study = Study({"x": {"float": [0, 1]}}, "random", objective, stopper="median")
+    for value in [better] * 5 + [worse]:
+        running = study.ask()
+        for step in (1, 2):
+            study.report(running, step, {metric: value, "loss": 9.0})
+        reason = study.should_stop(running)
+        study.tell(running, {metric: value}, stopped=reason or "")
+    assert study.trials[-1].reason == told
+
+
+def test_of_several_objectives_each_is_named() -> None:
+    study = Study({"x": {"float": [0, 1]}}, "random", ["maximize accuracy", "minimize seconds"], stopper="wilcoxon")
+    for better in (1.0, 0.0):
+        running = study.ask()
+        for step in range(1, 7):
+            study.report(running, step, {"accuracy": 0.5 + 0.3 * better, "seconds": 2.0 - better - 0.01 * step})
+        reason = study.should_stop(running)
+        study.tell(running, {"accuracy": better, "seconds": 1.0}, stopped=reason or "")
+    assert study.trials[1].reason.startswith("accuracy worse than trial 0 on 6 folds")
+    assert "; seconds worse than trial 0" in study.trials[1].reason

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import log_ndtr
 
+from modelopt_cli.tuning.divergence import drawn_back
 from modelopt_cli.tuning.samplers._process import Process, fitted, subset
 from modelopt_cli.tuning.samplers._settings import Settings
 
@@ -55,7 +56,7 @@ class Feasibility:
 
 
 def _modelled(settings: Settings, codes: Array, margins: Array, rng: np.random.Generator) -> tuple[Process, float]:
-    size = np.abs(margins)
+    size = drawn_back(np.abs(margins))
     targets = np.sign(margins) * np.log1p(size / (float(np.median(size)) or float(size.max())))
     mean, deviation = float(targets.mean()), float(targets.std()) or 1.0
     targets = (targets - mean) / deviation

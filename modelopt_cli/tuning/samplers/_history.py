@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from modelopt_cli.tuning.divergence import diverged_rows
 from modelopt_cli.tuning.trial import Params, Trial
 
 _MOST_OBJECTIVES = 3  # of more than these one is made: their hypervolume's boxes are too many
@@ -58,18 +59,21 @@ def losses_of(trial: Trial) -> tuple[float, ...] | None:
 def read(trials: Sequence[Trial], rng: np.random.Generator) -> History:
     """The history as numbers: objectives made one, bad losses drawn in, then infeasible ones, then failures last.
 
-    In `y` failures get the worst target of all, so that a surrogate learns to stay away from them.
+    In `y` failures get the worst target of all, so that a surrogate learns to stay away from them. A trial that
+    diverged has failed, whether its loss is NaN or finite (tuning/divergence.py).
     """
     finished = [trial for trial in trials if trial.state.finished]
     told = [losses_of(trial) for trial in finished]
     known = np.array([found is not None for found in told], dtype=bool)
+    if known.any():
+        known[known] = ~diverged_rows(np.array([found for found in told if found is not None], dtype=float))
     violation = np.array([trial.violation for trial in finished])
     objectives = max((len(found) for found in told if found is not None), default=1)
     several = 1 < objectives <= _MOST_OBJECTIVES
     y, losses = np.zeros(len(finished)), np.zeros((len(finished), objectives))
     modelled = np.full((len(finished), objectives if several else 1), np.nan)
     if known.any():
-        table = np.array([found for found in told if found is not None], dtype=float)  # (known, objectives)
+        table = np.array([found for found, usable in zip(told, known, strict=True) if usable], dtype=float)
         table /= np.abs(table).max(axis=0) + 1e-300  # in [-1, 1], so that no sum overflows
         feasible = violation[known] <= 0
         scalar = _scalar(_softened_columns(table, feasible), rng)

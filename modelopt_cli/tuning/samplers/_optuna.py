@@ -21,6 +21,7 @@ from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState
 
 from modelopt_cli.core.errors import UsageError, did_you_mean
+from modelopt_cli.tuning.divergence import drawn_back
 from modelopt_cli.tuning.samplers._history import losses_of
 from modelopt_cli.tuning.samplers._untried import Untried
 from modelopt_cli.tuning.space import Choice, Float, Integer, Parameter, Space
@@ -72,14 +73,27 @@ def _study(sampler: BaseSampler, axes: _Axes, trials: Sequence[Trial]) -> optuna
     constrained = any(trial.violation > 0 for trial in trials)
     study = optuna.create_study(sampler=sampler, directions=["minimize"] * objectives)
     completed = 0
-    for trial in trials:
-        frozen = axes.frozen(trial, constrained)
+    for trial, values in zip(trials, _told(trials), strict=True):
+        frozen = axes.frozen(trial, values, constrained)
         if isinstance(sampler, optuna.samplers.BaseGASampler) and frozen.state is TrialState.COMPLETE:
             assert sampler.population_size is not None
             frozen.system_attrs[sampler._get_generation_key()] = completed // sampler.population_size
             completed += 1
         study.add_trial(frozen)
     return study
+
+
+def _told(trials: Sequence[Trial]) -> list[Sequence[float] | None]:
+    """Of each trial the losses; None: it has not ended, or failed. What diverged is as bad as the worst of the others.
+
+    Optuna leaves failed trials out, so that it would learn nothing of where they lie.
+    """
+    found = [losses_of(trial) if trial.state.finished else None for trial in trials]
+    known = [losses for losses in found if losses is not None]
+    if not known:
+        return [None] * len(trials)
+    rows = iter(np.stack([drawn_back(column) for column in np.array(known, dtype=float).T], axis=1).tolist())
+    return [None if losses is None else next(rows) for losses in found]
 
 
 class _Axes:
@@ -103,10 +117,9 @@ class _Axes:
 
         return self.space.walk(pick)
 
-    def frozen(self, trial: Trial, constrained: bool) -> FrozenTrial:
-        """The trial as Optuna's own: completed, failed, or running (which samplers stay away from)."""
+    def frozen(self, trial: Trial, losses: Sequence[float] | None, constrained: bool) -> FrozenTrial:
+        """The trial as Optuna's own: completed with `losses`, failed, or running (which samplers stay away from)."""
         positions = self.space.positions(trial.params)
-        losses = losses_of(trial) if trial.state.finished else None
         ended = TrialState.COMPLETE if losses is not None else TrialState.FAIL
         violation = min(trial.violation, _MOST_VIOLATION)
         return optuna.trial.create_trial(

@@ -18,6 +18,7 @@ from modelopt_cli.tuning.trial import State
 if TYPE_CHECKING:
     import numpy as np
 
+    from modelopt_cli.core.conditions import Goal
     from modelopt_cli.tuning.space import Space
     from modelopt_cli.tuning.trial import Params, Trial
 
@@ -74,7 +75,7 @@ class Moment:
     `slots`: free places, those of `waiting` trials not among them. `left`: how many trials may still be started by
     `tuning.trials`. `planned`: `tuning.trials` itself, None without a limit. `ending`: the search has found enough, and
     nothing new is to be begun. `seed`: the study's. `sizes`: the steps at which runs report, where each of them is
-    computed from the start (`tuning.fidelity`); None: they report as they go on.
+    computed from the start (`tuning.fidelity`); None: they report as they go on. `goals`: the objectives, for reasons.
     """
 
     space: Space
@@ -86,6 +87,7 @@ class Moment:
     ending: bool
     seed: int
     sizes: Sequence[int] | None = None
+    goals: Sequence[Goal] = ()
 
     def rng(self) -> np.random.Generator:
         """A generator seeded by how far the history has come, so that the same history gives the same decisions."""

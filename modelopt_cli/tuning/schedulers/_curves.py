@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from modelopt_cli.tuning.divergence import drawn_back
 from modelopt_cli.tuning.samplers._history import softened, standard
 from modelopt_cli.tuning.samplers._process import Inputs, Process, Spots, fitted
 from modelopt_cli.tuning.samplers._settings import Settings, encoded
@@ -28,7 +29,10 @@ _MOST_FITS = 100
 
 
 class Curves:
-    """Losses at `stages` (the last is the end of a trial), first objective. Failed trials end with the worst of all."""
+    """Losses at `stages` (the last is the end of a trial), first objective.
+
+    Failed trials end with the worst of all; what diverged counts as no worse than that.
+    """
 
     def __init__(self, space: Space, trials: Sequence[Trial], stages: Sequence[int]) -> None:
         self.settings, self._total = Settings(space), stages[-1]
@@ -43,8 +47,9 @@ class Curves:
                 known.append(trial)
         self._codes = encoded(space, [trial.params for trial in known])
         who, steps, losses, order = (np.array(column) for column in zip(*rows, strict=True))
-        finite = losses[np.isfinite(losses)]
-        losses = np.where(np.isfinite(losses), losses, finite.max() if len(finite) else 0.0)
+        finite = np.isfinite(losses)
+        losses[finite] = drawn_back(losses[finite])
+        losses = np.where(finite, losses, losses[finite].max() if finite.any() else 0.0)
         self._who, self._steps, self._losses = who, steps, losses
         hyper = self._hyper(np.sort(np.argsort(order, kind="stable")[: _milestone(len(order))]))
         # The process tells settings apart; how the typical curve goes on is taken out, so that it need not guess it.

@@ -28,7 +28,7 @@ class SamplerAndStopper(Scheduler):
         return [*decisions, *(Start(until) for _ in range(min(slots, moment.left)))]
 
     def _decide(self, trial: Trial, moment: Moment) -> Decision:
-        reason = self.stopper.decide(trial, moment.trials) if self.stopper is not None else None
+        reason = self.stopper.reason(trial, moment.trials, moment.goals) if self.stopper is not None else None
         if reason is not None:
             return Stop(trial.number, reason)
         return Resume(trial.number, trial.step + 1)

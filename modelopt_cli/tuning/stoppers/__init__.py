@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 from modelopt_cli.core.strategy import Strategy
 
 if TYPE_CHECKING:
+    from modelopt_cli.core.conditions import Goal
     from modelopt_cli.tuning.trial import Trial
 
 __all__ = ["Stopper"]
@@ -31,3 +32,7 @@ class Stopper(Strategy):
 
         Looks at `trial.curve` (its last point is new) and at the curves of all `trials`.
         """
+
+    def reason(self, trial: Trial, trials: Sequence[Trial], goals: Sequence[Goal]) -> str | None:
+        """`decide`, its reason told by the objectives' own names and values. Overridden where a reason shows these."""
+        return self.decide(trial, trials)

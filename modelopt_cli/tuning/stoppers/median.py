@@ -11,7 +11,9 @@ from statistics import fmean, median
 from typing import TYPE_CHECKING, Annotated, final
 
 from pydantic import Field
+from typing_extensions import override
 
+from modelopt_cli.core.conditions import Goal
 from modelopt_cli.core.types import Count
 from modelopt_cli.tuning.stoppers import Stopper
 from modelopt_cli.tuning.trial import State
@@ -30,15 +32,21 @@ class Median(Stopper):
 
     def decide(self, trial: Trial, trials: Sequence[Trial]) -> str | None:
         """The rule above, objective by objective: stopped only when it is behind in every one."""
+        return self.reason(trial, trials, ())
+
+    @override
+    def reason(self, trial: Trial, trials: Sequence[Trial], goals: Sequence[Goal]) -> str | None:
+        """As `decide`, of `goals` where they are given, else of losses."""
         point = trial.curve[-1] if trial.curve else None
         if point is None or point.losses is None:
             return None
         if point.step <= self.warmup_steps or (point.step - self.warmup_steps) % self.interval:
             return None
-        behind = [self._behind(trial, trials, point.step, place) for place in range(len(point.losses))]
+        objectives = goals or [Goal("loss", maximize=False)] * len(point.losses)
+        behind = [self._behind(trial, trials, point.step, *objective) for objective in enumerate(objectives)]
         return None if None in behind else "; ".join(text for text in behind if text)
 
-    def _behind(self, trial: Trial, trials: Sequence[Trial], step: int, objective: int) -> str | None:
+    def _behind(self, trial: Trial, trials: Sequence[Trial], step: int, objective: int, goal: Goal) -> str | None:
         averages = [
             fmean(losses)
             for other in trials
@@ -50,7 +58,8 @@ class Median(Stopper):
         best, middle = min(_losses(trial, step, objective)), median(averages)
         if best <= middle:
             return None
-        return f"best loss {best:.4g} after step {step} is worse than the median {middle:.4g} of {len(averages)} trials"
+        side, own, others = ("below", -best, -middle) if goal.maximize else ("above", best, middle)
+        return f"{goal.metric} {own:.4g} after step {step} is {side} the median {others:.4g} of {len(averages)} trials"
 
 
 def _losses(trial: Trial, step: int, objective: int) -> list[float]:

@@ -7,11 +7,13 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, final
 
 from pydantic import Field
+from typing_extensions import override
 
 from modelopt_cli.tuning.stoppers import Stopper
 from modelopt_cli.tuning.trial import State
 
 if TYPE_CHECKING:
+    from modelopt_cli.core.conditions import Goal
     from modelopt_cli.tuning.trial import Trial
 
 
@@ -33,11 +35,19 @@ class Wilcoxon(Stopper):
 
     def decide(self, trial: Trial, trials: Sequence[Trial]) -> str | None:
         """With several objectives, stopped only when it is worse in each, the best being best in that one."""
+        return self.reason(trial, trials, ())
+
+    @override
+    def reason(self, trial: Trial, trials: Sequence[Trial], goals: Sequence[Goal]) -> str | None:
+        """As `decide`, each of several `goals` by its name."""
         steps = len(trial.curve)
         if steps < self.min_steps or trial.curve[-1].losses is None:
             return None
         found = [self._worse(trial, trials, place) for place in range(len(trial.curve[-1].losses))]
-        return None if None in found else "; ".join(text for text in found if text)
+        if None in found:
+            return None
+        names = [f"{goal.metric} " for goal in goals] if len(goals) > 1 else [""] * len(found)
+        return "; ".join(f"{name}{text}" for name, text in zip(names, found, strict=True))
 
     def _worse(self, trial: Trial, trials: Sequence[Trial], objective: int) -> str | None:
         complete = {
