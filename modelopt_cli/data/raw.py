@@ -31,6 +31,7 @@ class RawData:
     target_names: tuple[str, ...] = ()  # column(s) that the targets came from, where they came from columns
     reading: Mapping[str, Any] = field(default_factory=dict)
     # how files of this kind are to be read again for new data (separator, keys, image size): plain values
+    notes: tuple[str, ...] = ()  # what was done to the data or looks odd in them: told with every report
 
     def __len__(self) -> int:
         return len(self.targets)

@@ -40,6 +40,7 @@ class Checkpoint:
     metrics: dict[str, float] = field(default_factory=dict)
     data: dict[str, Any] = field(default_factory=dict)  # the data section, seeds written out
     extra: dict[str, Any] = field(default_factory=dict)  # plain values and tensors: masks, kept indices
+    warnings: list[str] = field(default_factory=list)  # what was told while it was trained
 
 
 def save(path: str | Path, checkpoint: Checkpoint, *, durable: bool = True) -> None:
@@ -79,6 +80,7 @@ def _content(checkpoint: Checkpoint) -> dict[str, Any]:
         "metrics": {name: float(value) for name, value in checkpoint.metrics.items()},
         "data": _plain(checkpoint.data),
         "extra": checkpoint.extra,
+        "warnings": list(checkpoint.warnings),
         "versions": {"torch": str(torch.__version__)},
     }
 
@@ -104,6 +106,7 @@ def load(path: str | Path) -> Checkpoint:
             content["metrics"],
             content["data"],
             content["extra"],
+            [str(text) for text in content.get("warnings", ())],  # files of earlier versions have none
         )
     except ModeloptError:
         raise

@@ -15,6 +15,7 @@ import numpy as np
 
 from modelopt_cli.core.errors import ModeloptError, TrialError, UsageError
 from modelopt_cli.core.imports import describe_user_error
+from modelopt_cli.core.warning_log import WarningLog
 from modelopt_cli.training import metrics
 from modelopt_cli.training.metric_names import RANKED
 from modelopt_cli.training.metrics import Scores
@@ -31,18 +32,17 @@ def fit(estimator: Any, part: Part) -> list[str]:
 
     Raises UsageError for an argument that scikit-learn refuses, TrialError for what else goes wrong.
     """
-    name = type(estimator).__name__
-    options, notes = {}, []
+    name, log = type(estimator).__name__, WarningLog()
+    options = {}
     if part.weights is not None:
         key = _weight_argument(estimator)
         if key is None:
-            notes.append(f"{name} takes no sample weights; it was fitted without them")
+            log.add([f"{name} takes no sample weights; it was fitted without them"])
         else:
             options[key] = part.weights
-    with _failures(name), warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
+    with _failures(name), log.recording(every=True):
         estimator.fit(_rows(part.inputs), _plain_targets(part.targets, estimator), **options)
-    return [*notes, *dict.fromkeys(_told(warning) for warning in caught)]
+    return log.texts
 
 
 def evaluate(
@@ -156,10 +156,6 @@ def _weight_argument(estimator: Any) -> str | None:
         name, last = estimator.steps[-1]
         return f"{name}__sample_weight" if has_fit_parameter(last, "sample_weight") else None
     return "sample_weight" if has_fit_parameter(estimator, "sample_weight") else None
-
-
-def _told(warning: warnings.WarningMessage) -> str:
-    return f"{warning.category.__name__}: {str(warning.message).strip().partition(chr(10))[0]}"
 
 
 @contextmanager

@@ -6,7 +6,7 @@ So any trial can be stopped early, paused, moved to another worker and resumed, 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from modelopt_cli.tuning.trial import Params
@@ -33,6 +33,11 @@ class Run(ABC):
     @abstractmethod
     def metrics(self) -> Mapping[str, float]:
         """The metrics that stand for the run as it is now (finished or stopped); may cost an evaluation."""
+
+    @property
+    def warnings(self) -> Sequence[str]:
+        """What whoever reads the result should know about how it came about, each once."""
+        return ()
 
     def state(self) -> Any:
         """What `Objective.open(..., state=...)` needs to go on from here, picklable; None: restart from step 0."""

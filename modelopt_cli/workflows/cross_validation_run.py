@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from modelopt_cli.core.warning_log import WarningLog
 from modelopt_cli.tuning.objective import Report, Run
 
 if TYPE_CHECKING:
@@ -22,11 +23,13 @@ class CrossValidationRun(Run):
         self,
         folds: Sequence[Callable[[], Prepared]],
         open_fold: Callable[[Prepared], Run],
-        state: Sequence[Mapping[str, float]] | None = None,
+        state: Sequence[Mapping[str, float]] | Mapping[str, Any] | None = None,
     ) -> None:
         self._folds, self._open_fold = folds, open_fold
         self.total = len(folds)
-        self.results: list[Mapping[str, float]] = list(state or ())
+        known: Mapping[str, Any] = state if isinstance(state, Mapping) else {"folds": state or ()}  # a list: once
+        self.results: list[Mapping[str, float]] = list(known["folds"])
+        self._log = WarningLog(known.get("warnings", ()))
         self.step = len(self.results)
 
     def advance(self, until: int) -> list[Report]:
@@ -38,6 +41,7 @@ class CrossValidationRun(Run):
                 while run.step < run.total:
                     run.advance(run.total)
                 self.results.append(dict(run.metrics()))
+                self._log.add(run.warnings)
             finally:
                 run.close()
             self.step += 1
@@ -58,6 +62,11 @@ class CrossValidationRun(Run):
             found["train.seconds"] = float(sum(fold["train.seconds"] for fold in self.results))
         return found
 
+    @property
+    def warnings(self) -> list[str]:
+        """Those of the folds, each once."""
+        return self._log.texts
+
     def state(self) -> Any:
-        """The finished folds' metrics."""
-        return [dict(fold) for fold in self.results]
+        """The finished folds' metrics, and what they told."""
+        return {"folds": [dict(fold) for fold in self.results], "warnings": self._log.texts}

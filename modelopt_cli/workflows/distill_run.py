@@ -7,12 +7,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from modelopt_cli.core.warning_log import WarningLog
+from modelopt_cli.experiment.expected_metrics import GAP
 from modelopt_cli.tuning.objective import Report
 from modelopt_cli.workflows import distill_tables, slim_tables
 from modelopt_cli.workflows.distill_course import PRINCIPAL, DistillCourse
 from modelopt_cli.workflows.distill_members import ALONE, STUDENT
 from modelopt_cli.workflows.learned import Learned
 from modelopt_cli.workflows.model_run import RestorableRun
+from modelopt_cli.workflows.teachers import seen_before
 
 if TYPE_CHECKING:
     from modelopt_cli.experiment.experiment import Experiment
@@ -45,7 +48,11 @@ class DistillRun(RestorableRun):
         self._experiment, self._costed = experiment, costed
         self._cost_rows: list[dict[str, Any]] | None = None
         wanted = experiment.require_distillation().baseline if baseline is None else baseline
-        self.course = DistillCourse(experiment, seed=seed, baseline=wanted, monitor=monitor, folder=folder, state=state)
+        self._log = WarningLog(() if state is None else state.get("warnings", ()))
+        with self._log.recording():
+            self.course = DistillCourse(
+                experiment, seed=seed, baseline=wanted, monitor=monitor, folder=folder, state=state
+            )
         self._judged: dict[tuple[str, str, str], dict[str, float]] = {}
         self._note()
 
@@ -56,10 +63,39 @@ class DistillRun(RestorableRun):
         """Train up to step `until`."""
         reports: list[Report] = []
         while self.step < min(until, self.total):
-            found = self.course.next()
+            with self._log.recording():
+                found = self.course.next()
             self._note()
             reports.append((self.step, found))
         return reports
+
+    @property
+    def warnings(self) -> list[str]:
+        """What whoever was trained told, and what the figures of teacher and student do not show."""
+        learned = self.course.learned
+        told = [f"{name}: {text}" for name, one in learned.items() for text in one.checkpoint.warnings]
+        return list(dict.fromkeys([*self._log.texts, *told, *(self._remarks() if STUDENT in learned else ())]))
+
+    def _remarks(self) -> list[str]:
+        learned = self.course.learned
+        remarks = [
+            seen_before(learned[member.name].checkpoint, self._experiment, member.name)
+            for member in self.course.members
+            if member.role == "given" and member.name in learned
+        ]
+        if ALONE not in learned:
+            remarks.append(
+                "the student was not trained alone (baseline: false), so nothing tells what the teacher was worth; "
+                f"it would take about {max(self.student.seconds, 0.1):.1f} s"
+            )
+        elif any(member.settings is not None for member in self.course.members):
+            judged = [split for split in SPLITS if (STUDENT, self.student.kept, split) in self._judged]
+            remarks += [
+                f"no gap to close on the {split} split: the teacher is no better there than the student alone"
+                for split in judged
+                if f"{split}.{GAP}" not in self._gaps(split)
+            ]
+        return [remark for remark in remarks if remark]
 
     @property
     def student(self) -> Learned:
@@ -75,7 +111,7 @@ class DistillRun(RestorableRun):
         key = (learned.name, turn, split)
         if key not in self._judged:
             prepared = self.course.prepared
-            with learned.standing_at(turn):  # type: ignore[arg-type]
+            with self._log.recording(), learned.standing_at(turn):  # type: ignore[arg-type]
                 self._judged[key] = judge(
                     learned.module(prepared),
                     prepared,
@@ -186,4 +222,4 @@ class DistillRun(RestorableRun):
 
     def state(self) -> Any:
         """See the base class."""
-        return self.course.state()
+        return {**self.course.state(), "warnings": self._log.texts}

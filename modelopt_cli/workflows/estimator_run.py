@@ -29,6 +29,7 @@ class EstimatorRun(ModelRun):
         self._experiment, self._prepared, self._wanted = experiment, prepared, wanted
         self.estimator: Any = experiment.require_model().build(prepared.shapes, seed)
         self._metrics: dict[str, float] = {}
+        self._warnings: list[str] = []
 
     def advance(self, until: int) -> list[Report]:
         """Fit, and judge on the validation split where there is one."""
@@ -37,7 +38,7 @@ class EstimatorRun(ModelRun):
         if self.step >= until:
             return []
         start = time.perf_counter()
-        self.warnings = estimators.fit(self.estimator, self._prepared.train)
+        self._warnings = estimators.fit(self.estimator, self._prepared.train)
         self._metrics = {"train.seconds": time.perf_counter() - start}
         if self._prepared.validation is not None:
             self._metrics = {**self._evaluate("validation", self._wanted), **self._metrics}
@@ -62,6 +63,11 @@ class EstimatorRun(ModelRun):
             extra=self._experiment.evaluation.metrics,
         )
 
+    @property
+    def warnings(self) -> list[str]:
+        """What fitting told."""
+        return list(self._warnings)
+
     def metrics(self) -> Mapping[str, float]:
         """Validation metrics, the seconds that fitting took, and the bytes that the estimator takes in a file."""
         return self._metrics
@@ -77,4 +83,4 @@ class EstimatorRun(ModelRun):
 
     def checkpoint(self, metrics: Mapping[str, float]) -> Checkpoint:
         """The fitted estimator with all that using it needs."""
-        return checkpoint_of(self._experiment, self._prepared, self.estimator, metrics)
+        return checkpoint_of(self._experiment, self._prepared, self.estimator, metrics, self._warnings)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from modelopt_cli.tuning.objective import Run
@@ -15,6 +15,11 @@ if TYPE_CHECKING:
 
 class ModelRun(Run):
     """Base of the runs that train, prune or distil a torch module, or fit an estimator."""
+
+    @property
+    @abstractmethod
+    def warnings(self) -> Sequence[str]:
+        """What whoever reads the result should know: Python's warnings, and what could not be done, each once."""
 
     @abstractmethod
     def full_metrics(self) -> Mapping[str, float]:

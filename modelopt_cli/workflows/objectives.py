@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from importlib import import_module
@@ -72,12 +73,15 @@ def open_pruning(
     """The experiment's pruning as a run; from the model at `dense` where given, in place of training one."""
     from modelopt_cli.models import checkpoints
 
-    module = None if dense is None else checkpoints.load(dense).model
+    start: dict[str, Any] = {}
+    if dense is not None:
+        loaded = checkpoints.load(dense)
+        start = {"dense": loaded.model, "told": loaded.warnings}
     budget = experiment.require_pruning().budget
     timed = wanted is None or any(name.startswith("model.latency") for name in wanted)
     timed |= budget is not None and budget.of == "latency_ms"
     prepared = stages.prepared_data(experiment)
-    return PruneRun(experiment, prepared, seed=seed, monitor=_monitored(wanted), state=state, dense=module, timed=timed)
+    return PruneRun(experiment, prepared, seed=seed, monitor=_monitored(wanted), state=state, timed=timed, **start)
 
 
 def open_distillation(
@@ -179,9 +183,11 @@ class ModelObjective(Objective):
             run = open_distillation(experiment, seed, wanted=self._wanted, state=state, folder=folder)
         else:
             run = open_run(experiment, seed, wanted=self._wanted, state=state)
-        if self._keep is not None and isinstance(run, RestorableRun):
+        if self._keep is None:
+            return run
+        if isinstance(run, RestorableRun):
             return _Kept(run, partial(self._consider, run, seed))
-        return run
+        return _Kept(run, lambda _: note_warnings(run.warnings, str(self._keep), seed))
 
     def _consider(self, run: RestorableRun, seed: int, metrics: Mapping[str, float]) -> None:
         """Save the model when some objective is the best yet in this process; the parent keeps the overall best."""
@@ -199,7 +205,7 @@ class ModelObjective(Objective):
 class _Kept(Run):
     """A run whose metrics are shown to `consider` once they stand."""
 
-    def __init__(self, run: RestorableRun, consider: Callable[[Mapping[str, float]], None]) -> None:
+    def __init__(self, run: Run, consider: Callable[[Mapping[str, float]], None]) -> None:
         self._run, self._consider = run, consider
         self.step, self.total = run.step, run.total
 
@@ -212,6 +218,10 @@ class _Kept(Run):
         metrics = self._run.metrics()
         self._consider(metrics)
         return metrics
+
+    @property
+    def warnings(self) -> Sequence[str]:
+        return self._run.warnings
 
     def state(self) -> Any:
         return self._run.state()
@@ -245,6 +255,28 @@ def open_script(experiment: Experiment, seed: int) -> Run:
 def kept_model(folder: str | Path, seed: int) -> Path:
     """Where the model of the trial with this seed is kept while the search runs."""
     return Path(folder, f"{seed}.pt")
+
+
+def note_warnings(texts: Sequence[str], folder: str | Path, seed: int) -> None:
+    """Keep what a trial told that no model of it is kept of, for the report of the search."""
+    if texts:
+        _told(folder, seed).write_text(json.dumps(list(texts)))
+
+
+def noted_warnings(folder: str | Path, seed: int) -> list[str]:
+    """What `note_warnings` kept."""
+    path = _told(folder, seed)
+    return [str(text) for text in json.loads(path.read_text())] if path.exists() else []
+
+
+def forget(folder: str | Path, seed: int) -> None:
+    """Remove what is kept of the trial with this seed."""
+    for path in (kept_model(folder, seed), _told(folder, seed)):
+        path.unlink(missing_ok=True)
+
+
+def _told(folder: str | Path, seed: int) -> Path:
+    return Path(folder, f"{seed}.warnings.json")
 
 
 def run_seed(experiment: Experiment, trial: int) -> int:

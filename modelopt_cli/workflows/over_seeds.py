@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 from shutil import rmtree
 from tempfile import TemporaryDirectory
@@ -15,7 +13,8 @@ import numpy as np
 
 from modelopt_cli.results.report import Cell, Report, Table
 from modelopt_cli.results.run_directory import RunDirectory
-from modelopt_cli.workflows import gates, single
+from modelopt_cli.workflows import single
+from modelopt_cli.workflows.closing import Closing, Outcome
 from modelopt_cli.workflows.context import Context, Message
 from modelopt_cli.workflows.torch_run import pinned_data
 
@@ -40,7 +39,7 @@ def over_seeds(
     """
     if experiment.seeds == 1:
         return run(experiment, context)
-    started, clock = datetime.now(UTC).astimezone(), time.perf_counter()
+    closing = Closing(experiment, context)
     directory = context.directory
     single.check_resumed(experiment, context)
     found: list[Report] = []
@@ -54,14 +53,16 @@ def over_seeds(
                 break
         else:
             rmtree(stages, ignore_errors=True)
-    report = _together(found, experiment, context, derived).model_copy(
-        update={"started": started.isoformat(timespec="seconds"), "seconds": time.perf_counter() - clock}
-    )
+    interrupted = bool(context.stop)
+    outcome = _told(found) if interrupted else _together(found, derived)
+    artefacts: dict[str, str] = {}
     if directory is not None:
-        for name, table in report.tables.items():
+        for name, table in outcome.tables.items():
             directory.write_table(name, table)
-        directory.write_report(report)
-    return report.with_model(found[0].model)
+        folder = directory.path
+        tabled = {"directory": str(folder), "tables": str(folder / "seeds.csv"), "report": str(folder / "report.json")}
+        artefacts = {} if interrupted else {**found[0].artefacts, **tabled}
+    return closing.report(found[0].workflow, outcome, interrupted=interrupted, artefacts=artefacts)
 
 
 def _once(run: Callable[[Experiment, Context], Report], experiment: Experiment, seed: int, context: Context) -> Report:
@@ -88,15 +89,14 @@ def _finished(path: Any) -> Report | None:
     return report if report.status == "completed" else None
 
 
-def _together(
-    found: Sequence[Report],
-    experiment: Experiment,
-    context: Context,
-    derived: Callable[[Mapping[str, Table]], Mapping[str, float]],
-) -> Report:
-    first = found[0]
-    if context.stop:
-        return first.model_copy(update={"status": "interrupted", "metrics": {}, "tables": {}, "artefacts": {}})
+def _told(found: Sequence[Report]) -> Outcome:
+    """What the runs said, the details of the first one, and its model."""
+    warnings = [warning for report in found for warning in report.warnings]
+    return Outcome(details=found[0].details, warnings=warnings, model=found[0].model)
+
+
+def _together(found: Sequence[Report], derived: Callable[[Mapping[str, Table]], Mapping[str, float]]) -> Outcome:
+    first, told = found[0], _told(found)
     metrics = {
         name: float(np.mean([report.metrics[name] for report in found]))
         for name in first.metrics
@@ -108,21 +108,8 @@ def _together(
         if together is not None:
             tables[name] = together
     metrics |= derived(tables)
-    artefacts = dict(first.artefacts)
-    if context.directory is not None:
-        folder = context.directory.path
-        tabled = {"directory": str(folder), "tables": str(folder / "seeds.csv"), "report": str(folder / "report.json")}
-        artefacts |= tabled
-    return first.model_copy(
-        update={
-            "metrics": metrics,
-            "tables": tables,
-            "gates": gates.judge(gates.conditions(experiment, context), metrics),
-            "details": {**first.details, "seeds": [report.seed for report in found]},
-            "artefacts": artefacts,
-            "warnings": list(dict.fromkeys(warning for report in found for warning in report.warnings)),
-        }
-    )
+    details = {**first.details, "seeds": [report.seed for report in found]}
+    return replace(told, metrics=metrics, tables=tables, details=details)
 
 
 def _seeds(found: Sequence[Report], names: Sequence[str]) -> Table:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from modelopt_cli.core.errors import UsageError
 from modelopt_cli.pruning.structures import UnitStructure
-from modelopt_cli.results.report import Report
-from modelopt_cli.workflows import gates, single, stages
+from modelopt_cli.workflows import single, stages
+from modelopt_cli.workflows.closing import Closing, Outcome, planned
 from modelopt_cli.workflows.foresight import check_metrics
 from modelopt_cli.workflows.over_seeds import over_seeds
 from modelopt_cli.workflows.preflight import preflight
@@ -35,6 +34,7 @@ if TYPE_CHECKING:
     from modelopt_cli.experiment.experiment import Experiment
     from modelopt_cli.models.checkpoints import Checkpoint
     from modelopt_cli.pruning.settings import PruningSettings
+    from modelopt_cli.results.report import Report
     from modelopt_cli.workflows.context import Context
 
 
@@ -46,49 +46,36 @@ def run(experiment: Experiment, context: Context) -> Report:
 
 def _run(experiment: Experiment, context: Context) -> Report:
     """One seed's run."""
-    started, clock = datetime.now(UTC).astimezone(), time.perf_counter()
+    closing = Closing(experiment, context)
     single.check_resumed(experiment, context)
     check(experiment)
     saved = single.load_state(context)
     curve = [] if saved is None else saved[1]
     state = None if saved is None else saved[0]
-    current = PruneRun(experiment, stages.prepared_data(experiment), seed=experiment.seed, state=state)
-    single.record(experiment, context)  # now that nothing stands in the way
-    single.advance(current, curve, context)
-    interrupted = bool(context.stop)
-    report = judged(experiment, current, context)
-    tables = {"curve": curve_table(curve, "step"), **report.tables}
-    artefacts = single.write(context, tables, report.model, interrupted)
-    if not interrupted:  # what is the run's own is safe by now
-        artefacts |= {**_dense(context, current), **_program(context, current)}
-    report = report.model_copy(
-        update={
-            "started": started.isoformat(timespec="seconds"),
-            "seconds": time.perf_counter() - clock,
-            "tables": tables,
-            "artefacts": artefacts,
-        }
-    ).with_model(report.model)
-    if context.directory is not None:
-        context.directory.write_report(report)
-    return report
+    with closing.log.recording():
+        current = PruneRun(experiment, stages.prepared_data(experiment), seed=experiment.seed, state=state)
+        single.record(experiment, context)  # now that nothing stands in the way
+        single.advance(current, curve, context)
+        interrupted = bool(context.stop)
+        stopped = Outcome(details={"dry_run": False}, warnings=current.warnings)
+        outcome = stopped if interrupted else judged(experiment, current)
+        tables = {"curve": curve_table(curve, "step"), **outcome.tables}
+        artefacts = single.write(context, tables, outcome.model, interrupted)
+        if not interrupted:  # what is the run's own is safe by now
+            artefacts |= {**_dense(context, current), **_program(context, current)}
+    return closing.report("prune", replace(outcome, tables=tables), interrupted=interrupted, artefacts=artefacts)
 
 
-def judged(experiment: Experiment, current: PruneRun, context: Context) -> Report:
-    """The report of a run that has ended, or was asked to stop: its model judged on every split."""
-    base = Report(workflow="prune", name=experiment.name, seed=experiment.seed)
-    if context.stop:
-        return base.model_copy(update={"status": "interrupted", "details": {"dry_run": False}})
+def judged(experiment: Experiment, current: PruneRun) -> Outcome:
+    """The pruned model judged on every split."""
     metrics = {**current.metrics(), **current.test_metrics()}
-    return base.model_copy(
-        update={
-            "metrics": metrics,
-            "tables": current.tables(),
-            "gates": gates.judge(gates.conditions(experiment, context), metrics),
-            "details": details(experiment, current, metrics),
-            "warnings": current.model.warnings,
-        }
-    ).with_model(current.checkpoint(metrics))
+    return Outcome(
+        metrics,
+        current.tables(),
+        details(experiment, current, metrics),
+        current.warnings,
+        current.checkpoint(metrics),
+    )
 
 
 def dry_run(experiment: Experiment, context: Context) -> Report:
@@ -99,13 +86,8 @@ def dry_run(experiment: Experiment, context: Context) -> Report:
     check(experiment)
     epochs = planned_epochs(experiment, shared=False)
     run_seconds(experiment, epochs)  # the first one pays for imports and warm-up
-    return Report(
-        workflow="prune",
-        name=experiment.name,
-        seed=experiment.seed,
-        plan={"epochs": epochs, "estimated_seconds": run_seconds(experiment, epochs)},
-        details={"dry_run": True},
-    )
+    plan = {"epochs": epochs, "estimated_seconds": run_seconds(experiment, epochs)}
+    return planned("prune", experiment, plan, {"dry_run": True})
 
 
 def check(experiment: Experiment) -> None:

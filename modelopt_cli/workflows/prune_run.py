@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from modelopt_cli.core.warning_log import WarningLog
 from modelopt_cli.tuning.objective import Report
 from modelopt_cli.workflows.model_run import RestorableRun
 from modelopt_cli.workflows.prune_amounts import stand_ins
@@ -32,13 +33,20 @@ class PruneRun(RestorableRun):
         seed: int,
         state: Mapping[str, Any] | None = None,
         timed: bool = True,
+        told: Sequence[str] = (),
         **start: Any,
     ) -> None:
-        """`timed`: how long the model takes is one of the metrics; `start`: what PruneCourse takes beside these."""
+        """`timed`: how long the model takes is one of the metrics; `told`: warnings of the model that it starts from.
+
+        `start`: what PruneCourse takes beside these.
+        """
         self._experiment, self._prepared, self._timed = experiment, prepared, timed
-        self._course = PruneCourse(
-            experiment, prepared, seed=seed, state=None if state is None else state["course"], **start
-        )
+        self._log = WarningLog(told if state is None else state.get("warnings", ()))
+        self._restored: list[str] | None = None  # what the pruning told that this run's model comes from
+        with self._log.recording():
+            self._course = PruneCourse(
+                experiment, prepared, seed=seed, state=None if state is None else state["course"], **start
+            )
         self.model = self._course.model
         self._seconds = 0.0 if state is None else float(state["seconds"])
         self.step, self.total = self._course.step, self._course.total
@@ -48,11 +56,17 @@ class PruneRun(RestorableRun):
         start = time.perf_counter()
         reports: list[Report] = []
         while self.step < min(until, self.total):
-            found = self._course.next()
+            with self._log.recording():
+                found = self._course.next()
             self.step, self.total = self._course.step, self._course.total
             reports.append((self.step, found))
         self._seconds += time.perf_counter() - start
         return reports
+
+    @property
+    def warnings(self) -> list[str]:
+        """What training told, and what pruning could not do or did in its place."""
+        return [*self._log.texts, *(self.model.warnings if self._restored is None else self._restored)]
 
     def metrics(self) -> Mapping[str, float]:
         """Every metric on the validation split, its change by pruning, the model's size, the seconds that it took."""
@@ -78,11 +92,17 @@ class PruneRun(RestorableRun):
 
     def full_metrics(self) -> Mapping[str, float]:
         """Every metric on the validation split, and its change by pruning; empty when there is none."""
-        return self.model.judge("validation") if self._prepared.validation is not None else {}
+        return self._judge("validation")
 
     def test_metrics(self) -> Mapping[str, float]:
         """The same on the test split; reads it once for each of the models that the report names."""
-        return self.model.judge("test") if self._prepared.test is not None else {}
+        return self._judge("test")
+
+    def _judge(self, split: str) -> dict[str, float]:
+        if getattr(self._prepared, split) is None:
+            return {}
+        with self._log.recording():
+            return self.model.judge(split)
 
     def tables(self) -> dict[str, Table]:
         """stages, layers, rounds, and the sensitivity curve where it was measured."""
@@ -90,14 +110,14 @@ class PruneRun(RestorableRun):
 
     def checkpoint(self, metrics: Mapping[str, float]) -> Checkpoint:
         """The pruned model with its masks."""
-        return self.model.recorded(self._course.checkpoint(metrics))
+        return replace(self.model.recorded(self._course.checkpoint(metrics)), warnings=self.warnings)
 
     def dense_checkpoint(self) -> Checkpoint | None:
         """The model before pruning, where it was trained here."""
         module = self.model.as_it_was("before") if self._course.trains else None
         if module is None:
             return None
-        return replace(self._course.checkpoint(self.model.judged("before")), model=module)
+        return replace(self._course.checkpoint(self.model.judged("before")), model=module, warnings=self._log.texts)
 
     def write_program(self, path: Path) -> dict[str, str]:
         """Write the model as a program without code, where units were taken out: as masks, it would not be smaller."""
@@ -116,7 +136,8 @@ class PruneRun(RestorableRun):
     def restore(self, trained: Checkpoint) -> None:
         """See the base class."""
         self._course.restore(trained)
+        self._restored = [text for text in trained.warnings if text not in self._log.texts]
 
     def state(self) -> Any:
         """Everything that going on from here needs."""
-        return {"course": self._course.state(), "seconds": self._seconds}
+        return {"course": self._course.state(), "seconds": self._seconds, "warnings": self._log.texts}

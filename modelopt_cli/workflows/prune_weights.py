@@ -6,17 +6,16 @@ there is such a section.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from modelopt_cli.core.errors import InterruptedRunError, UsageError
 from modelopt_cli.models.state_files import beside, open_state
 from modelopt_cli.pruning.structures import UnitStructure
-from modelopt_cli.results.report import Report
-from modelopt_cli.workflows import gates, prune, single, stages
+from modelopt_cli.workflows import prune, single, stages
+from modelopt_cli.workflows.closing import Closing
 from modelopt_cli.workflows.file_module import build
 from modelopt_cli.workflows.foresight import check_metrics
 from modelopt_cli.workflows.prune_file import check_free, output, sizes_of
@@ -26,7 +25,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from modelopt_cli.experiment.experiment import Experiment
+    from modelopt_cli.models.checkpoints import Checkpoint
     from modelopt_cli.models.state_files import StateFile
+    from modelopt_cli.results.report import Report
     from modelopt_cli.workflows.context import Context
 
 _PROGRAM = ".pt2"
@@ -47,44 +48,38 @@ def run(
     Where units go, their program is written beside it (model.pruned.pt2). `dry_run`: all but the writing. Raises
     UsageError, before any work, where the weights are not the model's, or what would be written exists.
     """
-    started, clock = datetime.now(UTC).astimezone(), time.perf_counter()
+    closing = Closing(experiment, context)
     units = isinstance(experiment.require_pruning().structure, UnitStructure)
     choose = _units_output if units else output
     target = choose(path, out, force=force, dry_run=dry_run)
     experiment.require("model", "data")
     check_metrics(experiment, context, "prune")
     prune.check_parts(experiment)
-    file = open_state(path)
-    module, shapes = build(file, experiment)
-    prepared = stages.prepared_data(experiment)
-    shapes.check_fit(prepared.shapes, path)
-    current = PruneRun(
-        experiment,
-        prepared,
-        seed=experiment.seed,
-        dense=module,
-        bare=file.bare,
-        extra=file.extra,
-    )
-    single.advance(current, [], context)
-    report = prune.judged(experiment, current, context)
-    if report.status == "interrupted":
-        raise InterruptedRunError("interrupted; nothing was written", context.stop.signal_number or 2)
-    artefacts = {}
-    if not dry_run:
-        artefacts = _write_units(target, report, current) if units else _write_weights(target, file, current)
-    metrics = {**report.metrics, **({} if dry_run else sizes_of(target))}
-    return report.model_copy(
-        update={
-            "name": path.name,
-            "started": started.isoformat(timespec="seconds"),
-            "seconds": time.perf_counter() - clock,
-            "metrics": metrics,
-            "gates": gates.judge(gates.conditions(experiment, context), metrics),
-            "details": {**report.details, "dry_run": dry_run, "note": file.note},
-            "artefacts": artefacts,
-        }
-    ).with_model(report.model)
+    with closing.log.recording():
+        file = open_state(path)
+        module, shapes = build(file, experiment)
+        prepared = stages.prepared_data(experiment)
+        shapes.check_fit(prepared.shapes, path)
+        current = PruneRun(
+            experiment,
+            prepared,
+            seed=experiment.seed,
+            dense=module,
+            bare=file.bare,
+            extra=file.extra,
+        )
+        single.advance(current, [], context)
+        if context.stop:
+            raise InterruptedRunError("interrupted; nothing was written", context.stop.signal_number or 2)
+        outcome = prune.judged(experiment, current)
+        artefacts, sizes = {}, {}
+        if not dry_run:
+            artefacts = _write_units(target, outcome.model, current) if units else _write_weights(target, file, current)
+            sizes = sizes_of(target)
+    details = {**outcome.details, "dry_run": dry_run, "note": file.note}
+    outcome = replace(outcome, metrics={**outcome.metrics, **sizes}, details=details)
+    report = closing.report("prune", outcome, interrupted=False, artefacts=artefacts)
+    return report.model_copy(update={"name": path.name}).with_model(outcome.model)
 
 
 def _units_output(path: Path, out: Path | None, *, force: bool, dry_run: bool) -> Path:
@@ -119,10 +114,10 @@ def _write_weights(target: Path, file: StateFile, current: PruneRun) -> dict[str
     return {"model": str(target)}
 
 
-def _write_units(target: Path, report: Report, current: PruneRun) -> dict[str, str]:
+def _write_units(target: Path, model: Checkpoint | None, current: PruneRun) -> dict[str, str]:
     """The smaller model as a model.pt, since its code alone takes it no more, and as a program without code."""
     from modelopt_cli.models import checkpoints
 
-    assert report.model is not None
-    checkpoints.save(target, report.model)
+    assert model is not None
+    checkpoints.save(target, model)
     return {"model": str(target), **current.write_program(target.with_suffix(_PROGRAM))}

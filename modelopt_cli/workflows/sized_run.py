@@ -28,12 +28,14 @@ class SizedRun(Run):
         whole: Callable[[], Run],
         part: Callable[[int], Run],
         samples: Callable[[int], int],
-        state: tuple[int, Mapping[str, float]] | None = None,
+        state: Sequence[Any] | None = None,
     ) -> None:
         """`whole` opens the training of the last size, `part` of another. `samples`: how many a size has."""
         self._sizes, self._whole, self._part, self._samples = sizes, whole, part, samples
         self.total = sizes[-1]
-        self.step, self._metrics = state or (0, {})
+        self.step: int = state[0] if state else 0
+        self._metrics: Mapping[str, float] = state[1] if state else {}
+        self._warnings: list[str] = list(state[2]) if state and len(state) > 2 else []  # older states have none
 
     def advance(self, until: int) -> list[Report]:
         """Train at the first size that reaches `until`, unless it has been."""
@@ -45,6 +47,7 @@ class SizedRun(Run):
             while run.step < run.total:
                 run.advance(run.total)
             self._metrics = {**run.metrics(), SAMPLES: float(self._samples(size))}
+            self._warnings = list(run.warnings)
         finally:
             run.close()
         self.step = size
@@ -54,9 +57,14 @@ class SizedRun(Run):
         """Those of the last size."""
         return self._metrics
 
+    @property
+    def warnings(self) -> list[str]:
+        """Those of the last size."""
+        return list(self._warnings)
+
     def state(self) -> Any:
         """What is done need not be done again; a model has nothing to hand on to the next size."""
-        return self.step, dict(self._metrics)
+        return self.step, dict(self._metrics), self.warnings
 
 
 def fitting_batches(experiment: Experiment, prepared: Prepared, step: int | None) -> Experiment:

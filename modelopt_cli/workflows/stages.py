@@ -41,6 +41,11 @@ def raw_data(experiment: Experiment) -> RawData:
     return _remember(_raw, _key(experiment, seed), lambda: source.load(seed))
 
 
+def data_notes(experiment: Experiment) -> list[str]:
+    """What whoever reads a report should know about how its data were read, each once."""
+    return list(dict.fromkeys(raw_data(experiment).notes))
+
+
 def split_data(experiment: Experiment) -> SplitIndices:
     """Indices of the train, validation and test split."""
     return split(raw_data(experiment), experiment.require_data().splits, data_seed(experiment))

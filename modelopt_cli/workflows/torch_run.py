@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from modelopt_cli.core.warning_log import WarningLog
 from modelopt_cli.tuning.objective import Report
 from modelopt_cli.workflows.earlier_pruning import earlier_masks, earlier_slimming, underlying
 from modelopt_cli.workflows.model_run import RestorableRun
@@ -41,19 +42,21 @@ class TorchRun(RestorableRun):
         from modelopt_cli.core.device import choose
 
         self._experiment, self._prepared, self._seed = experiment, prepared, seed
+        self._log = WarningLog(() if state is None else state.get("warnings", ()))
         torch.manual_seed(seed)
-        module = experiment.require_model().build(prepared.shapes, seed).to(choose(experiment.device))
-        self._masking = _masking(experiment, module)
-        self.trainer = trainer_of(
-            experiment,
-            prepared,
-            module,
-            experiment.require_training(),
-            seed=seed,
-            monitor=monitor,
-            hooks=[self._masking] if self._masking else [],
-            guide=guide,
-        )
+        with self._log.recording():
+            module = experiment.require_model().build(prepared.shapes, seed).to(choose(experiment.device))
+            self._masking = _masking(experiment, module)
+            self.trainer = trainer_of(
+                experiment,
+                prepared,
+                module,
+                experiment.require_training(),
+                seed=seed,
+                monitor=monitor,
+                hooks=[self._masking] if self._masking else [],
+                guide=guide,
+            )
         self.seconds = 0.0  # that training took
         if state is not None:
             self.trainer.load_state(state["trainer"])
@@ -67,10 +70,16 @@ class TorchRun(RestorableRun):
     def advance(self, until: int) -> list[Report]:
         """Train up to epoch `until`."""
         start = time.perf_counter()
-        reports = self.trainer.advance(until)
+        with self._log.recording():
+            reports = self.trainer.advance(until)
         self.seconds += time.perf_counter() - start
         self._note()
         return list(reports)
+
+    @property
+    def warnings(self) -> list[str]:
+        """What the model and its training told."""
+        return self._log.texts
 
     def metrics(self) -> Mapping[str, float]:
         """Every metric on the validation split, the model's size, and the seconds that training took."""
@@ -87,18 +96,25 @@ class TorchRun(RestorableRun):
     def restore(self, trained: Checkpoint) -> None:
         """Take the weights of a model that was trained before from the same setting and seed."""
         self.trainer.module.load_state_dict(trained.model.state_dict())
+        self._log.add(trained.warnings)
 
     def full_metrics(self) -> dict[str, float]:
         """Every metric on the validation split; empty when there is none."""
-        return self.trainer.evaluate("validation") if self._prepared.validation is not None else {}
+        return self._evaluate("validation")
 
     def test_metrics(self) -> dict[str, float]:
         """Every metric on the test split; empty when there is none. Read once, after every choice is made."""
-        return self.trainer.evaluate("test") if self._prepared.test is not None else {}
+        return self._evaluate("test")
+
+    def _evaluate(self, split: str) -> dict[str, float]:
+        if getattr(self._prepared, split) is None:
+            return {}
+        with self._log.recording():
+            return self.trainer.evaluate(split)
 
     def checkpoint(self, metrics: Mapping[str, float]) -> Checkpoint:
         """The trained model with all that using it needs."""
-        found = checkpoint_of(self._experiment, self._prepared, self.trainer.module, metrics)
+        found = checkpoint_of(self._experiment, self._prepared, self.trainer.module, metrics, self.warnings)
         if self._masking:
             from modelopt_cli.models.packed import pack_masks
 
@@ -108,7 +124,7 @@ class TorchRun(RestorableRun):
 
     def state(self) -> Any:
         """Trainer state and the time used."""
-        return {"trainer": self.trainer.state(), "seconds": self.seconds}
+        return {"trainer": self.trainer.state(), "seconds": self.seconds, "warnings": self.warnings}
 
 
 def _masking(experiment: Experiment, module: nn.Module) -> Masking | None:
@@ -122,8 +138,10 @@ def _masking(experiment: Experiment, module: nn.Module) -> Masking | None:
     return Masking({name: parameters[name] for name in masks}, masks)
 
 
-def checkpoint_of(experiment: Experiment, prepared: Prepared, model: Any, metrics: Mapping[str, float]) -> Checkpoint:
-    """A trained model (module or estimator) with all that using it needs."""
+def checkpoint_of(
+    experiment: Experiment, prepared: Prepared, model: Any, metrics: Mapping[str, float], warnings: Sequence[str] = ()
+) -> Checkpoint:
+    """A trained model (module or estimator) with all that using it needs, and what its training told."""
     from modelopt_cli.models.checkpoints import Checkpoint
 
     slimming = earlier_slimming(experiment.require_model())
@@ -137,6 +155,7 @@ def checkpoint_of(experiment: Experiment, prepared: Prepared, model: Any, metric
         metrics=dict(metrics),
         data=pinned_data(experiment),
         extra={} if slimming is None else {"slimming": slimming},
+        warnings=list(warnings),
     )
 
 

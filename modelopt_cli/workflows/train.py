@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import time
-from datetime import UTC, datetime
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from modelopt_cli.results.report import Report, Table
-from modelopt_cli.workflows import gates, single, stages
+from modelopt_cli.workflows import single, stages
+from modelopt_cli.workflows.closing import Closing, Outcome, planned
 from modelopt_cli.workflows.context import Context
 from modelopt_cli.workflows.cross_validation_run import CrossValidationRun
 from modelopt_cli.workflows.foresight import check_metrics
@@ -18,7 +17,7 @@ from modelopt_cli.workflows.tables import curve_table
 
 if TYPE_CHECKING:
     from modelopt_cli.experiment.experiment import Experiment
-    from modelopt_cli.models.checkpoints import Checkpoint
+    from modelopt_cli.results.report import Report, Table
     from modelopt_cli.tuning.objective import Run
     from modelopt_cli.workflows.model_run import ModelRun
 
@@ -31,45 +30,42 @@ def run(experiment: Experiment, context: Context) -> Report:
 
 def _run(experiment: Experiment, context: Context) -> Report:
     """One seed's run."""
-    started, clock = datetime.now(UTC).astimezone(), time.perf_counter()
+    closing = Closing(experiment, context)
     single.check_resumed(experiment, context)
     preflight(experiment)
     single.record(experiment, context)
     state = single.load_state(context)
-    open_it = open_script if experiment.model is None else open_run
-    current = (
-        open_it(experiment, experiment.seed) if state is None else open_run(experiment, experiment.seed, state=state[0])
-    )
     curve: list[tuple[int, dict[str, float]]] = [] if state is None else state[1]
-    try:
-        single.advance(current, curve, context)
-        interrupted = bool(context.stop)
-        metrics = {} if interrupted else dict(current.metrics())
-        tables = {"curve": curve_table(curve, "fold" if isinstance(current, CrossValidationRun) else "epoch")}
-        if isinstance(current, CrossValidationRun):
-            tables["folds"] = _folds(current)
-        model: Checkpoint | None = None
-        if not interrupted and experiment.model is not None:
-            final = _final(experiment, current)
-            metrics |= final.test_metrics()
-            model = final.checkpoint(metrics)
-    finally:
-        current.close()
-    report = Report(
-        workflow="train",
-        name=experiment.name,
-        status="interrupted" if interrupted else "completed",
-        seed=experiment.seed,
-        started=started.isoformat(timespec="seconds"),
-        seconds=time.perf_counter() - clock,
-        metrics=metrics,
-        tables=tables,
-        gates=[] if interrupted else gates.judge(gates.conditions(experiment, context), metrics),
-        artefacts=single.write(context, tables, model, interrupted),
-    )
-    if context.directory is not None:
-        context.directory.write_report(report)
-    return report.with_model(model)
+    with closing.log.recording():
+        current = _opened(experiment, None if state is None else state[0])
+        try:
+            single.advance(current, curve, context)
+            interrupted = bool(context.stop)
+            tables = {"curve": curve_table(curve, "fold" if isinstance(current, CrossValidationRun) else "epoch")}
+            if isinstance(current, CrossValidationRun):
+                tables["folds"] = _folds(current)
+            stopped = Outcome(tables=tables, warnings=current.warnings)
+            outcome = stopped if interrupted else _judged(experiment, current, tables)
+        finally:
+            current.close()
+        artefacts = single.write(context, tables, outcome.model, interrupted)
+    return closing.report("train", outcome, interrupted=interrupted, artefacts=artefacts)
+
+
+def _opened(experiment: Experiment, state: Any) -> Run:
+    if experiment.model is None:
+        return open_script(experiment, experiment.seed)
+    return open_run(experiment, experiment.seed, state=state)
+
+
+def _judged(experiment: Experiment, current: Run, tables: Mapping[str, Table]) -> Outcome:
+    """The run's model judged on every split; a script judges itself."""
+    metrics, warnings = dict(current.metrics()), list(current.warnings)
+    if experiment.model is None:
+        return Outcome(metrics, tables, warnings=warnings)
+    final = _final(experiment, current)
+    metrics |= final.test_metrics()
+    return Outcome(metrics, tables, warnings=[*warnings, *final.warnings], model=final.checkpoint(metrics))
 
 
 def dry_run(experiment: Experiment, context: Context) -> Report:
@@ -82,7 +78,7 @@ def dry_run(experiment: Experiment, context: Context) -> Report:
 
         trial_seconds(experiment)  # the first one pays for imports and warm-up
         plan = {"estimated_seconds": trial_seconds(experiment)}
-    return Report(workflow="train", name=experiment.name, seed=experiment.seed, plan=plan)
+    return planned("train", experiment, plan)
 
 
 def _final(experiment: Experiment, current: Run) -> ModelRun:

@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from modelopt_cli.results.report import Report
 from modelopt_cli.tuning.executors import Limits
 from modelopt_cli.tuning.search import search
 from modelopt_cli.tuning.space import Space
 from modelopt_cli.tuning.study import Study
 from modelopt_cli.workflows import gates, shared_stage, warm_start
+from modelopt_cli.workflows.closing import Closing, Outcome, planned
 from modelopt_cli.workflows.context import Context, Message, SearchStarted, TrialChanged
 from modelopt_cli.workflows.distill_checks import check_distillation
 from modelopt_cli.workflows.foresight import check_samples, check_trials
 from modelopt_cli.workflows.insight import Insight, insight
-from modelopt_cli.workflows.objectives import CommandObjective, ModelObjective, kept_model
+from modelopt_cli.workflows.objectives import CommandObjective, ModelObjective, forget
 from modelopt_cli.workflows.plan import Plan, make_plan
 from modelopt_cli.workflows.preflight import preflight
 from modelopt_cli.workflows.resume import check_unchanged
@@ -29,7 +27,7 @@ from modelopt_cli.workflows.winner import finish_best
 
 if TYPE_CHECKING:
     from modelopt_cli.experiment.experiment import Experiment
-    from modelopt_cli.results.report import Table
+    from modelopt_cli.results.report import Report, Table
     from modelopt_cli.tuning.objective import Objective
     from modelopt_cli.tuning.search_result import SearchResult
     from modelopt_cli.tuning.trial import Trial
@@ -43,13 +41,8 @@ def dry_run(experiment: Experiment, context: Context) -> Report:
     check_samples(experiment, space)
     plan = make_plan(experiment, space)
     list(warm_start.sources(experiment))  # raises for a run that cannot be read
-    return Report(
-        workflow="tune",
-        name=experiment.name,
-        seed=experiment.seed,
-        plan=plan.as_dict(),
-        details={"space": space.describe(), "objective": [str(goal) for goal in experiment.require_tuning().goals]},
-    )
+    goals = [str(goal) for goal in experiment.require_tuning().goals]
+    return planned("tune", experiment, plan.as_dict(), {"space": space.describe(), "objective": goals})
 
 
 def run(experiment: Experiment, context: Context) -> Report:
@@ -76,15 +69,14 @@ class _Search:
     space: Space
     study: Study
     plan: Plan
-    started: datetime
-    clock: float
+    closing: Closing
     samples: str | None  # what every trial must be measured on; None: none can change it
     dense: str | None = None  # the trained model that every trial prunes
 
     @classmethod
     def prepare(cls, experiment: Experiment, context: Context) -> _Search:
         """Check, plan, open the study, enqueue the file's own values and the initial ones."""
-        started, clock = datetime.now(UTC).astimezone(), time.perf_counter()
+        closing = Closing(experiment, context)
         settings = experiment.require_tuning()
         space = Space.from_spec(settings.space)
         path = context.directory.path_of("study.sqlite") if context.directory is not None else None
@@ -113,7 +105,7 @@ class _Search:
         )
         if settings.warm_start and not resuming:
             context.emit(Message(study.knowledge.text(), warning=not study.knowledge.trials))
-        found = cls(experiment, context, study.space, study, plan, started, clock, samples)
+        found = cls(experiment, context, study.space, study, plan, closing, samples)
         if not study.trials:
             found.enqueue()
         return found
@@ -144,7 +136,8 @@ class _Search:
         goals = tuple(str(goal) for goal in settings.goals)
         planned = None if settings.scheduler is not None else plan.trials  # it divides the steps of so many among more
         self.context.emit(SearchStarted(self.experiment.name, planned, finished, goals))
-        self.dense = shared_stage.make(self.experiment, self.space, self.context, keep)
+        with self.closing.log.recording():
+            self.dense = shared_stage.make(self.experiment, self.space, self.context, keep)
         executor = settings.executor if settings.executor != "auto" else plan.named_executor()
         return search(
             self.study,
@@ -183,7 +176,7 @@ class _Search:
     def _changed(self, trial: Trial, keep: Path) -> None:
         best = self.study.best
         if trial.state.finished and (best is None or best.number != trial.number):
-            kept_model(keep, trial.seed).unlink(missing_ok=True)
+            forget(keep, trial.seed)
         self.context.emit(TrialChanged(trial, best))
 
     def write_trials(self) -> None:
@@ -216,40 +209,34 @@ class _Search:
                 warnings.append(f"no trial meets the constraints ({wanted}); the best one comes nearest to them")
             if not interrupted:
                 folder = shared_stage.stage_folder(self.context, keep)
-                winner = finish_best(self.experiment, best, keep, self.context, folder, self.dense, self.study.trials)
+                with self.closing.log.recording():
+                    winner = finish_best(
+                        self.experiment, best, keep, self.context, folder, self.dense, self.study.trials
+                    )
                 metrics |= winner.metrics
                 artefacts, model = winner.artefacts, winner.model
                 warnings += winner.warnings
                 tables |= winner.tables
-        seconds = time.perf_counter() - self.clock
-        report = Report(
-            workflow="tune",
-            name=self.experiment.name,
-            status="interrupted" if interrupted or self.context.stop else "completed",
-            seed=self.experiment.seed,
-            started=self.started.isoformat(timespec="seconds"),
-            seconds=seconds,
-            metrics=metrics,
-            best=best_row(best),
-            tables=tables,
-            gates=[] if interrupted else gates.judge(gates.conditions(self.experiment, self.context), metrics),
-            plan={**self.plan.as_dict(), "actual_seconds": seconds, "actual_bytes": result.peak_bytes},
-            details={
-                "objective": [str(goal) for goal in self.experiment.require_tuning().goals],
-                "ended": result.reason,
-                "why": result.why,
-                "importance_missing": taught.missing,
-                "front": [trial.number for trial in self.study.front],
-                **details,
-            },
-            artefacts={**artefacts, **self._artefacts()},
-            warnings=warnings,
-        )
         if self.context.directory is not None:
             for name, table in taught.tables.items():
                 self.context.directory.write_table(name, table)
-            self.context.directory.write_report(report)
-        return report.with_model(model)
+        details = {
+            "objective": [str(goal) for goal in self.experiment.require_tuning().goals],
+            "ended": result.reason,
+            "why": result.why,
+            "importance_missing": taught.missing,
+            "front": [trial.number for trial in self.study.front],
+            **details,
+        }
+        took = {"actual_seconds": self.closing.seconds, "actual_bytes": result.peak_bytes}
+        return self.closing.report(
+            "tune",
+            Outcome(metrics, tables, details, warnings, model),
+            interrupted=interrupted or bool(self.context.stop),
+            artefacts={**artefacts, **self._artefacts()},
+            best=best_row(best),
+            plan={**self.plan.as_dict(), **took},
+        )
 
     def _artefacts(self) -> Mapping[str, str]:
         if self.context.directory is None:

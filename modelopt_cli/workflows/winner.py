@@ -15,7 +15,7 @@ from modelopt_cli.tuning.lineage import lineage
 from modelopt_cli.workflows import stages
 from modelopt_cli.workflows.distill_run import DistillRun
 from modelopt_cli.workflows.model_run import RestorableRun
-from modelopt_cli.workflows.objectives import kept_model, open_distillation, open_pruning, open_single
+from modelopt_cli.workflows.objectives import kept_model, noted_warnings, open_distillation, open_pruning, open_single
 from modelopt_cli.workflows.prune_run import PruneRun
 from modelopt_cli.workflows.torch_run import pinned_data
 
@@ -99,6 +99,7 @@ def finish_best(
         checkpoints.save(context.directory.path_of("model.pt"), checkpoint)
         artefacts["model"] = str(context.directory.path_of("model.pt"))
     warnings = [_REMARK.format(best.born)] if len(legs) > 1 else []
+    warnings += [*noted_warnings(keep, best.seed), *run.warnings]
     return Winner(metrics, artefacts, checkpoint, warnings, run.tables())
 
 
