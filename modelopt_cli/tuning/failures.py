@@ -41,4 +41,6 @@ def plain_metrics(metrics: Mapping[str, float]) -> Metrics:
             found[str(name)] = float(value)
         except (TypeError, ValueError):
             raise ValueError(f"the metric '{name}' is {value!r}, but must be a number") from None
+        except OverflowError:
+            raise ValueError(f"the metric '{name}' is a whole number beyond any float (1.8e308)") from None
     return found

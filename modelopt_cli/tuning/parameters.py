@@ -36,6 +36,17 @@ def freeze(value: Any) -> Hashable:
     return ("list", tuple(freeze(item) for item in value))
 
 
+def plain_value(value: Any) -> Any:
+    """Numbers, truth values and texts of numpy, also inside of lists and mappings, as Python's own; all else as is."""
+    if isinstance(value, dict):
+        return {key: plain_value(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [plain_value(item) for item in value]
+    if isinstance(value, str):
+        return str(value)
+    return value.item() if getattr(value, "shape", None) == () else value
+
+
 @dataclass(frozen=True)
 class Belief:
     """A value that is believed to be good, and how firmly, between 0 and 1 (what that means: samplers/_belief.py)."""

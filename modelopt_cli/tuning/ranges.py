@@ -137,7 +137,10 @@ class Float(Parameter):
 
 @dataclass(frozen=True)
 class Integer(Parameter):
-    """A whole number in [low, high], low + k step; decode(encode(v)) == v exactly."""
+    """A whole number in [low, high], low + k step; decode(encode(v)) == v exactly, up to 2**52 values.
+
+    Of more, codes (floats) tell only some apart, and decode to a neighbour: seeds of 64 bits can be searched, too.
+    """
 
     kind = "int"
     low: int

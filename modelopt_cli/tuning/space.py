@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from modelopt_cli.core.errors import did_you_mean
 from modelopt_cli.tuning.matching import holder_of, lookup, own_value
-from modelopt_cli.tuning.parameters import Choice, Ordinal, Parameter, freeze
+from modelopt_cli.tuning.parameters import Choice, Ordinal, Parameter, freeze, plain_value
 from modelopt_cli.tuning.ranges import Float, Integer
 from modelopt_cli.tuning.spec import parse
 from modelopt_cli.tuning.tree import Node, SpaceError, grid_point, spans, walk
@@ -115,6 +115,21 @@ class Space:
     def contains(self, params: Mapping[str, Any]) -> bool:
         """Whether `params` holds exactly the parameters that count, each with a value of its own."""
         return self.problem(params) is None
+
+    def plain(self, params: Mapping[str, Any]) -> Params:
+        """`params` with the parameters' own values for equal ones: those of numpy, and 7.0 for 7, as data frames hold.
+
+        What is no value of the space stays, for `problem` to name.
+        """
+        found: Params = {path: plain_value(value) for path, value in params.items()}
+
+        def pick(_: int, parameter: Parameter) -> Any:
+            value = found[parameter.path] = parameter.coerce(found[parameter.path])
+            return value
+
+        with suppress(KeyError, ValueError):
+            self.walk(pick)
+        return found
 
     @cached_property
     def _floats(self) -> dict[str, Float]:

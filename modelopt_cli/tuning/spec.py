@@ -28,7 +28,8 @@ _BELIEF = ("prior", "confidence")
 _RANGE = ("log", "step", "count", *_BELIEF)
 _OPTIONS = {"float": _RANGE, "int": _RANGE, "choice": _BELIEF, "ordinal": _BELIEF}
 _FORMS = "{float: [low, high]}, {int: [low, high]}, {choice: [...]}, {ordinal: [...]} or a list of values"
-_LARGEST = 2**40  # beyond it, the code of an integer in [0, 1] no longer gives it back exactly
+_LARGEST_INTEGER = 2**64 - 1  # seeds have at most 64 bits
+_MOST_STEPS = 2**40  # of a float: beyond it, its code in [0, 1] no longer gives the value back exactly
 
 
 def parse(spec: Any) -> tuple[Node, ...]:
@@ -202,7 +203,7 @@ def _range(
         raise SpaceError(f"low is {low!r}, but {rule}; raise it, or leave out log", (*where, kind, 0))
     if log and step is not None:
         raise SpaceError("log and step exclude each other; leave out one", (*where, "step"))
-    if not math.isfinite(high - low) or (step is not None and (high - low) / step > _LARGEST):
+    if not math.isfinite(high - low) or (step is not None and kind == "float" and (high - low) / step > _MOST_STEPS):
         raise SpaceError(f"[{low!r}, {high!r}] is too wide to search; narrow it, or take a larger step", (*where, kind))
     if kind == "int":
         return Integer(path, int(low), int(high), log, None if step is None else int(step), count, condition=condition)
@@ -212,14 +213,18 @@ def _range(
 def _bound(value: Any, kind: str, where: Where) -> float:
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise SpaceError(f"{value!r} is no number; {kind} takes [low, high]", where)
-    if not math.isfinite(value):
-        raise SpaceError(f"a bound must be finite, not {float(value)!r}", where)
+    try:
+        as_float = float(value)
+    except OverflowError:
+        as_float = math.inf
+    if not math.isfinite(as_float):
+        raise SpaceError(f"a bound must be finite, not {as_float!r}", where)
     if kind == "float":
-        return float(value)
+        return as_float
     if not isinstance(value, numbers.Integral):
         raise SpaceError(f"{value!r} is no whole number; write an integer, or use float", where)
-    if abs(int(value)) > _LARGEST:
-        raise SpaceError(f"{value!r} is beyond the integers that a search can tell apart (2**40); narrow it", where)
+    if abs(int(value)) > _LARGEST_INTEGER:
+        raise SpaceError(f"{value!r} is beyond integers of 64 bits (2**64 - 1); narrow it", where)
     return int(value)
 
 
@@ -244,6 +249,6 @@ def _count(spec: Mapping[Any, Any], where: Where) -> int | None:
     count = spec.get("count")
     if count is None:
         return None
-    if isinstance(count, bool) or not isinstance(count, numbers.Integral) or not 1 <= int(count) <= _LARGEST:
+    if isinstance(count, bool) or not isinstance(count, numbers.Integral) or not 1 <= int(count) <= _LARGEST_INTEGER:
         raise SpaceError(f"count is {count!r}, but must be a whole number, at least 1", (*where, "count"))
     return int(count)

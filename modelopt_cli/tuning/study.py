@@ -71,6 +71,8 @@ class Study(TrialLog):
             self.sampler: Sampler = beginning.strategy("samplers", sampler)
             self.stopper: Stopper | None = None if stopper is None else beginning.strategy("stoppers", stopper)
             judge = Judge.parse(objective, constraints)
+            if self.sampler.exact:
+                self.space.grid()  # raises for what cannot be listed
         except ValueError as error:
             raise UsageError(str(error)) from None
         self.sampler.check()
@@ -132,9 +134,10 @@ class Study(TrialLog):
 
         Raises UsageError when it is no setting of the space.
         """
+        params = self.space.plain(params)
         problem = self.space.problem(params)
         if problem is not None:
-            raise UsageError(f"{dict(params)} cannot be enqueued: {problem}")
+            raise UsageError(f"{params} cannot be enqueued: {problem}")
         key = self.space.canonical(params)
         if key in self._seen and not self.repeats:
             return next(trial for trial in self._trials if self.space.canonical(trial.params) == key)
@@ -151,9 +154,10 @@ class Study(TrialLog):
         if trial is None and params is None:
             trial = self._add(suggest(self), "sampler")
         elif trial is None and params is not None:
+            params = self.space.plain(params)
             problem = self.space.problem(params)
             if problem is not None:
-                raise UsageError(f"{dict(params)} cannot be run: {problem}")
+                raise UsageError(f"{params} cannot be run: {problem}")
             trial = self._add(params, "scheduler", parent)
         assert trial is not None
         return self._record("started", trial.number, {})
@@ -170,7 +174,7 @@ class Study(TrialLog):
 
     def seen(self, params: Params) -> bool:
         """True when this very setting has been asked for or enqueued before."""
-        return self.space.canonical(params) in self._seen
+        return self.space.canonical(self.space.plain(params)) in self._seen
 
     def should_stop(self, trial: Trial | int) -> str | None:
         """Why the study's stopper would end the trial now, None to let it go on (or without a stopper).

@@ -332,7 +332,7 @@ NO = float("nan")
         ({"a": {"int": [1, 2], "step": -1}}, ("a", "step"), "above 0"),
         ({"a": {"int": [1, 2], "step": 0.5}}, ("a", "step"), "whole number"),
         ({"a": {"int": [1, 2.5]}}, ("a", "int", 1), "whole number"),
-        ({"a": {"int": [1, 2**60]}}, ("a", "int", 1), "beyond"),
+        ({"a": {"int": [1, 2**64]}}, ("a", "int", 1), "beyond"),
         ({"a": {"int": [1, 2], "count": 0}}, ("a", "count"), "at least 1"),
         ({"a": {"int": [1, 2], "count": 1.5}}, ("a", "count"), "at least 1"),
         ({"a": [object()]}, ("a", 0), "plain value"),

@@ -29,6 +29,7 @@ from modelopt_cli.tuning.trial import Params, Trial
 
 _ATTEMPTS = 10  # asks for a setting that has not been tried, before one is drawn
 _MOST_VIOLATION = 1e12
+_MOST_LISTED = 2**40
 
 
 def build(name: str, options: Mapping[str, Any], seed: int) -> BaseSampler:
@@ -139,12 +140,19 @@ def _distribution(parameter: Parameter) -> BaseDistribution:
     """Numbers as they are; a float with a step, and what lists its values, by index."""
     if isinstance(parameter, Float) and not np.isfinite(parameter.size):
         return FloatDistribution(parameter.low, parameter.high, log=parameter.log)
+    if _by_code(parameter):
+        return FloatDistribution(0.0, 1.0)
     if isinstance(parameter, Integer):
         step = parameter.step or 1
         return IntDistribution(parameter.low, parameter.low + (parameter.size - 1) * step, parameter.log, step)
     if isinstance(parameter, Choice):
         return CategoricalDistribution(range(parameter.size))
     return IntDistribution(0, int(parameter.size) - 1)
+
+
+def _by_code(parameter: Parameter) -> bool:
+    """Whether it has more whole numbers than Optuna, which reckons in int64 and floats, can list."""
+    return isinstance(parameter, Integer) and parameter.size > _MOST_LISTED
 
 
 def _suggested(trial: optuna.Trial, name: str, axis: BaseDistribution) -> Any:
@@ -157,12 +165,16 @@ def _suggested(trial: optuna.Trial, name: str, axis: BaseDistribution) -> Any:
 
 
 def _theirs(parameter: Parameter, value: Any) -> Any:
+    if _by_code(parameter):
+        return parameter.encode(value)
     if isinstance(parameter, Integer) or (isinstance(parameter, Float) and not np.isfinite(parameter.size)):
         return value
     return int(parameter.encode(value) * parameter.size)  # the code is the middle of the value's equal share
 
 
 def _ours(parameter: Parameter, value: Any) -> Any:
+    if _by_code(parameter):
+        return parameter.decode(float(value))
     if isinstance(parameter, Float) and not np.isfinite(parameter.size):
         return min(max(float(value), parameter.low), parameter.high)
     if isinstance(parameter, Integer):
