@@ -13,6 +13,7 @@ from rich.text import Text
 from modelopt_cli.cli.render import gates, number, size
 from modelopt_cli.cli.render_pruning import records
 from modelopt_cli.results.report import Report
+from modelopt_cli.results.tables import DEVIATION
 
 _SHOWN = ("accuracy", "rmse", "loss", "r2")
 _FILES = ("tables", "report", "model", "directory")
@@ -60,7 +61,7 @@ def _learners(console: Console, report: Report, rows: Sequence[Mapping[str, Any]
     for row in rows:
         table.add_row(
             _name(row),
-            number(row.get("epoch")) if row.get("epoch ±") is None else f"{row['epoch']:.0f}",
+            number(row.get("epoch")) if _deviation(row, "epoch") is None else f"{row['epoch']:.0f}",
             *(_value(row, name) for name in metrics),
             style="" if row["kept"] else "dim",
         )
@@ -75,8 +76,13 @@ def _name(row: Mapping[str, Any]) -> str:
 
 def _value(row: Mapping[str, Any], name: str) -> str:
     """With its deviation over the seeds, where there are several."""
-    value, deviation = row.get(name), row.get(f"{name} ±")
+    value, deviation = row.get(name), _deviation(row, name)
     return number(value) if deviation is None else f"{number(value)} ± {deviation:.2g}"
+
+
+def _deviation(row: Mapping[str, Any], name: str) -> Any:
+    """Over seeds; reports of earlier versions call it otherwise."""
+    return row.get(name + DEVIATION, row.get(f"{name} ±"))
 
 
 def _costs(console: Console, report: Report) -> None:
@@ -84,7 +90,7 @@ def _costs(console: Console, report: Report) -> None:
     if not rows:
         return
     table = Table(title="costs", title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
-    columns = [name for name in rows[0] if name != "what" and not name.endswith("±")]
+    columns = [name for name in rows[0] if name != "what" and not name.endswith(("±", DEVIATION))]
     table.add_column("of the model")
     for name in columns:
         table.add_column(name, justify="right", no_wrap=True)

@@ -10,6 +10,7 @@ from rich.text import Text
 from modelopt_cli.cli.render import number
 from modelopt_cli.core.conditions import Goal
 from modelopt_cli.results.report import Report
+from modelopt_cli.results.tables import column_of
 
 _ROWS = 10
 
@@ -28,7 +29,7 @@ def render_front(console: Console, report: Report, *, quiet: bool) -> None:
 
 def _table(console: Console, report: Report) -> None:
     front = report.tables["front"]
-    metrics = [Goal.parse(goal).metric for goal in report.details["objective"]]
+    metrics = [column_of(Goal.parse(goal).metric, front.columns) for goal in report.details["objective"]]
     shown = ["trial", *metrics]
     rows = [dict(zip(front.columns, row, strict=True)) for row in front.rows]
     kept = [rows[round(i * (len(rows) - 1) / (_ROWS - 1))] for i in range(_ROWS)] if len(rows) > _ROWS else rows

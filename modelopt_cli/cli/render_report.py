@@ -21,11 +21,12 @@ from modelopt_cli.cli.render_schedule import render_schedule
 from modelopt_cli.core.conditions import Goal
 from modelopt_cli.experiment.expected_metrics import SAMPLES
 from modelopt_cli.results.report import Report
+from modelopt_cli.results.tables import column_of
+from modelopt_cli.workflows.tables import TRIAL_COLUMNS
 
 _ROWS = 10  # of the trials table
 _WIDEST = 28  # letters of a cell of that table
 _STATES = {"completed": "done"}
-_HIDDEN = {"trial", "state", "origin", "seed", "seconds", "steps", "parent", "born", "reason"}
 _MEASURED = ("validation.", "train.", "model.", "test.")
 
 
@@ -63,13 +64,13 @@ def _trials(console: Console, report: Report) -> None:
     """The best trials first; the file holds them all."""
     table = report.tables["trials"]
     goals = [Goal.parse(goal) for goal in report.details.get("objective", [])]
-    metrics = [goal.metric for goal in goals]
+    metrics = [column_of(goal.metric, table.columns) for goal in goals]
     searched = _searched(report)
-    measured = {name for name in table.columns if name in _HIDDEN or name.startswith(_MEASURED)}
+    measured = {name for name in table.columns if name in TRIAL_COLUMNS or name.startswith(_MEASURED)}
     settings = [name for name in table.columns if name in searched or name not in measured]
     rows = [dict(zip(table.columns, row, strict=True)) for row in table.rows]
     left = dict(zip((row["trial"] for row in rows), _left(report, rows), strict=True))
-    rows.sort(key=lambda row: (row["state"] == "failed", left[row["trial"]], _order(row, goals)))
+    rows.sort(key=lambda row: (row["state"] == "failed", left[row["trial"]], _order(row, goals, metrics)))
     best = rows[:_ROWS]
     settings = [name for name in settings if name not in metrics and any(row.get(name) is not None for row in best)]
     state = ["state"] if any(row["state"] != "completed" for row in best) else []
@@ -169,8 +170,9 @@ def _left(report: Report, rows: Sequence[Mapping[str, Any]]) -> list[int]:
     return [max(0, most - each) for each in steps]
 
 
-def _order(row: Mapping[str, Any], goals: Sequence[Goal]) -> tuple[float, ...]:
-    values = [row.get(goal.metric) for goal in goals]
+def _order(row: Mapping[str, Any], goals: Sequence[Goal], columns: Sequence[str]) -> tuple[float, ...]:
+    """By the objectives, whose values stand in these columns."""
+    values = [row.get(column) for column in columns]
     if any(value is None for value in values):
         return (float("inf"),) * max(1, len(goals))
     return tuple(

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Self
+from typing import Annotated, ClassVar, Self
 
 from pydantic import Field, model_validator
 
 from modelopt_cli.core.imports import Target
 from modelopt_cli.core.strategy import Settings
 from modelopt_cli.core.types import Count, Items
+from modelopt_cli.training.metric_names import OwnMetric
 
 
 class EvaluationSettings(Settings):
     """Cross-validation, and the user's own metrics."""
+
+    path_fields: ClassVar[tuple[str, ...]] = ("folder",)
 
     cv: Annotated[int, Field(ge=2)] | None = Field(
         None,
@@ -22,6 +25,13 @@ class EvaluationSettings(Settings):
     metrics: Items[Target] = Field(
         (), description="Metrics of your own: import paths module:function of f(targets, predictions) -> number."
     )
+
+    folder: str = Field(".", description="Folder to import metrics from; by default that of the experiment file.")
+
+    @property
+    def own(self) -> tuple[OwnMetric, ...]:
+        """The metrics as what can be called."""
+        return tuple(OwnMetric(target, self.folder) for target in self.metrics)
 
     @model_validator(mode="after")
     def _repeats_need_folds(self) -> Self:

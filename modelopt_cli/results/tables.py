@@ -1,15 +1,40 @@
-"""Tables as files: CSV that a spreadsheet can open safely, and JSON."""
+"""Tables as files: CSV that a spreadsheet can open safely, and JSON. What columns are called, so that each is one.
+
+A column is read by its name, so no two of a table share one: a metric whose name is a column of the table's own (a
+script may print `state`) goes by `metric.state`. A standard deviation goes by what deviates and `_std`.
+"""
 
 from __future__ import annotations
 
 import csv
 import io
 import math
+from collections.abc import Collection
 from typing import Any
 
 from modelopt_cli.results.report import Cell, Table
 
+DEVIATION = "_std"
+"""What the column with the standard deviation of another one's values ends with."""
+
+_METRIC = "metric."
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
+def metric_column(metric: str, own: Collection[str]) -> str:
+    """The column of a metric in a table that has columns of its own: another name where it would be one of these."""
+    return _METRIC + metric if metric in own or metric.startswith(_METRIC) else metric
+
+
+def column_of(metric: str, columns: Collection[str]) -> str:
+    """The one of a table's columns that holds a metric: the inverse of `metric_column`."""
+    return _METRIC + metric if _METRIC + metric in columns else metric
+
+
+def deviation_column(name: str, taken: Collection[str]) -> str:
+    """The column of what `name` deviates by; over seeds where there is a deviation of that name already."""
+    found = name + DEVIATION
+    return f"{name}_seeds{DEVIATION}" if found in taken else found
 
 
 def as_csv(table: Table) -> str:

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from modelopt_cli.core.errors import UsageError
+from modelopt_cli.core.imports import load_target
 
 if TYPE_CHECKING:
     from modelopt_cli.data.raw import Task
@@ -28,8 +33,35 @@ def names(task: Task, classes: int | None = None) -> tuple[str, ...]:
     return (*_NAMES[task], *(_BINARY if task == "classification" and classes == 2 else ()))
 
 
+@dataclass(frozen=True)
+class OwnMetric:
+    """A metric of the user's: `module:function`, imported from `folder` when it is first called, in any process."""
+
+    target: str
+    folder: str
+
+    def __call__(self, targets: Any, predictions: Any) -> Any:
+        """What the function gives. Raises UsageError where it cannot be imported."""
+        return load_target(self.target, self.folder)(targets, predictions)
+
+    def check(self) -> None:
+        """Raise UsageError where there is no such function, or it does not take targets and predictions."""
+        function = load_target(self.target, self.folder)
+        try:
+            inspect.signature(function).bind(None, None)
+        except ValueError:  # it does not say what it takes
+            return
+        except TypeError as error:
+            raise UsageError(
+                f"the metric '{self.target}' cannot be called with (targets, predictions): {error}; let it take these "
+                "two and return a number"
+            ) from None
+
+
 def metric_name(metric: str | Callable[..., Any]) -> str:
-    """What a metric of the user's is called in the report: its function's name."""
+    """What a metric of the user's is called in the report: its function's name, as the file writes it."""
+    if isinstance(metric, OwnMetric):
+        metric = metric.target
     if isinstance(metric, str):
         return metric.rpartition(":")[2].rpartition(".")[2]
     return getattr(metric, "__name__", type(metric).__name__)

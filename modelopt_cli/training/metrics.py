@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from modelopt_cli.core.errors import TrialError, UsageError
+from modelopt_cli.core.errors import ModeloptError, TrialError, UsageError
 from modelopt_cli.training import confusion, ranking, regression
 from modelopt_cli.training.metric_names import metric_name
 
@@ -154,6 +154,8 @@ def _own(metric: str | Metric, targets: Array, predictions: Array, want: set[str
     flat = [array[:, 0] if array.ndim == 2 and array.shape[1] == 1 else array for array in (targets, predictions)]
     try:
         return {name: float(function(*flat))}
+    except ModeloptError:  # it cannot be imported
+        raise
     except Exception as error:
         raise UsageError(
             f"metric '{name}' failed: {describe_user_error(error)}; it is called with (targets, predictions) "

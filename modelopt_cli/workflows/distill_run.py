@@ -117,7 +117,7 @@ class DistillRun(RestorableRun):
                     prepared,
                     split,
                     choose(self._experiment.device),
-                    self._experiment.evaluation.metrics,
+                    self._experiment.evaluation.own,
                 )
         return self._judged[key]
 

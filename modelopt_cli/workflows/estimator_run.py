@@ -60,7 +60,7 @@ class EstimatorRun(ModelRun):
             prefix=f"{split}.",
             classes=self._prepared.shapes.outputs,
             wanted=wanted,
-            extra=self._experiment.evaluation.metrics,
+            extra=self._experiment.evaluation.own,
         )
 
     @property

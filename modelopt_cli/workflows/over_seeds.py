@@ -13,6 +13,7 @@ import numpy as np
 
 from modelopt_cli.results.report import Cell, Report, Table
 from modelopt_cli.results.run_directory import RunDirectory
+from modelopt_cli.results.tables import deviation_column, metric_column
 from modelopt_cli.workflows import single
 from modelopt_cli.workflows.closing import Closing, Outcome
 from modelopt_cli.workflows.context import Context, Message
@@ -20,9 +21,6 @@ from modelopt_cli.workflows.torch_run import pinned_data
 
 if TYPE_CHECKING:
     from modelopt_cli.experiment.experiment import Experiment
-
-DEVIATION = " ±"
-"""What the column with the standard deviation (of the sample, N - 1) of another one's values ends with."""
 
 
 def over_seeds(
@@ -118,11 +116,13 @@ def _seeds(found: Sequence[Report], names: Sequence[str]) -> Table:
     rows: list[list[Cell]] = [[report.seed, *map(float, row)] for report, row in zip(found, values, strict=True)]
     rows.append(["mean", *map(float, values.mean(0))])
     rows.append(["deviation", *map(float, values.std(0, ddof=1))])
-    return Table(columns=["seed", *names], rows=rows)
+    return Table(columns=["seed", *(metric_column(name, ("seed",)) for name in names)], rows=rows)
 
 
 def averaged(tables: Sequence[Table]) -> Table | None:
-    """One table of means, with a column of deviations after each that varies; None where rows do not agree.
+    """One table of means, with a column of deviations (of the sample, N - 1) after each that varies.
+
+    None where rows do not agree.
 
     What is text in all tables must be the same. Whole numbers and truths that agree stay what they are.
     """
@@ -141,7 +141,7 @@ def averaged(tables: Sequence[Table]) -> Table | None:
         if any(isinstance(value, str | bool) for values in given for value in values):
             return None
         known = [[float(value) for value in values if value is not None] for values in given]
-        columns += [name, name + DEVIATION]
+        columns += [name, deviation_column(name, first.columns)]
         cells.append([float(np.mean(values)) if values else None for values in known])
         cells.append([float(np.std(values, ddof=1)) if len(values) > 1 else None for values in known])
     return Table(columns=columns, rows=[list(row) for row in zip(*cells, strict=True)])

@@ -18,6 +18,8 @@ def preflight(experiment: Experiment, *, prunes: bool = False) -> None:
 
     model = experiment.require_model()
     model.check()
+    for metric in experiment.evaluation.own:
+        metric.check()
     if model.framework == "torch":
         from modelopt_cli.core.device import choose
 

@@ -21,6 +21,7 @@ MAY_CHANGE = (
     "tuning.trial_memory",
     "tuning.max_failures",
     "gates",
+    "evaluation.folder",  # files of earlier versions do not write it
 )
 
 

@@ -8,6 +8,7 @@ from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any
 
 from modelopt_cli.results.report import Cell, Table
+from modelopt_cli.results.tables import DEVIATION, metric_column
 from modelopt_cli.tuning import hypervolume
 from modelopt_cli.tuning.lineage import lineage
 
@@ -23,11 +24,17 @@ def cell(value: Any) -> Cell:
     return json.dumps(value, separators=(", ", ": "))
 
 
+TRIAL_COLUMNS = ("trial", "state", "origin", "seed", "seconds", "steps", "parent", "born", "reason")
+"""Columns of the table of trials that are neither metrics nor settings."""
+
+
 def trials_table(trials: Sequence[Trial], paths: Sequence[str]) -> Table:
     """A row a trial, in order of number: what it was, what came of it, its settings."""
     metrics = list(dict.fromkeys(name for trial in trials for name in trial.metrics))
+    own = {*TRIAL_COLUMNS, *paths}
     born = ["parent", "born"] if any(trial.parent is not None for trial in trials) else []
-    columns = ["trial", "state", "origin", *metrics, *paths, "seed", "seconds", "steps", *born, "reason"]
+    named = [metric_column(name, own) for name in metrics]
+    columns = ["trial", "state", "origin", *named, *paths, "seed", "seconds", "steps", *born, "reason"]
     rows = [
         [
             trial.number,
@@ -58,13 +65,14 @@ def front_tables(study: Study, reference: Sequence[float] | None) -> tuple[dict[
     goals = {goal.metric: goal.maximize for goal in study.goals}
     columns = [*goals, *(each.metric for each in study.constraints if each.metric not in goals)]
     columns = list(dict.fromkeys(columns))
-    paths = [parameter.path for parameter in study.space.parameters]
+    paths = study.space.paths
     front = sorted(study.front, key=lambda trial: (trial.losses or (), trial.number))
     rows = [
         [trial.number, *map(trial.metrics.get, columns), *(cell(trial.params.get(path)) for path in paths)]
         for trial in front
     ]
-    tables = {"front": Table(columns=["trial", *columns, *paths], rows=rows)}
+    named = [metric_column(name, ("trial", *paths)) for name in columns]
+    tables = {"front": Table(columns=["trial", *named, *paths], rows=rows)}
     signs = [-1.0 if goal.maximize else 1.0 for goal in study.goals]
     given = None if reference is None else tuple(s * value for s, value in zip(signs, reference, strict=True))
     losses = given if given is not None else hypervolume.reference_of(study.trials)
@@ -98,8 +106,10 @@ def repeats_table(study: Study) -> tuple[dict[str, Table], dict[str, Any]]:
             trials = " ".join(str(trial.number) for trial in group)
             params = (cell(group[0].params.get(path)) for path in paths)
             rows.append([len(group), fmean(values), spread, *believed, trials, *params])
-    columns = ["times", goal.metric, "deviation", "believed", "uncertainty"]
-    best = dict(zip(["times", "mean", *columns[2:]], rows[0], strict=False))
+    best = dict(zip(["times", "mean", "deviation", "believed", "uncertainty"], rows[0], strict=False))
+    own = ["times", "believed", "uncertainty", "trials", *paths]
+    metric = metric_column(goal.metric, own)
+    columns = ["times", metric, metric + DEVIATION, "believed", "uncertainty"]
     details = {"believed": {"metric": goal.metric, **best, "noise": beliefs.noise}}
     return {"repeats": Table(columns=[*columns, "trials", *paths], rows=rows)}, details
 
@@ -109,7 +119,8 @@ def curve_table(points: Iterable[tuple[int, Mapping[str, float]]], step: str = "
     points = list(points)
     metrics = list(dict.fromkeys(name for _, values in points for name in values))
     return Table(
-        columns=[step, *metrics], rows=[[at, *(values.get(name) for name in metrics)] for at, values in points]
+        columns=[step, *(metric_column(name, (step,)) for name in metrics)],
+        rows=[[at, *(values.get(name) for name in metrics)] for at, values in points],
     )
 
 

@@ -39,7 +39,7 @@ def trainer_of(
         device=choose(experiment.device),
         augment=experiment.require_data().augment,
         monitor=monitor,
-        extra_metrics=experiment.evaluation.metrics,
+        extra_metrics=experiment.evaluation.own,
         hooks=hooks,
         guide=guide,
     )

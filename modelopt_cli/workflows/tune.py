@@ -191,8 +191,7 @@ class _Search:
 
     def table(self) -> Any:
         """The table of trials."""
-        paths = [parameter.path for parameter in self.space.parameters]
-        return trials_table(self.study.trials, paths)
+        return trials_table(self.study.trials, self.space.paths)
 
     def report(self, result: SearchResult, keep: Path) -> Report:
         """Finish the best setting, judge the gates, write the report."""

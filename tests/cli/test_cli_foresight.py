@@ -235,3 +235,58 @@ def test_best_yaml_runs_without_gates_on_what_a_search_alone_reports(cli):
     assert result.code == 0, result.err
     assert cli("train", "run/best.yaml", "-q").code == 0
     assert "train.samples" not in Path("run/best.yaml").read_text()
+
+
+OWN = """\
+import numpy as np
+
+
+def cost(targets, predictions):
+    return float((np.asarray(targets) != np.asarray(predictions)).sum())
+
+
+def alone(targets):
+    return 0.0
+"""
+
+
+@pytest.fixture
+def beside(tmp_path):
+    """A folder, not the working one, with an experiment file and the module of its metric."""
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    (folder / "own_metric_beside.py").write_text(OWN)
+    text = TREE.replace("maximize validation.accuracy", "minimize validation.cost")
+    (folder / "it.yaml").write_text(text + "evaluation: {metrics: ['own_metric_beside:cost']}\n")
+    return folder / "it.yaml"
+
+
+@pytest.mark.parametrize("executor", ["serial", "processes"])
+def test_metrics_are_found_beside_the_file(cli, beside, executor):
+    words = ["--set", f"tuning.executor={executor}", "--set", "tuning.workers=1", "--out", "run"]
+    result = cli("tune", beside, "--json", *words)
+    assert result.code == 0, result.err
+    report = json.loads(result.out)
+    assert "test.cost" in report["metrics"]
+    states = [row[report["tables"]["trials"]["columns"].index("state")] for row in report["tables"]["trials"]["rows"]]
+    assert states == ["completed", "completed"]
+    assert cli("train", "run/best.yaml", "-q").code == 0  # which lies elsewhere
+    module = ["--set", "tuning=null", "--set", "model={type: mlp}", "--set", "training={epochs: 1}"]
+    assert cli("train", beside, "-q", *module).code == 0
+
+
+@pytest.mark.parametrize(
+    ("target", "told"),
+    [
+        ("own_metric_beside:cots", "Did you mean 'cost'?"),
+        ("nowhere:cost", "no module"),
+        ("own_metric_beside:alone", "two"),
+    ],
+)
+def test_a_metric_that_cannot_be_called_is_refused_before_the_first_trial(cli, beside, target, told):
+    words = ["--set", f"evaluation.metrics=['{target}']", "--set", "tuning.objective=maximize validation.accuracy"]
+    for more in (["--dry-run"], []):
+        result = cli("tune", beside, *words, *more)
+        assert result.code == 2
+        assert told in result.err
+    assert not list(Path().glob("runs/*/*/study.sqlite"))

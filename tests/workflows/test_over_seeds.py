@@ -48,7 +48,7 @@ def test_means_and_deviations_are_numpys(tmp_path: Path) -> None:
     for name in ("teacher", "student alone", "student"):
         values = [learners(one)[name]["test.loss"] for one in alone]
         assert many[name]["test.loss"] == pytest.approx(np.mean(values))
-        assert many[name]["test.loss ±"] == pytest.approx(np.std(values, ddof=1))
+        assert many[name]["test.loss_std"] == pytest.approx(np.std(values, ddof=1))
     assert report.details["seeds"] == [3, 4, 5]
     assert_same(state_of(report), state_of(alone[0]))
     assert differ(state_of(alone[0]), state_of(alone[1]))
@@ -73,8 +73,8 @@ def test_splits_are_the_same_for_all_seeds_and_a_teacher_with_a_seed_is_one_teac
     section = {"teacher": {**TEACHER, "seed": 9}}
     report = distilled(experiment(section, data=data, seed=3, seeds=2), tmp_path / "run")
     row = learners(report)["teacher"]
-    assert "test.loss ±" in row
-    assert row["test.loss ±"] == 0.0
+    assert "test.loss_std" in row
+    assert row["test.loss_std"] == 0.0
     assert_same(state(tmp_path / "run/seed-3/teacher.pt"), state(tmp_path / "run/seed-4/teacher.pt"))
     assert_same(state_of(distilled(experiment(section, data=data, seed=3))), state_of(report))
 
@@ -145,7 +145,7 @@ def test_any_run_can_be_repeated(tmp_path: Path) -> None:
     assert found.warnings == ["same"]
     assert told == ["seed 0 (1 of 3)", "seed 1 (2 of 3)", "seed 2 (3 of 3)"]
     assert rows(found.tables["t"]) == [
-        {"learner": "x", "test.a": pytest.approx(5 / 3), "test.a ±": pytest.approx(np.std([0, 1, 4], ddof=1))}
+        {"learner": "x", "test.a": pytest.approx(5 / 3), "test.a_std": pytest.approx(np.std([0, 1, 4], ddof=1))}
     ]
 
 
@@ -156,7 +156,7 @@ def table(*given: list[Any]) -> Table:
 def test_tables_whose_rows_agree_become_one() -> None:
     found = averaged([table(["a", 1.0, True], ["b", 2, False]), table(["a", 3.0, True], ["b", 2, False])])
     assert found is not None
-    assert found.columns == ["name", "value", "value ±", "flag"]
+    assert found.columns == ["name", "value", "value_std", "flag"]
     assert found.rows == [["a", 2.0, pytest.approx(2**0.5), True], ["b", 2.0, 0.0, False]]
     same = averaged([table(["a", 1, True])] * 2)
     assert same is not None
@@ -201,12 +201,12 @@ def test_a_teacher_with_a_seed_of_its_own_is_trained_once_for_all_seeds(tmp_path
     ]
     assert trained == [{"teacher", "student alone", "student"}] + 2 * [{"student alone", "student"}]
     assert not (tmp_path / "run/.stages").exists()
-    assert learners(report)["teacher"]["test.loss ±"] == 0.0
+    assert learners(report)["teacher"]["test.loss_std"] == 0.0
     for seed in range(3):
         alone = distilled(experiment(shared, seed=seed))
         assert_same(state(tmp_path / f"run/seed-{seed}/model.pt"), state_of(alone))
     different = distilled(experiment({"teacher": TEACHER}, seeds=3))
-    assert learners(different)["teacher"]["test.loss ±"] > 0
+    assert learners(different)["teacher"]["test.loss_std"] > 0
 
 
 def test_splits_that_are_left_to_their_defaults_are_the_same_in_every_seed_and_in_the_models_file(
