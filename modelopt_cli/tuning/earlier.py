@@ -1,8 +1,8 @@
 """Trials of earlier runs: knowledge for a study's sampler, and no trials of the study.
 
 What counts is a finished trial that is a setting of this space and whose metrics hold this study's objectives. Its
-losses are this study's. What its run did not search is taken from that run's file, else from this one's; what this
-study does not search must be as this one's file has it.
+losses are this study's. What its run did not search is taken from that run's file, or is the default of what that file
+names there, else from this one's; what this study does not search must be as this one's file has it.
 """
 
 from __future__ import annotations
@@ -11,15 +11,19 @@ import copy
 import dataclasses
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from modelopt_cli.tuning.history import replay
 from modelopt_cli.tuning.judging import Judge
-from modelopt_cli.tuning.matching import equal_but_for, holder_of, lookup
+from modelopt_cli.tuning.matching import equal_but_for, holder_of, lookup, own_value
+from modelopt_cli.tuning.parameters import Parameter
 from modelopt_cli.tuning.space import Space
 from modelopt_cli.tuning.trial import Params, State, Trial
+
+_NONE = "no setting of this space"
 
 Value = Callable[[str], Any]
 """Dotted path -> the value that a file has there. Raises KeyError."""
@@ -30,13 +34,30 @@ def unknown(path: str) -> Any:
     raise KeyError(path)
 
 
+def no_default(path: str, get: Value) -> Any:
+    """The defaults of nothing."""
+    raise KeyError(path)
+
+
 @dataclass(frozen=True)
 class Source:
-    """The trials of an earlier run; `before`: the values of its file, `now`: those of this study's file."""
+    """The trials of an earlier run; `before`: the values of its file, `now`: those of this study's file.
+
+    `default(path, get)`: what counts at a path that a file leaves out, such as an argument of an estimator, where `get`
+    gives that file's values. Raises KeyError.
+    """
 
     trials: Sequence[Trial]
     before: Value = unknown
     now: Value = unknown
+    default: Callable[[str, Value], Any] = no_default
+
+    def value(self, path: str, file: Value) -> Any:
+        """What counts at a path of a file (`before`, `now`). Raises KeyError."""
+        try:
+            return file(path)
+        except KeyError:
+            return self.default(path, file)
 
 
 @dataclass(frozen=True)
@@ -103,28 +124,48 @@ def _row(trial: Trial, source: Source, space: Space, judge: Judge) -> dict[str, 
     if told["losses"] is None:
         return str(told["reason"])
     params = setting(space, trial.params, source)
-    if params is None:
-        return "no setting of this space"
+    if isinstance(params, str):
+        return params
     return {"queued": {"params": params, "seed": trial.seed}, "told": {**told, "state": str(trial.state)}}
 
 
-def setting(space: Space, given: Params, source: Source) -> Params | None:
-    """The setting of `space` that an earlier trial's `given` stands for; None: it is none."""
+def setting(space: Space, given: Params, source: Source) -> Params | str:
+    """The setting of `space` that an earlier trial's `given` stands for; a text: why it is none."""
     whole = _sections(given)
+    before, now = (_with(whole, file) for file in (source.before, source.now))
+
+    def get(path: str) -> Any:
+        with suppress(KeyError):
+            return source.value(path, before)
+        return source.value(path, now)
+
+    lacking: list[str] = []
+
+    def pick(_: int, parameter: Parameter) -> Any:
+        try:
+            value = get(parameter.path)
+        except KeyError:
+            lacking.append(parameter.path)
+            raise
+        return own_value(parameter, value, space.paths)
+
+    try:
+        params = space.walk(pick)
+    except (KeyError, ValueError):
+        return f"{_NONE}: nothing says what {lacking[0]} was" if lacking else _NONE
+    if space.problem(params) is not None:
+        return _NONE
+    return params if all(_kept(path, value, params, space, source) for path, value in given.items()) else _NONE
+
+
+def _with(whole: Params, file: Value) -> Value:
+    """The values of a file with those of a setting in it, sections whole."""
 
     def get(path: str) -> Any:
         holder = holder_of(path, whole)
-        if holder is not None:
-            return lookup(whole[holder], path[len(holder) :])
-        try:
-            return source.before(path)
-        except KeyError:
-            return source.now(path)
+        return file(path) if holder is None else lookup(whole[holder], path[len(holder) :])
 
-    params = space.from_values(get)
-    if params is None or space.problem(params) is not None:
-        return None
-    return params if all(_kept(path, value, params, space, source) for path, value in given.items()) else None
+    return get
 
 
 def _sections(given: Params) -> Params:
@@ -154,6 +195,6 @@ def _kept(path: str, value: Any, params: Params, space: Space, source: Source) -
     if any(path.startswith(f"{own}.") for own in params):
         return False  # in a section that is chosen here and does not name it
     try:
-        return equal_but_for(value, source.now(path), path, space.paths)
+        return equal_but_for(value, source.value(path, _with(params, source.now)), path, space.paths)
     except KeyError:
         return False

@@ -63,3 +63,39 @@ def test_a_run_that_is_not_there_is_refused_before_anything_runs(cli: Cli, tmp_p
     assert ran.code == 2
     assert "does not exist; name a run directory" in ran.err
     assert not (tmp_path / "new").exists()
+
+
+SVC = """\
+name: svc
+data: {type: wine, splits: {validation: 0.25, test: 0.2, seed: 0}}
+model:
+  type: sklearn
+  steps: [{estimator: sklearn.preprocessing.StandardScaler}, {estimator: sklearn.svm.SVC}]
+tuning:
+  objective: maximize validation.accuracy
+  sampler: random
+  trials: 3
+  executor: serial
+  start_from_file: false
+  space:
+    model.steps.1.C: {float: [0.01, 100.0], log: true}
+"""
+
+
+def test_an_argument_that_nobody_named_is_as_the_estimator_has_it(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "svc.yaml").write_text(SVC)
+    assert cli("tune", "svc.yaml", "--out", "old").code == 0
+    wider = SVC.replace("trials: 3", "trials: 1\n  warm_start: [old]") + (
+        "    model.steps.1.shrinking: [true, false]\n    model.steps.0.with_mean: [true, false]\n"
+    )
+    (tmp_path / "wider.yaml").write_text(wider)
+    ran = cli("tune", "wider.yaml", "--out", "new")
+    assert ran.code == 0, ran.err
+    assert "3 trials of earlier runs are known to the sampler" in ran.out + ran.err
+    with Study.open(tmp_path / "new" / "study.sqlite") as study:
+        assert [trial.params["model.steps.1.shrinking"] for trial in study.knowledge.trials] == [True] * 3
+    (tmp_path / "seeded.yaml").write_text(wider + "    model.steps.1.random_state: [1, 2]\n")
+    ran = cli("tune", "seeded.yaml", "--out", "newer")
+    assert ran.code == 0, ran.err
+    told = "3 left out: no setting of this space: nothing says what model.steps.1.random_state was"
+    assert told in (ran.out + ran.err).replace("\n", " ")

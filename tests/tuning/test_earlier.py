@@ -155,7 +155,8 @@ FILE = {"lr": 0.5, "epochs": 5, "opt.m": 0.25, "opt": {"type": "sgd", "m": 0.25,
     ],
 )
 def test_what_an_earlier_setting_is_here(given: dict[str, Any], expected: dict[str, Any] | None) -> None:
-    assert setting(SECTIONS, given, Source((), FILE.__getitem__, FILE.__getitem__)) == expected
+    found = setting(SECTIONS, given, Source((), FILE.__getitem__, FILE.__getitem__))
+    assert found == ("no setting of this space" if expected is None else expected)
 
 
 def test_the_files_of_both_runs_count_for_what_was_not_searched() -> None:
@@ -163,4 +164,25 @@ def test_the_files_of_both_runs_count_for_what_was_not_searched() -> None:
     then, now = {"m": 0.1}, {"m": 0.9, "n": 3}
     assert setting(space, {"lr": 0.5}, Source((), then.__getitem__, now.__getitem__)) == {"lr": 0.5, "m": 0.1}
     assert setting(space, {"lr": 0.5, "n": 3}, Source((), {}.__getitem__, now.__getitem__)) == {"lr": 0.5, "m": 0.9}
-    assert setting(space, {"lr": 0.5}, Source(())) is None
+    assert setting(space, {"lr": 0.5}, Source(())) == "no setting of this space: nothing says what m was"
+
+
+def test_what_a_file_leaves_out_is_as_its_own_default_has_it() -> None:
+    space = Space.from_spec({"s.C": {"float": [0, 9]}, "s.shrinking": [True, False]})
+
+    def default(path: str, get: Any) -> Any:
+        section, _, name = path.rpartition(".")
+        return {"svc": {"shrinking": True}, "other": {}}[get(f"{section}.estimator")][name]
+
+    def source(then: dict[str, Any], now: dict[str, Any]) -> Source:
+        return Source((), then.__getitem__, now.__getitem__, default)
+
+    svc, other = {"s.estimator": "svc"}, {"s.estimator": "other"}
+    known = {"s.C": 1.0, "s.shrinking": True}
+    assert setting(space, {"s.C": 1.0}, source(svc, svc)) == known
+    assert setting(space, {"s.C": 1.0}, source(svc, {**svc, "s.shrinking": False})) == known, "its own file counts"
+    told = "no setting of this space: nothing says what s.shrinking was"
+    assert setting(space, {"s.C": 1.0}, source(other, other)) == told
+    fewer = Space.from_spec({"s.C": {"float": [0, 9]}})
+    assert setting(fewer, known, source(svc, svc)) == {"s.C": 1.0}
+    assert setting(fewer, {**known, "s.shrinking": False}, source(svc, svc)) == "no setting of this space"

@@ -63,6 +63,18 @@ def load_estimator(path: str) -> Any:
     return kind
 
 
+def default_argument(path: str, name: str) -> Any:
+    """What an estimator's argument is where nobody names it. Raises KeyError for one that has no plain default.
+
+    random_state has none: a trial's seed is put there. Raises UsageError for a path that is no estimator.
+    """
+    parameter = inspect.signature(load_estimator(path)).parameters.get(name)
+    plain = isinstance(None if parameter is None else parameter.default, bool | int | float | str | None)
+    if parameter is None or parameter.default is parameter.empty or not plain or name == "random_state":
+        raise KeyError(name)
+    return parameter.default
+
+
 def _arguments_of(kind: type) -> set[str] | None:
     """Names that the constructor takes; None when it takes any."""
     parameters = inspect.signature(kind).parameters.values()
