@@ -81,4 +81,5 @@ def _run(
     from modelopt_cli.results.run_directory import RunDirectory
 
     with RunDirectory.create_at(Path(out), resume=resume) as directory:
+        directory.workflow = run.__module__.rpartition(".")[2]
         return run(experiment, Context(directory=directory, resume=resume))

@@ -22,11 +22,17 @@ def clean(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> None:
     """Remove runs, after saying how much that frees. A running one is never touched."""
-    from modelopt_cli.cli import render
-    from modelopt_cli.core.errors import StorageError
+    from modelopt_cli.cli import output, render
+    from modelopt_cli.core.errors import InputError, StorageError, did_you_mean
     from modelopt_cli.results.listing import list_runs
 
     everything = list_runs(runs_root())
+    known = {each for run in everything for each in (run.name, f"{run.name}/{run.number}")}
+    for name in names or ():
+        if name not in known:
+            raise InputError(
+                f"there is no run '{name}' under {runs_root()}.{did_you_mean(name, known)} See them with: modelopt runs"
+            )
     rank = {run.path: sum(o.name == run.name and o.number > run.number for o in everything) for run in everything}
     chosen = [
         run
@@ -37,7 +43,7 @@ def clean(
         and (older_than is None or time.time() - run.modified > older_than * 86_400)
     ]
     if not chosen:
-        typer.echo(f"nothing to remove under {runs_root()}")
+        output.line(f"nothing to remove under {runs_root()}")
         return
     render.runs(chosen, runs_root())
     size = render.size(sum(run.bytes for run in chosen))
@@ -48,4 +54,4 @@ def clean(
             shutil.rmtree(run.path)
         except OSError as error:
             raise StorageError(f"{run.path} cannot be removed ({error.strerror})") from None
-    typer.echo(f"removed {len(chosen)} runs, freed {size}")
+    output.line(f"removed {len(chosen)} runs, freed {size}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
 import os
 import sys
@@ -10,11 +12,42 @@ import traceback
 from collections.abc import Callable
 from typing import Any
 
+from modelopt_cli.cli import output
+from modelopt_cli.core.references import redacted
+from modelopt_cli.core.text import printable
+
+_PIPE_CLOSED = 141  # 128 + SIGPIPE, as a shell counts it
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_STORAGE = {
+    errno.EROFS: "it is mounted read-only; write elsewhere (--out, $MODELOPT_RUNS, $TMPDIR)",
+    errno.EIO: "the device reports an error; check it, or write elsewhere (--out, $MODELOPT_RUNS, $TMPDIR)",
+    errno.ESTALE: "the network file system has lost it; mount it again, or write elsewhere (--out, $MODELOPT_RUNS)",
+    errno.ENOLCK: "the file system gives no locks; write to a local one (--out, $MODELOPT_RUNS)",
+    errno.EMFILE: "too many files are open; raise the limit (ulimit -n)",
+    errno.ENFILE: "too many files are open on this machine",
+}
+
 
 def guarded(action: Callable[[], Any], *, as_json: bool = False) -> int:
     """Run a command; its exit code (core/errors.py). With `as_json` an error is a JSON document on stdout,
     but not where the report is there already: one command prints one document.
     """
+    try:
+        with output.one_document() if as_json else contextlib.nullcontext():
+            code = _run(action, as_json)
+        sys.stdout.flush()
+        return code
+    except OSError as error:  # of writing to standard output itself
+        output.discard()
+        if error.errno == errno.EPIPE:
+            return _PIPE_CLOSED  # whoever read our output has gone; there is nobody left to tell
+        if error.errno in _FULL:
+            return _tell("standard output cannot be written: the disk is full; free some space", 6, "StorageError")
+        return _tell(f"standard output cannot be written ({error.strerror})", 6, "StorageError")
+
+
+def _run(action: Callable[[], Any], as_json: bool) -> int:
+    """The exit code. Raises OSError where standard output cannot be written."""
     import typer
 
     from modelopt_cli.core.errors import ModeloptError
@@ -34,41 +67,71 @@ def guarded(action: Callable[[], Any], *, as_json: bool = False) -> int:
     except usage_error as error:
         if as_json:
             return _tell(error.format_message(), error.exit_code, "UsageError", as_json)
+        for name in ("message", "option_name", "param_hint"):
+            if isinstance(getattr(error, name, None), str):
+                setattr(error, name, printable(getattr(error, name)))
         error.show()
         return int(error.exit_code)
-    except BrokenPipeError:
-        # Whoever read our output has gone; there is nobody left to tell.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
     except KeyboardInterrupt:
         return _tell("interrupted", 130, "InterruptedRunError", as_json)
+    except SystemExit as error:
+        if isinstance(error.__context__, OSError) and error.__context__.errno == errno.EPIPE:
+            raise error.__context__ from None  # typer makes an exit code of 1 of it
+        return error.code if isinstance(error.code, int) else 1
     except Exception as error:
         if os.environ.get("MODELOPT_DEBUG"):
             raise
-        from modelopt_cli.tuning.failures import classify
-
-        kind, reason = classify(error)
-        if kind == "memory":
-            return _tell(f"{reason}; use a smaller model or batch size", 1, "MemoryError", as_json)
-        return _tell(
-            f"internal error: {type(error).__name__}: {error} (please report it, with {_log()})",
-            1,
-            "InternalError",
-            as_json,
-        )
+        return _unexpected(error, as_json)
 
 
-def _tell(message: str, code: int, kind: str, as_json: bool) -> int:
+def _unexpected(error: Exception, as_json: bool) -> int:
+    from modelopt_cli.tuning.failures import classify
+
+    if isinstance(error, OSError):
+        if error.errno == errno.EPIPE or _of_standard_output(error):
+            raise error
+        if error.errno in _FULL or error.errno in _STORAGE:
+            where = f"{error.filename}: " if error.filename else ""
+            full = f"the disk is full; free some space (temporary files lie in {_temporary_folder()})"
+            remedy = full if error.errno in _FULL else _STORAGE[error.errno]
+            return _tell(f"{where}{error.strerror}: {remedy}", 6, "StorageError", as_json)
+    kind, reason = classify(error)
+    if kind == "memory":
+        return _tell(f"{reason}; use a smaller model or batch size", 1, "MemoryError", as_json)
+    return _tell(
+        f"internal error: {type(error).__name__}: {error} (please report it{_log()})", 1, "InternalError", as_json
+    )
+
+
+def _of_standard_output(error: OSError) -> bool:
+    """Whether standard output is what could not be written: the system's error does not say which file it is about."""
+    last = traceback.extract_tb(error.__traceback__)[-1].filename
+    return error.filename is None and (os.sep + "rich" + os.sep in last or last == output.__file__)
+
+
+def _temporary_folder() -> str:
+    try:
+        return tempfile.gettempdir()
+    except OSError:  # none of the usual ones can be written
+        return os.environ.get("TMPDIR", "/tmp")
+
+
+def _tell(message: str, code: int, kind: str, as_json: bool = False) -> int:
     if as_json:
-        print(json.dumps({"error": {"type": kind, "message": message, "exit_code": code}}))
+        document = {"error": {"type": kind, "message": message, "exit_code": code}}
+        output.json_document(json.dumps(document))
     from modelopt_cli.cli.render import error
 
-    error(message)
+    with contextlib.suppress(OSError, ValueError):  # standard error may be closed, too
+        error(message)
     return code
 
 
 def _log() -> str:
-    """Write the traceback to a file of its own and name it."""
-    with tempfile.NamedTemporaryFile("w", prefix="modelopt-error-", suffix=".log", delete=False) as stream:
-        traceback.print_exc(file=stream)
-    return stream.name
+    """Write the traceback to a file of its own and name it; nothing where no file can be written."""
+    try:
+        with tempfile.NamedTemporaryFile("w", prefix="modelopt-error-", suffix=".log", delete=False) as stream:
+            stream.write(redacted(traceback.format_exc()))
+    except OSError:
+        return ""
+    return f", with {stream.name}"

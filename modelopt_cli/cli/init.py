@@ -15,17 +15,18 @@ def init(
     ] = None,
 ) -> None:
     """Print a template to standard output: modelopt init digits_mlp > experiment.yaml."""
+    from modelopt_cli.cli import output
     from modelopt_cli.core.errors import UsageError, did_you_mean
 
     known = templates()
     if template is None:
         for name, path in known.items():
-            typer.echo(f"{name:<16} {_about(path)}")
+            output.line(f"{name:<16} {_about(path)}")
         return
     name = template.removesuffix(".yaml")
     if name not in known:
         raise UsageError(f"there is no template '{template}'.{did_you_mean(name, known)} Known: {', '.join(known)}")
-    typer.echo(known[name].read_text(), nl=False)
+    output.document(known[name].read_text())
 
 
 def templates() -> dict[str, Path]:

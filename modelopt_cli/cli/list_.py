@@ -17,7 +17,7 @@ def list_(
     json: Json = False,
 ) -> None:
     """List every strategy with a one-line summary."""
-    from modelopt_cli.cli import render
+    from modelopt_cli.cli import output, render
     from modelopt_cli.core.errors import UsageError, did_you_mean
     from modelopt_cli.core.strategy import FAMILIES
 
@@ -29,6 +29,6 @@ def list_(
         if family is None or each.name == family
     }
     if json:
-        typer.echo(json_module.dumps(found, indent=2))
+        output.json_document(json_module.dumps(found, indent=2))
     else:
         render.strategies(found)

@@ -73,5 +73,7 @@ def _options(
 def main() -> None:
     """Entry point. Every expected error ends with its documented exit code and no traceback."""
     from modelopt_cli.cli.guard import guarded
+    from modelopt_cli.cli.output import open_standard_streams
 
+    open_standard_streams()
     sys.exit(guarded(lambda: app(standalone_mode=False), as_json="--json" in sys.argv[1:]))

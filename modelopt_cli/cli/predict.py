@@ -17,6 +17,7 @@ def predict(
     force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
 ) -> None:
     """Predict new data: labels and probabilities (or values) as CSV."""
+    from modelopt_cli.cli import output
     from modelopt_cli.core.errors import UsageError
     from modelopt_cli.results.files import write_text
     from modelopt_cli.results.tables import as_csv
@@ -24,8 +25,9 @@ def predict(
 
     if out is not None and out.exists() and not force:
         raise UsageError(f"{out} exists; choose another file, or overwrite it with --force")
-    text = as_csv(workflow(model, data))
-    if out is None:
-        typer.echo(text, nl=False)
-    else:
-        write_text(out, text)
+    with output.one_document():
+        text = as_csv(workflow(model, data))
+        if out is None:
+            output.document(text)
+        else:
+            write_text(out, text)

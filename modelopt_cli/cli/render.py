@@ -14,18 +14,22 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from modelopt_cli.cli.render_console import console
+from modelopt_cli.core.text import message_lines
+
 if TYPE_CHECKING:
     from modelopt_cli.results.listing import RunSummary
     from modelopt_cli.results.report import GateResult, Report
     from modelopt_cli.workflows.context import Progress
 
+_CELL = 60  # letters of a reason in the table of runs
 _STATUS = {"completed": "green", "running": "cyan", "interrupted": "yellow", "failed": "red"}
 
 
 def error(message: str) -> None:
     """One clear message on standard error."""
-    console = Console(stderr=True, highlight=False, soft_wrap=True)
-    console.print(Text.assemble(("error: ", "bold red"), message))
+    text = Text.assemble(("error: ", "bold red"), message_lines(message))
+    console(stderr=True, soft_wrap=True).print(text)
 
 
 def report(report: Report, *, quiet: bool) -> None:
@@ -48,9 +52,9 @@ def report(report: Report, *, quiet: bool) -> None:
         "distill": render_distilling,
         "replay": render_replayed,
     }
-    bare = bool(report.plan) or report.status == "interrupted"  # a plan, or what there is so far
+    bare = bool(report.plan) or report.status != "completed"  # a plan, or what there is so far
     form = render_report if bare else forms.get(report.workflow, render_report)
-    form(Console(highlight=False), report, quiet=quiet)
+    form(console(), report, quiet=quiet)
 
 
 @contextmanager
@@ -58,10 +62,8 @@ def progress(*, quiet: bool) -> Iterator[Callable[[Progress], None]]:
     """What takes a workflow's events: a live display on a terminal, plain lines elsewhere, warnings if quiet."""
     from modelopt_cli.cli.render_progress import LiveProgress, PlainProgress, QuietProgress
 
-    console = Console(stderr=True, highlight=False)
-    shown = (
-        QuietProgress(console) if quiet else LiveProgress(console) if console.is_terminal else PlainProgress(console)
-    )
+    screen = console(stderr=True)
+    shown = QuietProgress(screen) if quiet else LiveProgress(screen) if screen.is_terminal else PlainProgress(screen)
     with shown:
         yield shown.take
 
@@ -77,22 +79,22 @@ def gates(console: Console, found: Sequence[GateResult]) -> None:
 
 def strategies(families: Mapping[str, Mapping[str, str]]) -> None:
     """Families of strategies with a line each."""
-    console = Console(highlight=False)
+    screen = console()
     for family, members in families.items():
         table = Table(box=None, show_header=False, padding=(0, 2, 0, 2), pad_edge=False)
         table.add_column(style="cyan", no_wrap=True)
         table.add_column(overflow="fold")
         for name, summary in members.items():
             table.add_row(name, Text(summary))
-        console.print(Text(family, style="bold"))
-        console.print(table)
+        screen.print(Text(family, style="bold"))
+        screen.print(table)
 
 
 def runs(found: Sequence[RunSummary], root: Path) -> None:
     """The table of runs."""
-    console = Console(highlight=False)
+    screen = console()
     if not found:
-        console.print(f"no runs under {root}; start one with: modelopt tune FILE")
+        screen.print(f"no runs under {root}; start one with: modelopt tune FILE")
         return
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for name in ("run", "status", "workflow", "started"):
@@ -108,9 +110,15 @@ def runs(found: Sequence[RunSummary], root: Path) -> None:
             run.started[:16].replace("T", " "),
             duration(run.seconds),
             size(run.bytes),
-            run.best,
+            Text(_short(run.reason), style="red") if run.status == "failed" else run.best,
         )
-    console.print(table)
+    screen.print(table)
+
+
+def _short(reason: str) -> str:
+    """The beginning of a reason, for a cell; `modelopt show` has the whole."""
+    line = reason.partition("\n")[0]
+    return line if len(line) <= _CELL else line[: _CELL - 3] + "..."
 
 
 def size(count: float | None) -> str:

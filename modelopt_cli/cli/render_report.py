@@ -19,6 +19,7 @@ from modelopt_cli.cli.render_importance import importances
 from modelopt_cli.cli.render_plan import render_plan
 from modelopt_cli.cli.render_schedule import render_schedule
 from modelopt_cli.core.conditions import Goal
+from modelopt_cli.core.text import message_lines
 from modelopt_cli.experiment.expected_metrics import SAMPLES
 from modelopt_cli.results.report import Report
 from modelopt_cli.results.tables import column_of
@@ -32,7 +33,7 @@ _MEASURED = ("validation.", "train.", "model.", "test.")
 
 def render_report(console: Console, report: Report, *, quiet: bool) -> None:
     """Print the report; `quiet` leaves the metrics, the gates and the files."""
-    if report.best is not None and "trials" in report.tables and not quiet:
+    if "trials" in report.tables and report.tables["trials"].rows and not quiet:
         _trials(console, report)
     if "front" in report.tables:
         render_front(console, report, quiet=quiet)
@@ -56,6 +57,8 @@ def render_report(console: Console, report: Report, *, quiet: bool) -> None:
     gates(console, report.gates)
     for warning in report.warnings:
         console.print(Text.assemble(("warning: ", "yellow"), warning), soft_wrap=True)
+    if report.status == "failed":
+        console.print(Text.assemble(("failed ", "bold red"), message_lines(report.reason)), soft_wrap=True)
     workflow = "prune" if "stages" in report.tables else "distill" if "learners" in report.tables else "train"
     _files(console, report.artefacts, workflow)
 

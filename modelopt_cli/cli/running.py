@@ -87,6 +87,7 @@ def execute(
     stop = StopFlag()
     with _directory(experiment, out, resume) as directory, render.progress(quiet=quiet or as_json) as emit:
         _listen(stop)
+        directory.workflow = workflow.run.__module__.rpartition(".")[2]
         report = workflow.run(experiment, Context(directory, emit, stop, resume, demanded))
     show(report, as_json=as_json, quiet=quiet)
     if report.status == "interrupted":
@@ -170,10 +171,10 @@ def _directory(experiment: Experiment, out: Path | None, resume: bool) -> Any:
 
 def show(report: Report, *, as_json: bool, quiet: bool) -> None:
     """The report on standard output: as JSON, or as tables."""
-    from modelopt_cli.cli import render
+    from modelopt_cli.cli import output, render
 
     if as_json:
-        typer.echo(report.model_dump_json(indent=2))
+        output.json_document(report.model_dump_json(indent=2))
     else:
         render.report(report, quiet=quiet)
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 
-import typer
-
 
 def schema() -> None:
     """Print the JSON Schema of experiment files: modelopt schema > modelopt.schema.json."""
+    from modelopt_cli.cli import output
     from modelopt_cli.experiment.schema import json_schema
 
-    typer.echo(json.dumps(json_schema(), indent=1))
+    output.json_document(json.dumps(json_schema(), indent=1))

@@ -23,4 +23,6 @@ def show(
 
     path = find_run(run, runs_root())
     report = None if locked(path) else read_report(path)
-    show_report(report or unfinished_report(path), as_json=json, quiet=False)
+    if report is None or (report.status == "failed" and report.workflow == "tune"):
+        report = unfinished_report(path, report)
+    show_report(report, as_json=json, quiet=False)

@@ -18,6 +18,7 @@ def validate(
     set_: Set = None,
 ) -> None:
     """Check experiment files; every mistake with file, line and remedy. Imports nothing heavy."""
+    from modelopt_cli.cli import output
     from modelopt_cli.core.errors import UsageError
     from modelopt_cli.experiment.experiment import Experiment
 
@@ -31,7 +32,7 @@ def validate(
             render.error(str(error))
             wrong += 1
         else:
-            typer.echo(f"{file}: ok ({_about(experiment)})")
+            output.line(f"{file}: ok ({_about(experiment)})")
     if wrong:
         raise typer.Exit(2)
 

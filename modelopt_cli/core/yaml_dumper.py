@@ -6,6 +6,7 @@ from typing import Any
 
 import yaml
 
+from modelopt_cli.core.references import Written, escape
 from modelopt_cli.core.scalars import resolve
 
 
@@ -17,7 +18,9 @@ class _Dumper(yaml.SafeDumper):
 
 
 def _text(dumper: yaml.SafeDumper, value: str) -> yaml.ScalarNode:
-    value = value.replace("${", "$${")  # else it would be read as a reference to an environment variable
+    if isinstance(value, Written):
+        return dumper.represent_scalar("tag:yaml.org,2002:str", str(value), style=None if value.plain else "'")
+    value = escape(value)
     style = None if isinstance(resolve(value), str) else "'"
     if any(char in value for char in "\x85\u2028\u2029"):
         style = '"'  # the other styles would print some of these as they are, to be read as line breaks
@@ -25,11 +28,12 @@ def _text(dumper: yaml.SafeDumper, value: str) -> yaml.ScalarNode:
 
 
 def _list(dumper: yaml.SafeDumper, values: list[Any]) -> yaml.SequenceNode:
-    flat = not any(isinstance(value, dict | list) for value in values)
+    flat = not any(isinstance(value, dict | list | Written) for value in values)  # a bare ${...} needs its own line
     return dumper.represent_sequence("tag:yaml.org,2002:seq", values, flow_style=flat)
 
 
 _Dumper.add_representer(str, _text)
+_Dumper.add_representer(Written, _text)
 _Dumper.add_representer(list, _list)
 
 

@@ -9,7 +9,9 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, Field, PrivateAttr, ValidationError, field_validator
@@ -17,6 +19,7 @@ from pydantic import AfterValidator, Field, PrivateAttr, ValidationError, field_
 from modelopt_cli.core.conditions import Condition
 from modelopt_cli.core.device import check_device
 from modelopt_cli.core.errors import ExperimentError
+from modelopt_cli.core.references import Reference, put_back, remember
 from modelopt_cli.core.strategy import Named, Settings
 from modelopt_cli.core.types import Count, Items
 from modelopt_cli.data.sources import DataSource
@@ -70,6 +73,7 @@ class Experiment(Settings):
     _folder: Path = PrivateAttr(default_factory=Path)
     _origin: str = PrivateAttr(default="experiment")
     _marks: Marks | None = PrivateAttr(default=None)
+    _references: Mapping[tuple[str | int, ...], Reference] = PrivateAttr(default_factory=dict)
 
     @field_validator("name")
     @classmethod
@@ -97,10 +101,10 @@ class Experiment(Settings):
         from modelopt_cli.experiment.checks import check
 
         document, folder = _read(source)
+        document = apply(document, [Override.parse(text) for text in overrides], TOP)
         marks = document.marks
-        values = apply(document.values, marks, [Override.parse(text) for text in overrides], TOP)
         try:
-            experiment = _validated(values, folder, marks.whole.source.name)
+            experiment = _validated(document.values, folder, marks.whole.source.name, references=document.references)
         except Rejected as rejected:
             fail_all(finding.at(marks) for finding in rejected.found)
         problems = check(experiment, marks) if checked else []
@@ -134,7 +138,7 @@ class Experiment(Settings):
                 raise Rejected([found]) from None
         touched = {path.partition(".")[0] for path in values}
         kept = {name: getattr(self, name) for name in self.model_fields_set - touched}
-        new = _validated(document, self._folder, self._origin, kept)
+        new = _validated(document, self._folder, self._origin, kept, self._references)
         if "tuning" in touched:
             from modelopt_cli.experiment.checks import check
 
@@ -163,6 +167,27 @@ class Experiment(Settings):
     def resolved(self) -> dict[str, Any]:
         """All values as plain ones, defaults included and paths absolute; loads again as an equal experiment."""
         return {key: value for key, value in plain(self).items() if value is not None}
+
+    @property
+    def references(self) -> Mapping[tuple[str | int, ...], Reference]:
+        """What came in from the environment, by its path in the file."""
+        return self._references
+
+    def variables(self, but: Sequence[str] = ()) -> dict[str, str]:
+        """Name -> value of the environment variables that stand in the file, elsewhere than below the paths `but`."""
+        found: dict[str, str] = {}
+        for path, reference in self._references.items():
+            where = paths.text(path)
+            if not any(where == free or where.startswith(free + ".") for free in but):
+                found |= reference.variables
+        return found
+
+    def written(self, values: Any = None, above: tuple[str | int, ...] = ()) -> Any:
+        """`resolved()` for a file: what came in by `${NAME}` is `${NAME}` again.
+
+        `values`: something else made of this experiment's values, which stands at the path `above` in it.
+        """
+        return put_back(self.resolved() if values is None else values, self._references, above)
 
     def to_yaml(self) -> str:
         """`resolved()` as a file that loads again as an equal experiment."""
@@ -241,10 +266,16 @@ def _read(source: str | Path | Mapping[str, Any]) -> tuple[Document, Path]:
     path = Path(source)
     document = load_file(path)
     stem = re.sub(r"[^A-Za-z0-9._-]", "-", path.stem).lstrip(".-") or "experiment"
-    return Document({"name": stem[:100], **document.values}, document.marks), path.absolute().parent
+    return replace(document, values={"name": stem[:100], **document.values}), path.absolute().parent
 
 
-def _validated(document: Any, folder: Path, origin: str, kept: Mapping[str, Any] | None = None) -> Experiment:
+def _validated(
+    document: Any,
+    folder: Path,
+    origin: str,
+    kept: Mapping[str, Any] | None = None,
+    references: Mapping[tuple[str | int, ...], Reference] = MappingProxyType({}),
+) -> Experiment:
     """Raises Rejected. `kept` are validated sections that replace those of the document."""
     known = slots(Experiment)
     fields = {
@@ -260,4 +291,6 @@ def _validated(document: Any, folder: Path, origin: str, kept: Mapping[str, Any]
     except ValidationError as error:
         raise Rejected(findings(error, document, TOP)) from None
     experiment._document, experiment._folder, experiment._origin = document, folder, origin
+    experiment._references = dict(references)
+    remember(experiment._references)
     return experiment

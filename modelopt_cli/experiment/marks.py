@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import NoReturn
 
 from modelopt_cli.core.errors import ExperimentError, ModeloptError
+from modelopt_cli.core.text import LONGEST_LINE, cut, one_line
 
 Path = tuple[str | int, ...]
 """Keys and list indices from the top of a document to a value in it."""
@@ -16,6 +17,7 @@ Path = tuple[str | int, ...]
 MOST = 10  # problems shown at once
 _BREAK = re.compile(r"\r\n|[\n\r\x85\u2028\u2029]")  # what YAML 1.1, and so libyaml, counts as the end of a line
 _WIDTH = 110  # characters of a line that are shown
+_LONGEST = 600  # characters of a message, which may hold a value of any length
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,8 @@ class Problem:
     remedy: str = ""
 
     def __str__(self) -> str:
-        return "\n".join(part for part in (f"{self.mark}: {self.message}", self.mark.excerpt(), self.remedy) if part)
+        message, remedy = one_line(self.message, _LONGEST), cut(self.remedy, LONGEST_LINE)
+        return "\n".join(part for part in (f"{self.mark}: {message}", self.mark.excerpt(), remedy) if part)
 
 
 @dataclass(frozen=True)

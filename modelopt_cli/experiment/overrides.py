@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path as FilePath
 from typing import Any
 
 from pydantic import BaseModel
 
 from modelopt_cli.core.errors import UsageError
+from modelopt_cli.core.references import Reference
 from modelopt_cli.experiment.events import DEPTH
 from modelopt_cli.experiment.layout import Slot, sparse
-from modelopt_cli.experiment.marks import Finding, Mark, Marks, Problem, Source, fail, fail_all
+from modelopt_cli.experiment.marks import Finding, Mark, Path, Problem, Source, fail, fail_all
 from modelopt_cli.experiment.paths import PathError, nearest, put, text
-from modelopt_cli.experiment.yaml_loader import parse
+from modelopt_cli.experiment.yaml_loader import Document, parse
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,7 @@ class Override:
     path: str
     value: Any
     mark: Mark
+    references: Mapping[Path, Reference] = field(default_factory=dict)
 
     @classmethod
     def parse(cls, setting: str) -> Override:
@@ -32,26 +34,30 @@ class Override:
         if not equals or not path.strip():
             raise UsageError(f"--set {setting}: write PATH=VALUE, e.g. --set training.epochs=5")
         name = f"--set {setting}"
-        return cls(path.strip(), parse(Source(name, value, inline=True)).values, Mark(Source(name)))
+        document = parse(Source(name, value, inline=True))
+        return cls(path.strip(), document.values, Mark(Source(name)), document.references)
 
 
-def apply(document: Any, marks: Marks, overrides: Sequence[Override], top: Slot) -> Any:
-    """`document` with the overrides, from the shortest path to the longest; `marks` follows.
+def apply(document: Document, overrides: Sequence[Override], top: Slot) -> Document:
+    """`document` with the overrides, from the shortest path to the longest; its marks and references follow.
 
     Raises ExperimentError, with the nearest path, where a path names nothing.
     """
     problems: list[Problem] = []
+    values, marks, references = document.values, document.marks, dict(document.references)
     for override in sorted(overrides, key=lambda override: override.path.count(".")):
         try:
-            document, path = put(document, override.path, override.value, top)
+            values, path = put(values, override.path, override.value, top)
         except PathError as error:
-            near = nearest(override.path, document, top)
+            near = nearest(override.path, values, top)
             problems.append(Problem(override.mark, str(error), f"did you mean '{near}'?" if near else ""))
         else:
             marks.replace(path, override.mark)
+            references = {other: each for other, each in references.items() if other[: len(path)] != path}
+            references |= {(*path, *below): each for below, each in override.references.items()}
     if problems:
         fail_all(problems)
-    return document
+    return Document(values, marks, references)
 
 
 def normalise(value: Any, mark: Mark, depth: int = 0) -> Any:

@@ -1,18 +1,18 @@
 """The strict YAML reader: values with the place of each, and nothing that could surprise or do harm.
 
-Scalars as in YAML 1.2 (scalars.py), environment variables (environment.py), limits (events.py). Refused: duplicate and
-non-text keys, merge keys, tags beyond the core ones, several documents, more than 1 MB.
+Scalars as in YAML 1.2 (scalars.py), environment variables (core/references.py), limits (events.py). Refused: duplicate
+and non-text keys, merge keys, tags beyond the core ones, several documents, more than 1 MB.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path as FilePath
 from typing import Any
 
 from modelopt_cli.core.errors import ExperimentError, RefusedError, UsageError
+from modelopt_cli.core.references import Reference, substitute, variables_in
 from modelopt_cli.core.scalars import number_in, resolve
-from modelopt_cli.experiment.environment import substitute
 from modelopt_cli.experiment.events import Node, compose
 from modelopt_cli.experiment.marks import Mark, Marks, Path, Source, fail
 
@@ -22,10 +22,11 @@ _CORE = "tag:yaml.org,2002:"
 
 @dataclass(frozen=True)
 class Document:
-    """Plain values (dict, list, str, int, float, bool, None) and where they stand."""
+    """Plain values (dict, list, str, int, float, bool, None), where they stand, and which came from the environment."""
 
     values: Any
     marks: Marks
+    references: dict[Path, Reference] = field(default_factory=dict)
 
 
 def load_file(path: FilePath) -> Document:
@@ -44,7 +45,7 @@ def parse(source: Source) -> Document:
     """The document in a text; values None when it is empty."""
     reader = _Reader(Marks(Mark(source)))
     root = compose(source)
-    return Document(None if root is None else reader.value(root, ()), reader.marks)
+    return Document(None if root is None else reader.value(root, ()), reader.marks, reader.references)
 
 
 def _read(path: FilePath) -> str:
@@ -88,12 +89,16 @@ class _Reader:
 
     def __init__(self, marks: Marks) -> None:
         self.marks = marks
+        self.references: dict[Path, Reference] = {}
 
     def value(self, node: Node, path: Path) -> Any:
         self.marks.values[path] = node.mark
         kind = self._tag(node)
         if node.kind == "scalar":
-            return _scalar(node, kind)
+            scalar = _scalar(node, kind)
+            if "${" in node.text:
+                self.references[path] = Reference(node.text, scalar, variables_in(node.text), node.plain)
+            return scalar
         if node.kind == "list":
             return [self.value(item, (*path, place)) for place, item in enumerate(node.items)]
         return self._mapping(node, path)

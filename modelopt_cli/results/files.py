@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from modelopt_cli.core.errors import StorageError
+from modelopt_cli.core.references import redacted
 
 _UMASK = os.umask(0)
 os.umask(_UMASK)
@@ -50,8 +51,8 @@ def write_whole(path: Path, write: Callable[[IO[bytes]], Any], *, durable: bool 
 
 
 def write_text(path: Path, text: str) -> None:
-    """UTF-8 text, whole or not at all."""
-    write_whole(path, lambda stream: stream.write(text.encode()))
+    """UTF-8 text, whole or not at all. Values from the environment that an experiment refers to are left out of it."""
+    write_whole(path, lambda stream: stream.write(redacted(text).encode()))
 
 
 def write_json(path: Path, content: Any) -> None:

@@ -24,6 +24,7 @@ class RunSummary:
     started: str
     seconds: float | None
     best: str  # the objective's or main metric, as text
+    reason: str  # why it failed, where it did
     bytes: int
     modified: float  # seconds since the epoch
 
@@ -97,6 +98,7 @@ def summarise(path: Path) -> RunSummary:
         started=str(content.get("started", "")),
         seconds=content.get("seconds"),
         best=_main_metric(content),
+        reason=str(content.get("reason", "")),
         bytes=sum(file.stat().st_size for file in files),
         modified=path.stat().st_mtime,
     )

@@ -38,6 +38,7 @@ class Report(BaseModel):
     workflow: str
     name: str
     status: Literal["completed", "interrupted", "failed"] = "completed"
+    reason: str = ""  # why it failed
     seed: int = 0
     started: str = ""  # ISO 8601 with zone
     seconds: float = 0.0

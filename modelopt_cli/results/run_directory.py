@@ -9,11 +9,15 @@ import contextlib
 import fcntl
 import json
 import os
+import time
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import IO, Any, Self, TypeVar
 
-from modelopt_cli.core.errors import StorageError, UsageError
+from modelopt_cli.core.errors import GateError, InterruptedRunError, ModeloptError, StorageError, UsageError
+from modelopt_cli.core.references import digest
 from modelopt_cli.results.environment import environment
 from modelopt_cli.results.files import write_json, write_text
 from modelopt_cli.results.report import Report, Table
@@ -32,9 +36,14 @@ class RunDirectory:
     Raises StorageError (exit 6) when the folder cannot be written or another process has it.
     """
 
+    workflow: str = ""
+    """What is run in it; set by whoever runs it, for the report of a run that fails."""
+
     def __init__(self, path: Path, *, made: bool = False) -> None:
         """`made`: the folder was made for this run, so that it goes again when nothing comes of it."""
         self.path, self._made = path, made
+        self._experiment: Mapping[str, Any] | None = None  # what is run, once it has begun
+        self._started, self._clock = datetime.now(UTC).astimezone(), time.perf_counter()
         self._lock = _lock(path)
 
     @classmethod
@@ -82,7 +91,8 @@ class RunDirectory:
         return self.path / name
 
     def write_experiment(self, experiment: Mapping[str, Any]) -> None:
-        """experiment.yaml: the resolved experiment."""
+        """experiment.yaml: the resolved experiment. From here on the run has begun; by an error it would fail."""
+        self._experiment = experiment
         self._write_yaml("experiment.yaml", experiment, "tune" if experiment.get("tuning") else "train")
 
     def write_best(self, experiment: Mapping[str, Any], workflow: str = "train", comment: str = "") -> None:
@@ -92,9 +102,10 @@ class RunDirectory:
         """
         self._write_yaml("best.yaml", experiment, workflow, comment)
 
-    def write_environment(self, seed: int, device: str) -> None:
-        """environment.json."""
-        write_json(self.path_of("environment.json"), environment(seed, device))
+    def write_environment(self, seed: int, device: str, variables: Mapping[str, str] = MappingProxyType({})) -> None:
+        """environment.json. Of the environment variables that the experiment refers to, only digests are kept."""
+        digests = {name: digest(value) for name, value in variables.items()}
+        write_json(self.path_of("environment.json"), {**environment(seed, device), "variables": digests})
 
     def write_report(self, report: Report) -> None:
         """report.json."""
@@ -109,8 +120,26 @@ class RunDirectory:
         from modelopt_cli.core.yaml_dumper import dump
 
         path = self.path_of(name)
-        text = dump(json.loads(json.dumps(content)))  # tuples become lists, so that no YAML tags are needed
+        text = dump({key: _plain(value) for key, value in content.items()})
         write_text(path, _HEADER.format(command=command, path=path) + comment + text)
+
+    def _write_failed(self, error: Exception) -> None:
+        """report.json of a run that had begun and ended by `error`; a report that is complete stays."""
+        if self._experiment is None or _completed(self.path_of("report.json")):
+            return
+        known = isinstance(error, ModeloptError)
+        self.write_report(
+            Report(
+                workflow=self.workflow,
+                name=str(self._experiment.get("name", "")),
+                status="failed",
+                reason=str(error) if known else f"{type(error).__name__}: {error}".rstrip(": "),
+                seed=int(self._experiment.get("seed", 0)),
+                started=self._started.isoformat(timespec="seconds"),
+                seconds=time.perf_counter() - self._clock,
+                artefacts={"directory": str(self.path)},
+            )
+        )
 
     def close(self) -> None:
         """Let go of the lock."""
@@ -119,12 +148,28 @@ class RunDirectory:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *exc: object) -> None:
-        if self._made and exc[0] is not None and [entry.name for entry in self.path.iterdir()] == [LOCK]:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, Exception) and not isinstance(error, GateError | InterruptedRunError):
+            with contextlib.suppress(StorageError):  # the error that ended the run says more
+                self._write_failed(error)
+        if self._made and error is not None and [entry.name for entry in self.path.iterdir()] == [LOCK]:
             with contextlib.suppress(OSError):  # the run was refused before it began
                 (self.path / LOCK).unlink()
                 self.path.rmdir()
         self.close()
+
+
+def _plain(value: Any) -> Any:
+    """Without tuples, so that no YAML tags are needed."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def _completed(report: Path) -> bool:
+    with contextlib.suppress(OSError, ValueError):
+        return bool(json.loads(report.read_text()).get("status") == "completed")
+    return False
 
 
 def locked(path: Path) -> bool:
@@ -144,7 +189,13 @@ def _lock(path: Path) -> IO[str]:
     stream = _guard(path, open_lock)
     try:
         fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+    except OSError as error:
+        if not isinstance(error, BlockingIOError):
+            stream.close()
+            raise StorageError(
+                f"{path} cannot be locked ({error.strerror}), so two runs could write it at once; choose a folder on "
+                "a file system with locks, by --out or $MODELOPT_RUNS"
+            ) from None
         stream.seek(0)
         holder = stream.read().strip() or "another process"
         stream.close()

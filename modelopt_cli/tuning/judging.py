@@ -9,6 +9,7 @@ from typing import Any
 
 from modelopt_cli.core.conditions import Condition, Goal
 from modelopt_cli.core.errors import FailureKind, UsageError
+from modelopt_cli.core.references import redacted
 from modelopt_cli.tuning.failures import classify, first_line, plain_metrics
 from modelopt_cli.tuning.trial import Metrics, State
 
@@ -68,5 +69,5 @@ class Judge:
 
 
 def _ended(state: State, seconds: float, failure: str, reason: str) -> dict[str, Any]:
-    ended = {"state": str(state), "failure": failure, "reason": reason, "seconds": seconds}
+    ended = {"state": str(state), "failure": failure, "reason": redacted(reason), "seconds": seconds}
     return {**ended, "metrics": {}, "losses": None, "violation": 0.0}

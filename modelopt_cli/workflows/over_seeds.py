@@ -77,6 +77,7 @@ def _once(run: Callable[[Experiment, Context], Report], experiment: Experiment, 
         return finished
     resume = context.resume and (path / "experiment.yaml").exists()
     with RunDirectory.create_at(path, resume=resume) as directory:
+        directory.workflow = context.directory.workflow
         return run(one, replace(context, directory=directory, resume=resume, gates=()))
 
 

@@ -1,4 +1,4 @@
-"""The report of a run that has none yet: what its store says so far."""
+"""The report of a search that is under way, was interrupted or failed: the trials that its store holds."""
 
 from __future__ import annotations
 
@@ -12,10 +12,15 @@ from modelopt_cli.tuning.study import Study
 from modelopt_cli.workflows.tables import best_row, schedule_table, trials_table
 
 
-def unfinished_report(path: Path) -> Report:
-    """The trials of the search in `path` as they are now. Raises InputError when the run has none to show."""
+def unfinished_report(path: Path, failed: Report | None = None) -> Report:
+    """The trials of the search in `path` as they are now; with `failed`, the report that says why it failed.
+
+    Raises InputError when the run has neither.
+    """
     store = path / "study.sqlite"
     if not store.exists():
+        if failed is not None:
+            return failed
         raise InputError(f"{path} has no report yet and no trials to show; wait for it, or start it again")
     trials, meta = Study.read(store)
     space = Space.from_spec(meta["space"])
@@ -23,7 +28,10 @@ def unfinished_report(path: Path) -> Report:
     return Report(
         workflow="tune",
         name=path.parent.name,
-        status="interrupted",
+        status="interrupted" if failed is None else failed.status,
+        reason="" if failed is None else failed.reason,
+        started="" if failed is None else failed.started,
+        seconds=0.0 if failed is None else failed.seconds,
         seed=int(meta.get("seed", 0)),
         metrics=dict(best.metrics) if best else {},
         best=best_row(best),

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from modelopt_cli.core.errors import StorageError, UsageError
+from modelopt_cli.core.references import Written, escape, is_of
+
+if TYPE_CHECKING:
+    from modelopt_cli.experiment.experiment import Experiment
 
 # What may differ when a run goes on: how long and where it runs, never what it computes.
 MAY_CHANGE = (
@@ -25,23 +30,24 @@ MAY_CHANGE = (
 )
 
 
-def check_unchanged(folder: Path, now: Mapping[str, Any]) -> None:
+def check_unchanged(folder: Path, experiment: Experiment) -> None:
     """Raise UsageError with the differences when the run in `folder` was made for another experiment."""
     path = folder / "experiment.yaml"
     try:
         before = yaml.safe_load(path.read_text())
     except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
         raise StorageError(f"{path} cannot be read ({error}); start a new run without --resume") from None
-    old, new = flatten(before), flatten(now)
+    old, new, plain = flatten(before), _as_in_a_file(experiment), flatten(experiment.resolved())
     fewer = _fewer_trials(old, new)
+    others = _other_values(folder, experiment)
     changed = [
         f"  {key}: {old.get(key, '(absent)')!r} -> {new.get(key, '(absent)')!r}"
         for key in sorted({*old, *new})
-        if old.get(key, _ABSENT) != new.get(key, _ABSENT)
+        if old.get(key, _ABSENT) not in (new.get(key, _ABSENT), plain.get(key, _ABSENT))
         and not any(key == free or key.startswith(free + ".") for free in MAY_CHANGE)
     ]
-    if changed or fewer:
-        lines = "\n".join([*changed, *fewer])
+    if changed or fewer or others:
+        lines = "\n".join([*changed, *fewer, *others])
         raise UsageError(
             f"{folder} was started with another experiment, so it cannot be resumed:\n{lines}\n"
             "Restore these values, or start a new run without --resume. "
@@ -50,6 +56,31 @@ def check_unchanged(folder: Path, now: Mapping[str, Any]) -> None:
 
 
 _ABSENT = object()
+
+
+def _as_in_a_file(experiment: Experiment) -> dict[str, Any]:
+    """Path -> value as experiment.yaml has it: references as they are written, `${` of other texts escaped."""
+
+    def text(value: Any) -> Any:
+        if isinstance(value, str):
+            return str(value) if isinstance(value, Written) else escape(value)
+        return [text(item) for item in value] if isinstance(value, list) else value
+
+    return {key: text(value) for key, value in flatten(experiment.written()).items()}
+
+
+def _other_values(folder: Path, experiment: Experiment) -> list[str]:
+    """Environment variables that stand for other values than when the run was started."""
+    try:
+        kept = json.loads((folder / "environment.json").read_text()).get("variables") or {}
+    except (OSError, ValueError, AttributeError):
+        return []
+    now = experiment.variables(but=MAY_CHANGE)
+    return [
+        f"  the environment variable {name}: another value than when the run was started"
+        for name, value in now.items()
+        if name in kept and not is_of(value, kept[name])
+    ]
 
 
 def _fewer_trials(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:

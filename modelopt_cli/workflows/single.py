@@ -22,14 +22,14 @@ def check_resumed(experiment: Experiment, context: Context) -> None:
     """Raise UsageError when a run is to be resumed that was made for another experiment."""
     directory = context.directory
     if context.resume and directory is not None and directory.path_of("experiment.yaml").exists():
-        check_unchanged(directory.path, experiment.resolved())
+        check_unchanged(directory.path, experiment)
 
 
 def record(experiment: Experiment, context: Context) -> None:
     """Write down what is run, and where."""
     if context.directory is not None:
-        context.directory.write_experiment(experiment.resolved())
-        context.directory.write_environment(seed=experiment.seed, device=experiment.device)
+        context.directory.write_experiment(experiment.written())
+        context.directory.write_environment(experiment.seed, experiment.device, experiment.variables())
 
 
 def advance(current: Run, curve: list[tuple[int, dict[str, float]]], context: Context) -> None:

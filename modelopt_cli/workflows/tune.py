@@ -82,7 +82,7 @@ class _Search:
         path = context.directory.path_of("study.sqlite") if context.directory is not None else None
         resuming = context.resume and path is not None and path.exists()
         if resuming and context.directory is not None:
-            check_unchanged(context.directory.path, experiment.resolved())
+            check_unchanged(context.directory.path, experiment)
         preflight(experiment, prunes=settings.workflow == "prune")
         check_trials(experiment, context, space)
         samples = check_samples(experiment, space)
@@ -91,8 +91,8 @@ class _Search:
         plan = make_plan(experiment, space)
         earlier = () if resuming else tuple(warm_start.sources(experiment))
         if context.directory is not None:
-            context.directory.write_experiment(experiment.resolved())
-            context.directory.write_environment(seed=experiment.seed, device=plan.device)
+            context.directory.write_experiment(experiment.written())
+            context.directory.write_environment(experiment.seed, plan.device, experiment.variables())
         study = Study(
             space,
             sampler=settings.sampler,

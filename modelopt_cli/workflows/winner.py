@@ -77,7 +77,9 @@ def finish_best(
         if dense is not None:
             copyfile(dense, context.directory.path_of("dense.pt"))
             document["model"] = {"type": "checkpoint", "path": "dense.pt"}
-        context.directory.write_best(document, workflow, _ALONE.format(best.born) if len(legs) > 1 else "")
+        context.directory.write_best(
+            chosen.written(document), workflow, _ALONE.format(best.born) if len(legs) > 1 else ""
+        )
         artefacts["best"] = str(context.directory.path_of("best.yaml"))
     if settings.workflow == "command":
         return Winner(artefacts=artefacts)

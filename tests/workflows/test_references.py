@@ -1,0 +1,147 @@
+"""Values that came in by ${NAME}: in no file of a run, and yet the run goes on and its files run again."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from modelopt_cli import load, train, tune
+from modelopt_cli.core.errors import UsageError
+from modelopt_cli.core.references import Written, digest, escape, is_of, substitute
+from modelopt_cli.core.yaml_dumper import dump
+
+SECRET = "hunter2-of-the-deep"
+SCRIPT = """\
+import json
+import sys
+
+value, token = float(sys.argv[1]), sys.argv[2]
+if value > 0.5:
+    sys.exit(f"the server said no to {token}")
+print(json.dumps({"loss": value}))
+"""
+SEARCH = """\
+version: 1
+command: {argv: [python, s.py, "{a}", "${TOKEN}", "--auth=Bearer ${TOKEN}"], parameters: {a: 0.25}}
+tuning:
+  workflow: command
+  sampler: random
+  objective: minimize loss
+  trials: ${TRIALS:-4}
+  space: {command.parameters.a: {float: [0, 1]}}
+"""
+
+
+@pytest.fixture
+def search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TOKEN", SECRET)
+    (tmp_path / "s.py").write_text(SCRIPT)
+    (tmp_path / "e.yaml").write_text(SEARCH)
+    return tmp_path
+
+
+def holding(folder: Path, text: str) -> list[str]:
+    """Files that hold the text."""
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    return [path.name for path in files if text.encode() in path.read_bytes()]
+
+
+def test_no_file_of_a_search_holds_it(search: Path) -> None:
+    report = tune(load("e.yaml"), "run")
+    assert holding(search / "run", SECRET) == []
+    assert any("no to ${TOKEN}" in str(row) for row in report.tables["trials"].rows), "a script's last line told it"
+    best = (search / "run/best.yaml").read_text()
+    assert "'${TOKEN}'" in best
+    assert "--auth=Bearer ${TOKEN}" in best
+
+
+def test_best_yaml_runs_again_in_the_same_environment(search: Path) -> None:
+    report = tune(load("e.yaml"), "run")
+    again = load(search / "run/best.yaml")
+    assert again.require_command().argv[3:] == (SECRET, f"--auth=Bearer {SECRET}")
+    assert train(again).metrics["loss"] == report.metrics["loss"]
+
+
+def test_resuming_notices_another_value(search: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tune(load("e.yaml"), "run")
+    assert len(tune(load("e.yaml", ["tuning.trials=5"]), "run", resume=True).tables["trials"].rows) == 5
+    monkeypatch.setenv("TOKEN", "another-value")
+    with pytest.raises(UsageError, match="the environment variable TOKEN: another value") as caught:
+        tune(load("e.yaml", ["tuning.trials=6"]), "run", resume=True)
+    assert "another-value" not in str(caught.value)
+
+
+def test_resuming_with_another_number_that_may_change(search: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRIALS", "3")
+    tune(load("e.yaml"), "run")
+    monkeypatch.setenv("TRIALS", "5")
+    assert len(tune(load("e.yaml"), "run", resume=True).tables["trials"].rows) == 5
+
+
+def test_a_run_of_before_is_resumed(search: Path) -> None:
+    """Earlier versions wrote the values themselves, and no digests."""
+    tune(load("e.yaml"), "run")
+    path = search / "run/experiment.yaml"
+    path.write_text(path.read_text().replace("${TOKEN}", SECRET))
+    (search / "run/environment.json").write_text("{}")
+    assert len(tune(load("e.yaml", ["tuning.trials=5"]), "run", resume=True).tables["trials"].rows) == 5
+
+
+def test_from_the_command_line(search: Path) -> None:
+    experiment = load("e.yaml", ["command.parameters.key=${TOKEN}", 'command.argv=[python, s.py, "{a}", "{key}"]'])
+    written = dump(experiment.written())
+    assert "key: ${TOKEN}" in written.replace("'", "")
+    assert "Bearer" not in written, "what was replaced is gone"
+    assert SECRET not in written
+
+
+def test_settings_stay_readable(search: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A short number is a setting: a run's file says what it was."""
+    monkeypatch.setenv("TRIALS", "7")
+    assert yaml.safe_load(dump(load("e.yaml").written()))["tuning"]["trials"] == 7
+
+
+def test_a_number_of_many_digits_is_a_secret(search: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PIN", "73819274")
+    experiment = load("e.yaml", ["command.parameters.pin=${PIN}", 'command.argv=[python, s.py, "{a}", "{pin}"]'])
+    text = dump(experiment.written())
+    assert "73819274" not in text
+    Path("again.yaml").write_text(text)
+    assert load("again.yaml").require_command().parameters["pin"] == 73819274
+
+
+def test_it_goes_along_to_other_processes(search: Path) -> None:
+    there = pickle.loads(pickle.dumps(load("e.yaml")))
+    assert SECRET not in dump(there.written())
+
+
+@given(st.text(st.sampled_from("a{}$:-\\'\" \n0ü"), max_size=12))
+def test_what_is_escaped_reads_as_it_was(text: str) -> None:
+    assert substitute(escape(text)) == text
+    assert yaml.safe_load(dump({"a": [text]})) == {"a": [escape(text)]}
+
+
+@given(st.lists(st.sampled_from(["${A}", "x ${A}", "plain", "${A:-b}"]), min_size=1), st.booleans())
+def test_references_are_written_so_that_they_read_again(texts: list[str], plain: bool) -> None:
+    written = yaml.safe_load(dump({"a": [Written(text, plain) for text in texts]}))
+    assert written == {"a": texts}
+
+
+def test_a_digest_knows_its_value_alone() -> None:
+    assert is_of("value", digest("value"))
+    assert not is_of("other", digest("value"))
+    assert digest("value") != digest("value"), "salted"
+    assert "value" not in digest("value")
+
+
+def test_the_environment_is_not_changed(search: Path) -> None:
+    before = dict(os.environ)
+    load("e.yaml")
+    assert dict(os.environ) == before
