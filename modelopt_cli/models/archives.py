@@ -1,20 +1,31 @@
-"""Reading what torch.save wrote without running code from it: what a file claims and would call is looked at first."""
+"""Reading what torch.save wrote without running code from it: what a file claims and would call is looked at first.
+
+What an archive's records hold is compared with their checksums while it is read.
+"""
 
 from __future__ import annotations
 
+import mmap
+import os
 import re
 import sys
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import IO, Any
 
 from modelopt_cli.core.errors import InputError, ModeloptError, RefusedError
+from modelopt_cli.core.zip_files import Record, without_checksums
+from modelopt_cli.models import inert
+from modelopt_cli.models.checked_stream import CheckedStream
 from modelopt_cli.models.claims import Claims, check_archive, look
 
-_HARMLESS = ("torch.", "collections.OrderedDict", "_codecs.encode")
+_HARMLESS = ("torch.", "_codecs.encode", *(f"collections.{name}" for name in ("OrderedDict", "Counter")),
+             *(f"builtins.{name}" for name in ("bytearray", "set", "complex")))  # fmt: skip
+_SHARED = 1 << 26  # bytes that elements which share memory may take all together, where they are told apart
 _MISSED = re.compile(r"(?:GLOBAL|reduce for unrecognized function|but got) (?:<(?:class|function) ')?([\w.]+)")
 
 
@@ -29,6 +40,8 @@ def read_pickle(path: Path, *, trust: bool = False) -> Any:
     try:
         with path.open("rb") as stream, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch's remarks on foreign pickles; what matters is told below
+            if os.fstat(stream.fileno()).st_size == 0:
+                raise InputError(f"{path} is empty")
             content = _trusted(stream, path) if trust else _plain(stream, claims)
     except FileNotFoundError:
         raise InputError(f"{path} does not exist; name a model.pt, e.g. runs/<name>/1/model.pt") from None
@@ -84,18 +97,23 @@ class _Stream:
 
 
 def check_tensors(content: Any, path: Path) -> None:
-    """Refuse tensors whose elements take more memory than they hold (stride 0, overlaps), and such without values."""
+    """Refuse tensors whose elements take far more memory than they hold (stride 0, overlaps), and such without values.
+
+    A little is fine: an expanded tensor of a few numbers is what people save.
+    """
     import torch
 
+    shared = 0
     for tensor in _tensors(content):
         if tensor.device.type == "meta":
             raise InputError(
                 f"{path} holds a tensor of shape {tuple(tensor.shape)} without values (on the meta device)"
             )
-        if tensor.layout != torch.strided:
-            continue  # sparse: stays as it is, whatever its shape
+        if tensor.layout != torch.strided or tensor.is_nested:
+            continue  # stays as it is, whatever its shape
         needed, held = tensor.numel() * tensor.element_size(), tensor.untyped_storage().nbytes()
-        if needed > held:
+        shared += needed if needed > held else 0
+        if shared > _SHARED:
             shape = "x".join(map(str, tensor.shape))
             raise RefusedError(
                 f"{path} asks for memory that it does not hold (a tensor of shape {shape}, {needed:,} bytes, over "
@@ -104,18 +122,51 @@ def check_tensors(content: Any, path: Path) -> None:
 
 
 def _plain(stream: IO[bytes], claims: Claims) -> Any:
-    look(stream, claims)
+    memory = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
+    records = look(memory, claims)
+    strange = [name for name in claims.names if not _known(name)]
+    if strange:
+        raise UnpicklingError(strange[0])
     import torch
 
-    return torch.load(stream, map_location="cpu", weights_only=True)
+    with inert.allowed() as placed:
+        return placed(
+            _checked(
+                stream,
+                memory,
+                records,
+                claims.path,
+                partial(torch.load, map_location="cpu", weights_only=True),
+            )
+        )
 
 
 def _trusted(stream: IO[bytes], path: Path) -> Any:
-    check_archive(stream, path)
+    memory = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
+    records = check_archive(memory, path)
     import torch
 
     with _on_the_path(path.parent):
-        return torch.load(stream, map_location="cpu", weights_only=False)
+        return _checked(stream, memory, records, path, partial(torch.load, map_location="cpu", weights_only=False))
+
+
+def _checked(
+    stream: IO[bytes],
+    memory: mmap.mmap,
+    records: Mapping[str, Record] | None,
+    path: Path,
+    load: Callable[[Any], Any],
+) -> Any:
+    """What `load` reads from the stream. Raises InputError where a record is not what its checksum says."""
+    if records is None or without_checksums(records):
+        return load(stream)
+    checked = CheckedStream(stream, records)
+    try:
+        content = load(checked)
+        checked.finish(memoryview(memory), str(path))
+    finally:
+        checked.close()
+    return content
 
 
 @contextmanager
@@ -130,11 +181,15 @@ def _on_the_path(folder: Path) -> Iterator[None]:
             sys.path.remove(one)
 
 
+def _known(name: str) -> bool:
+    return name.startswith(_HARMLESS) or name in inert.NAMES
+
+
 def _foreign(claims: Claims, error: Exception) -> str | None:
-    """What the file asks for that no state dict needs: what torch's reader stopped at, else the first strange name."""
+    """What the file asks for that no state dict needs: the first strange name, else what torch's reader stopped at."""
     told = _MISSED.search(str(error)) if isinstance(error, UnpicklingError) else None
-    strange = [name for name in claims.names if not name.startswith(_HARMLESS)]
-    if told is None:
+    strange = [name for name in claims.names if not _known(name)]
+    if strange or told is None:
         return next(iter(strange), None)
     return next((name for name in claims.names if name.endswith(told[1])), told[1])
 
@@ -143,8 +198,9 @@ def _runs_code(path: Path, name: str) -> str:
     whole = name.startswith("torch.nn.")
     what = "a whole module, which would run code" if whole else "no plain state dict: it would run code"
     return (
-        f"{path} is {what} when read (it asks for {name}), so it is refused; save its tensors alone: "
-        "torch.save(module.state_dict(), ...)"
+        f"{path} is {what} when read (it asks for {name[:200]}), so it is refused; save its tensors alone: "
+        "torch.save(module.state_dict(), ...); or, if you trust whoever made it, read it with --trust-pickle (of prune "
+        "and inspect)"
     )
 
 

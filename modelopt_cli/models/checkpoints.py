@@ -17,6 +17,7 @@ from modelopt_cli.core.errors import InputError, ModeloptError, RefusedError
 from modelopt_cli.core.strategy import Named
 from modelopt_cli.models.architectures import Architecture, Shapes
 from modelopt_cli.models.archives import read_pickle, write_pickle
+from modelopt_cli.models.estimator_archives import check_estimator
 from modelopt_cli.results.files import write_whole
 
 if TYPE_CHECKING:
@@ -181,6 +182,7 @@ def _estimator(state: Any, path: str | Path) -> Any:
     import skops.io
 
     data = state.numpy().tobytes()
+    check_estimator(data, f"the estimator in {path}")
     try:
         unknown = skops.io.get_untrusted_types(data=data)
         foreign = [name for name in unknown if not name.startswith(_TRUSTED)]
