@@ -50,7 +50,7 @@ def load_target(target: str, folder: str | None = None) -> Any:
     except ValueError as error:
         raise UsageError(str(error)) from None
     module_name, _, attribute = target.partition(":")
-    module = _import(module_name, target, None if folder is None else str(Path(folder).resolve()))
+    module = load_module(module_name, f"target '{target}'", folder)
     found: Any = module
     for part in attribute.split("."):
         if not hasattr(found, part):
@@ -61,6 +61,11 @@ def load_target(target: str, folder: str | None = None) -> Any:
             )
         found = getattr(found, part)
     return found
+
+
+def load_module(name: str, what: str, folder: str | None = None) -> ModuleType:
+    """The module, imported with `folder` first on the path. Raises UsageError, which begins with `what` needs it."""
+    return _import(name, what, None if folder is None else str(Path(folder).resolve()))
 
 
 def describe_user_error(error: BaseException) -> str:
@@ -85,7 +90,7 @@ def _is_users(filename: str, own: str) -> bool:
     return not installed and not library
 
 
-def _import(name: str, target: str, folder: str | None) -> ModuleType:
+def _import(name: str, what: str, folder: str | None) -> ModuleType:
     top = name.partition(".")[0]
     if folder is not None:
         _put_first(folder)
@@ -97,10 +102,10 @@ def _import(name: str, target: str, folder: str | None) -> ModuleType:
         module = importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name is not None and (name == error.name or name.startswith(error.name + ".")):
-            raise UsageError(f"target '{target}': no module '{error.name}'{_where(error.name, folder)}") from None
-        raise UsageError(f"target '{target}' cannot be imported: {describe_user_error(error)}") from error
+            raise UsageError(f"{what}: no module '{error.name}'{_where(error.name, folder)}") from None
+        raise UsageError(f"{what} cannot be imported: {describe_user_error(error)}") from error
     except (Exception, SystemExit) as error:
-        raise UsageError(f"target '{target}' cannot be imported: {describe_user_error(error)}") from error
+        raise UsageError(f"{what} cannot be imported: {describe_user_error(error)}") from error
     if new and folder is not None and str(getattr(module, "__file__", None) or "").startswith(folder):
         _folders[top] = folder
     return module

@@ -85,6 +85,8 @@ def scores(
         if task == "regression":
             return predictions.reshape(len(rows), -1)
         predictions = predictions.astype(np.int64)
+        if task == "classification":
+            predictions = predictions.reshape(len(rows))  # CatBoost gives (N, 1)
         if task == "multilabel":
             predictions = predictions.reshape(len(rows), -1)
         if not values:
@@ -140,11 +142,15 @@ def _rows(inputs: Array) -> Array:
 
 
 def _plain_targets(targets: Array, estimator: Any) -> Array:
-    """(N,) where there is one output; whole numbers for classifiers."""
+    """(N,) where there is one output; whole numbers for classifiers, whose targets are classes or 0 and 1."""
     from sklearn.base import is_classifier
 
     flat = targets[:, 0] if targets.ndim == 2 and targets.shape[1] == 1 else targets
-    return flat.astype(np.int64) if is_classifier(estimator) else flat
+    try:
+        classifies = is_classifier(estimator)
+    except AttributeError:  # of a package that does not know scikit-learn's tags
+        return flat
+    return flat.astype(np.int64) if classifies else flat
 
 
 def _weight_argument(estimator: Any) -> str | None:

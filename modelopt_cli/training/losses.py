@@ -39,24 +39,39 @@ def make(
 ) -> Losses:
     """The losses for `task`; `targets` are the train split's, for balanced class weights.
 
-    Raises UsageError where loss, label smoothing or class weights do not go with the task.
+    Raises UsageError as `check` does.
     """
-    name = _ALLOWED[task][0] if settings.loss == "auto" else settings.loss
-    if name not in _ALLOWED[task]:
-        raise UsageError(
-            f"training.loss is '{name}', but the task is {task}; use auto or one of: {', '.join(_ALLOWED[task])}"
-        )
+    check(settings, task, outputs)
     smoothing = settings.label_smoothing
     if task == "regression":
-        if smoothing or settings.class_weights is not None:
-            what = "label_smoothing" if smoothing else "class_weights"
-            raise UsageError(f"training.{what} is set, but the task is regression, which has no classes; leave it out")
-        loss = _regression(_VALUES[name])
+        loss = _regression(_VALUES[_name(settings, task)])
         return Losses(loss, loss)
     weights = class_weights(settings, task, outputs, targets)
     on_device = None if weights is None else torch.as_tensor(weights, dtype=torch.float32, device=device)
     build = _cross_entropy if task == "classification" else _binary
     return Losses(build(smoothing, on_device), build(0.0, None))
+
+
+def check(settings: TrainingSettings, task: Task, outputs: int) -> None:
+    """Raise UsageError where loss, label smoothing or class weights do not go with the task."""
+    name, given = _name(settings, task), settings.class_weights
+    if name not in _ALLOWED[task]:
+        raise UsageError(
+            f"training.loss is '{name}', but the task is {task}; use auto or one of: {', '.join(_ALLOWED[task])}"
+        )
+    if task == "regression":
+        if settings.label_smoothing or given is not None:
+            what = "label_smoothing" if settings.label_smoothing else "class_weights"
+            raise UsageError(f"training.{what} is set, but the task is regression, which has no classes; leave it out")
+    elif given is not None and given != "balanced" and len(given) != outputs:
+        noun = "classes" if task == "classification" else "labels"
+        raise UsageError(
+            f"training.class_weights has {len(given)} numbers, but there are {outputs} {noun}; write one for each"
+        )
+
+
+def _name(settings: TrainingSettings, task: Task) -> str:
+    return _ALLOWED[task][0] if settings.loss == "auto" else settings.loss
 
 
 def class_weights(
@@ -70,11 +85,6 @@ def class_weights(
     if given is None:
         return None
     if given != "balanced":
-        if len(given) != outputs:
-            noun = "classes" if task == "classification" else "labels"
-            raise UsageError(
-                f"training.class_weights has {len(given)} numbers, but there are {outputs} {noun}; write one for each"
-            )
         return np.asarray(given, np.float64)
     if task == "classification":
         members = np.bincount(targets, minlength=outputs)

@@ -29,7 +29,7 @@ def preflight(experiment: Experiment, *, prunes: bool = False) -> None:
     if experiment.tuning is not None and experiment.tuning.fidelity is not None:
         stages.training_samples(experiment, experiment.tuning.fidelity.sizes[0])  # raises where that is too small
     if experiment.evaluation.cv is not None:
-        stages.prepared_fold(experiment, 0)
+        prepared = stages.prepared_fold(experiment, 0)
     else:
         prepared = stages.prepared_data(experiment)
         if experiment.tuning is not None and prepared.validation is None:
@@ -37,6 +37,12 @@ def preflight(experiment: Experiment, *, prunes: bool = False) -> None:
                 "the validation split is empty, so a search has nothing to choose by; "
                 "set data.splits.validation (e.g. 0.2) or evaluation.cv (e.g. 5)"
             )
+    if model.framework == "sklearn":
+        model.build(prepared.shapes, experiment.seed)  # raises where it does not go with the task
+    elif experiment.training is not None:
+        from modelopt_cli.training import losses
+
+        losses.check(experiment.training, prepared.task, prepared.shapes.outputs)
     if prunes and experiment.pruning is not None and experiment.pruning.guidance is not None:
         from modelopt_cli.workflows.recovery_guide import check_recovery
 

@@ -217,3 +217,29 @@ def test_a_damaged_store(cli, quick):
 def test_too_small_a_terminal_does_no_harm(cli, quick, monkeypatch):
     monkeypatch.setenv("COLUMNS", "20")
     assert cli("tune", quick).code == 0
+
+
+FRACTIONS = "a,b,share\n" + "".join(f"{n % 7},{n % 5},{n / 41:.3f}\n" for n in range(40))
+QUALITIES = "a,b,share\n" + "".join(f"{n % 7},{n % 5},{n % 4 + 3}\n" for n in range(40))
+
+
+@pytest.mark.parametrize(
+    ("table", "estimator", "rule"),
+    [
+        (FRACTIONS, "sklearn.ensemble.RandomForestClassifier", "a classifier, but the task is regression"),
+        (QUALITIES, "sklearn.linear_model.LinearRegression", "a regressor, but the task is classification"),
+    ],
+)
+@pytest.mark.parametrize("dry", [(), ("--dry-run",)])
+def test_estimator_and_task_must_agree(cli, table, estimator, rule, dry):
+    Path("table.csv").write_text(table)
+    Path("e.yaml").write_text(
+        "version: 1\ndata: {type: csv, path: table.csv, target: share}\n"
+        f"model: {{type: sklearn, estimator: {estimator}}}\n"
+        "tuning: {objective: minimize train.seconds, sampler: random, trials: 2, space: {data.standardize: [true]}}\n"
+    )
+    for command in ("train", "tune"):
+        result = cli(command, "e.yaml", *dry)
+        assert result.code == 2, result
+        assert rule in result.err
+        assert not list(Path("runs").rglob("model.pt"))

@@ -1,31 +1,56 @@
-"""From dotted paths and arguments to scikit-learn estimators, every mistake told before anything is fitted."""
+"""From dotted paths and arguments to scikit-learn estimators, every mistake told before anything is fitted.
+
+Estimators of other packages, and the user's own beside the experiment file, need only keep scikit-learn's convention:
+`fit`, `predict`, `get_params`. Whatever else scikit-learn's own ones tell of themselves is asked for, never required.
+"""
 
 from __future__ import annotations
 
-import importlib
 import inspect
+import sys
 from collections.abc import Mapping, Sequence
-from typing import Any
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from modelopt_cli.core.errors import UsageError, did_you_mean
+from modelopt_cli.core.errors import MissingExtraError, UsageError, did_you_mean
+from modelopt_cli.core.imports import load_module
+
+if TYPE_CHECKING:
+    from modelopt_cli.data.raw import Task
+
+_BOOSTING = ("xgboost", "lightgbm", "catboost")
+_SEEDS = ("random_state", "random_seed", "seed")
+"""Names of one argument: who gets two of them, refuses."""
+_QUIET: dict[str, dict[str, Any]] = {
+    "lightgbm": {"verbosity": -1},
+    "catboost": {"verbose": False, "allow_writing_files": False},
+}
+"""What keeps a package from writing on standard output, where the report goes, and files into the current folder."""
+_LOUD = ("verbose", "verbosity", "logging_level", "silent", "verbose_eval")
+"""Names under which the user may say so otherwise."""
 
 
-def make(spec: Mapping[str, Any], seed: int | None) -> Any:
+def make(spec: Mapping[str, Any], seed: int | None, folder: str | None = None) -> Any:
     """The estimator of `{estimator: dotted.path, argument: value, ...}`; values may be such mappings themselves.
 
-    Raises UsageError for a path that is no estimator, an argument it does not take, or a value it forbids.
+    `folder`: where modules of the user's own are looked for first. Raises UsageError for a path that is no estimator,
+    an argument it does not take, or a value it forbids.
     """
     path = spec["estimator"]
-    kind = load_estimator(path)
-    arguments = {name: _value(value, seed) for name, value in spec.items() if name != "estimator"}
+    kind = load_estimator(path, folder)
+    arguments = {name: _value(value, seed, folder) for name, value in spec.items() if name != "estimator"}
     known = _arguments_of(kind)
     for name in arguments:
         if known is not None and name not in known:
             raise UsageError(
                 f"{path} takes no argument '{name}'.{did_you_mean(name, known)} It takes: {', '.join(sorted(known))}"
             )
-    if seed is not None and known is not None and "random_state" in known:
-        arguments.setdefault("random_state", seed)
+    if seed is not None and not any(name in arguments for name in _SEEDS) and "random_state" in _parameters_of(kind):
+        arguments["random_state"] = seed
+    quiet = _QUIET.get(path.partition(".")[0], {})
+    if not any(name in arguments for name in _LOUD):
+        arguments = {**quiet, **arguments}
     try:
         estimator = kind(**arguments)
     except TypeError as error:
@@ -34,26 +59,27 @@ def make(spec: Mapping[str, Any], seed: int | None) -> Any:
     return estimator
 
 
-def make_pipeline(steps: Sequence[Mapping[str, Any]], seed: int | None) -> Any:
+def make_pipeline(steps: Sequence[Mapping[str, Any]], seed: int | None, folder: str | None = None) -> Any:
     """A Pipeline of the steps, named as scikit-learn's own make_pipeline names them."""
     from sklearn.pipeline import make_pipeline as make_sklearn_pipeline
 
-    made = [make(step, seed) for step in steps]
+    made = [make(step, seed, folder) for step in steps]
     for step, estimator in zip(steps[:-1], made[:-1], strict=True):
         if not hasattr(estimator, "transform"):
             raise UsageError(f"{step['estimator']} cannot stand before the last step: it has no transform")
     return make_sklearn_pipeline(*made)
 
 
-def load_estimator(path: str) -> Any:
-    """The class at a dotted path. Raises UsageError with the nearest name."""
+def load_estimator(path: str, folder: str | None = None) -> Any:
+    """The class at a dotted path. Raises UsageError with the nearest name, or the extra that is not installed."""
     module_name, _, name = path.rpartition(".")
     if not module_name:
         raise UsageError(f"estimator '{path}' is no dotted path; write e.g. sklearn.ensemble.RandomForestClassifier")
-    try:
-        module = importlib.import_module(module_name)
-    except ImportError as error:
-        raise UsageError(f"estimator '{path}': cannot import {module_name} ({error})") from None
+    package = module_name.partition(".")[0]
+    if package in _BOOSTING and find_spec(package) is None:
+        raise MissingExtraError(package, "boosting")
+    installed = _is_installed(package) and not (folder and _is_beside(package, folder))
+    module = load_module(module_name, f"estimator '{path}'", None if installed else folder)
     if not hasattr(module, name):
         names = [each for each in dir(module) if not each.startswith("_")]
         raise UsageError(f"estimator '{path}': {module_name} has no '{name}'.{did_you_mean(name, names)}")
@@ -75,6 +101,19 @@ def default_argument(path: str, name: str) -> Any:
     return parameter.default
 
 
+def _is_installed(package: str) -> bool:
+    try:
+        spec = find_spec(package)
+    except ValueError:  # of a module that was made by hand
+        return False
+    return spec is not None and "site-packages" in str(spec.origin)
+
+
+def _is_beside(package: str, folder: str) -> bool:
+    """Whether the folder has a module of this name, which then comes first, as it does for a script."""
+    return Path(folder, f"{package}.py").is_file() or Path(folder, package, "__init__.py").is_file()
+
+
 def _arguments_of(kind: type) -> set[str] | None:
     """Names that the constructor takes; None when it takes any."""
     parameters = inspect.signature(kind).parameters.values()
@@ -83,22 +122,82 @@ def _arguments_of(kind: type) -> set[str] | None:
     return {each.name for each in parameters}
 
 
-def _value(value: Any, seed: int | None) -> Any:
+def _parameters_of(kind: type) -> set[str]:
+    """Names of its parameters, also of those that reach a base class as keywords."""
+    named = _arguments_of(kind)
+    if named is not None:
+        return named
+    try:
+        return set(kind().get_params())
+    except Exception:  # it cannot be made without arguments
+        return set(inspect.signature(kind).parameters)
+
+
+def _value(value: Any, seed: int | None, folder: str | None) -> Any:
     """Nested estimators are made; lists become what they are in the file."""
     if isinstance(value, Mapping) and isinstance(value.get("estimator"), str) and value["estimator"].count("."):
-        return make(value, seed)
+        return make(value, seed, folder)
     if isinstance(value, list | tuple):
-        return [_value(item, seed) for item in value]
+        return [_value(item, seed, folder) for item in value]
     if isinstance(value, Mapping):
-        return {key: _value(item, seed) for key, item in value.items()}
+        return {key: _value(item, seed, folder) for key, item in value.items()}
     return value
 
 
 def _check_values(estimator: Any, path: str) -> None:
     """scikit-learn's own rules for argument values, where it states them."""
-    if not hasattr(estimator, "_validate_params"):
+    if not isinstance(getattr(estimator, "_parameter_constraints", None), Mapping):  # as scikit-learn's own ones do
         return
     try:
         estimator._validate_params()
     except ValueError as error:
         raise UsageError(f"{path}: {str(error).splitlines()[0]}") from None
+
+
+def check_agrees(estimator: Any, task: Task) -> None:
+    """Raise UsageError where the estimator is of another kind than the task: it would be fitted to something else.
+
+    One that does not say what kind it is, as others' may, is let through.
+    """
+    name, kind = _named(estimator), _kind(estimator)
+    if kind == "outlier_detector" or (kind is None and not hasattr(estimator, "predict")):
+        kind = "transformer" if kind is None else kind.replace("_", " ")
+    wanted = "regressor" if task == "regression" else "classifier"
+    if kind is None or kind == wanted:
+        return
+    remedy = f"use a {wanted}{_counterpart(estimator, wanted)}"
+    if kind == "regressor":
+        remedy = f"write 'task: regression' under data where the target is a quantity, or {remedy}"
+    elif kind == "classifier":
+        remedy += ", or write 'task: classification' under data where the target's values are whole numbers for classes"
+    article = "an" if kind[0] in "aeiou" else "a"
+    raise UsageError(f"the model {name} is {article} {kind.replace('_', ' ')}, but the task is {task}; {remedy}")
+
+
+def _kind(estimator: Any) -> str | None:
+    """classifier, regressor, clusterer, ...; None where the estimator does not say."""
+    from sklearn.utils import get_tags
+
+    try:
+        kind = get_tags(estimator).estimator_type
+    except Exception:  # of a package that does not know scikit-learn's tags
+        kind = getattr(estimator, "_estimator_type", None)
+    return kind if isinstance(kind, str) else None
+
+
+def _named(estimator: Any) -> str:
+    """The class's name; of a pipeline its last step's."""
+    steps = getattr(estimator, "steps", None)
+    last = steps[-1][1] if isinstance(steps, list) and steps else estimator
+    return type(last).__name__
+
+
+def _counterpart(estimator: Any, wanted: str) -> str:
+    """` such as RandomForestRegressor`, where the package has one of nearly the same name."""
+    steps = getattr(estimator, "steps", None)
+    last = type(steps[-1][1] if isinstance(steps, list) and steps else estimator)
+    other = {"regressor": "Classifier", "classifier": "Regressor"}[wanted]
+    name = last.__name__.replace(other, wanted.capitalize())
+    package = ".".join(last.__module__.split(".")[:2])
+    found = name != last.__name__ and hasattr(sys.modules.get(package, sys.modules[last.__module__]), name)
+    return f" such as {name}" if found else ""

@@ -17,9 +17,11 @@ class Sklearn(Architecture):
     """Any scikit-learn estimator by dotted path, its arguments beside it; or a pipeline of steps."""
 
     model_config = ConfigDict(extra="allow")
+    path_fields: ClassVar[tuple[str, ...]] = ("folder",)
     framework: ClassVar[Literal["torch", "sklearn"]] = "sklearn"
 
     estimator: str | None = Field(None, description="E.g. sklearn.ensemble.RandomForestClassifier.")
+    folder: str = Field(".", description="Folder to import estimators of your own from, beside the experiment file.")
     steps: list[dict[str, Any]] | None = Field(
         None, description="A pipeline: estimators with their arguments, e.g. {estimator: sklearn.svm.SVC, C: 1.0}."
     )
@@ -43,12 +45,19 @@ class Sklearn(Architecture):
         self._make(None)
 
     def build(self, shapes: Shapes, seed: int) -> Any:
-        """The unfitted estimator; `random_state` is `seed` wherever it is taken and the file does not set it."""
-        return self._make(seed)
+        """The unfitted estimator; `random_state` is `seed` wherever it is taken and the file does not set it.
+
+        Raises UsageError for a regressor of classes, a classifier of quantities, and what predicts nothing.
+        """
+        from modelopt_cli.models.architectures._estimators import check_agrees
+
+        estimator = self._make(seed)
+        check_agrees(estimator, shapes.task)
+        return estimator
 
     def _make(self, seed: int | None) -> Any:
         from modelopt_cli.models.architectures._estimators import make, make_pipeline
 
         if self.steps is not None:
-            return make_pipeline(self.steps, seed)
-        return make({"estimator": self.estimator, **(self.model_extra or {})}, seed)
+            return make_pipeline(self.steps, seed, self.folder)
+        return make({"estimator": self.estimator, **(self.model_extra or {})}, seed, self.folder)
