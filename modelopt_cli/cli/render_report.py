@@ -22,7 +22,7 @@ from modelopt_cli.core.conditions import Goal
 from modelopt_cli.core.text import message_lines
 from modelopt_cli.experiment.expected_metrics import SAMPLES
 from modelopt_cli.results.report import Report
-from modelopt_cli.results.tables import column_of
+from modelopt_cli.results.tables import METRIC, column_of
 from modelopt_cli.workflows.tables import TRIAL_COLUMNS
 
 _ROWS = 10  # of the trials table
@@ -135,7 +135,7 @@ def _headers(shown: Sequence[str], metrics: Sequence[str]) -> list[str]:
             parts += 1
         return tail(name, parts)
 
-    return [name if name in metrics else short(name) for name in shown]
+    return [name if name in metrics or name.startswith(METRIC) else short(name) for name in shown]
 
 
 def _folded(header: str) -> str:

@@ -15,7 +15,7 @@ import typer
 
 if TYPE_CHECKING:
     from modelopt_cli.experiment.experiment import Experiment
-    from modelopt_cli.results.report import Report
+    from modelopt_cli.results.report import GateResult, Report
     from modelopt_cli.workflows.context import Context, StopFlag
 
 File = Annotated[Path, typer.Argument(help="The experiment file.", show_default=False)]
@@ -150,13 +150,17 @@ def demand(report: Report) -> None:
 
     missed = [gate for gate in report.gates if not gate.met]
     if missed:
-        raise GateError("; ".join(_missed(gate.condition, gate.value, gate.margin) for gate in missed))
+        raise GateError("; ".join(_missed(gate, report) for gate in missed))
 
 
-def _missed(condition: str, value: float | None, margin: float | None) -> str:
-    if value is None or margin is None:
-        return f"gate not met: {condition} (the report has no such metric)"
-    return f"gate not met: {condition} (value {value:.6g}, margin {margin:.6g})"
+def _missed(gate: GateResult, report: Report) -> str:
+    if gate.value is None or gate.margin is None:
+        from modelopt_cli.core.conditions import Condition
+        from modelopt_cli.core.errors import did_you_mean
+
+        near = did_you_mean(Condition.parse(gate.condition).metric, report.metrics)
+        return f"gate not met: {gate.condition} (the report has no such metric, or it is undefined here).{near}"
+    return f"gate not met: {gate.condition} (value {gate.value:.6g}, margin {gate.margin:.6g})"
 
 
 def _directory(experiment: Experiment, out: Path | None, resume: bool) -> Any:

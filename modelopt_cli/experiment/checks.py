@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from modelopt_cli.core.errors import did_you_mean
+from modelopt_cli.core.errors import UsageError, did_you_mean
 from modelopt_cli.experiment import paths
 from modelopt_cli.experiment.checks_measured import measured_findings, measured_path
 from modelopt_cli.experiment.checks_metrics import (
@@ -23,6 +23,7 @@ from modelopt_cli.experiment.checks_scheduler import scheduler_problems
 from modelopt_cli.experiment.examples import EXAMPLES
 from modelopt_cli.experiment.experiment import TOP, Experiment
 from modelopt_cli.experiment.marks import Finding, Marks, Path, Problem, Rejected
+from modelopt_cli.tuning.executors import Limits
 from modelopt_cli.tuning.settings import TuningSettings
 from modelopt_cli.tuning.space import Choice, Ordinal, Space, SpaceError
 from modelopt_cli.tuning.spec import KINDS
@@ -63,15 +64,32 @@ def _search_problems(experiment: Experiment, tuning: TuningSettings, marks: Mark
             space.grid()  # raises for what a grid cannot list
     except SpaceError as error:
         return [_space_problem(error, _SPACE, marks)]
-    ignored = _ignored(tuning, space, marks)
     return (
-        ignored
+        _ignored(tuning, space, marks)
+        or _strategies(tuning, space, marks)
         or scheduler_problems(experiment, space, marks)
         or _paths(experiment, space, marks)
         or _corners(experiment, space, marks)
         or _metrics(experiment, space, marks)
         or _initial(experiment, space, marks)
     )
+
+
+def _strategies(tuning: TuningSettings, space: Space, marks: Marks) -> list[Problem]:
+    """What the sampler and the executor would refuse when the search begins."""
+    found = []
+    try:
+        tuning.sampler.check()
+        tuning.sampler.check_space(space)
+    except UsageError as error:
+        rule, _, remedy = str(error).partition("; ")
+        found.append(Problem(marks.value(("tuning", "sampler")), rule, remedy))
+    if tuning.executor != "auto":
+        problem = tuning.executor.problem(Limits(tuning.trial_timeout, tuning.trial_memory_bytes))
+        if problem is not None:
+            rule, _, remedy = problem.partition("; ")
+            found.append(Problem(marks.value(("tuning", "executor")), rule, remedy))
+    return found
 
 
 def _metrics(experiment: Experiment, space: Space, marks: Marks) -> list[Problem]:
@@ -99,6 +117,12 @@ def _sections(experiment: Experiment, tuning: TuningSettings, marks: Marks) -> l
     if tuning.workflow == "train" and experiment.model is not None and experiment.model.framework == "torch":
         needed.append("training")
     needed += {"prune": ["pruning"], "distill": ["training", "distillation"]}.get(tuning.workflow, [])
+    pruning, model = experiment.pruning, experiment.model
+    if tuning.workflow == "prune" and pruning is not None and model is not None:
+        given = model.name() == "checkpoint" or pruning.start == "initial"
+        searched = {path.partition(".")[0] for path in tuning.space}
+        if not given and not searched & {"model", "training"} and not {"pruning", "pruning.start"} & {*tuning.space}:
+            needed.append("training")  # else the model would be pruned untrained
     mark = marks.value(("tuning", "workflow")) if ("tuning", "workflow") in marks.values else marks.key(("tuning",))
     found = []
     for name in needed:

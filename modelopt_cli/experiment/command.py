@@ -45,7 +45,19 @@ class CommandSettings(Settings):
                     f"argv has the placeholder {{{name}}} (in '{word}'), but parameters has no '{name}' "
                     f"(it has: {known}).{did_you_mean(name, self.parameters)} Literal braces are written {{{{ and }}}}"
                 )
+        for name in self.unused if names else ():
+            used = ", ".join(f"{{{each}}}" for each in names)
+            raise ValueError(
+                f"parameters has '{name}', but argv has no placeholder {{{name}}}, so it would reach no script "
+                f"(argv has: {used}).{did_you_mean(name, names)} Remove it, or write {{{name}}} into argv"
+            )
         return self
+
+    @property
+    def unused(self) -> tuple[str, ...]:
+        """Parameters that no placeholder of argv stands for. (None of an argv without any is an error.)"""
+        names = {name for word in self.argv for name in placeholders(word)}
+        return tuple(name for name in self.parameters if name not in names)
 
 
 def _is_plain(value: Any) -> bool:

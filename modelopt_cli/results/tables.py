@@ -17,18 +17,19 @@ from modelopt_cli.results.report import Cell, Table
 DEVIATION = "_std"
 """What the column with the standard deviation of another one's values ends with."""
 
-_METRIC = "metric."
+METRIC = "metric."
+"""What the name of a metric's column begins with where its own would be another column's."""
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def metric_column(metric: str, own: Collection[str]) -> str:
     """The column of a metric in a table that has columns of its own: another name where it would be one of these."""
-    return _METRIC + metric if metric in own or metric.startswith(_METRIC) else metric
+    return METRIC + metric if metric in own or metric.startswith(METRIC) else metric
 
 
 def column_of(metric: str, columns: Collection[str]) -> str:
     """The one of a table's columns that holds a metric: the inverse of `metric_column`."""
-    return _METRIC + metric if _METRIC + metric in columns else metric
+    return METRIC + metric if METRIC + metric in columns else metric
 
 
 def deviation_column(name: str, taken: Collection[str]) -> str:

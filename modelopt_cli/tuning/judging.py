@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from modelopt_cli.core.conditions import Condition, Goal
-from modelopt_cli.core.errors import FailureKind, UsageError
+from modelopt_cli.core.errors import FailureKind, UsageError, did_you_mean
 from modelopt_cli.core.references import redacted
 from modelopt_cli.tuning.failures import classify, first_line, plain_metrics
 from modelopt_cli.tuning.trial import Metrics, State
@@ -65,7 +65,8 @@ class Judge:
         if goal.metric in metrics:
             return "nan", f"{goal.metric} is {metrics[goal.metric]}"
         known = ", ".join(metrics) or "none"
-        return "error", f"the objective's metric '{goal.metric}' was not reported; there were: {known}"
+        near = did_you_mean(goal.metric, metrics)
+        return "error", f"the objective's metric '{goal.metric}' was not reported; there were: {known}.{near}"
 
 
 def _ended(state: State, seconds: float, failure: str, reason: str) -> dict[str, Any]:

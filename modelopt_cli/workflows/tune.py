@@ -12,6 +12,7 @@ from modelopt_cli.tuning.executors import Limits
 from modelopt_cli.tuning.search import search
 from modelopt_cli.tuning.space import Space
 from modelopt_cli.tuning.study import Study
+from modelopt_cli.tuning.trial import State
 from modelopt_cli.workflows import gates, shared_stage, warm_start
 from modelopt_cli.workflows.closing import Closing, Outcome, planned
 from modelopt_cli.workflows.context import Context, Message, SearchStarted, TrialChanged
@@ -22,6 +23,7 @@ from modelopt_cli.workflows.objectives import CommandObjective, ModelObjective, 
 from modelopt_cli.workflows.plan import Plan, make_plan
 from modelopt_cli.workflows.preflight import preflight
 from modelopt_cli.workflows.resume import check_unchanged
+from modelopt_cli.workflows.search_remarks import lacking_at_first, unheard, vain
 from modelopt_cli.workflows.tables import best_row, best_tables, trials_table
 from modelopt_cli.workflows.winner import finish_best
 
@@ -36,9 +38,7 @@ if TYPE_CHECKING:
 def dry_run(experiment: Experiment, context: Context) -> Report:
     """A few steps of a few settings; the plan, and nothing else."""
     space = Space.from_spec(experiment.require_tuning().space)
-    preflight(experiment, prunes=experiment.require_tuning().workflow == "prune")
-    check_trials(experiment, context, space)
-    check_samples(experiment, space)
+    _check(experiment, context, space)
     plan = make_plan(experiment, space)
     list(warm_start.sources(experiment))  # raises for a run that cannot be read
     goals = [str(goal) for goal in experiment.require_tuning().goals]
@@ -60,6 +60,20 @@ def run(experiment: Experiment, context: Context) -> Report:
         return search_run.report(result, keep)
 
 
+def _check(experiment: Experiment, context: Context, space: Space) -> str | None:
+    """What can be known before the search to go wrong. Gives what every trial must be measured on; see check_samples.
+
+    Raises UsageError (or InputError, RefusedError) for the first thing.
+    """
+    workflow = experiment.require_tuning().workflow
+    preflight(experiment, prunes=workflow == "prune")
+    check_trials(experiment, context, space)
+    samples = check_samples(experiment, space)
+    if workflow == "distill":
+        check_distillation(experiment)
+    return samples
+
+
 @dataclass
 class _Search:
     """One search under way: what the steps of `run` share."""
@@ -71,6 +85,7 @@ class _Search:
     plan: Plan
     closing: Closing
     samples: str | None  # what every trial must be measured on; None: none can change it
+    told: bool = False  # what the first report lacks
     dense: str | None = None  # the trained model that every trial prunes
 
     @classmethod
@@ -83,11 +98,7 @@ class _Search:
         resuming = context.resume and path is not None and path.exists()
         if resuming and context.directory is not None:
             check_unchanged(context.directory.path, experiment)
-        preflight(experiment, prunes=settings.workflow == "prune")
-        check_trials(experiment, context, space)
-        samples = check_samples(experiment, space)
-        if settings.workflow == "distill":
-            check_distillation(experiment)
+        samples = _check(experiment, context, space)
         plan = make_plan(experiment, space)
         earlier = () if resuming else tuple(warm_start.sources(experiment))
         if context.directory is not None:
@@ -178,6 +189,11 @@ class _Search:
         if trial.state.finished and (best is None or best.number != trial.number):
             forget(keep, trial.seed)
         self.context.emit(TrialChanged(trial, best))
+        if not self.told and (trial.curve or trial.state in (State.COMPLETED, State.FAILED)):
+            self.told = True
+            lacking = lacking_at_first(self.experiment, trial)
+            if lacking:
+                self.context.emit(Message(lacking, warning=True))
 
     def write_trials(self) -> None:
         """The table of trials, as it is now, and those of `compromises`."""
@@ -199,6 +215,9 @@ class _Search:
         interrupted = result.reason == "interrupted"
         artefacts, metrics, warnings, model = {}, {}, list(result.warnings), None
         taught = Insight() if interrupted else insight(self.space, self.study.trials, self.study.goals)
+        warnings += vain(self.experiment, self.study.trials, ended=not interrupted)
+        if unheard(self.experiment):
+            warnings.append(unheard(self.experiment))
         tables, details = self.compromises()
         tables = {"trials": self.table(), **tables, **taught.tables}
         if best is not None:

@@ -92,6 +92,10 @@ class Executor(Strategy):
 
     family: ClassVar[str] = "executors"
 
+    def problem(self, limits: Limits) -> str | None:
+        """Why it cannot enforce these limits: rule; remedy. None when it can."""
+        return None
+
     @abstractmethod
     def open(self, objective: Objective, workers: int, limits: Limits) -> Pool:
         """A pool that computes runs of `objective`, up to `workers` at a time.

@@ -15,10 +15,17 @@ if TYPE_CHECKING:
 class Serial(Executor):
     """Runs trials one after another in this process: no start-up cost; contains exceptions, not crashes."""
 
+    def problem(self, limits: Limits) -> str | None:
+        """A memory limit needs a process of its own."""
+        if limits.bytes is None:
+            return None
+        return "tuning.trial_memory needs worker processes; set tuning.executor: processes, or remove it"
+
     def open(self, objective: Objective, workers: int, limits: Limits) -> Pool:
-        """A pool of one slot. Raises UsageError for a memory limit, which needs a process of its own."""
-        if limits.bytes is not None:
-            raise UsageError("tuning.trial_memory needs worker processes; set tuning.executor: processes, or remove it")
+        """A pool of one slot. Raises UsageError for a memory limit."""
+        problem = self.problem(limits)
+        if problem is not None:
+            raise UsageError(problem)
         from modelopt_cli.tuning.executors._serial import SerialPool
 
         return SerialPool(objective, limits)

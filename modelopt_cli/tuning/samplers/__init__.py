@@ -29,6 +29,9 @@ class Sampler(Strategy):
     def check(self) -> None:
         """Called before a search. Raises UsageError where what the sampler needs is missing or makes no sense."""
 
+    def check_space(self, space: Space) -> None:
+        """Raise UsageError for a space that it cannot search."""
+
     @abstractmethod
     def suggest(self, space: Space, trials: Sequence[Trial], rng: np.random.Generator, n: int) -> list[Params]:
         """Up to `n` settings to try next; fewer only when the sampler has no more to offer.

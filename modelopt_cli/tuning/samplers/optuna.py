@@ -58,6 +58,13 @@ class Optuna(Sampler):
 
         build(self.sampler, self.options, 0)
 
+    @override
+    def check_space(self, space: Space) -> None:
+        """By asking for a first setting: which samplers need, say, a finite space is Optuna's own to tell."""
+        import numpy as np
+
+        self.suggest(space, [], np.random.default_rng(0), 1)
+
     def suggest(self, space: Space, trials: Sequence[Trial], rng: np.random.Generator, n: int) -> list[Params]:
         """`n` settings that Optuna's sampler gives and that are not in the history; see Sampler."""
         require("optuna", "optuna")
