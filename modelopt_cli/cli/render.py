@@ -77,6 +77,13 @@ def gates(console: Console, found: Sequence[GateResult]) -> None:
         console.print(Text.assemble("gate ", mark, f" {gate.condition}  ({value})"))
 
 
+def positive(console: Console, report: Report) -> None:
+    """Which class the metrics of two classes are about."""
+    name = report.details.get("positive_class")
+    if name is not None:
+        console.print(Text.assemble(("positive class ", "dim"), str(name)), soft_wrap=True)
+
+
 def strategies(families: Mapping[str, Mapping[str, str]]) -> None:
     """Families of strategies with a line each."""
     screen = console()

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from modelopt_cli.cli.render import gates, number, size
+from modelopt_cli.cli.render import gates, number, positive, size
 from modelopt_cli.cli.render_pruning import records
 from modelopt_cli.results.report import Report
 from modelopt_cli.results.tables import DEVIATION
@@ -31,6 +31,7 @@ def render_distilling(console: Console, report: Report, *, quiet: bool) -> None:
         if gap is not None:
             text = f"{gap:.0%} of the gap between student alone and teacher on the {split} split"
             console.print(Text.assemble(("closed ", "dim"), text), soft_wrap=True)
+    positive(console, report)
     gates(console, report.gates)
     for warning in report.warnings:
         console.print(Text.assemble(("warning: ", "yellow"), warning), soft_wrap=True)

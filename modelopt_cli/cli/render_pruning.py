@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from modelopt_cli.cli.render import gates, number, size
+from modelopt_cli.cli.render import gates, number, positive, size
 from modelopt_cli.cli.render_prune import layers, spared
 from modelopt_cli.results.report import Report
 
@@ -37,6 +37,7 @@ def render_pruning(console: Console, report: Report, *, quiet: bool) -> None:
     shown = [("model.nonzero", "{:,.0f}".format), ("model.sparsity", "{:.2%}".format)]
     stages(console, report, shown)
     _amounts(console, report)
+    positive(console, report)
     gates(console, report.gates)
     files(console, report)
 

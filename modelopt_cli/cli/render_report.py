@@ -12,7 +12,7 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from modelopt_cli.cli.render import duration, gates, number, size
+from modelopt_cli.cli.render import duration, gates, number, positive, size
 from modelopt_cli.cli.render_believed import render_believed
 from modelopt_cli.cli.render_front import render_front
 from modelopt_cli.cli.render_importance import importances
@@ -54,6 +54,7 @@ def render_report(console: Console, report: Report, *, quiet: bool) -> None:
     _metrics(console, report.metrics)
     if report.plan and (not quiet or (report.best is None and not report.metrics)):  # the whole of a dry run
         render_plan(console, report.plan)
+    positive(console, report)
     gates(console, report.gates)
     for warning in report.warnings:
         console.print(Text.assemble(("warning: ", "yellow"), warning), soft_wrap=True)

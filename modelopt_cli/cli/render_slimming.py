@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from modelopt_cli.cli.render import gates, number, size
+from modelopt_cli.cli.render import gates, number, positive, size
 from modelopt_cli.cli.render_pruning import files, records, rounds, stages
 from modelopt_cli.results.report import Report
 
@@ -28,6 +28,7 @@ def render_slimming(console: Console, report: Report, *, quiet: bool) -> None:
     stages(console, report, [("model.parameters", "{:,.0f}".format)])
     _costs(console, report)
     _amounts(console, report.details.get("asked") or {}, report.details.get("reached", {}))
+    positive(console, report)
     gates(console, report.gates)
     files(console, report)
 

@@ -31,7 +31,15 @@ class RawData:
     target_names: tuple[str, ...] = ()  # column(s) that the targets came from, where they came from columns
     reading: Mapping[str, Any] = field(default_factory=dict)
     # how files of this kind are to be read again for new data (separator, keys, image size): plain values
+    swapped: bool = False  # the two classes have changed numbers, so that the positive one is the second
     notes: tuple[str, ...] = ()  # what was done to the data or looks odd in them: told with every report
+
+    @property
+    def strata(self) -> tuple[np.ndarray, tuple[str, ...]]:
+        """Classes and names as they were numbered before a positive one was chosen: splits do not depend on it."""
+        if not self.swapped:
+            return self.targets, self.label_names
+        return 1 - self.targets, self.label_names[::-1]
 
     def __len__(self) -> int:
         return len(self.targets)

@@ -126,7 +126,7 @@ def folds(
     stratified = raw.task == "classification"
     if cv < 2 or cv > len(indices):
         raise InputError(f"cv is {cv}, but must be at least 2 and at most the {len(indices)} samples it divides")
-    targets = raw.targets[indices]
+    targets = raw.strata[0][indices]
     if stratified:
         _check_members(raw, targets, cv)
     if repeats == 1:
@@ -188,7 +188,7 @@ def _classes_to_keep(raw: RawData, settings: Splits, indices: np.ndarray, count:
         return None
     if raw.task != "classification":
         raise InputError(f"splits.stratify is true, but the task is {raw.task}; it needs classes: leave it out")
-    classes: np.ndarray = raw.targets[indices]
+    classes: np.ndarray = raw.strata[0][indices]
     members = np.bincount(classes)
     present = members[members > 0]
     fits = present.min() >= 2 and min(count, len(indices) - count) >= len(present)
@@ -196,7 +196,7 @@ def _classes_to_keep(raw: RawData, settings: Splits, indices: np.ndarray, count:
         return classes
     if settings.stratify == "auto":
         return None
-    rare = raw.label_names[int(np.argmin(np.where(members > 0, members, members.max() + 1)))]
+    rare = raw.strata[1][int(np.argmin(np.where(members > 0, members, members.max() + 1)))]
     raise InputError(
         f"splits.stratify is true, but {len(present)} classes (class '{rare}' has {present.min()} samples) do not fit "
         f"into {count} {name} samples of {len(indices)}; use stratify: auto or another fraction"
@@ -206,10 +206,11 @@ def _classes_to_keep(raw: RawData, settings: Splits, indices: np.ndarray, count:
 def _check_members(raw: RawData, targets: np.ndarray, cv: int) -> None:
     import numpy as np
 
-    members = np.bincount(targets, minlength=len(raw.label_names))
+    names = raw.strata[1]
+    members = np.bincount(targets, minlength=len(names))
     rare = np.flatnonzero((members > 0) & (members < cv))
     if len(rare):
-        name = raw.label_names[rare[0]] if raw.label_names else rare[0]
+        name = names[rare[0]] if names else rare[0]
         raise InputError(f"class '{name}' has {members[rare[0]]} samples, fewer than the cv of {cv}; use a smaller cv")
 
 

@@ -7,7 +7,7 @@ owes its reader.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -17,9 +17,13 @@ from modelopt_cli.results.report import Report, Table
 from modelopt_cli.workflows import gates
 
 if TYPE_CHECKING:
+    from modelopt_cli.data.raw import Task
     from modelopt_cli.experiment.experiment import Experiment
     from modelopt_cli.models.checkpoints import Checkpoint
     from modelopt_cli.workflows.context import Context
+
+POSITIVE = "positive_class"
+"""The detail of a report that names the class which its binary metrics are about."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +68,7 @@ class Closing:
     ) -> Report:
         """The report, written into the run directory where there is one. Gates are judged unless `interrupted`."""
         experiment, context = self._experiment, self._context
+        chosen, told = _about_positive(experiment, outcome.metrics)
         demanded = [] if interrupted else gates.conditions(experiment, context)
         report = Report(
             workflow=workflow,
@@ -77,9 +82,9 @@ class Closing:
             tables=dict(outcome.tables),
             gates=gates.judge(demanded, outcome.metrics),
             plan=dict(plan or {}),
-            details=dict(outcome.details),
+            details={**outcome.details, **chosen},
             artefacts=dict(artefacts or {}),
-            warnings=list(dict.fromkeys([*_notes(experiment), *outcome.warnings, *self.log.texts])),
+            warnings=list(dict.fromkeys([*_notes(experiment), *told, *outcome.warnings, *self.log.texts])),
         )
         if context.directory is not None:
             context.directory.write_report(report)
@@ -98,6 +103,27 @@ def planned(
         details=dict(details or {}),
         warnings=_notes(experiment),
     )
+
+
+def positive_class(task: Task, labels: Sequence[str], metrics: Collection[str]) -> dict[str, str]:
+    """The detail of a report that names the positive class, where a metric is about it."""
+    from modelopt_cli.data.positive import named_positive
+
+    name = named_positive(task, labels, metrics)
+    return {} if name is None else {POSITIVE: name}
+
+
+def _about_positive(experiment: Experiment, metrics: Collection[str]) -> tuple[dict[str, str], list[str]]:
+    """(the detail that names the positive class, a warning where nobody chose it)"""
+    if experiment.data is None or experiment.model is None or not metrics:
+        return {}, []
+    from modelopt_cli.data.positive import left_to_the_alphabet
+    from modelopt_cli.workflows.stages import raw_data
+
+    raw = raw_data(experiment)
+    detail = positive_class(raw.task, raw.label_names, metrics)
+    warning = left_to_the_alphabet(raw.label_names, experiment.data.positive) if detail else ""
+    return detail, [warning] if warning else []
 
 
 def _notes(experiment: Experiment) -> list[str]:

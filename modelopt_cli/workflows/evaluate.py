@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from modelopt_cli.core.errors import InputError, UsageError
 from modelopt_cli.core.strategy import Named
 from modelopt_cli.results.report import Cell, Report, Table
+from modelopt_cli.workflows.closing import positive_class
 
 if TYPE_CHECKING:
     import numpy as np
@@ -45,6 +46,7 @@ def evaluate(path: str | Path, split: str = "test", data: str | Path | None = No
         seconds=time.perf_counter() - start,
         metrics=found,
         details={
+            **positive_class(checkpoint.task, checkpoint.label_names, found),
             "model": str(path),
             "on": str(data) if data is not None else split,
             "samples": len(part.targets),
@@ -79,7 +81,7 @@ def _part(checkpoint: Checkpoint, split: str, data: str | Path | None) -> tuple[
 
     source: Any = Named("data").parse(checkpoint.data)
     seed = source.splits.seed if source.splits is not None and source.splits.seed is not None else 0
-    raw = source.load(seed)
+    raw = source.read(seed)
     indices = getattr(split_indices(raw, source.splits, seed), split)
     if len(indices) == 0:
         raise UsageError(f"the {split} split of the model's data is empty; choose another with --split, or --data FILE")

@@ -38,7 +38,7 @@ def data_seed(experiment: Experiment) -> int:
 def raw_data(experiment: Experiment) -> RawData:
     """The data as its source gives it."""
     source, seed = experiment.require_data(), data_seed(experiment)
-    return _remember(_raw, _key(experiment, seed), lambda: source.load(seed))
+    return _remember(_raw, _key(experiment, seed), lambda: source.read(seed))
 
 
 def data_notes(experiment: Experiment) -> list[str]:
@@ -73,7 +73,7 @@ def _part(experiment: Experiment, indices: SplitIndices, step: int | None) -> Sp
     if fidelity.take == "latest":
         part = subsets.latest(train, count)
     else:
-        classes = raw.targets[train] if raw.task == "classification" else None
+        classes = raw.strata[0][train] if raw.task == "classification" else None
         part = subsets.drawn(train, classes, count, derive(data_seed(experiment), "fidelity"))
     return SplitIndices(part, indices.validation, indices.test[:0])
 

@@ -25,7 +25,7 @@ class DataSource(Strategy):
     family: ClassVar[str] = "data"
     changes_inputs: ClassVar[frozenset[str]] = frozenset({"standardize", "augment"})
     """Options that change what a model is given and nothing else: these a search may try."""
-    decides_samples: ClassVar[frozenset[str]] = frozenset({"splits"})
+    decides_samples: ClassVar[frozenset[str]] = frozenset({"splits", "positive"})
     """Options that decide which samples there are, where they come from, or what their targets and weights are.
 
     Results under different values of these are measured on different things, so no search may try them. Every option
@@ -49,6 +49,12 @@ class DataSource(Strategy):
         (), description="Changes to training images, applied in this order."
     )
 
+    positive: bool | str | int | float | None = Field(
+        None,
+        description="The positive class, of two: what precision_binary, recall_binary and f1_binary are about. "
+        "null: the second one, of texts in the alphabet's order.",
+    )
+
     def tasks(self) -> tuple[Task, ...]:
         """The tasks that the data may turn out to ask for, as far as that is known without reading them."""
         if self.only_task is not None:
@@ -57,6 +63,12 @@ class DataSource(Strategy):
         if asked == "auto":
             return get_args(Task)
         return ("classification", "multilabel") if asked == "classification" else (asked,)
+
+    def read(self, seed: int) -> RawData:
+        """What `load` gives, with the positive class as the second one. Raises InputError where there is no such."""
+        from modelopt_cli.data.positive import with_positive
+
+        return with_positive(self.load(seed), self.positive)
 
     @abstractmethod
     def load(self, seed: int) -> RawData:
