@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import json
 import os
 import sys
@@ -32,8 +33,10 @@ def guarded(action: Callable[[], Any], *, as_json: bool = False) -> int:
     """Run a command; its exit code (core/errors.py). With `as_json` an error is a JSON document on stdout,
     but not where the report is there already: one command prints one document.
     """
+    from modelopt_cli.core.interrupts import watched
+
     try:
-        with output.one_document() if as_json else contextlib.nullcontext():
+        with watched(), output.one_document() if as_json else contextlib.nullcontext():
             code = _run(action, as_json)
         sys.stdout.flush()
         return code
@@ -82,6 +85,33 @@ def _run(action: Callable[[], Any], as_json: bool) -> int:
         if os.environ.get("MODELOPT_DEBUG"):
             raise
         return _unexpected(error, as_json)
+
+
+def command(function: Callable[..., None]) -> Callable[..., None]:
+    """A command whose own code, or the user's that it calls, may raise what is no Exception (a model that calls
+    sys.exit, or raises KeyboardInterrupt): that is a failed run like any other, and Ctrl-C still is Ctrl-C.
+
+    Inside typer, which would take KeyboardInterrupt and EOFError for the user's wish to end.
+    """
+
+    @functools.wraps(function)
+    def contained(*arguments: Any, **options: Any) -> None:
+        import typer
+
+        try:
+            function(*arguments, **options)
+        except (typer.Exit, typer.Abort):
+            raise
+        except BaseException as error:
+            from modelopt_cli.core.errors import ModeloptError
+            from modelopt_cli.core.interrupts import from_outside
+            from modelopt_cli.tuning.failures import classify
+
+            if from_outside(error) or (isinstance(error, Exception) and not isinstance(error, EOFError)):
+                raise
+            raise ModeloptError(f"the run failed: {classify(error)[1]}") from error
+
+    return contained
 
 
 def _unexpected(error: Exception, as_json: bool) -> int:

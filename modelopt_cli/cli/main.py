@@ -25,6 +25,7 @@ from modelopt_cli.cli import (
     tune,
     validate,
 )
+from modelopt_cli.cli.guard import command, guarded
 
 app = typer.Typer(
     name="modelopt",
@@ -35,22 +36,22 @@ app = typer.Typer(
     epilog="Start with: modelopt init digits_mlp > experiment.yaml",
 )
 
-app.command("tune")(tune.tune)
-app.command("train")(train.train)
-app.command("prune")(prune.prune)
-app.command("distill")(distill.distill)
-app.command("inspect")(inspect_.inspect_)
-app.command("export")(export.export)
-app.command("evaluate")(evaluate.evaluate)
-app.command("predict")(predict.predict)
-app.command("validate")(validate.validate)
-app.command("init")(init.init)
-app.command("list")(list_.list_)
-app.command("schema")(schema.schema)
-app.command("runs")(runs.runs)
-app.command("show")(show.show)
-app.command("replay")(replay.replay)
-app.command("clean")(clean.clean)
+app.command("tune")(command(tune.tune))
+app.command("train")(command(train.train))
+app.command("prune")(command(prune.prune))
+app.command("distill")(command(distill.distill))
+app.command("inspect")(command(inspect_.inspect_))
+app.command("export")(command(export.export))
+app.command("evaluate")(command(evaluate.evaluate))
+app.command("predict")(command(predict.predict))
+app.command("validate")(command(validate.validate))
+app.command("init")(command(init.init))
+app.command("list")(command(list_.list_))
+app.command("schema")(command(schema.schema))
+app.command("runs")(command(runs.runs))
+app.command("show")(command(show.show))
+app.command("replay")(command(replay.replay))
+app.command("clean")(command(clean.clean))
 
 
 def _version(value: bool) -> None:
@@ -72,7 +73,6 @@ def _options(
 
 def main() -> None:
     """Entry point. Every expected error ends with its documented exit code and no traceback."""
-    from modelopt_cli.cli.guard import guarded
     from modelopt_cli.cli.output import open_standard_streams
 
     open_standard_streams()

@@ -67,7 +67,7 @@ class PlainProgress(QuietProgress):
                 )
             case TrialChanged(trial, best) if trial.state.finished:
                 self._line(f"{describe(trial, self._goals)}{_best(best, self._goals)}")
-            case EpochEnded(step, total, metrics, doing) if step >= total or time.monotonic() - self._shown > 1:
+            case EpochEnded(step, total, metrics, doing) if step == total or time.monotonic() - self._shown > 1:
                 self._shown = time.monotonic()
                 self._line(
                     f"{_of(step, total)}  {doing}{'  ' if doing else ''}"
@@ -122,8 +122,7 @@ class LiveProgress(QuietProgress):
                 if trial.state.finished:
                     self._bar.advance(self._task)
             case EpochEnded(step, total, metrics, doing):
-                known = total if total < 10**9 else None
-                self._bar.update(self._task, description=doing or "training", total=known, completed=step)
+                self._bar.update(self._task, description=doing or "training", total=total, completed=step)
                 self._line = "  ".join(f"{name} {number(value)}" for name, value in metrics.items())
 
     def _render(self) -> RenderableType:
@@ -170,5 +169,5 @@ def _best(best: Trial | None, goals: tuple[str, ...]) -> str:
     return f"  [best {number(best.metrics.get(name))} in trial {best.number}]"
 
 
-def _of(step: int, total: int) -> str:
-    return f"step {step}" + (f" of {total}" if total < 10**9 else "")
+def _of(step: int, total: int | None) -> str:
+    return f"step {step}" + ("" if total is None else f" of {total}")

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from string import Formatter
-from typing import Annotated, Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
 from modelopt_cli.core.errors import did_you_mean
 from modelopt_cli.core.strategy import Settings
-from modelopt_cli.core.types import Items, Positive
+from modelopt_cli.core.types import Count, Items, Positive
 
 
 class CommandSettings(Settings):
@@ -22,7 +22,15 @@ class CommandSettings(Settings):
         description="Program and arguments; {name} stands for a parameter, {{ and }} for braces."
     )
     parameters: dict[str, Any] = Field(default_factory=dict, description="Name -> value for the placeholders.")
+    steps: Count | None = Field(
+        None, description="The step of a complete run's last report; null: known when the first trials have ended."
+    )
     timeout: Positive | None = Field(None, description="Seconds after which the script has failed.")
+    pause: Literal["suspend", "restart"] = Field(
+        "suspend",
+        description="What a scheduler's pause does to a script: suspend keeps it in memory, stopped (SIGSTOP); restart "
+        "ends it, and begins it again when it is to go on.",
+    )
     cwd: str = Field(".", description="Folder that the script starts in, relative to the experiment file's folder.")
 
     @field_validator("parameters")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from modelopt_cli.core.errors import SearchError, TrialError
@@ -32,12 +33,16 @@ class Loop:
         converged: Callable[[Sequence[Trial]], str],
         sizes: Sequence[int] | None,
         complete: bool,
+        open_ended: bool = False,
+        told: int | None = None,
     ) -> None:
         self.study, self.scheduler, self.planned, self.max_failures = study, scheduler, planned, max_failures
         self.on_change, self.converged, self.sizes, self.complete = on_change, converged, sizes, complete
+        self.open_ended, self.told = open_ended, told
         self.why = converged(study.trials)  # nothing is begun any more, when set
         self.running: set[int] = set()  # computing, or waiting for a decision
         self.waiting: list[int] = []
+        self.untils: dict[int, int | None] = {}  # of trials, as last told
         self.reasons: dict[int, str] = {}  # of trials that were told to stop
         self.seconds: defaultdict[int, float] = defaultdict(float)
         self.returned: set[int] = set()  # were paused (or have a parent), and have not reported since
@@ -60,7 +65,7 @@ class Loop:
     def _moment(self, waiting: Sequence[int], pool: Pool) -> Moment:
         free = 0 if self.why else max(0, pool.slots - len(self.running))
         study, left = self.study, 0 if self.why else self._left()
-        return Moment(
+        moment = Moment(
             study.space,
             study.trials,
             waiting,
@@ -71,7 +76,18 @@ class Loop:
             study.seed,
             self.sizes,
             study.goals,
+            self.open_ended,
+            self.told,
         )
+        return replace(moment, committed=self._committed(moment)) if self.open_ended else moment
+
+    def _committed(self, moment: Moment) -> int:
+        """Steps that trials under way will still take, as far as that is known."""
+        found = 0
+        for number in self.running - set(moment.waiting):
+            until, step = self.untils.get(number), self.study.trials[number].step
+            found += max(0, (until or moment.total or 0) - step)
+        return found
 
     def _left(self) -> int:
         """How many trials may still be started."""
@@ -86,6 +102,7 @@ class Loop:
             case Start():
                 self._start(decision, pool)
             case Resume(number, until):
+                self.untils[number] = until
                 pool.resume(number, until) if number in self.running else self._return(number, until, pool)
             case Pause(number):
                 self.running.discard(number)
@@ -110,6 +127,7 @@ class Loop:
             self.exhausted = True
             return
         self.running.add(trial.number)
+        self.untils[trial.number] = decision.until
         if trial.parent is not None:
             self.returned.add(trial.number)
         self.on_change(trial)
@@ -146,7 +164,7 @@ class Loop:
         if event.failure is not None:
             self._end(number, TrialError(event.failure, event.reason))
         elif event.done:
-            self._end(number, dict(event.metrics or {}))
+            self._end(number, dict(event.metrics or {}), event.total)
         else:
             if event.waits:
                 self.waiting.append(number)
@@ -163,11 +181,12 @@ class Loop:
         if reports:
             self.study.report_many(number, reports, event.total)
 
-    def _end(self, number: int, result: dict[str, float] | TrialError) -> None:
+    def _end(self, number: int, result: dict[str, float] | TrialError, total: int | None = None) -> None:
         self.running.discard(number)
         stopped, seconds = self.reasons.pop(number, ""), self.seconds.pop(number, 0.0)
         counts = not (stopped and self.complete)
-        told = self.study.tell(number, result, stopped=stopped, seconds=seconds, counts=counts)
+        total = None if stopped else total
+        told = self.study.tell(number, result, stopped=stopped, seconds=seconds, counts=counts, total=total)
         self.why = self.why or self.converged(self.study.trials)
         self.failures = self.failures + 1 if told.state is State.FAILED else 0
         self.on_change(told)

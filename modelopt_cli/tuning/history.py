@@ -78,6 +78,7 @@ def _told(trial: Trial, payload: dict[str, Any]) -> Trial:
         failure=payload["failure"],
         reason=payload["reason"],
         seconds=payload["seconds"],
+        total=payload.get("total", trial.total),
     )
 
 

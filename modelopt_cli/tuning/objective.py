@@ -21,7 +21,8 @@ class Run(ABC):
     step: int = 0  # finished steps
     total: int = 1  # steps of a complete run
     doing: str = ""  # what the next step is about, where a run has several parts
-    leaps: bool = False  # `advance` computes the step it is to reach from the start; it is asked for no other between
+    leaps: bool = False  # `advance` is asked for the step to reach at once, and for no other between: it may compute
+    # that step from the start, or steps may be far apart
 
     @abstractmethod
     def advance(self, until: int) -> list[Report]:
@@ -39,9 +40,18 @@ class Run(ABC):
         """What whoever reads the result should know about how it came about, each once."""
         return ()
 
+    @property
+    def known_total(self) -> int | None:
+        """`total`, as far as it is known: a script may run on, and its end is seen when it has come."""
+        return self.total
+
     def state(self) -> Any:
         """What `Objective.open(..., state=...)` needs to go on from here, picklable; None: restart from step 0."""
         return None
+
+    def suspend(self) -> bool:
+        """Hold still until `advance` is called again, for a run that has no `state`; False: it cannot."""
+        return False
 
     def close(self) -> None:  # noqa: B027  (most runs hold nothing)
         """Free what the run holds."""

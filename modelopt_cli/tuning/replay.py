@@ -116,6 +116,7 @@ def _decision(
     """Ask the scheduler what it was asked; the logged stops, trial -> reason."""
     waiting, logged = payload["waiting"], payload["decisions"]
     asked = {name: payload[name] for name in ("slots", "left", "planned", "ending")}
+    asked |= {name: payload[name] for name in ("open_ended", "told", "committed") if name in payload}
     moment = Moment(
         space=study.space,
         trials=study.trials,

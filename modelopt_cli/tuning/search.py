@@ -40,6 +40,8 @@ def search(
     on_change: Callable[[Trial], None] = lambda trial: None,
     sizes: Sequence[int] | None = None,
     complete: bool = False,
+    open_ended: bool = False,
+    told: int | None = None,
 ) -> SearchResult:
     """Run trials of `study` until there are `trials` (None: until time or space is up), those under way included.
 
@@ -47,8 +49,9 @@ def search(
     this process: between steps); what runs then is ended and left as interrupted, as it is after `timeout` seconds, to
     be run first when the study is searched again. `converged` is asked after each trial that ends, and once at first:
     from a text on, why there is enough, no trial is begun any more. `on_change` is called with a trial after each of
-    its changes. `sizes`: see Moment. `complete`: only complete trials may be best, as where others have seen fewer
-    folds or samples. Raises SearchError when `max_failures` trials in a row failed, or every trial did.
+    its changes. `sizes`, `open_ended`, `told`: see Moment. `complete`: only complete trials may be best, as where
+    others have seen fewer folds or samples. Raises SearchError when `max_failures` trials in a row failed, or every
+    trial did.
     """
     return search_with(
         study,
@@ -63,6 +66,8 @@ def search(
         on_change=on_change,
         sizes=sizes,
         complete=complete,
+        open_ended=open_ended,
+        told=told,
     )
 
 
@@ -80,12 +85,14 @@ def search_with(
     on_change: Callable[[Trial], None] = lambda trial: None,
     sizes: Sequence[int] | None = None,
     complete: bool = False,
+    open_ended: bool = False,
+    told: int | None = None,
 ) -> SearchResult:
     """`search` with the workers of `pool`, which is closed in the end."""
     study.requeue()
     compared = stopper is not None or scheduler is not None
     scheduler = scheduler or SamplerAndStopper(stopper=stopper)
-    loop = Loop(study, scheduler, trials, max_failures, on_change, converged, sizes, complete)
+    loop = Loop(study, scheduler, trials, max_failures, on_change, converged, sizes, complete, open_ended, told)
     start = time.monotonic()
     with pool:
         reason = ""

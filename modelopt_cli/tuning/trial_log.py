@@ -76,23 +76,33 @@ class TrialLog:
             self._record("suspended" if each.kept or each.parent is not None else "requeued", each.number, {})
 
     def tell(
-        self, trial: Trial | int, result: Result, *, stopped: str = "", seconds: float = 0.0, counts: bool = True
+        self,
+        trial: Trial | int,
+        result: Result,
+        *,
+        stopped: str = "",
+        seconds: float = 0.0,
+        counts: bool = True,
+        total: int | None = None,
     ) -> Trial:
         """End a trial with its value (one objective), its metrics, or the exception it failed with.
 
         A failure of a certain kind: `TrialError("timeout", "took too long")`. `stopped`: why it was ended early; with
-        `counts` False what it tells, of a part of the folds or of the data, is no candidate for the best. A value that
-        is NaN or infinite, or metrics without the objective, make the trial a failed one. Raises UsageError for a trial
-        that is not under way.
+        `counts` False what it tells, of a part of the folds or of the data, is no candidate for the best. `total`: the
+        steps of a complete run, where they are known by now. A value that is NaN or infinite, or metrics without the
+        objective, make the trial a failed one. Raises UsageError for a trial that is not under way.
         """
         number = self._expect(trial, State.RUNNING, State.PAUSED)
         verdict = self._judge.verdict(result, stopped, seconds)
-        return self._record("told", number, verdict if counts else {**verdict, "losses": None})
+        known = {} if total is None or total == self._trials[number].total else {"total": total}
+        return self._record("told", number, {**verdict, **({} if counts else {"losses": None}), **known})
 
     def note(self, moment: Moment, decisions: Sequence[Decision]) -> None:
         """Keep what a scheduler was asked and what it decided, so that `modelopt replay` can ask it again."""
         if decisions:
             asked = {name: getattr(moment, name) for name in ("slots", "left", "planned", "ending")}
+            if moment.open_ended:
+                asked |= {"open_ended": True, "told": moment.told, "committed": moment.committed}
             payload = {"waiting": list(moment.waiting), **asked, "decisions": plain(decisions)}
             self._store.append("decided", NO_TRIAL, payload, commit=False)
 

@@ -44,7 +44,7 @@ class EpochEnded:
     """One epoch (or fold) of a single training run."""
 
     step: int
-    total: int
+    total: int | None  # None: unknown
     metrics: Mapping[str, float]
     doing: str = ""  # which part of the run it belongs to, where there are several
 

@@ -1,4 +1,4 @@
-"""From an experiment to what a search calls: an objective whose runs train, cross-validate or start a script."""
+"""From an experiment to what a search calls: an objective whose runs train, cross-validate, prune or distill."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from modelopt_cli.core.errors import StorageError, UsageError
+from modelopt_cli.core.errors import UsageError
 from modelopt_cli.core.seeds import derive
 from modelopt_cli.experiment.expected_metrics import CHANGES, COSTS, GAP
 from modelopt_cli.tuning.objective import Objective, Run
@@ -214,6 +214,13 @@ class _Kept(Run):
         self.step, self.total = self._run.step, self._run.total
         return reports
 
+    @property
+    def known_total(self) -> int | None:
+        return self._run.known_total
+
+    def suspend(self) -> bool:
+        return self._run.suspend()
+
     def metrics(self) -> Mapping[str, float]:
         metrics = self._run.metrics()
         self._consider(metrics)
@@ -228,28 +235,6 @@ class _Kept(Run):
 
     def close(self) -> None:
         self._run.close()
-
-
-class CommandObjective(Objective):
-    """Starts the experiment's script with a trial's values."""
-
-    def __init__(self, experiment: Experiment) -> None:
-        self._experiment = experiment
-
-    def open(self, params: Params, seed: int, state: Any = None) -> Run:
-        """The script under way."""
-        return open_script(self._experiment.with_values(params), seed)
-
-
-def open_script(experiment: Experiment, seed: int) -> Run:
-    """The experiment's command, started."""
-    from modelopt_cli.workflows.process import ScriptRun, fill
-
-    command = experiment.require_command()
-    folder = Path(experiment.folder, command.cwd)
-    if not folder.is_dir():
-        raise StorageError(f"command.cwd: {folder} is no folder; the script is started in it")
-    return ScriptRun(fill(command.argv, command.parameters), folder=str(folder), seed=seed)
 
 
 def kept_model(folder: str | Path, seed: int) -> Path:

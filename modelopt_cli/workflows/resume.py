@@ -27,6 +27,8 @@ MAY_CHANGE = (
     "tuning.max_failures",
     "gates",
     "evaluation.folder",  # files of earlier versions do not write it
+    "command.timeout",
+    "command.pause",
 )
 
 

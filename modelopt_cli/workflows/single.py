@@ -37,9 +37,9 @@ def advance(current: Run, curve: list[tuple[int, dict[str, float]]], context: Co
     saved = time.monotonic()
     while current.step < current.total and not context.stop:
         doing = current.doing
-        for step, metrics in current.advance(current.step + 1):
+        for step, metrics in current.advance(current.total if current.leaps else current.step + 1):
             curve.append((step, dict(metrics)))
-            context.emit(EpochEnded(step, current.total, metrics, doing))
+            context.emit(EpochEnded(step, current.known_total, metrics, doing))
         if time.monotonic() - saved > _SAVE_EVERY:
             save_state(context, current, curve)
             saved = time.monotonic()

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from modelopt_cli.workflows import single, stages
 from modelopt_cli.workflows.closing import Closing, Outcome, planned
+from modelopt_cli.workflows.command_objective import open_script
 from modelopt_cli.workflows.context import Context
 from modelopt_cli.workflows.cross_validation_run import CrossValidationRun
 from modelopt_cli.workflows.foresight import check_metrics
-from modelopt_cli.workflows.objectives import open_run, open_script, open_single
+from modelopt_cli.workflows.objectives import open_run, open_single
 from modelopt_cli.workflows.over_seeds import over_seeds
 from modelopt_cli.workflows.preflight import preflight
 from modelopt_cli.workflows.tables import curve_table

@@ -15,11 +15,12 @@ from modelopt_cli.tuning.study import Study
 from modelopt_cli.tuning.trial import State
 from modelopt_cli.workflows import gates, shared_stage, warm_start
 from modelopt_cli.workflows.closing import Closing, Outcome, planned
+from modelopt_cli.workflows.command_objective import CommandObjective
 from modelopt_cli.workflows.context import Context, Message, SearchStarted, TrialChanged
 from modelopt_cli.workflows.distill_checks import check_distillation
 from modelopt_cli.workflows.foresight import check_samples, check_trials
 from modelopt_cli.workflows.insight import Insight, insight
-from modelopt_cli.workflows.objectives import CommandObjective, ModelObjective, forget
+from modelopt_cli.workflows.objectives import ModelObjective, forget
 from modelopt_cli.workflows.plan import Plan, make_plan
 from modelopt_cli.workflows.preflight import preflight
 from modelopt_cli.workflows.resume import check_unchanged
@@ -166,6 +167,8 @@ class _Search:
             on_change=lambda trial: self._changed(trial, keep),
             sizes=plan.sizes,
             complete=plan.complete,
+            open_ended=settings.workflow == "command",
+            told=None if self.experiment.command is None else self.experiment.command.steps,
         )
 
     def objective(self, keep: Path) -> Objective:
@@ -235,6 +238,7 @@ class _Search:
                 artefacts, model = winner.artefacts, winner.model
                 warnings += winner.warnings
                 tables |= winner.tables
+        warnings += self._otherwise_than_told()
         if self.context.directory is not None:
             for name, table in taught.tables.items():
                 self.context.directory.write_table(name, table)
@@ -255,6 +259,19 @@ class _Search:
             best=best_row(best),
             plan={**self.plan.as_dict(), **took},
         )
+
+    def _otherwise_than_told(self) -> list[str]:
+        """Where scripts took other steps than `command.steps` says."""
+        told = None if self.experiment.command is None else self.experiment.command.steps
+        seen = [
+            trial.total for trial in self.study.trials if trial.state is State.COMPLETED and trial.total is not None
+        ]
+        if told is None or not seen or max(seen) == told:
+            return []
+        return [
+            f"command.steps is {told}, but the longest of {len(seen)} complete trials ended with step {max(seen)}, by "
+            f"which rungs and budget were reckoned from then on; set command.steps: {max(seen)}"
+        ]
 
     def _artefacts(self) -> Mapping[str, str]:
         if self.context.directory is None:

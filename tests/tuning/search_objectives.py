@@ -120,3 +120,47 @@ def asked_more_than(count: int) -> Callable[[], bool]:
     """A flag that is down for so many looks: what a search is cut off by."""
     looks = itertools.count(1)
     return lambda: next(looks) > count
+
+
+class OpenEnded(Curve):
+    """As a script: nobody knows its length before its end, it cannot be gone on with elsewhere, and may report rarely.
+
+    `x` decides how long it is where `total` is a pair: the shortest and the longest.
+    """
+
+    leaps = True
+
+    def __init__(self, params: Mapping[str, Any], total: int | tuple[int, int], every: int, told: int | None) -> None:
+        low, high = total if isinstance(total, tuple) else (total, total)
+        super().__init__(params, 0, 10**15, 0)
+        self._end, self._every, self._told = low + round(params["x"] * (high - low)), every, told
+
+    def advance(self, until: int) -> list[Report]:
+        if self.step >= self._end - self._end % max(self._every, 1) or not self._every:
+            self.step = self.total = max(self.step, 1)
+            return []
+        self.step += self._every
+        return [(self.step, {"loss": self.params["x"] + 1 / self.step})]
+
+    @property
+    def known_total(self) -> int | None:
+        return self._told if self.total == 10**15 else self.total
+
+    def metrics(self) -> dict[str, float]:
+        return {"loss": self.params["x"] + 1 / max(self.step, 1)}
+
+    def state(self) -> Any:
+        return None
+
+    def suspend(self) -> bool:
+        return True
+
+
+class OpenEndedObjective(Objective):
+    """`every`: steps between reports; 0: it reports none."""
+
+    def __init__(self, total: int | tuple[int, int] = 9, every: int = 1) -> None:
+        self.total, self.every = total, every
+
+    def open(self, params: Mapping[str, Any], seed: int, state: Any = None) -> Run:
+        return OpenEnded(params, self.total, self.every, None)

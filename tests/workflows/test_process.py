@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from modelopt_cli.core.errors import TrialError, UsageError
-from modelopt_cli.workflows.process import ScriptRun, fill, parse_line
+from modelopt_cli.workflows.process import ScriptRun, fill
+from modelopt_cli.workflows.script_lines import metrics_of
 
 
 def script(tmp_path: Path, text: str) -> list[str]:
@@ -41,8 +42,8 @@ def drive(run: ScriptRun, until: int = sys.maxsize) -> list[tuple[int, dict[str,
         ('{"step": 1.5, "loss": 2}', (None, {"loss": 2.0})),
     ],
 )
-def test_parse_line(line: str, expected: object) -> None:
-    assert parse_line(line) == expected
+def test_metrics_of_a_line(line: str, expected: object) -> None:
+    assert metrics_of(line.encode()) == expected
 
 
 def test_fill_uses_no_shell_and_this_python() -> None:

@@ -6,9 +6,11 @@ import contextlib
 import math
 import sys
 import time
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from modelopt_cli.core.errors import TrialError
+from modelopt_cli.core.interrupts import from_outside
 from modelopt_cli.tuning.executors import Event
 from modelopt_cli.tuning.failures import classify, plain_metrics
 
@@ -19,9 +21,19 @@ if TYPE_CHECKING:
 _FOREVER = sys.maxsize
 
 
+@contextlib.contextmanager
+def contained() -> Iterator[None]:
+    """Pass over whatever a run's code raises, where nothing is left to fail."""
+    try:
+        yield
+    except BaseException as error:
+        if from_outside(error):
+            raise
+
+
 class Contained:
-    """A run of one trial: advances in slices of time, tells what happened as events, never raises an Exception (or
-    SystemExit, which a script's code may use).
+    """A run of one trial: advances in slices of time, tells what happened as events, and whatever the run raises is
+    its failure, a SystemExit or KeyboardInterrupt of its own code too.
 
     It waits for a decision at its `until`, but not before it has reported something to decide by: a script may report
     every hundredth step only.
@@ -58,12 +70,12 @@ class Contained:
                 self.number,
                 reports,
                 step=run.step,
-                total=run.total,
+                total=run.known_total,
                 waits=self._waits(run),
                 seconds=time.perf_counter() - start,
                 again=again,
             )
-        except (Exception, SystemExit) as error:
+        except BaseException as error:
             return self._failed(error, reports, start)
 
     def _opened(self, deadline: float = math.inf) -> Run | None:
@@ -92,19 +104,21 @@ class Contained:
         try:
             run = self._opened()
             assert run is not None
-            if run.step < step:
+            while run.step < min(step, run.total):
                 run.advance(step)
             return self._done(run, [], start)
-        except (Exception, SystemExit) as error:
+        except BaseException as error:
             return self._failed(error, [], start)
 
     def _done(self, run: Run, reports: list[Report], start: float) -> Event:
-        metrics, step, total = plain_metrics(run.metrics()), run.step, run.total
+        metrics, step, total = plain_metrics(run.metrics()), run.step, run.known_total
         self.close()
         seconds = time.perf_counter() - start
         return Event(self.number, reports, metrics, step, total, done=True, seconds=seconds, again=self._again)
 
     def _failed(self, error: BaseException, reports: list[Report], start: float) -> Event:
+        if from_outside(error):
+            raise error
         kind, reason = classify(error)
         self.close()
         seconds = time.perf_counter() - start
@@ -113,6 +127,10 @@ class Contained:
     def state(self) -> Any:
         """What resuming needs; None when the run cannot be resumed."""
         return None if self._run is None else self._run.state()
+
+    def suspend(self) -> bool:
+        """Hold a run without a state still, for `go_on`; False: it cannot."""
+        return self._run is not None and self._run.suspend()
 
     @property
     def step(self) -> int:
@@ -124,5 +142,5 @@ class Contained:
         run, self._run = self._run, None
         for held in (self._beginning, run):
             if held is not None:
-                with contextlib.suppress(Exception):  # the trial's result stands, and nothing is left to undo
+                with contained():  # the trial's result stands, and nothing is left to undo
                     held.close()

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from modelopt_cli.tuning.trial import Trial
 
 _IN_MEMORY = 512 * 2**20  # bytes
+MOST_SUSPENDED = 32
+"""Runs that are paused as they are, processes and all; the others lose what they have, and are run again."""
 
 
 def packed(state: Any) -> bytes | None:

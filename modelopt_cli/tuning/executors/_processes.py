@@ -10,9 +10,11 @@ from collections.abc import Collection, Sequence
 from multiprocessing.connection import wait
 from typing import TYPE_CHECKING
 
+import psutil
+
 from modelopt_cli.core.errors import FailureKind, UsageError
 from modelopt_cli.tuning.executors import Event, Limits, Pool
-from modelopt_cli.tuning.executors._paused import PausedStates
+from modelopt_cli.tuning.executors._paused import MOST_SUSPENDED, PausedStates
 from modelopt_cli.tuning.executors._worker_process import WorkerProcess, resident_bytes
 
 if TYPE_CHECKING:
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 _LOOK = 0.2  # seconds between looks at the workers' clocks, and at their memory where it is limited
 _MEASURE = 1.0  # seconds between looks at their memory where it is not: looking is not for free
 _GRACE = 3.0  # seconds between SIGTERM and SIGKILL
+_SUSPENDED_SHARE = 0.25  # of the machine's memory, which runs that are paused as they are may hold
 
 
 class ProcessPool(Pool):
@@ -44,13 +47,16 @@ class ProcessPool(Pool):
         self._give(trial, "start", until, ancestors)
 
     def _give(self, trial: Trial, command: str, until: int | None, ancestors: Sequence[Trial]) -> None:
-        """An idle worker, or a new one, gets the trial."""
+        """The worker that has it suspended, an idle one, or a new one gets the trial."""
+        if any(worker.trial == trial.number for worker in self._workers):
+            self._with(trial.number).go_on(("resume", until))
+            return
         worker = next((worker for worker in self._workers if worker.trial is None), None) or self._hire()
         worker.begin(trial.number)
         worker.send((command, trial.number, trial.params, trial.seed, until, *self._states.of(trial, ancestors)))
 
     def _hire(self) -> WorkerProcess:
-        worker = WorkerProcess(self._threads)
+        worker = WorkerProcess(self._threads, _GRACE)
         worker.send(self._greeting)
         self._workers.append(worker)
         return worker
@@ -66,14 +72,24 @@ class ProcessPool(Pool):
 
     def pause(self, number: int) -> None:
         worker = self._with(number)
-        worker.send(("pause",))
+        worker.send(("pause", self._may_suspend()))
         try:
-            step, state = worker.connection.recv()
+            step, state, worker.suspended = worker.connection.recv()
             self._states.put(number, step, state)
+            if worker.suspended:
+                return
         except (EOFError, OSError):  # the state is lost with its worker: the trial will restart
             worker.trial = None
             self._dismiss(worker, "crash")
         worker.trial = None
+
+    def _may_suspend(self) -> bool:
+        """Whether memory suffices for one more run that is paused as it is."""
+        suspended = [worker for worker in self._workers if worker.suspended]
+        if len(suspended) >= MOST_SUSPENDED:
+            return False
+        held = sum(resident_bytes(worker.process.family) for worker in suspended)
+        return bool(held <= _SUSPENDED_SHARE * psutil.virtual_memory().total)
 
     def keep(self, numbers: Collection[int]) -> None:
         self._states.keep(numbers)
@@ -108,8 +124,8 @@ class ProcessPool(Pool):
     def _dismiss(self, worker: WorkerProcess, kind: FailureKind, reason: str = "") -> None:
         """End a worker; its trial, if any, has failed."""
         self._workers.remove(worker)
-        worker.end(_GRACE, ask=kind != "crash")
-        if worker.trial is not None:
+        worker.end()
+        if worker.trial is not None and not worker.suspended:  # a paused trial will be run again, when it is its turn
             why = reason or worker.how_it_ended()
             self._events.append(Event(worker.trial, done=True, failure=kind, reason=why, seconds=worker.unreported()))
 
@@ -132,7 +148,7 @@ class ProcessPool(Pool):
         """Bytes that each worker holds; empty when it is not yet time to look."""
         if self._limits.bytes is None and time.monotonic() - self._measured < _MEASURE:
             return {}
-        held = {worker: resident_bytes(worker.process.pid) for worker in self._workers}
+        held = {worker: resident_bytes(worker.process.family) for worker in self._workers}
         self.peak_bytes = max(self.peak_bytes, resident_bytes(os.getpid(), alone=True) + sum(held.values()))
         self._measured = time.monotonic()
         return held
@@ -142,9 +158,8 @@ class ProcessPool(Pool):
         self._measure()
         for worker in self._workers:
             worker.process.terminate()
-        deadline = time.monotonic() + _GRACE
         for worker in self._workers:
-            worker.end(max(0.0, deadline - time.monotonic()), ask=False)  # they have been asked
+            worker.end()
         self._workers.clear()
         self._states.close()
 

@@ -7,10 +7,11 @@ import sys
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
+from modelopt_cli.core.interrupts import watched
 from modelopt_cli.tuning.executors import Event, Limits, Pool
 from modelopt_cli.tuning.executors._beginning import Beginning
 from modelopt_cli.tuning.executors._contain import Contained
-from modelopt_cli.tuning.executors._paused import PausedStates, packed, unpacked
+from modelopt_cli.tuning.executors._paused import MOST_SUSPENDED, PausedStates, packed, unpacked
 
 if TYPE_CHECKING:
     from modelopt_cli.tuning.objective import Objective
@@ -28,13 +29,17 @@ class SerialPool(Pool):
         self._objective, self._limits = objective, limits
         self._current: Contained | None = None
         self._waiting: dict[int, Contained] = {}
+        self._suspended: dict[int, Contained] = {}  # paused as they are
         self._states = PausedStates()
         self._seconds: dict[int, float] = {}  # that trials under way have used
         self._events: list[Event] = []
 
     def start(self, trial: Trial, until: int | None, ancestors: Sequence[Trial] = ()) -> None:
         self._seconds.setdefault(trial.number, 0.0)
-        self._current = self._open(trial, ancestors, until)
+        held = self._suspended.pop(trial.number, None)
+        if held is not None:
+            held.go_on(until)
+        self._current = held or self._open(trial, ancestors, until)
 
     def _open(self, trial: Trial, ancestors: Sequence[Trial], until: int | None = None) -> Contained:
         state, legs = self._states.of(trial, ancestors)
@@ -47,12 +52,18 @@ class SerialPool(Pool):
         self._current.go_on(until)
 
     def stop(self, trial: Trial, ancestors: Sequence[Trial] = ()) -> None:
-        run = self._waiting.pop(trial.number, None) or self._open(trial, ancestors)
-        self._events.append(run.stop(trial.step))
+        held = self._waiting.pop(trial.number, None) or self._suspended.pop(trial.number, None)
+        run = held or self._open(trial, ancestors)
+        with watched():
+            self._events.append(run.stop(trial.step))
 
     def pause(self, number: int) -> None:
         run = self._waiting.pop(number)
-        self._states.put(number, run.step, packed(run.state()))
+        state = packed(run.state())
+        if state is None and len(self._suspended) < MOST_SUSPENDED and run.suspend():
+            self._suspended[number] = run
+            return
+        self._states.put(number, run.step, state)
         run.close()
 
     def keep(self, numbers: Collection[int]) -> None:
@@ -61,7 +72,9 @@ class SerialPool(Pool):
     def wait(self, seconds: float) -> list[Event]:
         events, self._events = self._events, []
         if not events and self._current is not None:
-            events = [self._limited(self._current.advance(seconds), self._current)]
+            with watched():
+                event = self._current.advance(seconds)
+            events = [self._limited(event, self._current)]
         for event in events:
             if event.waits and self._current is not None:
                 self._waiting[event.number] = self._current
@@ -83,7 +96,8 @@ class SerialPool(Pool):
         return Event(event.number, event.reports, done=True, failure="timeout", reason=reason, seconds=event.seconds)
 
     def close(self) -> None:
-        for run in [*self._waiting.values(), *([self._current] if self._current else [])]:
+        current = [self._current] if self._current else []
+        for run in [*self._waiting.values(), *self._suspended.values(), *current]:
             run.close()
-        self._waiting, self._current = {}, None
+        self._waiting, self._suspended, self._current = {}, {}, None
         self._states.close()

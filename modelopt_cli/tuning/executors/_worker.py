@@ -1,15 +1,18 @@
 """A worker process: `python -m modelopt_cli.tuning.executors._worker FD`. Computes one trial at a time.
 
 Speaks over a pipe. First comes (search path, pickled objective), answered by None, or by the text of what is wrong with
-it; then commands ("start", number, params, seed, until, state, legs), ("resume", until), ("stop",), ("pause",), and to
-stop one that is paused ("finish", number, params, seed, step, state, legs). Answers are Events, and for a pause
-(step, state). States are packed.
+it; then commands ("start", number, params, seed, until, state, legs), ("resume", until), ("stop",),
+("pause", may suspend), and to stop one that is paused ("finish", number, params, seed, step, state, legs). Answers are
+Events, and for a pause (step, state, whether the run is suspended in place of having a state: its worker then keeps it,
+for a later "resume" or "stop"). States are packed.
+
+Its parent starts it under supervision (core/supervised.py), so that neither it nor what trials start outlives the
+parent.
 """
 
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import pickle
 import signal
 import sys
@@ -17,9 +20,10 @@ from collections.abc import Sequence
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any
 
+from modelopt_cli.core.interrupts import Leave, watched
 from modelopt_cli.tuning.executors import Event
 from modelopt_cli.tuning.executors._beginning import Beginning, Leg
-from modelopt_cli.tuning.executors._contain import Contained
+from modelopt_cli.tuning.executors._contain import Contained, contained
 from modelopt_cli.tuning.executors._paused import packed, unpacked
 from modelopt_cli.tuning.failures import classify
 
@@ -30,13 +34,11 @@ _SLICE = 0.1  # seconds between reports of a trial that runs freely
 
 
 def main(descriptor: int) -> None:
-    """Serve until the parent closes the pipe, asks to end (SIGTERM: the trial's run is closed first), or is gone."""
+    """Serve until the parent closes the pipe, or asks to end (SIGTERM: the trial's run is closed first)."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what Ctrl-C means
     signal.signal(signal.SIGTERM, _leave)
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG: do not outlive the parent
     connection: Connection[Any, Any] = Connection(descriptor)
-    with contextlib.suppress(EOFError, OSError, _Leave):  # EOFError: the parent has closed the pipe, or died
+    with contextlib.suppress(EOFError, OSError, Leave), watched():  # EOFError: the parent has closed the pipe, or died
         _serve(connection)
 
 
@@ -45,21 +47,19 @@ def _serve(connection: Connection[Any, Any]) -> None:
     sys.path[:] = path
     try:
         objective = pickle.loads(pickled)
-    except Exception as error:
+    except Leave:
+        raise
+    except BaseException as error:
         connection.send(classify(error)[1])
         return
-    with contextlib.suppress(Exception):  # what is wrong will fail the trials, and be told as their reason
+    with contained():  # what is wrong will fail the trials, and be told as their reason
         objective.prepare()
     connection.send(None)
     _Worker(connection, objective).serve()
 
 
-class _Leave(BaseException):
-    """The parent wants the process to end. No SystemExit: that is what a trial's own code may raise."""
-
-
 def _leave(signal_number: int, frame: Any) -> None:
-    raise _Leave
+    raise Leave
 
 
 class _Worker:
@@ -90,10 +90,13 @@ class _Worker:
                 self._compute(self._current)
             case ("stop",) if self._current is not None:
                 self._tell(self._current.stop())
-            case ("pause",) if self._current is not None:
-                self._connection.send((self._current.step, packed(self._current.state())))
-                self._current.close()
-                self._current = None
+            case ("pause", may_suspend) if self._current is not None:
+                run, step, state = self._current, self._current.step, packed(self._current.state())
+                suspended = state is None and may_suspend and run.suspend()
+                if not suspended:
+                    self._current = None
+                    run.close()
+                self._connection.send((step, state, suspended))
 
     def _beginning(self, params: Params, seed: int, state: bytes | None, legs: Sequence[Leg]) -> Beginning:
         return Beginning(self._objective, params, seed, unpacked(state), legs)

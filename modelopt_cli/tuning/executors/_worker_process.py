@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-import signal
-import subprocess
 import sys
 import time
 from multiprocessing.connection import Pipe
@@ -14,6 +12,7 @@ from typing import Any
 
 import psutil
 
+from modelopt_cli.core.supervised import Supervised, signal_name
 from modelopt_cli.tuning.executors import Event
 
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
@@ -23,21 +22,22 @@ _START_SECONDS = 120.0  # a worker that is not ready by then hangs
 class WorkerProcess:
     """Started at once, in a process group of its own: Ctrl-C reaches the parent only, which decides what it means."""
 
-    def __init__(self, threads: int) -> None:
+    def __init__(self, threads: int, grace: float) -> None:
+        """`grace`: seconds between SIGTERM and SIGKILL when it is to end."""
         self.connection, theirs = Pipe()
         environment = {**os.environ, **dict.fromkeys(_THREADS, str(threads))}
         environment["PYTHONPATH"] = os.pathsep.join(entry for entry in sys.path if entry)
         with theirs:
-            self.process = subprocess.Popen(
+            self.process = Supervised(
                 [sys.executable, "-m", "modelopt_cli.tuning.executors._worker", str(theirs.fileno())],
-                stdin=subprocess.DEVNULL,
+                grace=grace,
                 stdout=2,  # what a trial prints must not mix with the report on standard output
                 env=environment,
                 pass_fds=[theirs.fileno()],
-                start_new_session=True,
             )
         self.trial: int | None = None
         self.waits = False  # its trial waits for a decision
+        self.suspended = False  # its trial is paused, and has no state but itself
         self._ready = False
         self._since = time.monotonic()  # when it was started, became ready, or began to compute
         self._used = 0.0  # seconds that its trial computed before that
@@ -56,7 +56,7 @@ class WorkerProcess:
 
     def go_on(self, message: Any) -> None:
         """Its trial, which waits, computes again."""
-        self.waits, self._since = False, time.monotonic()
+        self.waits, self.suspended, self._since = False, False, time.monotonic()
         self.send(message)
 
     def is_ready(self) -> None:
@@ -83,15 +83,9 @@ class WorkerProcess:
         """Seconds of its trial that no event has told of."""
         return max(0.0, self.seconds() - self._reported) if self._ready else 0.0
 
-    def end(self, grace: float, *, ask: bool) -> None:
-        """End it and all it started: SIGTERM when asked to, SIGKILL for what is left after `grace` seconds."""
-        if ask:
-            self.process.terminate()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self.process.wait(grace)
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
+    def end(self) -> None:
+        """End it and all it started: SIGTERM, and SIGKILL for what is left when it has ended, or after the grace."""
+        self.process.end()
         self.connection.close()
 
     def how_it_ended(self) -> str:
@@ -99,7 +93,7 @@ class WorkerProcess:
         code = self.process.returncode
         when = "" if self._ready else " before it began (see the messages above)"
         if code < 0:
-            return f"its worker process was killed by {signal.Signals(-code).name}{when}"
+            return f"its worker process was killed by {signal_name(-code)}{when}"
         return f"its worker process ended with exit code {code}{when}"
 
 

@@ -6,6 +6,7 @@ A stopper judges one trial at a time; a scheduler has all places at its disposal
 from __future__ import annotations
 
 import math
+import sys
 from abc import abstractmethod
 from collections.abc import Collection, Sequence
 from dataclasses import astuple, dataclass
@@ -76,6 +77,8 @@ class Moment:
     `tuning.trials`. `planned`: `tuning.trials` itself, None without a limit. `ending`: the search has found enough, and
     nothing new is to be begun. `seed`: the study's. `sizes`: the steps at which runs report, where each of them is
     computed from the start (`tuning.fidelity`); None: they report as they go on. `goals`: the objectives, for reasons.
+    `open_ended`: how many steps a run has is known when it has ended (scripts); `told`: how many the user says, which
+    counts until then; `committed`: steps that those under way will still take.
     """
 
     space: Space
@@ -88,6 +91,9 @@ class Moment:
     seed: int
     sizes: Sequence[int] | None = None
     goals: Sequence[Goal] = ()
+    open_ended: bool = False
+    told: int | None = None
+    committed: int = 0
 
     def rng(self) -> np.random.Generator:
         """A generator seeded by how far the history has come, so that the same history gives the same decisions."""
@@ -115,7 +121,9 @@ class Moment:
     @property
     def steps_left(self) -> float:
         """Of the steps of `planned` complete trials; inf without a plan, and before it is known how many that is."""
-        return math.inf if self.planned is None or self.total is None else self.planned * self.total - self.steps
+        if self.planned is None or self.total is None:
+            return math.inf
+        return self.planned * self.total - self.steps - self.committed
 
     @property
     def over(self) -> bool:
@@ -127,7 +135,7 @@ class Moment:
         """Steps that all trials have taken together; where each size is computed from the start, the sum of all."""
         if self.sizes is not None:
             return sum(point.step for trial in self.trials for point in trial.curve)
-        return sum(trial.step - trial.born for trial in self.trials)
+        return sum(_taken(trial) for trial in self.trials)
 
     def cost(self, at: Any, until: Any) -> Any:
         """Steps that it takes to come from one to another, numbers or arrays; all of them, where sizes begin anew."""
@@ -135,10 +143,58 @@ class Moment:
 
     @property
     def total(self) -> int | None:
-        """Steps of a complete trial, the longest where they differ; None before the first report."""
+        """Steps of a complete trial, the longest where they differ; None before that is known."""
         if self.sizes is not None:
             return self.sizes[-1]
-        return max((trial.total for trial in self.trials if trial.total is not None), default=None)
+        return max(self._seen, default=self.told)
+
+    @property
+    def _seen(self) -> list[int]:
+        """Steps of complete trials, of those that have told."""
+        known = [trial.total for trial in self.trials if trial.total is not None]
+        return [total for total in known if total < sys.maxsize or not self.open_ended]  # older logs: unknown
+
+    @property
+    def unmeasured(self) -> bool:
+        """Whether trials must run to their end, so that it is known how many steps they have."""
+        return self.open_ended and self.total is None
+
+    def measure(self) -> list[Decision]:
+        """What to do before it is known how many steps a complete trial has: the first trials run to their end.
+
+        At most half of `planned`, so that steps are left to be shared out.
+        """
+        first = self.slots if self.planned is None else max(1, self.planned // 2)
+        held = self.held
+        under_way = sum(trial.state is State.RUNNING for trial in self.trials) - len(self.waiting)
+        free = min(first - under_way, self.places)
+        resumed = [Resume(trial.number) for trial in held[: max(0, free)]]
+        paused = [Pause(number) for number in self.waiting if number not in {each.number for each in resumed}]
+        return [*paused, *resumed, *(Start() for _ in range(min(free - len(resumed), self.left)))]
+
+    def to_the_end(self) -> list[Resume | Start]:
+        """Who goes on to its end, whatever is decided on the others: trials that have come to the last step that is
+        known of, and have not ended; and of runs whose length the user says, the first, which shows whether it is so.
+        """
+        total = self.total
+        found: list[Resume | Start] = []
+        lead = next((trial for trial in self.trials if trial.state in (State.RUNNING, State.PAUSED)), None)
+        unproven = self.open_ended and self.told is not None and not self._seen
+        if unproven and lead is None and not self.over:
+            found.append(Start())
+        for trial in self.held:
+            if total is not None and (trial.step >= total or (unproven and trial is lead)):
+                found.append(Resume(trial.number))
+        return found[: self.places]
+
+
+def _taken(trial: Trial) -> int:
+    """Steps that a trial has taken. One that has ended took one at least, and all of a script that reported none."""
+    steps = trial.step - trial.born
+    if not trial.state.finished:
+        return steps
+    silent = trial.state is State.COMPLETED and not trial.curve
+    return max(steps, (trial.total or 1) if silent else 1)
 
 
 def settled(decisions: Sequence[Decision]) -> list[Decision]:

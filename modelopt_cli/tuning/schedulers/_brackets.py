@@ -58,9 +58,17 @@ def decide(moment: Moment, brackets: Iterator[Bracket], suggest: Suggest = lambd
     places, held = moment.places, {trial.number: trial for trial in moment.held}
     if places == 0:
         return []
+    ending = moment.to_the_end()
+    for each in ending:
+        if isinstance(each, Resume):
+            del held[each.number]
+    places -= len(ending)
     if moment.over:
-        return [Stop(number, "the search ended before it was promoted") for number in [*held][:places]]
-    decisions: list[Decision] = [Pause(number) for number in moment.waiting]
+        stops = [Stop(number, "the search ended before it was promoted") for number in [*held][:places]]
+        return [*ending, *stops]
+    if moment.unmeasured:
+        return moment.measure()
+    decisions: list[Decision] = [*(Pause(number) for number in moment.waiting), *ending]
     begun = [trial for trial in moment.trials if trial.state is not State.QUEUED]
     used_up = len(moment.trials) >= moment.space.size  # no bracket gets more than it has
     start = 0

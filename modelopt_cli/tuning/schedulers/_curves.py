@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
+from bisect import bisect_right
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -13,7 +15,7 @@ from modelopt_cli.tuning.divergence import drawn_back
 from modelopt_cli.tuning.samplers._history import softened, standard
 from modelopt_cli.tuning.samplers._process import Inputs, Process, Spots, fitted
 from modelopt_cli.tuning.samplers._settings import Settings, encoded
-from modelopt_cli.tuning.trial import State
+from modelopt_cli.tuning.trial import Point, State
 
 if TYPE_CHECKING:
     from modelopt_cli.tuning.space import Space
@@ -32,14 +34,16 @@ class Curves:
     """Losses at `stages` (the last is the end of a trial), first objective.
 
     Failed trials end with the worst of all; what diverged counts as no worse than that.
+
+    Raises ValueError where there is not one (see `told`).
     """
 
     def __init__(self, space: Space, trials: Sequence[Trial], stages: Sequence[int]) -> None:
         self.settings, self._total = Settings(space), stages[-1]
-        wanted, rows = set(stages), []
+        rows: list[tuple[int, int, float, int]] = []
         known: list[Trial] = []
         for trial in trials:
-            points = [point for point in trial.curve if point.losses is not None and point.step in wanted]
+            points = _at_stages(trial, stages)
             failed = trial.state is State.FAILED
             if points or failed:
                 rows += [(len(known), p.step, p.losses[0], p.order) for p in points if p.losses is not None]
@@ -109,6 +113,32 @@ class Curves:
         numbers = np.concatenate([self._inputs.numbers, spot.numbers])
         self._inputs = Inputs(numbers, np.concatenate([self._inputs.categories, spot.categories]))
         self._process = self._process.with_points(self._inputs, self._own)
+
+
+def told(trials: Sequence[Trial]) -> bool:
+    """Whether some trial has told anything about its curve."""
+    return any(
+        trial.state is State.FAILED
+        or trial.losses is not None
+        or any(point.losses is not None for point in trial.curve)
+        for trial in trials
+    )
+
+
+def _at_stages(trial: Trial, stages: Sequence[int]) -> list[Point]:
+    """For each stage the first report there, or before the next stage: a script may report every tenth step only.
+
+    Of one that has reported no loss on the way, what it came to in the end.
+    """
+    found: dict[int, Point] = {}
+    for point in trial.curve:
+        if point.losses is not None and point.step >= stages[0]:
+            stage = stages[bisect_right(stages, point.step) - 1]
+            found.setdefault(stage, dataclasses.replace(point, step=stage))
+    if not found and trial.losses is not None:
+        order = trial.curve[-1].order if trial.curve else 0
+        found[stages[-1]] = Point(stages[-1], trial.metrics, trial.losses, order)
+    return list(found.values())
 
 
 def to_come(losses: Array, who: Index, steps: Index) -> Array:

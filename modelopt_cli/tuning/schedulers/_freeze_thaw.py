@@ -18,7 +18,7 @@ from modelopt_cli.tuning.samplers._neighbours import near
 from modelopt_cli.tuning.samplers._settings import encoded
 from modelopt_cli.tuning.samplers._untried import Untried
 from modelopt_cli.tuning.schedulers import Decision, Moment, Pause, Resume, Start, Stop, settled
-from modelopt_cli.tuning.schedulers._curves import Curves
+from modelopt_cli.tuning.schedulers._curves import Curves, told
 from modelopt_cli.tuning.trial import State
 
 if TYPE_CHECKING:
@@ -36,14 +36,25 @@ def decide(initial_points: int, growth: float, moment: Moment) -> list[Decision]
     places, held, total = moment.places, moment.held, moment.total
     if places == 0:
         return []
+    ending = moment.to_the_end()
+    places -= len(ending)
+    resumed = {decision.number for decision in ending if isinstance(decision, Resume)}
+    held = [trial for trial in held if trial.number not in resumed]
     if moment.over:
-        return [Stop(trial.number, "the search ended before it was worth going on") for trial in held[:places]]
-    decisions: list[Decision] = [Pause(number) for number in moment.waiting]
+        text = "the search ended before it was worth going on"
+        return [*ending, *(Stop(trial.number, text) for trial in held[:places])]
+    if moment.unmeasured:
+        return moment.measure()
+    decisions: list[Decision] = settled([*(Pause(number) for number in moment.waiting), *ending])
+    if places == 0:
+        return decisions
     queued = sum(trial.state is State.QUEUED for trial in moment.trials)
     begun = len(moment.trials) - queued
     first = max(min(initial_points, moment.space.size) - begun, queued)
     if first > 0 or total is None:
         return [*decisions, *(Start(1) for _ in range(int(min(places, max(first, 1)))))]
+    if not told(moment.trials):  # no report holds the objective, so that only the ends of trials tell anything
+        return moment.measure()
     choice = _Choice(moment, held, total, growth)
     left = moment.steps_left
     for _ in range(places):
