@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from modelopt_cli.pruning._inputs import InputWatch
 from modelopt_cli.pruning.statistics import Needs, Statistic, Statistics
@@ -37,7 +38,8 @@ def collect(
         with _evaluating(module):
             values |= _pass(module, weights, needs, found, loss)
             if "hessian_gradient" in needs:
-                values["hessian_gradient"] = _hessian_gradient(module, weights, values["gradient"], found, loss)
+                with sdpa_kernel(SDPBackend.MATH):  # fused attention has no second derivative
+                    values["hessian_gradient"] = _hessian_gradient(module, weights, values["gradient"], found, loss)
     if "flow" in needs:
         with _evaluating(module):
             values["flow"] = _flow(module, weights, batches()[0].inputs)

@@ -63,9 +63,13 @@ def joint(scores: Scores, count: int) -> dict[str, Cut]:
     return _joint(scores, lambda total: count)
 
 
-def joint_share(scores: Scores, share: float) -> dict[str, Cut]:
-    """One ranking over all n scores, of which round(`share` * n) go; they are not made only to be counted."""
-    return _joint(scores, lambda total: round(share * total))
+def joint_share(scores: Scores, share: float, prices: Mapping[str, int] | None = None) -> dict[str, Cut]:
+    """One ranking over all n scores, of which round(`share` * n) go; they are not made only to be counted.
+
+    `prices`: the number of weights that one score of each tensor stands for; then n counts weights, and the number that
+    goes is the nearest that whole scores can make.
+    """
+    return _joint(scores, lambda total: round(share * total), prices)
 
 
 class _Border(NamedTuple):
@@ -77,8 +81,8 @@ class _Border(NamedTuple):
     dtypes: Mapping[str, torch.dtype]
 
 
-def _joint(scores: Scores, wanted: Callable[[int], int]) -> dict[str, Cut]:
-    value, equal, left, dtypes = _border(scores, wanted)
+def _joint(scores: Scores, wanted: Callable[[int], int], prices: Mapping[str, int] | None = None) -> dict[str, Cut]:
+    value, equal, left, dtypes = _border(scores, wanted, prices)
     if equal == left:
         return {name: _cut(value, _ALL if equal else 0, dtypes[name]) for name in scores}
 
@@ -89,8 +93,9 @@ def _joint(scores: Scores, wanted: Callable[[int], int]) -> dict[str, Cut]:
 
     cuts = {}
     for name, found in zip(scores, in_order(count, list(scores)), strict=True):
-        ties = min(left, found)
-        cuts[name], left = _cut(value, ties, dtypes[name]), left - ties
+        price = 1 if prices is None else prices[name]
+        ties = min(max(0, left + price // 2) // price, found)
+        cuts[name], left = _cut(value, ties, dtypes[name]), left - ties * price
     return cuts
 
 
@@ -104,15 +109,20 @@ def _rounded(value: float, dtype: torch.dtype) -> float:
     return float(torch.tensor(value, dtype=dtype))
 
 
-def _border(scores: Scores, wanted: Callable[[int], int], bits: int = 32) -> _Border:
-    """`wanted`: from the number of all scores to that of those that go. `bits`: of a key, 64 where one is float64."""
+def _border(
+    scores: Scores, wanted: Callable[[int], int], prices: Mapping[str, int] | None = None, bits: int = 32
+) -> _Border:
+    """`wanted`: from the number of all scores to that of those that go. `bits`: of a key, 64 where one is float64.
+
+    With `prices` every score counts as so many.
+    """
     count = above = below = found = 0
     dtypes: dict[str, torch.dtype] = {}
     for shift in range(bits - _DIGIT, -1, -_DIGIT):
         first = shift == bits - _DIGIT
-        histogram, dtypes = _histogram(scores, bits, shift, None if first else above)
+        histogram, dtypes = _histogram(scores, prices, bits, shift, None if first else above)
         if bits == 32 and torch.float64 in dtypes.values():
-            return _border(scores, wanted, 64)
+            return _border(scores, wanted, prices, 64)
         if first:
             total = int(histogram.sum())
             count = wanted(total)
@@ -127,7 +137,9 @@ def _border(scores: Scores, wanted: Callable[[int], int], bits: int = 32) -> _Bo
     return _Border(float(_flip(key).view(_FLOATS[bits])), found, count - below, dtypes)
 
 
-def _histogram(scores: Scores, bits: int, shift: int, above: int | None) -> tuple[Tensor, dict[str, torch.dtype]]:
+def _histogram(
+    scores: Scores, prices: Mapping[str, int] | None, bits: int, shift: int, above: int | None
+) -> tuple[Tensor, dict[str, torch.dtype]]:
     """How many keys have each digit at `shift`, among those whose higher digits are `above`; the scores' dtypes.
 
     The highest digit has a sign, so it counts from -32768.
@@ -143,7 +155,7 @@ def _histogram(scores: Scores, bits: int, shift: int, above: int | None) -> tupl
             else:
                 digits = (_where(key, (key >> (shift + _DIGIT)) == above) >> shift) & (_BINS - 1)
             found += torch.bincount(digits, minlength=_BINS).cpu()
-        return found, score.dtype
+        return found if prices is None else found * prices[name], score.dtype
 
     total, dtypes = torch.zeros(_BINS, dtype=torch.int64), {}
     for name, (found, dtype) in zip(scores, in_order(of, list(scores)), strict=True):

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from modelopt_cli.pruning.allocating import allocate
+from modelopt_cli.pruning.allocating import allocate_weights
 from modelopt_cli.pruning.allocations import Judge
 from modelopt_cli.pruning.collection import collect
 from modelopt_cli.pruning.cuts import NOTHING, Cut
@@ -67,7 +67,7 @@ class Pruner:
             contributions,
             importance.merit,
             removed,
-            lambda scores: self._cuts(scores, target, self._judge(contributions, removed)),
+            lambda scores: self._cuts(scores, target, _WeightJudge(self, contributions, removed)),
         )
         masks = {name: found[name] for name in weights}
         dense = {name: weight.detach().clone() for name, weight in weights.items()} if compensation.needs else {}
@@ -86,16 +86,14 @@ class Pruner:
         if allocation is None:
             return dict.fromkeys(scores, NOTHING)
         held = dict(scores)  # each is looked at several times, and a model's scores are no larger than the model
-        return allocate(
+        return allocate_weights(
             allocation,
             held,
+            {name: weight.numel() for name, weight in self.masking.weights.items()},
             target,
             keep_at_least=self.settings.keep_at_least,
             judge=judge if allocation.measures else None,
         )
-
-    def _judge(self, contributions: Mapping[str, Tensor], removed: Mapping[str, Tensor]) -> Judge:
-        return _WeightJudge(self, contributions, removed)
 
     def outputs(self) -> list[Tensor]:
         """Of the calibration samples, batch by batch."""

@@ -101,7 +101,7 @@ def _by_name(name: str, tensor: Tensor) -> str | None:
         return "its name says embedding"
     if any("norm" in word or word in ("bn", "ln") for word in words):
         return "its name says norm"
-    if any(word in ("pos", "position", "positional", "rotary", "rope") for word in words):
+    if any(word in ("pos", "position", "positions", "positional", "rotary", "rope") for word in words):
         return "its name says position"
     return None
 

@@ -23,8 +23,6 @@ Statistic = Literal[
 ]
 Needs = frozenset[Statistic]
 
-_OF_INPUTS = ("input_norm", "input_mean", "gram")
-
 
 @dataclass
 class Statistics:
@@ -36,10 +34,8 @@ class Statistics:
         """Raises UsageError where a layer does not have it."""
         found = self.values.get(statistic, {}).get(name)
         if found is None:
-            why = (
-                "its layer is no linear layer or ungrouped convolution, whose inputs can be watched"
-                if statistic in _OF_INPUTS
-                else "nothing was collected for it"
+            raise UsageError(
+                f"{name} has no {statistic} (nothing was collected for it); leave it out with pruning.exclude, or use "
+                "magnitude"
             )
-            raise UsageError(f"{name} has no {statistic} ({why}); leave it out with pruning.exclude, or use magnitude")
         return found

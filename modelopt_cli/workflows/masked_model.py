@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from modelopt_cli.training.trainer import Trainer
 
 
+_NOISE = 0.001  # of the weights that may go: a share that each tensor rounds is missed by that much without a word
+
+
 class MaskedModel(PrunedModel):
     """Pruned by a MaskStructure."""
 
@@ -52,6 +55,9 @@ class MaskedModel(PrunedModel):
         moving = MovementMeter(weights) if "movement" in settings.weight_importance.needs else None
         self._meter: StepHook = moving or StepHook()
         self._moving = moving
+        self._asked: float | None = None  # the share that the last pruning was to reach
+        self._most_bytes: float | None = None  # of a budget
+        self._bytes: float | None = None  # that the compressed model takes, as last measured
         self._pruner = Pruner(
             self.module,
             settings,
@@ -75,9 +81,40 @@ class MaskedModel(PrunedModel):
 
     @property
     def warnings(self) -> list[str]:
-        """No layer becomes all zeros silently."""
+        """No layer becomes all zeros silently, and no amount is missed without a word."""
         names = [name for name, mask in self.masking.masks.items() if mask.numel() and not bool(mask.any())]
-        return [f"nothing is left of: {', '.join(names)}; set pruning.keep_at_least (e.g. 0.01)"] if names else []
+        emptied = f"nothing is left of: {', '.join(names)}; set pruning.keep_at_least (e.g. 0.01)"
+        return [*[emptied] * bool(names), *self._missed()]
+
+    def _missed(self) -> list[str]:
+        """What was asked and is not reached, beyond one unit of what goes together."""
+        settings, (gone, total) = self._settings, self.masking.gone
+        missed: list[str] = []
+        if self._asked is not None and abs(gone - self._asked * total) > max(
+            settings.mask_structure.weights(self.masking.weights), _NOISE * total
+        ):
+            what = "amount" if settings.budget is None else f"budget.{settings.budget.of}"
+            missed.append(
+                f"pruning.{what} asks that {self._asked * total:,.0f} of the {total:,} weights that may go are gone, "
+                f"but {gone:,} are ({gone / max(total, 1):.1%}): {', '.join(self._holding(gone > self._asked * total))}"
+            )
+        if self._most_bytes is not None and self._bytes is not None and self._bytes > self._most_bytes:
+            missed.append(
+                f"pruning.budget.size_bytes asks for at most {self._most_bytes:,.0f} bytes, but the compressed model "
+                f"takes {self._bytes:,.0f}; ask for fewer"
+            )
+        return missed
+
+    def _holding(self, more: bool) -> list[str]:
+        """Why other than the amount asked for is gone."""
+        settings = self._settings
+        if more:
+            return ["what an earlier pruning took stays gone"]
+        rules = {
+            f"keep_at_least is {settings.keep_at_least:g}": settings.keep_at_least > 0.0,
+            "every tensor gives a whole number of blocks": settings.structure.name() == "block",
+        }
+        return [rule for rule, holds in rules.items() if holds] or ["every tensor gives a whole number"]
 
     def hooks(self, *more: StepHook) -> list[StepHook]:
         """The meter sees gradients before they are masked; masks come last."""
@@ -100,6 +137,7 @@ class MaskedModel(PrunedModel):
         """See Pruner.prune; then batch normalisation is measured anew, where the file asks for it."""
         from modelopt_cli.pruning.pruner import recalibrate
 
+        self._asked = target if self._settings.threshold is None and not self._settings.structure.fixed else None
         self._pruner.prune(target)
         if self._settings.recalibrate_batch_norm:
             recalibrate(self.module, self.trainer.samples(self._settings.calibration))
@@ -132,7 +170,8 @@ class MaskedModel(PrunedModel):
         found = summarise(self.module)
         gone, total = self.masking.gone
         share = 1.0 - found["model.nonzero"] / max(found["model.parameters"], 1.0)
-        packed = {"model.compressed_bytes": float(file_sizes(self.recorded(checkpoint))[1])}
+        self._bytes = float(file_sizes(self.recorded(checkpoint))[1])
+        packed = {"model.compressed_bytes": self._bytes}
         return {**found, "model.sparsity": share, "pruning.sparsity": gone / max(total, 1), **packed}
 
     def recorded(self, checkpoint: Checkpoint) -> Checkpoint:
@@ -160,26 +199,36 @@ class MaskedModel(PrunedModel):
 
     def amount_for_size(self, checkpoint: Checkpoint) -> float:
         """The share whose removal brings the compressed model.pt to the budget; by magnitude, which decides little."""
-        from modelopt_cli.models.checkpoints import file_sizes
-        from modelopt_cli.pruning.cuts import joint
+        import torch
 
-        budget = self._settings.budget
+        from modelopt_cli.models.checkpoints import file_sizes
+        from modelopt_cli.pruning.allocating import allocate_weights
+        from modelopt_cli.pruning.allocations.global_ import Global
+
+        budget, structure = self._settings.budget, self._settings.mask_structure
         assert budget is not None
         dense = {name: weight.detach().clone() for name, weight in self.masking.weights.items()}
-        scores = {name: weight.abs() for name, weight in dense.items()}
-        total = sum(score.numel() for score in scores.values())
+        sizes = {name: weight.numel() for name, weight in dense.items()}
+        magnitudes = {name: weight.abs() for name, weight in dense.items()}
+        floor = self._settings.keep_at_least
 
         def size(share: float) -> int:
-            cuts = joint(scores, round(share * total))
+            kept = structure.keep(
+                magnitudes,
+                torch.abs,
+                self.masking.removed,
+                lambda scores: allocate_weights(Global(), scores, sizes, share, keep_at_least=floor),
+            )
             for name, weight in self.masking.weights.items():
-                weight.data.masked_fill_(cuts[name].removes(scores[name]), 0.0)
+                weight.data.masked_fill_(~kept[name], 0.0)
             try:
                 return file_sizes(self.recorded(checkpoint))[1]
             finally:
                 for name, weight in self.masking.weights.items():
                     weight.data.copy_(dense[name])
 
-        return search_amount(size, budget.left(size(0.0)))
+        self._most_bytes = budget.left(size(0.0))
+        return search_amount(size, self._most_bytes)
 
     def tables(self) -> dict[str, Table]:
         """`stages`: before, straight after the last pruning, at the end; `layers`; `rounds`; `sensitivity`."""
@@ -199,6 +248,8 @@ class MaskedModel(PrunedModel):
             "masks": copied(self.masking.masks, "cpu"),
             "states": self._states,
             "rounds": self._rounds,
+            "asked": self._asked,
+            "most_bytes": self._most_bytes,
             "movement": moved,
             "sensitivity": [list(row) for row in self._pruner.sensitivity],
         }
@@ -206,6 +257,7 @@ class MaskedModel(PrunedModel):
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Go on from what `state` gave."""
         self.masking.set(state["masks"])
+        self._asked, self._most_bytes = state.get("asked"), state.get("most_bytes")
         self._states, self._rounds = dict(state["states"]), [dict(row) for row in state["rounds"]]
         self._pruner.sensitivity = [
             (str(name), float(share), float(loss)) for name, share, loss in state["sensitivity"]

@@ -102,7 +102,7 @@ class Shrinking:
     def warnings(self) -> list[str]:
         """What could not be done, and what was done in its place; at the end also how much of the amount was not."""
         (gone, total), asked = self.gone, self._settings.amount or 0.0
-        if gone >= asked * total - len(self.groups) / 2:  # each group's number is a whole one
+        if gone >= asked * total - max(1, self._settings.neurons.round_to):  # one unit, or one step, may be rounded off
             return list(self._warnings)
         found = f"{gone:,} of {total:,} are gone ({gone / total:.1%})"
         why = ", ".join(self._holding())

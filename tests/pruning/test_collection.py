@@ -194,7 +194,7 @@ def test_a_doubled_channel_doubles_its_wanda_scores() -> None:
 @pytest.mark.parametrize("name", ["wanda", "obs", "sparsegpt"])
 @pytest.mark.parametrize("options", [{"groups": 2}, {"padding": "same"}, {"padding": 1, "padding_mode": "circular"}])
 def test_a_layer_whose_inputs_cannot_be_watched_is_named_with_a_remedy(name: str, options: dict[str, Any]) -> None:
-    with pytest.raises(UsageError, match=r"^0\.weight has no .*pruning\.exclude"):
+    with pytest.raises(UsageError, match=r"needed: 0\.weight \(no linear .*pruning\.exclude"):
         contributions(name, conv_net(**options), batches((4, 6, 6)))
 
 
@@ -238,3 +238,111 @@ def test_sample_weights_count_as_repeated_samples() -> None:
     for statistic in needs:
         for name, tensor in one.values[statistic].items():  # type: ignore[index]
             torch.testing.assert_close(tensor, other.values[statistic][name])  # type: ignore[index]
+
+
+class SelfAttention(nn.Module):
+    """torch's own attention, whose projections are no layers that are called."""
+
+    def __init__(self, cross: bool = False, own_sizes: bool = False) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        sizes = {"kdim": 6, "vdim": 5} if own_sizes else {}
+        self.attention = nn.MultiheadAttention(4, 2, batch_first=True, **sizes)
+        self.keys, self.values, self.cross, self.own_sizes = nn.Linear(4, 6), nn.Linear(4, 5), cross, own_sizes
+        self.last = nn.Linear(4, 3)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        others = (self.keys(inputs), self.values(inputs)) if self.own_sizes else (inputs, inputs.clone())
+        key, value = others if self.cross or self.own_sizes else (inputs, inputs)
+        return self.last(self.attention(inputs, key, value)[0].mean(1))
+
+
+def test_fused_projections_of_attention_are_watched() -> None:
+    module, given = SelfAttention(), batches((7, 4), (5, 3))
+    weights = {
+        name: each for name, each in module.named_parameters() if name.endswith("proj_weight") or "out_proj.w" in name
+    }
+    found = collect(module, weights, frozenset({"gram", "input_mean"}), lambda: given, loss)
+    rows = torch.cat([batch.inputs for batch in given]).flatten(0, 1)
+    gram = found.get("gram", "attention.in_proj_weight")
+    assert torch.allclose(gram, (rows.T @ rows / len(rows)).double(), atol=1e-6)
+    # What the output projection takes in, from what it gives: y = W x + b with a square W.
+    outputs = torch.cat([module.attention(*[batch.inputs] * 3)[0] for batch in given]).flatten(0, 1)
+    projection = module.attention.out_proj
+    mixed = torch.linalg.solve(projection.weight, (outputs - projection.bias).T).T.detach()
+    assert torch.allclose(found.get("input_mean", "attention.out_proj.weight").flatten(), mixed.mean(0), atol=1e-5)
+    assert torch.backends.mha.get_fastpath_enabled(), "put back"
+    assert type(module.attention.out_proj) is type(projection)
+
+
+def test_projections_of_their_own_size_are_watched() -> None:
+    module = SelfAttention(own_sizes=True)
+    weights = {name: each for name, each in module.named_parameters() if each.ndim > 1}
+    found = collect(module, weights, frozenset({"input_norm"}), lambda: batches((7, 4)), loss)
+    assert {name: tuple(found.get("input_norm", name).shape) for name in weights} == {
+        name: (1, weight.shape[1]) for name, weight in weights.items()
+    }
+
+
+def test_attention_over_different_inputs_is_refused_with_the_reason() -> None:
+    with pytest.raises(UsageError, match=r"attention\.in_proj_weight \(its attention projects different"):
+        contributions("wanda", SelfAttention(cross=True), batches((7, 4)))
+
+
+class Functional(nn.Module):
+    """A layer whose weight its module's own code uses, one that is never called, and a matrix that is no layer's."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.weight, self.free = nn.Parameter(torch.randn(3, 4)), nn.Parameter(torch.randn(4, 4))
+        self.dead, self.tired = nn.Linear(4, 4), nn.Linear(4, 4)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return F.linear(inputs @ self.free, self.weight)
+
+
+def test_every_weight_without_inputs_is_named_at_once_with_its_reason() -> None:
+    with pytest.raises(UsageError) as caught:
+        contributions("wanda", Functional(), batches())
+    text = str(caught.value)
+    assert "dead.weight, tired.weight (its layer was never called on the calibration samples)" in text
+    assert "free (no linear layer or ungrouped convolution takes it" in text
+    assert "leave them out with pruning.exclude" in text
+
+
+def test_a_weight_that_a_modules_own_code_uses_is_watched() -> None:
+    module, given = Functional(), batches()
+    found = collect(module, {"weight": module.weight}, frozenset({"input_mean"}), lambda: given, loss)
+    rows = torch.cat([batch.inputs for batch in given]) @ module.free
+    assert torch.allclose(found.get("input_mean", "weight").flatten(), rows.mean(0), atol=1e-6)
+
+
+def test_second_derivatives_go_through_fused_attention() -> None:
+    class Fused(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.project, self.last = nn.Linear(4, 12), nn.Linear(4, 3)
+
+        def forward(self, inputs: Tensor) -> Tensor:
+            query, key, value = self.project(inputs).chunk(3, -1)
+            mixed = F.scaled_dot_product_attention(query[:, None], key[:, None], value[:, None])[:, 0]
+            return self.last(mixed.mean(1))
+
+    module = Fused()
+    weights, given = matrices(module), batches((7, 4), (6,))
+    found = collect(module, weights, frozenset({"gradient", "hessian_gradient"}), lambda: given, loss)
+    # H g by differences of gradients: (grad(w + e g) - grad(w - e g)) / 2e
+    step, shifted = 1e-3, []
+    for sign in (1.0, -1.0):
+        with torch.no_grad():
+            for each, weight in weights.items():
+                weight.add_(found.get("gradient", each), alpha=sign * step)
+        shifted.append(collect(module, weights, frozenset({"gradient"}), lambda: given, loss))
+        with torch.no_grad():
+            for each, weight in weights.items():
+                weight.sub_(found.get("gradient", each), alpha=sign * step)
+    for each in weights:
+        numeric = (shifted[0].get("gradient", each) - shifted[1].get("gradient", each)) / (2 * step)
+        assert torch.allclose(found.get("hessian_gradient", each), numeric, atol=2e-3)

@@ -44,8 +44,16 @@ class Allocation(Strategy):
     """True when pieces of a tensor may stand for it: there is one border, whatever lies where."""
 
     @abstractmethod
-    def cuts(self, scores: Mapping[str, Tensor], target: float, judge: Judge | None = None) -> dict[str, Cut]:
+    def cuts(
+        self,
+        scores: Mapping[str, Tensor],
+        target: float,
+        judge: Judge | None = None,
+        prices: Mapping[str, int] | None = None,
+    ) -> dict[str, Cut]:
         """Where each tensor's scores are cut. `target`: the share of all scores to remove, 0 to 1.
 
-        Scores may be negative; those of what is gone already are -inf, and go first.
+        Scores may be negative; those of what is gone already are -inf, and go first. `prices`: the number of weights
+        that one score of each tensor stands for, where these differ (blocks over kernels of several sizes); the scores
+        are then those of one weight, and the target is a share of all weights.
         """

@@ -36,7 +36,13 @@ class Divergence(Allocation):
 
     levels: Count = Field(16, description="Steps in which each group is cut on trial; between them it is interpolated.")
 
-    def cuts(self, scores: Mapping[str, Tensor], target: float, judge: Judge | None = None) -> dict[str, Cut]:
+    def cuts(
+        self,
+        scores: Mapping[str, Tensor],
+        target: float,
+        judge: Judge | None = None,
+        prices: Mapping[str, int] | None = None,
+    ) -> dict[str, Cut]:
         """The share `target` of what all scores save together is saved, each by its group's price."""
         from modelopt_cli.pruning.cuts import lowest
 
@@ -45,9 +51,9 @@ class Divergence(Allocation):
         sizes = {name: score.numel() for name, score in scores.items()}
         gone = {name: int((score == -math.inf).sum()) for name, score in scores.items()}
         curves = {name: self._curve(name, score, gone[name], judge) for name, score in scores.items()}
-        prices = {name: judge.price(name) for name in scores}
-        wanted = target * sum(prices[name] * sizes[name] for name in sizes)
-        removed = _least(curves, prices, wanted * (1.0 - 1e-12))
+        worth = {name: judge.price(name) if prices is None else float(prices[name]) for name in scores}
+        wanted = target * sum(worth[name] * sizes[name] for name in sizes)
+        removed = _least(curves, worth, wanted * (1.0 - 1e-12))
         return {name: lowest(score, removed[name]) for name, score in scores.items()}
 
     def _curve(self, name: str, score: Tensor, gone: int, judge: Judge) -> Curve:

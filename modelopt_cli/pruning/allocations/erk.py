@@ -21,23 +21,30 @@ class Erk(Allocation):
     Small tensors stay denser than large ones; none is denser than whole.
     """
 
-    def cuts(self, scores: Mapping[str, Tensor], target: float, judge: Judge | None = None) -> dict[str, Cut]:
+    def cuts(
+        self,
+        scores: Mapping[str, Tensor],
+        target: float,
+        judge: Judge | None = None,
+        prices: Mapping[str, int] | None = None,
+    ) -> dict[str, Cut]:
         """Exactly round(target * n) of all n scores go."""
         from modelopt_cli.pruning.allocations._counts import cut_to, whole_numbers
 
         shapes = {name: tuple(score.shape) for name, score in scores.items()}
         sizes = {name: math.prod(shape) for name, shape in shapes.items()}
-        total = round(target * sum(sizes.values()))
-        density = densities(shapes, 1.0 - target)
-        return cut_to(
-            scores, whole_numbers({name: sizes[name] * (1.0 - density[name]) for name in sizes}, sizes, total)
-        )
+        density = densities(shapes, 1.0 - target, prices)
+        wanted = {name: sizes[name] * (1.0 - density[name]) for name in sizes}
+        return cut_to(scores, whole_numbers(wanted, sizes, target, prices))
 
 
-def densities(shapes: Mapping[str, tuple[int, ...]], density: float) -> dict[str, float]:
+def densities(
+    shapes: Mapping[str, tuple[int, ...]], density: float, prices: Mapping[str, int] | None = None
+) -> dict[str, float]:
     """The share that stays of each tensor, so that `density` of all together stays: min(1, e * sum / product)."""
-    sizes = {name: math.prod(shape) for name, shape in shapes.items()}
-    raw = {name: sum(shape) / sizes[name] for name, shape in shapes.items() if sizes[name]}
+    counts = {name: math.prod(shape) for name, shape in shapes.items()}
+    sizes = {name: count * (1 if prices is None else prices[name]) for name, count in counts.items()}
+    raw = {name: sum(shape) / counts[name] for name, shape in shapes.items() if counts[name]}
     whole: set[str] = {name for name, size in sizes.items() if not size}
     kept = density * sum(sizes.values())
     while len(whole) < len(shapes):

@@ -19,8 +19,14 @@ class Global(Allocation):
 
     piecewise: ClassVar[bool] = True
 
-    def cuts(self, scores: Mapping[str, Tensor], target: float, judge: Judge | None = None) -> dict[str, Cut]:
-        """Exactly round(target * n) of all n scores go; among equal ones the first tensor's first."""
+    def cuts(
+        self,
+        scores: Mapping[str, Tensor],
+        target: float,
+        judge: Judge | None = None,
+        prices: Mapping[str, int] | None = None,
+    ) -> dict[str, Cut]:
+        """Exactly round(target * n) of all n scores (or weights) go; among equal ones the first tensor's first."""
         from modelopt_cli.pruning.cuts import joint_share
 
-        return joint_share(scores, target)
+        return joint_share(scores, target, prices)

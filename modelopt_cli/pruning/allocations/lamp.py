@@ -21,12 +21,18 @@ class Lamp(Allocation):
     The last score of a tensor has LAMP score 1, so no tensor is emptied while another has more to give.
     """
 
-    def cuts(self, scores: Mapping[str, Tensor], target: float, judge: Judge | None = None) -> dict[str, Cut]:
+    def cuts(
+        self,
+        scores: Mapping[str, Tensor],
+        target: float,
+        judge: Judge | None = None,
+        prices: Mapping[str, int] | None = None,
+    ) -> dict[str, Cut]:
         """Exactly round(target * n) of all n scores go. Raises UsageError for scores that rank by their sign."""
-        from modelopt_cli.pruning.cuts import joint, lowest
+        from modelopt_cli.pruning.cuts import joint_share, lowest
 
         shares = {name: self._shares(name, score) for name, score in scores.items()}
-        found = joint(shares, round(target * sum(share.numel() for share in shares.values())))
+        found = joint_share(shares, target, prices)
         return {name: lowest(score, found[name].count(shares[name])) for name, score in scores.items()}
 
     def _shares(self, name: str, score: Tensor) -> Tensor:

@@ -35,18 +35,27 @@ class Sensitivity(Allocation):
         description="Shares of a tensor that are tried; none gives more than the last before all have.",
     )
 
-    def cuts(self, scores: Mapping[str, Tensor], target: float, judge: Judge | None = None) -> dict[str, Cut]:
+    def cuts(
+        self,
+        scores: Mapping[str, Tensor],
+        target: float,
+        judge: Judge | None = None,
+        prices: Mapping[str, int] | None = None,
+    ) -> dict[str, Cut]:
         """Exactly round(target * n) of all n scores go. Raises UsageError without a judge."""
         from modelopt_cli.pruning.allocations._counts import cut_to, whole_numbers
 
         if judge is None:
             raise UsageError("allocation sensitivity measures the loss, so it needs a model and data; use global")
-        sizes = {name: score.numel() for name, score in scores.items()}
+        counts = {name: score.numel() for name, score in scores.items()}
+        worth = {name: 1 if prices is None else prices[name] for name in counts}
+        sizes = {name: count * worth[name] for name, count in counts.items()}
         total = round(target * sum(sizes.values()))
         curves = {name: self._curve(name, score, judge) for name, score in scores.items()}
         tolerance = _tolerance(curves, sizes, total)
         wanted = {name: sizes[name] * _share(curve, tolerance) for name, curve in curves.items()}
-        return cut_to(scores, whole_numbers(_adding_up(wanted, sizes, total), sizes, total))
+        wanted = {name: count / worth[name] for name, count in _adding_up(wanted, sizes, total).items()}
+        return cut_to(scores, whole_numbers(wanted, counts, target, prices))
 
     def _curve(self, name: str, score: Tensor, judge: Judge) -> list[tuple[float, float]]:
         """(share removed, loss), from (0, the loss as it is); made monotone, since noise must not pay."""

@@ -20,7 +20,13 @@ class Threshold(Allocation):
     absolute: ClassVar[bool] = True
     piecewise: ClassVar[bool] = True
 
-    def cuts(self, scores: Mapping[str, Tensor], target: float, judge: Judge | None = None) -> dict[str, Cut]:
+    def cuts(
+        self,
+        scores: Mapping[str, Tensor],
+        target: float,
+        judge: Judge | None = None,
+        prices: Mapping[str, int] | None = None,
+    ) -> dict[str, Cut]:
         """`target`: the threshold, in the importance's own units. What is not a number stays."""
         from modelopt_cli.pruning.cuts import Cut
 

@@ -17,7 +17,13 @@ if TYPE_CHECKING:
 class Uniform(Allocation):
     """The same share of every tensor goes."""
 
-    def cuts(self, scores: Mapping[str, Tensor], target: float, judge: Judge | None = None) -> dict[str, Cut]:
+    def cuts(
+        self,
+        scores: Mapping[str, Tensor],
+        target: float,
+        judge: Judge | None = None,
+        prices: Mapping[str, int] | None = None,
+    ) -> dict[str, Cut]:
         """Exactly round(target * n) of each tensor's n scores go; among equal ones the first in memory order."""
         from modelopt_cli.pruning.cuts import lowest
 

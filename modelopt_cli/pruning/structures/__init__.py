@@ -40,6 +40,10 @@ class UnitStructure(Structure):
 class MaskStructure(Structure):
     """Base of those that set weights to 0."""
 
+    def weights(self, tensors: Mapping[str, Tensor]) -> int:
+        """How many weights at most go together."""
+        return 1
+
     @abstractmethod
     def problem(self, shape: tuple[int, ...]) -> str | None:
         """Why a tensor of this shape cannot have the structure; None when it can."""

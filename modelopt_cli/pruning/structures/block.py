@@ -28,6 +28,13 @@ class Block(MaskStructure):
         fits = shape[0] % self.rows == 0 and shape[1] % self.columns == 0
         return None if fits else f"its {shape[0]} outputs x {shape[1]} inputs do not divide into {self._name} blocks"
 
+    def weights(self, tensors: Mapping[str, Tensor]) -> int:
+        """Of the largest kernel."""
+        kernels = [
+            tensor.numel() // (tensor.shape[0] * tensor.shape[1]) for tensor in tensors.values() if tensor.numel()
+        ]
+        return self.rows * self.columns * max(kernels, default=1)
+
     @property
     def _name(self) -> str:
         return f"{self.rows}x{self.columns}"
@@ -35,10 +42,7 @@ class Block(MaskStructure):
     def keep(
         self, contributions: Mapping[str, Tensor], merit: Merit, removed: Mapping[str, Tensor], cut: Cutter
     ) -> Mapping[str, Tensor]:
-        """A block's score is the merit of the sum of its contributions: sum |w| for magnitude, |sum w g| for taylor.
-
-        Targets are shares of the blocks.
-        """
+        """A block's score is the merit of the sum of its contributions: sum |w| for magnitude, |sum w g| for taylor."""
         import torch
 
         from modelopt_cli.pruning.each import Each
