@@ -35,6 +35,8 @@ def render_inspected(console: Console, report: Report, *, quiet: bool) -> None:
         _macs(console, report)
         console.print()
         _latency(console, report)
+    for warning in report.warnings:
+        console.print(Text.assemble(("warning: ", "yellow"), warning), soft_wrap=True)
 
 
 def _layers(console: Console, report: Report) -> None:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 _WARM_UP = 10  # turns before what is measured, ...
 _WARM_UP_SHARE = 0.2  # ... or this share of the seconds
+_NOISY = 0.5  # share of the median over which the middle half of the times may spread
 _LEAST = 3  # turns that are measured, however slow
 
 
@@ -131,6 +132,28 @@ class Latency:
     def relative_to(self, other: Latency) -> float:
         """The median over the turns of this one's time divided by the other's in the same turn."""
         return float(np.median(np.divide(self.times, other.times)))
+
+
+def noise(one: Latency, other: Latency) -> str:
+    """Why the two medians are not to be relied on, with figures; empty where they are.
+
+    Where what else the machine does weighs more than the models: the middle half of the times spreads over more than
+    half of the median, or the models' ratio within the turns is another one than that of the medians.
+    """
+    for each in (one, other):
+        low, high = each.spread
+        if high - low > _NOISY * each.median:
+            return (
+                f"the time for a batch of {each.batch_size} is noisy ({each.name}: half of the turns took {low:.3g} to "
+                f"{high:.3g} ms); measure again when the machine does nothing else"
+            )
+    paired, medians = one.relative_to(other), one.median / other.median
+    if max(paired / medians, medians / paired) > 1.0 + _NOISY / 2:
+        return (
+            f"the time for a batch of {one.batch_size} is noisy ({other.name} over {one.name}: {1.0 / medians:.3g} by "
+            f"the medians, {1.0 / paired:.3g} turn by turn); measure again when the machine does nothing else"
+        )
+    return ""
 
 
 def latency(

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
 import torch
 
 from modelopt_cli.training import losses
 from modelopt_cli.training.batches import Split
 from modelopt_cli.training.evaluation import Evaluator
-from modelopt_cli.training.inference import input_transform, scale_targets
+from modelopt_cli.training.inference import forward, input_transform, restore_targets, scale_targets
 from modelopt_cli.training.settings import TrainingSettings
 
 if TYPE_CHECKING:
-    from modelopt_cli.data.prepared import Prepared
+    from modelopt_cli.data.prepared import Part, Prepared
+    from modelopt_cli.data.raw import Task
     from modelopt_cli.training.metrics import Metric
 
 
@@ -33,3 +35,24 @@ def judge(
     transform = input_transform(prepared.preprocessing, here)
     evaluator = Evaluator(module, prepared, train, plain, transform, autocast=False, extra=extra)
     return evaluator.measure(split)
+
+
+def outputs_and_loss(
+    module: torch.nn.Module,
+    part: Part,
+    preprocessing: Mapping[str, Any],
+    task: Task,
+    outputs: int,
+    loss: Literal["auto", "cross_entropy", "bce", "mse", "mae", "huber"] = "auto",
+) -> tuple[np.ndarray[Any, Any], float]:
+    """(logits, or values in the targets' own units, (N, outputs); the plain loss, in the unit that training reports).
+
+    `preprocessing`: its plain form, as a model.pt holds it. `loss`: as the training section names it.
+    """
+    device = next((parameter.device for parameter in module.parameters()), torch.device("cpu"))
+    targets = scale_targets(part.targets, preprocessing)
+    split = Split(part, targets, device, resident=False)
+    found = forward(module, split.inputs, input_transform(preprocessing, device))
+    plain = losses.make(TrainingSettings(loss=loss), task, outputs, targets, device).plain
+    value = float(plain(found, split.targets.to(device), None if split.weights is None else split.weights.to(device)))
+    return restore_targets(found.cpu().numpy(), preprocessing), value

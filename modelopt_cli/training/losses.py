@@ -34,6 +34,11 @@ class Losses(NamedTuple):
     plain: Loss
 
 
+def allowed(task: Task) -> tuple[str, ...]:
+    """What training.loss may say for the task."""
+    return ("auto", *_ALLOWED[task])
+
+
 def make(
     settings: TrainingSettings, task: Task, outputs: int, targets: np.ndarray[Any, Any], device: torch.device
 ) -> Losses:

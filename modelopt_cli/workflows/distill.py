@@ -60,7 +60,9 @@ def judged(experiment: Experiment, current: DistillRun) -> Outcome:
     """The student, and whom it is compared with, judged on every split."""
     metrics = {**current.metrics(), **current.test_metrics()}
     model = current.checkpoint(metrics)
-    return Outcome(metrics, current.tables(), _details(experiment, current), current.warnings, model)
+    tables = current.tables()
+    warnings = [*current.warnings, *current.noise]
+    return Outcome(metrics, tables, _details(experiment, current), warnings, model)
 
 
 def dry_run(experiment: Experiment, context: Context) -> Report:

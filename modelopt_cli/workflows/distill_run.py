@@ -46,6 +46,7 @@ class DistillRun(RestorableRun):
         `costed`: metrics hold what the student costs, which takes seconds to measure.
         """
         self._experiment, self._costed = experiment, costed
+        self._noise: list[str] = []
         self._cost_rows: list[dict[str, Any]] | None = None
         wanted = experiment.require_distillation().baseline if baseline is None else baseline
         self._log = WarningLog(() if state is None else state.get("warnings", ()))
@@ -160,7 +161,7 @@ class DistillRun(RestorableRun):
             before, after = (one.model.to("cpu") for one in pair)
             files = (checkpoints.file_sizes(pair[0])[0], checkpoints.file_sizes(pair[1])[0])
             inputs = example(self.course.prepared.shapes, max(slim_tables.BATCH_SIZES))
-            self._cost_rows = slim_tables.compare(before, after, inputs, files)
+            self._cost_rows, self._noise = slim_tables.compare(before, after, inputs, files)
         return self._cost_rows
 
     def _comparable(self) -> Checkpoint | None:
@@ -175,6 +176,11 @@ class DistillRun(RestorableRun):
     def test_metrics(self) -> Mapping[str, float]:
         """See the base class."""
         return self._metrics_on("test")
+
+    @property
+    def noise(self) -> list[str]:
+        """See the base class."""
+        return self._noise
 
     def tables(self) -> dict[str, Table]:
         """learners: who was judged, at which epoch; curve: every epoch of all; costs: of teacher and student."""
@@ -196,7 +202,9 @@ class DistillRun(RestorableRun):
 
     def checkpoint(self, metrics: Mapping[str, float]) -> Checkpoint:
         """The student with all that using it needs; projectors and the like are left behind."""
-        return replace(self.student.checkpoint, metrics=dict(metrics))
+        found = self.student.checkpoint
+        extra = {name: value for name, value in found.extra.items() if name != "loss"}  # all are judged by the task's
+        return replace(found, metrics=dict(metrics), extra=extra)
 
     def keep_teachers(self, directory: RunDirectory) -> dict[str, str]:
         """Write the teachers that were trained here, so that the next run need not train them again: name -> path."""

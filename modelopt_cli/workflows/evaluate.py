@@ -32,10 +32,12 @@ def evaluate(path: str | Path, split: str = "test", data: str | Path | None = No
     checkpoint = checkpoints.load(path)
     part, prefix = _part(checkpoint, split, data)
     names = metric_names.names(checkpoint.task, checkpoint.shapes.outputs)
-    found = metrics.compute(
+    scores, loss = _judged(checkpoint, part)
+    found = {} if loss is None else {f"{prefix}loss": loss}
+    found |= metrics.compute(
         checkpoint.task,
         part.targets,
-        _scores(checkpoint, part.inputs),
+        scores,
         prefix=prefix,
         weights=part.weights,
         classes=checkpoint.shapes.outputs,
@@ -86,6 +88,20 @@ def _part(checkpoint: Checkpoint, split: str, data: str | Path | None) -> tuple[
     if len(indices) == 0:
         raise UsageError(f"the {split} split of the model's data is empty; choose another with --split, or --data FILE")
     return preprocessing.part(raw, indices), f"{split}."
+
+
+def _judged(checkpoint: Checkpoint, part: Part) -> tuple[Any, float | None]:
+    """(what `_scores` gives, the loss as training reports it; None for an estimator)"""
+    if checkpoint.architecture.framework == "sklearn":
+        return _scores(checkpoint, part.inputs), None
+    from modelopt_cli.training import losses
+    from modelopt_cli.training.judging import outputs_and_loss
+
+    loss = checkpoint.extra.get("loss", "auto")
+    if loss not in losses.allowed(checkpoint.task):
+        raise InputError(f"the model says that it was trained by the loss {loss!r}, which {checkpoint.task} has not")
+    shapes, preprocessing = checkpoint.shapes, checkpoint.preprocessing
+    return outputs_and_loss(checkpoint.model, part, preprocessing, checkpoint.task, shapes.outputs, loss)
 
 
 def _scores(checkpoint: Checkpoint, inputs: np.ndarray) -> Any:

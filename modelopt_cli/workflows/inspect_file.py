@@ -59,7 +59,7 @@ def run(path: Path, *, experiment: Path | None = None, baseline: Path | None = N
 
 def _measured(report: Report, files: Sequence[StateFile], experiment_file: Path | None) -> Report:
     """The report with what forward passes cost. A second file is the baseline."""
-    from modelopt_cli.models.measure import count, example, latency, macs
+    from modelopt_cli.models.measure import count, example, latency, macs, noise
 
     device, modules, shapes = _ready(files, experiment_file)
     samples = example(shapes, max(BATCH_SIZES))
@@ -77,7 +77,10 @@ def _measured(report: Report, files: Sequence[StateFile], experiment_file: Path 
     metrics |= {"model.latency_ms" + f"_{one.batch_size}" * (one.batch_size > 1): one.median for one in own}
     tables = {"macs": _macs_table(modules[0], found[0]), "latency": _latency_table(times, names)}
     added = {"metrics": metrics, "tables": tables, "details": {"measured": measured}}
-    return report.model_copy(update={name: getattr(report, name) | part for name, part in added.items()})
+    pairs = [(one, other) for one, other in zip(times[::2], times[1::2], strict=True)] if len(files) > 1 else []
+    noisy = [text for one, other in pairs if (text := noise(one, other))]
+    update: dict[str, Any] = {name: getattr(report, name) | part for name, part in added.items()}
+    return report.model_copy(update={**update, "warnings": [*report.warnings, *noisy]})
 
 
 def _ready(files: Sequence[StateFile], experiment_file: Path | None) -> tuple[str, list[nn.Module], Shapes]:
@@ -124,12 +127,12 @@ def _macs_table(module: nn.Module, found: Mapping[str, int]) -> Table:
 
 
 def _latency_table(times: Sequence[Latency], names: Sequence[str]) -> Table:
-    """Milliseconds for a batch: median, 25% and 75% quantile; relative: the median ratio of the same turn's times."""
+    """Milliseconds for a batch: median, 25% and 75% quantile; relative: the median over that of the baseline."""
     baseline = {one.batch_size: one for one in times if one.name in names[1:]}
     columns = ["model", "batch size", "median ms", "low ms", "high ms", "samples per second", "threads"]
     rows: list[list[Any]] = []
     for one in times:
-        relative = one.relative_to(baseline[one.batch_size]) if baseline else None
+        relative = one.median / baseline[one.batch_size].median if baseline else None
         spread = (one.median, *one.spread)
         rows.append([one.name, one.batch_size, *spread, one.samples_per_second, one.threads, relative])
     return Table(columns=[*columns, "relative to baseline"], rows=rows)

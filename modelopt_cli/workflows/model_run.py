@@ -33,6 +33,11 @@ class ModelRun(Run):
     def checkpoint(self, metrics: Mapping[str, float]) -> Checkpoint:
         """The model with all that using it needs."""
 
+    @property
+    def noise(self) -> list[str]:
+        """What made its timings unsure: told beside its warnings, and not kept with the model."""
+        return []
+
     def tables(self) -> dict[str, Table]:
         """Tables for the report, beside the curve."""
         return {}

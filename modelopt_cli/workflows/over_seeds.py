@@ -17,6 +17,7 @@ from modelopt_cli.results.tables import deviation_column, metric_column
 from modelopt_cli.workflows import single
 from modelopt_cli.workflows.closing import Closing, Outcome
 from modelopt_cli.workflows.context import Context, Message
+from modelopt_cli.workflows.slim_tables import with_ratios
 from modelopt_cli.workflows.torch_run import pinned_data
 
 if TYPE_CHECKING:
@@ -105,7 +106,7 @@ def _together(found: Sequence[Report], derived: Callable[[Mapping[str, Table]], 
     for name in first.tables:
         together = averaged([report.tables[name] for report in found if name in report.tables])
         if together is not None:
-            tables[name] = together
+            tables[name] = with_ratios(together) if name == "costs" else together
     metrics |= derived(tables)
     details = {**first.details, "seeds": [report.seed for report in found]}
     return replace(told, metrics=metrics, tables=tables, details=details)

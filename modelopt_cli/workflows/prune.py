@@ -73,7 +73,7 @@ def judged(experiment: Experiment, current: PruneRun) -> Outcome:
         metrics,
         current.tables(),
         details(experiment, current, metrics),
-        current.warnings,
+        [*current.warnings, *current.noise],
         current.checkpoint(metrics),
     )
 

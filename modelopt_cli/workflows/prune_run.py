@@ -104,6 +104,11 @@ class PruneRun(RestorableRun):
         with self._log.recording():
             return self.model.judge(split)
 
+    @property
+    def noise(self) -> list[str]:
+        """See the base class."""
+        return self.model.noise
+
     def tables(self) -> dict[str, Table]:
         """stages, layers, rounds, and the sensitivity curve where it was measured."""
         return self.model.tables()

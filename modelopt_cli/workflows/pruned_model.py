@@ -28,6 +28,7 @@ class PrunedModel(ABC):
         self.trainer, self.module = trainer, trainer.module
         self._states: dict[str, dict[str, Any]] = {}
         self._rounds: list[dict[str, Any]] = []
+        self.noise: list[str] = []  # what made timings unsure
         self._judged: dict[str, dict[str, float]] = {"before": {}, "pruned": {}, "final": {}}
 
     @property

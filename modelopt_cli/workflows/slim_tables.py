@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from modelopt_cli.results.report import Table
+from modelopt_cli.results.tables import DEVIATION
 from modelopt_cli.workflows.file_module import shape_text
 from modelopt_cli.workflows.prune_tables import from_records
 
@@ -27,9 +28,12 @@ _METRICS = {
 }
 
 
-def compare(before: nn.Module, after: nn.Module, inputs: Tensor, files: tuple[int, int]) -> list[dict[str, Any]]:
-    """A record for each cost, sizes and times: what, before, after, and how many times less."""
-    return [*sizes(before, after, inputs, files), *times(before, after, inputs)]
+def compare(
+    before: nn.Module, after: nn.Module, inputs: Tensor, files: tuple[int, int]
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """A record for each cost, sizes and times: what, before, after, and how many times less; what is noisy of it."""
+    timed, noisy = times(before, after, inputs)
+    return [*sizes(before, after, inputs, files), *timed], noisy
 
 
 def sizes(before: nn.Module, after: nn.Module, inputs: Tensor, files: tuple[int, int]) -> list[dict[str, Any]]:
@@ -46,20 +50,31 @@ def sizes(before: nn.Module, after: nn.Module, inputs: Tensor, files: tuple[int,
     ]
 
 
-def times(before: nn.Module, after: nn.Module, inputs: Tensor) -> list[dict[str, Any]]:
-    """The same for the latency at each batch size, which is measured turn by turn."""
-    from modelopt_cli.models.measure import latency
+def times(before: nn.Module, after: nn.Module, inputs: Tensor) -> tuple[list[dict[str, Any]], list[str]]:
+    """The same for the latency at each batch size, medians of what is measured turn by turn; what is noisy of it."""
+    from modelopt_cli.models.measure import latency, noise
 
-    rows = []
     found = latency({"before": before, "after": after}, inputs, BATCH_SIZES, seconds=_SECONDS)
-    for one, other in zip(found[::2], found[1::2], strict=True):
-        row = _row(f"ms for a batch of {one.batch_size}", one.median, other.median)
-        rows.append({**row, "times less": 1.0 / other.relative_to(one)})
-    return rows
+    pairs = list(zip(found[::2], found[1::2], strict=True))
+    rows = [_row(f"ms for a batch of {one.batch_size}", one.median, other.median) for one, other in pairs]
+    return rows, [text for one, other in pairs if (text := noise(other, one))]
 
 
 def _row(what: str, before: float, after: float) -> dict[str, Any]:
     return {"what": what, "before": before, "after": after, "times less": before / after if after else None}
+
+
+def with_ratios(costs: Table) -> Table:
+    """The table of costs with each ratio that of the two figures before it: of means over seeds, the means'."""
+    if "times less" not in costs.columns:
+        return costs
+    place = costs.columns.index("times less")
+    figures = [at for at, name in enumerate(costs.columns[:place]) if name != "what" and not name.endswith(DEVIATION)]
+    rows = []
+    for row in costs.rows:
+        before, after = (float(value) if isinstance(value := row[at], int | float) else 0.0 for at in figures)
+        rows.append([*row[:place], before / after if after else None, *row[place + 1 :]])
+    return Table(columns=costs.columns, rows=rows)
 
 
 def metrics(costs: Sequence[Mapping[str, Any]]) -> dict[str, float]:

@@ -131,7 +131,8 @@ class SlimmedModel(PrunedModel):
         from modelopt_cli.workflows.shrinking import joined
 
         inputs = joined(self.trainer.samples(max(slim_tables.BATCH_SIZES)))
-        self._times = slim_tables.times(self.as_it_was("before") or self.module, self.module, inputs)
+        before = self.as_it_was("before") or self.module
+        self._times, self.noise = slim_tables.times(before, self.module, inputs)
         return slim_tables.metrics(self._times)
 
     def recorded(self, checkpoint: Checkpoint) -> Checkpoint:

@@ -145,6 +145,10 @@ def checkpoint_of(
     from modelopt_cli.models.checkpoints import Checkpoint
 
     slimming = earlier_slimming(experiment.require_model())
+    extra: dict[str, Any] = {} if slimming is None else {"slimming": slimming}
+    training, torch = experiment.training, experiment.require_model().framework == "torch"
+    if torch and training is not None and training.loss != "auto":  # what `modelopt evaluate` judges it by
+        extra["loss"] = training.loss
     return Checkpoint(
         model=model,
         architecture=underlying(experiment.require_model()),
@@ -154,7 +158,7 @@ def checkpoint_of(
         task=prepared.task,
         metrics=dict(metrics),
         data=pinned_data(experiment),
-        extra={} if slimming is None else {"slimming": slimming},
+        extra=extra,
         warnings=list(warnings),
     )
 

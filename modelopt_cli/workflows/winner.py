@@ -101,8 +101,9 @@ def finish_best(
         checkpoints.save(context.directory.path_of("model.pt"), checkpoint)
         artefacts["model"] = str(context.directory.path_of("model.pt"))
     warnings = [_REMARK.format(best.born)] if len(legs) > 1 else []
-    warnings += [*noted_warnings(keep, best.seed), *run.warnings]
-    return Winner(metrics, artefacts, checkpoint, warnings, run.tables())
+    tables = run.tables()
+    warnings += [*noted_warnings(keep, best.seed), *run.warnings, *run.noise]
+    return Winner(metrics, artefacts, checkpoint, warnings, tables)
 
 
 def _name_teachers(section: dict[str, Any], kept: Mapping[str, str]) -> None:

@@ -290,3 +290,36 @@ def test_a_metric_that_cannot_be_called_is_refused_before_the_first_trial(cli, b
         assert result.code == 2
         assert told in result.err
     assert not list(Path().glob("runs/*/*/study.sqlite"))
+
+
+REGRESSION = """\
+name: it
+data: {type: diabetes, splits: {validation: 0.2, test: 0.2, seed: 0}}
+model: {type: mlp, hidden: [4]}
+training: {epochs: 2, loss: LOSS}
+"""
+PRUNED = "pruning: {amount: 0.5, recovery: {epochs: 1}}\n"
+
+
+@pytest.mark.parametrize(
+    ("command", "text"),
+    [
+        ("train", MLP),
+        ("train", MLP.replace("epochs: 1", "epochs: 1, label_smoothing: 0.3, class_weights: balanced")),
+        ("train", REGRESSION.replace("LOSS", "mae")),
+        ("train", REGRESSION.replace("LOSS", "auto")),
+        ("prune", REGRESSION.replace("LOSS", "huber") + PRUNED),
+        ("prune", MLP + PRUNED.replace("amount", "structure: neurons, importance: l1, amount")),
+        ("distill", MLP + TEACHER),
+    ],
+)
+def test_evaluate_gives_the_loss_that_the_report_has(cli, command, text, monkeypatch):
+    from modelopt_cli.workflows import slim_tables
+
+    monkeypatch.setattr(slim_tables, "_SECONDS", 0.01)
+    assert cli(command, write(text), "-q", "--out", "run").code == 0
+    report = json.loads(Path("run/report.json").read_text())
+    for split in ("validation", "test"):
+        found = cli("evaluate", "run/model.pt", "--split", split, "--json", "--gate", f"{split}.loss <= 1e9")
+        assert found.code == 0, found.err
+        assert json.loads(found.out)["metrics"][f"{split}.loss"] == pytest.approx(report["metrics"][f"{split}.loss"])
