@@ -19,15 +19,19 @@ def predict(
     """Predict new data: labels and probabilities (or values) as CSV."""
     from modelopt_cli.cli import output
     from modelopt_cli.core.errors import UsageError
+    from modelopt_cli.core.text import printable
     from modelopt_cli.results.files import write_text
     from modelopt_cli.results.tables import as_csv
-    from modelopt_cli.workflows.evaluate import predict as workflow
+    from modelopt_cli.workflows.evaluate import predicted
 
     if out is not None and out.exists() and not force:
         raise UsageError(f"{out} exists; choose another file, or overwrite it with --force")
     with output.one_document():
-        text = as_csv(workflow(model, data))
+        table, notes = predicted(model, data)
+        text = as_csv(table)
         if out is None:
             output.document(text)
         else:
             write_text(out, text)
+    for note in notes:
+        typer.echo(f"note: {printable(note)}", err=True)

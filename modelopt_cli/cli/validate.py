@@ -49,9 +49,9 @@ def _about(experiment: object) -> str:
     assert isinstance(experiment, Experiment)
     if experiment.tuning is None or not experiment.tuning.space:
         return "train" if experiment.pruning is None else _pruning(experiment.pruning)
-    from modelopt_cli.experiment.search_space import search_space
+    from modelopt_cli.tuning.space import Space
 
-    space, tuning = search_space(experiment), experiment.tuning
+    space, tuning = Space.from_spec(experiment.tuning.space), experiment.tuning
     size = "infinitely many" if space.size == float("inf") else f"{int(space.size):,}"
     what = "tune" if tuning.workflow == "train" else f"tune {tuning.workflow}"
     return f"{what}: {tuning.sampler.name()} over {space.dim} parameters, {size} settings"

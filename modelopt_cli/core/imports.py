@@ -6,10 +6,15 @@ the file and line in it, never with a traceback of ours.
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import importlib
+import importlib.util
+import linecache
 import re
 import sys
 import traceback
+from collections.abc import Collection
 from pathlib import Path
 from types import ModuleType
 from typing import Annotated, Any
@@ -18,9 +23,15 @@ from pydantic import AfterValidator
 
 from modelopt_cli.core.errors import UsageError, did_you_mean
 
+_Content = tuple[int, int, str]
+"""Size, time of change in ns, and SHA-256 of a source file."""
+
 _NAME = r"[A-Za-z_]\w*"
 _TARGET = re.compile(rf"^({_NAME}(?:\.{_NAME})*):({_NAME}(?:\.{_NAME})*)$")
 _folders: dict[str, str] = {}  # top-level module imported for an experiment -> the folder it came from
+_roots: set[str] = set()  # folders that modules were imported from for experiments
+_sources: dict[str, tuple[ModuleType, str, Path, _Content]] = {}
+# module of such a folder -> (itself, folder, file, the file's content when it was imported)
 
 
 def check_target(target: str) -> str:
@@ -84,6 +95,48 @@ def user_frame(error: BaseException) -> traceback.FrameSummary | None:
     return next((frame for frame in reversed(frames) if _is_users(frame.filename, own)), None)
 
 
+def forget_changed() -> None:
+    """Unload the modules of an experiment's folder where one of their files has changed, so that it is imported anew.
+
+    All of the folder, for they may hold what the changed one defined. Not those that a program imported by itself.
+    """
+    changed = {folder for _, folder, file, before in _sources.values() if _content(file) != before}
+    for name in [name for name, (_, folder, _, _) in _sources.items() if folder in changed]:
+        module, _, file, _ = _sources.pop(name)
+        if sys.modules.get(name) is module:
+            del sys.modules[name]
+            _folders.pop(name, None)
+        with contextlib.suppress(OSError, NotImplementedError):  # tells versions apart by size and whole seconds only
+            Path(importlib.util.cache_from_source(str(file))).unlink(missing_ok=True)
+    if changed:
+        linecache.checkcache()
+        importlib.invalidate_caches()
+
+
+def remember_sources(before: Collection[str]) -> None:
+    """Note the files of the modules that were loaded since `before` (names) from folders of experiments."""
+    for name, module in [(name, module) for name, module in sys.modules.items() if name not in before]:
+        if name in _sources and _sources[name][0] is module:
+            continue
+        file = getattr(module, "__file__", None)
+        if not file or not str(file).endswith(".py") or name.partition(".")[0] == __name__.partition(".")[0]:
+            continue
+        path = Path(file)
+        folder = next((root for root in _roots if path.is_relative_to(root)), None)
+        content = _content(path) if folder is not None and "site-packages" not in path.parts else None
+        if folder is not None and content is not None:
+            _sources[name] = (module, folder, path, content)
+
+
+def _content(file: Path) -> _Content | None:
+    """None where it cannot be read any more."""
+    try:
+        status = file.stat()
+        return status.st_size, status.st_mtime_ns, hashlib.sha256(file.read_bytes()).hexdigest()
+    except OSError:
+        return None
+
+
 def _is_users(filename: str, own: str) -> bool:
     installed = "site-packages" in filename or "dist-packages" in filename or filename.startswith("<")
     library = filename.startswith((own, str(Path(traceback.__file__).parent)))
@@ -94,10 +147,11 @@ def _import(name: str, what: str, folder: str | None) -> ModuleType:
     top = name.partition(".")[0]
     if folder is not None:
         _put_first(folder)
+        _roots.add(folder)
         if _folders.get(top, folder) != folder:
             _forget(top)
     importlib.invalidate_caches()
-    new = top not in sys.modules
+    new, before = top not in sys.modules, frozenset(sys.modules)
     try:
         module = importlib.import_module(name)
     except ModuleNotFoundError as error:
@@ -106,6 +160,8 @@ def _import(name: str, what: str, folder: str | None) -> ModuleType:
         raise UsageError(f"{what} cannot be imported: {describe_user_error(error)}") from error
     except (Exception, SystemExit) as error:
         raise UsageError(f"{what} cannot be imported: {describe_user_error(error)}") from error
+    if folder is not None:
+        remember_sources(before)
     if new and folder is not None and str(getattr(module, "__file__", None) or "").startswith(folder):
         _folders[top] = folder
     return module
@@ -120,6 +176,7 @@ def _forget(top: str) -> None:
     """Unload a module that another experiment's folder gave, so that this folder's one of the same name is found."""
     for name in [name for name in sys.modules if name == top or name.startswith(top + ".")]:
         del sys.modules[name]
+        _sources.pop(name, None)
     del _folders[top]
 
 

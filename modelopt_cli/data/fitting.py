@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 
 from modelopt_cli.core.errors import InputError
+from modelopt_cli.data.columns import text_column
 from modelopt_cli.data.files import check_memory
 from modelopt_cli.data.raw import RawData
 from modelopt_cli.data.statistics import channel_statistics, column_statistics, image_statistics, medians
-from modelopt_cli.data.tables import text_column
 
 Kind = Literal["numbers", "images", "arrays", "tokens"]
 

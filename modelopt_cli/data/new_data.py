@@ -11,27 +11,53 @@ import numpy as np
 import pandas as pd
 
 from modelopt_cli.core.errors import InputError, did_you_mean
-from modelopt_cli.data.arrays import INPUT_KEYS, TARGET_KEYS, as_inputs, choose_key, read_npy, read_npz
+from modelopt_cli.data.arrays import INPUT_KEYS, TARGET_KEYS, as_inputs, choose_key, keys_of, read_npy, read_npz
+from modelopt_cli.data.columns import Notation, number_column, shown, text_column
+from modelopt_cli.data.csv_files import CsvForm, header_of, new_encoding
+from modelopt_cli.data.file_kinds import refuse_other_kinds
 from modelopt_cli.data.files import existing
 from modelopt_cli.data.idx_files import idx_files, is_idx, read_idx
 from modelopt_cli.data.image_files import SUFFIXES, decode, list_classes, list_images
+from modelopt_cli.data.npz_reading import sample_weights as array_weights
+from modelopt_cli.data.opening import head_of, table_suffix
 from modelopt_cli.data.prepared import Part
 from modelopt_cli.data.preprocessing import Preprocessing
 from modelopt_cli.data.raw import Task
-from modelopt_cli.data.tables import header_of, number_column, read_csv, read_parquet
+from modelopt_cli.data.tables import (
+    JSONL,
+    PARQUET,
+    Table,
+    check_unique,
+    jsonl_table,
+    mark_missing,
+    read_parquet,
+    read_text_table,
+    sample_weights,
+)
 from modelopt_cli.data.targets import encode
 
 Note = Callable[[str], None]
 _SEPARATORS = (",", ";", "\t", "|")
+_TEXT = (".csv", ".tsv", ".txt", *JSONL)
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """What is looked for beside the inputs."""
+
+    targets: tuple[str, ...] = ()  # names of the targets; none: only inputs
+    labels: tuple[str, ...] = ()  # the classes, for a classification
+    weights: str | None = None  # name of the sample weights
 
 
 def load_inputs(path: str | Path, preprocessing: Preprocessing, note: Note = lambda _: None) -> np.ndarray:
     """Inputs of new data, preprocessed: (N, *preprocessing.output_shape).
 
-    A table (.csv, .tsv, .parquet) must have the columns that the model was trained on; others are ignored, and `note`
-    is told. Also .npz, .npy, IDX files, an image, or a folder of images. Raises InputError with the remedy.
+    A table (.csv, .tsv, .jsonl, also packed; .parquet) must have the columns that the model was trained on; others are
+    ignored. Also .npz, .npy, IDX files, an image, or a folder of images. `note` is told what is not as in training.
+    Raises InputError with the remedy.
     """
-    return preprocessing.apply(_read(_found(path), preprocessing, (), note).inputs)
+    return preprocessing.apply(_read(_found(path), preprocessing, _Wanted(), note).inputs)
 
 
 def load_labelled(
@@ -39,29 +65,38 @@ def load_labelled(
     preprocessing: Preprocessing,
     label_names: Sequence[str],
     task: Task,
-    targets: Sequence[str] | None = None,
+    weights: str | None = None,
     note: Note = lambda _: None,
 ) -> Part:
-    """Inputs and targets of new data. `targets`: their columns; None: those of the training data.
+    """Inputs, targets and weights of new data. `weights`: what the training data called them.
 
     Image files are labelled by their folders. Raises InputError, also for a class that the model does not know.
     """
-    names = tuple(targets if targets is not None else preprocessing.target_names) or ("target",)
+    names = preprocessing.target_names or ("target",)
     place = _found(path)
-    data = _read(place, preprocessing, names, note)
+    labels = tuple(label_names) if task == "classification" else ()
+    data = _read(place, preprocessing, _Wanted(names, labels, weights), note)
     if data.targets is None:
         raise InputError(f"'{place}' has no targets to evaluate against; use a table, a .npz file or class folders")
     inputs = preprocessing.apply(data.inputs)
     codes = encode(data.targets, task, label_names, names)
     if len(codes) != len(inputs):
         raise InputError(f"'{place}' has {len(inputs)} inputs, but {len(codes)} targets; each input needs one")
-    return Part(inputs, preprocessing.apply_targets(codes), None, np.arange(len(codes)))
+    if data.weights is None and (preprocessing.weighted or weights is not None):
+        named = "" if weights is None else f" ('{weights}')"
+        note(
+            f"the model was trained with sample weights{named}, and '{place}' has none: in these figures all samples "
+            "count alike"
+        )
+    shares = None if data.weights is None else data.weights.astype(np.float32)
+    return Part(inputs, preprocessing.apply_targets(codes), shares, np.arange(len(codes)))
 
 
 @dataclass(frozen=True, eq=False)
 class _NewData:
     inputs: np.ndarray | pd.DataFrame
     targets: Any = None
+    weights: np.ndarray | None = None
 
 
 def _found(path: str | Path) -> Path:
@@ -69,32 +104,34 @@ def _found(path: str | Path) -> Path:
     return place if place.is_dir() else existing(place)
 
 
-def _read(place: Path, preprocessing: Preprocessing, targets: tuple[str, ...], note: Note) -> _NewData:
-    """`targets` empty: only inputs are wanted."""
+def _read(place: Path, preprocessing: Preprocessing, wanted: _Wanted, note: Note) -> _NewData:
     suffix = place.suffix.lower()
     if is_idx(place):
         return _read_idx(place, note)
     if place.is_dir() or suffix in SUFFIXES:
-        return _read_images(place, preprocessing, labelled=bool(targets))
-    if suffix in (".csv", ".tsv", ".txt", ".parquet", ".pq"):
-        return _from_table(_read_table(place, preprocessing, targets), place, preprocessing, targets, note)
+        return _read_images(place, preprocessing, labelled=bool(wanted.targets))
+    if table_suffix(place) in (*_TEXT, *PARQUET):
+        return _from_table(_read_table(place, preprocessing, wanted), place, preprocessing, wanted, note)
     layout = preprocessing.reading.get("layout", "auto")
     tokens = preprocessing.kind == "tokens"
     if suffix == ".npy":
         return _NewData(as_inputs(read_npy(place), tokens=tokens, layout=layout))
     if suffix == ".npz":
         inputs = read_npz(place, choose_key(place, _key(place, preprocessing, "inputs"), INPUT_KEYS, "inputs"))
-        answers = None
-        if targets:
+        answers, shares = None, None
+        if wanted.targets:
             answers = read_npz(place, choose_key(place, _key(place, preprocessing, "targets"), TARGET_KEYS, "targets"))
-        return _NewData(as_inputs(inputs, tokens=tokens, layout=layout), answers)
-    raise InputError(f"'{place}' is no kind of data; use .csv, .tsv, .parquet, .npz, .npy, IDX files, or images")
+        if wanted.weights is not None and wanted.weights in keys_of(place):
+            shares = array_weights(read_npz(place, wanted.weights), len(inputs))
+        return _NewData(as_inputs(inputs, tokens=tokens, layout=layout), answers, shares)
+    refuse_other_kinds(head_of(place), f"'{place}'")
+    raise InputError(
+        f"'{place}' is no kind of data; use .csv, .tsv, .jsonl, .parquet, .npz, .npy, IDX files, or images"
+    )
 
 
 def _key(place: Path, preprocessing: Preprocessing, option: str) -> str | None:
     """The training data's name of the array, where this file has it too."""
-    from modelopt_cli.data.arrays import keys_of
-
     name = preprocessing.reading.get(option)
     return name if name in keys_of(place) else None
 
@@ -125,42 +162,76 @@ def _read_images(place: Path, preprocessing: Preprocessing, labelled: bool) -> _
     return _NewData(decode(files, size, mode, most)[0])  # type: ignore[arg-type]
 
 
-def _read_table(place: Path, preprocessing: Preprocessing, targets: tuple[str, ...]) -> pd.DataFrame:
-    if place.suffix.lower() in (".parquet", ".pq"):
-        return read_parquet(place)
+def _read_table(place: Path, preprocessing: Preprocessing, wanted: _Wanted) -> Table:
     reading = preprocessing.reading
-    encoding = reading.get("encoding", "utf-8")
-    wanted = {*preprocessing.feature_names, *targets}
-    codec = "utf-8-sig" if encoding == "utf-8" else encoding
-    first = "\t" if place.suffix.lower() == ".tsv" else reading.get("separator", ",")
-    separator = max(  # the first of the best
-        (first, *_SEPARATORS), key=lambda mark: (len(wanted.intersection(header_of(place, mark, codec))), mark == first)
-    )
-    return read_csv(place, separator, reading.get("decimal", "."), encoding)
+    notation = Notation(reading.get("decimal", "."), reading.get("thousands"))
+    missing = None if reading.get("missing_values") is None else tuple(reading["missing_values"])
+    suffix = table_suffix(place)
+    if suffix in PARQUET:
+        return Table(mark_missing(read_parquet(place), missing or ()), f"'{place}'", notation)
+    if suffix in JSONL:
+        return jsonl_table(place, notation, missing or ())
+    encoding = new_encoding(place, reading.get("encoding", "utf-8"))
+    names = {*preprocessing.feature_names, *wanted.targets}
+    first = "\t" if suffix == ".tsv" else reading.get("separator", ",")
+    found = {mark: len(names.intersection(header_of(place, mark, encoding))) for mark in (first, *_SEPARATORS)}
+    separator = max(found, key=lambda mark: (found[mark], mark == first))  # the first of the best
+    learnt = {**preprocessing.categories, **(dict.fromkeys(wanted.targets, wanted.labels) if wanted.labels else {})}
+    return read_text_table(place, CsvForm(separator, encoding, notation, missing), learnt, learnt=learnt)
 
 
-def _from_table(
-    frame: pd.DataFrame, place: Path, preprocessing: Preprocessing, targets: tuple[str, ...], note: Note
-) -> _NewData:
+def _from_table(table: Table, place: Path, preprocessing: Preprocessing, wanted: _Wanted, note: Note) -> _NewData:
+    """Every cell is read by what its column was learnt as, whatever the other cells of this file are."""
     if preprocessing.kind != "numbers":
         raise InputError(f"'{place}' is a table, but the model was trained on {preprocessing.kind}; use .npz or .npy")
-    names = preprocessing.feature_names
+    check_unique(table)
+    frame, names = table.frame, preprocessing.feature_names
+    beside = {*wanted.targets, *preprocessing.target_names, *([] if wanted.weights is None else [wanted.weights])}
+    inputs: Any
     if not names:  # trained on an array: columns count by their order
-        rest = frame.drop(columns=list({*targets, *preprocessing.target_names}), errors="ignore")
+        rest = frame.drop(columns=list(beside), errors="ignore")
         if rest.shape[1] != preprocessing.shape[0]:
             raise InputError(
                 f"'{place}' has {rest.shape[1]} columns, but the model takes {preprocessing.shape[0]} numbers"
             )
-        inputs: Any = np.stack([number_column(rest[name], str(name)) for name in rest.columns], 1)
+        columns = [number_column(rest[name], str(name), None, table.notation, table.place) for name in rest.columns]
+        inputs = np.stack(columns, 1)
     else:
-        _check_names(frame, [*names, *targets], place)
-        extra = [str(name) for name in frame.columns if name not in {*names, *targets, *preprocessing.target_names}]
+        _check_names(frame, [*names, *wanted.targets], place)
+        extra = [str(name) for name in frame.columns if name not in {*names, *beside}]
         if extra:
             note(f"'{place}': ignored {len(extra)} columns that the model does not use: {', '.join(extra[:10])}")
-        inputs = frame[list(names)]
-    if targets:
-        _check_names(frame, targets, place)
-    return _NewData(inputs, frame[list(targets)] if targets else None)
+        inputs = pd.DataFrame({name: _feature(table, name, preprocessing, note) for name in names})
+    _check_names(frame, wanted.targets, place)
+    targets = pd.DataFrame({name: _target(table, name, preprocessing, wanted.labels) for name in wanted.targets})
+    weights = None
+    if wanted.weights is not None and wanted.weights in frame.columns:
+        weights = sample_weights(frame[wanted.weights], wanted.weights, table)
+    return _NewData(inputs, targets if wanted.targets else None, weights)
+
+
+def _feature(table: Table, name: str, preprocessing: Preprocessing, note: Note) -> np.ndarray:
+    column, kind = table.frame[name], preprocessing.kind_of(name)
+    if name not in preprocessing.categories:
+        return number_column(column, name, kind, table.notation, table.place)
+    learnt = preprocessing.categories[name]
+    texts = text_column(column, kind or "text", table.notation, learnt)
+    known = {None, *learnt}
+    new = [row for row, text in enumerate(texts) if text not in known]
+    if new:
+        first = shown(texts[new[0]])
+        note(
+            f"{table.what}, column '{name}': {len(new)} of {len(texts)} cells are texts that the model was not trained "
+            f"on, such as {first} ({table.where(new[0])}); they count as no category"
+        )
+    return texts
+
+
+def _target(table: Table, name: str, preprocessing: Preprocessing, labels: tuple[str, ...]) -> np.ndarray:
+    column, kind = table.frame[name], preprocessing.kind_of(name, labels)
+    if labels:
+        return text_column(column, kind or "text", table.notation, labels)
+    return number_column(column, name, kind, table.notation, table.place)
 
 
 def _check_names(frame: pd.DataFrame, wanted: Sequence[str], place: Path) -> None:

@@ -11,8 +11,9 @@ from urllib.error import URLError
 import pandas as pd
 
 from modelopt_cli.core.errors import InputError
+from modelopt_cli.data.columns import Notation
 from modelopt_cli.data.raw import RawData
-from modelopt_cli.data.tables import table_to_raw
+from modelopt_cli.data.tables import Table, mark_missing, table_to_raw
 
 if TYPE_CHECKING:
     from modelopt_cli.data.sources.openml import OpenML
@@ -31,7 +32,8 @@ def load(source: OpenML) -> RawData:
     if not targets:
         raise InputError(f"{what} names no target; set 'target' to one of: {', '.join(frame.columns[:20])}")
     digest = hashlib.sha256(pd.util.hash_pandas_object(frame, index=False).to_numpy().tobytes()).hexdigest()
-    return replace(table_to_raw(frame, source, targets, what), fingerprint=digest)
+    table = Table(mark_missing(frame, source.marks or ()), what, Notation(".", source.thousands))
+    return replace(table_to_raw(table, source, targets), fingerprint=digest, reading=source.reading())
 
 
 def _fetch(source: OpenML, what: str) -> Any:

@@ -22,7 +22,7 @@ def with_positive(raw: RawData, positive: Any) -> RawData:
     """
     if positive is None:
         return raw
-    from modelopt_cli.data.targets import label_text
+    from modelopt_cli.data.columns import label_text
 
     name, labels = label_text(positive), raw.label_names
     what = f"data.positive is '{name}'"

@@ -24,7 +24,7 @@ class Part:
     """One split, preprocessed."""
 
     inputs: np.ndarray  # (N, *shape) float32 (tables for scikit-learn: float64), uint8 images, int64 tokens
-    targets: np.ndarray  # (N,) int64 | (N, labels) float32 | (N, outputs) float32 (scikit-learn: float64)
+    targets: np.ndarray  # (N,) int64 | (N, labels) float32 | (N, outputs) float64
     weights: np.ndarray | None  # (N,) float32
     indices: np.ndarray  # (N,) int64, positions in the source
 

@@ -9,7 +9,7 @@ Kinds of inputs, by their raw form:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -17,10 +17,11 @@ import numpy as np
 import pandas as pd
 
 from modelopt_cli.core.errors import InputError
+from modelopt_cli.data.columns import ColumnKind, kind_of_texts, number_column, text_column
 from modelopt_cli.data.fitting import FIT, Kind, check_finite, check_infinite, checked_tokens, kind_of
 from modelopt_cli.data.raw import RawData, Task
 from modelopt_cli.data.statistics import column_statistics
-from modelopt_cli.data.tables import check_columns, number_column, text_column
+from modelopt_cli.data.tables import check_columns
 
 if TYPE_CHECKING:
     from modelopt_cli.data.prepared import Part
@@ -49,6 +50,8 @@ class Preprocessing:
     target_mean: np.ndarray | None = None  # (outputs,), regression only: for a trainer that scales targets
     target_std: np.ndarray | None = None
     reading: Mapping[str, Any] = field(default_factory=dict)  # how the source's files are read: plain values
+    kinds: Mapping[str, ColumnKind] = field(default_factory=dict)  # of columns, targets too, by which cells are read
+    weighted: bool = False  # whether samples had weights
 
     @classmethod
     def fit(
@@ -73,6 +76,8 @@ class Preprocessing:
             feature_names=raw.feature_names,
             target_names=raw.target_names,
             reading=dict(raw.reading),
+            kinds=dict(raw.kinds),
+            weighted=raw.weights is not None,
             **statistics,
         )
 
@@ -98,6 +103,16 @@ class Preprocessing:
     def number_columns(self) -> list[str]:
         """Names of the columns that are numbers."""
         return [name for name in self.feature_names if name not in self.categories]
+
+    def kind_of(self, name: str, labels: Sequence[str] = ()) -> ColumnKind | None:
+        """How a column's cells are read; None: as numbers or truth values (models from before it was kept).
+
+        `labels`: the classes, where the column is the target of a classification.
+        """
+        if name in self.kinds:
+            return self.kinds[name]
+        texts = labels or self.categories.get(name)
+        return None if texts is None else kind_of_texts(texts)
 
     def apply(self, inputs: np.ndarray | pd.DataFrame) -> np.ndarray:
         """Raw inputs (N, *shape), or a frame with the named columns, to (N, *output_shape).
@@ -130,11 +145,10 @@ class Preprocessing:
         return Part(self.apply(rows), self.apply_targets(raw.targets[indices]), weights, indices)
 
     def apply_targets(self, targets: np.ndarray) -> np.ndarray:
-        """(N,) int64 classes; (N, labels) float32; or (N, outputs) float32, for scikit-learn float64."""
+        """(N,) int64 classes; (N, labels) float32; or (N, outputs) float64: values keep their digits until scaled."""
         if self.task == "classification":
             return targets.astype(np.int64)
-        exact = self.task == "regression" and self.framework == "sklearn"
-        return targets.reshape(len(targets), -1).astype(np.float64 if exact else np.float32)
+        return targets.reshape(len(targets), -1).astype(np.float64 if self.task == "regression" else np.float32)
 
     def normalize(self, images: np.ndarray) -> np.ndarray:
         """uint8 images (N, C, H, W) to float32: `(x / 255 - image_mean) / image_std`, per channel.
@@ -171,7 +185,7 @@ class Preprocessing:
     def _apply_numbers(self, inputs: np.ndarray | pd.DataFrame) -> np.ndarray:
         if isinstance(inputs, pd.DataFrame):
             check_columns(inputs, self.feature_names, "the data")
-            columns = [number_column(inputs[name], name) for name in self.number_columns]
+            columns = [number_column(inputs[name], name, self.kind_of(name)) for name in self.number_columns]
             array = np.stack(columns, 1) if columns else np.empty((len(inputs), 0))
         else:
             array = np.asarray(inputs, np.float64)

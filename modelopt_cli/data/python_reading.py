@@ -12,9 +12,10 @@ import pandas as pd
 from modelopt_cli.core.errors import InputError, ModeloptError
 from modelopt_cli.core.imports import describe_user_error, load_target
 from modelopt_cli.data.arrays import as_inputs
+from modelopt_cli.data.columns import ColumnKind, kinds_of
 from modelopt_cli.data.files import hash_arrays
 from modelopt_cli.data.raw import RawData
-from modelopt_cli.data.tables import features_of
+from modelopt_cli.data.tables import Table, check_targets, check_unique, features_of, told_features
 from modelopt_cli.data.targets import interpret
 
 if TYPE_CHECKING:
@@ -35,13 +36,22 @@ def load(source: Python, seed: int) -> RawData:
         )
     inputs, targets = (_to_host(part) for part in found)
     names: tuple[str, ...] = ()
+    kinds: dict[str, ColumnKind] = {}
+    notes: list[str] = []
     if isinstance(inputs, pd.DataFrame):
-        inputs = inputs.set_axis(inputs.columns.map(str), axis=1)
-        names = tuple(inputs.columns)
-        prepared = features_of(inputs, (), 1000, f"data target '{source.target}'")
+        table = Table(inputs.set_axis(inputs.columns.map(str), axis=1), f"data target '{source.target}'")
+        check_unique(table)
+        names = tuple(table.frame.columns)
+        kinds |= kinds_of(table.frame, names)
+        prepared = features_of(table, names, kinds)
+        notes += told_features(table, names, kinds)
     else:
         prepared = as_inputs(inputs, tokens=source.tokens, layout=source.layout)
     meaning = interpret(targets, source.task, _target_names(targets))
+    answers = Table(_answers(targets), f"data target '{source.target}'")
+    check_unique(answers)
+    kinds |= kinds_of(answers.frame, answers.frame.columns)
+    notes += check_targets(answers, list(answers.frame.columns), source.task, kinds)
     raw = RawData(
         inputs=prepared,
         targets=meaning.values,
@@ -49,6 +59,8 @@ def load(source: Python, seed: int) -> RawData:
         label_names=meaning.label_names,
         feature_names=names,
         target_names=_target_names(targets),
+        kinds=kinds,
+        notes=tuple(notes),
     )
     return replace(raw, fingerprint=_fingerprint(raw))
 
@@ -75,6 +87,12 @@ def _call(function: Any, source: Python, seed: int) -> Any:
 def _to_host(part: Any) -> Any:
     """Torch tensors, wherever they are, as arrays; all else as it is."""
     return part.detach().cpu().numpy() if hasattr(part, "detach") else part
+
+
+def _answers(targets: Any) -> pd.DataFrame:
+    """The targets as named columns."""
+    frame = pd.DataFrame(targets if isinstance(targets, pd.Series | pd.DataFrame) else np.asarray(targets))
+    return frame.set_axis(_target_names(targets), axis=1)
 
 
 def _target_names(targets: Any) -> tuple[str, ...]:

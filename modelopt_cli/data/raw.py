@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
 
+    from modelopt_cli.data.columns import ColumnKind
+
 Task = Literal["classification", "multilabel", "regression"]
 
 
@@ -32,6 +34,7 @@ class RawData:
     reading: Mapping[str, Any] = field(default_factory=dict)
     # how files of this kind are to be read again for new data (separator, keys, image size): plain values
     swapped: bool = False  # the two classes have changed numbers, so that the positive one is the second
+    kinds: Mapping[str, ColumnKind] = field(default_factory=dict)  # of columns, by name, where they have names
     notes: tuple[str, ...] = ()  # what was done to the data or looks odd in them: told with every report
 
     @property

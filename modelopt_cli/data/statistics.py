@@ -10,9 +10,11 @@ _CHUNK = 256  # images at a time, so that a chunk stays in the cache
 def column_statistics(array: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Mean and deviation (population) of the columns of (N, F); 1 for constant ones, as StandardScaler has it."""
     array = array.astype(np.float64, copy=False)
-    mean = array.mean(0)
-    variance = array.var(0)
-    return mean, _deviation(mean, variance, len(array))
+    # In units of a power of two near the largest value, which is exact: squares neither vanish nor overflow.
+    unit = np.ldexp(1.0, np.frexp(np.maximum(array.max(0), -array.min(0)))[1] - 1)
+    scaled = array / unit
+    mean = scaled.mean(0)
+    return mean * unit, _deviation(mean, scaled.var(0), len(array), unit)
 
 
 def channel_statistics(array: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndarray]:
@@ -50,8 +52,8 @@ def medians(array: np.ndarray) -> np.ndarray:
     return result
 
 
-def _deviation(mean: np.ndarray, variance: np.ndarray, count: int) -> np.ndarray:
-    """Square root, with 1 where the variance is rounding error of a constant (scikit-learn's bound)."""
+def _deviation(mean: np.ndarray, variance: np.ndarray, count: int, unit: np.ndarray | float = 1.0) -> np.ndarray:
+    """Square root, times `unit`; 1 where the variance is rounding error of a constant (scikit-learn's bound)."""
     epsilon = np.finfo(np.float64).eps
     constant = variance <= count * epsilon * variance + (count * mean * epsilon) ** 2
-    return np.sqrt(np.where(constant, 1.0, variance))
+    return np.where(constant, 1.0, np.sqrt(variance) * unit)

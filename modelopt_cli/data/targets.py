@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from modelopt_cli.core.errors import InputError, did_you_mean
+from modelopt_cli.data.columns import label_text
 from modelopt_cli.data.raw import Task
 
 AskedTask = Literal["auto", "classification", "multilabel", "regression"]
@@ -50,7 +51,7 @@ def encode(values: Any, task: Task, label_names: Sequence[str], names: Sequence[
     """Targets of new data, in the numbers that the model was trained on. A class that is new to it is an InputError."""
     columns = _columns(values)
     for name, column in zip(names, columns, strict=False):
-        _check_complete(column, name)
+        _check_complete(column, name, "take those rows out")
     if task == "classification":
         return _known_classes(columns[0], label_names, names[0])
     outputs = len(label_names) or 1
@@ -59,13 +60,6 @@ def encode(values: Any, task: Task, label_names: Sequence[str], names: Sequence[
     if task == "multilabel":
         return _binary(columns, names)
     return np.stack([_numbers(column, name) for name, column in zip(names, columns, strict=True)], 1)
-
-
-def label_text(value: Any) -> str:
-    """A class as text: whole numbers without a fraction, so that 3 and 3.0 are the same class."""
-    if isinstance(value, float | np.floating) and float(value).is_integer():
-        return str(int(value))
-    return str(value)
 
 
 def _columns(values: Any) -> list[np.ndarray]:
@@ -91,12 +85,12 @@ def _array(column: pd.Series[Any]) -> np.ndarray:
     return column.to_numpy(object)
 
 
-def _check_complete(column: np.ndarray, name: str) -> None:
+def _check_complete(column: np.ndarray, name: str, remedy: str = "drop the rows with 'missing: drop'") -> None:
     missing = np.flatnonzero(pd.isna(column))
     if len(missing):
         raise InputError(
             f"target '{name}' has {len(missing)} missing values (empty, NA or nan), the first in data row "
-            f"{missing[0] + 1}; fill them in, or drop the rows with 'missing: drop'"
+            f"{missing[0] + 1}; fill them in, or {remedy}"
         )
 
 

@@ -34,17 +34,20 @@ class Affine(nn.Module):
     scale: Tensor
     shift: Tensor
 
-    def __init__(self, scale: Array, shift: Array, dimensions: int) -> None:
-        """`scale`, `shift`: (C,); `dimensions`: of a batch. For images and numbers C is axis 1, else the last."""
+    def __init__(self, scale: Array, shift: Array, dimensions: int, precision: torch.dtype = torch.float32) -> None:
+        """`scale`, `shift`: (C,); `dimensions`: of a batch. For images and numbers C is axis 1, else the last.
+
+        `precision`: that is computed in; float64 to and from raw numbers, of which float32 keeps 7 digits.
+        """
         super().__init__()
         shape = [1] * dimensions
         shape[1 if dimensions in (2, 4) else -1] = -1
-        self.register_buffer("scale", torch.as_tensor(scale, dtype=torch.float32).reshape(shape))
-        self.register_buffer("shift", torch.as_tensor(shift, dtype=torch.float32).reshape(shape))
+        self.register_buffer("scale", torch.as_tensor(scale, dtype=precision).reshape(shape))
+        self.register_buffer("shift", torch.as_tensor(shift, dtype=precision).reshape(shape))
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """(B, C, ...) -> the same shape."""
-        return torch.addcmul(self.shift, inputs, self.scale)
+        """(B, C, ...) -> the same shape, in `precision`."""
+        return torch.addcmul(self.shift, inputs.to(self.scale.dtype), self.scale)
 
 
 class Adapted(nn.Module):
@@ -57,7 +60,8 @@ class Adapted(nn.Module):
     def forward(self, inputs: Tensor) -> Tensor:
         """(B, ...) as the student takes them -> (B, K) as it answers."""
         found: Tensor = self.model(inputs if self.before is None else self.before(inputs))
-        return found if self.after is None else self.after(found)
+        found = found if self.after is None else self.after(found)
+        return found.float() if found.dtype == torch.float64 else found
 
 
 def itself(module: nn.Module) -> nn.Module:
@@ -84,9 +88,9 @@ class Estimator(nn.Module):
                 f"{type(self.estimator).__name__} gives no probabilities (predict_proba), so it cannot teach; use "
                 "another estimator, or calibrate it (CalibratedClassifierCV)"
             )
+        if self.task == "regression":  # in the targets' own units, which float32 may not tell apart
+            return torch.as_tensor(np.asarray(values, np.float64), device=inputs.device)
         answers = torch.as_tensor(np.asarray(values, np.float32), device=inputs.device)
-        if self.task == "regression":
-            return answers
         shares = answers.clamp(_LEAST, 1.0)
         return shares.log() if self.task == "classification" else torch.logit(answers, _LEAST)
 
@@ -103,7 +107,8 @@ def adapted(model: nn.Module, given: Mapping[str, Any] | None, student: Preproce
     teacher = Preprocessing.from_plain(given)
     _check(teacher, student, whose)
     before, after = _inputs(teacher, student), _outputs(teacher, student)
-    return model if before is None and after is None else Adapted(model, before, after)
+    exact = teacher.framework == "sklearn" and teacher.task == "regression"  # it answers in float64
+    return model if before is None and after is None and not exact else Adapted(model, before, after)
 
 
 def _check(teacher: Preprocessing, student: Preprocessing, whose: str) -> None:
@@ -135,7 +140,7 @@ def _inputs(teacher: Preprocessing, student: Preprocessing) -> nn.Module | None:
     width = len(scale)
     rest = student.output_shape[0] - width if student.kind == "numbers" else 0  # one-hot columns, the same for both
     scale, shift = np.append(scale, np.ones(rest)), np.append(shift, np.zeros(rest))
-    return Affine(scale, shift, len(student.output_shape) + 1)
+    return Affine(scale, shift, len(student.output_shape) + 1, _precision(teacher))
 
 
 def _outputs(teacher: Preprocessing, student: Preprocessing) -> nn.Module | None:
@@ -146,7 +151,12 @@ def _outputs(teacher: Preprocessing, student: Preprocessing) -> nn.Module | None
     if teacher.framework == "sklearn":  # an estimator answers in the targets' own units
         old = None
     scale, shift = _between(old, new)
-    return None if _is_identity(scale, shift) else Affine(scale, shift, 2)
+    return None if _is_identity(scale, shift) else Affine(scale, shift, 2, _precision(teacher))
+
+
+def _precision(teacher: Preprocessing) -> torch.dtype:
+    """An estimator takes and gives raw numbers of any size."""
+    return torch.float64 if teacher.framework == "sklearn" else torch.float32
 
 
 def _pair(mean: Any, std: Any) -> Statistics | None:

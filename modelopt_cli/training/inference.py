@@ -27,7 +27,7 @@ _NUMBERS = 2**20  # input numbers in one forward pass
 def predict(
     module: torch.nn.Module, inputs: Array, preprocessing: Preprocessing | Mapping[str, Any] | None = None
 ) -> Array:
-    """Outputs (N, K) float32 of preprocessed `inputs` (N, ...): logits, or values in the targets' own units.
+    """Outputs (N, K) of preprocessed `inputs` (N, ...): float32 logits, or float64 values in the targets' own units.
 
     Computes on the module's device, in batches and in evaluation mode. `preprocessing` may be its plain form.
     Raises TrialError for a failing module (`memory`: too little of it).
@@ -90,19 +90,19 @@ def _as_float(inputs: torch.Tensor) -> torch.Tensor:
 
 
 def scale_targets(targets: Array, preprocessing: Preprocessing | Mapping[str, Any] | None) -> Array:
-    """Regression targets (N, outputs) in units of the train split's standard deviation; others as they are."""
+    """Regression targets (N, outputs) float32, in units of the train split's standard deviation; others as they are."""
     mean, std = _field(preprocessing, "target_mean"), _field(preprocessing, "target_std")
     if mean is None or std is None:
-        return targets
+        return targets.astype(np.float32) if targets.dtype == np.float64 else targets
     return ((targets - np.asarray(mean)) / np.asarray(std)).astype(np.float32)  # type: ignore[no-any-return]
 
 
 def restore_targets(outputs: Array, preprocessing: Preprocessing | Mapping[str, Any] | None) -> Array:
-    """The inverse of `scale_targets`, for predictions (N, outputs)."""
+    """The inverse of `scale_targets`, for predictions (N, outputs): float64, for float32 has 7 digits of 1.7e9."""
     mean, std = _field(preprocessing, "target_mean"), _field(preprocessing, "target_std")
     if mean is None or std is None:
         return outputs
-    return (outputs * np.asarray(std) + np.asarray(mean)).astype(np.float32)  # type: ignore[no-any-return]
+    return outputs.astype(np.float64) * np.asarray(std) + np.asarray(mean)  # type: ignore[no-any-return]
 
 
 def _field(preprocessing: Preprocessing | Mapping[str, Any] | None, name: str) -> Any:

@@ -25,10 +25,14 @@ def measures(targets: Array, predictions: Array, weights: Array | None) -> dict[
         "rmse": float(np.mean(np.sqrt(squares))),
     }
     if len(actual) > 1:
-        spread = np.average((actual - np.average(actual, axis=0, weights=weights)) ** 2, axis=0, weights=weights)
+        centred = actual - np.average(actual, axis=0, weights=weights)
+        # In units of a power of two near the largest of them, which is exact: the squares of tiny ones do not vanish.
+        unit = np.ldexp(1.0, np.frexp(np.abs(centred).max(0))[1] - 1)
+        spread = np.average((centred / unit) ** 2, axis=0, weights=weights)
+        missed = np.average((error / unit) ** 2, axis=0, weights=weights)
         varies = spread > 0
-        each = np.where(squares > 0, 0.0, 1.0)
-        each[varies] = 1.0 - squares[varies] / spread[varies]
+        each = np.where(missed > 0, 0.0, 1.0)
+        each[varies] = 1.0 - missed[varies] / spread[varies]
         found["r2"] = float(np.mean(each))
     return found
 

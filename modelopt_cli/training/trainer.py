@@ -235,7 +235,7 @@ class Trainer:
         return self._evaluator.measure(split, wanted)
 
     def predict(self, inputs: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-        """Logits (N, outputs) float32 of preprocessed inputs; regression: values in the targets' own units."""
+        """Logits (N, outputs) float32 of preprocessed inputs; regression: float64 values in the targets' own units."""
         outputs = forward(self.module, as_tensor(inputs), self._transform, self._autocast)
         return restore_targets(outputs.cpu().numpy(), self._prepared.preprocessing)
 

@@ -17,6 +17,7 @@ from modelopt_cli.workflows.distill_run import DistillRun
 from modelopt_cli.workflows.foresight import check_metrics
 from modelopt_cli.workflows.over_seeds import over_seeds
 from modelopt_cli.workflows.preflight import preflight
+from modelopt_cli.workflows.run_scope import one_run
 
 if TYPE_CHECKING:
     from modelopt_cli.experiment.experiment import Experiment
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from modelopt_cli.workflows.context import Context
 
 
+@one_run()
 def run(experiment: Experiment, context: Context) -> Report:
     """Train whom the section names, judge all on every split, save the student, and a teacher trained here."""
     check_metrics(experiment, context, "distill")
@@ -65,6 +67,7 @@ def judged(experiment: Experiment, current: DistillRun) -> Outcome:
     return Outcome(metrics, tables, _details(experiment, current), warnings, model)
 
 
+@one_run()
 def dry_run(experiment: Experiment, context: Context) -> Report:
     """Everything that can be checked without training, and how long it will take."""
     from modelopt_cli.workflows.distill_plan import member_seconds

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +12,7 @@ from modelopt_cli.core.errors import InputError, UsageError
 from modelopt_cli.core.strategy import Named
 from modelopt_cli.results.report import Cell, Report, Table
 from modelopt_cli.workflows.closing import positive_class
+from modelopt_cli.workflows.run_scope import one_run
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,6 +23,7 @@ if TYPE_CHECKING:
 SPLITS = ("train", "validation", "test")
 
 
+@one_run()
 def evaluate(path: str | Path, split: str = "test", data: str | Path | None = None) -> Report:
     """Every metric of the model at `path`, on a split of the data it was trained with, or on the file `data`.
 
@@ -30,7 +34,8 @@ def evaluate(path: str | Path, split: str = "test", data: str | Path | None = No
 
     start = time.perf_counter()
     checkpoint = checkpoints.load(path)
-    part, prefix = _part(checkpoint, split, data)
+    notes: list[str] = []
+    part, prefix = _part(checkpoint, split, data, notes.append)
     names = metric_names.names(checkpoint.task, checkpoint.shapes.outputs)
     scores, loss = _judged(checkpoint, part)
     found = {} if loss is None else {f"{prefix}loss": loss}
@@ -54,27 +59,42 @@ def evaluate(path: str | Path, split: str = "test", data: str | Path | None = No
             "samples": len(part.targets),
             "undefined": sorted({prefix + name for name in names} - set(found)),
         },
+        warnings=list(dict.fromkeys(notes)),
     )
 
 
 def predict(path: str | Path, data: str | Path) -> Table:
-    """A row a sample: label and class probabilities; or the predicted values, for regression."""
+    """A row a sample: label and class probabilities; or the predicted values, for regression.
+
+    What the user should know of how the data were understood is given as Python warnings.
+    """
+    table, notes = predicted(path, data)
+    for note in notes:
+        warnings.warn(note, stacklevel=2)
+    return table
+
+
+@one_run()
+def predicted(path: str | Path, data: str | Path) -> tuple[Table, list[str]]:
+    """The predictions, and what the user should know of how the data were understood."""
     from modelopt_cli.data.new_data import load_inputs
     from modelopt_cli.data.preprocessing import Preprocessing
     from modelopt_cli.models import checkpoints
 
     checkpoint = checkpoints.load(path)
-    inputs = load_inputs(data, Preprocessing.from_plain(checkpoint.preprocessing))
-    return _as_table(checkpoint, _scores(checkpoint, inputs))
+    notes: list[str] = []
+    inputs = load_inputs(data, Preprocessing.from_plain(checkpoint.preprocessing), notes.append)
+    return _as_table(checkpoint, _scores(checkpoint, inputs)), list(dict.fromkeys(notes))
 
 
-def _part(checkpoint: Checkpoint, split: str, data: str | Path | None) -> tuple[Part, str]:
+def _part(checkpoint: Checkpoint, split: str, data: str | Path | None, note: Callable[[str], None]) -> tuple[Part, str]:
     from modelopt_cli.data.new_data import load_labelled
     from modelopt_cli.data.preprocessing import Preprocessing
 
     preprocessing = Preprocessing.from_plain(checkpoint.preprocessing)
     if data is not None:
-        return load_labelled(data, preprocessing, checkpoint.label_names, checkpoint.task), "data."
+        weights = checkpoint.data.get("weights")
+        return load_labelled(data, preprocessing, checkpoint.label_names, checkpoint.task, weights, note), "data."
     if split not in SPLITS:
         raise UsageError(f"--split is '{split}', but must be one of: {', '.join(SPLITS)}")
     if not checkpoint.data:
@@ -84,6 +104,8 @@ def _part(checkpoint: Checkpoint, split: str, data: str | Path | None) -> tuple[
     source: Any = Named("data").parse(checkpoint.data)
     seed = source.splits.seed if source.splits is not None and source.splits.seed is not None else 0
     raw = source.read(seed)
+    for text in raw.notes:
+        note(text)
     indices = getattr(split_indices(raw, source.splits, seed), split)
     if len(indices) == 0:
         raise UsageError(f"the {split} split of the model's data is empty; choose another with --split, or --data FILE")

@@ -13,6 +13,7 @@ from modelopt_cli.models.state_files import open_state
 from modelopt_cli.results.files import write_whole
 from modelopt_cli.results.report import Report, Table
 from modelopt_cli.workflows.file_module import build
+from modelopt_cli.workflows.run_scope import one_run
 
 if TYPE_CHECKING:
     from torch import nn
@@ -24,6 +25,7 @@ EXAMPLES = 4  # samples that a module is captured with
 BATCH_SIZES = (1, 7)  # of the random batches on which it is compared: neither is EXAMPLES
 
 
+@one_run()
 def run(path: Path, out: Path, *, experiment: Path | None = None, force: bool = False) -> Report:
     """Write the model at `path` to `out`, in the format of its suffix.
 

@@ -15,6 +15,7 @@ from modelopt_cli.models.file_sizes import estimated, quick_sizes
 from modelopt_cli.models.state_files import StateFile, open_state
 from modelopt_cli.results.report import Report, Table
 from modelopt_cli.workflows.file_module import build, shape_text
+from modelopt_cli.workflows.run_scope import one_run
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -27,6 +28,7 @@ BATCH_SIZES = (1, 64)
 THREADS = 1
 
 
+@one_run()
 def run(path: Path, *, experiment: Path | None = None, baseline: Path | None = None, measure: bool = False) -> Report:
     """A row for every tensor; `details.histograms` has counts in 16 equal bins from -|w|max to |w|max.
 

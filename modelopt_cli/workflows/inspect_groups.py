@@ -20,12 +20,14 @@ from modelopt_cli.models.measure import example
 from modelopt_cli.models.state_files import open_state
 from modelopt_cli.results.report import Report, Table
 from modelopt_cli.workflows.file_module import build
+from modelopt_cli.workflows.run_scope import one_run
 
 if TYPE_CHECKING:
     from modelopt_cli.models.graph.axes import Prime
     from modelopt_cli.models.graph.groups import Place
 
 
+@one_run()
 def run(path: Path, *, experiment: Path | None = None) -> Report:
     """Tables `groups`, `places` and `frozen`; `details.coverage`: which share of the parameters units hold.
 

@@ -16,6 +16,7 @@ from modelopt_cli.workflows.over_seeds import over_seeds
 from modelopt_cli.workflows.preflight import preflight
 from modelopt_cli.workflows.prune_phases import needs_training, planned_epochs
 from modelopt_cli.workflows.prune_run import PruneRun
+from modelopt_cli.workflows.run_scope import one_run
 from modelopt_cli.workflows.tables import curve_table
 
 _REACHED = (
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from modelopt_cli.workflows.context import Context
 
 
+@one_run()
 def run(experiment: Experiment, context: Context) -> Report:
     """Prune, judge on every split, save the pruned model (and the dense one, where it was trained here)."""
     check_metrics(experiment, context, "prune")
@@ -78,6 +80,7 @@ def judged(experiment: Experiment, current: PruneRun) -> Outcome:
     )
 
 
+@one_run()
 def dry_run(experiment: Experiment, context: Context) -> Report:
     """Everything that can be checked without training, and how long it will take."""
     from modelopt_cli.workflows.measuring import run_seconds

@@ -20,6 +20,7 @@ from modelopt_cli.workflows.file_module import build
 from modelopt_cli.workflows.foresight import check_metrics
 from modelopt_cli.workflows.prune_file import check_free, output, sizes_of
 from modelopt_cli.workflows.prune_run import PruneRun
+from modelopt_cli.workflows.run_scope import one_run
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -34,6 +35,7 @@ _PROGRAM = ".pt2"
 _SUFFIXES = (".pt", ".pth", ".bin")
 
 
+@one_run()
 def run(
     path: Path,
     experiment: Experiment,

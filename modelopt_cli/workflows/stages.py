@@ -1,4 +1,4 @@
-"""What the trials of a search share: data, read and prepared once a process with the experiment's seed."""
+"""What the trials of a search share: data, read and prepared once a run with the experiment's seed."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from modelopt_cli.core.seeds import derive
 from modelopt_cli.data import subsets
 from modelopt_cli.data.prepared import prepare
 from modelopt_cli.data.splits import SplitIndices, development, folds, split
+from modelopt_cli.workflows.run_scope import kept
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,9 +25,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _MOST = 32  # prepared splits kept (folds included); a search over the data section must not hold them all
-_raw: OrderedDict[str, RawData] = OrderedDict()
-_prepared: OrderedDict[str, Prepared] = OrderedDict()
-_folds: OrderedDict[str, list[tuple[np.ndarray, np.ndarray]]] = OrderedDict()
 
 
 def data_seed(experiment: Experiment) -> int:
@@ -38,7 +36,7 @@ def data_seed(experiment: Experiment) -> int:
 def raw_data(experiment: Experiment) -> RawData:
     """The data as its source gives it."""
     source, seed = experiment.require_data(), data_seed(experiment)
-    return _remember(_raw, _key(experiment, seed), lambda: source.read(seed))
+    return _remember(kept().raw, _key(experiment, seed), lambda: source.read(seed))
 
 
 def data_notes(experiment: Experiment) -> list[str]:
@@ -59,7 +57,7 @@ def prepared_data(experiment: Experiment, step: int | None = None) -> Prepared:
     framework = experiment.require_model().framework
     key = _key(experiment, data_seed(experiment)) + framework + _part_key(experiment, step)
     return _remember(
-        _prepared, key, lambda: prepare_indices(experiment, _part(experiment, split_data(experiment), step))
+        kept().prepared, key, lambda: prepare_indices(experiment, _part(experiment, split_data(experiment), step))
     )
 
 
@@ -120,7 +118,7 @@ def fold_indices(experiment: Experiment) -> list[tuple[np.ndarray, np.ndarray]]:
         raise ValueError("the experiment has no evaluation.cv")
     cv, repeats = evaluation.cv, evaluation.repeats
     return _remember(
-        _folds,
+        kept().folds,
         _key(experiment, seed) + f"{cv}x{repeats}",
         lambda: folds(raw_data(experiment), development_indices(experiment), cv, repeats, seed),
     )
@@ -139,7 +137,7 @@ def prepared_fold(experiment: Experiment, place: int, step: int | None = None) -
     evaluation = experiment.evaluation
     key = _key(experiment, data_seed(experiment)) + f"{framework}/{evaluation.cv}x{evaluation.repeats}/{place}"
     key += _part_key(experiment, step)
-    return _remember(_prepared, key, lambda: prepare_indices(experiment, _part(experiment, indices, step)))
+    return _remember(kept().prepared, key, lambda: prepare_indices(experiment, _part(experiment, indices, step)))
 
 
 def training_samples(experiment: Experiment, step: int | None = None) -> int:

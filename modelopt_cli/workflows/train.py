@@ -14,6 +14,7 @@ from modelopt_cli.workflows.foresight import check_metrics
 from modelopt_cli.workflows.objectives import open_run, open_single
 from modelopt_cli.workflows.over_seeds import over_seeds
 from modelopt_cli.workflows.preflight import preflight
+from modelopt_cli.workflows.run_scope import one_run
 from modelopt_cli.workflows.tables import curve_table
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from modelopt_cli.workflows.model_run import ModelRun
 
 
+@one_run()
 def run(experiment: Experiment, context: Context) -> Report:
     """Train (or cross-validate and then train on all development data), judge on every split, save."""
     check_metrics(experiment, context, "train")
@@ -69,6 +71,7 @@ def _judged(experiment: Experiment, current: Run, tables: Mapping[str, Table]) -
     return Outcome(metrics, tables, warnings=[*warnings, *final.warnings], model=final.checkpoint(metrics))
 
 
+@one_run()
 def dry_run(experiment: Experiment, context: Context) -> Report:
     """Everything that can be checked without training."""
     check_metrics(experiment, context, "train")

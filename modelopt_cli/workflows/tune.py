@@ -8,7 +8,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from modelopt_cli.experiment.search_space import search_space
 from modelopt_cli.tuning.executors import Limits
 from modelopt_cli.tuning.search import search
 from modelopt_cli.tuning.space import Space
@@ -25,6 +24,7 @@ from modelopt_cli.workflows.objectives import ModelObjective, forget
 from modelopt_cli.workflows.plan import Plan, make_plan
 from modelopt_cli.workflows.preflight import preflight
 from modelopt_cli.workflows.resume import check_unchanged
+from modelopt_cli.workflows.run_scope import one_run
 from modelopt_cli.workflows.search_remarks import lacking_at_first, unheard, vain
 from modelopt_cli.workflows.tables import best_row, best_tables, trials_table
 from modelopt_cli.workflows.winner import finish_best
@@ -37,9 +37,10 @@ if TYPE_CHECKING:
     from modelopt_cli.tuning.trial import Trial
 
 
+@one_run()
 def dry_run(experiment: Experiment, context: Context) -> Report:
     """A few steps of a few settings; the plan, and nothing else."""
-    space = search_space(experiment)
+    space = Space.from_spec(experiment.require_tuning().space)
     _check(experiment, context, space)
     plan = make_plan(experiment, space)
     list(warm_start.sources(experiment))  # raises for a run that cannot be read
@@ -47,6 +48,7 @@ def dry_run(experiment: Experiment, context: Context) -> Report:
     return planned("tune", experiment, plan.as_dict(), {"space": space.describe(), "objective": goals})
 
 
+@one_run()
 def run(experiment: Experiment, context: Context) -> Report:
     """Search, save the tables and the best model, judge the gates.
 
@@ -95,7 +97,7 @@ class _Search:
         """Check, plan, open the study, enqueue the file's own values and the initial ones."""
         closing = Closing(experiment, context)
         settings = experiment.require_tuning()
-        space = search_space(experiment)
+        space = Space.from_spec(settings.space)
         path = context.directory.path_of("study.sqlite") if context.directory is not None else None
         resuming = context.resume and path is not None and path.exists()
         if resuming and context.directory is not None:
@@ -128,10 +130,7 @@ class _Search:
         settings = self.experiment.require_tuning()
         if settings.start_from_file and not settings.sampler.exact:
             own = self.space.from_values(self.experiment.value)
-            broken = None if own is None else self.space.broken(own)
-            if broken is not None:
-                self.context.emit(Message(f"the file's own values break the rule '{broken}', so they are not trial 0"))
-            elif own is not None:
+            if own is not None:
                 self.study.queue(own, "file")
             else:
                 self.context.emit(Message("the file's own values lie outside tuning.space, so they are not trial 0"))

@@ -232,7 +232,7 @@ class TestPrepare:
         indices = split(data, None, 0)
         found = prepare(source, data, indices)
         assert found.train.targets.shape == (264, 1)
-        assert found.train.targets.dtype == np.float32
+        assert found.train.targets.dtype == np.float64
         assert found.preprocessing.target_mean is not None
         assert found.preprocessing.target_mean[0] == pytest.approx(data.targets[indices.train].mean())
         exact = prepare(source, data, indices, "sklearn").train.targets

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -11,6 +11,7 @@ from modelopt_cli.data.raw import Task
 from modelopt_cli.data.sources import DataSource
 
 ColumnNames = Annotated[str | Items[str], Field(min_length=1)]
+Policy = Literal["impute", "drop", "refuse"]
 
 
 class TableSource(DataSource):
@@ -31,9 +32,18 @@ class TableSource(DataSource):
     categories: Items[str] = Field((), description="Number columns to treat as categories; text columns always are.")
     drop: Items[str] = Field((), description="Columns to leave out.")
     weights: str | None = Field(None, description="Column of sample weights, 0 or more.")
-    missing: Literal["impute", "drop", "refuse"] = Field(
+    missing: Policy | dict[str, Policy] = Field(
         "impute",
-        description="impute: the train split's median for numbers, no category for text. drop: the row. refuse: fail.",
+        description="impute: the train split's median for numbers, no category for text. drop: the row. refuse: fail. "
+        "By column: {price: drop}, '*' for all others (else impute; a target or weight: refuse).",
+    )
+    missing_values: Items[str | int | float] | None = Field(
+        None,
+        description="Cells that mean a missing value, beside empty ones. null: for csv the usual ones, such as NA, "
+        "None and nan (listed below); elsewhere none.",
+    )
+    thousands: str | None = Field(
+        None, min_length=1, max_length=1, description="Mark between groups of three digits, ',' in 1,234.5."
     )
     max_categories: int = Field(1000, ge=1, description="More different texts in one column than this are an error.")
 
@@ -42,3 +52,15 @@ class TableSource(DataSource):
         target = getattr(self, "target", None)
         several = target is None or not isinstance(target, str)
         return tuple(task for task in super().tasks() if several or task != "multilabel")
+
+    @property
+    def marks(self) -> tuple[str, ...] | None:
+        """`missing_values` as texts: -999.0 as the cell -999."""
+        from modelopt_cli.data.columns import label_text
+
+        return None if self.missing_values is None else tuple(label_text(mark) for mark in self.missing_values)
+
+    def reading(self) -> dict[str, Any]:
+        """How new data are to be read, as plain values."""
+        given = {"thousands": self.thousands, "missing_values": None if self.marks is None else list(self.marks)}
+        return {name: value for name, value in given.items() if value is not None}

@@ -28,9 +28,12 @@ class Parquet(TableSource):
         """One sample a row, in the file's order."""
         from dataclasses import replace
 
+        from modelopt_cli.data.columns import Notation
         from modelopt_cli.data.files import existing, hash_file
-        from modelopt_cli.data.tables import read_parquet, table_to_raw
+        from modelopt_cli.data.tables import Table, mark_missing, read_parquet, table_to_raw
 
         path = existing(self.path)
         targets = (self.target,) if isinstance(self.target, str) else self.target
-        return replace(table_to_raw(read_parquet(path), self, targets, f"'{path}'"), fingerprint=hash_file(path))
+        frame = mark_missing(read_parquet(path), self.marks or ())
+        raw = table_to_raw(Table(frame, f"'{path}'", Notation(".", self.thousands)), self, targets)
+        return replace(raw, fingerprint=hash_file(path), reading=self.reading())

@@ -1,0 +1,227 @@
+"""What the cells of a column are: numbers, truth values or texts; and one reading of a cell wherever it comes from.
+
+A column's kind is found once, in the training data. From then on a cell is read by that kind, whatever the other cells
+of its file are: `02139` stays the text that it was learnt as, though a file of nothing but digits looks like numbers.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from modelopt_cli.core.errors import InputError
+
+ColumnKind = Literal["number", "truth", "text"]
+Where = Callable[[int], str]
+"""Row of a frame -> where it stands, in words: `line 12`."""
+
+_PLAIN = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?|[+-]?inf(?:inity)?", re.ASCII | re.IGNORECASE)
+_WHOLE = re.compile(r"[+-]?\d+", re.ASCII)
+_FRACTION = re.compile(r"(-?(?:0|[1-9]\d*))(\.\d+)?", re.ASCII)
+_TRUE, _FALSE = ("True", "TRUE", "true"), ("False", "FALSE", "false")
+_SPACES = " \u00a0\u2009\u202f"
+
+
+def data_row(row: int) -> str:
+    """Where a row stands, when nothing more is known."""
+    return f"data row {row + 1}"
+
+
+@dataclass(frozen=True)
+class Notation:
+    """How numbers are written in a file."""
+
+    decimal: str = "."
+    thousands: str | None = None
+
+    def number(self, text: str) -> float:
+        """NaN where it is no number so written. A thousands mark must stand before groups of three digits."""
+        text = text.strip()
+        if self.thousands is not None and any(mark in text for mark in self._marks):
+            if not self._grouped.fullmatch(text):
+                return np.nan
+            for mark in self._marks:
+                text = text.replace(mark, "")
+        if self.decimal != ".":
+            if "." in text:
+                return np.nan
+            text = text.replace(self.decimal, ".")
+        return float(text) if _PLAIN.fullmatch(text) else np.nan
+
+    def numbers(self, texts: Iterable[str]) -> np.ndarray:
+        """(N,) float64, NaN for what is no number."""
+        known: dict[str, float] = {}
+        found = []
+        for text in texts:
+            if text not in known:
+                known[text] = self.number(text)
+            found.append(known[text])
+        return np.array(found, np.float64)
+
+    def canonical(self, text: str) -> str:
+        """The text of a number as `label_text` gives it, so that 1, 01 and 1.0 are the same; others as they are."""
+        plain = text.strip()
+        if _WHOLE.fullmatch(plain):  # exactly, however long
+            return str(int(plain))
+        number = self.number(text)
+        return text if np.isnan(number) else label_text(number)
+
+    @cached_property
+    def _marks(self) -> str:
+        """Spaces of any width mean the same."""
+        return _SPACES if self.thousands in tuple(_SPACES) else str(self.thousands)
+
+    @cached_property
+    def _grouped(self) -> re.Pattern[str]:
+        """Groups of three; after a comma also of two but for the last, as in India."""
+        mark, point = f"[{re.escape(self._marks)}]", re.escape(self.decimal)
+        inner = r"\d{2,3}" if self.thousands == "," else r"\d{3}"
+        return re.compile(rf"[+-]?\d{{1,3}}(?:{mark}{inner})*{mark}\d{{3}}(?:{point}\d*)?", re.ASCII)
+
+
+PLAIN = Notation()
+
+
+def label_text(value: Any) -> str:
+    """A class or category as text: whole numbers without a fraction, so that 3 and 3.0 are the same."""
+    if isinstance(value, float | np.floating) and float(value).is_integer():
+        return str(int(value))
+    return str(value)
+
+
+def kind_of_column(column: pd.Series[Any], *, typed: bool = True, notation: Notation = PLAIN) -> ColumnKind:
+    """The kind of a column by its type; not `typed`: its texts are cells of a file that does not tell types apart."""
+    if pd.api.types.is_bool_dtype(column.dtype):
+        return "truth"
+    if pd.api.types.is_numeric_dtype(column.dtype):
+        return "number"
+    present = column.dropna()
+    if not all(isinstance(cell, Hashable) for cell in present):
+        return "text"
+    cells = pd.unique(present)
+    if len(cells) == 0:
+        return "text"
+    if all(isinstance(cell, bool | np.bool_) for cell in cells):
+        return "truth"
+    if typed or not all(isinstance(cell, str) for cell in cells):
+        return "text"
+    if all(cell in _TRUE or cell in _FALSE for cell in cells):
+        return "truth"
+    return "text" if np.isnan(notation.numbers(cells)).any() else "number"
+
+
+def kind_of_texts(texts: Iterable[str]) -> ColumnKind:
+    """The kind of a column whose categories or classes are these, for models that do not say it."""
+    listed = list(texts)
+    if listed and all(text in ("True", "False") for text in listed):
+        return "truth"
+    numeric = listed and all(not np.isnan(PLAIN.number(text)) and PLAIN.canonical(text) == text for text in listed)
+    return "number" if numeric else "text"
+
+
+def number_column(
+    column: pd.Series[Any],
+    name: str,
+    kind: ColumnKind | None = None,
+    notation: Notation = PLAIN,
+    where: Where = data_row,
+) -> np.ndarray:
+    """(N,) float64 with NaN for what is missing. Raises InputError at text and at infinite values.
+
+    `kind` number: truth values are none; None: they count as 0 and 1.
+    """
+    truth = pd.api.types.is_bool_dtype(column.dtype)
+    if pd.api.types.is_numeric_dtype(column.dtype) and not (truth and kind == "number"):
+        values: np.ndarray = column.to_numpy(np.float64, na_value=np.nan)
+    else:
+        missing = column.isna().to_numpy(bool)
+        known: dict[Any, float] = {}
+        numbers = []
+        for absent, cell in zip(missing, column, strict=True):
+            key = (type(cell), cell if isinstance(cell, Hashable) else str(cell))
+            if key not in known:
+                known[key] = np.nan if absent else _number(cell, kind, notation)
+            numbers.append(known[key])
+        values = np.array(numbers, np.float64)
+        bad = np.flatnonzero(np.isnan(values) & ~missing)
+        if len(bad):
+            raise InputError(
+                f"column '{name}' has {shown(column.iloc[bad[0]])} in {where(int(bad[0]))}; it must be a number"
+            )
+    bad = np.flatnonzero(np.isinf(values))
+    if len(bad):
+        raise InputError(
+            f"column '{name}' is infinite in {where(int(bad[0]))}; replace it, or leave the cell empty (missing)"
+        )
+    return values
+
+
+def text_column(
+    column: pd.Series[Any], kind: ColumnKind = "text", notation: Notation = PLAIN, learnt: Sequence[str] = ()
+) -> np.ndarray:
+    """(N,) objects: text, or None for what is missing; numbers and truth values in one form, whoever wrote them.
+
+    `learnt`: the texts that a model knows: a cell that is none of them but for zeros at the end of a fraction is it.
+    """
+    missing = column.isna().to_numpy(bool)
+    values = np.empty(len(column), object)
+    exact, forms = set(learnt), {_shorter(text): text for text in learnt}
+    known: dict[Any, str | None] = {}
+    texts = []
+    for absent, cell in zip(missing, column, strict=True):
+        key = (type(cell), cell if isinstance(cell, Hashable) else str(cell))
+        if key not in known:
+            text = None if absent else _text(cell, kind, notation)
+            known[key] = text if text is None or text in exact else forms.get(_shorter(text), text)
+        texts.append(known[key])
+    values[:] = texts
+    return values
+
+
+def shown(cell: Any, most: int = 40) -> str:
+    """A cell for a message: quoted, its control characters escaped, cut."""
+    text = str(cell)
+    return repr(text if len(text) <= most else text[:most] + "…")
+
+
+def _number(cell: Any, kind: ColumnKind | None, notation: Notation) -> float:
+    if isinstance(cell, bool | np.bool_):
+        return np.nan if kind == "number" else float(cell)
+    if isinstance(cell, str):
+        if kind != "number" and cell.strip() in (*_TRUE, *_FALSE):
+            return float(cell.strip() in _TRUE)
+        return notation.number(cell)
+    try:
+        return float(cell)
+    except (TypeError, ValueError, OverflowError):
+        return np.nan
+
+
+def _text(cell: Any, kind: ColumnKind, notation: Notation) -> str:
+    if not isinstance(cell, str) or kind == "text":
+        return label_text(cell)
+    if kind == "truth":
+        bare = cell.strip()
+        return "True" if bare in _TRUE else "False" if bare in _FALSE else cell
+    return notation.canonical(cell)
+
+
+def _shorter(text: str) -> str:
+    """`3.50` as `3.5`, and `1.0` as `1`: what a program makes of a number that it read and wrote. No leading zeros."""
+    match = _FRACTION.fullmatch(text)
+    if match is None or match[2] is None:
+        return text
+    return match[1] + match[2].rstrip("0").rstrip(".")
+
+
+def kinds_of(
+    frame: pd.DataFrame, names: Iterable[str], *, typed: bool = True, notation: Notation = PLAIN
+) -> Mapping[str, ColumnKind]:
+    """Column -> kind."""
+    return {name: kind_of_column(frame[name], typed=typed, notation=notation) for name in names}

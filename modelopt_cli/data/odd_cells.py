@@ -1,0 +1,121 @@
+"""Columns that are text though most of their cells are numbers: what the odd cells are, where, and what to do.
+
+One `?` among 300 numbers makes 300 categories of them, from which nothing can be learned. So does a mark between
+thousands, which is no odd cell but another notation.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from modelopt_cli.data.columns import Notation, Where, shown
+
+_OTHERS = (
+    *(Notation(".", ","), Notation(",", "."), Notation(".", " "), Notation(",", " "), Notation(".", "'")),
+    *(Notation(",", None), Notation(".", None)),
+)
+_SIGNS = "$€£¥%"
+_MOST_TEXTS, _MOST_ROWS = 5, 3
+
+
+@dataclass(frozen=True)
+class OddCells:
+    """Of a text column: `numbers` of `cells` are numbers in `notation`, the others are `odd` (text -> rows)."""
+
+    cells: int
+    numbers: int
+    notation: Notation
+    usual: Notation  # the file's
+    signs: bool  # whether there is a currency or percent sign beside numbers
+    odd: dict[str, list[int]]
+    example: tuple[str, int]  # a number in that notation, and its row
+
+    @property
+    def rows(self) -> list[int]:
+        """The rows that `told` names."""
+        listed = list(self.odd.values())[:_MOST_TEXTS]
+        return [self.example[1], *(row for rows in listed for row in rows[:_MOST_ROWS])]
+
+    def told(self, where: Where) -> str:
+        """What the column holds, in words."""
+        how = " with a sign" if self.signs else " in another notation" if self.notation != self.usual else ""
+        text = f"{self.numbers} of {self.cells} cells are numbers{how}"
+        if how:
+            text += f" such as {shown(self.example[0])} ({where(self.example[1])})"
+        if not self.odd:
+            return text
+        listed = [f"{shown(cell)} ({_places(rows, where)})" for cell, rows in list(self.odd.items())[:_MOST_TEXTS]]
+        more = len(self.odd) - _MOST_TEXTS
+        return f"{text}; {', '.join(listed)}{f' and {more} other texts' * (more > 0)} not"
+
+    def remedies(self) -> list[str]:
+        """What to write so that the column is read as numbers."""
+        found = []
+        if self.signs:
+            found.append("take the sign out of the cells")
+        elif self.notation != self.usual:
+            decimal = (
+                [] if self.notation.decimal == self.usual.decimal else [f'data.decimal: "{self.notation.decimal}"']
+            )
+            thousands = [] if self.notation.thousands is None else [f'data.thousands: "{self.notation.thousands}"']
+            found.append(f"write {' and '.join([*decimal, *thousands])}")
+        if self.odd:
+            texts = [cell if len(cell) <= 40 else cell[:40] + "…" for cell in list(self.odd)[:_MOST_TEXTS]]
+            listed = json.dumps(texts, ensure_ascii=False)[:-1] + (", ...]" if len(self.odd) > _MOST_TEXTS else "]")
+            means = "they mean" if len(self.odd) > 1 else "it means"
+            found.append(
+                f"if {means} a missing value write data.missing_values: {listed} (it replaces the usual list, so add "
+                "what else is missing in the file, such as NA)"
+            )
+        return found
+
+
+def odd_cells(column: pd.Series, notation: Notation) -> OddCells | None:
+    """None where the column is not mostly numbers, however written."""
+    missing = column.isna().to_numpy(bool)
+    rows, cells = np.flatnonzero(~missing), [str(cell) for cell in column[~missing]]
+    if not cells or pd.api.types.is_bool_dtype(column.dtype) or all(not isinstance(c, str) for c in column[~missing]):
+        return None
+    if sum(any(letter.isdigit() for letter in cell) for cell in cells) * 2 <= len(cells):
+        return None
+    different = list(dict.fromkeys(cells))
+    plain = _numeric(different, cells, notation)
+    best, chosen, signs = plain, notation, False
+    for other in _OTHERS:
+        found = _numeric(different, cells, other)
+        if found.sum() > best.sum():
+            best, chosen = found, other
+    bare = {text: text.strip().strip(_SIGNS).strip() for text in different}
+    if any(bare[text] != text.strip() for text in different):
+        for other in (notation, *_OTHERS):
+            number = {text: not np.isnan(other.number(stripped)) for text, stripped in bare.items()}
+            found = np.array([number[cell] for cell in cells], bool)
+            if found.sum() > best.sum():
+                best, chosen, signs = found, other, True
+    if best.sum() * 2 <= len(cells):
+        return None
+    odd: dict[str, list[int]] = {}
+    for row, cell, number in zip(rows, cells, best, strict=True):
+        if not number:
+            odd.setdefault(cell, []).append(int(row))
+    changed = np.flatnonzero(best & ~plain)
+    first = int(changed[0]) if len(changed) else 0
+    if not odd and not len(changed):  # numbers that are typed as texts: whoever wrote the file wanted it so
+        return None
+    return OddCells(len(cells), int(best.sum()), chosen, notation, signs, odd, (cells[first], int(rows[first])))
+
+
+def _numeric(different: Sequence[str], cells: Sequence[str], notation: Notation) -> np.ndarray:
+    """(N,) whether each cell is a number in that notation."""
+    known = dict(zip(different, ~np.isnan(notation.numbers(different)), strict=True))
+    return np.array([known[cell] for cell in cells], bool)
+
+
+def _places(rows: Sequence[int], where: Where) -> str:
+    listed = [where(row) for row in rows[:_MOST_ROWS]]
+    return ", ".join(listed) + (f" and {len(rows) - _MOST_ROWS} more" if len(rows) > _MOST_ROWS else "")
