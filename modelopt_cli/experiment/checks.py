@@ -21,6 +21,7 @@ from modelopt_cli.experiment.checks_metrics import (
 )
 from modelopt_cli.experiment.checks_scheduler import scheduler_problems
 from modelopt_cli.experiment.examples import EXAMPLES
+from modelopt_cli.experiment.expected_metrics import outlook
 from modelopt_cli.experiment.experiment import TOP, Experiment
 from modelopt_cli.experiment.marks import Finding, Marks, Path, Problem, Rejected
 from modelopt_cli.tuning.executors import Limits
@@ -140,6 +141,12 @@ def _searchable(experiment: Experiment, tuning: TuningSettings, marks: Marks) ->
     if experiment.seeds > 1:
         rule = "a search draws the seeds of its trials itself"
         found.append(Problem(marks.key(("seeds",)), rule, "leave out seeds, or run the file without tuning"))
+    foreseen = outlook(experiment, tuning.workflow, searched=True)
+    if foreseen is not None and not foreseen.judged("validation"):
+        rule = "the validation split is empty, so a search has nothing to choose by"
+        place = marks.value(("data", "splits", "validation"))
+        found.append(Problem(place, rule, "set data.splits.validation (e.g. 0.2) or evaluation.cv (e.g. 5)"))
+        return found
     what = {"prune": "pruning", "distill": "distillation"}.get(tuning.workflow)
     if what is None:
         return found

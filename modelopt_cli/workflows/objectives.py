@@ -62,6 +62,20 @@ def open_single(
     return TorchRun(experiment, prepared, seed=seed, monitor=_monitored(wanted), state=state)
 
 
+def trained_on_all(experiment: Experiment, seed: int, epochs: float | None) -> ModelRun:
+    """A finished training on all samples but the test split's.
+
+    No validation split is left to end it by, so it lasts for `epochs`: as long as where there was one (of folds, the
+    mean). None: an estimator, which has no epochs.
+    """
+    if epochs is not None and experiment.training is not None:
+        experiment = experiment.with_values({"training.epochs": max(1, round(epochs)), "training.patience": None})
+        experiment = experiment.with_values({"training.keep": "last", "training.monitor": None})
+    run = open_single(experiment, stages.development_data(experiment), seed)
+    run.advance(run.total)
+    return run
+
+
 def open_pruning(
     experiment: Experiment,
     seed: int,

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from modelopt_cli.workflows import single, stages
+from modelopt_cli.workflows import single
 from modelopt_cli.workflows.closing import Closing, Outcome, planned
 from modelopt_cli.workflows.command_objective import open_script
 from modelopt_cli.workflows.context import Context
 from modelopt_cli.workflows.cross_validation_run import CrossValidationRun
 from modelopt_cli.workflows.foresight import check_metrics
-from modelopt_cli.workflows.objectives import open_run, open_single
+from modelopt_cli.workflows.objectives import open_run, trained_on_all
 from modelopt_cli.workflows.over_seeds import over_seeds
 from modelopt_cli.workflows.preflight import preflight
 from modelopt_cli.workflows.run_scope import one_run
@@ -89,9 +89,7 @@ def _final(experiment: Experiment, current: Run) -> ModelRun:
     """The model that is saved: the trained one, or after cross-validation one fitted on all development data."""
     if not isinstance(current, CrossValidationRun):
         return current  # type: ignore[return-value]
-    final = open_single(experiment, stages.development_data(experiment), experiment.seed)
-    final.advance(final.total)
-    return final
+    return trained_on_all(experiment, experiment.seed, current.metrics().get("train.epochs"))
 
 
 def _folds(current: CrossValidationRun) -> Table:

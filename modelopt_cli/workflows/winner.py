@@ -15,7 +15,14 @@ from modelopt_cli.tuning.lineage import lineage
 from modelopt_cli.workflows import stages
 from modelopt_cli.workflows.distill_run import DistillRun
 from modelopt_cli.workflows.model_run import RestorableRun
-from modelopt_cli.workflows.objectives import kept_model, noted_warnings, open_distillation, open_pruning, open_single
+from modelopt_cli.workflows.objectives import (
+    kept_model,
+    noted_warnings,
+    open_distillation,
+    open_pruning,
+    open_single,
+    trained_on_all,
+)
 from modelopt_cli.workflows.prune_run import PruneRun
 from modelopt_cli.workflows.torch_run import pinned_data
 
@@ -147,14 +154,7 @@ def _trained(experiment: Experiment, legs: Sequence[Trial], keep: Path, refit: b
         state = None if kept_model(keep, best.seed).exists() else _inherited(experiment, legs)
         run = open_single(experiment, stages.prepared_data(experiment), best.seed, state=state)
         return _as_in_trial(run, best, keep, _steps(experiment, best))
-    epochs = best.metrics.get("train.epochs")
-    if epochs is not None and experiment.training is not None:
-        # No validation split is left to end training by, so it lasts as long as it did in the trial (mean over folds).
-        experiment = experiment.with_values({"training.epochs": max(1, round(epochs)), "training.patience": None})
-        experiment = experiment.with_values({"training.keep": "last", "training.monitor": None})
-    run = open_single(experiment, stages.development_data(experiment), best.seed)
-    run.advance(run.total)
-    return run
+    return trained_on_all(experiment, best.seed, best.metrics.get("train.epochs"))
 
 
 def _inherited(experiment: Experiment, legs: Sequence[Trial]) -> Any:

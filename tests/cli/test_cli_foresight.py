@@ -323,3 +323,11 @@ def test_evaluate_gives_the_loss_that_the_report_has(cli, command, text, monkeyp
         found = cli("evaluate", "run/model.pt", "--split", split, "--json", "--gate", f"{split}.loss <= 1e9")
         assert found.code == 0, found.err
         assert json.loads(found.out)["metrics"][f"{split}.loss"] == pytest.approx(report["metrics"][f"{split}.loss"])
+
+
+def test_patience_with_folds_ends_the_final_training_as_the_folds_did(cli):
+    """No split is left to end it by: that was found after all folds had been trained."""
+    text = MLP.replace("validation: 0.2, ", "").replace("epochs: 1", "epochs: 4, patience: 1, keep: best")
+    result = cli("train", write(text + "evaluation: {cv: 2}\n"), "--json")
+    assert result.code == 0, result.err
+    assert json.loads(result.out)["metrics"]["train.epochs"] <= 4
