@@ -48,6 +48,8 @@ def _about(experiment: object) -> str:
 
     assert isinstance(experiment, Experiment)
     if experiment.tuning is None or not experiment.tuning.space:
+        if experiment.distillation is not None:
+            return "distill"
         return "train" if experiment.pruning is None else _pruning(experiment.pruning)
     from modelopt_cli.tuning.space import Space
 

@@ -20,6 +20,7 @@ from modelopt_cli.experiment.checks_metrics import (
     trial_findings,
 )
 from modelopt_cli.experiment.checks_scheduler import scheduler_problems
+from modelopt_cli.experiment.checks_workflows import workflow_problems
 from modelopt_cli.experiment.examples import EXAMPLES
 from modelopt_cli.experiment.expected_metrics import outlook
 from modelopt_cli.experiment.experiment import TOP, Experiment
@@ -51,7 +52,8 @@ def check(experiment: Experiment, marks: Marks) -> list[Problem]:
     general = [finding.at(marks) for finding in metric_findings(experiment)]
     tuning = experiment.tuning
     if tuning is None:
-        return general + [finding.at(marks) for finding in gate_findings(experiment, [])]
+        gates = [finding.at(marks) for finding in gate_findings(experiment, [])]
+        return [*workflow_problems(experiment, marks), *general, *gates]
     return general or _search_problems(experiment, tuning, marks)
 
 

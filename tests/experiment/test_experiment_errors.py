@@ -375,3 +375,29 @@ def test_any_override_is_taken_or_refused_in_our_words(text: str) -> None:
     for setting in (text, f"training.{text}", f"training.epochs={text}", f"{text}=1"):
         _, error = outcome(lambda setting=setting: Experiment.load(document(), [setting]))
         assert "Input should" not in error
+
+
+TREE = {"type": "sklearn", "estimator": "sklearn.tree.DecisionTreeClassifier"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"model": TREE}, "the student is sklearn, but distillation trains torch models"),
+        ({"evaluation": {"cv": 3}}, "a distillation is judged on the validation split"),
+        ({"training": None}, "a distillation needs a training section"),
+        ({"data": None}, "a distillation needs a data section"),
+        ({"distillation": None, "pruning": {"amount": 0.5}, "model": TREE}, "the model is sklearn, but pruning takes"),
+        ({"distillation": None, "pruning": {"amount": 0.5}, "evaluation": {"cv": 3}}, "a pruning is judged on"),
+    ],
+)
+def test_validate_refuses_what_the_files_workflow_would(changes: dict[str, Any], told: str) -> None:
+    whole: dict[str, Any] = {
+        "data": {"type": "digits", "splits": {"validation": 0.2, "test": 0.2, "seed": 0}},
+        "model": {"type": "mlp", "hidden": [8]},
+        "training": {"epochs": 1, "optimizer": "adam"},
+        "distillation": {"teacher": {"model": TREE}},
+    }
+    assert outcome(lambda: Experiment.load(whole))[1] == ""
+    changed = {key: value for key, value in {**whole, **changes}.items() if value is not None}
+    assert told in outcome(lambda: Experiment.load(changed))[1]
