@@ -20,7 +20,7 @@ class TableSource(DataSource):
     # `missing: drop` decides samples too: preflight compares them, for what is missing is in the data.
     changes_inputs: ClassVar[frozenset[str]] = DataSource.changes_inputs | {"categories", "drop", "missing"}
     decides_samples: ClassVar[frozenset[str]] = DataSource.decides_samples | {
-        *("task", "target", "weights", "max_categories"),
+        *("task", "target", "weights", "missing_values", "thousands", "max_categories"),
     }
     brings_test: ClassVar[bool] = False
 
