@@ -55,6 +55,7 @@ def render_report(console: Console, report: Report, *, quiet: bool) -> None:
     if report.plan and (not quiet or (report.best is None and not report.metrics)):  # the whole of a dry run
         render_plan(console, report.plan)
     positive(console, report)
+    _stopping(console, report.details.get("early_stopping"))
     gates(console, report.gates)
     for warning in report.warnings:
         console.print(Text.assemble(("warning: ", "yellow"), warning), soft_wrap=True)
@@ -62,6 +63,13 @@ def render_report(console: Console, report: Report, *, quiet: bool) -> None:
         console.print(Text.assemble(("failed ", "bold red"), message_lines(report.reason)), soft_wrap=True)
     workflow = "prune" if "stages" in report.tables else "distill" if "learners" in report.tables else "train"
     _files(console, report.artefacts, workflow)
+
+
+def _stopping(console: Console, stopping: Mapping[str, Any] | None) -> None:
+    """Which samples a booster's early stopping went by."""
+    if stopping is not None:
+        text = f"{stopping['samples']} of {stopping['of']} train samples ({stopping['drawn']})"
+        console.print(Text.assemble(("early stopping ", "dim"), text), soft_wrap=True)
 
 
 def _trials(console: Console, report: Report) -> None:

@@ -33,6 +33,8 @@ class RawData:
     target_names: tuple[str, ...] = ()  # column(s) that the targets came from, where they came from columns
     reading: Mapping[str, Any] = field(default_factory=dict)
     # how files of this kind are to be read again for new data (separator, keys, image size): plain values
+    aside: Mapping[str, Any] = field(default_factory=dict)  # (N,) values of columns that splits may go by
+    order: np.ndarray | None = None  # (N,) float64 that grows with time; None: samples stand in order of time
     swapped: bool = False  # the two classes have changed numbers, so that the positive one is the second
     kinds: Mapping[str, ColumnKind] = field(default_factory=dict)  # of columns, by name, where they have names
     notes: tuple[str, ...] = ()  # what was done to the data or looks odd in them: told with every report

@@ -6,6 +6,7 @@ The order of indices is part of the result: scikit-learn's unshuffled folds depe
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Literal, Self
 
@@ -14,6 +15,7 @@ from pydantic import Field, model_validator
 from modelopt_cli.core.errors import InputError
 from modelopt_cli.core.strategy import Settings
 from modelopt_cli.core.types import Items
+from modelopt_cli.data.aside import groups_of, in_time
 
 if TYPE_CHECKING:
     import numpy as np
@@ -36,6 +38,25 @@ class Splits(Settings):
     stratify: bool | Literal["auto"] = Field(
         "auto", description="Keep the classes' shares in every split. auto: where each class has enough members."
     )
+
+    groups: str | None = Field(
+        None,
+        description="Column that says whose a sample is: no group has samples on two sides. Fractions hold as nearly "
+        "as whole groups allow. The column is no input of the model.",
+    )
+    order: Literal["random", "time"] = Field(
+        "random", description="time: the latest samples are the test split, those before them the validation split."
+    )
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        if self.groups is not None and self.order == "time":
+            raise ValueError("splits go by groups or by time, not by both; leave out groups or order")
+        if self.order == "time" and self.stratify is True:
+            raise ValueError(
+                "stratify is true, but the latest samples are those that they are; leave out stratify or order"
+            )
+        return self
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -83,7 +104,30 @@ def split(raw: RawData, splits: Splits | None, seed: int) -> SplitIndices:
         train, validation = _draw(raw, settings, rest, count, seed, "validation")
     if not len(train):
         raise InputError(f"no sample of {len(raw)} is left to train on; make the other splits smaller")
+    if settings.groups is not None:
+        _check_apart(raw, settings.groups, {"train": train, "validation": validation, "test": test})
     return SplitIndices(train, validation, test)
+
+
+def _check_apart(raw: RawData, column: str, parts: Mapping[str, np.ndarray]) -> None:
+    """Raise InputError where a group stands on two sides: positions that are listed may do that."""
+    seen: dict[int, str] = {}
+    for name, part in parts.items():
+        codes = groups_of(raw, column, part)
+        for code, position in zip(codes.tolist(), part.tolist(), strict=True):
+            other = seen.setdefault(code, name)
+            if other != name:
+                raise InputError(
+                    f"splits.groups is '{column}', but '{raw.aside[column][position]}' stands in {other} and {name}; "
+                    "list whole groups, or set fractions"
+                )
+
+
+def draw_part(
+    raw: RawData, splits: Splits, indices: np.ndarray, count: int, seed: int, name: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """(the others, `count` of the samples `indices`), drawn as `splits` says: by groups, by time, or at random."""
+    return _draw(raw, splits, indices, count, seed, name)
 
 
 def pinned(raw: RawData, splits: Splits | None, seed: int) -> Splits:
@@ -114,13 +158,26 @@ def development(raw: RawData, splits: Splits | None, seed: int) -> np.ndarray:
 
 
 def folds(
-    raw: RawData, indices: np.ndarray, cv: int, repeats: int = 1, seed: int = 0
+    raw: RawData,
+    indices: np.ndarray,
+    cv: int,
+    repeats: int = 1,
+    seed: int = 0,
+    *,
+    groups: str | None = None,
+    by_time: bool = False,
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """(train, validation) positions of `cv` folds over `indices`, in scikit-learn's own order.
 
     repeats = 1: unshuffled StratifiedKFold (classification) or KFold, as a plain `cv=5` means to scikit-learn.
     More: RepeatedStratifiedKFold or RepeatedKFold with `random_state=seed`; `cv * repeats` folds.
+    `groups`: StratifiedGroupKFold (classification) or GroupKFold by that column, repeated ones shuffled with the seeds
+    seed, seed + 1, ...; `by_time`: TimeSeriesSplit from the earliest to the latest sample.
     """
+    if by_time:
+        return _folds_in_time(raw, indices, cv)
+    if groups is not None:
+        return _folds_of_groups(raw, indices, cv, repeats, seed, groups)
     from sklearn.model_selection import KFold, RepeatedKFold, RepeatedStratifiedKFold, StratifiedKFold
 
     stratified = raw.task == "classification"
@@ -135,6 +192,43 @@ def folds(
         repeated = RepeatedStratifiedKFold if stratified else RepeatedKFold
         folder = repeated(n_splits=cv, n_repeats=repeats, random_state=seed)
     return [(indices[train], indices[validation]) for train, validation in folder.split(indices, targets)]
+
+
+def _folds_in_time(raw: RawData, indices: np.ndarray, cv: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    from sklearn.model_selection import TimeSeriesSplit
+
+    if cv >= len(indices):
+        raise InputError(
+            f"cv is {cv}, but {len(indices)} samples give at most {len(indices) - 1} folds in order of time"
+        )
+    ordered = in_time(raw, indices)
+    return [(ordered[train], ordered[validation]) for train, validation in TimeSeriesSplit(cv).split(ordered)]
+
+
+def _folds_of_groups(
+    raw: RawData, indices: np.ndarray, cv: int, repeats: int, seed: int, column: str
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    import numpy as np
+    from sklearn.model_selection import GroupKFold, StratifiedGroupKFold
+
+    groups = groups_of(raw, column, indices)
+    count = len(np.unique(groups))
+    if cv > count:
+        raise InputError(
+            f"evaluation.groups: '{column}' has {count} groups, fewer than the cv of {cv}; use a smaller cv"
+        )
+    targets = raw.strata[0][indices]
+    stratified = raw.task == "classification"
+    if stratified:
+        _check_members(raw, targets, cv)
+    found = []
+    for repeat in range(repeats):
+        shuffled = {"shuffle": True, "random_state": seed + repeat} if repeats > 1 else {}
+        folder = (StratifiedGroupKFold if stratified else GroupKFold)(cv, **shuffled)
+        found += [(indices[train], indices[part]) for train, part in folder.split(indices, targets, groups)]
+    if any(not len(part) for _, part in found):
+        raise InputError(f"evaluation.groups: the groups of '{column}' do not fill {cv} folds; use a smaller cv")
+    return found
 
 
 def _set_test_aside(raw: RawData, settings: Splits, seed: int) -> tuple[np.ndarray, np.ndarray, int]:
@@ -174,10 +268,50 @@ def _draw(
             f"splits.{name} takes {count} of the {len(indices)} samples that are left and none remains to train on; "
             "make it smaller"
         )
+    if settings.order == "time":
+        ordered = in_time(raw, indices)
+        return ordered[:-count], ordered[-count:]
     classes = _classes_to_keep(raw, settings, indices, count, name)
+    if settings.groups is not None:
+        return _draw_groups(raw, settings, indices, count, seed, name)
     state = seed if settings.seed is None else settings.seed
     rest, drawn = train_test_split(indices, test_size=count, random_state=state, stratify=classes)
     return rest, drawn
+
+
+_DRAWS = 100  # of groups, of which the one is taken that comes nearest to the shares that are asked for
+
+
+def _draw_groups(
+    raw: RawData, settings: Splits, indices: np.ndarray, count: int, seed: int, name: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """Whole groups with about `count` samples, and about the classes' shares, as GroupShuffleSplit draws them."""
+    import numpy as np
+    from sklearn.model_selection import GroupShuffleSplit
+
+    column = settings.groups
+    assert column is not None
+    groups = groups_of(raw, column, indices)
+    number = len(np.unique(groups))
+    if number < 2:
+        raise InputError(
+            f"splits.groups: '{column}' has {number} group for the {name} split and those to train on; each needs one "
+            "of its own: set fewer splits, or leave out groups"
+        )
+    wanted = min(max(1, round(count / len(indices) * number)), number - 1)
+    classes = raw.strata[0][indices] if raw.task == "classification" and settings.stratify is not False else None
+    state = seed if settings.seed is None else settings.seed
+    best: tuple[float, np.ndarray, np.ndarray] | None = None
+    for rest, drawn in GroupShuffleSplit(_DRAWS, test_size=wanted, random_state=state).split(indices, groups=groups):
+        miss = abs(len(drawn) - count) / len(indices)
+        if classes is not None:
+            kinds = int(classes.max()) + 1
+            shares = [np.bincount(classes[part], minlength=kinds) / len(part) for part in (rest, drawn)]
+            miss += float(np.abs(shares[0] - shares[1]).sum()) / 2
+        if best is None or miss < best[0]:
+            best = (miss, rest, drawn)
+    assert best is not None
+    return indices[best[1]], indices[best[2]]
 
 
 def _classes_to_keep(raw: RawData, settings: Splits, indices: np.ndarray, count: int, name: str) -> np.ndarray | None:

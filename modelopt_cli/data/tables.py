@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from modelopt_cli.core.errors import InputError, MissingExtraError, did_you_mean
+from modelopt_cli.data.aside import columns_aside, order_in_time
 from modelopt_cli.data.columns import (
     PLAIN,
     ColumnKind,
@@ -140,11 +141,12 @@ def table_to_raw(table: Table, source: TableSource, targets: Sequence[str]) -> R
     Raises InputError: a column that is not there or cannot be used, values that must not be missing, a target whose
     cells are mostly numbers but not all.
     """
+    aside = columns_aside(source)
     weights = [] if source.weights is None else [source.weights]
-    check_columns(table.frame, [*targets, *source.drop, *source.categories, *weights], table.what)
+    check_columns(table.frame, [*targets, *source.drop, *source.categories, *weights, *aside], table.what)
     check_unique(table)
     table = _with_thousands(table, source.categories)
-    apart = {*targets, *source.drop, *weights}
+    apart = {*targets, *source.drop, *weights, *(name for name in aside if name not in source.keep)}
     features = [str(name) for name in table.frame.columns if name not in apart]
     if not features:
         raise InputError(f"{table.what} has no column besides target, weights and dropped ones; a model needs features")
@@ -170,6 +172,8 @@ def table_to_raw(table: Table, source: TableSource, targets: Sequence[str]) -> R
         target_names=tuple(targets),
         kinds=kinds,
         notes=tuple(notes),
+        aside={name: frame[name].to_numpy() for name in aside},
+        order=None if source.time is None else order_in_time(frame[source.time], source.time),
     )
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from modelopt_cli.core.errors import ModeloptError, TrialError, UsageError
 from modelopt_cli.core.imports import describe_user_error
 from modelopt_cli.core.warning_log import WarningLog
-from modelopt_cli.training import metrics
+from modelopt_cli.training import early_stopping, metrics
 from modelopt_cli.training.metric_names import RANKED
 from modelopt_cli.training.metrics import Scores
 
@@ -27,9 +27,10 @@ if TYPE_CHECKING:
 Array = np.ndarray[Any, Any]
 
 
-def fit(estimator: Any, part: Part) -> list[str]:
+def fit(estimator: Any, part: Part, stopping: Array | None = None) -> list[str]:
     """Fit on the samples of `part`, weighted where it has weights; returns the warnings, each once.
 
+    `stopping`: positions in `part` that early stopping goes by (see early_stopping.py) and nothing is fitted to.
     Raises UsageError for an argument that scikit-learn refuses, TrialError for what else goes wrong.
     """
     name, log = type(estimator).__name__, WarningLog()
@@ -41,7 +42,11 @@ def fit(estimator: Any, part: Part) -> list[str]:
         else:
             options[key] = part.weights
     with _failures(name), log.recording(every=True):
-        estimator.fit(_rows(part.inputs), _plain_targets(part.targets, estimator), **options)
+        rows, targets = _rows(part.inputs), _plain_targets(part.targets, estimator)
+        if stopping is None:
+            estimator.fit(rows, targets, **options)
+        else:
+            early_stopping.fit(estimator, rows, targets, part.weights if options else None, stopping)
     return log.texts
 
 

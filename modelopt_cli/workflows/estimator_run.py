@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from modelopt_cli.tuning.objective import Report
+from modelopt_cli.workflows import stages
 from modelopt_cli.workflows.model_run import ModelRun
 from modelopt_cli.workflows.torch_run import checkpoint_of
 
@@ -30,15 +31,20 @@ class EstimatorRun(ModelRun):
         self.estimator: Any = experiment.require_model().build(prepared.shapes, seed)
         self._metrics: dict[str, float] = {}
         self._warnings: list[str] = []
+        self._details: dict[str, Any] = {}
 
     def advance(self, until: int) -> list[Report]:
         """Fit, and judge on the validation split where there is one."""
-        from modelopt_cli.training import estimators
+        from modelopt_cli.training import early_stopping, estimators
 
         if self.step >= until:
             return []
         start = time.perf_counter()
-        self._warnings = estimators.fit(self.estimator, self._prepared.train)
+        train, stopping = self._prepared.train, None
+        if early_stopping.stops_early(self.estimator):
+            stopping, how = stages.stopping_samples(self._experiment, train.indices)
+            self._details = {"early_stopping": _described(len(stopping), len(train), how)}
+        self._warnings = estimators.fit(self.estimator, train, stopping)
         self._metrics = {"train.seconds": time.perf_counter() - start}
         if self._prepared.validation is not None:
             self._metrics = {**self._evaluate("validation", self._wanted), **self._metrics}
@@ -64,6 +70,11 @@ class EstimatorRun(ModelRun):
         )
 
     @property
+    def details(self) -> Mapping[str, Any]:
+        """`early_stopping`: how many of the train split's samples it went by, and which."""
+        return self._details
+
+    @property
     def warnings(self) -> list[str]:
         """What fitting told."""
         return list(self._warnings)
@@ -84,3 +95,7 @@ class EstimatorRun(ModelRun):
     def checkpoint(self, metrics: Mapping[str, float]) -> Checkpoint:
         """The fitted estimator with all that using it needs."""
         return checkpoint_of(self._experiment, self._prepared, self.estimator, metrics, self._warnings)
+
+
+def _described(count: int, whole: int, how: str) -> dict[str, Any]:
+    return {"samples": count, "of": whole, "split": "train", "drawn": how}

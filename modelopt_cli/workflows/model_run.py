@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from modelopt_cli.tuning.objective import Run
 
@@ -37,6 +37,11 @@ class ModelRun(Run):
     def noise(self) -> list[str]:
         """What made its timings unsure: told beside its warnings, and not kept with the model."""
         return []
+
+    @property
+    def details(self) -> Mapping[str, Any]:
+        """Plain facts for the report, beside its metrics."""
+        return {}
 
     def tables(self) -> dict[str, Table]:
         """Tables for the report, beside the curve."""

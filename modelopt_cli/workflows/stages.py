@@ -6,12 +6,12 @@ import hashlib
 import json
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from modelopt_cli.core.seeds import derive
 from modelopt_cli.data import subsets
 from modelopt_cli.data.prepared import prepare
-from modelopt_cli.data.splits import SplitIndices, development, folds, split
+from modelopt_cli.data.splits import SplitIndices, Splits, development, draw_part, folds, split
 from modelopt_cli.workflows.run_scope import kept
 
 if TYPE_CHECKING:
@@ -19,10 +19,14 @@ if TYPE_CHECKING:
 
     from modelopt_cli.data.prepared import Prepared
     from modelopt_cli.data.raw import RawData
+    from modelopt_cli.data.sources import DataSource
     from modelopt_cli.experiment.experiment import Experiment
     from modelopt_cli.tuning.fidelity import Fidelity
 
 T = TypeVar("T")
+
+STOPPING_SHARE = 0.1
+"""Of the train split, for early stopping."""
 
 _MOST = 32  # prepared splits kept (folds included); a search over the data section must not hold them all
 
@@ -33,9 +37,24 @@ def data_seed(experiment: Experiment) -> int:
     return splits.seed if splits is not None and splits.seed is not None else derive(experiment.seed, "data")
 
 
+def source_of(experiment: Experiment) -> DataSource:
+    """The data section, with what folds go by: their groups are set aside, and the other splits go by the same."""
+    source, evaluation = experiment.require_data(), experiment.evaluation
+    changes: dict[str, Any] = {}
+    if evaluation.groups is not None and "aside" in type(source).model_fields:
+        changes["aside"] = tuple(dict.fromkeys([*source.aside, evaluation.groups]))  # type: ignore[attr-defined]
+    splits = source.splits
+    if splits is not None and splits.groups is None and splits.order == "random":
+        same = {"groups": evaluation.groups, "order": evaluation.order}
+        given = {name: value for name, value in same.items() if value is not None}
+        if given:
+            changes["splits"] = splits.model_copy(update=given)
+    return source.model_copy(update=changes) if changes else source
+
+
 def raw_data(experiment: Experiment) -> RawData:
     """The data as its source gives it."""
-    source, seed = experiment.require_data(), data_seed(experiment)
+    source, seed = source_of(experiment), data_seed(experiment)
     return _remember(kept().raw, _key(experiment, seed), lambda: source.read(seed))
 
 
@@ -46,7 +65,7 @@ def data_notes(experiment: Experiment) -> list[str]:
 
 def split_data(experiment: Experiment) -> SplitIndices:
     """Indices of the train, validation and test split."""
-    return split(raw_data(experiment), experiment.require_data().splits, data_seed(experiment))
+    return split(raw_data(experiment), source_of(experiment).splits, data_seed(experiment))
 
 
 def prepared_data(experiment: Experiment, step: int | None = None) -> Prepared:
@@ -94,7 +113,7 @@ def prepare_indices(experiment: Experiment, indices: SplitIndices) -> Prepared:
 
 def development_indices(experiment: Experiment) -> np.ndarray:
     """All samples that are not the test split, in the order in which scikit-learn would see them."""
-    return development(raw_data(experiment), experiment.require_data().splits, data_seed(experiment))
+    return development(raw_data(experiment), source_of(experiment).splits, data_seed(experiment))
 
 
 def development_data(experiment: Experiment) -> Prepared:
@@ -117,11 +136,50 @@ def fold_indices(experiment: Experiment) -> list[tuple[np.ndarray, np.ndarray]]:
     if evaluation.cv is None:
         raise ValueError("the experiment has no evaluation.cv")
     cv, repeats = evaluation.cv, evaluation.repeats
+    groups, by_time = _grouping(experiment)
     return _remember(
         kept().folds,
-        _key(experiment, seed) + f"{cv}x{repeats}",
-        lambda: folds(raw_data(experiment), development_indices(experiment), cv, repeats, seed),
+        _key(experiment, seed) + _folding(experiment),
+        lambda: folds(
+            raw_data(experiment),
+            development_indices(experiment),
+            cv,
+            repeats,
+            seed,
+            groups=groups,
+            by_time=by_time,
+        ),
     )
+
+
+def _grouping(experiment: Experiment) -> tuple[str | None, bool]:
+    """(the column whose groups are kept together, whether samples go by time), of folds and of other draws."""
+    evaluation, splits = experiment.evaluation, source_of(experiment).splits
+    if evaluation.groups is not None or evaluation.order is not None:
+        return evaluation.groups, evaluation.order == "time"
+    return (None, False) if splits is None else (splits.groups, splits.order == "time")
+
+
+def _folding(experiment: Experiment) -> str:
+    evaluation = experiment.evaluation
+    return f"{evaluation.cv}x{evaluation.repeats}/{_grouping(experiment)}"
+
+
+def stopping_samples(experiment: Experiment, train: np.ndarray) -> tuple[np.ndarray, str]:
+    """(positions in `train` of the samples that a booster's early stopping goes by, how they were drawn).
+
+    A tenth of the train split, by groups or by time where splits or folds go by them, else stratified where that can
+    be. Never of the validation or test split: what is judged on those must not be chosen by them.
+    """
+    import numpy as np
+
+    raw, seed = raw_data(experiment), derive(data_seed(experiment), "early stopping")
+    groups, by_time = _grouping(experiment)
+    splits = Splits(seed=seed, groups=groups, order="time" if by_time else "random")
+    count = max(1, round(len(train) * STOPPING_SHARE))
+    _, drawn = draw_part(raw, splits, train, count, seed, "early stopping")
+    how = f"whole groups of {groups}" if groups else "the latest" if by_time else "drawn at random"
+    return np.flatnonzero(np.isin(train, drawn)), how
 
 
 def prepared_fold(experiment: Experiment, place: int, step: int | None = None) -> Prepared:
@@ -134,8 +192,7 @@ def prepared_fold(experiment: Experiment, place: int, step: int | None = None) -
     framework = experiment.require_model().framework
     train, validation = fold_indices(experiment)[place]
     indices = SplitIndices(train, validation, np.array([], dtype=np.int64))
-    evaluation = experiment.evaluation
-    key = _key(experiment, data_seed(experiment)) + f"{framework}/{evaluation.cv}x{evaluation.repeats}/{place}"
+    key = _key(experiment, data_seed(experiment)) + f"{framework}/{_folding(experiment)}/{place}"
     key += _part_key(experiment, step)
     return _remember(kept().prepared, key, lambda: prepare_indices(experiment, _part(experiment, indices, step)))
 
@@ -161,7 +218,7 @@ def measured_on(experiment: Experiment) -> str:
 
 
 def _key(experiment: Experiment, seed: int) -> str:
-    return json.dumps(experiment.require_data().model_dump(mode="json"), sort_keys=True) + f"/{seed}/"
+    return json.dumps(source_of(experiment).model_dump(mode="json"), sort_keys=True) + f"/{seed}/"
 
 
 def _remember(cache: OrderedDict[str, T], key: str, make: Callable[[], T]) -> T:

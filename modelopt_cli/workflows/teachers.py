@@ -60,7 +60,7 @@ def seen_before(checkpoint: Checkpoint, experiment: Experiment, name: str) -> st
         return ""
     source: Any = Named("data").parse(checkpoint.data)
     free = {"splits": None, "augment": (), "standardize": None}
-    if source.model_copy(update=free) != experiment.require_data().model_copy(update=free):
+    if source.model_copy(update=free) != stages.source_of(experiment).model_copy(update=free):
         return ""
     raw = stages.raw_data(experiment)
     theirs = split(raw, source.splits, stages.data_seed(experiment))

@@ -10,7 +10,7 @@ from modelopt_cli.core.warning_log import WarningLog
 from modelopt_cli.tuning.objective import Report
 from modelopt_cli.workflows.earlier_pruning import earlier_masks, earlier_slimming, underlying
 from modelopt_cli.workflows.model_run import RestorableRun
-from modelopt_cli.workflows.stages import data_seed, raw_data
+from modelopt_cli.workflows.stages import data_seed, raw_data, source_of
 from modelopt_cli.workflows.trainers import trainer_of
 
 if TYPE_CHECKING:
@@ -167,7 +167,7 @@ def pinned_data(experiment: Experiment) -> dict[str, Any]:
     """The data section with its splits written out, defaults and seed included, so that it gives the same anywhere."""
     from modelopt_cli.data.splits import pinned
 
-    source = experiment.require_data()
+    source = source_of(experiment)
     section = dict(source.model_dump(mode="json"))
     if source.splits is not None or experiment.evaluation.cv is None:
         splits = pinned(raw_data(experiment), source.splits, data_seed(experiment))

@@ -68,7 +68,8 @@ def _judged(experiment: Experiment, current: Run, tables: Mapping[str, Table]) -
         return Outcome(metrics, tables, warnings=warnings)
     final = _final(experiment, current)
     metrics |= final.test_metrics()
-    return Outcome(metrics, tables, warnings=[*warnings, *final.warnings], model=final.checkpoint(metrics))
+    told = [*warnings, *final.warnings]
+    return Outcome(metrics, tables, final.details, told, final.checkpoint(metrics))
 
 
 @one_run()

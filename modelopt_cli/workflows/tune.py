@@ -241,6 +241,7 @@ class _Search:
                 artefacts, model = winner.artefacts, winner.model
                 warnings += winner.warnings
                 tables |= winner.tables
+                details = {**details, **winner.details}
         warnings += self._otherwise_than_told()
         if self.context.directory is not None:
             for name, table in taught.tables.items():

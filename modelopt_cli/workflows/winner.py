@@ -54,6 +54,7 @@ class Winner:
     model: Checkpoint | None = None
     warnings: list[str] = field(default_factory=list)
     tables: dict[str, Table] = field(default_factory=dict)
+    details: Mapping[str, Any] = field(default_factory=dict)
 
 
 def finish_best(
@@ -110,7 +111,7 @@ def finish_best(
     warnings = [_REMARK.format(best.born)] if len(legs) > 1 else []
     tables = run.tables()
     warnings += [*noted_warnings(keep, best.seed), *run.warnings, *run.noise]
-    return Winner(metrics, artefacts, checkpoint, warnings, tables)
+    return Winner(metrics, artefacts, checkpoint, warnings, tables, run.details)
 
 
 def _name_teachers(section: dict[str, Any], kept: Mapping[str, str]) -> None:

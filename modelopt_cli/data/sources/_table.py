@@ -18,9 +18,11 @@ class TableSource(DataSource):
     """Base of sources with named columns."""
 
     # `missing: drop` decides samples too: preflight compares them, for what is missing is in the data.
-    changes_inputs: ClassVar[frozenset[str]] = DataSource.changes_inputs | {"categories", "drop", "missing"}
+    changes_inputs: ClassVar[frozenset[str]] = DataSource.changes_inputs | {
+        *("categories", "drop", "missing", "aside", "keep"),
+    }
     decides_samples: ClassVar[frozenset[str]] = DataSource.decides_samples | {
-        *("task", "target", "weights", "missing_values", "thousands", "max_categories"),
+        *("task", "target", "weights", "missing_values", "thousands", "max_categories", "time"),
     }
     brings_test: ClassVar[bool] = False
 
@@ -45,6 +47,15 @@ class TableSource(DataSource):
     thousands: str | None = Field(
         None, min_length=1, max_length=1, description="Mark between groups of three digits, ',' in 1,234.5."
     )
+    time: str | None = Field(
+        None,
+        description="Column that tells when a sample was taken (numbers, or dates such as 2024-12-31), for "
+        "order: time; no input of the model. null: samples stand in order of time.",
+    )
+    aside: Items[str] = Field(
+        (), description="Columns that are no inputs. Those that splits and folds go by (groups, time) are so anyway."
+    )
+    keep: Items[str] = Field((), description="Columns set aside that are inputs all the same.")
     max_categories: int = Field(1000, ge=1, description="More different texts in one column than this are an error.")
 
     def tasks(self) -> tuple[Task, ...]:
