@@ -17,6 +17,7 @@ Array = NDArray[np.float64]
 _TIMES = 30.0  # as far above the best as the worst of the others, at least
 _OTHERS = 0.4  # share of the trials that must lie below the gap: what most settings end with is no divergence
 _FEWEST = 4  # trials below the gap
+_BOUNDED = 1.0
 _WIDER = 3.0  # than any gap next to it below; losses that span decades have some wide ones
 
 
@@ -24,8 +25,11 @@ def diverged(losses: Array) -> NDArray[np.bool_]:
     """(N,) of finite losses (N,): those beyond the first gap that no losses of one function would leave.
 
     On the axis log(loss - lowest) the gap is at least log(30) wide, and wider than the losses of the upper half below
-    it lead to expect: than all of them together, or three times the widest gap between two of them.
+    it lead to expect: than all of them together, or three times the widest gap between two of them. Where no loss lies
+    beyond [-1, 1] they may be error rates or the like, among which 0.9 is a bad one and no divergence.
     """
+    if not np.abs(losses).max(initial=0.0) > _BOUNDED:
+        return np.zeros(len(losses), dtype=bool)
     order = np.argsort(losses, kind="stable")
     above = losses[order] / 2 - losses[order[0]] / 2  # halves, so that no difference overflows
     logs = np.log(np.maximum(above, 1e-320))

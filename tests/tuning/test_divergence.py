@@ -103,6 +103,9 @@ def test_a_third_of_the_losses_or_two_is_no_divergence() -> None:
     assert not diverged(np.array([0.1, 0.2, 0.3, 1e6, 1e6, 1e6, 2e6, 1e6])).any(), "most of them end so"
     assert not diverged(np.array([0.1, 1e9])).any(), "nothing to go by"
     assert not diverged(np.zeros(8)).any()
+    rates = np.array([0.025, 0.026, 0.0255, 0.9, 0.027, 0.0265, 0.028, 0.9])
+    assert not diverged(rates).any(), "an error rate of a classifier that learns nothing"
+    assert diverged(1e4 * rates).sum() == 2, "in another unit it would be"
     losses = np.array([0.1, 0.3, 1e6, 0.2, 0.5, 0.4])
     assert drawn_back(losses).tolist() == [0.1, 0.3, 0.5, 0.2, 0.5, 0.4]
     assert drawn_back(losses[:2]).tolist() == [0.1, 0.3]
