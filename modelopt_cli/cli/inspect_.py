@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from modelopt_cli.cli.running import Json, Weights, show
+from modelopt_cli.cli.running import Json, Key, Weights, show
 
 
 def inspect_(
@@ -28,6 +28,15 @@ def inspect_(
             "--groups", help="The units that stand or fall together instead, what one costs, what is frozen, and why."
         ),
     ] = False,
+    key: Key = None,
+    trust_pickle: Annotated[
+        bool,
+        typer.Option(
+            "--trust-pickle",
+            help="Run the code that the file names, e.g. to read a whole pickled module. Only for files whose maker "
+            "you trust; never needed for a state dict.",
+        ),
+    ] = False,
     json: Json = False,
 ) -> None:
     """Show a model's tensors: shapes, dtypes, zeros, how values are spread, sizes; on request MACs, latency, units."""
@@ -37,8 +46,12 @@ def inspect_(
     if groups:
         from modelopt_cli.workflows import inspect_groups
 
-        if measure or baseline is not None:
-            raise UsageError("--groups measures nothing; leave out --measure and --baseline, or --groups")
-        show(inspect_groups.run(model, experiment=experiment), as_json=json, quiet=False)
+        if measure or baseline is not None or trust_pickle:
+            raise UsageError(
+                "--groups measures nothing and reads no whole module; leave out --measure, --baseline and "
+                "--trust-pickle, or --groups"
+            )
+        show(inspect_groups.run(model, experiment=experiment, key=key), as_json=json, quiet=False)
         return
-    show(run(model, experiment=experiment, baseline=baseline, measure=measure), as_json=json, quiet=False)
+    report = run(model, experiment=experiment, baseline=baseline, measure=measure, key=key, trust=trust_pickle)
+    show(report, as_json=json, quiet=False)

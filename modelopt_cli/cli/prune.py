@@ -11,6 +11,7 @@ from modelopt_cli.cli.prune_options import PruneOptions
 from modelopt_cli.cli.running import (
     Gate,
     Json,
+    Key,
     Quiet,
     Resume,
     Set,
@@ -59,6 +60,7 @@ def prune(
     include: Annotated[list[str] | None, typer.Option(metavar="GLOB", help="Prune these tensors only.")] = None,
     exclude: Annotated[list[str] | None, typer.Option(metavar="GLOB", help="Leave these tensors alone.")] = None,
     everything: Annotated[bool, typer.Option("--all", help="Spare no tensor by its name, shape or place.")] = False,
+    key: Key = None,
     experiment: Annotated[
         Path | None,
         typer.Option(help="Experiment file with the model and data that judge the weights before and after."),
@@ -101,7 +103,7 @@ def prune(
         budget,
     )
     by_experiment = target.suffix in (".yaml", ".yml")
-    _refuse_mixed(by_experiment, experiment, set_, resume, force or trust_pickle or measure_compressed)
+    _refuse_mixed(by_experiment, experiment, set_, resume, bool(force or trust_pickle or measure_compressed or key))
     if by_experiment:
         from modelopt_cli.workflows import prune as workflow
 
@@ -123,7 +125,7 @@ def prune(
 
         loaded = Experiment.load(experiment, [*given.overrides(), *(set_ or [])])
         report = run_in_memory(
-            lambda context: prune_weights.run(target, loaded, context, out, dry_run=dry_run, force=force),
+            lambda context: prune_weights.run(target, loaded, context, out, dry_run=dry_run, force=force, key=key),
             conditions(gate or []),
             quiet=quiet or json,
         )
@@ -133,7 +135,14 @@ def prune(
         expect(gate or [], (*prune_file.COUNTED, *(() if dry_run else prune_file.WRITTEN)))
         exact = measure_compressed or any("compressed_bytes" in condition for condition in gate or ())
         report = prune_file.run(
-            target, given.pruning(), out, dry_run=dry_run, force=force, trust=trust_pickle, measure_compressed=exact
+            target,
+            given.pruning(),
+            out,
+            dry_run=dry_run,
+            force=force,
+            trust=trust_pickle,
+            measure_compressed=exact,
+            key=key,
         )
         report = judge(report, gate or [])
     show(report, as_json=json, quiet=quiet)
@@ -148,8 +157,8 @@ def _refuse_mixed(
 
     if by_experiment and (experiment is not None or of_files):
         raise UsageError(
-            "--experiment, --force, --trust-pickle and --measure-compressed are for files of weights; leave them out "
-            "for an experiment file"
+            "--experiment, --key, --force, --trust-pickle and --measure-compressed are for files of weights; leave "
+            "them out for an experiment file"
         )
     if not by_experiment and resume:
         raise UsageError("--resume continues the run of an experiment file; pruning a file of weights starts anew")

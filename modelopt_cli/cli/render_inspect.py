@@ -17,6 +17,7 @@ from rich.text import Text
 from modelopt_cli.cli.render import number, size
 from modelopt_cli.results.report import Report
 
+_ROWS = 1000
 _BARS = " ▁▂▃▄▅▆▇█"
 
 
@@ -48,11 +49,14 @@ def _layers(console: Console, report: Report) -> None:
     if bars:
         table.add_column("spread", no_wrap=True)
     histograms = report.details["histograms"]
-    for tensor, shape, dtype, values, zeros, _, _, _, largest, tied in report.tables["layers"].rows:
+    rows = report.tables["layers"].rows
+    for tensor, shape, dtype, values, zeros, _, _, _, largest, tied in rows[:_ROWS]:
         label = Text(str(tensor)) if tied is None else Text.assemble(str(tensor), (f" (tied to {tied})", "dim"))
         spread = [_bars(histograms.get(tensor, ()))] if bars else []
         table.add_row(label, str(shape), _short(str(dtype)), f"{values:,}", f"{zeros:,}", number(largest), *spread)
     console.print(table)
+    if len(rows) > _ROWS:
+        console.print(f"... and {len(rows) - _ROWS:,} more (--json has them all)")
 
 
 def _macs(console: Console, report: Report) -> None:

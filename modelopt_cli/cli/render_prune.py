@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from rich import box
@@ -20,7 +21,7 @@ def render_pruned(console: Console, report: Report, *, quiet: bool) -> None:
     """Print the report; `quiet` leaves the total, the gates, the warnings and the file."""
     if not quiet:
         layers(console, report)
-        spared(console, report.details["spared"])
+        spared(console, report.details["spared"], report.details.get("spared_names", {}))
     about = "about {}, estimated" if report.details["compressed_estimated"] else "{}"
     _sizes(console, report.details["before"], report.metrics, about)
     gates(console, report.gates)
@@ -34,10 +35,15 @@ def render_pruned(console: Console, report: Report, *, quiet: bool) -> None:
         console.print("dry run: nothing was written")
 
 
-def spared(console: Console, rules: Mapping[str, int]) -> None:
-    """Each rule, and how many tensors it spared."""
+def spared(
+    console: Console, rules: Mapping[str, int], names: Mapping[str, Sequence[str]] = MappingProxyType({})
+) -> None:
+    """Each rule, how many tensors it spared, and the first of them where `names` has them."""
     for rule, count in rules.items():
-        console.print(Text.assemble(("spared ", "dim"), f"{count} tensor{'s' * (count > 1)}: {rule}"), soft_wrap=True)
+        first = names.get(rule, ())
+        more = f": {', '.join(first)}{', ...' * (count > len(first))}" if first else ""
+        told = f"{count} tensor{'s' * (count > 1)}: {rule}{more}"
+        console.print(Text.assemble(("spared ", "dim"), told), soft_wrap=True)
 
 
 def layers(console: Console, report: Report) -> None:
@@ -54,7 +60,7 @@ def layers(console: Console, report: Report) -> None:
     weights, zeroed = (sum(int(row[place] or 0) for row in pruned) for place in (2, 4))
     zero = sum(int(row[3] or 0) for row in pruned) + zeroed
     table.add_section()
-    table.add_row("all of these", "", f"{weights:,}", f"{zeroed:,}", f"{zero / weights:.2%}")
+    table.add_row("all of these", "", f"{weights:,}", f"{zeroed:,}", f"{zero / weights if weights else 0:.2%}")
     console.print(table)
 
 

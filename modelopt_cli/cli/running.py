@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from modelopt_cli.workflows.context import Context, StopFlag
 
 File = Annotated[Path, typer.Argument(help="The experiment file.", show_default=False)]
+Key = Annotated[
+    str | None,
+    typer.Option("--key", metavar="NAME", help="The part of the file that holds the weights, where it has several."),
+]
 Weights = Annotated[
     Path,
     typer.Argument(

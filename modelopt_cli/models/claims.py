@@ -35,6 +35,7 @@ _ITEM = {"ComplexDouble": 16, **dict.fromkeys(_EIGHT, 8), **dict.fromkeys(_FOUR,
 _ABSURD = 1000  # times what the file holds: no truncated download
 _SMALL = 1 << 26  # bytes that elements which share memory may take all together, where they are told apart
 _MOST_NAMES = 5000
+_MOST_AXES = 64  # of numpy's arrays
 _DEEPEST = 100  # containers in one another
 _MARGIN, _REPEATS = 100_000, 4  # values, those in several places counted in each: so many, and a byte of the pickle
 _KEY_DEPTH, _KEY_LENGTH = 3, 64  # of a tuple as a key
@@ -78,7 +79,12 @@ class Claims:
         count = math.prod(size)
         end = offset + 1 + sum((extent - 1) * step for extent, step in zip(size, stride, strict=True)) if count else 0
         shape = f"a tensor of shape {'x'.join(_short(one) for one in size[:16])} over {storage.count:,} numbers"
-        if min([offset, *size, *stride], default=0) < 0 or end > storage.count or max([0, *size]) >= 1 << 63:
+        if (
+            min([offset, *size, *stride], default=0) < 0
+            or end > storage.count
+            or max([0, *size]) >= 1 << 63
+            or len(size) > _MOST_AXES
+        ):
             raise self.refuse(shape)
         if count > storage.count:  # its elements share memory, as those of an expanded tensor do
             self.spend(count * (storage.item or 16), shape)

@@ -30,21 +30,42 @@ _LEAST = 3  # turns that are measured, however slow
 
 def place(tensor: Tensor) -> tuple[object, ...]:
     """Equal for tensors that are the same weights in memory."""
-    if tensor.layout != torch.strided or tensor.numel() == 0:
+    if tensor.layout != torch.strided or tensor.is_nested or tensor.numel() == 0:
         return (id(tensor),)
     return (tensor.untyped_storage().data_ptr(), tensor.storage_offset(), tuple(tensor.shape), tensor.stride())
 
 
 def zeros(tensor: Tensor) -> int:
-    """How many of the tensor's values are zero; 0 for a layout that stores no zeros."""
-    if tensor.layout != torch.strided:
-        return 0
+    """How many of the tensor's values are zero; 0 for a layout that stores no zeros, or values that are packed."""
+    if tensor.layout != torch.strided or tensor.is_nested or "x" in str(tensor.dtype).removeprefix("torch.complex"):
+        return 0  # (float4_e2m1fn_x2, quint4x2: several values a byte)
     values = tensor.detach()
+    if values.is_quantized:
+        return _quantized_zeros(values)
     if values.is_floating_point() and values.element_size() == 1:
         values = values.float()  # torch counts in no float8
+    elif not values.is_floating_point():
+        values = torch.view_as_real(values).any(-1) if values.is_complex() else _whole(values)
     if values.device.type == "cpu" and values.dtype in (torch.float32, torch.float64):
         return values.numel() - int(np.count_nonzero(values.numpy()))  # a fifth of torch's time
     return values.numel() - int(values.count_nonzero())
+
+
+def _quantized_zeros(values: Tensor) -> int:
+    """Those that stand for 0: whose integer is the zero point."""
+    whole = values.int_repr().to(torch.int32)
+    if values.qscheme() in (torch.per_tensor_affine, torch.per_tensor_symmetric):
+        return int((whole == values.q_zero_point()).sum())
+    points = values.q_per_channel_zero_points()
+    axes = [1] * values.dim()
+    axes[values.q_per_channel_axis()] = -1
+    return int((whole == points.to(torch.int32).view(axes)).sum()) if not points.is_floating_point() else 0
+
+
+def _whole(values: Tensor) -> Tensor:
+    """Whole numbers as signed ones of the same bits, which torch counts whatever their kind."""
+    signed = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}.get(values.element_size())
+    return values.contiguous().view(signed) if signed is not None and values.dim() else values != 0
 
 
 def count(tensors: Iterable[Tensor]) -> dict[str, float]:

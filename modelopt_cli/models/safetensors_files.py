@@ -28,7 +28,11 @@ if TYPE_CHECKING:
 Change = Callable[[str, "Tensor"], Iterable["Tensor"]]
 """From a tensor to the values to be written in its place, in pieces, in row-major order."""
 
-_LONGEST_HEADER = 100_000_000  # bytes; the format's own limit
+LONGEST_JSON = 32_000_000  # bytes of a header or an index; the format's own limit is 100 MB
+_MOST_TENSORS = 100_000  # in one file
+_MOST_PARTS = 2_000_000  # objects and lists in a header, each of which takes 60 bytes or more
+_MOST_AXES = 64  # of numpy's arrays
+_LARGEST = 1 << 48  # numbers, were no axis empty: no memory holds more, and products beyond overflow
 _WAITING = 4  # pieces that are made while others are written
 _SYNC = 1 << 28  # bytes after which the disk is told to begin
 _ABSURD = 1000  # times what the file holds: no truncated download
@@ -96,6 +100,8 @@ class Mapped:
             raise InputError(f"{path} does not exist; the folder's index names it") from None
         except OSError as error:
             raise InputError(f"{path} cannot be read ({error.strerror})") from None
+        except ValueError as error:  # no name of a file: NUL, half a character
+            raise InputError(f"{str(path)!r} cannot be read ({error})") from None
         self.tensors = Tensors(self._entries())
 
     def write(self, path: Path, change: Change) -> None:
@@ -115,14 +121,18 @@ class Mapped:
 
     def _read_header(self, stream: IO[bytes]) -> bytes:
         length = int.from_bytes(stream.read(8), "little")
-        if self._size < 8 or length > min(_LONGEST_HEADER, self._size - 8):
+        if self._size < 8 or length > self._size - 8:
             raise self._damage(f"its header claims {length:,} bytes, in a file of {self._size:,}")
+        if length > LONGEST_JSON:
+            raise RefusedError(f"{self.path} has a header of {length:,} bytes, more than {LONGEST_JSON:,}: refused")
         stream.seek(0)
         return stream.read(8 + length)
 
     def _entries(self) -> dict[str, Entry]:
         try:
-            listed = {name: value for name, value in json.loads(self._header[8:]).items() if name != "__metadata__"}
+            listed = {name: value for name, value in self._listed().items() if name != "__metadata__"}
+            if len(listed) > _MOST_TENSORS:
+                raise RefusedError(f"{self.path} holds {len(listed):,} tensors, more than {_MOST_TENSORS:,}: refused")
             found = {name: self._entry(name, value) for name, value in listed.items()}
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             raise self._damage("its header is no list of tensors") from None
@@ -136,6 +146,19 @@ class Mapped:
             raise self._damage(f"its tensors take {end:,} bytes, but it has {self._size:,}, or there are gaps")
         return found
 
+    def _listed(self) -> dict[str, Any]:
+        """The header. Raises RefusedError where it takes far more memory than it has, ValueError where it is none."""
+        count = self._header.count(b'"data_offsets"')
+        if count > _MOST_TENSORS:  # before it is read
+            raise RefusedError(f"{self.path} holds about {count:,} tensors, more than {_MOST_TENSORS:,}: refused")
+        parts = self._header.count(b"{") + self._header.count(b"[")
+        if parts > _MOST_PARTS:
+            raise RefusedError(f"{self.path} has a header of {parts:,} parts, more than {_MOST_PARTS:,}: refused")
+        listed = json.loads(self._header[8:], object_pairs_hook=unique)
+        if not isinstance(listed, dict):
+            raise ValueError("no object")
+        return listed
+
     def _entry(self, name: str, value: Any) -> Entry:
         import torch
 
@@ -143,6 +166,8 @@ class Mapped:
         shape = tuple(value["shape"])
         if not all(type(one) is int and one >= 0 for one in (begin, end, *shape)) or end < begin:
             raise ValueError(name)
+        if len(shape) > _MOST_AXES or math.prod(max(1, one) for one in shape) > _LARGEST:
+            raise self._damage(f"'{name[:100]}' has an impossible shape, of {len(shape)} axes up to {max(shape):.3g}")
         held, known = end - begin, getattr(torch, _DTYPES.get(value["dtype"], ""), None)
         place = (len(self._header) + begin, len(self._header) + end)
         if known is None:  # a dtype that torch has not: bytes, which are left alone
@@ -159,6 +184,14 @@ class Mapped:
 
     def _damage(self, why: str) -> InputError:
         return InputError(f"{self.path} cannot be read as safetensors ({why}): it is truncated or damaged")
+
+
+def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON. Raises ValueError for a key that stands there twice: readers differ in which they take."""
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a key stands there twice")
+    return found
 
 
 def _bytes(piece: Tensor) -> memoryview:

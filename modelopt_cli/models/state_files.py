@@ -14,10 +14,11 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, final
 
-from modelopt_cli.core.errors import InputError, StorageError, UsageError
+from modelopt_cli.core.errors import InputError, RefusedError, StorageError, UsageError, did_you_mean
 from modelopt_cli.models.archives import read_pickle, write_pickle
 from modelopt_cli.models.checkpoints import MARK
-from modelopt_cli.models.safetensors_files import Change, Mapped, Tensors
+from modelopt_cli.models.file_kinds import HEAD, is_safetensors, is_zip
+from modelopt_cli.models.safetensors_files import LONGEST_JSON, Change, Mapped, Tensors, unique
 from modelopt_cli.results.files import write_whole
 
 if TYPE_CHECKING:
@@ -65,14 +66,15 @@ class PickleFile(StateFile):
     kind = "torch"
     in_place = True
 
-    def __init__(self, path: Path, *, trust: bool = False) -> None:
+    def __init__(self, path: Path, *, trust: bool = False, key: str | None = None) -> None:
         import torch
 
         content = self._content = read_pickle(path, trust=trust)
         if isinstance(content, torch.nn.Module) and not isinstance(content, torch.jit.ScriptModule):
             super().__init__(path, _tensors(content.state_dict()), f"a whole module, {type(content).__name__}")
             return
-        key = _state_key(content, path)
+        name = None if key is None else _asked(content, key, path)
+        key = _state_key(content, path) if name is None else name
         state = content if key is None else content[key]
         note = "" if key is None else f"the weights under '{key}'"
         super().__init__(path, _tensors(state), note + _other_weights(content, key), bare=MARK not in content)
@@ -121,14 +123,18 @@ class ShardedFolder(StateFile):
     def __init__(self, path: Path) -> None:
         index = path / _INDEX
         try:
-            weight_map = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+            if index.stat().st_size > LONGEST_JSON:
+                raise RefusedError(f"{index} has more than {LONGEST_JSON:,} bytes, so it is refused")
+            weight_map = json.loads(index.read_text(encoding="utf-8"), object_pairs_hook=unique)["weight_map"]
             shard_of = {str(name): str(shard) for name, shard in weight_map.items()}
         except (ValueError, KeyError, AttributeError, TypeError, RecursionError):
             raise InputError(f"{index} is no index of shards: it has no weight_map of name -> file") from None
+        except OSError as error:
+            raise InputError(f"{index} cannot be read ({error.strerror})") from None
         self._shards: dict[str, Mapped] = {}
         for shard in dict.fromkeys(shard_of.values()):
-            if Path(shard).name != shard:
-                raise InputError(f"{index} names the shard '{shard}', which lies outside its folder")
+            if Path(shard).name != shard or shard in ("", ".", ".."):
+                raise InputError(f"{index} names the shard {shard[:200]!r}, which lies outside its folder")
             self._shards[shard] = Mapped(path / shard)
         for name, shard in shard_of.items():
             if name not in self._shards[shard].tensors:
@@ -160,19 +166,39 @@ class ShardedFolder(StateFile):
         return lambda name, tensor: change(name, tensor) if (name, shard) in self._indexed else [tensor]
 
 
-def open_state(path: str | Path, *, trust: bool = False) -> StateFile:
+def open_state(path: str | Path, *, trust: bool = False, key: str | None = None) -> StateFile:
     """The weights at `path`. Raises InputError (exit 2) or RefusedError (exit 5); never runs code from the file.
 
-    But with `trust` it does: a pickle is read whatever it holds, a whole module too.
+    But with `trust` it does: a pickle is read whatever it holds, a whole module too. `key`: the part of the file that
+    holds the weights, where it has several.
     """
     path = Path(path)
     if path.is_dir():
         if (path / _INDEX).exists():
+            _no_key(path, key)
             return ShardedFolder(path)
         raise InputError(f"{path} is a folder without {_INDEX}; name a file of weights, e.g. model.pt")
     if not path.exists():
         raise InputError(f"{path} does not exist; name a file of weights: .pt, .pth, .bin or .safetensors")
-    return SafetensorsFile(path) if path.suffix == ".safetensors" else PickleFile(path, trust=trust)
+    if _is_safetensors(path):
+        _no_key(path, key)
+        return SafetensorsFile(path)
+    return PickleFile(path, trust=trust, key=key)
+
+
+def _is_safetensors(path: Path) -> bool:
+    """By the first bytes; by its name where they tell nothing."""
+    try:
+        with path.open("rb") as stream:
+            head = stream.read(HEAD)
+        return is_safetensors(head, path.stat().st_size) or (path.suffix == ".safetensors" and not is_zip(head))
+    except OSError:
+        return path.suffix == ".safetensors"
+
+
+def _no_key(path: Path, key: str | None) -> None:
+    if key is not None:
+        raise UsageError(f"--key {key}: {path} is safetensors, which holds one set of tensors; leave out --key")
 
 
 def beside(path: Path, word: str) -> Path:
@@ -198,6 +224,21 @@ def _replace(tensor: Tensor, pieces: Iterable[Tensor]) -> None:
             tensor.copy_(torch.cat(rest).view(tensor.shape))
 
 
+def _asked(content: Any, key: str, path: Path) -> Any:
+    """The key that is called so. Raises UsageError where no weights lie there."""
+    if isinstance(content, Mapping) and MARK in content:
+        raise UsageError(f"--key {key}: {path} is a model.pt of modelopt, which holds one model; leave out --key")
+    items = content.items() if isinstance(content, Mapping) else ()
+    named = {str(name): name for name, item in items if isinstance(item, Mapping) and _tensors(item)}
+    if key not in named:
+        names = ", ".join(named) or "none"
+        raise UsageError(
+            f"--key {key}: no state dict lies under it in {path}; there are some under: {names}."
+            f"{did_you_mean(key, named)}"
+        )
+    return named[key]
+
+
 def _state_key(content: Any, path: Path) -> str | None:
     """The key under which the weights lie; None when `content` is the state dict itself."""
     if not isinstance(content, Mapping):
@@ -212,7 +253,8 @@ def _state_key(content: Any, path: Path) -> str | None:
     others = [key for key, item in content.items() if isinstance(item, Mapping) and _tensors(item)]
     if not known and len(others) != 1:
         keys = ", ".join(map(str, list(content)[:8])) or "none"
-        raise InputError(f"{path} holds no state dict that can be told from the rest; its keys are: {keys}")
+        several = f"; choose one with --key, e.g. --key {others[0]}" if others else ""
+        raise InputError(f"{path} holds no state dict that can be told from the rest; its keys are: {keys}{several}")
     return (known or others)[0]
 
 

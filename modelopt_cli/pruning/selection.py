@@ -1,7 +1,8 @@
 """Which tensors of a state dict are pruned, and by which rule each of the others is spared.
 
 Without the model's code, names and shapes are all there is to go by. By default tensors of two or more dimensions are
-taken, but for those whose names say embedding, norm or position, and the last matrix of a bare file (the output layer).
+taken, but for those whose names say embedding, norm, position, token or constant, those of one value an output
+(gains, scales), and the last matrix of a bare file (the output layer).
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import torch
@@ -20,6 +22,11 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 NOT_FINITE = "holds values that are not finite"
+NOT_DENSE = "not dense floating-point numbers"
+FEW_AXES = "fewer than two dimensions"
+_TOKENS = ("token", "tokens", "register", "registers", "latents", "queries")
+_CONSTANTS = ("mask", "masks", "anchors", "basis", "freqs")
+_MATRICES = ("weight", "weight_v", "weight_orig", "original", "original1", "kernel")
 _OUTPUT = ("head", "classifier", "logits")
 _DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
@@ -39,12 +46,16 @@ def select(
     exclude: Sequence[str] = (),
     everything: bool = False,
     bare: bool = True,
+    apart: Mapping[str, str] = MappingProxyType({}),
 ) -> Selection:
-    """Apply the rules. `include` and `exclude` are globs over names; what is included is spared by no other rule."""
+    """Apply the rules. `include` and `exclude` are globs over names; what is included is spared by no other rule.
+
+    `apart`: names that are spared whatever is asked for -> the rule.
+    """
     spared: dict[str, str] = {}
     taken: list[str] = []
     for name, tensor in tensors.items():
-        rule = _unusable(tensor) or _by_glob(name, include, exclude)
+        rule = apart.get(name) or _unusable(tensor) or _by_glob(name, include, exclude)
         if rule is None and not include and not everything:
             rule = _by_name(name, tensor)
         if rule is None:
@@ -63,11 +74,24 @@ def unmatched(tensors: Iterable[str], patterns: Sequence[str]) -> list[str]:
 
 
 def _unusable(tensor: Tensor) -> str | None:
-    if tensor.layout != torch.strided or tensor.dtype not in _DTYPES:
-        return "not dense floating-point numbers"
-    if any(stride == 0 and size > 1 for stride, size in zip(tensor.stride(), tensor.shape, strict=True)):
+    if tensor.layout != torch.strided or tensor.is_nested or tensor.dtype not in _DTYPES:
+        what = "nested" if tensor.is_nested else tensor.dtype if tensor.layout == torch.strided else tensor.layout
+        return f"{NOT_DENSE} ({str(what).removeprefix('torch.')})"
+    if not tensor.numel():
+        return "holds no values"
+    if _overlaps(tensor):
         return "its elements share memory"
     return None if _finite(tensor.detach()) else NOT_FINITE
+
+
+def _overlaps(tensor: Tensor) -> bool:
+    """Whether two elements may lie in one place: an axis steps no further than the ones within it reach."""
+    reach = 0
+    for stride, size in sorted(zip(tensor.stride(), tensor.shape, strict=True)):
+        if size > 1 and stride <= reach:
+            return True
+        reach += stride * (size - 1)
+    return False
 
 
 def _finite(tensor: Tensor) -> bool:
@@ -95,7 +119,7 @@ def _output(names: Sequence[str]) -> int:
 
 def _by_name(name: str, tensor: Tensor) -> str | None:
     if tensor.dim() < 2:
-        return "fewer than two dimensions"
+        return FEW_AXES
     words = _words(name)
     if any(word.startswith("emb") or "embed" in word or word in ("wte", "wpe") for word in words):
         return "its name says embedding"
@@ -103,7 +127,20 @@ def _by_name(name: str, tensor: Tensor) -> str | None:
         return "its name says norm"
     if any(word in ("pos", "position", "positions", "positional", "rotary", "rope") for word in words):
         return "its name says position"
+    leaf = name.rpartition(".")[2]
+    last = (_words(leaf) or [""])[-1]
+    if last in _TOKENS or (last in ("query", "probe", "prompt") and tensor.shape[0] == 1):
+        return "its name says token"
+    if leaf not in _MATRICES and set(_words(leaf)) & set(_CONSTANTS):
+        return "its name says constant"
+    if sum(extent > 1 for extent in tensor.shape) <= 1 and not (_is_row(tensor) and leaf in _MATRICES):
+        return "one value an output (a gain or scale)"
     return None
+
+
+def _is_row(tensor: Tensor) -> bool:
+    """The matrix of a layer of one output: a value an input."""
+    return tensor.dim() == 2 and tensor.shape[0] == 1
 
 
 def _without_ties(tensors: Mapping[str, Tensor], taken: Sequence[str], spared: dict[str, str]) -> Selection:

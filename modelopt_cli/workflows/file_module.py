@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from modelopt_cli.core.errors import InputError, UsageError
+from modelopt_cli.models.masked_pairs import MaskedPairs
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from modelopt_cli.experiment.experiment import Experiment
     from modelopt_cli.models.architectures import Shapes
     from modelopt_cli.models.state_files import StateFile
+
+_WRAPPERS = ("module.", "model.")
 
 
 def build(file: StateFile, experiment: Experiment | None) -> tuple[nn.Module, Shapes]:
@@ -49,16 +52,19 @@ def build(file: StateFile, experiment: Experiment | None) -> tuple[nn.Module, Sh
 
 
 def load_weights(module: nn.Module, tensors: Mapping[str, Tensor], origin: Path) -> None:
-    """Load by name, into the module's dtypes; a `module.` before all names (DataParallel's) is left out.
+    """Load by name, into the module's dtypes; what wrappers put before the names is left out (see `own_names`).
 
-    A weight may be absent where one that it is tied to is there; so may counters of batches. Raises InputError, with
-    `origin` and some names, for weights that are not the module's.
+    A weight that is kept as values and mask (torch.nn.utils.prune) is loaded as their product. One may be absent where
+    one that it is tied to is there; so may counters of batches. Raises InputError, with `origin` and some names, for
+    weights that are not the module's.
     """
     from modelopt_cli.models.measure import place
 
-    wrapped = all(name.startswith("module.") for name in tensors)
-    state = {name.removeprefix("module.") if wrapped else name: tensor for name, tensor in tensors.items()}
     own: dict[str, Tensor] = {name: item for name, item in module.state_dict().items() if hasattr(item, "shape")}
+    names = own_names(tensors, own)
+    pairs = MaskedPairs(tensors)
+    hooked = any(names[mask] in own for mask in pairs.masks)  # the module multiplies itself
+    state = {names[name]: tensor for name, tensor in (tensors if hooked else pairs).items()}
     there = {place(own[name]) for name in own if name in state} | {
         place(item) for name, item in own.items() if name.endswith("num_batches_tracked")
     }
@@ -80,6 +86,31 @@ def load_weights(module: nn.Module, tensors: Mapping[str, Tensor], origin: Path)
     module.load_state_dict(state, strict=False)
 
 
+def own_names(tensors: Mapping[str, Tensor], own: Collection[str]) -> dict[str, str]:
+    """What the module calls each tensor of a file: `own` are its names.
+
+    Wrappers put something before all names, or several things: `module.` (DataParallel), `model.` (Lightning and many a
+    training script); torch.compile puts `_orig_mod.` anywhere. What makes most names the module's is left out. Values
+    that have a mask are called as the weight that both make, where the module has no such pair itself.
+    """
+    pairs = MaskedPairs(tensors).mask_of
+    prefixes = [""]
+    plain = {name: name.replace("_orig_mod.", "") for name in tensors}
+    while plain and (
+        more := [one for one in _WRAPPERS if all(n.startswith(prefixes[-1] + one) for n in plain.values())]
+    ):
+        prefixes.append(prefixes[-1] + more[0])
+
+    def called(name: str, start: str, given: str) -> str:
+        short = given.removeprefix(start)
+        return short.removesuffix("_orig") if name in pairs and short not in own else short
+
+    choices = [dict(zip(tensors, tensors, strict=True))] + [
+        {name: called(name, start, given) for name, given in plain.items()} for start in prefixes
+    ]
+    return max(choices, key=lambda names: sum(name in own for name in names.values()))
+
+
 def shape_text(tensor: Tensor) -> str:
-    """`300x784`; `scalar` for no dimensions."""
-    return "x".join(map(str, tensor.shape)) or "scalar"
+    """`300x784`; `scalar` for no dimensions, `nested` for tensors of many shapes in one."""
+    return "nested" if tensor.is_nested else "x".join(map(str, tensor.shape)) or "scalar"

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from modelopt_cli.models.in_order import in_order
+from modelopt_cli.models.masked_pairs import MaskedPairs
 from modelopt_cli.models.measure import zeros
 from modelopt_cli.models.state_files import StateFile
 
@@ -81,6 +82,7 @@ class Work:
     file: StateFile
     pruning: FilePruning
     names: Sequence[str]
+    tensors: MaskedPairs  # the file's, a masked weight as its product
     masks: dict[str, Tensor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -88,12 +90,13 @@ class Work:
 
         self.counts = {
             name: Count(tensor.numel(), found, found)
-            for name, tensor in self.file.tensors.items()
+            for name in self.file.tensors
+            for tensor in [self._weight(name)]
             for found in [zeros(tensor)]
         }
         self.parts: dict[str, dict[str, Tensor]] = {}
         for name in self.names:
-            parts = self.pruning.pieces(self.file.tensors[name])
+            parts = self.pruning.pieces(self.tensors[name])
             self.parts[name] = {name if len(parts) == 1 else f"{name}[{i}]": part for i, part in enumerate(parts)}
         self.weights = {key: part for parts in self.parts.values() for key, part in parts.items()}
         importance = self.pruning.importance
@@ -102,8 +105,11 @@ class Work:
         self.kept = self.pruning.structure.keep(contributions, importance.merit, {}, self.pruning.cut)
 
     def change(self, name: str, tensor: Tensor) -> Iterator[Tensor]:
-        """The tensor's new values, in pieces."""
-        if name not in self.parts:
+        """The tensor's new values, in pieces. Of a masked weight it is the mask that changes."""
+        if name in self.tensors.masks:
+            yield from self._masked(name, tensor)
+            return
+        if name not in self.parts or name in self.tensors.mask_of:
             yield tensor
             return
         masks, left = [], 0
@@ -119,8 +125,26 @@ class Work:
     def finish(self) -> None:
         """Where tensors share memory, what was pruned in one is gone in the others."""
         if self.file.in_place:
-            for name, tensor in self.file.tensors.items():
-                self.counts[name].after = zeros(tensor)
+            self.tensors = self.tensors.current()
+            for name in self.file.tensors:
+                self.counts[name].after = zeros(self._weight(name))
+
+    def _weight(self, name: str) -> Tensor:
+        return self.file.tensors[name] if name in self.tensors.masks else self.tensors[name]
+
+    def _masked(self, name: str, mask: Tensor) -> Iterator[Tensor]:
+        """The mask without what goes from its weight."""
+        import torch
+
+        weight = self.tensors.masks[name]
+        if weight not in self.parts:
+            yield mask
+            return
+        kept = torch.cat([self.kept[key].reshape(-1) for key in self.parts[weight]])
+        changed = self.tensors.masked(weight, kept)
+        self.counts[name].after = zeros(changed)
+        self.counts[weight].after = zeros(masked(self.tensors[weight], kept.view(changed.shape)))
+        yield changed
 
     def _pruned(self, key: str) -> tuple[Tensor, Tensor, int]:
         """(mask, pruned values, how many of them are not zero) of a part."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from modelopt_cli.core.errors import ModeloptError, UsageError
 from modelopt_cli.models.file_sizes import estimated, quick_sizes
+from modelopt_cli.models.masked_pairs import MaskedPairs
 from modelopt_cli.models.state_files import StateFile, open_state
 from modelopt_cli.results.report import Report, Table
 from modelopt_cli.workflows.file_module import build, shape_text
@@ -29,27 +30,37 @@ THREADS = 1
 
 
 @one_run()
-def run(path: Path, *, experiment: Path | None = None, baseline: Path | None = None, measure: bool = False) -> Report:
+def run(
+    path: Path,
+    *,
+    experiment: Path | None = None,
+    baseline: Path | None = None,
+    measure: bool = False,
+    key: str | None = None,
+    trust: bool = False,
+) -> Report:
     """A row for every tensor; `details.histograms` has counts in 16 equal bins from -|w|max to |w|max.
 
     With `experiment`, `baseline` or `measure` also MACs (of a sample) and latency (milliseconds), and the baseline's.
     The module is that of a model.pt of modelopt, or what the `model:` and `data:` sections of the experiment file say.
-    Raises InputError or UsageError (exit 2), or RefusedError (exit 5).
+    `key`: the part of the file that holds the weights; `trust` runs code that a pickle names. Raises InputError or
+    UsageError (exit 2), or RefusedError (exit 5).
     """
     from modelopt_cli.models.measure import count
 
-    file = open_state(path)
-    layers, histograms = _layers(file)
+    file = open_state(path, trust=trust, key=key)
+    tensors = MaskedPairs(file.tensors)
+    layers, histograms = _layers(file, tensors)
     plain, packed = quick_sizes(path)
     size = {"model.size_bytes": float(plain), "model.compressed_bytes": float(packed)}
     report = Report(
         workflow="inspect",
         name=path.name,
-        metrics={**count(file.tensors.values()), **size},
+        metrics={**count(tensors.values()), **size},
         tables={"layers": layers},
         details={
             "kind": file.kind,
-            "note": file.note,
+            "note": "; ".join(filter(None, (file.note, tensors.note))),
             "histograms": histograms,
             "compressed_estimated": estimated(path),
         },
@@ -140,8 +151,8 @@ def _latency_table(times: Sequence[Latency], names: Sequence[str]) -> Table:
     return Table(columns=[*columns, "relative to baseline"], rows=rows)
 
 
-def _layers(file: StateFile) -> tuple[Table, dict[str, list[int]]]:
-    """A row for every tensor; histograms of those of floating-point numbers."""
+def _layers(file: StateFile, tensors: MaskedPairs) -> tuple[Table, dict[str, list[int]]]:
+    """A row for every tensor, of a masked weight as it is with its mask; histograms of floating-point numbers."""
     from modelopt_cli.models.measure import place
 
     first: dict[tuple[object, ...], str] = {}
@@ -149,9 +160,10 @@ def _layers(file: StateFile) -> tuple[Table, dict[str, list[int]]]:
     histograms: dict[str, list[int]] = {}
     for name, tensor in file.tensors.items():
         tied = first.setdefault(place(tensor), name)
-        rows.append([name, shape_text(tensor), *_row(tensor), None if tied == name else tied])
+        weight = tensors[name] if name in tensors.mask_of else tensor
+        rows.append([name, shape_text(tensor), *_row(weight), None if tied == name else tied])
         if tensor.is_floating_point() and tensor.numel():
-            histograms[name] = _histogram(tensor)
+            histograms[name] = _histogram(weight)
     columns = ["tensor", "shape", "dtype", "values", "zeros", "sparsity", "mean", "deviation", "largest", "tied to"]
     return Table(columns=columns, rows=rows), histograms
 
@@ -164,7 +176,7 @@ def _row(tensor: Tensor) -> list[Any]:
 
     dtype = str(tensor.dtype).removeprefix("torch.")
     count, zero = tensor.numel(), zeros(tensor)
-    known = tensor.layout == torch.strided and tensor.is_floating_point()
+    known = tensor.layout == torch.strided and not tensor.is_nested and tensor.is_floating_point()
     values = _finite(tensor) if known else torch.empty(0)
     if not values.numel():
         return [dtype, count, zero, zero / count if count else 0.0, None, None, None]
@@ -175,7 +187,7 @@ def _row(tensor: Tensor) -> list[Any]:
 def _histogram(tensor: Tensor) -> list[int]:
     import torch
 
-    if tensor.layout != torch.strided:
+    if tensor.layout != torch.strided or tensor.is_nested:
         return [0] * BINS
     values = _finite(tensor)
     if not values.numel():

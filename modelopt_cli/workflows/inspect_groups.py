@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 @one_run()
-def run(path: Path, *, experiment: Path | None = None) -> Report:
+def run(path: Path, *, experiment: Path | None = None, key: str | None = None) -> Report:
     """Tables `groups`, `places` and `frozen`; `details.coverage`: which share of the parameters units hold.
 
     The module is that of a model.pt of modelopt, or what the `model:` and `data:` sections of the experiment file say.
@@ -40,7 +40,7 @@ def run(path: Path, *, experiment: Path | None = None) -> Report:
     loaded = None if experiment is None else Experiment.load(experiment)
     if loaded is not None:
         loaded.require("model", "data")
-    module, shapes = build(open_state(path), loaded)
+    module, shapes = build(open_state(path, key=key), loaded)
     return groups_report(path.name, module.eval(), Network(module, example(shapes, EXAMPLES)), start)
 
 

@@ -11,14 +11,18 @@ from typing import TYPE_CHECKING, Any
 
 from modelopt_cli.core.errors import UsageError
 from modelopt_cli.models.file_sizes import estimated, quick_sizes
+from modelopt_cli.models.masked_pairs import MaskedPairs
 from modelopt_cli.models.measure import place
 from modelopt_cli.models.state_files import StateFile, beside, open_state
 from modelopt_cli.pruning.choosing import choose
-from modelopt_cli.pruning.selection import NOT_FINITE, Selection
+from modelopt_cli.pruning.selection import FEW_AXES, NOT_FINITE, Selection
 from modelopt_cli.results.report import Report, Table
+from modelopt_cli.workflows.file_module import shape_text
 from modelopt_cli.workflows.file_pruning import Count, FilePruning, Work
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from modelopt_cli.pruning.structures import MaskStructure
 
 __all__ = ["FilePruning", "pattern", "run"]
@@ -27,6 +31,8 @@ COUNTED = ("model.parameters", "model.nonzero", "model.sparsity")
 WRITTEN = ("model.size_bytes", "model.compressed_bytes")
 """Metrics of the report; those of the written file are not there after a dry run."""
 
+_MASK = "a mask, which takes what its weight loses"
+_NAMED = 5
 _HONEST = "zeros make the file no smaller unless it is compressed, and dense kernels do not run them faster"
 _TRUSTED = "--trust-pickle: whatever code the file names was run when it was read"
 
@@ -40,27 +46,32 @@ def run(
     force: bool = False,
     trust: bool = False,
     measure_compressed: bool = False,
+    key: str | None = None,
 ) -> Report:
     """Prune the weights at `path` into `out` (default: model.pruned.pt beside it).
 
     `force` overwrites `out`, `trust` runs code that the file names, `measure_compressed` compresses all of a large
-    file to tell its size. Raises UsageError when nothing can be pruned, a glob matches nothing, or `out` exists.
+    file to tell its size. `key`: the part of the file that holds the weights. Raises UsageError when nothing can be
+    pruned, a glob matches nothing, or `out` exists.
     """
     started, clock = datetime.now(UTC).astimezone(), time.perf_counter()
     target = output(path, out, force=force, dry_run=dry_run)
-    file = open_state(path, trust=trust)
+    file = open_state(path, trust=trust, key=key)
+    tensors = MaskedPairs(file.tensors)
     selection = choose(
-        file.tensors,
+        tensors,
         pruning.structure.problem,
         include=pruning.include,
         exclude=pruning.exclude,
         everything=pruning.everything,
         bare=file.bare,
         where=str(path),
+        apart=tensors.unfit,
     )
-    counts = _prune(file, pruning, selection.taken, None if dry_run else target)
-    rows = _rows(file, counts, selection)
-    before, after = _totals(file, counts)
+    counts = _prune(file, tensors, pruning, selection.taken, None if dry_run else target)
+    spared = {**selection.spared, **dict.fromkeys(tensors.masks, _MASK)}
+    rows = _rows(file, counts, spared)
+    before, after = _totals(tensors, counts)
     before |= sizes_of(path, exact=measure_compressed)
     after |= {} if dry_run else sizes_of(target, exact=measure_compressed)
     return Report(
@@ -72,10 +83,11 @@ def run(
         tables={"layers": rows},
         details={
             "before": before,
-            "spared": dict(Counter(selection.spared.values())),
+            "spared": dict(Counter(spared.values())),
+            "spared_names": _names(spared),
             "kind": file.kind,
             "dry_run": dry_run,
-            "note": file.note,
+            "note": "; ".join(filter(None, (file.note, tensors.note))),
             "compressed_estimated": estimated(path, exact=measure_compressed),
         },
         artefacts={} if dry_run else {"model": str(target)},
@@ -108,8 +120,10 @@ def check_free(path: Path, target: Path, *, force: bool, folder: bool = False) -
         raise UsageError(f"{target} is {found}, but {wanted} is to be written there; use --out")
 
 
-def _prune(file: StateFile, pruning: FilePruning, names: Sequence[str], out: Path | None) -> dict[str, Count]:
-    work = Work(file, pruning, names)
+def _prune(
+    file: StateFile, tensors: MaskedPairs, pruning: FilePruning, names: Sequence[str], out: Path | None
+) -> dict[str, Count]:
+    work = Work(file, pruning, names, tensors)
     if out is None:
         file.apply(work.change)
     else:
@@ -118,22 +132,28 @@ def _prune(file: StateFile, pruning: FilePruning, names: Sequence[str], out: Pat
     return work.counts
 
 
-def _rows(file: StateFile, counts: Mapping[str, Count], selection: Selection) -> Table:
+def _rows(file: StateFile, counts: Mapping[str, Count], spared: Mapping[str, str]) -> Table:
     """A row for every tensor."""
     columns = ["tensor", "shape", "weights", "zero before", "zeroed", "sparsity", "spared"]
     rows: list[list[Any]] = []
     for name, tensor in file.tensors.items():
         count = counts[name]
         share = count.after / count.weights if count.weights else 0.0
-        shape = "x".join(map(str, tensor.shape)) or "scalar"
+        shape = shape_text(tensor)
         gone = count.after - count.before
-        rows.append([name, shape, count.weights, count.before, gone, share, selection.spared.get(name)])
+        rows.append([name, shape, count.weights, count.before, gone, share, spared.get(name)])
     return Table(columns=columns, rows=rows)
 
 
-def _totals(file: StateFile, counts: Mapping[str, Count]) -> tuple[dict[str, float], dict[str, float]]:
+def _names(spared: Mapping[str, str]) -> dict[str, list[str]]:
+    """The first names that each rule spared, where the rule is not about shapes alone."""
+    rules = dict.fromkeys(rule for rule in spared.values() if rule != FEW_AXES)
+    return {rule: [name for name, own in spared.items() if own == rule][:_NAMED] for rule in rules}
+
+
+def _totals(tensors: Mapping[str, Tensor], counts: Mapping[str, Count]) -> tuple[dict[str, float], dict[str, float]]:
     """Before and after; tied tensors count once, floating-point ones only."""
-    unique = {place(tensor): counts[name] for name, tensor in file.tensors.items() if tensor.is_floating_point()}
+    unique = {place(tensor): counts[name] for name, tensor in tensors.items() if tensor.is_floating_point()}
     total = sum(count.weights for count in unique.values())
 
     def found(zero: int) -> dict[str, float]:

@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from modelopt_cli.core.errors import InterruptedRunError, UsageError
+from modelopt_cli.models.masked_pairs import MaskedPairs
 from modelopt_cli.models.state_files import beside, open_state
 from modelopt_cli.pruning.structures import UnitStructure
 from modelopt_cli.workflows import prune, single, stages
 from modelopt_cli.workflows.closing import Closing
-from modelopt_cli.workflows.file_module import build
+from modelopt_cli.workflows.file_module import build, own_names
 from modelopt_cli.workflows.foresight import check_metrics
 from modelopt_cli.workflows.prune_file import check_free, output, sizes_of
 from modelopt_cli.workflows.prune_run import PruneRun
@@ -44,6 +45,7 @@ def run(
     *,
     dry_run: bool = False,
     force: bool = False,
+    key: str | None = None,
 ) -> Report:
     """Prune (and recover) the weights at `path` into `out` (default: model.pruned.pt beside it); judge both.
 
@@ -58,7 +60,7 @@ def run(
     check_metrics(experiment, context, "prune")
     prune.check_parts(experiment)
     with closing.log.recording():
-        file = open_state(path)
+        file = open_state(path, key=key)
         module, shapes = build(file, experiment)
         prepared = stages.prepared_data(experiment)
         shapes.check_fit(prepared.shapes, path)
@@ -105,11 +107,15 @@ def _write_weights(target: Path, file: StateFile, current: PruneRun) -> dict[str
         {} if file.bare else {"masks": extra["masks"]}
     )
     state = current.model.module.state_dict()
-    wrapped = all(name.startswith("module.") for name in file.tensors)
+    names = own_names(file.tensors, state)
+    masks = MaskedPairs(file.tensors).masks  # ... -> the values that they are of
 
     def change(name: str, tensor: Tensor) -> Iterator[Tensor]:
-        """The module's values, in the file's own dtype."""
-        own = state.get(name.removeprefix("module.") if wrapped else name)
+        """The module's values, in the file's own dtype; of a mask, where they are not 0."""
+        own = state.get(names[name])
+        if own is None and name in masks:
+            weight = state.get(names[masks[name]])
+            own = None if weight is None else weight != 0
         yield tensor if own is None else own.detach().cpu().to(tensor.dtype)
 
     file.save(target, done, change)
