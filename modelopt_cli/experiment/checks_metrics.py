@@ -18,7 +18,7 @@ from modelopt_cli.experiment.expected_metrics import (
     nearest,
     outlook,
 )
-from modelopt_cli.experiment.marks import Finding, Path
+from modelopt_cli.experiment.marks import Finding, Path, Rejected
 from modelopt_cli.training.metric_names import metric_name, names
 from modelopt_cli.training.settings import TrainingSettings
 
@@ -47,7 +47,11 @@ def expectations(experiment: Experiment, space: Space) -> list[Expectation]:
     """What is known of the trials' metrics, each kind of trial once; empty for a script."""
     workflow, found = experiment.require_tuning().workflow, dict[Outlook, Setting]()
     for setting in islice(space.corners(), CORNERS):
-        foreseen = outlook(experiment.attempt(setting), workflow, searched=True)
+        try:
+            trial = experiment.attempt(setting)
+        except Rejected:  # told elsewhere; of an experiment that was changed in Python, by the trial itself
+            continue
+        foreseen = outlook(trial, workflow, searched=True)
         if foreseen is not None:
             found.setdefault(foreseen, setting)
     return list(found.items())

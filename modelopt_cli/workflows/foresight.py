@@ -76,7 +76,7 @@ def check_samples(experiment: Experiment, space: Space) -> str | None:
     first, digest = dict[str, Any](), None
     for setting in islice(space.corners(), CORNERS):
         chosen = {path: value for path, value in setting.items() if path.partition(".")[0] == "data"}
-        found = stages.measured_on(experiment.attempt(chosen))
+        found = stages.measured_on(experiment.with_values(chosen))
         if digest is not None and found != digest:
             raise UsageError(
                 f"{experiment.origin}: {_named(chosen)} gives other samples, targets or splits than {_named(first)}, "
