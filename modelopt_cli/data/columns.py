@@ -7,7 +7,7 @@ of its file are: `02139` stays the text that it was learnt as, though a file of 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
@@ -101,10 +101,10 @@ def kind_of_column(column: pd.Series[Any], *, typed: bool = True, notation: Nota
         return "truth"
     if pd.api.types.is_numeric_dtype(column.dtype):
         return "number"
-    present = column.dropna()
-    if not all(isinstance(cell, Hashable) for cell in present):
+    try:
+        cells = pd.unique(column.dropna())
+    except TypeError:  # lists and the like, which are refused later
         return "text"
-    cells = pd.unique(present)
     if len(cells) == 0:
         return "text"
     if all(isinstance(cell, bool | np.bool_) for cell in cells):
@@ -141,14 +141,9 @@ def number_column(
         values: np.ndarray = column.to_numpy(np.float64, na_value=np.nan)
     else:
         missing = column.isna().to_numpy(bool)
-        known: dict[Any, float] = {}
-        numbers = []
-        for absent, cell in zip(missing, column, strict=True):
-            key = (type(cell), cell if isinstance(cell, Hashable) else str(cell))
-            if key not in known:
-                known[key] = np.nan if absent else _number(cell, kind, notation)
-            numbers.append(known[key])
-        values = np.array(numbers, np.float64)
+        values = np.array(
+            _each(column, missing, lambda cell: np.nan if cell is None else _number(cell, kind, notation)), np.float64
+        )
         bad = np.flatnonzero(np.isnan(values) & ~missing)
         if len(bad):
             raise InputError(
@@ -172,16 +167,25 @@ def text_column(
     missing = column.isna().to_numpy(bool)
     values = np.empty(len(column), object)
     exact, forms = set(learnt), {_shorter(text): text for text in learnt}
-    known: dict[Any, str | None] = {}
-    texts = []
-    for absent, cell in zip(missing, column, strict=True):
-        key = (type(cell), cell if isinstance(cell, Hashable) else str(cell))
-        if key not in known:
-            text = None if absent else _text(cell, kind, notation)
-            known[key] = text if text is None or text in exact else forms.get(_shorter(text), text)
-        texts.append(known[key])
-    values[:] = texts
+
+    def read(cell: Any) -> str | None:
+        text = None if cell is None else _text(cell, kind, notation)
+        return text if text is None or text in exact else forms.get(_shorter(text), text)
+
+    values[:] = _each(column, missing, read)
     return values
+
+
+def _each(column: pd.Series[Any], missing: np.ndarray, read: Callable[[Any], Any]) -> list[Any]:
+    """What `read` makes of each cell (None: missing), asked once for cells that are the same."""
+    known: dict[Any, Any] = {}
+    found = []
+    for absent, cell in zip(missing.tolist(), column.tolist(), strict=True):
+        key = None if absent else cell if type(cell) is str else (type(cell), str(cell))
+        if key not in known:
+            known[key] = read(None if absent else cell)
+        found.append(known[key])
+    return found
 
 
 def shown(cell: Any, most: int = 40) -> str:

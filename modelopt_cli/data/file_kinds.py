@@ -10,7 +10,7 @@ HEAD = 4096
 _EXCEL = "open it in a spreadsheet program and save the sheet as CSV"
 _KINDS: tuple[tuple[int, bytes, str, str], ...] = (  # (offset, bytes, what it is, remedy)
     (0, b"PAR1", "a parquet file", "use 'type: parquet' (to predict and evaluate: call it .parquet)"),
-    (0, b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "an old Microsoft Office file (.xls?)", _EXCEL),
+    (0, b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "an old Excel workbook (.xls, or another old Office file)", _EXCEL),
     (0, b"\x89HDF\r\n\x1a\n", "an HDF5 file", "write the table in it as CSV or parquet (pandas: read_hdf, h5py)"),
     (0, b"%PDF", "a PDF", "take the table out of it into a CSV file"),
     (0, b"ARROW1", "an Arrow (feather) file", "write it as parquet or CSV (pandas: read_feather)"),

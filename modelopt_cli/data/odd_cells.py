@@ -77,43 +77,43 @@ class OddCells:
 
 def odd_cells(column: pd.Series, notation: Notation) -> OddCells | None:
     """None where the column is not mostly numbers, however written."""
-    missing = column.isna().to_numpy(bool)
-    rows, cells = np.flatnonzero(~missing), [str(cell) for cell in column[~missing]]
-    if not cells or pd.api.types.is_bool_dtype(column.dtype) or all(not isinstance(c, str) for c in column[~missing]):
+    if pd.api.types.is_bool_dtype(column.dtype):
         return None
-    if sum(any(letter.isdigit() for letter in cell) for cell in cells) * 2 <= len(cells):
+    rows = np.flatnonzero(column.notna().to_numpy(bool))
+    present = column.iloc[rows].tolist()
+    if not any(isinstance(cell, str) for cell in present[:1000]) and not any(isinstance(cell, str) for cell in present):
         return None
-    different = list(dict.fromkeys(cells))
-    plain = _numeric(different, cells, notation)
+    codes, different = pd.factorize(np.array([str(cell) for cell in present], object))  # (N,), the different cells
+    counts = np.bincount(codes, minlength=len(different))
+    texts = [str(cell) for cell in different]
+
+    def share(numeric: np.ndarray) -> int:
+        return int(counts[numeric].sum())
+
+    if share(np.array([any(letter.isdigit() for letter in text) for text in texts])) * 2 <= len(rows):
+        return None
+    plain = ~np.isnan(notation.numbers(texts))
     best, chosen, signs = plain, notation, False
     for other in _OTHERS:
-        found = _numeric(different, cells, other)
-        if found.sum() > best.sum():
-            best, chosen = found, other
-    bare = {text: text.strip().strip(_SIGNS).strip() for text in different}
-    if any(bare[text] != text.strip() for text in different):
+        numeric = ~np.isnan(other.numbers(texts))
+        if share(numeric) > share(best):
+            best, chosen = numeric, other
+    bare = [text.strip().strip(_SIGNS).strip() for text in texts]
+    if bare != [text.strip() for text in texts]:
         for other in (notation, *_OTHERS):
-            number = {text: not np.isnan(other.number(stripped)) for text, stripped in bare.items()}
-            found = np.array([number[cell] for cell in cells], bool)
-            if found.sum() > best.sum():
-                best, chosen, signs = found, other, True
-    if best.sum() * 2 <= len(cells):
+            numeric = ~np.isnan(other.numbers(bare))
+            if share(numeric) > share(best):
+                best, chosen, signs = numeric, other, True
+    if share(best) * 2 <= len(rows):
         return None
     odd: dict[str, list[int]] = {}
-    for row, cell, number in zip(rows, cells, best, strict=True):
-        if not number:
-            odd.setdefault(cell, []).append(int(row))
-    changed = np.flatnonzero(best & ~plain)
-    first = int(changed[0]) if len(changed) else 0
+    for place in np.flatnonzero(~best[codes]):
+        odd.setdefault(texts[codes[place]], []).append(int(rows[place]))
+    changed = np.flatnonzero((best & ~plain)[codes])
     if not odd and not len(changed):  # numbers that are typed as texts: whoever wrote the file wanted it so
         return None
-    return OddCells(len(cells), int(best.sum()), chosen, notation, signs, odd, (cells[first], int(rows[first])))
-
-
-def _numeric(different: Sequence[str], cells: Sequence[str], notation: Notation) -> np.ndarray:
-    """(N,) whether each cell is a number in that notation."""
-    known = dict(zip(different, ~np.isnan(notation.numbers(different)), strict=True))
-    return np.array([known[cell] for cell in cells], bool)
+    first = int(changed[0]) if len(changed) else 0
+    return OddCells(len(rows), share(best), chosen, notation, signs, odd, (texts[codes[first]], int(rows[first])))
 
 
 def _places(rows: Sequence[int], where: Where) -> str:

@@ -130,8 +130,11 @@ def mark_missing(frame: pd.DataFrame, marks: Sequence[str]) -> pd.DataFrame:
     for name in frame.columns:
         column = frame[name]
         is_number = pd.api.types.is_numeric_dtype(column.dtype) and not pd.api.types.is_bool_dtype(column.dtype)
-        marked = column.isin(numbers) if is_number else column.map(lambda cell: isinstance(cell, str) and cell in marks)
-        columns[name] = column.mask(marked.to_numpy(bool)) if marked.any() else column
+        if is_number:
+            marked = column.isin(numbers).to_numpy(bool)
+        else:
+            marked = np.array([isinstance(cell, str) and cell in marks for cell in column], bool)
+        columns[name] = column.mask(marked) if marked.any() else column
     return pd.DataFrame(columns)
 
 

@@ -147,7 +147,7 @@ KINDS: dict[str, tuple[Callable[[Path], bytes], str]] = {
     "utf-16-be": (lambda _: TABLE.encode("utf-16-be"), "is UTF-16 text, not utf-8; write 'encoding: utf-16-be'"),
     "utf-32": (lambda _: TABLE.encode("utf-32"), "is UTF-32 text, not utf-8; write 'encoding: utf-32'"),
     "xlsx": (excel, "is an Excel workbook, no text; open it in a spreadsheet program and save the sheet as CSV"),
-    "xls": (lambda _: bytes.fromhex("d0cf11e0a1b11ae1") + bytes(600), r"is an old Microsoft Office file \(.xls\?\)"),
+    "xls": (lambda _: bytes.fromhex("d0cf11e0a1b11ae1") + bytes(600), r"is an old Excel workbook \(.xls"),
     "ods": (lambda _: zipped(b"x", "mimetype", "content.xml"), "is an OpenDocument file"),
     "hdf5": (lambda _: b"\x89HDF\r\n\x1a\n" + bytes(600), "is an HDF5 file"),
     "parquet": (parquet, "is a parquet file, no text; use 'type: parquet'"),

@@ -140,3 +140,21 @@ class TestPolicies:
         path = write(tmp_path, "x,w,y", [",1,0", "2,1,1", "inf,1,0", "4,1,1"])
         with pytest.raises(InputError, match=r"'x' is infinite in data row 2 \(line 4\)"):
             load(path, missing="drop")
+
+
+def test_marks_in_files_that_tell_types(tmp_path: Path) -> None:
+    frame = pd.DataFrame(
+        {
+            "c": pd.Categorical(["u", "?", "v", "u"]),
+            "t": ["a", "?", "b", "?"],
+            "i": [1, -9, 3, 4],
+            "f": [1.5, -9.0, -9.5, 2.0],
+            "b": [True, False, True, False],
+            "y": ["no", "yes", "no", "yes"],
+        }
+    )
+    frame.to_parquet(tmp_path / "d.parquet")
+    found = load(tmp_path / "d.parquet", kind="parquet", missing_values=["?", -9]).inputs
+    assert isinstance(found, pd.DataFrame)
+    assert found.isna().sum().to_dict() == {"c": 1, "t": 2, "i": 1, "f": 1, "b": 0}
+    assert not load(tmp_path / "d.parquet", kind="parquet").inputs.isna().any().any()  # type: ignore[union-attr]
