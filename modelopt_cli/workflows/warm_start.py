@@ -33,6 +33,7 @@ class _Defaults:
 
     def __init__(self, experiment: Experiment) -> None:
         self._named = set(_estimators(experiment.document))
+        self._folder = getattr(experiment.model, "folder", None)
 
     def __call__(self, path: str, get: Callable[[str], Any]) -> Any:
         from modelopt_cli.models.architectures._estimators import default_argument
@@ -42,7 +43,7 @@ class _Defaults:
         if not isinstance(estimator, str) or not (estimator.startswith("sklearn.") or estimator in self._named):
             raise KeyError(path)
         try:
-            return default_argument(estimator, name)
+            return default_argument(estimator, name, self._folder)
         except UsageError:
             raise KeyError(path) from None
 

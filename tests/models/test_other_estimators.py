@@ -166,3 +166,13 @@ def test_losses_and_tasks_are_compared_before_training(settings: dict[str, Any],
     with pytest.raises(UsageError, match=rule):
         losses.check(TrainingSettings(**settings), task, 3)
     losses.check(TrainingSettings(), task, 3)
+
+
+def test_defaults_are_known_of_base_classes_and_of_one_s_own(own: str) -> None:
+    """What a warm start takes for an argument that an earlier file did not name."""
+    assert _estimators.default_argument("beside_the_file.Nearest", "power", own) == 2.0
+    assert _estimators.default_argument("lightgbm.LGBMClassifier", "num_leaves") == 31
+    assert _estimators.default_argument("xgboost.XGBClassifier", "max_depth") is None
+    for name in ("random_state", "max_dept"):
+        with pytest.raises(KeyError):
+            _estimators.default_argument("xgboost.XGBClassifier", name)

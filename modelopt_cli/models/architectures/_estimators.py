@@ -89,16 +89,20 @@ def load_estimator(path: str, folder: str | None = None) -> Any:
     return kind
 
 
-def default_argument(path: str, name: str) -> Any:
+def default_argument(path: str, name: str, folder: str | None = None) -> Any:
     """What an estimator's argument is where nobody names it. Raises KeyError for one that has no plain default.
 
     random_state has none: a trial's seed is put there. Raises UsageError for a path that is no estimator.
     """
-    parameter = inspect.signature(load_estimator(path)).parameters.get(name)
-    plain = isinstance(None if parameter is None else parameter.default, bool | int | float | str | None)
-    if parameter is None or parameter.default is parameter.empty or not plain or name == "random_state":
+    kind = load_estimator(path, folder)
+    parameters = inspect.signature(kind).parameters
+    if name not in parameters and name in _parameters_of(kind):  # it reaches a base class as a keyword
+        default = kind().get_params()[name]
+    else:
+        default = parameters[name].default  # KeyError: there is no such argument
+    if default is inspect.Parameter.empty or name in _SEEDS or not isinstance(default, bool | int | float | str | None):
         raise KeyError(name)
-    return parameter.default
+    return default
 
 
 def _is_installed(package: str) -> bool:
