@@ -7,11 +7,12 @@ import gzip
 import io
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.cli.conftest import Cli
+if TYPE_CHECKING:
+    from conftest import Cli
 
 TREE = "model: {type: sklearn, estimator: sklearn.tree.DecisionTreeClassifier, random_state: 0}\n"
 MLP = "model: {type: mlp, hidden: [4]}\ntraining: {epochs: 2}\n"
