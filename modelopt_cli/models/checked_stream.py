@@ -15,8 +15,8 @@ from typing import IO, Any
 
 from modelopt_cli.core.zip_files import Record, check
 
-_PIECE = 1 << 20  # bytes: about what a core's cache holds
-_WORTH_A_THREAD = 4 * _PIECE
+_PIECE = 1 << 18  # bytes: what a core's cache holds
+_WORTH_A_THREAD = 16 * _PIECE
 
 
 class CheckedStream:
@@ -27,7 +27,7 @@ class CheckedStream:
         self._records = sorted((one for one in records.values() if one.size), key=lambda one: one.start)
         self._starts = [record.start for record in self._records]
         self._sound: set[str] = set()
-        self._worker = ThreadPoolExecutor(1) if (os.cpu_count() or 1) > 1 else None
+        self._worker = ThreadPoolExecutor(1) if _idle_core() else None
 
     def read(self, size: int = -1) -> bytes:
         """As of a file."""
@@ -90,3 +90,9 @@ class CheckedStream:
             if running is not None:
                 checksum = running.result()
         return read, checksum
+
+
+def _idle_core() -> bool:
+    """Whether a thread would run beside this one, not instead of it."""
+    cores = os.cpu_count() or 1
+    return cores > 1 and os.getloadavg()[0] < cores - 0.5
