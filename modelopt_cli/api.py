@@ -37,12 +37,15 @@ __all__ = [
 ]
 
 
-def load(source: str | Path | Mapping[str, Any], overrides: Sequence[str] = ()) -> Experiment:
+def load(
+    source: str | Path | Mapping[str, Any], overrides: Sequence[str] = (), *, trust_code: bool = False
+) -> Experiment:
     """The validated experiment in a YAML file or a mapping; `overrides` as on the command line: `["seed=1"]`.
 
-    Raises ExperimentError with file, line and remedy.
+    `trust_code` runs what code the model files that it names would run (`trust_code: true` beside each). Raises
+    ExperimentError with file, line and remedy.
     """
-    return Experiment.load(source, overrides)
+    return Experiment.load(source, overrides, trust_code=trust_code)
 
 
 def train(experiment: Experiment, out: str | Path | None = None, *, resume: bool = False) -> Report:

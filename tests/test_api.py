@@ -48,11 +48,11 @@ def test_the_public_surface() -> None:
 
 
 FUNCTIONS = {
-    "load": ["source", "overrides"],
+    "load": ["source", "overrides", "trust_code"],
     "train": ["experiment", "out", "resume"],
     "tune": ["experiment", "out", "resume"],
-    "evaluate": ["path", "split", "data"],
-    "predict": ["path", "data"],
+    "evaluate": ["path", "split", "data", "trust_code"],
+    "predict": ["path", "data", "trust_code"],
     "prune": ["experiment", "out", "resume"],
     "distill": ["experiment", "out", "resume"],
     "shrink": ["module", "inputs", "pruning", "targets", "task"],

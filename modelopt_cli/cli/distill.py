@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from modelopt_cli.cli.running import DryRun, File, Gate, Json, Out, Quiet, Resume, Set, execute
+from modelopt_cli.cli.running import DryRun, File, Gate, Json, Out, Quiet, Resume, Set, TrustCode, execute
 
 
 def distill(
@@ -12,6 +12,7 @@ def distill(
     gate: Gate = None,
     resume: Resume = False,
     dry_run: DryRun = False,
+    trust_code: TrustCode = False,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -28,4 +29,5 @@ def distill(
         dry_run=dry_run,
         as_json=json,
         quiet=quiet,
+        trust_code=trust_code,
     )

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from modelopt_cli.cli.running import Gate, Json, Quiet, demand, judge, show
+from modelopt_cli.cli.running import Gate, Json, Quiet, TrustCode, demand, judge, show
 
 
 def evaluate(
@@ -16,6 +16,7 @@ def evaluate(
     data: Annotated[
         Path | None, typer.Option(help="Labelled data to use instead: CSV, Parquet, NPZ, or a folder.")
     ] = None,
+    trust_code: TrustCode = False,
     gate: Gate = None,
     json: Json = False,
     quiet: Quiet = False,
@@ -23,6 +24,6 @@ def evaluate(
     """Compute every metric of a model, on a split of its data or on new data."""
     from modelopt_cli.workflows.evaluate import evaluate as workflow
 
-    report = judge(workflow(model, split, data), gate or [])
+    report = judge(workflow(model, split, data, trust_code=trust_code), gate or [])
     show(report, as_json=json, quiet=quiet)
     demand(report)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from modelopt_cli.cli.running import Json, Quiet, Weights, show
+from modelopt_cli.cli.running import Json, Quiet, TrustCode, Weights, show
 
 
 def export(
@@ -24,10 +24,12 @@ def export(
         typer.Option(metavar="FILE", help="Its model: and data: sections say what bare weights are of."),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
+    trust_code: TrustCode = False,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Write a model as a file that runs without its code, after comparing what it computes with the model."""
     from modelopt_cli.workflows.export import run
 
-    show(run(model, out, experiment=experiment, force=force), as_json=json, quiet=quiet)
+    report = run(model, out, experiment=experiment, force=force, trust_code=trust_code)
+    show(report, as_json=json, quiet=quiet)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from modelopt_cli.cli.running import Json, Key, Weights, show
+from modelopt_cli.cli.running import Json, Key, TrustCode, Weights, show
 
 
 def inspect_(
@@ -37,6 +37,7 @@ def inspect_(
             "you trust; never needed for a state dict.",
         ),
     ] = False,
+    trust_code: TrustCode = False,
     json: Json = False,
 ) -> None:
     """Show a model's tensors: shapes, dtypes, zeros, how values are spread, sizes; on request MACs, latency, units."""
@@ -51,7 +52,16 @@ def inspect_(
                 "--groups measures nothing and reads no whole module; leave out --measure, --baseline and "
                 "--trust-pickle, or --groups"
             )
-        show(inspect_groups.run(model, experiment=experiment, key=key), as_json=json, quiet=False)
+        report = inspect_groups.run(model, experiment=experiment, key=key, trust_code=trust_code)
+        show(report, as_json=json, quiet=False)
         return
-    report = run(model, experiment=experiment, baseline=baseline, measure=measure, key=key, trust=trust_pickle)
+    report = run(
+        model,
+        experiment=experiment,
+        baseline=baseline,
+        measure=measure,
+        key=key,
+        trust=trust_pickle,
+        trust_code=trust_code,
+    )
     show(report, as_json=json, quiet=False)

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from modelopt_cli.cli.running import TrustCode
+
 
 def predict(
     model: Annotated[Path, typer.Argument(help="A model.pt that modelopt wrote.", show_default=False)],
@@ -15,6 +17,7 @@ def predict(
     ],
     out: Annotated[Path | None, typer.Option(help="File to write; default: standard output.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
+    trust_code: TrustCode = False,
 ) -> None:
     """Predict new data: labels and probabilities (or values) as CSV."""
     from modelopt_cli.cli import output
@@ -27,7 +30,7 @@ def predict(
     if out is not None and out.exists() and not force:
         raise UsageError(f"{out} exists; choose another file, or overwrite it with --force")
     with output.one_document():
-        table, notes = predicted(model, data)
+        table, notes = predicted(model, data, trust_code=trust_code)
         text = as_csv(table)
         if out is None:
             output.document(text)

@@ -15,6 +15,7 @@ from modelopt_cli.cli.running import (
     Quiet,
     Resume,
     Set,
+    TrustCode,
     conditions,
     demand,
     execute,
@@ -79,6 +80,7 @@ def prune(
             "you trust; never needed for a state dict.",
         ),
     ] = False,
+    trust_code: TrustCode = False,
     measure_compressed: Annotated[
         bool, typer.Option("--measure-compressed", help="Compress all of a large file to tell its size, not samples.")
     ] = False,
@@ -117,15 +119,19 @@ def prune(
             dry_run=dry_run,
             as_json=json,
             quiet=quiet,
+            trust_code=trust_code,
         )
         return
     if experiment is not None:
         from modelopt_cli.experiment.experiment import Experiment
         from modelopt_cli.workflows import prune_weights
 
-        loaded = Experiment.load(experiment, [*given.overrides(), *(set_ or [])])
+        overrides = [*given.overrides(), *(set_ or [])]
+        loaded = Experiment.load(experiment, overrides, trust_code=trust_code)
         report = run_in_memory(
-            lambda context: prune_weights.run(target, loaded, context, out, dry_run=dry_run, force=force, key=key),
+            lambda context: prune_weights.run(
+                target, loaded, context, out, dry_run=dry_run, force=force, key=key, trust_code=trust_code
+            ),
             conditions(gate or []),
             quiet=quiet or json,
         )

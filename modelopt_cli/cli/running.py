@@ -44,6 +44,14 @@ Resume = Annotated[
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Check everything, estimate time and memory, run nothing.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the report as one JSON document on standard output.")]
+TrustCode = Annotated[
+    bool,
+    typer.Option(
+        "--trust-code",
+        help="Run the code that a model.pt names (a model or data of somebody's own). Only for files whose maker you "
+        "trust.",
+    ),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress; only the result.")]
 
 _HARD_STOP = 8.0  # seconds after a signal; everything on disk is whole at any time, so leaving is safe
@@ -75,6 +83,7 @@ def execute(
     dry_run: bool,
     as_json: bool,
     quiet: bool,
+    trust_code: bool = False,
 ) -> None:
     """Load, run in a run directory (or check and estimate, `dry_run`), render; ends the command with its exit code."""
     from modelopt_cli.cli import render
@@ -84,10 +93,10 @@ def execute(
 
     demanded = conditions(gates)
     if dry_run:
-        planned = workflow.dry_run(Experiment.load(file, overrides), Context(gates=demanded))
+        planned = workflow.dry_run(Experiment.load(file, overrides, trust_code=trust_code), Context(gates=demanded))
         show(planned, as_json=as_json, quiet=quiet)
         return
-    experiment = Experiment.load(file, overrides)
+    experiment = Experiment.load(file, overrides, trust_code=trust_code)
     stop = StopFlag()
     with _directory(experiment, out, resume) as directory, render.progress(quiet=quiet or as_json) as emit:
         _listen(stop)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from modelopt_cli.cli.running import DryRun, File, Gate, Json, Out, Quiet, Resume, Set, execute
+from modelopt_cli.cli.running import DryRun, File, Gate, Json, Out, Quiet, Resume, Set, TrustCode, execute
 
 
 def tune(
@@ -20,6 +20,7 @@ def tune(
     gate: Gate = None,
     resume: Resume = False,
     dry_run: DryRun = False,
+    trust_code: TrustCode = False,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -39,4 +40,5 @@ def tune(
         dry_run=dry_run,
         as_json=json,
         quiet=quiet,
+        trust_code=trust_code,
     )

@@ -11,6 +11,9 @@ from __future__ import annotations
 import importlib
 import inspect
 import pkgutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import entry_points
@@ -19,6 +22,7 @@ from typing import Any, ClassVar
 from pydantic import BaseModel, ConfigDict, GetJsonSchemaHandler, model_serializer
 from pydantic_core import PydanticCustomError, core_schema
 
+from modelopt_cli.core.consent import Code
 from modelopt_cli.core.errors import did_you_mean
 
 
@@ -50,6 +54,10 @@ class Strategy(Settings):
         """The first line of the class docstring."""
         return (inspect.getdoc(cls) or "").partition("\n")[0]
 
+    def code(self) -> Code | None:
+        """Code outside modelopt that its options name, and that it runs; None: it names none."""
+        return None
+
     @classmethod
     def __get_pydantic_json_schema__(
         cls, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
@@ -64,6 +72,19 @@ class Strategy(Settings):
     @model_serializer(mode="wrap")
     def _with_type(self, handler: Any) -> dict[str, Any]:
         return {"type": self.name(), **handler(self)}
+
+
+_on_foreign: ContextVar[Callable[[Family, str, str], None] | None] = ContextVar("on_foreign", default=None)
+
+
+@contextmanager
+def asked_first(check: Callable[[Family, str, str], None]) -> Iterator[None]:
+    """Before a strategy of another package is imported, call `check` with its family, name and entry point."""
+    token = _on_foreign.set(check)
+    try:
+        yield
+    finally:
+        _on_foreign.reset(token)
 
 
 @dataclass(frozen=True)
@@ -86,6 +107,9 @@ class Family:
             return _strategy_in(module.__name__, vars(module))
         foreign = _foreign(self.name)
         if name in foreign:
+            check = _on_foreign.get()
+            if check is not None:
+                check(self, name, foreign[name].value)
             return foreign[name].load()  # type: ignore[no-any-return]
         raise KeyError(
             f"unknown {self.noun} '{name}'.{did_you_mean(name, self.names())} "

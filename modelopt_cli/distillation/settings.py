@@ -49,6 +49,7 @@ class TeacherSettings(LearnerSettings):
 
     path: str | None = Field(None, description="A model.pt of modelopt; `teacher: model.pt` says the same.")
     weights: str | None = Field(None, description="A state dict (.pt, .pth, .bin, .safetensors) for the model.")
+    trust_code: bool = Field(False, exclude=True, description="Run the code that the model.pt names, if it names any.")
     weight: Positive = Field(1.0, description="Its share among several teachers, with combine: weighted.")
 
     @property

@@ -17,6 +17,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import AfterValidator, Field, PrivateAttr, ValidationError, field_validator
 
 from modelopt_cli.core.conditions import Condition
+from modelopt_cli.core.consent import Consent
 from modelopt_cli.core.device import check_device
 from modelopt_cli.core.errors import ExperimentError
 from modelopt_cli.core.references import Reference, put_back, remember
@@ -26,6 +27,7 @@ from modelopt_cli.data.sources import DataSource
 from modelopt_cli.distillation.settings import DistillationSettings
 from modelopt_cli.experiment import paths
 from modelopt_cli.experiment.command import CommandSettings
+from modelopt_cli.experiment.consent import consent_in, trusting
 from modelopt_cli.experiment.evaluation import EvaluationSettings
 from modelopt_cli.experiment.examples import EXAMPLES
 from modelopt_cli.experiment.layout import Slot, anchor, plain, slots
@@ -89,19 +91,27 @@ class Experiment(Settings):
 
     @classmethod
     def load(
-        cls, source: str | Path | Mapping[str, Any], overrides: Sequence[str] = (), *, checked: bool = True
+        cls,
+        source: str | Path | Mapping[str, Any],
+        overrides: Sequence[str] = (),
+        *,
+        checked: bool = True,
+        trust_code: bool = False,
     ) -> Experiment:
         """The validated experiment in a YAML file, or in a mapping of the same form.
 
         `overrides` are texts such as `training.epochs=5`. Relative paths in the file count from its folder (those in a
         mapping from the working directory). `checked` False: a file of an earlier run, each section of which is valid,
-        though it may be refused by now as a whole. Raises ExperimentError with all problems found, each with its line;
+        though it may be refused by now as a whole. `trust_code` says `trust_code: true` beside every model.pt that the
+        file names. Raises ExperimentError with all problems found, each with its line;
         UsageError for a file that cannot be read; RefusedError for one that would run code.
         """
         from modelopt_cli.experiment.checks import check
 
         document, folder = _read(source)
         document = apply(document, [Override.parse(text) for text in overrides], TOP)
+        if trust_code:
+            document = replace(document, values=trusting(document.values, TOP))
         marks = document.marks
         try:
             experiment = _validated(document.values, folder, marks.whole.source.name, references=document.references)
@@ -163,6 +173,11 @@ class Experiment(Settings):
     def document(self) -> dict[str, Any]:
         """The values as they were written, overrides included, without defaults."""
         return copy.deepcopy(self._document)
+
+    @property
+    def consent(self) -> Consent:
+        """To the code that the file names itself, wherever a model.pt names it too."""
+        return consent_in(self)
 
     def resolved(self) -> dict[str, Any]:
         """All values as plain ones, defaults included and paths absolute; loads again as an equal experiment."""

@@ -1,7 +1,8 @@
 """Saving and loading trained models: one container, `model.pt`, for torch modules and scikit-learn estimators.
 
 The file is a dict of plain values and tensors that `torch.load(weights_only=True)` reads; an estimator lies in it as
-the bytes of a skops file. Reading never runs code from the file: a pickle that would is refused.
+the bytes of a skops file. Reading runs no code that the file names, unless the user agreed to it (core/consent.py), and
+takes no more memory than the file holds.
 """
 
 from __future__ import annotations
@@ -13,11 +14,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from modelopt_cli.core.consent import NOTHING, Consent, refusal
 from modelopt_cli.core.errors import InputError, ModeloptError, RefusedError
-from modelopt_cli.core.strategy import Named
+from modelopt_cli.core.strategy import Family, Named, Strategy, asked_first
 from modelopt_cli.models.architectures import Architecture, Shapes
 from modelopt_cli.models.archives import read_pickle, write_pickle
-from modelopt_cli.models.estimator_archives import check_estimator
 from modelopt_cli.results.files import write_whole
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 MARK = "modelopt"
-_TRUSTED = ("sklearn.", "numpy.", "scipy.", "builtins.", "collections.")
+_NESTED = 8  # files whose architecture is that of another file
 
 
 @dataclass
@@ -86,17 +87,18 @@ def _content(checkpoint: Checkpoint) -> dict[str, Any]:
     }
 
 
-def load(path: str | Path) -> Checkpoint:
+def load(path: str | Path, consent: Consent = NOTHING) -> Checkpoint:
     """The model at `path`, on the CPU, ready for inference.
 
     Raises InputError (exit 2) for a file that is missing, damaged or no model of modelopt, RefusedError (exit 5) for
-    one that would run code. A model of type `python` needs its own code: it is imported from the current folder.
+    one that would run code without `consent` to it, such as a model of type `python`, or that wants more memory than
+    it holds.
     """
     content = read(path)
     try:
-        shapes = Shapes(**{**content["shapes"], "inputs": tuple(content["shapes"]["inputs"])})
-        architecture = _architecture(content["architecture"], path)
-        model = _restore(content, architecture, shapes, path)
+        shapes = Shapes.from_plain(content["shapes"])
+        architecture = _architecture(content["architecture"], path, consent)
+        model = _restore(content, architecture, shapes, path, consent)
         return Checkpoint(
             model,
             architecture,
@@ -111,15 +113,41 @@ def load(path: str | Path) -> Checkpoint:
         )
     except ModeloptError:
         raise
-    except (KeyError, TypeError, ValueError, RuntimeError, AssertionError) as error:
+    except (KeyError, TypeError, ValueError, RuntimeError, AssertionError, OverflowError, AttributeError) as error:
         raise InputError(
             f"{path} is damaged: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
         ) from None
 
 
-def _architecture(given: Any, path: str | Path) -> Architecture:
+def agreed(family: str, section: Any, path: str | Path, consent: Consent, more: str = "") -> Strategy:
+    """What a section in the file at `path` says: a strategy that runs no code but what `consent` is given to.
+
+    Raises RefusedError, which `more` gives another remedy, before anything is imported; ValueError for what is none.
+    """
+
+    def ask(family: Family, name: str, entry_point: str) -> None:
+        if not (consent.whole or (family.name, name) in consent.strategies):
+            raise refusal(path, f"the {family.noun} {name!r}, which is {entry_point!r} of another package", more)
+
+    with asked_first(ask):
+        found = Named(family).parse(section)
+    code = found.code()
+    if code is None:
+        return found
+    own = consent.agreed(code)
+    if own is None:
+        raise refusal(path, f"the {family.removesuffix('s')} {code}", more)
+    return found.model_copy(update={"folder": own.folder, "arguments": dict(own.arguments)})
+
+
+def _architecture(given: Any, path: str | Path, consent: Consent, depth: int = 0) -> Architecture:
     try:
-        found = Named("models").parse(given)
+        if isinstance(given, dict) and given.get("type") == "checkpoint":  # as files of the first versions have it
+            if depth >= _NESTED:
+                raise InputError(f"{path} is damaged: it stands for a model that stands for itself")
+            other = str(given["path"])
+            return _architecture(read(other)["architecture"], other, consent, depth + 1)
+        found = agreed("models", given, path, consent)
     except ValueError as error:
         raise InputError(
             f"{path} holds a model that cannot be built here: {str(error).splitlines()[0]}; install the package that "
@@ -148,51 +176,34 @@ def _state(model: Any, framework: str) -> Any:
 
     if framework == "torch":
         return {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
-    import skops.io
+    from modelopt_cli.models.estimator_files import dumped
 
-    return torch.frombuffer(bytearray(skops.io.dumps(model)), dtype=torch.uint8)
+    return torch.frombuffer(bytearray(dumped(model)), dtype=torch.uint8)
 
 
-def _restore(content: dict[str, Any], architecture: Architecture, shapes: Shapes, path: str | Path) -> Any:
+def _restore(
+    content: dict[str, Any], architecture: Architecture, shapes: Shapes, path: str | Path, consent: Consent
+) -> Any:
+    if content["framework"] != architecture.framework:
+        raise ValueError(f"it says {content['framework']!r}, but its model is of {architecture.framework}")
     if content["framework"] == "sklearn":
-        return _estimator(content["state"], path)
-    import torch
+        from modelopt_cli.models.estimator_files import loaded
 
-    with torch.random.fork_rng(devices=[]):
-        module = architecture.build(shapes, 0)
+        return loaded(content["state"].numpy().tobytes(), path, consent)
+    from modelopt_cli.models.restoring import restored
+
     try:
-        if content["extra"].get("slimming") is not None:
-            return _slim(module, content, shapes)
-        module.load_state_dict(content["state"])
-    except (RuntimeError, ValueError) as error:
-        raise InputError(f"{path}: the weights do not fit the model: {str(error).splitlines()[-1].strip()}") from None
-    return module.eval()
+        return restored(architecture, shapes, content["state"], content["extra"].get("slimming"))
+    except (RuntimeError, ValueError, TypeError, OverflowError, ModeloptError) as error:
+        if isinstance(error, RefusedError):
+            raise
+        raise InputError(f"{path}: the weights do not fit the model: {_told(error)}") from None
 
 
-def _slim(module: Any, content: dict[str, Any], shapes: Shapes) -> Any:
-    """A model that lost units."""
-    from modelopt_cli.models.graph.capture import EXAMPLES
-    from modelopt_cli.models.graph.slimming import Slimming, slim
-    from modelopt_cli.models.measure import example
-
-    return slim(module, Slimming.from_plain(content["extra"]["slimming"]), content["state"], example(shapes, EXAMPLES))
-
-
-def _estimator(state: Any, path: str | Path) -> Any:
-    import skops.io
-
-    data = state.numpy().tobytes()
-    check_estimator(data, f"the estimator in {path}")
-    try:
-        unknown = skops.io.get_untrusted_types(data=data)
-        foreign = [name for name in unknown if not name.startswith(_TRUSTED)]
-        if foreign:
-            raise RefusedError(f"{path} names types outside scikit-learn ({', '.join(foreign[:3])}), so it is refused")
-        return skops.io.loads(data, trusted=unknown)
-    except RefusedError:
-        raise
-    except Exception as error:
-        raise InputError(f"{path}: the estimator in it is damaged ({type(error).__name__})") from None
+def _told(error: Exception) -> str:
+    """The line that says most: of several misfits that torch lists the last one, else the first."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    return lines[-1] if lines[0].startswith("Error(s) in loading") else lines[0]
 
 
 def _plain(value: Any) -> Any:

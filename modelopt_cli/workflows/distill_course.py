@@ -113,7 +113,9 @@ class DistillCourse:
         while self._place < len(self.members) and self._is_kept(self.members[self._place]):
             member = self.members[self._place]
             self.learned[member.name] = (
-                member.given(self.prepared) if member.role == "given" else Learned.load(self._file(member), member.name)
+                member.given(self.prepared)
+                if member.role == "given"
+                else Learned.load(self._file(member), member.name, self.experiment.consent)
             )
             self._place += 1
 

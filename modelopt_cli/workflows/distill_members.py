@@ -34,7 +34,7 @@ class Member:
         from modelopt_cli.workflows.teachers import given
 
         assert self.settings is not None
-        return given(self.settings, self.name, self.seed, prepared)
+        return given(self.settings, self.name, self.seed, prepared, self.experiment.consent)
 
     @property
     def guided(self) -> bool:

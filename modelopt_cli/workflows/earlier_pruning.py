@@ -9,16 +9,16 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from modelopt_cli.models.architectures import Architecture
+    from modelopt_cli.models.checkpoints import Checkpoint
 
 
 def earlier_masks(model: Architecture, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The masks in the model.pt that a `model: {type: checkpoint}` section names; none for other models."""
     if model.name() != "checkpoint":
         return {}
-    from modelopt_cli.models import checkpoints
     from modelopt_cli.models.packed import unpack_masks
 
-    return unpack_masks(checkpoints.load(_path(model)).extra.get("masks", {}), weights)
+    return unpack_masks(_loaded(model).extra.get("masks", {}), weights)
 
 
 def earlier_slimming(model: Architecture) -> Any:
@@ -28,19 +28,17 @@ def earlier_slimming(model: Architecture) -> Any:
     """
     if model.name() != "checkpoint":
         return None
-    from modelopt_cli.models import checkpoints
-
-    return checkpoints.load(_path(model)).extra.get("slimming")
+    return _loaded(model).extra.get("slimming")
 
 
 def underlying(model: Architecture) -> Architecture:
     """The architecture that a checkpoint section stands for, so that what is saved needs no other file."""
     if model.name() != "checkpoint":
         return model
+    return _loaded(model).architecture
+
+
+def _loaded(model: Any) -> Checkpoint:
     from modelopt_cli.models import checkpoints
 
-    return checkpoints.load(_path(model)).architecture
-
-
-def _path(model: Any) -> str:
-    return str(model.path)
+    return checkpoints.load(model.path, model.consent)

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from modelopt_cli.core.consent import Consent
 from modelopt_cli.core.errors import InputError, UsageError
-from modelopt_cli.core.strategy import Named
 from modelopt_cli.results.report import Cell, Report, Table
 from modelopt_cli.workflows.closing import positive_class
 from modelopt_cli.workflows.run_scope import one_run
@@ -24,18 +24,23 @@ SPLITS = ("train", "validation", "test")
 
 
 @one_run()
-def evaluate(path: str | Path, split: str = "test", data: str | Path | None = None) -> Report:
+def evaluate(
+    path: str | Path, split: str = "test", data: str | Path | None = None, *, trust_code: bool = False
+) -> Report:
     """Every metric of the model at `path`, on a split of the data it was trained with, or on the file `data`.
 
-    Raises InputError for a file that is no model or data it cannot use, UsageError for an unknown or empty split.
+    `trust_code` runs the code that the file names (a model or data of the user's own); without it such a file raises
+    RefusedError. Raises InputError for a file that is no model or data it cannot use, UsageError for an unknown or
+    empty split.
     """
     from modelopt_cli.models import checkpoints
     from modelopt_cli.training import metric_names, metrics
 
     start = time.perf_counter()
-    checkpoint = checkpoints.load(path)
+    consent = Consent(everything=trust_code)
+    checkpoint = checkpoints.load(path, consent)
     notes: list[str] = []
-    part, prefix = _part(checkpoint, split, data, notes.append)
+    part, prefix = _part(checkpoint, split, data, path, consent, notes.append)
     names = metric_names.names(checkpoint.task, checkpoint.shapes.outputs)
     scores, loss = _judged(checkpoint, part)
     found = {} if loss is None else {f"{prefix}loss": loss}
@@ -63,31 +68,39 @@ def evaluate(path: str | Path, split: str = "test", data: str | Path | None = No
     )
 
 
-def predict(path: str | Path, data: str | Path) -> Table:
+def predict(path: str | Path, data: str | Path, *, trust_code: bool = False) -> Table:
     """A row a sample: label and class probabilities; or the predicted values, for regression.
 
-    What the user should know of how the data were understood is given as Python warnings.
+    What the user should know of how the data were understood is given as Python warnings. `trust_code` runs the code
+    that the file names (a model of the user's own); without it such a file raises RefusedError.
     """
-    table, notes = predicted(path, data)
+    table, notes = predicted(path, data, trust_code=trust_code)
     for note in notes:
         warnings.warn(note, stacklevel=2)
     return table
 
 
 @one_run()
-def predicted(path: str | Path, data: str | Path) -> tuple[Table, list[str]]:
+def predicted(path: str | Path, data: str | Path, *, trust_code: bool = False) -> tuple[Table, list[str]]:
     """The predictions, and what the user should know of how the data were understood."""
     from modelopt_cli.data.new_data import load_inputs
     from modelopt_cli.data.preprocessing import Preprocessing
     from modelopt_cli.models import checkpoints
 
-    checkpoint = checkpoints.load(path)
+    checkpoint = checkpoints.load(path, Consent(everything=trust_code))
     notes: list[str] = []
     inputs = load_inputs(data, Preprocessing.from_plain(checkpoint.preprocessing), notes.append)
     return _as_table(checkpoint, _scores(checkpoint, inputs)), list(dict.fromkeys(notes))
 
 
-def _part(checkpoint: Checkpoint, split: str, data: str | Path | None, note: Callable[[str], None]) -> tuple[Part, str]:
+def _part(
+    checkpoint: Checkpoint,
+    split: str,
+    data: str | Path | None,
+    path: str | Path,
+    consent: Consent,
+    note: Callable[[str], None],
+) -> tuple[Part, str]:
     from modelopt_cli.data.new_data import load_labelled
     from modelopt_cli.data.preprocessing import Preprocessing
 
@@ -101,7 +114,7 @@ def _part(checkpoint: Checkpoint, split: str, data: str | Path | None, note: Cal
         raise InputError("the model does not say which data it was trained with; name a file with --data FILE")
     from modelopt_cli.data.splits import split as split_indices
 
-    source: Any = Named("data").parse(checkpoint.data)
+    source: Any = _source(checkpoint, path, consent)
     seed = source.splits.seed if source.splits is not None and source.splits.seed is not None else 0
     raw = source.read(seed)
     for text in raw.notes:
@@ -124,6 +137,19 @@ def _judged(checkpoint: Checkpoint, part: Part) -> tuple[Any, float | None]:
         raise InputError(f"the model says that it was trained by the loss {loss!r}, which {checkpoint.task} has not")
     shapes, preprocessing = checkpoint.shapes, checkpoint.preprocessing
     return outputs_and_loss(checkpoint.model, part, preprocessing, checkpoint.task, shapes.outputs, loss)
+
+
+def _source(checkpoint: Checkpoint, path: str | Path, consent: Consent) -> Any:
+    """The data section in the file. Raises RefusedError where it names code."""
+    from modelopt_cli.models import checkpoints
+
+    try:
+        return checkpoints.agreed("data", checkpoint.data, path, consent, "; or name the data yourself: --data FILE")
+    except ValueError as error:
+        raise InputError(
+            f"the data that {path} was trained with cannot be read here: {str(error).splitlines()[0]}; name a file "
+            "with --data FILE"
+        ) from None
 
 
 def _scores(checkpoint: Checkpoint, inputs: np.ndarray) -> Any:

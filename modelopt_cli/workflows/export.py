@@ -12,7 +12,7 @@ from modelopt_cli.models.exporting import exported_bytes, format_of
 from modelopt_cli.models.state_files import open_state
 from modelopt_cli.results.files import write_whole
 from modelopt_cli.results.report import Report, Table
-from modelopt_cli.workflows.file_module import build
+from modelopt_cli.workflows.file_module import build, consent_of
 from modelopt_cli.workflows.run_scope import one_run
 
 if TYPE_CHECKING:
@@ -26,12 +26,15 @@ BATCH_SIZES = (1, 7)  # of the random batches on which it is compared: neither i
 
 
 @one_run()
-def run(path: Path, out: Path, *, experiment: Path | None = None, force: bool = False) -> Report:
+def run(
+    path: Path, out: Path, *, experiment: Path | None = None, force: bool = False, trust_code: bool = False
+) -> Report:
     """Write the model at `path` to `out`, in the format of its suffix.
 
     The module is that of a model.pt of modelopt, slim or masked ones included, or what the `model:` and `data:`
-    sections of the experiment file say. Raises UsageError (exit 2) for what cannot be exported, and ModeloptError
-    (exit 1), with nothing written, where what came out computes something else.
+    sections of the experiment file say. `trust_code` runs what code a model.pt names. Raises UsageError (exit 2) for
+    what cannot be exported, RefusedError (exit 5) for code without that, and ModeloptError (exit 1), with nothing
+    written, where what came out computes something else.
     """
     from modelopt_cli.models.exported_files import Ran, checks
     from modelopt_cli.models.measure import count, example
@@ -40,7 +43,7 @@ def run(path: Path, out: Path, *, experiment: Path | None = None, force: bool = 
     suffix = format_of(out)
     if out.exists() and not force:
         raise UsageError(f"{out} exists; choose another file, or overwrite it with --force")
-    module, shapes, about = _model(path, experiment)
+    module, shapes, about = _model(path, experiment, trust_code)
     module.eval()
     content, dynamic = exported_bytes(module, example(shapes, EXAMPLES), suffix, about)
     ran = Ran(content, suffix)
@@ -62,17 +65,17 @@ def run(path: Path, out: Path, *, experiment: Path | None = None, force: bool = 
     )
 
 
-def _model(path: Path, experiment_file: Path | None) -> tuple[nn.Module, Shapes, dict[str, Any]]:
+def _model(path: Path, experiment_file: Path | None, trust_code: bool) -> tuple[nn.Module, Shapes, dict[str, Any]]:
     """The module with its shapes, and what the exported file says about itself: plain values."""
     from modelopt_cli.experiment.experiment import Experiment
     from modelopt_cli.models import checkpoints
     from modelopt_cli.workflows.stages import prepared_data
 
     file = open_state(path)
-    if not file.bare:
-        saved = checkpoints.load(path)
-        return saved.model, saved.shapes, about_model(saved.shapes, saved.label_names, saved.preprocessing)
     experiment = None if experiment_file is None else Experiment.load(experiment_file)
+    if not file.bare:
+        saved = checkpoints.load(path, consent_of(experiment, trust_code))
+        return saved.model, saved.shapes, about_model(saved.shapes, saved.label_names, saved.preprocessing)
     if experiment is not None:
         experiment.require("model", "data")
     module, shapes = build(file, experiment)

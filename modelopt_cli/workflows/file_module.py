@@ -6,12 +6,14 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from modelopt_cli.core.consent import NOTHING
 from modelopt_cli.core.errors import InputError, UsageError
 from modelopt_cli.models.masked_pairs import MaskedPairs
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from modelopt_cli.core.consent import Consent
     from modelopt_cli.experiment.experiment import Experiment
     from modelopt_cli.models.architectures import Shapes
     from modelopt_cli.models.state_files import StateFile
@@ -19,10 +21,11 @@ if TYPE_CHECKING:
 _WRAPPERS = ("module.", "model.")
 
 
-def build(file: StateFile, experiment: Experiment | None) -> tuple[nn.Module, Shapes]:
+def build(file: StateFile, experiment: Experiment | None, *, trust_code: bool = False) -> tuple[nn.Module, Shapes]:
     """The module, on the CPU, with the file's weights. What a bare state dict is of, `experiment` says.
 
-    Raises UsageError without an experiment that says it, InputError where the weights do not fit the model.
+    `trust_code` runs what code a model.pt names; what the experiment names itself needs no more. Raises RefusedError
+    for other code, UsageError without an experiment that says it, InputError where the weights do not fit the model.
     """
     import torch
 
@@ -30,7 +33,7 @@ def build(file: StateFile, experiment: Experiment | None) -> tuple[nn.Module, Sh
     from modelopt_cli.workflows.stages import prepared_data
 
     if not file.bare:
-        found = checkpoints.load(file.path)
+        found = checkpoints.load(file.path, consent_of(experiment, trust_code))
         return found.model, found.shapes
     if experiment is None:
         raise UsageError(
@@ -49,6 +52,11 @@ def build(file: StateFile, experiment: Experiment | None) -> tuple[nn.Module, Sh
         module = architecture.build(shapes, experiment.seed)
     load_weights(module, file.tensors, file.path)
     return module, shapes
+
+
+def consent_of(experiment: Experiment | None, trust_code: bool) -> Consent:
+    """What code a model.pt may name: what the experiment names, or all."""
+    return (NOTHING if experiment is None else experiment.consent).also(trust_code)
 
 
 def load_weights(module: nn.Module, tensors: Mapping[str, Tensor], origin: Path) -> None:

@@ -38,13 +38,14 @@ def run(
     measure: bool = False,
     key: str | None = None,
     trust: bool = False,
+    trust_code: bool = False,
 ) -> Report:
     """A row for every tensor; `details.histograms` has counts in 16 equal bins from -|w|max to |w|max.
 
     With `experiment`, `baseline` or `measure` also MACs (of a sample) and latency (milliseconds), and the baseline's.
     The module is that of a model.pt of modelopt, or what the `model:` and `data:` sections of the experiment file say.
-    `key`: the part of the file that holds the weights; `trust` runs code that a pickle names. Raises InputError or
-    UsageError (exit 2), or RefusedError (exit 5).
+    `key`: the part of the file that holds the weights; `trust` runs code that a pickle names, `trust_code` what code a
+    model.pt names. Raises InputError or UsageError (exit 2), or RefusedError (exit 5).
     """
     from modelopt_cli.models.measure import count
 
@@ -67,14 +68,14 @@ def run(
     )
     if experiment is None and baseline is None and not measure:
         return report
-    return _measured(report, [file] if baseline is None else [file, open_state(baseline)], experiment)
+    return _measured(report, [file] if baseline is None else [file, open_state(baseline)], experiment, trust_code)
 
 
-def _measured(report: Report, files: Sequence[StateFile], experiment_file: Path | None) -> Report:
+def _measured(report: Report, files: Sequence[StateFile], experiment_file: Path | None, trust_code: bool) -> Report:
     """The report with what forward passes cost. A second file is the baseline."""
     from modelopt_cli.models.measure import count, example, latency, macs, noise
 
-    device, modules, shapes = _ready(files, experiment_file)
+    device, modules, shapes = _ready(files, experiment_file, trust_code)
     samples = example(shapes, max(BATCH_SIZES))
     names = [f"{file.path.name}{' (baseline)' * place}" for place, file in enumerate(files)]
     with _told(names, shapes):
@@ -96,7 +97,9 @@ def _measured(report: Report, files: Sequence[StateFile], experiment_file: Path 
     return report.model_copy(update={**update, "warnings": [*report.warnings, *noisy]})
 
 
-def _ready(files: Sequence[StateFile], experiment_file: Path | None) -> tuple[str, list[nn.Module], Shapes]:
+def _ready(
+    files: Sequence[StateFile], experiment_file: Path | None, trust_code: bool
+) -> tuple[str, list[nn.Module], Shapes]:
     """The device to measure on, the modules that are not on it yet, and the shapes that they share."""
     from modelopt_cli.core.device import choose
     from modelopt_cli.experiment.experiment import Experiment
@@ -105,7 +108,7 @@ def _ready(files: Sequence[StateFile], experiment_file: Path | None) -> tuple[st
     if experiment is not None:
         experiment.require("model", "data")
     device = choose("auto" if experiment is None else experiment.device)
-    built = [build(file, experiment) for file in files]
+    built = [build(file, experiment, trust_code=trust_code) for file in files]
     first, last = built[0][1], built[-1][1]
     if (first.inputs, first.tokens) != (last.inputs, last.tokens):
         raise UsageError(

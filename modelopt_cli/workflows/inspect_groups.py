@@ -28,11 +28,14 @@ if TYPE_CHECKING:
 
 
 @one_run()
-def run(path: Path, *, experiment: Path | None = None, key: str | None = None) -> Report:
+def run(
+    path: Path, *, experiment: Path | None = None, key: str | None = None, trust_code: bool = False
+) -> Report:
     """Tables `groups`, `places` and `frozen`; `details.coverage`: which share of the parameters units hold.
 
     The module is that of a model.pt of modelopt, or what the `model:` and `data:` sections of the experiment file say.
-    Raises InputError or UsageError (exit 2), also where the module cannot be captured, or RefusedError (exit 5).
+    `trust_code` runs what code a model.pt names. Raises InputError or UsageError (exit 2), also where the module cannot
+    be captured, or RefusedError (exit 5).
     """
     from modelopt_cli.experiment.experiment import Experiment
 
@@ -40,7 +43,7 @@ def run(path: Path, *, experiment: Path | None = None, key: str | None = None) -
     loaded = None if experiment is None else Experiment.load(experiment)
     if loaded is not None:
         loaded.require("model", "data")
-    module, shapes = build(open_state(path, key=key), loaded)
+    module, shapes = build(open_state(path, key=key), loaded, trust_code=trust_code)
     return groups_report(path.name, module.eval(), Network(module, example(shapes, EXAMPLES)), start)
 
 

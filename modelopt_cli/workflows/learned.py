@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from torch import nn
 
+    from modelopt_cli.core.consent import Consent
     from modelopt_cli.data.prepared import Prepared
     from modelopt_cli.models.checkpoints import Checkpoint
 
@@ -65,10 +66,10 @@ class Learned:
         checkpoints.save(path, replace(self.checkpoint, extra=extra), durable=False)
 
     @classmethod
-    def load(cls, path: Path, name: str) -> Learned:
+    def load(cls, path: Path, name: str, consent: Consent) -> Learned:
         """The inverse of `save`."""
         from modelopt_cli.models import checkpoints
 
-        found = checkpoints.load(path)
+        found = checkpoints.load(path, consent)
         facts = found.extra.pop(_EXTRA)
         return cls(name, found, facts["kept"], dict(facts["states"]), dict(facts["epochs"]), facts["seconds"])

@@ -89,7 +89,7 @@ def open_pruning(
 
     start: dict[str, Any] = {}
     if dense is not None:
-        loaded = checkpoints.load(dense)
+        loaded = checkpoints.load(dense, experiment.consent)
         start = {"dense": loaded.model, "told": loaded.warnings}
     budget = experiment.require_pruning().budget
     timed = wanted is None or any(name.startswith("model.latency") for name in wanted)

@@ -46,11 +46,13 @@ def run(
     dry_run: bool = False,
     force: bool = False,
     key: str | None = None,
+    trust_code: bool = False,
 ) -> Report:
     """Prune (and recover) the weights at `path` into `out` (default: model.pruned.pt beside it); judge both.
 
-    Where units go, their program is written beside it (model.pruned.pt2). `dry_run`: all but the writing. Raises
-    UsageError, before any work, where the weights are not the model's, or what would be written exists.
+    Where units go, their program is written beside it (model.pruned.pt2). `dry_run`: all but the writing.
+    `trust_code`: run what code a model.pt names. Raises UsageError, before any work, where the weights are not the
+    model's, or what would be written exists.
     """
     closing = Closing(experiment, context)
     units = isinstance(experiment.require_pruning().structure, UnitStructure)
@@ -61,7 +63,7 @@ def run(
     prune.check_parts(experiment)
     with closing.log.recording():
         file = open_state(path, key=key)
-        module, shapes = build(file, experiment)
+        module, shapes = build(file, experiment, trust_code=trust_code)
         prepared = stages.prepared_data(experiment)
         shapes.check_fit(prepared.shapes, path)
         current = PruneRun(

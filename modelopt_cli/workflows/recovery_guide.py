@@ -31,7 +31,7 @@ def recovery_guide(
     if settings is None:
         return None
     if settings.teacher is not None:
-        teacher = given(settings.teacher, "teacher", seed, prepared).module(prepared)
+        teacher = given(settings.teacher, "teacher", seed, prepared, experiment.consent).module(prepared)
     else:
         found = dense()
         assert found is not None

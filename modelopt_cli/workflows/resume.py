@@ -39,7 +39,8 @@ def check_unchanged(folder: Path, experiment: Experiment) -> None:
         before = yaml.safe_load(path.read_text())
     except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
         raise StorageError(f"{path} cannot be read ({error}); start a new run without --resume") from None
-    old, new, plain = flatten(before), _as_in_a_file(experiment), flatten(experiment.resolved())
+    old, new = flatten(_computed(before)), _as_in_a_file(experiment)
+    plain = flatten(_computed(experiment.resolved()))
     fewer = _fewer_trials(old, new)
     others = _other_values(folder, experiment)
     changed = [
@@ -58,6 +59,14 @@ def check_unchanged(folder: Path, experiment: Experiment) -> None:
 
 
 _ABSENT = object()
+_CONSENT = "trust_code"
+
+
+def _computed(values: Any) -> Any:
+    """Without what says whose code may run, which changes no result."""
+    if isinstance(values, Mapping):
+        return {key: _computed(value) for key, value in values.items() if key != _CONSENT}
+    return [_computed(value) for value in values] if isinstance(values, list | tuple) else values
 
 
 def _as_in_a_file(experiment: Experiment) -> dict[str, Any]:
@@ -68,7 +77,7 @@ def _as_in_a_file(experiment: Experiment) -> dict[str, Any]:
             return str(value) if isinstance(value, Written) else escape(value)
         return [text(item) for item in value] if isinstance(value, list) else value
 
-    return {key: text(value) for key, value in flatten(experiment.written()).items()}
+    return {key: text(value) for key, value in flatten(_computed(experiment.written())).items()}
 
 
 def _other_values(folder: Path, experiment: Experiment) -> list[str]:

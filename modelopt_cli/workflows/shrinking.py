@@ -197,7 +197,7 @@ class Shrinking:
             return module
         if slimming.form == "graph":
             return emitted(self.network.of(module), slimming, state)
-        return slim(module, slimming, state, self._example)
+        return slim(module, slimming, state, lambda: self._example)
 
     def adopt(self, slimming: Slimming) -> None:
         """Go on from there."""

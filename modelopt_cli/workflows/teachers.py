@@ -5,30 +5,32 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from modelopt_cli.core.errors import UsageError
+from modelopt_cli.core.errors import RefusedError, UsageError
+from modelopt_cli.models.architectures.checkpoint import Checkpoint as CheckpointModel
 from modelopt_cli.workflows.learned import Learned
 
 if TYPE_CHECKING:
     from torch import nn
 
+    from modelopt_cli.core.consent import Consent
     from modelopt_cli.data.prepared import Prepared
     from modelopt_cli.distillation.settings import TeacherSettings
     from modelopt_cli.experiment.experiment import Experiment
     from modelopt_cli.models.checkpoints import Checkpoint
 
 
-def given(settings: TeacherSettings, name: str, seed: int, prepared: Prepared) -> Learned:
+def given(settings: TeacherSettings, name: str, seed: int, prepared: Prepared, consent: Consent) -> Learned:
     """A teacher from a model.pt, from weights of a model, or as the user's own code builds it.
 
-    Raises InputError for a file that cannot be read, RefusedError for one that would run code, UsageError for one of
-    other data.
+    `consent`: of the experiment, beside the teacher's own. Raises InputError for a file that cannot be read,
+    RefusedError for one that would run code, UsageError for one of other data.
     """
     from modelopt_cli.models import checkpoints
 
-    path = settings.path
-    if path is None and settings.model is not None and settings.model.name() == "checkpoint":
-        path = str(settings.model.path)  # type: ignore[attr-defined]
-    found = checkpoints.load(path) if path is not None else _built(settings, seed, prepared)
+    path, consent = settings.path, consent.also(settings.trust_code)
+    if path is None and isinstance(settings.model, CheckpointModel):
+        path, consent = settings.model.path, consent.also(settings.model.trust_code)
+    found = checkpoints.load(path, consent) if path is not None else _built(settings, seed, prepared)
     learned = Learned(name, found)
     learned.module(prepared)
     return learned
@@ -52,13 +54,16 @@ def seen_before(checkpoint: Checkpoint, experiment: Experiment, name: str) -> st
     """
     import numpy as np
 
-    from modelopt_cli.core.strategy import Named
     from modelopt_cli.data.splits import split
+    from modelopt_cli.models import checkpoints
     from modelopt_cli.workflows import stages
 
     if not checkpoint.data:
         return ""
-    source: Any = Named("data").parse(checkpoint.data)
+    try:
+        source: Any = checkpoints.agreed("data", checkpoint.data, name, experiment.consent)
+    except RefusedError:
+        return ""  # not the experiment's data, and not read
     free = {"splits": None, "augment": (), "standardize": None}
     if source.model_copy(update=free) != stages.source_of(experiment).model_copy(update=free):
         return ""

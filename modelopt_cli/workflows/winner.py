@@ -10,6 +10,7 @@ from shutil import copyfile
 from typing import TYPE_CHECKING, Any
 
 from modelopt_cli.core.conditions import Condition
+from modelopt_cli.core.consent import NOTHING
 from modelopt_cli.experiment.expected_metrics import Workflow, outlook
 from modelopt_cli.tuning.lineage import lineage
 from modelopt_cli.workflows import stages
@@ -27,6 +28,7 @@ from modelopt_cli.workflows.prune_run import PruneRun
 from modelopt_cli.workflows.torch_run import pinned_data
 
 if TYPE_CHECKING:
+    from modelopt_cli.core.consent import Consent
     from modelopt_cli.experiment.experiment import Experiment
     from modelopt_cli.models.checkpoints import Checkpoint
     from modelopt_cli.results.report import Table
@@ -81,10 +83,10 @@ def finish_best(
         document = standing_alone(chosen, best.seed, workflow)
         if distilling is not None:
             artefacts |= distilling.keep_teachers(context.directory)
-            _name_teachers(document["distillation"], artefacts)
+            _name_teachers(document["distillation"], artefacts, chosen)
         if dense is not None:
             copyfile(dense, context.directory.path_of("dense.pt"))
-            document["model"] = {"type": "checkpoint", "path": "dense.pt"}
+            document["model"] = {"type": "checkpoint", "path": "dense.pt", **_trusted(chosen)}
         context.directory.write_best(
             chosen.written(document), workflow, _ALONE.format(best.born) if len(legs) > 1 else ""
         )
@@ -95,9 +97,9 @@ def finish_best(
         pruning = open_pruning(chosen, best.seed, dense=dense)
         # What the trial trained itself is not kept, but is what the pruned model is compared with: it is run again.
         steps = _steps(experiment, best)
-        run = _as_in_trial(pruning, best, keep, steps) if dense is not None else _again(pruning, steps)
+        run = _as_in_trial(pruning, best, keep, steps, chosen.consent) if dense is not None else _again(pruning, steps)
     elif distilling is not None:
-        run = _as_in_trial(distilling, best, keep, _steps(experiment, best))
+        run = _as_in_trial(distilling, best, keep, _steps(experiment, best), chosen.consent)
     else:
         run = _trained(chosen, legs, keep, settings.refit is not None)
     judged = run.full_metrics()
@@ -114,14 +116,20 @@ def finish_best(
     return Winner(metrics, artefacts, checkpoint, warnings, tables, run.details)
 
 
-def _name_teachers(section: dict[str, Any], kept: Mapping[str, str]) -> None:
+def _name_teachers(section: dict[str, Any], kept: Mapping[str, str], experiment: Experiment) -> None:
     """The teachers that were trained here are those files, beside best.yaml."""
     for name, path in kept.items():
+        named = {"path": Path(path).name, **_trusted(experiment)}
         if name == "teacher":
-            section["teacher"] = {"path": Path(path).name}
+            section["teacher"] = named
         else:
             place = int(name.rpartition(" ")[2]) - 1
-            section["teachers"][place] = {"path": Path(path).name, "weight": section["teachers"][place]["weight"]}
+            section["teachers"][place] = {**named, "weight": section["teachers"][place]["weight"]}
+
+
+def _trusted(experiment: Experiment) -> dict[str, bool]:
+    """For a file that was made from this experiment here: it may run the code that the experiment names."""
+    return {"trust_code": True} if experiment.consent != NOTHING else {}
 
 
 def _costs(run: ModelRun, judged: Mapping[str, float], best: Trial) -> dict[str, float]:
@@ -154,7 +162,7 @@ def _trained(experiment: Experiment, legs: Sequence[Trial], keep: Path, refit: b
     if not whole:
         state = None if kept_model(keep, best.seed).exists() else _inherited(experiment, legs)
         run = open_single(experiment, stages.prepared_data(experiment), best.seed, state=state)
-        return _as_in_trial(run, best, keep, _steps(experiment, best))
+        return _as_in_trial(run, best, keep, _steps(experiment, best), experiment.consent)
     return trained_on_all(experiment, best.seed, best.metrics.get("train.epochs"))
 
 
@@ -169,13 +177,13 @@ def _inherited(experiment: Experiment, legs: Sequence[Trial]) -> Any:
     return state
 
 
-def _as_in_trial(run: ModelRun, best: Trial, keep: Path, steps: int | None) -> ModelRun:
+def _as_in_trial(run: ModelRun, best: Trial, keep: Path, steps: int | None, consent: Consent) -> ModelRun:
     """The run with the model that the trial left, or run again as far as the trial went."""
     from modelopt_cli.models import checkpoints
 
     kept = kept_model(keep, best.seed)
     if isinstance(run, RestorableRun) and kept.exists():
-        run.restore(checkpoints.load(kept))
+        run.restore(checkpoints.load(kept, consent))
     else:
         _again(run, steps)
     return run

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, final
 
 from pydantic import Field
 
+from modelopt_cli.core.consent import Code
 from modelopt_cli.core.imports import Target
 from modelopt_cli.data.sources import DataSource
 
@@ -34,6 +35,10 @@ class Python(DataSource):
     layout: Literal["auto", "channels_first", "channels_last"] = Field(
         "auto", description="Of images; auto: the axis with 1 or 3 entries holds the channels."
     )
+
+    def code(self) -> Code:
+        """The target."""
+        return Code(self.target, self.arguments, self.folder)
 
     def load(self, seed: int) -> RawData:
         """What the function returns. Raises InputError, naming the line in its file, where it fails."""

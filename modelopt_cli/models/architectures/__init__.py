@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Architecture", "Shapes"]
 
+_LARGEST_SAMPLE = 1 << 24  # numbers of one
+_LARGEST_SIZE = (1 << 31) - 1
+
 
 @dataclass(frozen=True)
 class Shapes:
@@ -23,6 +27,19 @@ class Shapes:
     outputs: int  # logits: classes, labels or regression outputs
     task: Task
     tokens: int | None = None  # vocabulary size, when inputs are integer tokens
+
+    @classmethod
+    def from_plain(cls, plain: Any) -> Shapes:
+        """From a file. Raises ValueError for what no model has."""
+        found = cls(**{**plain, "inputs": tuple(plain["inputs"])})
+        sizes = (*found.inputs, found.outputs, 1 if found.tokens is None else found.tokens)
+        if not found.inputs or any(type(size) is not int or size < 1 for size in sizes):
+            raise ValueError(f"its model would take {found.inputs!r:.100} and give {found.outputs!r:.100}")
+        if math.prod(found.inputs) > _LARGEST_SAMPLE or max(sizes) > _LARGEST_SIZE:
+            raise ValueError(f"its model would take samples of shape {found.inputs!r:.100}, which are too large")
+        if found.task not in ("classification", "multilabel", "regression"):
+            raise ValueError(f"its task is {found.task!r:.100}")
+        return found
 
     def check_fit(self, data: Shapes, origin: object) -> None:
         """Raise UsageError where a model of these shapes, saved in `origin`, does not fit the data's."""
@@ -39,6 +56,8 @@ class Architecture(Strategy):
 
     family: ClassVar[str] = "models"
     framework: ClassVar[Literal["torch", "sklearn"]] = "torch"
+    builds_on_meta: ClassVar[bool] = False
+    """Whether `build` works where tensors have no values (torch's meta device), so that a file's claims are free."""
 
     @abstractmethod
     def build(self, shapes: Shapes, seed: int) -> Any:

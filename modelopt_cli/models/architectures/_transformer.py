@@ -23,7 +23,8 @@ class Transformer(nn.Module):
         self.embedding, length = _embedding(shapes, options)
         self.pooling = options.pooling
         self.cls = nn.Parameter(torch.zeros(1, 1, options.width)) if options.pooling == "cls" else None
-        self.positions = nn.Parameter(0.02 * torch.randn(1, length + (self.cls is not None), options.width))
+        # In place, which on the meta device is not a second of imports slower, as a product would be.
+        self.positions = nn.Parameter(torch.randn(1, length + (self.cls is not None), options.width).mul_(0.02))
         self.dropout = nn.Dropout(options.dropout)
         self.layers = nn.ModuleList(_Layer(options) for _ in range(options.depth))
         self.norm = nn.LayerNorm(options.width)

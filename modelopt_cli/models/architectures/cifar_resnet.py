@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, final
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, final
 
 from pydantic import Field, field_validator
 
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 @final
 class CifarResnet(Architecture):
     """Residual network for CIFAR-sized images, depth 6n+2 (He et al. 2015, section 4.2)."""
+
+    builds_on_meta: ClassVar[bool] = True
 
     depth: Count = Field(20, description="Layers: 6n + 2, e.g. 20, 32, 44, 56, 110.")
     width: Count = Field(16, description="Channels of the first stage; doubled twice.")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal, final
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, final
 
 from pydantic import Field, field_validator
 
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 @final
 class Cnn(Architecture):
     """Convolutional network: conv - batch norm - activation blocks with pooling, then linear layers."""
+
+    builds_on_meta: ClassVar[bool] = True
 
     channels: Annotated[Items[Count], Field(min_length=1)] = Field(
         (32, 64), description="Output channels of each block."

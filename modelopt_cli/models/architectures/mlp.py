@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal, final
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, final
 
 from pydantic import Field
 
@@ -18,6 +18,8 @@ Share = Annotated[float, Field(ge=0.0, lt=1.0)]
 @final
 class Mlp(Architecture):
     """Multilayer perceptron: linear layers with an activation between; flattens its input."""
+
+    builds_on_meta: ClassVar[bool] = True
 
     hidden: Items[Count] = Field((128,), description="Widths of the hidden layers; [] is a linear model.")
     activation: Literal["relu", "gelu", "tanh", "silu", "leaky_relu"] = Field(

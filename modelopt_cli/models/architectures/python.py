@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, final
 
 from pydantic import Field
 
+from modelopt_cli.core.consent import Code
 from modelopt_cli.core.errors import UsageError
 from modelopt_cli.core.imports import Target, describe_user_error, load_target
 from modelopt_cli.models.architectures import Architecture
@@ -24,6 +25,10 @@ class Python(Architecture):
     target: Target = Field(description="module:callable, e.g. my_package.models:build.")
     arguments: dict[str, Any] = Field(default_factory=dict, description="Keyword arguments of the callable.")
     folder: str = Field(".", description="Folder to import from; relative to the experiment file.")
+
+    def code(self) -> Code:
+        """The target."""
+        return Code(self.target, self.arguments, self.folder)
 
     def check(self) -> None:
         """Import the target and compare the arguments with its signature. Raises UsageError."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, final
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, final
 
 from pydantic import Field, model_validator
 
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 @final
 class Transformer(Architecture):
     """Small pre-norm transformer encoder for tokens, sequences of numbers or image patches (Vaswani et al. 2017)."""
+
+    builds_on_meta: ClassVar[bool] = True
 
     width: Count = Field(64, description="Features of a position; a multiple of heads.")
     depth: Count = Field(2, description="Encoder layers.")

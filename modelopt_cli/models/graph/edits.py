@@ -123,8 +123,18 @@ def load_shapes(module: nn.Module, state: Mapping[str, Tensor], edits: Sequence[
         values[id(target)] = (name, target, value)
     apply_edits(module, edits)
     for _, target, value in values.values():
+        if target.is_meta:
+            _give_values(target, value)
+            continue
         target.data = value.detach().to(device=target.device, dtype=target.dtype, copy=True)
         target.grad = None
+
+
+def _give_values(target: Tensor, value: Tensor) -> None:
+    """The tensor that had a shape alone becomes one with values; it stays the same object."""
+    found = value.detach().to(device="cpu", dtype=target.dtype, copy=True)
+    kind = nn.Parameter(found, target.requires_grad) if isinstance(target, nn.Parameter) else found
+    torch.utils.swap_tensors(target, kind)  # type: ignore[no-untyped-call]
 
 
 def _unsaved(module: nn.Module, name: str) -> Tensor:

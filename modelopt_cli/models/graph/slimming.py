@@ -5,7 +5,7 @@ This is what a checkpoint holds beside the architecture and the tensors: plain v
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -78,15 +78,16 @@ class Slimming:
         return Slimming(kept, self.edits, self.form, self.unsaved)
 
 
-def slim(dense: nn.Module, slimming: Slimming, state: Mapping[str, Tensor], example: Tensor) -> nn.Module:
+def slim(dense: nn.Module, slimming: Slimming, state: Mapping[str, Tensor], example: Callable[[], Tensor]) -> nn.Module:
     """The dense module, built anew, as the slimming left it, with the tensors of `state`; in evaluation mode.
 
-    `example`: (B, *inputs), for a graph that has to be captured. Raises ValueError where they do not fit.
+    Its values play no part, so with the form `module` it may have none (on the meta device). `example`: makes
+    (B, *inputs), for a graph that has to be captured. Raises ValueError where they do not fit.
     """
     if slimming.form == "module":
         load_shapes(dense, {**state, **slimming.unsaved}, slimming.edits)
         return dense.eval()
-    return emitted(Network(dense, example), slimming, state)
+    return emitted(Network(dense, example()), slimming, state)
 
 
 def emitted(network: Network, slimming: Slimming, state: Mapping[str, Tensor]) -> Emitted:
