@@ -41,7 +41,7 @@ class Consent:
     everything: bool = False
     code: tuple[Code, ...] = ()  # of the experiment's sections
     strategies: frozenset[tuple[str, str]] = frozenset()  # (family, type) of other packages in the experiment
-    estimators: frozenset[str] = frozenset()  # dotted paths in the experiment
+    estimators: frozenset[tuple[str, str]] = frozenset()  # (dotted path, folder to import from) in the experiment
 
     @property
     def whole(self) -> bool:

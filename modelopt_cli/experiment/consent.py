@@ -23,7 +23,9 @@ def consent_in(settings: BaseModel) -> Consent:
     return Consent(
         code=tuple(code for code in codes if code is not None),
         strategies=frozenset((part.family, part.name()) for part in foreign),
-        estimators=frozenset(_estimators([part.model_dump(mode="json") for part in strategies])),
+        estimators=frozenset(
+            (path, str(getattr(part, "folder", "."))) for part in strategies for path in _estimators(part.model_dump())
+        ),
     )
 
 

@@ -189,7 +189,7 @@ def _restore(
     if content["framework"] == "sklearn":
         from modelopt_cli.models.estimator_files import loaded
 
-        return loaded(content["state"].numpy().tobytes(), path, consent)
+        return loaded(content["state"].numpy().tobytes(), path, consent, architecture.check)
     from modelopt_cli.models.restoring import restored
 
     try:

@@ -6,16 +6,16 @@ of are listed one by one (_estimator_types.py); whatever else a file names is co
 
 from __future__ import annotations
 
-import importlib
 import sys
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from modelopt_cli.core.consent import Consent, refusal
-from modelopt_cli.core.errors import InputError, RefusedError
+from modelopt_cli.core.errors import InputError, RefusedError, UsageError
+from modelopt_cli.models.architectures._estimators import load_estimator
 from modelopt_cli.models.estimator_archives import check_estimator
 
 _SHOWN = 10  # names in a message
@@ -51,8 +51,8 @@ def told_at_saving(estimator: Any) -> list[str]:
     ]
 
 
-def loaded(data: bytes, path: str | Path, consent: Consent) -> Any:
-    """The estimator in a skops file.
+def loaded(data: bytes, path: str | Path, consent: Consent, prepare: Callable[[], object] | None = None) -> Any:
+    """The estimator in a skops file. `prepare`: called before code that is agreed to is looked for, to import it.
 
     Raises RefusedError, before anything is imported, for one that names more than is listed and agreed to; InputError
     for a damaged one.
@@ -66,6 +66,8 @@ def loaded(data: bytes, path: str | Path, consent: Consent) -> Any:
         raise _damaged(path, error) from None
     if not consent.whole and (foreign := [name for name in names if not _agreed(name, consent)]):
         raise refusal(path, f"types or functions beside those of scikit-learn's estimators: {_some(foreign)}")
+    if names and prepare is not None and consent.whole:
+        prepare()
     try:
         from modelopt_cli.models._estimator_types import LISTED
 
@@ -81,11 +83,12 @@ def loaded(data: bytes, path: str | Path, consent: Consent) -> Any:
 def _agreed(name: str, consent: Consent) -> bool:
     """Whether it is a class of a package whose estimator the experiment file names. A function is more than that."""
     top = name.partition(".")[0]
-    if not any(path.partition(".")[0] == top for path in consent.estimators):
+    own = [(path, folder) for path, folder in consent.estimators if path.partition(".")[0] == top]
+    if not own:
         return False
-    for path in consent.estimators:
-        with suppress(ImportError):
-            importlib.import_module(path.rpartition(".")[0])
+    for path, folder in own:
+        with suppress(UsageError):
+            load_estimator(path, folder)
     module, _, attribute = name.rpartition(".")
     return isinstance(getattr(sys.modules.get(module), attribute, None), type)
 

@@ -84,7 +84,11 @@ class Closing:
             plan=dict(plan or {}),
             details={**outcome.details, **chosen},
             artefacts=dict(artefacts or {}),
-            warnings=list(dict.fromkeys([*_notes(experiment), *told, *outcome.warnings, *self.log.texts])),
+            warnings=list(
+                dict.fromkeys(
+                    [*_notes(experiment), *told, *outcome.warnings, *_consent(outcome.model), *self.log.texts]
+                )
+            ),
         )
         if context.directory is not None:
             context.directory.write_report(report)
@@ -124,6 +128,15 @@ def _about_positive(experiment: Experiment, metrics: Collection[str]) -> tuple[d
     detail = positive_class(raw.task, raw.label_names, metrics)
     warning = left_to_the_alphabet(raw.label_names, experiment.data.positive) if detail else ""
     return detail, [warning] if warning else []
+
+
+def _consent(model: Checkpoint | None) -> list[str]:
+    """Whether whoever reads the saved model will be asked for consent to what it is made of."""
+    if model is None or model.architecture.framework != "sklearn":
+        return []
+    from modelopt_cli.models.estimator_files import told_at_saving
+
+    return told_at_saving(model.model)
 
 
 def _notes(experiment: Experiment) -> list[str]:

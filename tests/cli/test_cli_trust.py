@@ -321,4 +321,4 @@ def test_consent_is_no_other_experiment(cli: Cli, model: dict[str, Any], tmp_pat
     with_flag, without = load(taught, trust_code=True), load(taught)
     assert with_flag.resolved()["distillation"]["teacher"]["trust_code"] is True
     (tmp_path / "experiment.yaml").write_text(without.to_yaml().replace("    trust_code: false\n", ""))
-    check_unchanged(tmp_path, with_flag.resolved())
+    check_unchanged(tmp_path, with_flag)
