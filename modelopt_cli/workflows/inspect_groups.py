@@ -28,9 +28,7 @@ if TYPE_CHECKING:
 
 
 @one_run()
-def run(
-    path: Path, *, experiment: Path | None = None, key: str | None = None, trust_code: bool = False
-) -> Report:
+def run(path: Path, *, experiment: Path | None = None, key: str | None = None, trust_code: bool = False) -> Report:
     """Tables `groups`, `places` and `frozen`; `details.coverage`: which share of the parameters units hold.
 
     The module is that of a model.pt of modelopt, or what the `model:` and `data:` sections of the experiment file say.
