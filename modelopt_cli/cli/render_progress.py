@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
 import time
 from typing import Self
 
@@ -14,7 +16,7 @@ from modelopt_cli.cli.render import number
 from modelopt_cli.core.conditions import Goal
 from modelopt_cli.experiment.expected_metrics import SAMPLES
 from modelopt_cli.tuning.trial import State, Trial
-from modelopt_cli.workflows.context import EpochEnded, Message, SearchStarted, TrialChanged
+from modelopt_cli.workflows.context import EpochEnded, Message, SearchStarted, StageBegun, TrialChanged
 from modelopt_cli.workflows.context import Progress as Event
 
 _STYLE = {
@@ -46,11 +48,17 @@ class QuietProgress:
             self._console.print(Text.assemble(("warning: ", "yellow"), event.text), soft_wrap=True)
 
 
+_SILENCE = 30.0  # seconds without a line, after which one says what is still being done
+
+
 class PlainProgress(QuietProgress):
-    """A line for each trial that ends, and for epochs at most one a second."""
+    """A line for each stage and each trial that ends, for epochs at most one a second, and one at least in 30 s."""
 
     def __init__(self, console: Console) -> None:
         super().__init__(console)
+        self._doing, self._since, self._spoke = "at work", time.monotonic(), time.monotonic()
+        self._over = threading.Event()
+        self._beat = threading.Thread(target=self._beating, daemon=True)
         self._goals: tuple[str, ...] = ()
         self._planned: int | None = None
         self._shown = 0.0
@@ -60,8 +68,12 @@ class PlainProgress(QuietProgress):
         match event:
             case Message(text, False):
                 self._line(text)
+            case StageBegun(text):
+                self._doing, self._since = text, time.monotonic()
+                self._line(text)
             case SearchStarted(name, planned, finished, goals):
                 self._goals, self._planned = goals, planned
+                self._doing, self._since = "searching", time.monotonic()
                 self._line(
                     f"{name}: {planned or 'open number of'} trials, {finished} finished before; {', '.join(goals)}"
                 )
@@ -76,7 +88,21 @@ class PlainProgress(QuietProgress):
             case _:
                 super().take(event)
 
+    def __enter__(self) -> Self:
+        self._beat.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._over.set()
+
+    def _beating(self) -> None:
+        while not self._over.wait(max(0.05, self._spoke + _SILENCE - time.monotonic())):
+            if time.monotonic() - self._spoke >= _SILENCE:
+                with contextlib.suppress(OSError, ValueError):  # standard error is closed: the run matters more
+                    self._line(f"still {self._doing} ({time.monotonic() - self._since:.0f} s)")
+
     def _line(self, text: str) -> None:
+        self._spoke = time.monotonic()
         self._console.print(Text(text), soft_wrap=True)
 
 
@@ -121,6 +147,8 @@ class LiveProgress(QuietProgress):
                 self._last[trial.number], self._best = trial, best
                 if trial.state.finished:
                     self._bar.advance(self._task)
+            case StageBegun(text):
+                self._bar.update(self._task, description=text)
             case EpochEnded(step, total, metrics, doing):
                 self._bar.update(self._task, description=doing or "training", total=total, completed=step)
                 self._line = "  ".join(f"{name} {number(value)}" for name, value in metrics.items())

@@ -203,7 +203,7 @@ def _listen(stop: StopFlag) -> None:
         if stop:
             os._exit(128 + number)
         stop.set(number)
-        leave = threading.Timer(_HARD_STOP, _leave, [number])
+        leave = threading.Timer(_HARD_STOP, _leave, [number, stop])
         leave.daemon = True
         leave.start()
 
@@ -211,9 +211,8 @@ def _listen(stop: StopFlag) -> None:
     signal.signal(signal.SIGTERM, handle)
 
 
-def _leave(number: int) -> None:
-    sys.stderr.write(
-        "modelopt: a step did not end in time; left at once. What was finished is kept; go on with --resume\n"
-    )
+def _leave(number: int, stop: StopFlag) -> None:
+    kept = f"{stop.kept} is kept; go on with --resume" if stop.kept else "no step was finished, so that nothing is kept"
+    sys.stderr.write(f"modelopt: a step did not end in time; left at once: {kept}\n")
     sys.stderr.flush()
     os._exit(128 + number)

@@ -41,10 +41,23 @@ class RunDirectory:
 
     def __init__(self, path: Path, *, made: bool = False) -> None:
         """`made`: the folder was made for this run, so that it goes again when nothing comes of it."""
-        self.path, self._made = path, made
+        self.path, self._made = path.absolute(), made
         self._experiment: Mapping[str, Any] | None = None  # what is run, once it has begun
         self._started, self._clock = datetime.now(UTC).astimezone(), time.perf_counter()
         self._lock = _lock(path)
+        self._identity = self.path.stat()
+
+    def check(self) -> None:
+        """Raise StorageError when the folder was removed, renamed or replaced since."""
+        try:
+            there = os.path.samestat(self.path.stat(), self._identity)
+        except OSError:
+            there = False
+        if not there:
+            raise StorageError(
+                f"{self.path} was removed, renamed or replaced while the run went on, so that nothing more can be kept "
+                "in it; start a new run, or put it back and go on with --resume"
+            )
 
     @classmethod
     def create(cls, root: Path, name: str) -> RunDirectory:
@@ -152,9 +165,9 @@ class RunDirectory:
         if isinstance(error, Exception) and not isinstance(error, GateError | InterruptedRunError):
             with contextlib.suppress(StorageError):  # the error that ended the run says more
                 self._write_failed(error)
-        if self._made and error is not None and [entry.name for entry in self.path.iterdir()] == [LOCK]:
-            with contextlib.suppress(OSError):  # the run was refused before it began
-                (self.path / LOCK).unlink()
+        with contextlib.suppress(OSError):  # the folder may be gone
+            if self._made and error is not None and [entry.name for entry in self.path.iterdir()] == [LOCK]:
+                (self.path / LOCK).unlink()  # the run was refused before it began
                 self.path.rmdir()
         self.close()
 

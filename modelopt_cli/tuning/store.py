@@ -8,6 +8,7 @@ of reports.
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 import time
 import weakref
@@ -58,6 +59,8 @@ class Store:
             raise
         self._let_go = weakref.finalize(self, _let_go, connection, lock)
         self._committed = time.monotonic()
+        self._path = path if write else None
+        self._identities = {path: path.stat()} if write and path is not None else {}
 
     def _prepare(self, write: bool) -> None:
         (application,) = self._connection.execute("PRAGMA application_id").fetchone()
@@ -80,6 +83,23 @@ class Store:
         (verdict,) = self._connection.execute("PRAGMA quick_check(1)").fetchone()
         if verdict != "ok":
             raise self.damaged(str(verdict))
+
+    def _check_place(self) -> None:
+        """Raise StorageError when the file was removed, renamed or replaced: SQLite would write on to nobody's file."""
+        if self._path is None:
+            return
+        log = self._path.with_name(f"{self._path.name}-wal")  # made by the first event
+        try:
+            if log not in self._identities and log.exists():
+                self._identities[log] = log.stat()
+            there = all(os.path.samestat(path.stat(), before) for path, before in self._identities.items())
+        except OSError:
+            there = False
+        if not there:
+            raise StorageError(
+                f"{self._name} was removed, renamed or replaced while it was written, so that no trial can be kept any "
+                "more; start a new run"
+            )
 
     def damaged(self, what: str) -> StorageError:
         """The error to raise when what the store holds makes no sense."""
@@ -108,6 +128,7 @@ class Store:
         try:
             self._connection.execute("INSERT INTO events (time, kind, trial, payload) VALUES (?, ?, ?, ?)", row)
             if commit or time.monotonic() - self._committed > _GROUP_SECONDS:
+                self._check_place()
                 self._connection.commit()
                 self._committed = time.monotonic()
         except sqlite3.DatabaseError as error:

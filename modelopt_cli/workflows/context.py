@@ -49,7 +49,14 @@ class EpochEnded:
     doing: str = ""  # which part of the run it belongs to, where there are several
 
 
-Progress = Message | SearchStarted | TrialChanged | EpochEnded
+@dataclass(frozen=True, slots=True)
+class StageBegun:
+    """A part of a run that may take long begins: what is being done from now on."""
+
+    text: str
+
+
+Progress = Message | SearchStarted | TrialChanged | EpochEnded | StageBegun
 
 
 class StopFlag:
@@ -57,6 +64,7 @@ class StopFlag:
 
     def __init__(self) -> None:
         self.signal_number: int | None = None
+        self.kept = ""  # what --resume would go on from now, were the process to end at once; "": nothing
 
     def set(self, signal_number: int) -> None:
         """Ask the run to stop."""

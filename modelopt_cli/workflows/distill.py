@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from modelopt_cli.workflows import distill_tables, single
 from modelopt_cli.workflows.closing import Closing, Outcome, planned
+from modelopt_cli.workflows.context import StageBegun
 from modelopt_cli.workflows.distill_checks import check_distillation
 from modelopt_cli.workflows.distill_course import PRINCIPAL
 from modelopt_cli.workflows.distill_run import DistillRun
@@ -48,6 +49,7 @@ def _run(experiment: Experiment, context: Context) -> Report:
         current = DistillRun(experiment, seed=experiment.seed, folder=folder, state=None if saved is None else saved[0])
         single.advance(current, curve, context)
         interrupted = bool(context.stop)
+        context.emit(StageBegun("saving what was done" if interrupted else "judging and measuring what came of it"))
         stopped = Outcome(details={"dry_run": False}, warnings=current.warnings)
         outcome = stopped if interrupted else judged(experiment, current)
         artefacts = {} if interrupted or directory is None else current.keep_teachers(directory)

@@ -117,6 +117,13 @@ class DistillCourse:
                 if member.role == "given"
                 else Learned.load(self._file(member), member.name, self.experiment.consent)
             )
+            learned = self.learned[member.name]
+            trained = learned.curve if learned.by == self._seed else []
+            if trained:  # this very run has trained it; a saved state may hold the beginning
+                self.curve = [row for row in self.curve if row[0] != member.name]
+                self.curve += [(member.name, epoch, dict(found)) for epoch, found in trained]
+                order = {one.name: place for place, one in enumerate(self.members)}
+                self.curve.sort(key=lambda row: order[row[0]])
             self._place += 1
 
     def _open(self, state: Mapping[str, Any] | None = None) -> None:
@@ -150,6 +157,8 @@ class DistillCourse:
         member = self.members[self._place]
         self._ended = run.state() if member.name == STUDENT else None
         learned = self._learned(run, member)
+        learned.by = self._seed
+        learned.curve = [(epoch, found) for name, epoch, found in self.curve if name == member.name]
         if self._guide is not None:
             self._guide.close()
             self.cached = getattr(self._guide, "cached", False)

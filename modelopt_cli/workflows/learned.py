@@ -31,6 +31,8 @@ class Learned:
     states: dict[Turn, Mapping[str, Any]] = field(default_factory=dict)  # of a torch module that was trained here
     epochs: dict[Turn, int] = field(default_factory=dict)
     seconds: float = 0.0
+    curve: list[tuple[int, dict[str, float]]] = field(default_factory=list)  # of its training
+    by: int | None = None  # the seed of the run that trained it: of several runs, the tables of that one show it
 
     @property
     def turns(self) -> tuple[Turn, ...]:
@@ -60,7 +62,14 @@ class Learned:
         """Write the stage file."""
         from modelopt_cli.models import checkpoints
 
-        facts = {"kept": self.kept, "states": self.states, "epochs": self.epochs, "seconds": self.seconds}
+        facts = {
+            "kept": self.kept,
+            "states": self.states,
+            "epochs": self.epochs,
+            "seconds": self.seconds,
+            "curve": [[epoch, metrics] for epoch, metrics in self.curve],
+            "by": self.by,
+        }
         extra = {**self.checkpoint.extra, _EXTRA: facts}
         path.parent.mkdir(parents=True, exist_ok=True)
         checkpoints.save(path, replace(self.checkpoint, extra=extra), durable=False)
@@ -72,4 +81,6 @@ class Learned:
 
         found = checkpoints.load(path, consent)
         facts = found.extra.pop(_EXTRA)
-        return cls(name, found, facts["kept"], dict(facts["states"]), dict(facts["epochs"]), facts["seconds"])
+        curve = [(int(epoch), dict(metrics)) for epoch, metrics in facts.get("curve", ())]  # older files have none
+        found_by, states, epochs = facts.get("by"), dict(facts["states"]), dict(facts["epochs"])
+        return cls(name, found, facts["kept"], states, epochs, facts["seconds"], curve, found_by)

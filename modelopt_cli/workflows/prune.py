@@ -11,6 +11,7 @@ from modelopt_cli.core.errors import UsageError
 from modelopt_cli.pruning.structures import UnitStructure
 from modelopt_cli.workflows import single, stages
 from modelopt_cli.workflows.closing import Closing, Outcome, planned
+from modelopt_cli.workflows.context import StageBegun
 from modelopt_cli.workflows.foresight import check_metrics
 from modelopt_cli.workflows.over_seeds import over_seeds
 from modelopt_cli.workflows.preflight import preflight
@@ -55,15 +56,18 @@ def _run(experiment: Experiment, context: Context) -> Report:
     curve = [] if saved is None else saved[1]
     state = None if saved is None else saved[0]
     with closing.log.recording():
+        context.emit(StageBegun("building the model, and looking for what may go"))
         current = PruneRun(experiment, stages.prepared_data(experiment), seed=experiment.seed, state=state)
         single.record(experiment, context)  # now that nothing stands in the way
         single.advance(current, curve, context)
         interrupted = bool(context.stop)
+        context.emit(StageBegun("saving what was done" if interrupted else "judging and measuring what came of it"))
         stopped = Outcome(details={"dry_run": False}, warnings=current.warnings)
         outcome = stopped if interrupted else judged(experiment, current)
         tables = {"curve": curve_table(curve, "step"), **outcome.tables}
         artefacts = single.write(context, tables, outcome.model, interrupted)
         if not interrupted:  # what is the run's own is safe by now
+            context.emit(StageBegun("writing the model that there was before, and the program of the new one"))
             artefacts |= {**_dense(context, current), **_program(context, current)}
     return closing.report("prune", replace(outcome, tables=tables), interrupted=interrupted, artefacts=artefacts)
 

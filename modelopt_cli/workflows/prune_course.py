@@ -113,6 +113,21 @@ class PruneCourse:
         return found
 
     @property
+    def doing(self) -> str:
+        """What the next step is about."""
+        if self._place >= len(self._phases):
+            return ""
+        phase, stages = self._phases[self._place], len(self._stages)
+        which = f" (stage {phase.stage + 1} of {stages})" if stages > 1 and phase.stage >= 0 else ""
+        texts = {
+            "train": "training",
+            "collect": "collecting movement",
+            "prune": f"pruning by {self._pruning.importance.name()}",
+            "recover": "recovery",
+        }
+        return texts[phase.kind] + which
+
+    @property
     def trains(self) -> bool:
         """Whether the model is trained here, in place of being loaded."""
         return any(phase.kind == "train" for phase in self._phases)

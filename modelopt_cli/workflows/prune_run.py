@@ -49,7 +49,7 @@ class PruneRun(RestorableRun):
             )
         self.model = self._course.model
         self._seconds = 0.0 if state is None else float(state["seconds"])
-        self.step, self.total = self._course.step, self._course.total
+        self.step, self.total, self.doing = self._course.step, self._course.total, self._course.doing
 
     def advance(self, until: int) -> list[Report]:
         """Train, prune and recover up to step `until`."""
@@ -58,7 +58,7 @@ class PruneRun(RestorableRun):
         while self.step < min(until, self.total):
             with self._log.recording():
                 found = self._course.next()
-            self.step, self.total = self._course.step, self._course.total
+            self.step, self.total, self.doing = self._course.step, self._course.total, self._course.doing
             reports.append((self.step, found))
         self._seconds += time.perf_counter() - start
         return reports

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from modelopt_cli.workflows.context import Context, EpochEnded, Message
+from modelopt_cli.workflows.context import Context, EpochEnded, Message, StageBegun
 from modelopt_cli.workflows.resume import check_unchanged
 
 if TYPE_CHECKING:
@@ -34,9 +35,17 @@ def record(experiment: Experiment, context: Context) -> None:
 
 def advance(current: Run, curve: list[tuple[int, dict[str, float]]], context: Context) -> None:
     """Go on to the end, or until asked to stop; the state is saved now and then."""
-    saved = time.monotonic()
+    saved, before = time.monotonic(), None
     while current.step < current.total and not context.stop:
         doing = current.doing
+        if doing != before:
+            if before is not None:  # a stage is finished: from here on it need not be done again
+                save_state(context, current, curve)
+                saved = time.monotonic()
+            context.emit(StageBegun(doing or "training"))
+            before = doing
+        if context.directory is not None:
+            context.directory.check()
         for step, metrics in current.advance(current.total if current.leaps else current.step + 1):
             curve.append((step, dict(metrics)))
             context.emit(EpochEnded(step, current.known_total, metrics, doing))
@@ -61,7 +70,8 @@ def write(context: Context, tables: Mapping[str, Table], model: Checkpoint | Non
         checkpoints.save(directory.path_of("model.pt"), model)
         found["model"] = str(directory.path_of("model.pt"))
     if not interrupted:
-        directory.path_of(".state.pt").unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # it does no harm
+            directory.path_of(".state.pt").unlink()
     return {**found, "report": str(directory.path_of("report.json"))}
 
 
@@ -76,6 +86,7 @@ def save_state(context: Context, current: Run, curve: list[tuple[int, dict[str, 
 
     content = {"state": state, "curve": curve}
     write_whole(context.directory.path_of(".state.pt"), lambda stream: torch.save(content, stream))
+    context.stop.kept = f"all up to step {current.step} of {current.total}"
 
 
 def load_state(context: Context) -> tuple[Any, list[tuple[int, dict[str, float]]]] | None:
@@ -89,4 +100,5 @@ def load_state(context: Context) -> tuple[Any, list[tuple[int, dict[str, float]]
     import torch
 
     content = torch.load(path, weights_only=True)
+    context.stop.kept = "what was saved before"
     return content["state"], [(int(step), dict(metrics)) for step, metrics in content["curve"]]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from modelopt_cli.workflows import single
 from modelopt_cli.workflows.closing import Closing, Outcome, planned
 from modelopt_cli.workflows.command_objective import open_script
-from modelopt_cli.workflows.context import Context
+from modelopt_cli.workflows.context import Context, StageBegun
 from modelopt_cli.workflows.cross_validation_run import CrossValidationRun
 from modelopt_cli.workflows.foresight import check_metrics
 from modelopt_cli.workflows.objectives import open_run, trained_on_all
@@ -44,6 +44,7 @@ def _run(experiment: Experiment, context: Context) -> Report:
         try:
             single.advance(current, curve, context)
             interrupted = bool(context.stop)
+            context.emit(StageBegun("saving what was done" if interrupted else "judging and measuring what came of it"))
             tables = {"curve": curve_table(curve, "fold" if isinstance(current, CrossValidationRun) else "epoch")}
             if isinstance(current, CrossValidationRun):
                 tables["folds"] = _folds(current)

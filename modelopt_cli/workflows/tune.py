@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
+from modelopt_cli.core.errors import StorageError
 from modelopt_cli.tuning.executors import Limits
 from modelopt_cli.tuning.search import search
 from modelopt_cli.tuning.space import Space
@@ -59,8 +61,11 @@ def run(experiment: Experiment, context: Context) -> Report:
         keep = search_run.keep_folder(scratch)
         try:
             result = search_run.search(keep)
-        finally:
-            search_run.write_trials()
+        except BaseException:
+            with contextlib.suppress(StorageError):  # what ended the search says more
+                search_run.write_trials()
+            raise
+        search_run.write_trials()
         return search_run.report(result, keep)
 
 
@@ -165,7 +170,7 @@ class _Search:
             max_failures=settings.max_failures,
             stopper=settings.stopper,
             scheduler=settings.scheduler,
-            stop=lambda: bool(self.context.stop),
+            stop=self._asked_to_stop,
             converged=self._converged,
             on_change=lambda trial: self._changed(trial, keep),
             sizes=plan.sizes,
@@ -173,6 +178,12 @@ class _Search:
             open_ended=settings.workflow == "command",
             told=None if self.experiment.command is None else self.experiment.command.steps,
         )
+
+    def _asked_to_stop(self) -> bool:
+        """Raises StorageError when the run's folder is gone."""
+        if self.context.directory is not None:
+            self.context.directory.check()
+        return bool(self.context.stop)
 
     def objective(self, keep: Path) -> Objective:
         """What a trial computes."""
@@ -195,6 +206,9 @@ class _Search:
         if trial.state.finished and (best is None or best.number != trial.number):
             forget(keep, trial.seed)
         self.context.emit(TrialChanged(trial, best))
+        if self.context.directory is not None:
+            ended = sum(each.state.finished for each in self.study.trials)
+            self.context.stop.kept = f"the log of the search, with {ended} trials that have ended,"
         if not self.told and (trial.curve or trial.state in (State.COMPLETED, State.FAILED)):
             self.told = True
             lacking = lacking_at_first(self.experiment, trial)

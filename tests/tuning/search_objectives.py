@@ -7,6 +7,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from modelopt_cli.core.errors import TrialError
@@ -164,3 +165,90 @@ class OpenEndedObjective(Objective):
 
     def open(self, params: Mapping[str, Any], seed: int, state: Any = None) -> Run:
         return OpenEnded(params, self.total, self.every, None)
+
+
+class Messy(Run):
+    """Where `x` is 0 it changes all that its process has once; else it measures what it finds there."""
+
+    def __init__(self, params: Mapping[str, Any]) -> None:
+        self.params, self.found = params, {}
+
+    def advance(self, until: int) -> list[Report]:
+        self.step = self.total
+        if self.params["x"] == 0:
+            _mess_up()
+        self.found = _seen()
+        return []
+
+    def metrics(self) -> Mapping[str, float]:
+        return {"loss": self.params["x"], **self.found}
+
+
+class MessyObjective(Objective):
+    def prepare(self) -> None:
+        import torch  # noqa: F401
+
+    def open(self, params: Mapping[str, Any], seed: int, state: Any = None) -> Run:
+        return Messy(params)
+
+
+def _mess_up() -> None:
+    import random
+    import sys
+    import warnings
+
+    import numpy as np
+    import torch
+
+    torch.set_grad_enabled(False)
+    torch.inference_mode().__enter__()
+    torch.set_default_dtype(torch.float64)
+    torch.set_default_device("meta")
+    torch.set_num_threads(3)
+    torch.use_deterministic_algorithms(True)
+    torch.manual_seed(5)
+    torch.backends.cudnn.benchmark = not torch.backends.cudnn.benchmark
+    random.seed(5)
+    np.random.seed(5)
+    np.seterr(all="raise")
+    os.chdir("/")
+    os.environ["MESS"] = "1"
+    os.environ.pop("HOME", None)
+    sys.path.insert(0, "/mess")
+    sys.setrecursionlimit(777)
+    warnings.simplefilter("error")
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    os.umask(0o777)
+
+
+def _seen() -> dict[str, float]:
+    import random
+    import sys
+    import warnings
+
+    import numpy as np
+    import torch
+
+    mask = os.umask(0)
+    os.umask(mask)
+    return {
+        "grad": float(torch.is_grad_enabled()),
+        "inference": float(torch.is_inference_mode_enabled()),
+        "dtype": float(torch.get_default_dtype() is torch.float32),
+        "device": float(torch.get_default_device().type == "cpu"),
+        "threads": float(torch.get_num_threads()),
+        "deterministic": float(torch.are_deterministic_algorithms_enabled()),
+        "torch": float(torch.rand(1, device="cpu")),
+        "benchmark": float(torch.backends.cudnn.benchmark),
+        "random": random.random(),
+        "numpy": float(np.random.random()),
+        "errors": float(np.geterr()["divide"] == "raise"),
+        "folder": float(str(Path.cwd()) == "/"),
+        "mess": float("MESS" in os.environ),
+        "home": float("HOME" in os.environ),
+        "path": float("/mess" in sys.path),
+        "recursion": float(sys.getrecursionlimit()),
+        "filters": float(len(warnings.filters)),
+        "terminate": float(signal.getsignal(signal.SIGTERM) is signal.SIG_IGN),
+        "mask": float(mask),
+    }

@@ -117,7 +117,8 @@ def test_a_crash_loses_no_one_who_was_finished(tmp_path: Path, monkeypatch: pyte
     assert trained == [1, 2, 3], "the student alone"
     assert_same(state_of(report), state_of(whole))
     assert rows(report.tables["learners"]) == rows(whole.tables["learners"])
-    assert [row["learner"] for row in rows(report.tables["curve"])] == ["student"] * 3
+    learners = [row["learner"] for row in rows(report.tables["curve"])]
+    assert learners == ["teacher"] * 2 + ["student alone"] * 3 + ["student"] * 3
 
 
 def test_states_are_saved_now_and_then(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -161,3 +162,23 @@ def test_a_teachers_file_that_changed_teaches_anew(tmp_path: Path) -> None:
     report = distilled(experiment(section), tmp_path / "run", resume=True)
     assert_same(state_of(report), outcomes[1])
     assert differ(outcomes[0], outcomes[1])
+
+
+@pytest.mark.parametrize("step", [2, 4, 5, 7])
+@pytest.mark.parametrize("name", ["assistants", "generations", "a forest"])
+def test_killed_between_two_saved_states_no_row_of_the_tables_is_lost(
+    name: str, step: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is kept then are the stage files of those that are finished, and the state that was saved last, if any."""
+    section, sections = CASES[name]
+    chosen = experiment(section, **sections)
+    whole = distilled(chosen)
+    for saved in (False, True):
+        run = tmp_path / f"run-{saved}"
+        if saved:
+            interrupted(chosen, run, 1)
+        with monkeypatch.context() as patched:
+            patched.setattr(single, "save_state", lambda *_: None)
+            interrupted(chosen, run, step, resume=saved)
+        report = distilled(chosen, run, resume=True)
+        assert figures(report) == figures(whole)

@@ -12,6 +12,7 @@ from modelopt_cli.tuning.executors import Event, Limits, Pool
 from modelopt_cli.tuning.executors._beginning import Beginning
 from modelopt_cli.tuning.executors._contain import Contained
 from modelopt_cli.tuning.executors._paused import MOST_SUSPENDED, PausedStates, packed, unpacked
+from modelopt_cli.tuning.executors._surroundings import Surroundings
 
 if TYPE_CHECKING:
     from modelopt_cli.tuning.objective import Objective
@@ -33,6 +34,7 @@ class SerialPool(Pool):
         self._states = PausedStates()
         self._seconds: dict[int, float] = {}  # that trials under way have used
         self._events: list[Event] = []
+        self._surroundings = Surroundings()
 
     def start(self, trial: Trial, until: int | None, ancestors: Sequence[Trial] = ()) -> None:
         self._seconds.setdefault(trial.number, 0.0)
@@ -43,6 +45,7 @@ class SerialPool(Pool):
 
     def _open(self, trial: Trial, ancestors: Sequence[Trial], until: int | None = None) -> Contained:
         state, legs = self._states.of(trial, ancestors)
+        self._surroundings.put_back(trial.seed)
         return Contained(
             trial.number, Beginning(self._objective, trial.params, trial.seed, unpacked(state), legs), until
         )
@@ -100,4 +103,5 @@ class SerialPool(Pool):
         for run in [*self._waiting.values(), *self._suspended.values(), *current]:
             run.close()
         self._waiting, self._suspended, self._current = {}, {}, None
+        self._surroundings.put_back()
         self._states.close()

@@ -25,6 +25,7 @@ from modelopt_cli.tuning.executors import Event
 from modelopt_cli.tuning.executors._beginning import Beginning, Leg
 from modelopt_cli.tuning.executors._contain import Contained, contained
 from modelopt_cli.tuning.executors._paused import packed, unpacked
+from modelopt_cli.tuning.executors._surroundings import Surroundings
 from modelopt_cli.tuning.failures import classify
 
 if TYPE_CHECKING:
@@ -68,6 +69,7 @@ class _Worker:
     def __init__(self, connection: Connection[Any, Any], objective: Any) -> None:
         self._connection, self._objective = connection, objective
         self._current: Contained | None = None
+        self._surroundings = Surroundings()
 
     def serve(self) -> None:
         """Obey commands until the pipe closes."""
@@ -99,6 +101,7 @@ class _Worker:
                 self._connection.send((step, state, suspended))
 
     def _beginning(self, params: Params, seed: int, state: bytes | None, legs: Sequence[Leg]) -> Beginning:
+        self._surroundings.put_back(seed)
         return Beginning(self._objective, params, seed, unpacked(state), legs)
 
     def _compute(self, run: Contained) -> None:
