@@ -70,6 +70,11 @@ def timed(name: str) -> bool:
     return "seconds" in name or "latency" in name
 
 
+def timed_text(warning: str) -> bool:
+    """Whether it tells how long something took, or how noisy that was."""
+    return "would take" in warning or " is noisy" in warning
+
+
 def figures(report: Report) -> dict[str, Any]:
     """All that must come out the same again."""
     return {
@@ -78,7 +83,7 @@ def figures(report: Report) -> dict[str, Any]:
         "curve": [
             {name: value for name, value in row.items() if not timed(name)} for row in rows(report.tables["curve"])
         ],
-        "warnings": [warning for warning in report.warnings if "would take" not in warning],
+        "warnings": [warning for warning in report.warnings if not timed_text(warning)],
         "members": report.details["members"],
     }
 
