@@ -35,9 +35,10 @@ def unlisted(data: bytes) -> list[str]:
     """
     import skops.io
 
+    from modelopt_cli.models._boosting_types import BOOSTING
     from modelopt_cli.models._estimator_types import LISTED
 
-    return sorted(set(skops.io.get_untrusted_types(data=data)) - LISTED)
+    return sorted(set(skops.io.get_untrusted_types(data=data)) - LISTED - BOOSTING)
 
 
 def told_at_saving(estimator: Any) -> list[str]:
@@ -69,11 +70,12 @@ def loaded(data: bytes, path: str | Path, consent: Consent, prepare: Callable[[]
     if names and prepare is not None and consent.whole:
         prepare()
     try:
+        from modelopt_cli.models._boosting_types import BOOSTING
         from modelopt_cli.models._estimator_types import LISTED
 
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of another version of scikit-learn
-            return skops.io.loads(data, trusted=[*sorted(LISTED), *names])
+            return skops.io.loads(data, trusted=[*sorted(LISTED | BOOSTING), *names])
     except RefusedError:
         raise
     except Exception as error:

@@ -120,3 +120,17 @@ def test_folds_by_groups_keep_the_column_out_and_test_groups_apart(table: str, t
     again = evaluate(tmp_path / "run/model.pt", "test")
     assert again.metrics == {key: value for key, value in report.metrics.items() if key.startswith("test.")}
     assert train(load({**own, "evaluation": {"cv": 4, "order": "time"}})).metrics["validation.accuracy"] > 0.6
+
+
+@pytest.mark.parametrize("steps", [False, True])
+@pytest.mark.parametrize("path", BOOSTERS)
+def test_saved_boosters_are_read_as_they_are(table: str, path: str, steps: bool, tmp_path: Path) -> None:
+    """Trees and all, without consent to code, which they name none of."""
+    from modelopt_cli import evaluate, predict
+
+    report = train(load(document(table, path, steps=steps, **{BOOSTERS[path]: 10})), tmp_path / "run")
+    assert report.warnings == []
+    again = evaluate(tmp_path / "run/model.pt", "test")
+    assert again.metrics == {key: value for key, value in report.metrics.items() if key.startswith("test.")}
+    with pytest.warns(UserWarning, match="ignored 1 columns that the model does not use: who"):
+        assert len(predict(tmp_path / "run/model.pt", table).rows) == 400
