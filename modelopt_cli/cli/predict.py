@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated
 
 import typer
@@ -13,7 +19,11 @@ from modelopt_cli.cli.running import TrustCode
 def predict(
     model: Annotated[Path, typer.Argument(help="A model.pt that modelopt wrote.", show_default=False)],
     data: Annotated[
-        Path, typer.Argument(help="New data: CSV, Parquet, NPZ, NPY, or a folder of images.", show_default=False)
+        Path,
+        typer.Argument(
+            help="New data: CSV, Parquet, NPZ, NPY, or a folder of images; - reads a CSV from standard input.",
+            show_default=False,
+        ),
     ],
     out: Annotated[Path | None, typer.Option(help="File to write; default: standard output.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
@@ -29,8 +39,8 @@ def predict(
 
     if out is not None and out.exists() and not force:
         raise UsageError(f"{out} exists; choose another file, or overwrite it with --force")
-    with output.one_document():
-        table, notes = predicted(model, data, trust_code=trust_code)
+    with output.one_document(), _file(data) as place:
+        table, notes = predicted(model, place, trust_code=trust_code)
         text = as_csv(table)
         if out is None:
             output.document(text)
@@ -38,3 +48,18 @@ def predict(
             write_text(out, text)
     for note in notes:
         typer.echo(f"note: {printable(note)}", err=True)
+
+
+@contextmanager
+def _file(data: Path) -> Iterator[Path]:
+    """`data`; standard input (-), a pipe or a device as a file for as long as it is read, since it is read twice."""
+    standard = str(data) in ("-", "/dev/stdin")
+    if not standard and not (data.is_fifo() or data.is_char_device()):
+        yield data
+        return
+    with TemporaryDirectory(prefix="modelopt-") as folder:
+        place = Path(folder, "standard-input.csv")
+        source = contextlib.nullcontext(sys.stdin.buffer) if standard else data.open("rb")
+        with source as stream, place.open("wb") as copy:
+            shutil.copyfileobj(stream, copy)
+        yield place

@@ -43,14 +43,16 @@ def read_csv(
     form: CsvForm,
     texts: Collection[str] = (),
     learnt: Mapping[str, Collection[str]] | None = None,
+    may_be_empty: bool = False,
 ) -> pd.DataFrame:
     """The file as a frame. `texts`: columns whose cells are kept as they are written.
 
-    `learnt`: texts of a column that a model knows, so that they mean themselves and nothing missing.
+    `learnt`: texts of a column that a model knows, so that they mean themselves and nothing missing. `may_be_empty`: a
+    header without rows will do.
     Raises InputError: not text, empty, ragged rows, duplicate column names; RefusedError: it unpacks without end.
     """
     codec = check_csv(path, form.encoding)
-    header = _check_rows(path, form.separator, codec)
+    header = _check_rows(path, form.separator, codec, may_be_empty)
     marks: Any = list(form.marks)
     kept = {name: [mark for mark in marks if mark not in known] for name, known in (learnt or {}).items()}
     if any(len(of_column) < len(marks) for of_column in kept.values()):
@@ -130,7 +132,7 @@ def _source(path: Path) -> Iterator[Path | IO[bytes]]:
         yield stream
 
 
-def _check_rows(path: Path, separator: str, codec: str) -> list[str]:
+def _check_rows(path: Path, separator: str, codec: str, may_be_empty: bool = False) -> list[str]:
     """The column names. Raises InputError where rows differ in length: pandas fills short ones silently.
 
     Costs about pandas' own time.
@@ -155,7 +157,7 @@ def _check_rows(path: Path, separator: str, codec: str) -> list[str]:
         ) from None
     except csv.Error as error:
         raise InputError(f"'{path}' is no CSV: {error}") from None
-    if rows == 0:
+    if rows == 0 and not (may_be_empty and header):
         raise InputError(f"'{path}' is empty: it has a header and no rows" if header else f"'{path}' is empty")
     return header
 

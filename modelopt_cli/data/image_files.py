@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,14 +62,24 @@ def list_images(folder: Path) -> list[Path]:
     return _images_in(folder)
 
 
-def decode(files: Sequence[Path], size: Size | None, mode: Mode, most_pixels: int) -> tuple[np.ndarray, str]:
+def decode(
+    files: Sequence[Path],
+    size: Size | None,
+    mode: Mode,
+    most_pixels: int,
+    *,
+    over_white: bool = True,
+    note: Callable[[str], None] | None = None,
+) -> tuple[np.ndarray, str]:
     """(N, C, H, W) uint8 and a hash of all contents. C is 1 where `mode` is gray, or auto and all files are gray.
 
-    `size` None: all images must be of one size. Raises InputError naming the file that is corrupt or of another size,
-    RefusedError for one with more than `most_pixels`.
+    `size` None: all images must be of one size. Transparent parts are laid over white (`over_white` False: their
+    transparency is cut off, as earlier versions did), and `note` is told. Raises InputError naming the file that is
+    corrupt or of another size, RefusedError for one with more than `most_pixels`.
     """
     channels = 1 if mode == "gray" else 3
     height, width = size or _decode_one(files[0], None, "color", most_pixels)[0].shape[:2]
+    transparent: list[Path] = []
     check_memory(len(files) * channels * height * width, f"{len(files)} images of {width}x{height} pixels")
     images = np.empty((len(files), channels, height, width), np.uint8)
 
@@ -77,7 +87,9 @@ def decode(files: Sequence[Path], size: Size | None, mode: Mode, most_pixels: in
         return [one(number) for number in range(start, min(start + _BATCH, len(files)))]
 
     def one(number: int) -> tuple[bytes, bool]:
-        pixels, gray, digest = _decode_one(files[number], size, mode, most_pixels)
+        pixels, gray, digest, alpha = _decode_one(files[number], size, mode, most_pixels, over_white)
+        if alpha:
+            transparent.append(files[number])
         if pixels.shape[:2] != images.shape[2:]:
             raise InputError(
                 f"'{files[number]}' has {pixels.shape[1]}x{pixels.shape[0]} pixels, but '{files[0]}' has "
@@ -91,11 +103,19 @@ def decode(files: Sequence[Path], size: Size | None, mode: Mode, most_pixels: in
     total = hashlib.sha256(b"".join(digest for digest, _ in results)).hexdigest()
     if mode == "auto" and all(gray for _, gray in results):
         images = images[:, :1].copy()
+    if transparent and note is not None:
+        first = min(transparent)
+        how = "laid over white" if over_white else "cut off, as when the model was trained"
+        note(
+            f"{len(transparent)} of {len(files)} images have transparent parts, which are {how}; the first is '{first}'"
+        )
     return images, total
 
 
-def _decode_one(path: Path, size: Size | None, mode: Mode, most_pixels: int) -> tuple[np.ndarray, bool, bytes]:
-    """((H, W) or (H, W, 3) uint8, whether the file is gray, its SHA-256)."""
+def _decode_one(
+    path: Path, size: Size | None, mode: Mode, most_pixels: int, over_white: bool = True
+) -> tuple[np.ndarray, bool, bytes, bool]:
+    """((H, W) or (H, W, 3) uint8, whether the file is gray, its SHA-256, whether some of it is transparent)."""
     from PIL import Image, ImageOps, UnidentifiedImageError
 
     content = read_bytes(path)
@@ -107,14 +127,31 @@ def _decode_one(path: Path, size: Size | None, mode: Mode, most_pixels: int) -> 
                 raise InputError(f"'{path}' has more than 8 bits a channel ({image.mode}); convert it, or use type npz")
             gray = image.mode in _GRAY
             ImageOps.exif_transpose(image, in_place=True)
-            pixels = _converted(image, size, "L" if mode == "gray" else "RGB")
+            alpha = _is_transparent(image)
+            shown = _over_white(image) if alpha and over_white else image
+            pixels = _converted(shown, size, "L" if mode == "gray" else "RGB")
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise RefusedError(_too_many(path, "more pixels than Pillow opens", most_pixels)) from None
     except UnidentifiedImageError:
         raise InputError(f"'{path}' is no image ({', '.join(FORMATS)}); remove it or save it again") from None
     except (OSError, ValueError, SyntaxError, EOFError, IndexError, TypeError, OverflowError) as error:
         raise InputError(f"'{path}' is damaged: {error}; remove it or save it again") from None
-    return pixels, gray, hashlib.sha256(content).digest()
+    return pixels, gray, hashlib.sha256(content).digest(), alpha
+
+
+def _is_transparent(image: Image) -> bool:
+    """Whether some pixel lets through what is behind it."""
+    if "A" not in image.getbands() and "a" not in image.getbands() and "transparency" not in image.info:
+        return False
+    alpha = np.asarray(image.convert("RGBA").getchannel("A"))
+    return bool(alpha.min(initial=255) < 255)
+
+
+def _over_white(image: Image) -> Image:
+    import PIL.Image
+
+    pixels = image.convert("RGBA")
+    return PIL.Image.alpha_composite(PIL.Image.new("RGBA", pixels.size, "white"), pixels)
 
 
 def _converted(image: Image, size: Size | None, mode: str) -> np.ndarray:

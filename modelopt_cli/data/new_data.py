@@ -60,6 +60,14 @@ def load_inputs(path: str | Path, preprocessing: Preprocessing, note: Note = lam
     return preprocessing.apply(_read(_found(path), preprocessing, _Wanted(), note).inputs)
 
 
+def names_of(path: str | Path) -> list[str] | None:
+    """The files of a folder of images, relative to it, in the order of `load_inputs`; None for other data."""
+    place = _found(path)
+    if not place.is_dir() or is_idx(place):
+        return None
+    return [str(file.relative_to(place)) for file in list_images(place)]
+
+
 def load_labelled(
     path: str | Path,
     preprocessing: Preprocessing,
@@ -109,7 +117,7 @@ def _read(place: Path, preprocessing: Preprocessing, wanted: _Wanted, note: Note
     if is_idx(place):
         return _read_idx(place, note)
     if place.is_dir() or suffix in SUFFIXES:
-        return _read_images(place, preprocessing, labelled=bool(wanted.targets))
+        return _read_images(place, preprocessing, labelled=bool(wanted.targets), note=note)
     if table_suffix(place) in (*_TEXT, *PARQUET):
         return _from_table(_read_table(place, preprocessing, wanted), place, preprocessing, wanted, note)
     layout = preprocessing.reading.get("layout", "auto")
@@ -147,19 +155,21 @@ def _read_idx(place: Path, note: Note) -> _NewData:
     return _NewData(images, read_idx(files[part, "labels"]))
 
 
-def _read_images(place: Path, preprocessing: Preprocessing, labelled: bool) -> _NewData:
+def _read_images(place: Path, preprocessing: Preprocessing, labelled: bool, note: Note) -> _NewData:
     if preprocessing.kind != "images":
         raise InputError(f"'{place}' is images, but the model was trained on {preprocessing.kind}")
     reading = preprocessing.reading
     size = None if reading.get("size") is None else (int(reading["size"][0]), int(reading["size"][1]))
     most = int(reading.get("max_pixels", 89_478_485))
     mode = "gray" if preprocessing.shape[0] == 1 else "color"
+    over_white = bool(reading.get("over_white", "max_pixels" not in reading))  # else a model of an earlier version
     if labelled and place.is_dir():
         listed = list_classes(place, least=1)
-        images, _ = decode(listed.files, size, mode, most)  # type: ignore[arg-type]
+        images, _ = decode(listed.files, size, mode, most, over_white=over_white, note=note)  # type: ignore[arg-type]
         return _NewData(images, np.array(listed.classes)[listed.targets])
     files = list_images(place) if place.is_dir() else [place]
-    return _NewData(decode(files, size, mode, most)[0])  # type: ignore[arg-type]
+    images, _ = decode(files, size, mode, most, over_white=over_white, note=note)  # type: ignore[arg-type]
+    return _NewData(images)
 
 
 def _read_table(place: Path, preprocessing: Preprocessing, wanted: _Wanted) -> Table:
@@ -168,7 +178,8 @@ def _read_table(place: Path, preprocessing: Preprocessing, wanted: _Wanted) -> T
     missing = None if reading.get("missing_values") is None else tuple(reading["missing_values"])
     suffix = table_suffix(place)
     if suffix in PARQUET:
-        return Table(mark_missing(read_parquet(place), missing or ()), f"'{place}'", notation)
+        frame = read_parquet(place, may_be_empty=not wanted.targets)
+        return Table(mark_missing(frame, missing or ()), f"'{place}'", notation)
     if suffix in JSONL:
         return jsonl_table(place, notation, missing or ())
     encoding = new_encoding(place, reading.get("encoding", "utf-8"))
@@ -177,7 +188,8 @@ def _read_table(place: Path, preprocessing: Preprocessing, wanted: _Wanted) -> T
     found = {mark: len(names.intersection(header_of(place, mark, encoding))) for mark in (first, *_SEPARATORS)}
     separator = max(found, key=lambda mark: (found[mark], mark == first))  # the first of the best
     learnt = {**preprocessing.categories, **(dict.fromkeys(wanted.targets, wanted.labels) if wanted.labels else {})}
-    return read_text_table(place, CsvForm(separator, encoding, notation, missing), learnt, learnt=learnt)
+    form, may_be_empty = CsvForm(separator, encoding, notation, missing), not wanted.targets
+    return read_text_table(place, form, learnt, learnt=learnt, may_be_empty=may_be_empty)
 
 
 def _from_table(table: Table, place: Path, preprocessing: Preprocessing, wanted: _Wanted, note: Note) -> _NewData:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 import pandas as pd
@@ -34,7 +36,7 @@ def load(source: Python, seed: int) -> RawData:
         raise InputError(
             f"data target '{source.target}' returned {_described(found)}; it must return (inputs, targets) or RawData"
         )
-    inputs, targets = (_to_host(part) for part in found)
+    inputs, targets = (_to_host(part, source, what) for part, what in zip(found, ("inputs", "targets"), strict=True))
     names: tuple[str, ...] = ()
     kinds: dict[str, ColumnKind] = {}
     notes: list[str] = []
@@ -60,7 +62,7 @@ def load(source: Python, seed: int) -> RawData:
         feature_names=names,
         target_names=_target_names(targets),
         kinds=kinds,
-        notes=tuple(notes),
+        notes=(*notes, *meaning.notes),
     )
     return replace(raw, fingerprint=_fingerprint(raw))
 
@@ -84,9 +86,41 @@ def _call(function: Any, source: Python, seed: int) -> Any:
         raise InputError(f"data target '{source.target}' failed: {describe_user_error(error)}") from error
 
 
-def _to_host(part: Any) -> Any:
-    """Torch tensors, wherever they are, as arrays; all else as it is."""
-    return part.detach().cpu().numpy() if hasattr(part, "detach") else part
+def _to_host(part: Any, source: Python, what: str) -> Any:
+    """Torch tensors, wherever they are and of whatever width, frames, series and sparse matrices, or an array.
+
+    Raises InputError for what is none of these.
+    """
+    if hasattr(part, "detach"):
+        import torch
+
+        with contextlib.suppress(NotImplementedError, RuntimeError, TypeError):  # quantized, nested, ...
+            tensor = part.detach().cpu()
+            if tensor.layout is not torch.strided:
+                tensor = tensor.to_dense()
+            if tensor.is_floating_point() and tensor.dtype not in (torch.float16, torch.float32, torch.float64):
+                tensor = tensor.float()  # bfloat16 and narrower ones, which numpy does not have
+            return tensor.numpy()
+        return _refuse(part, source, what)
+    if isinstance(part, pd.DataFrame | pd.Series | np.ndarray) or hasattr(part, "toarray"):
+        return part
+    if isinstance(part, str | bytes | Mapping) or not isinstance(part, Sequence):
+        return _refuse(part, source, what)
+    try:
+        return np.asarray([_row(item) for item in part])
+    except (ValueError, TypeError, RuntimeError):
+        return _refuse(part, source, what)
+
+
+def _row(item: Any) -> Any:
+    return item.detach().cpu().float().numpy() if hasattr(item, "detach") and item.ndim else item
+
+
+def _refuse(part: Any, source: Python, what: str) -> NoReturn:
+    raise InputError(
+        f"data target '{source.target}' returned {_described(part)} as its {what}, which is no array; it must return "
+        "(inputs, targets), each an array, a tensor, a frame or a list of rows of one length"
+    )
 
 
 def _answers(targets: Any) -> pd.DataFrame:

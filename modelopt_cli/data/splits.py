@@ -34,7 +34,12 @@ class Splits(Settings):
         None,
         description="Fraction of all samples, or their positions; 0: none. null: the data's own test samples, if any.",
     )
-    seed: int | None = Field(None, ge=0, lt=2**32, description="null: the experiment's.")
+    seed: int | None = Field(
+        None,
+        ge=0,
+        lt=2**32,
+        description="null: one derived from the experiment's.",
+    )
     stratify: bool | Literal["auto"] = Field(
         "auto", description="Keep the classes' shares in every split. auto: where each class has enough members."
     )

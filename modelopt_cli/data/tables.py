@@ -101,7 +101,7 @@ def jsonl_table(path: Path, notation: Notation, missing: Sequence[str] = ()) -> 
     )
 
 
-def read_parquet(path: Path) -> pd.DataFrame:
+def read_parquet(path: Path, *, may_be_empty: bool = False) -> pd.DataFrame:
     """The file as a frame. Raises MissingExtraError without pyarrow, InputError where it is damaged."""
     try:
         import pyarrow
@@ -115,7 +115,7 @@ def read_parquet(path: Path) -> pd.DataFrame:
         if not head.startswith(b"PAR1"):
             refuse_other_kinds(head, f"'{path}'")
         raise InputError(f"'{path}' cannot be read as parquet: {error}") from None
-    if len(frame) == 0:
+    if len(frame) == 0 and not may_be_empty:
         raise InputError(f"'{path}' has no rows")
     frame.columns = frame.columns.map(str)
     return frame
@@ -160,7 +160,8 @@ def table_to_raw(table: Table, source: TableSource, targets: Sequence[str]) -> R
     complete, dropped = _without_missing(table, source, features, targets, weights, kinds)
     frame = complete.frame
     meaning = interpret(frame[list(targets)], source.task, targets)
-    if dropped and meaning.task == "classification":
+    notes += meaning.notes
+    if dropped and meaning.task == "classification" and len(targets) == 1:
         before = Counter(label_text(cell) for cell in table.frame[targets[0]].dropna())
         check_classes(before, meaning.label_names, targets[0], dropped)
     if len(frame) < len(table.frame):

@@ -24,19 +24,29 @@ class Targets:
     values: np.ndarray  # (N,) int64 | (N, labels) int64 of 0/1 | (N,) or (N, outputs) float64
     task: Task
     label_names: tuple[str, ...]
+    notes: tuple[str, ...] = ()  # what was made of them that might surprise
 
 
 def interpret(values: Any, asked: AskedTask, names: Sequence[str] = ("target",)) -> Targets:
     """Targets from an array, series or frame of N rows.
 
     auto: one column of text, truth values, or whole numbers with at most 20 different values is classification, several
-    columns of 0/1 are multilabel, all else is regression. Raises InputError naming column, value and remedy.
+    columns of 0/1 are multilabel, all else is regression. Several columns with exactly one 1 in each row are classes,
+    one-hot, unless multilabel or regression is asked for. Raises InputError naming column, value and remedy.
     """
     columns = _columns(values)
-    if len(columns) != len(names):
+    named = len(columns) == len(names)
+    if not named:
         names = [f"target_{number}" for number in range(len(columns))]
     for name, column in zip(names, columns, strict=True):
         _check_complete(column, name)
+    if asked in ("auto", "classification") and _is_one_hot(columns):
+        labels = tuple(names) if named else tuple(map(str, range(len(columns))))
+        note = (
+            f"the {len(columns)} target columns have exactly one 1 in each row, so they are taken for classes; where "
+            "several labels could be true of one sample, set data.task: multilabel"
+        )
+        return Targets(_hot(columns), "classification", labels, (note,))
     task = _resolve(columns, asked)
     if task == "classification":
         codes, labels = _classes(columns, names[0])
@@ -52,6 +62,8 @@ def encode(values: Any, task: Task, label_names: Sequence[str], names: Sequence[
     columns = _columns(values)
     for name, column in zip(names, columns, strict=False):
         _check_complete(column, name, "take those rows out")
+    if task == "classification" and len(columns) > 1:
+        return _known_one_hot(columns, label_names, names)
     if task == "classification":
         return _known_classes(columns[0], label_names, names[0])
     outputs = len(label_names) or 1
@@ -106,6 +118,30 @@ def _resolve(columns: list[np.ndarray], asked: AskedTask) -> Task:
         return "classification"
     whole = column.dtype.kind in "iu" or bool(np.all(column == np.floor(column)))
     return "classification" if whole and len(np.unique(column)) <= MOST_CLASSES else "regression"
+
+
+def _is_one_hot(columns: list[np.ndarray]) -> bool:
+    return (
+        len(columns) > 1
+        and len(columns[0]) > 0
+        and all(_is_binary(column) for column in columns)
+        and bool((np.stack(columns, 1).astype(np.int64).sum(1) == 1).all())
+    )
+
+
+def _hot(columns: list[np.ndarray]) -> np.ndarray:
+    """(N,) int64: the place of the 1 in each row."""
+    places: np.ndarray = np.stack(columns, 1).astype(np.int64).argmax(1)
+    return places
+
+
+def _known_one_hot(columns: list[np.ndarray], label_names: Sequence[str], names: Sequence[str]) -> np.ndarray:
+    """Classes of new data in the same form."""
+    if len(columns) != len(label_names):
+        raise InputError(f"the targets have {len(columns)} columns, but the model knows {len(label_names)} classes")
+    if not _is_one_hot(columns):
+        raise InputError(f"the targets {', '.join(names)} must have exactly one 1 in each row, as in the training data")
+    return _hot(columns)
 
 
 def _is_binary(column: np.ndarray) -> bool:

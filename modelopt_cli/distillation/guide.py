@@ -84,7 +84,9 @@ class TeacherGuide(_Taught):
         """See the base class."""
         device = setting.train.device
         modules = [module.to(device) for module in self._modules]
-        self._objective = Objective(self._settings.losses, self._task, setting.module, itself(modules[0]))
+        self._objective = Objective(
+            self._settings.losses_for(self._task), self._task, setting.module, itself(modules[0])
+        )
         paths = self._objective.teacher_paths
         teachers = self._teachers = [
             Teacher(module, paths if place == 0 else (), autocast=setting.autocast)
@@ -161,7 +163,7 @@ class MovingGuide(_Taught):
 
     def begin(self, setting: Setting) -> None:
         """See the base class."""
-        self._objective = Objective(self._settings.losses, self._task, setting.module, setting.module)
+        self._objective = Objective(self._settings.losses_for(self._task), self._task, setting.module, setting.module)
         paths = self._objective.teacher_paths
         self._average = MovingAverage(setting.module, paths, self._decay, autocast=setting.autocast)
         self._objective.begin(setting, self._average.answer)

@@ -37,12 +37,12 @@ class MutualGuide(Guide):
     def begin(self, setting: Setting) -> None:
         """See the base class."""
         device, self._autocast, self._label_loss = setting.train.device, setting.autocast, setting.label_loss
-        self._student = Objective(self._settings.losses, self._task, setting.module, None)
+        self._student = Objective(self._settings.losses_for(self._task), self._task, setting.module, None)
         self._student.begin(setting, None)
         self._objectives, self._optimizers, self._rates = [], [], []
         for peer in self.peers:
             peer.to(device)
-            self._objectives.append(Objective(self._settings.losses, self._task, peer, None))
+            self._objectives.append(Objective(self._settings.losses_for(self._task), self._task, peer, None))
             self._objectives[-1].begin(setting, None)
             optimizer = self._training.optimizer.build([item for item in peer.parameters() if item.requires_grad])
             self._optimizers.append(optimizer)

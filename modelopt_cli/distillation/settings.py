@@ -9,8 +9,10 @@ from pydantic import BeforeValidator, Field, model_validator
 from modelopt_cli.core.strategy import Named, Settings
 from modelopt_cli.core.types import Count, Fraction, Items, Positive
 from modelopt_cli.data.augmentations import Augmentation
+from modelopt_cli.data.raw import Task
 from modelopt_cli.distillation.losses import DistillationLoss, FeatureLoss
 from modelopt_cli.distillation.losses.labels import Labels
+from modelopt_cli.distillation.losses.mse import Mse
 from modelopt_cli.distillation.losses.soft_targets import SoftTargets
 from modelopt_cli.models.architectures import Architecture
 from modelopt_cli.training.settings import TrainingSettings
@@ -128,12 +130,15 @@ class Mutual(Settings):
         return self
 
 
+_LEFT_OUT = (Labels(weight=0.1), SoftTargets(weight=0.9))
+
+
 class Guidance(Settings):
     """What a student learns from, whoever taught the teacher."""
 
     losses: Items[Annotated[DistillationLoss, Named("distillation_losses")]] = Field(
-        (Labels(weight=0.1), SoftTargets(weight=0.9)),
-        description="What is descended: the sum of these, by their weights.",
+        _LEFT_OUT,
+        description="What is descended: the sum of these, by their weights. Left out, for regression: labels and mse.",
     )
     combine: Literal["mean", "weighted", "confidence"] = Field(
         "mean",
@@ -149,6 +154,15 @@ class Guidance(Settings):
         if not self.needs_teacher:
             raise ValueError("no loss looks at the teacher; add one, e.g. {type: soft_targets, temperature: 4.0}")
         return self
+
+    def losses_for(self, task: Task) -> tuple[DistillationLoss, ...]:
+        """The losses; where they were left out, ones that the task can have.
+
+        A run's own files write out what was left out, so the default counts as left out wherever it stands.
+        """
+        if task == "regression" and self.losses == _LEFT_OUT:
+            return (Labels(weight=0.1), Mse(weight=0.9))
+        return self.losses
 
     @property
     def needs_teacher(self) -> bool:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal, Self
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -42,6 +43,14 @@ class EvaluationSettings(Settings):
     def own(self) -> tuple[OwnMetric, ...]:
         """The metrics as what can be called."""
         return tuple(OwnMetric(target, self.folder) for target in self.metrics)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_folder_without_metrics(cls, given: Any) -> Any:
+        """Where nothing is imported, it does not matter from where: such an experiment is the same in any folder."""
+        if isinstance(given, Mapping) and not given.get("metrics"):
+            return {name: value for name, value in given.items() if name != "folder" or not isinstance(value, str)}
+        return given
 
     @model_validator(mode="after")
     def _folds_one_way(self) -> Self:

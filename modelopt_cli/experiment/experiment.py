@@ -57,7 +57,10 @@ class Experiment(Settings):
     version: Literal[1] = Field(1, description="Version of this file format.")
     name: str = Field("experiment", description="Name of the run directory; by default the file's name.")
     seed: int = Field(0, ge=0, description="Every random choice derives from it.")
-    seeds: Count = Field(1, description="Repeat the whole run with so many seeds, from `seed` on; mean and deviation.")
+    seeds: Count = Field(
+        1,
+        description="Repeat the whole run with so many seeds, from `seed` on, over the same splits.",
+    )
     device: Annotated[str, AfterValidator(check_device)] = Field("auto", description="auto, cpu, cuda or cuda:N.")
     data: Annotated[DataSource, Named("data")] | None = Field(None, description="What is learned from.")
     model: Annotated[Architecture, Named("models")] | None = Field(None, description="What is fitted.")

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
@@ -93,7 +93,7 @@ def _best(union: Path, members: Sequence[_Located], document: Any, top: Slot) ->
     if other:
         return [_finding(other[0], document, top)]
     nouns = list(dict.fromkeys(str(_expectation(member.error)) for member in members))
-    return [_expected(union, " or ".join(nouns), members[0].error["input"])]
+    return [_expected(union, " or ".join(nouns), members[0].error["input"], _least_items(union, document, top))]
 
 
 def _expectation(error: ErrorDetails) -> str | None:
@@ -113,7 +113,7 @@ def _finding(located: _Located, document: Any, top: Slot) -> Finding:
     if kind == "literal_error":
         return _not_listed(path, str(context["expected"]), error["input"])
     if kind in _EXPECTED:
-        return _expected(path, _EXPECTED[kind], error["input"])
+        return _expected(path, _EXPECTED[kind], error["input"], _least_items(path, document, top))
     if kind in _BOUNDS:
         name, words = _BOUNDS[kind]
         return Finding(path, f"{_name(path)} must be {words} {context[name]:g}, but is {error['input']:g}")
@@ -154,7 +154,23 @@ def describe(value: Any) -> str:
     return "a list" if isinstance(value, list | tuple) else repr(value)
 
 
-def _expected(path: Path, noun: str, value: Any) -> Finding:
+def _least_items(path: Path, document: Any, top: Slot) -> int:
+    """How many items a list at `path` needs at least; 1 where it does not say."""
+    section = section_at(path[:-1], document, top)
+    field = section.model_fields.get(str(path[-1])) if section is not None and path else None
+    return 1 if field is None else max([1, *_lengths(field.annotation), *_lengths(field)])
+
+
+def _lengths(annotation: Any) -> Iterator[int]:
+    for item in getattr(annotation, "metadata", ()) or getattr(annotation, "__metadata__", ()):
+        if isinstance(getattr(item, "min_length", None), int):
+            yield item.min_length
+        yield from _lengths(item)
+    for argument in get_args(annotation):
+        yield from _lengths(argument)
+
+
+def _expected(path: Path, noun: str, value: Any, least: int = 1) -> Finding:
     remedy = ""
     if isinstance(value, str) and "number" in noun and number_in(value):
         remedy = f"write {number_in(value)}, without quotes" if number_in(value) == value.strip() else ""
@@ -164,7 +180,8 @@ def _expected(path: Path, noun: str, value: Any) -> Finding:
     elif noun == "text" and isinstance(value, int | float):
         remedy = f"quote it: '{str(value).lower() if isinstance(value, bool) else value}'"
     elif noun == "a list" and isinstance(value, str | int | float):
-        remedy = f"write [{value}]" if not isinstance(value, str) else f"write ['{value}']"
+        item = f"'{value}'" if isinstance(value, str) else str(value)
+        remedy = f"write [{', '.join([item] * least)}]"
     return Finding(path, f"{_name(path)}: expected {noun}, got {describe(value)}", remedy)
 
 

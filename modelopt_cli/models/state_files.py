@@ -245,7 +245,10 @@ def _state_key(content: Any, path: Path) -> str | None:
         raise InputError(f"{path} holds a {type(content).__name__}, not a state dict; save module.state_dict()")
     if MARK in content:
         if content.get("framework") != "torch":
-            raise UsageError(f"{path} is a scikit-learn estimator, which has no weights to prune; name a torch model")
+            raise UsageError(
+                f"{path} is a scikit-learn estimator, which has no tensors to prune, export or look at; use it with "
+                "modelopt predict and evaluate, or name a torch model"
+            )
         return "state"
     if _tensors(content):
         return None

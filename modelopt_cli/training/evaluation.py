@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 
 
 class Evaluator:
-    """Computes metrics of `module` on the splits of `prepared`; keeps splits it has used on the device."""
+    """Computes metrics of `module` on the splits of `prepared`; keeps splits it has used on the device.
+
+    In float32, whatever the precision of training: the figures are those that the saved model gives.
+    """
 
     def __init__(
         self,
@@ -29,11 +32,10 @@ class Evaluator:
         loss: Loss,
         transform: Transform,
         *,
-        autocast: bool,
         extra: Sequence[str | metrics.Metric],
     ) -> None:
         self._module, self._prepared, self._loss, self._transform = module, prepared, loss, transform
-        self._autocast, self._extra = autocast, tuple(extra)
+        self._extra = tuple(extra)
         self._splits = {"train": train}
 
     def after_epoch(self, names: Collection[str]) -> dict[str, float]:
@@ -51,7 +53,7 @@ class Evaluator:
         if part is None:
             return {}
         tensors = self._tensors(split, part)
-        outputs = forward(self._module, tensors.inputs, self._transform, self._autocast)
+        outputs = forward(self._module, tensors.inputs, self._transform)
         found: dict[str, float] = {}
         if wanted is None or f"{split}.loss" in wanted:
             found[f"{split}.loss"] = float(self._loss(outputs, tensors.targets, tensors.weights))

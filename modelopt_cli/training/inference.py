@@ -37,16 +37,14 @@ def predict(
     return restore_targets(outputs.cpu().numpy(), preprocessing)
 
 
-def forward(
-    module: torch.nn.Module, inputs: torch.Tensor, transform: Transform, autocast: bool = False
-) -> torch.Tensor:
+def forward(module: torch.nn.Module, inputs: torch.Tensor, transform: Transform) -> torch.Tensor:
     """Outputs (N, K) float32, on the module's device, of inputs (N, ...) on any device."""
     device = next((parameter.device for parameter in module.parameters()), torch.device("cpu"))
     size = batch_rows(inputs, device)
     training = module.training
     module.eval()
     try:
-        with torch.inference_mode(), failures(), precision(device, autocast):
+        with torch.inference_mode(), failures():
             if len(inputs) <= size:
                 return module(transform(inputs.to(device))).float()  # type: ignore[no-any-return]
             parts = [

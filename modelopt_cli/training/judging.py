@@ -33,7 +33,7 @@ def judge(
     train = Split(prepared.train, targets, here, resident=False)
     plain = losses.make(TrainingSettings(), prepared.task, prepared.shapes.outputs, targets, here).plain
     transform = input_transform(prepared.preprocessing, here)
-    evaluator = Evaluator(module, prepared, train, plain, transform, autocast=False, extra=extra)
+    evaluator = Evaluator(module, prepared, train, plain, transform, extra=extra)
     return evaluator.measure(split)
 
 

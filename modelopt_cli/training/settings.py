@@ -42,7 +42,8 @@ class TrainingSettings(Settings):
         None, description="A weight for each class (each label's positives), or balanced: inverse to its frequency."
     )
     precision: Literal["auto", "float32", "bfloat16"] = Field(
-        "auto", description="bfloat16: autocast of the forward pass; auto: float32."
+        "auto",
+        description="Of the forward pass in training. bfloat16: autocast; auto: float32, as all evaluations are.",
     )
     patience: Count | None = Field(None, description="Epochs without improvement of `monitor` before training ends.")
     min_delta: NonNegative = Field(0.0, description="The least change of `monitor` that counts as improvement.")

@@ -91,9 +91,7 @@ class Trainer:
         )
         training, self.loss = losses.make(settings, prepared.task, prepared.shapes.outputs, targets, self._device)
         self._train = train
-        self._evaluator = Evaluator(
-            self.module, prepared, train, self.loss, self._transform, autocast=self._autocast, extra=extra_metrics
-        )
+        self._evaluator = Evaluator(self.module, prepared, train, self.loss, self._transform, extra=extra_metrics)
         self._evaluator.check(self._monitors)
         checks.check_outputs(self.module, self._transform(train.inputs[:1].to(self._device)), prepared)
         self._runner = EpochRunner(
@@ -236,9 +234,5 @@ class Trainer:
 
     def predict(self, inputs: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
         """Logits (N, outputs) float32 of preprocessed inputs; regression: float64 values in the targets' own units."""
-        outputs = forward(self.module, as_tensor(inputs), self._transform, self._autocast)
+        outputs = forward(self.module, as_tensor(inputs), self._transform)
         return restore_targets(outputs.cpu().numpy(), self._prepared.preprocessing)
-
-    @property
-    def _autocast(self) -> bool:
-        return self.settings.precision == "bfloat16"

@@ -140,9 +140,18 @@ def _consent(model: Checkpoint | None) -> list[str]:
 
 
 def _notes(experiment: Experiment) -> list[str]:
-    """What whoever reads the report should know about the data."""
+    """What whoever reads the report should know about the data, and of settings that come to nothing."""
     if experiment.data is None or experiment.model is None:  # a script reads its own
         return []
     from modelopt_cli.workflows.stages import data_notes
 
-    return data_notes(experiment)
+    return [*data_notes(experiment), *_remarks(experiment)]
+
+
+def _remarks(experiment: Experiment) -> list[str]:
+    """Of learning rate schedules that are longer than the training they belong to."""
+    training, pruning = experiment.training, experiment.pruning
+    if training is None:
+        return []
+    recovery = None if pruning is None else pruning.recovery_over(training)
+    return [text for each in (training, recovery) if each is not None for text in each.schedule.remarks(each.epochs)]

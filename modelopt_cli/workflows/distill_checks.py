@@ -49,7 +49,7 @@ def _check_guided(member: Member, teachers: Sequence[nn.Module], prepared: Prepa
     settings = member.experiment.require_distillation()
     if any(isinstance(part, Estimator) for teacher in teachers for part in teacher.modules()):  # not fitted yet
         model = member.experiment.require_model().build(prepared.shapes, member.seed)
-        Objective(settings.losses, prepared.task, model, itself(teachers[0])).close()
+        Objective(settings.losses_for(prepared.task), prepared.task, model, itself(teachers[0])).close()
         return
     found = guide(member.experiment, teachers, prepared, member.seed, Path())
     TorchRun(member.experiment, prepared, seed=member.seed, guide=found)

@@ -83,14 +83,23 @@ def predict(path: str | Path, data: str | Path, *, trust_code: bool = False) -> 
 @one_run()
 def predicted(path: str | Path, data: str | Path, *, trust_code: bool = False) -> tuple[Table, list[str]]:
     """The predictions, and what the user should know of how the data were understood."""
-    from modelopt_cli.data.new_data import load_inputs
+    import numpy as np
+
+    from modelopt_cli.data.new_data import load_inputs, names_of
     from modelopt_cli.data.preprocessing import Preprocessing
     from modelopt_cli.models import checkpoints
 
     checkpoint = checkpoints.load(path, Consent(everything=trust_code))
     notes: list[str] = []
     inputs = load_inputs(data, Preprocessing.from_plain(checkpoint.preprocessing), notes.append)
-    return _as_table(checkpoint, _scores(checkpoint, inputs)), list(dict.fromkeys(notes))
+    # Of a table with a header and no rows there is nothing to predict, and no error in a pipeline.
+    scores = _scores(checkpoint, inputs) if len(inputs) else np.zeros((0, checkpoint.shapes.outputs))
+    table = _as_table(checkpoint, scores)
+    names = names_of(data)
+    if names is not None:
+        rows = [[name, *row] for name, row in zip(names, table.rows, strict=True)]
+        table = Table(columns=["file", *table.columns], rows=rows)
+    return table, list(dict.fromkeys(notes))
 
 
 def _part(

@@ -40,10 +40,10 @@ def run(
     from modelopt_cli.models.measure import count, example
 
     start = time.perf_counter()
-    suffix = format_of(out)
     if out.exists() and not force:
         raise UsageError(f"{out} exists; choose another file, or overwrite it with --force")
     module, shapes, about = _model(path, experiment, trust_code)
+    suffix = format_of(out)
     module.eval()
     content, dynamic = exported_bytes(module, example(shapes, EXAMPLES), suffix, about)
     ran = Ran(content, suffix)

@@ -401,3 +401,10 @@ def test_validate_refuses_what_the_files_workflow_would(changes: dict[str, Any],
     assert outcome(lambda: Experiment.load(whole))[1] == ""
     changed = {key: value for key, value in {**whole, **changes}.items() if value is not None}
     assert told in outcome(lambda: Experiment.load(changed))[1]
+
+
+def test_the_remedy_for_a_number_in_place_of_a_list_has_as_many_items_as_are_needed() -> None:
+    with pytest.raises(ExperimentError, match=r"write \[16, 16\]"):
+        Experiment.load({"version": 1, "data": {"type": "images", "path": "x", "size": 16}})
+    with pytest.raises(ExperimentError, match=r"write \[8\]"):
+        Experiment.load({"version": 1, "model": {"type": "mlp", "hidden": 8}})

@@ -42,7 +42,8 @@ class Images(DataSource):
 
         listed = list_classes(existing(self.path, "folder"))
         size = None if self.size is None else (self.size[0], self.size[1])
-        images, digest = decode(listed.files, size, self.mode, self.max_pixels)
+        notes: list[str] = []
+        images, digest = decode(listed.files, size, self.mode, self.max_pixels, note=notes.append)
         samples = len(images)
         return RawData(
             inputs=images,
@@ -52,5 +53,6 @@ class Images(DataSource):
             test_indices=np.arange(samples - listed.test, samples) if listed.test else None,
             fingerprint=hash_arrays(digest, "/".join(listed.classes), listed.targets, str((size, self.mode))),
             target_names=("folder",),
-            reading={"size": size, "max_pixels": self.max_pixels},
+            reading={"size": size, "max_pixels": self.max_pixels, "over_white": True},
+            notes=tuple(notes),
         )

@@ -28,8 +28,12 @@ class Npz(DataSource):
     inputs: str | None = Field(None, description="Array of inputs; null: inputs, X, x, x_train, data or images.")
     targets: str | None = Field(None, description="Array of targets; null: targets, y, y_train, target or labels.")
     weights: str | None = Field(None, description="Array of sample weights, 0 or more.")
-    test_inputs: str | None = Field(None, description="Array of test inputs, e.g. x_test; they become the test split.")
-    test_targets: str | None = Field(None, description="Array of test targets.")
+    test_inputs: str | None = Field(
+        "auto",
+        description="Array of test inputs; they become the test split. auto: x_test or the like, where inputs and "
+        "targets are not named and the file has it; null: none.",
+    )
+    test_targets: str | None = Field("auto", description="Array of test targets; auto: y_test or the like.")
     task: Literal["auto", "classification", "multilabel", "regression"] = Field(
         "auto", description="auto: as csv infers it; two-dimensional targets of 0 and 1 are labels."
     )

@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 
 @final
 class Python(Architecture):
-    """Any nn.Module: an import path to a callable that returns it."""
+    """Any nn.Module: an import path to a callable that returns it.
+
+    It may give a tensor, or a dictionary, tuple or object in which the logits can be told.
+    """
 
     path_fields: ClassVar[tuple[str, ...]] = ("folder",)
 
@@ -41,6 +44,8 @@ class Python(Architecture):
         """
         from torch import nn
 
+        from modelopt_cli.models.outputs import one_tensor
+
         build = load_target(self.target, self.folder)
         arguments = self._arguments(build, shapes, seed)
         try:
@@ -51,7 +56,7 @@ class Python(Architecture):
             raise UsageError(
                 f"model target '{self.target}' returned {type(module).__name__}, but must return an nn.Module"
             )
-        return module
+        return one_tensor(module)
 
     def _arguments(self, build: Any, shapes: Shapes | None, seed: int) -> dict[str, Any]:
         """`arguments` and what of the data's shapes the callable asks for by name."""

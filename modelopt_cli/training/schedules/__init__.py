@@ -18,3 +18,7 @@ class LearningRateSchedule(Strategy):
     @abstractmethod
     def factor(self, step: int, steps: int, steps_per_epoch: int) -> float:
         """What the optimizer's base learning rate is multiplied by in optimizer step `step` of `steps` (from 0)."""
+
+    def remarks(self, epochs: int) -> list[str]:
+        """What of its options a training of so many epochs never comes to."""
+        return []

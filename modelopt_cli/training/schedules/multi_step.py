@@ -25,6 +25,14 @@ class MultiStep(LearningRateSchedule):
             raise ValueError(f"{list(milestones)} does not rise; write each epoch once, in order")
         return milestones
 
+    def remarks(self, epochs: int) -> list[str]:
+        """See the base class."""
+        late = [str(milestone) for milestone in self.milestones if milestone >= epochs]
+        return [
+            f"training.schedule multi_step has milestones that a training of {epochs} epochs never comes to: "
+            f"{', '.join(late)}"
+        ] * bool(late)
+
     def factor(self, step: int, steps: int, steps_per_epoch: int) -> float:
         """See the base class."""
         return self.gamma ** bisect_right(self.milestones, step // steps_per_epoch)

@@ -20,10 +20,19 @@ class Warmup(LearningRateSchedule):
     """Warm-up: a linear rise over `epochs`, then another schedule over the steps that remain (Goyal et al., 2017)."""
 
     epochs: Positive = Field(1.0, description="Length of the rise; need not be whole.")
-    start: Fraction = Field(0.0, description="Factor of the first step.")
+    start: Fraction = Field(0.0, description="Factor of the first step; 0: one step of the rise.")
     then: Annotated[LearningRateSchedule, Named("schedules"), WithJsonSchema(_ANY)] = Field(
         Constant(), description="The schedule that follows."
     )
+
+    def remarks(self, epochs: int) -> list[str]:
+        """See the base class."""
+        if self.epochs < epochs:
+            return self.then.remarks(max(1, epochs - int(self.epochs)))
+        return [
+            f"training.schedule warmup rises for {self.epochs:g} epochs, but training lasts {epochs}: it rises to the "
+            "end, and nothing follows"
+        ]
 
     def factor(self, step: int, steps: int, steps_per_epoch: int) -> float:
         """See the base class. A first step at 0 would be wasted, so the rise starts one step above `start: 0`."""
