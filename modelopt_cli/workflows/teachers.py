@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from modelopt_cli.core.consent import NOTHING
 from modelopt_cli.core.errors import RefusedError, UsageError
 from modelopt_cli.models.architectures.checkpoint import Checkpoint as CheckpointModel
 from modelopt_cli.workflows.learned import Learned
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from modelopt_cli.models.checkpoints import Checkpoint
 
 
-def given(settings: TeacherSettings, name: str, seed: int, prepared: Prepared, consent: Consent) -> Learned:
+def given(settings: TeacherSettings, name: str, seed: int, prepared: Prepared, consent: Consent = NOTHING) -> Learned:
     """A teacher from a model.pt, from weights of a model, or as the user's own code builds it.
 
     `consent`: of the experiment, beside the teacher's own. Raises InputError for a file that cannot be read,
