@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from copy import deepcopy
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from modelopt_cli.distillation.lessons import Live, Teacher
+from modelopt_cli.models.duplicates import duplicate
 
 if TYPE_CHECKING:
     from torch import nn
@@ -18,7 +18,7 @@ class MovingAverage(Live):
 
     def __init__(self, student: nn.Module, paths: tuple[str, ...], decay: float, *, autocast: bool) -> None:
         """`decay`: share of the average that stays in a step, less in the first: (1 + t) / (10 + t)."""
-        self._module, self._student, self._decay, self._steps = deepcopy(student), student, decay, 0
+        self._module, self._student, self._decay, self._steps = duplicate(student), student, decay, 0
         teacher = Teacher(self._module, paths, autocast=autocast)
         super().__init__(teacher)
         self.answer = teacher.answer

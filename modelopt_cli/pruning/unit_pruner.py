@@ -26,6 +26,7 @@ from modelopt_cli.pruning.unit_choice import Limit, Masks, near, tied, within
 from modelopt_cli.pruning.unit_collection import collect_units, make_units
 from modelopt_cli.pruning.unit_judge import UnitJudge
 from modelopt_cli.pruning.unit_scores import comparable, kind_of
+from modelopt_cli.pruning.unit_selection import ALLOWING, held_by_statistics
 from modelopt_cli.training.batches import Batch
 from modelopt_cli.training.losses import Loss
 
@@ -92,7 +93,7 @@ class UnitPruner:
             all_goes = self.settings.neurons.keep(scores, lambda given: self._cuts(Global(), given, 1.0, None))
             least = limit.cost(self.counts(tied(self.standing(all_goes), scores, self.ties)))
             if least > limit.most:
-                raise _too_low(limit, least)
+                raise self._too_low(limit, least)
 
     def compensate(self, graph: fx.GraphModule, keep: Keep, inputs: Sequence[Tensor]) -> None:
         """Make up in the graph for what `keep` leaves out."""
@@ -135,7 +136,7 @@ class UnitPruner:
             lambda tried: limit.cost(self.counts(tried)), masks, limit.most, scores, self._whole(), self._steps()
         )
         if found is None:
-            raise _too_low(limit, limit.cost(self.counts(masks(1.0))))
+            raise self._too_low(limit, limit.cost(self.counts(masks(1.0))))
         return found
 
     def _whole(self) -> set[str]:
@@ -212,10 +213,10 @@ class UnitPruner:
         """Units that the masks leave, for a cost."""
         return self.network.counts(self.keep(masks))
 
-
-def _too_low(limit: Limit, least: float) -> UsageError:
-    return UsageError(
-        f"pruning.budget.{limit.what} is {limit.most:,.6g}, but {least:,.6g} are left when all that may go is gone; "
-        "raise it, let more go (structure: {type: neurons, shift_statistics: true}, limits, keep_at_least, include, "
-        "exclude), or use a smaller model"
-    )
+    def _too_low(self, limit: Limit, least: float) -> UsageError:
+        held = sum(self.network.left(group) for group in held_by_statistics(self.network, self.settings))
+        allow = f"let {held} more units go by {ALLOWING}; or " if held else ""
+        return UsageError(
+            f"pruning.budget.{limit.what} is {limit.most:,.6g}, but {least:,.6g} are left when all that may go is gone"
+            f"; {allow}raise it, let more go (limits, keep_at_least, include, exclude), or use a smaller model"
+        )

@@ -10,6 +10,8 @@ from modelopt_cli.models.graph.network import Network
 from modelopt_cli.pruning.settings import PruningSettings
 from modelopt_cli.pruning.structures.neurons import Neurons
 
+ALLOWING = "structure: {type: neurons, shift_statistics: true}"
+
 
 def choose_groups(network: Network, settings: PruningSettings) -> tuple[list[Group], dict[str, str]]:
     """(groups that may go, name of a group or place -> why it is spared).
@@ -36,9 +38,27 @@ def choose_groups(network: Network, settings: PruningSettings) -> tuple[list[Gro
             spared[group.name] = reason
     spared |= {str(frozen.places[0]): "; ".join(frozen.reasons) for frozen in network.grouping.frozen}
     if not taken:
+        held = held_by_statistics(network, settings)
+        if held:
+            first = f"{ALLOWING} lets {sum(group.size for group in held)} units of {len(held)} groups go"
+            what = ", ".join(dict.fromkeys(min(group.shifts) for group in held[:3]))
+            spared = {name: rule for name, rule in spared.items() if name not in {group.name for group in held}}
+            rest = "; ".join(f"{count} of: {rule}" for rule, count in Counter(spared.values()).most_common(5))
+            raise UsageError(f"no units of the model may go: {first}, which would change {what} ({rest})")
         rules = "; ".join(f"{count} of: {rule}" for rule, count in Counter(spared.values()).most_common(5))
         raise UsageError(f"no units of the model may go ({rules or 'it has none'}); include groups, or allow more")
     return taken, spared
+
+
+def held_by_statistics(network: Network, settings: PruningSettings) -> list[Group]:
+    """Groups that only `shift_statistics` lets go."""
+    structure = settings.neurons
+    allowing = structure.model_copy(update={"shift_statistics": True})
+    return [
+        group
+        for group in network.groups
+        if _reason(group, settings, structure) is not None and _reason(group, settings, allowing) is None
+    ]
 
 
 def _reason(group: Group, settings: PruningSettings, structure: Neurons) -> str | None:

@@ -37,6 +37,7 @@ def run(
     written, where what came out computes something else.
     """
     from modelopt_cli.models.exported_files import Ran, checks
+    from modelopt_cli.models.graph.capture import fixed_by
     from modelopt_cli.models.measure import count, example
 
     start = time.perf_counter()
@@ -45,11 +46,12 @@ def run(
     module, shapes, about = _model(path, experiment, trust_code)
     suffix = format_of(out)
     module.eval()
-    content, dynamic = exported_bytes(module, example(shapes, EXAMPLES), suffix, about)
+    inputs = example(shapes, EXAMPLES)
+    content, dynamic = exported_bytes(module, inputs, suffix, about)
     ran = Ran(content, suffix)
     sizes = BATCH_SIZES if dynamic else (EXAMPLES,)
     found = checks(module, ran, [example(shapes, size, seed=1) for size in sizes])
-    warnings = _warnings(found, dynamic, out)
+    warnings = _warnings(found, "" if dynamic else fixed_by(module, inputs), out)
     write_whole(out, lambda stream: stream.write(content))
     rows: list[list[Any]] = [[check.batch_size, check.error] for check in found]
     told = {name: about[name] for name in ("task", "inputs", "label_names")}
@@ -91,17 +93,11 @@ def about_model(shapes: Shapes, label_names: Sequence[str], preprocessing: dict[
     return {"task": shapes.task, "inputs": inputs, "label_names": list(label_names), "preprocessing": preprocessing}
 
 
-def _warnings(found: Sequence[Check], dynamic: bool, out: Path) -> list[str]:
+def _warnings(found: Sequence[Check], fixed: str, out: Path) -> list[str]:
     """What is restricted. Raises ModeloptError where the file would be wrong."""
     from modelopt_cli.models.graph.surgery import AGREES
 
-    if not dynamic:
-        told = [
-            f"the model's code works for one batch size only, so {out.name} takes batches of {EXAMPLES} samples "
-            "(len(inputs) makes the size a constant, inputs.shape[0] does not)"
-        ]
-    else:
-        told = []
+    told = [f"{out.name} takes batches of {EXAMPLES} samples alone: {fixed}"] if fixed else []
     for check in found:
         if check.error <= AGREES:
             continue

@@ -184,11 +184,11 @@ class MaskedModel(PrunedModel):
 
     def as_it_was(self, name: str) -> nn.Module | None:
         """A copy with the weights of that state."""
-        from copy import deepcopy
+        from modelopt_cli.models.duplicates import duplicate
 
         if name not in self._states:
             return None
-        module = deepcopy(self.module)
+        module = duplicate(self.module)
         module.load_state_dict(self._states[name])
         return module
 

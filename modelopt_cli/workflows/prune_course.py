@@ -7,7 +7,6 @@ kept, so that all three can be judged on the same data at the end.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from copy import deepcopy
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -167,9 +166,7 @@ class PruneCourse:
         stage = self._stages[phase.stage]
         self._marks = Marks(stage.marks[1:], self._prune_to)
         seed = self._seed if stage.rewind is not None else derive(self._seed, "recovery", phase.stage)
-        self._guide = recovery_guide(
-            self._experiment, self._prepared, lambda: deepcopy(self.model.as_it_was("before")), seed
-        )
+        self._guide = recovery_guide(self._experiment, self._prepared, lambda: self.model.as_it_was("before"), seed)
         hooks = self.model.hooks(self._marks)
         self.trainer = self._train(self.module, phase.settings, seed=seed, hooks=hooks, guide=self._guide)
         if stage.rewind is not None:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from modelopt_cli.core.warning_log import WarningLog
+from modelopt_cli.results.files import write_whole
 from modelopt_cli.tuning.objective import Report
 from modelopt_cli.workflows.model_run import RestorableRun
 from modelopt_cli.workflows.prune_amounts import stand_ins
@@ -125,8 +126,11 @@ class PruneRun(RestorableRun):
         return replace(self._course.checkpoint(self.model.judged("before")), model=module, warnings=self._log.texts)
 
     def write_program(self, path: Path) -> dict[str, str]:
-        """Write the model as a program without code, where units were taken out: as masks, it would not be smaller."""
-        from modelopt_cli.models.exporting import export
+        """Write the model as a program without code, where units were taken out: as masks, it would not be smaller.
+
+        A program that would take batches of one size alone is not written.
+        """
+        from modelopt_cli.models.exporting import exported_bytes
         from modelopt_cli.pruning.structures import UnitStructure
         from modelopt_cli.workflows.export import about_model
         from modelopt_cli.workflows.shrinking import joined
@@ -135,7 +139,11 @@ class PruneRun(RestorableRun):
             return {}
         data = self._prepared
         about = about_model(data.shapes, data.label_names, data.preprocessing.to_plain())
-        export(self._course.module, joined(self._course.trainer.samples(2)), path, about)
+        example = joined(self._course.trainer.samples(2))
+        content, dynamic = exported_bytes(self._course.module, example, path.suffix, about)
+        if not dynamic:
+            return {}  # the model's warnings say why
+        write_whole(path, lambda stream: stream.write(content))
         return {"program": str(path)}
 
     def restore(self, trained: Checkpoint) -> None:

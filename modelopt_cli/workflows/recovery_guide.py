@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from copy import deepcopy
 from typing import TYPE_CHECKING
 
 from modelopt_cli.core.errors import UsageError
 from modelopt_cli.distillation.losses import FeatureLoss
+from modelopt_cli.models.duplicates import duplicate
 from modelopt_cli.pruning.structures import UnitStructure
 from modelopt_cli.workflows import stages
 from modelopt_cli.workflows.distill_guides import teacher_guide
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 def recovery_guide(
     experiment: Experiment, prepared: Prepared, dense: Callable[[], nn.Module | None], seed: int
 ) -> Guide | None:
-    """None where the recovery learns from labels alone. `dense`: the model as it was before pruning, a copy."""
+    """None where the recovery learns from labels alone. `dense`: the model as it was before pruning."""
     settings = experiment.require_pruning().guidance
     if settings is None:
         return None
@@ -35,7 +35,7 @@ def recovery_guide(
     else:
         found = dense()
         assert found is not None
-        teacher = found
+        teacher = duplicate(found)
     return teacher_guide(settings, [teacher], prepared)
 
 
@@ -60,7 +60,7 @@ def check_recovery(experiment: Experiment) -> None:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         module = experiment.require_model().build(prepared.shapes, seed)
-        guide = recovery_guide(experiment, prepared, lambda: deepcopy(module), seed)
+        guide = recovery_guide(experiment, prepared, lambda: module, seed)
         settings = pruning.recovery_over(experiment.training or TrainingSettings())
         assert guide is not None
         assert settings is not None

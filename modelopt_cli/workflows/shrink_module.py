@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from copy import deepcopy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -47,11 +46,12 @@ def shrink(
     numbers, for what looks at the loss. `pruning`: options as in an experiment's pruning section, structure neurons by
     default; it says how much goes at once, so there is no schedule and no recovery. Raises UsageError.
     """
+    from modelopt_cli.models.duplicates import duplicate
     from modelopt_cli.workflows import slim_tables
     from modelopt_cli.workflows.shrinking import Shrinking
     from modelopt_cli.workflows.unit_budget import FINAL
 
-    settings, copy = _settings(pruning), deepcopy(module)
+    settings, copy = _settings(pruning), duplicate(module)
     shrinking = Shrinking(settings, copy, _samples(inputs, targets, settings.calibration), _loss(targets, task), task)
     target = settings.threshold if settings.threshold is not None else settings.amount
     if settings.budget is not None and settings.budget.of == "size_bytes":

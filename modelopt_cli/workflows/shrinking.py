@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from copy import deepcopy
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from modelopt_cli.core.errors import UsageError
+from modelopt_cli.models.duplicates import duplicate
 from modelopt_cli.models.graph.analysis import attribute
 from modelopt_cli.models.graph.bundles import in_place
-from modelopt_cli.models.graph.capture import EXAMPLES
+from modelopt_cli.models.graph.caches import captured_without, empty, switched
+from modelopt_cli.models.graph.capture import EXAMPLES, fixed_by
 from modelopt_cli.models.graph.edits import Edit, merged
 from modelopt_cli.models.graph.emitted import Emitted
-from modelopt_cli.models.graph.network import Network
 from modelopt_cli.models.graph.rewriting import Slices, slices
 from modelopt_cli.models.graph.slimming import Form, Slimming, emitted, slim
-from modelopt_cli.models.graph.surgery import operate, trial
+from modelopt_cli.models.graph.surgery import AGREES, copied, difference, operate, trial
 from modelopt_cli.pruning.distances import distance_for
 from modelopt_cli.pruning.unit_pruner import Removal, UnitPruner
 from modelopt_cli.pruning.unit_selection import choose_groups
+from modelopt_cli.training.batches import Batch
 from modelopt_cli.workflows.unit_budget import UnitBudget
 
 if TYPE_CHECKING:
@@ -29,9 +30,13 @@ if TYPE_CHECKING:
     from modelopt_cli.data.raw import Task
     from modelopt_cli.models.graph.attributes import Links
     from modelopt_cli.models.graph.groups import Group
+    from modelopt_cli.models.graph.network import Network
     from modelopt_cli.pruning.settings import PruningSettings
-    from modelopt_cli.training.batches import Batch
     from modelopt_cli.training.losses import Loss
+
+
+BATCH_SIZES = (1, 3, 17)
+"""On these it is tried whether a graph, or a module that was shrunk, takes any batch."""
 
 
 class Shrinking:
@@ -48,18 +53,23 @@ class Shrinking:
         """`samples`: so many train samples, as the module takes them. Raises UsageError where nothing can go."""
         self._settings, self._samples = settings, samples
         self._example = joined(samples(EXAMPLES))
-        self.network = Network(module, self._example)
+        self.network, self._emptied, self._baked = captured_without(module, self._example)
         self._warnings: list[str] = []
         self._form: Form = "graph" if isinstance(module, Emitted) else "module"
         self._edits: list[Edit] = []
         self._links: Links | None = None
+        self.fixed = "" if self.network.captured.dynamic else fixed_by(module, self._example)
+        if self.fixed:
+            self._samples = lambda count: in_pieces(samples(count), len(self._example))
+            if settings.budget is not None and settings.budget.of == "latency_ms":
+                raise UsageError(f"pruning.budget.latency_ms takes a graph of any batch size, but {self.fixed}")
         chosen, self.spared = choose_groups(self.network, settings)
         ties = self._settle_form(module, chosen)
         self._pruner = UnitPruner(
             self.network,
             settings,
             self.groups,
-            batches=lambda: samples(settings.calibration),
+            batches=lambda: self._samples(settings.calibration),
             loss=loss,
             distance=distance_for(task),
             ties=ties,
@@ -71,6 +81,11 @@ class Shrinking:
         self.groups = list(chosen)
         apply = self._settings.neurons.apply
         if apply == "graph" or self._form == "graph":
+            wrong = self._graph_fault(module)
+            if wrong:
+                raise UsageError(
+                    f"the exported graph cannot take the model's place: {wrong}; use structure.apply: module"
+                )
             self._form = "graph"
             return ()
         found = in_place(module, self.network.captured, self.network.analysis, chosen, self._example)
@@ -78,11 +93,18 @@ class Shrinking:
         if not found.refused:
             return found.ties
         told = "; ".join(f"{name}: {reason}" for name, reason in list(found.refused.items())[:3])
-        if apply == "module":
+        wrong = "" if apply == "module" else self._graph_fault(module)
+        if apply == "module" or wrong:
             self.groups = list(found.groups)
             self.spared |= found.refused
+            remedy = f"nor can its exported graph take its place: {wrong}" if wrong else "use structure.apply: graph"
             if not self.groups:
-                raise UsageError(f"the model's own modules can lose no units ({told}); use structure.apply: graph")
+                raise UsageError(f"the model's own modules can lose no units ({told}); {remedy}")
+            if wrong:
+                self._warnings.append(
+                    f"the model's own code cannot do with fewer units in {len(found.refused)} of {len(chosen)} groups, "
+                    f"which are left alone ({told}); {remedy}"
+                )
             return found.ties
         self._form = "graph"
         self._warnings.append(
@@ -91,6 +113,27 @@ class Shrinking:
             "would leave those groups alone"
         )
         return ()
+
+    def _graph_fault(self, module: nn.Module) -> str:
+        """Why the captured graph is no model in the module's place: one of a single batch size, or without some of its
+        parameters. "": it is one.
+        """
+        if self.fixed:
+            return f"it would take batches of {len(self._example)} alone, since {self.fixed}"
+        if self._baked:
+            return self._baked
+        for size in BATCH_SIZES:
+            batch = tiled(self._example, size)
+            if not runs(copied(module), batch):
+                continue  # nor does the module take it
+            try:
+                wrong = difference(copied(module), self.network.captured.graph, batch) > AGREES
+                told = "it gives something else"
+            except Exception as error:  # whatever an operator says of sizes
+                wrong, told = True, f"it fails ({str(error).splitlines()[0]})"
+            if wrong:
+                return f"{told} on a batch of {size}, as what is captured depends on the batch size"
+        return ""
 
     @property
     def gone(self) -> tuple[int, int]:
@@ -156,18 +199,25 @@ class Shrinking:
     def _applied(self, removal: Removal, module: nn.Module) -> nn.Module:
         network = self.network
         if self._form == "module":
+            switched(module)  # what it keeps for evaluation may have the sizes of units that go
+            empty(module, self._emptied)
             captured = network.captured
             batches = [self._example, self._example[:3]] if captured.dynamic else [captured.example]
             tried = trial(module, captured.graph, network.analysis, removal.keep, batches, self._links, network.held)
             if tried.ok:
+                sizes = [size for size in BATCH_SIZES if runs(copied(module), tiled(self._example, size))]
                 edits = operate(module, captured.graph, network.analysis, removal.keep, network.held, self._links)
                 self._edits = merged(self._edits, edits)
                 _take_over(module, removal, network)
+                for size in sizes:
+                    if not runs(copied(module), tiled(self._example, size)):
+                        raise UsageError(f"the smaller model fails on batches of {size}, which the model takes")
                 return module
-            if self._settings.neurons.apply == "module":
-                raise UsageError(
-                    f"the smaller model is not what it should be: {tried.reason}; use structure.apply: graph"
-                )
+            wrong = (
+                "use structure.apply: graph" if self._settings.neurons.apply == "module" else self._graph_fault(module)
+            )
+            if wrong:
+                raise UsageError(f"the smaller model is not what it should be: {tried.reason}; {wrong}")
             self._form = "graph"
             self._warnings.append(
                 f"the model's own code fails when smaller ({tried.reason}); its graph takes its place"
@@ -191,7 +241,7 @@ class Shrinking:
 
     def rebuilt(self, origin: nn.Module, slimming: Slimming, state: Mapping[str, Tensor]) -> nn.Module:
         """The module that shrinking began with, as it was at that point."""
-        module = deepcopy(origin)
+        module = duplicate(origin)
         if not slimming.kept and slimming.form == "module":
             module.load_state_dict(state)
             return module
@@ -232,9 +282,39 @@ class Shrinking:
 def _take_over(module: nn.Module, removal: Removal, network: Network) -> None:
     """The tensors of the compensated graph, into the module's own."""
     for name in network.analysis.tensors:
-        own, new = attribute(module, name), attribute(removal.graph, name)
+        try:
+            own = attribute(module, name)
+        except AttributeError:
+            continue  # a constant that the code makes on the way: it is made anew in every call
+        new = attribute(removal.graph, name)
         if own.data_ptr() != new.data_ptr():
             own.data.copy_(new)
+
+
+def tiled(batch: Tensor, size: int) -> Tensor:
+    """So many of the samples, from the start again where there are too few."""
+    return batch[torch.arange(size, device=batch.device) % len(batch)]
+
+
+def in_pieces(batches: Sequence[Batch], size: int) -> list[Batch]:
+    """The samples in batches of this size alone; what does not fill the last one is left out."""
+    found = []
+    for batch in batches:
+        for start in range(0, len(batch.inputs) - size + 1, size):
+            part = slice(start, start + size)
+            weights = None if batch.weights is None else batch.weights[part]
+            found.append(Batch(batch.inputs[part], batch.targets[part], weights, batch.indices[part]))
+    return found
+
+
+@torch.no_grad()
+def runs(module: nn.Module, inputs: Tensor) -> bool:
+    """Whether the module takes this batch."""
+    try:
+        module(inputs)
+    except Exception:  # whatever its code raises
+        return False
+    return True
 
 
 def joined(batches: Sequence[Batch]) -> Tensor:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from copy import deepcopy
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from modelopt_cli.models.duplicates import duplicate
 from modelopt_cli.workflows import slim_tables
 from modelopt_cli.workflows.earlier_pruning import earlier_masks, earlier_slimming
 from modelopt_cli.workflows.prune_tables import from_records
@@ -45,7 +45,7 @@ class SlimmedModel(PrunedModel):
 
         super().__init__(trainer)
         self._settings, self._trainer_of = experiment.require_pruning(), trainer_of
-        self._origin = deepcopy(self.module)
+        self._origin = duplicate(self.module)
         parameters = dict(self.module.named_parameters())
         packed = (extra or {}).get("masks")
         model = experiment.require_model()
@@ -72,7 +72,9 @@ class SlimmedModel(PrunedModel):
     @property
     def warnings(self) -> list[str]:
         """What could not be done, and what was done in its place."""
-        return self._shrinking.warnings
+        fixed = self._shrinking.fixed
+        told = [f"there is no model.pt2, as it would take batches of one size alone: {fixed}"] if fixed else []
+        return [*self._shrinking.warnings, *told]
 
     def check(self) -> None:
         """See the base class."""

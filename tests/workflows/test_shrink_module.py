@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import copy
+import io
+import math
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -239,3 +242,239 @@ def test_samples_that_do_not_fit(inputs: Tensor, targets: Tensor | None, message
 def test_what_looks_at_the_loss_takes_targets(pruning: dict[str, Any]) -> None:
     with pytest.raises(UsageError, match="looks at the loss, which takes targets"):
         shrink(made(), images(16), {"amount": 0.5, **pruning})
+
+
+class Made(nn.Module):
+    """Makes constants on the way, as a list index and torch.tensor do; also in a module within."""
+
+    def __init__(self, how: str, outer: bool = True) -> None:
+        super().__init__()
+        self.how = how
+        self.inner = Made(how, outer=False) if outer else None
+        self.a, self.out = nn.Linear(6, 32), nn.Linear(32, 6)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        if self.inner is not None:
+            inputs = self.inner(inputs)
+        elif self.how == "list":
+            inputs = inputs[:, [2, 0, 1, 3, 5, 4]]
+        elif self.how == "vector":
+            inputs = inputs * torch.tensor([1.0, 2, 1, 2, 1, 2])
+        elif self.how == "number":
+            inputs = torch.where(inputs.sum() > 0, inputs, inputs * torch.tensor([1.5]))
+        return self.out(self.a(inputs).relu())
+
+
+@pytest.mark.parametrize("how", ["list", "vector", "number"])
+@pytest.mark.parametrize("more", [{}, {"importance": "obs", "compensation": "least_squares"}])
+def test_constants_that_the_code_makes_stay_out_of_it(how: str, more: dict[str, Any]) -> None:
+    torch.manual_seed(0)
+    module, inputs = Made(how).eval(), torch.randn(32, 6)
+    found = shrink(module, inputs, {"amount": 0.5, "importance": "l2", **more})
+    assert (type(found.module), found.warnings) == (Made, ())
+    assert parameters(found.module) < 0.6 * parameters(module)
+    assert run(found.module, inputs[:3]).shape == (3, 6)
+
+
+class Chomped(nn.Module):
+    """A temporal convolution that cuts its padding off by a number in an attribute."""
+
+    def __init__(self, cut: int) -> None:
+        super().__init__()
+        self.cut = cut
+        self.a = nn.Conv1d(4, 24, 3, padding=cut, dilation=cut // 2)
+        self.b, self.head = nn.Conv1d(24, 24, 3, padding=cut, dilation=cut // 2), nn.Linear(24, 5)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        hidden = self.a(inputs)[:, :, : -self.cut].relu()
+        return self.head(self.b(hidden)[:, :, : -self.cut].relu()[:, :, -1])
+
+
+@pytest.mark.parametrize("cut", [4, 24])
+def test_a_number_that_has_nothing_to_do_with_units_stays(cut: int) -> None:
+    torch.manual_seed(0)
+    module, inputs = Chomped(cut).eval(), torch.randn(8, 4, 40)
+    found = shrink(module, inputs, {"amount": 0.5, "importance": "l2"})
+    assert (type(found.module), found.warnings) == (Chomped, ())
+    assert found.module.cut == cut
+    assert found.module.a.out_channels + found.module.b.out_channels == 24  # type: ignore[union-attr,operator]
+
+
+@pytest.mark.parametrize("norm", [nn.utils.weight_norm, nn.utils.spectral_norm])
+@pytest.mark.filterwarnings("ignore:`torch.nn.utils.weight_norm` is deprecated:FutureWarning")
+def test_a_weight_that_a_forward_pass_has_left_is_copied(norm: Any) -> None:
+    """torch's hooks set it as an attribute, with its history, which deepcopy refuses."""
+    torch.manual_seed(0)
+    module, inputs = nn.Sequential(norm(nn.Linear(6, 16)), nn.ReLU(), nn.Linear(16, 3)).eval(), torch.randn(8, 6)
+    module(inputs).sum().backward()
+    found = shrink(module, inputs, {"amount": 0.5, "importance": "l2"})
+    assert found.module[0].bias.shape == (8,)  # type: ignore[index]
+    assert module[0].weight.shape == (16, 6)
+    assert run(found.module, inputs[:3]).shape == (3, 3)
+
+
+@pytest.mark.parametrize("apply", ["module", "graph"])
+def test_what_comes_out_can_be_saved_whole(apply: str) -> None:
+    structure = {"type": "neurons", "apply": apply}
+    found = shrink(made(), images(), {"amount": 0.5, "importance": "l2", "structure": structure}).module
+    file = io.BytesIO()
+    torch.save(found, file)
+    file.seek(0)
+    again = torch.load(file, weights_only=False)
+    assert type(again) is type(found)
+    assert torch.equal(run(again, images(5)), run(found, images(5)))
+    assert torch.equal(run(copy.deepcopy(again), images(5)), run(found, images(5)))
+
+
+class Sized(nn.Module):
+    """Asks for its batch size in one way or another; `hard`: a width is written out, so that a graph has to shrink."""
+
+    def __init__(self, way: Callable[[Tensor], int], hard: bool) -> None:
+        super().__init__()
+        self.a, self.b, self.c, self.way = nn.Linear(6, 32), nn.Linear(32, 20), nn.Linear(20, 3), way
+        self.hard = hard
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        size = self.way(inputs)
+        hidden = self.a(inputs).view(size, 4, 8) if self.hard else self.a(inputs).view(size, -1)
+        return self.c(self.b(hidden.relu().flatten(1)).relu())
+
+
+WAYS: dict[str, Callable[[Tensor], int]] = {
+    "len": lambda inputs: len(inputs),
+    "int": lambda inputs: int(inputs.shape[0]),
+    "shape": lambda inputs: inputs.shape[0],
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("hard", [False, True])
+@pytest.mark.parametrize("importance", ["l2", "obs"])
+def test_any_batch_size_is_taken(way: str, hard: bool, importance: str) -> None:
+    torch.manual_seed(0)
+    module, inputs = Sized(WAYS[way], hard).eval(), torch.randn(32, 6)
+    found = shrink(module, inputs, {"amount": 0.4, "importance": importance})
+    assert isinstance(found.module, Emitted) == (hard and way == "shape")
+    assert parameters(found.module) < parameters(module)
+    for size in (1, 3, 17, 32):
+        assert run(found.module, torch.randn(size, 6)).shape == (size, 3)
+    if hard and way != "shape":  # the layer whose width is written out keeps its units, and the line is named
+        assert found.module.a.out_features == 32  # type: ignore[union-attr]
+        assert "it would take batches of 4 alone, since" in found.warnings[0]
+        assert f"{__file__}:" in found.warnings[0]
+        assert "makes a constant of the batch size" in found.warnings[0]
+
+
+def test_a_graph_of_one_batch_size_is_refused() -> None:
+    module, inputs = Sized(WAYS["len"], hard=True).eval(), torch.randn(32, 6)
+    for pruning in ({"include": ["a"]}, {"structure": {"type": "neurons", "apply": "graph"}}):
+        with pytest.raises(UsageError, match=r"batches of 4 alone, since .*`\"len\": lambda inputs: len\(inputs\)"):
+            shrink(module, inputs, {"amount": 0.4, "importance": "l2", **pruning})
+
+
+class Ghost(nn.Module):
+    """Batch normalization of chunks of at most 128 samples, and a width that is written out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.norm, self.b = nn.Linear(10, 48), nn.BatchNorm1d(48), nn.Linear(24, 3)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        chunks = self.a(inputs).chunk(math.ceil(inputs.shape[0] / 128))
+        hidden = torch.cat([self.norm(chunk) for chunk in chunks])
+        return self.b(hidden[:, :24] * torch.sigmoid(hidden[:, 24:]))
+
+
+def test_samples_are_taken_apart_and_joined() -> None:
+    torch.manual_seed(0)
+    found = shrink(Ghost().eval(), torch.randn(32, 10), {"amount": 0.5, "importance": "l2"}).module
+    assert parameters(found) < parameters(Ghost())
+    for size in (1, 3, 17, 200):
+        assert run(found, torch.randn(size, 10)).shape == (size, 3)
+
+
+class Keeping(nn.Module):
+    """Keeps a tensor that it has computed from a parameter, in evaluation mode; `how` says when it lets go of it."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        self.a, self.out = nn.Linear(6, 32), nn.Linear(32, 3)
+        self.table, self.how = nn.Parameter(torch.randn(3, 3)), how
+        self.kept: Any = {} if how == "container" else None
+
+    def train(self, mode: bool = True) -> Keeping:
+        super().train(mode)
+        if mode and self.how == "training":
+            self.kept = None
+        return self
+
+    def bias(self) -> Tensor:
+        computed = self.table[2]
+        if self.training:
+            return computed
+        if self.how == "container":
+            return self.kept.setdefault("cpu", computed)  # type: ignore[no-any-return]
+        if self.kept is None:
+            if self.how == "never" and getattr(self, "called", False):
+                raise RuntimeError("it is gone")
+            self.kept, self.called = computed, True
+        return self.kept  # type: ignore[no-any-return]
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return self.out(self.a(inputs).relu()) + self.bias()
+
+
+@pytest.mark.parametrize("how", ["training", "container", "attribute"])
+@pytest.mark.parametrize("apply", ["auto", "graph"])
+@pytest.mark.parametrize("grad", [False, True])
+def test_what_was_computed_from_a_parameter_is_no_constant(how: str, apply: str, grad: bool) -> None:
+    torch.manual_seed(0)
+    module, inputs = Keeping(how).eval(), torch.randn(8, 6)
+    with torch.set_grad_enabled(grad):
+        module(inputs)
+    structure = {"type": "neurons", "apply": apply}
+    found = shrink(module, inputs, {"amount": 0.5, "importance": "l2", "structure": structure}).module
+    assert isinstance(found, Emitted) == (apply == "graph")
+    found.train()(inputs).square().mean().backward()
+    assert found.table.grad is not None
+    before = run(found, inputs)
+    with torch.no_grad():
+        found.table.add_(10.0)
+    if apply == "graph":
+        assert torch.allclose(run(found, inputs), before + 10.0, atol=1e-4)
+    assert torch.equal(run(module, inputs), run(module, inputs))
+
+
+def test_what_is_kept_for_good_is_refused() -> None:
+    module, inputs = Keeping("never").eval(), torch.randn(8, 6)
+    run(module, inputs)
+    structure = {"type": "neurons", "apply": "graph"}
+    with pytest.raises(UsageError, match="table would have no part in it, since the module keeps in kept what"):
+        shrink(module, inputs, {"amount": 0.5, "importance": "l2", "structure": structure})
+    assert type(shrink(module, inputs, {"amount": 0.5, "importance": "l2"}).module) is Keeping
+
+
+class Normed(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.norm, self.b = nn.Linear(6, 16), nn.LayerNorm(16), nn.Linear(16, 3)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return self.b(self.norm(self.a(inputs)).relu())
+
+
+def test_units_that_a_norm_holds_are_told_first() -> None:
+    inputs = torch.randn(8, 6)
+    with pytest.raises(UsageError) as raised:
+        shrink(Normed(), inputs, {"amount": 0.5, "importance": "l2"})
+    assert str(raised.value).startswith(
+        "no units of the model may go: structure: {type: neurons, shift_statistics: true} lets 16 units of 1 groups go"
+        ", which would change statistics in norm"
+    )
+    both = nn.Sequential(Normed(), nn.Linear(3, 8), nn.ReLU(), nn.Linear(8, 2))
+    with pytest.raises(UsageError, match=r"is gone; let 16 more units go by structure: {type: neurons, shift_stat"):
+        shrink(both, inputs, {"budget": {"parameters": 20}, "importance": "l2"})
+    allowed = {"type": "neurons", "shift_statistics": True}
+    assert (
+        shrink(Normed(), inputs, {"amount": 0.5, "importance": "l2", "structure": allowed}).module.a.out_features == 8
+    )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import operator
+import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -13,6 +15,7 @@ from torch import Tensor, fx
 
 from modelopt_cli.models.graph.axes import Axis, Clash, Prime, primes
 from modelopt_cli.models.graph.call import Call, Dims, Result, hint, module_path
+from modelopt_cli.models.graph.gains import Weights, WeightStatistic, settle
 from modelopt_cli.models.graph.operators import operator_of
 from modelopt_cli.models.graph.unification import Axes
 from modelopt_cli.models.measure import place
@@ -31,6 +34,7 @@ class Contraction:
     dim: int  # of the weight
     inputs: str | None  # the node whose value is summed over; None: what a recurrent layer keeps to itself
     input_dim: int
+    operand: str | None = None  # the node that is multiplied with the inputs; None: they are summed up by themselves
 
 
 class Analysis:
@@ -53,9 +57,13 @@ class Analysis:
         self.clashes: list[str] = []
         self.opaque: set[str] = set()  # nodes that these are about: nothing that they touch changes
         self.macs: list[tuple[str, Sequence[Axis]]] = []  # node, the axes whose sizes multiply to its MACs
+        self.static = _static(module.graph)  # nodes of weights alone: no input takes part in what they give
+        self.active: set[Prime] = set()  # of what inputs take part in
+        self.weight_statistics: list[WeightStatistic] = []
         self._of_memory: dict[tuple[object, ...], str] = {}
         for node in module.graph.nodes:
             self._visit(module, node)
+        self._settle(module)
 
     def _visit(self, module: fx.GraphModule, node: fx.Node) -> None:
         if node.op == "placeholder":
@@ -70,6 +78,19 @@ class Analysis:
                 self._freeze_all(value, OUTPUT)
         elif node.op == "call_function":
             self._call(node)
+
+    def _settle(self, module: fx.GraphModule) -> None:
+        """Tell what is computed over weights from what is computed over what units give."""
+        given = (self.values.get(node.name) for node in module.graph.nodes if node.name not in self.static)
+        self.active = {prime for dims in given for axis in flat(dims) for prime in primes(axis)}
+        self.contractions = [
+            each
+            for each in self.contractions
+            if each.node not in self.static or self.active.isdisjoint(primes(each.axis))
+        ]
+        self.weights = Weights(duplicate(module).nodes if self.weight_statistics else (), self)
+        tensors = {name: attribute(module, name).detach() for name, _ in self.own_tensors()}
+        self.gains = settle(module, self, self.weights, tensors)
 
     def _attribute(self, node: fx.Node, tensor: Any) -> None:
         if not isinstance(tensor, Tensor):
@@ -135,7 +156,22 @@ class Analysis:
             return
         tensor = self.first[str(weight.target)] if isinstance(weight, fx.Node) and weight.op == "get_attr" else None
         source = inputs.name if isinstance(inputs, fx.Node) else None
-        self.contractions.append(Contraction(node.name, found, tensor, dim, source, input_dim))
+        operand = weight.name if isinstance(weight, fx.Node) else None
+        self.contractions.append(Contraction(node.name, found, tensor, dim, source, input_dim, operand))
+        if node.name in self.static:
+            what = f"a sum of weights in {module_path(node) or 'the model'}"
+            self.weight_statistics.append(WeightStatistic(node.name, found, what, operand is not None))
+
+    def shift(self, node: fx.Node, axis: Axis, what: str) -> None:
+        """See Call.shift. What is computed over weights alone, a gain may make up for: that is told in the end."""
+        if node.name in self.static:
+            self.weight_statistics.append(WeightStatistic(node.name, axis, what))
+        else:
+            self.axes.shift(axis, what)
+
+    def needed_by_gains(self) -> list[str]:
+        """First names of the tensors that weights with a gain are computed from."""
+        return list(dict.fromkeys(name for gain in self.gains for name in self.weights.tensors(gain.node)))
 
     def own_tensors(self) -> Iterator[tuple[str, Dims]]:
         """Names and axes; tied tensors once."""
@@ -147,7 +183,29 @@ class Analysis:
         for each in self.contractions:
             if each.tensor is not None:
                 found.setdefault((each.tensor, each.dim), set()).update(primes(each.axis))
+        for gain in self.gains:  # of weights that are computed, the tensors that they are computed from
+            taken = [each for each in self.contractions if each.operand == gain.node]
+            shared = gain.primes.intersection(prime for each in taken for prime in primes(each.axis))
+            for name in self.weights.tensors(gain.node) if shared else ():
+                for dim, axis in enumerate(self.tensors[name]):
+                    found.setdefault((name, dim), set()).update(shared.intersection(primes(axis)))
         return found
+
+
+def _static(graph: fx.Graph) -> set[str]:
+    """Names of the nodes that no input of the model takes part in."""
+    found: set[str] = set()
+    for node in graph.nodes:
+        if node.op not in ("placeholder", "output") and all(each.name in found for each in node.all_input_nodes):
+            found.add(node.name)
+    return found
+
+
+def duplicate(graph: fx.GraphModule) -> fx.Graph:
+    """A copy of its nodes, with the same names."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # torch's own, from its pytrees
+        return copy.deepcopy(graph.graph)
 
 
 def attribute(module: Any, path: str) -> Any:

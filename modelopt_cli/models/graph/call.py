@@ -112,7 +112,7 @@ class Call(_Node):
 
     def shift(self, axis: Axis, what: str) -> None:
         """`what` is computed over it, and changes with the units that there are."""
-        self.analysis.axes.shift(axis, f"{what} in {self.path or 'the model'}")
+        self.analysis.shift(self.node, axis, f"{what} in {self.path or 'the model'}")
 
     def new(self, size: int, *frozen: str) -> Prime:
         """A new axis."""

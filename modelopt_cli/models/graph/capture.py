@@ -17,7 +17,7 @@ from torch.export import Dim, ExportedProgram
 from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols
 
 from modelopt_cli.core.errors import UsageError
-from modelopt_cli.models.graph.explaining import explained, explained_size
+from modelopt_cli.models.graph.explaining import explained, explained_size, fixed_sizes
 
 _WITHOUT = "pruning.structure: weights needs no graph"
 EXAMPLES = 4
@@ -59,18 +59,39 @@ def exported(module: nn.Module, example: Tensor, *, otherwise: str = "") -> tupl
             f"the example has a batch size of {len(example)}, but torch.export takes a size of 0 or 1 for a constant "
             "of the network; give at least 2 samples"
         )
+    with _evaluated(module):
+        try:
+            with quiet(), torch.no_grad():
+                try:
+                    return _export(module, example, _open_batch(module)), True
+                except Exception:  # code that works with one batch size only, or that cannot be exported at all
+                    return _export(module, example, None), False
+        except Exception as error:
+            with quiet():
+                raise UsageError(explained(error, module, example, otherwise)) from error
+
+
+def fixed_by(module: nn.Module, example: Tensor) -> str:
+    """Why a graph of the module takes batches of one size only: the line of code, and what to write; "": any size."""
+    with _evaluated(module), quiet(), torch.no_grad(), fixed_sizes() as lines:
+        try:
+            _export(module, example, _open_batch(module))
+        except Exception as error:
+            first = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+            where = f"{lines[0]} makes a constant of the batch size" if lines else first.rstrip(".")
+            return f"{where} (len(inputs) and int(inputs.shape[0]) do, inputs.shape[0] does not)"
+    return ""
+
+
+@contextmanager
+def _evaluated(module: nn.Module) -> Iterator[None]:
+    """In evaluation mode; afterwards every part is in the mode that it was in."""
     modes = [(part, part.training) for part in module.modules()]
     module.eval()
     try:
-        with quiet(), torch.no_grad():
-            try:
-                return _export(module, example, _open_batch(module)), True
-            except Exception:  # code that works with one batch size only, or that cannot be exported at all
-                return _export(module, example, None), False
-    except Exception as error:
-        with quiet():
-            raise UsageError(explained(error, module, example, otherwise)) from error
+        yield
     finally:
+        module.train(modes[0][1])  # what its own code does when the mode changes
         for part, mode in modes:
             part.training = mode
 
@@ -92,6 +113,11 @@ def _plain(graph: fx.GraphModule) -> fx.GraphModule:
     for node in list(graph.graph.nodes):
         if node.op == "call_module" and not node.users:
             graph.graph.erase_node(node)
+    for part in graph.modules():
+        if isinstance(part, fx.GraphModule):  # also the branches of a torch.cond
+            part.graph._tracer_cls = part._tracer_cls = (
+                None  # that of torch.export can trace nothing anew, as pickle does
+            )
     return fx.GraphModule(graph, graph.graph)
 
 

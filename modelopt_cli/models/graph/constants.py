@@ -9,11 +9,10 @@ from typing import Any
 
 from torch import fx
 
-from modelopt_cli.models.graph.analysis import Analysis, flat
+from modelopt_cli.models.graph.analysis import Analysis, duplicate, flat
 from modelopt_cli.models.graph.axes import Axis, Keep, Prime, factors, kept, primes
 from modelopt_cli.models.graph.call import Dims, Rewrite, module_paths
 from modelopt_cli.models.graph.operators import operator_of
-from modelopt_cli.models.graph.rewriting import duplicate
 
 _LARGEST = 2**31  # above: an open end of a slice
 
@@ -98,6 +97,8 @@ class Constants:
             yield from self._slice(node, after, keep, told)
             return
         if name.split(".")[0] in ("chunk", "split", "tensor_split") and isinstance(node.args[1], int):
+            if after == node.args:
+                return  # another dimension than the one that is split
             dim = after[2]
             pieces: Any = self.analysis.values[node.name]
             for number, dims in enumerate(pieces):
@@ -120,8 +121,8 @@ class Constants:
             new = after[place] if len(after) > place else None
             if not isinstance(old, int) or not isinstance(new, int):
                 continue
-            if old < 0 and axis is not None:
-                old, new = -old, int(kept(axis, keep).sum()) - new  # type: ignore[arg-type]
+            if old < 0 and axis is not None:  # one that was not written anew still counts from the end
+                old, new = -old, -new if new < 0 else int(kept(axis, keep).sum()) - new  # type: ignore[arg-type]
             yield from told(str(place), old, new)
 
     def _computed(self, node: fx.Node, place: str, keep: Keep, told: Any) -> Iterator[tuple[Constant, int]]:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from modelopt_cli.models.graph.analysis import attribute
+from modelopt_cli.models.graph.listing import graph_of, listed
 
 _aten = torch.ops.aten
 # Where each operator says whether it is being trained. What the code did in training alone is not in the graph.
@@ -35,18 +36,35 @@ class Emitted(nn.Module):
 
     def __init__(self, graph: fx.GraphModule) -> None:
         super().__init__()
-        for name, child in graph.named_children():
-            self.add_module(name, child)
-        for name, parameter in graph.named_parameters(recurse=False):
-            self.register_parameter(name, parameter)
-        for name, buffer in graph.named_buffers(recurse=False):
-            self.register_buffer(name, buffer)
-        self.__dict__["_graph"] = graph  # not a submodule: its tensors are this module's
+        self._take(graph)
         self._switches = [
             (node.name, _TRAINING[node.target], node.args[_TRAINING[node.target]])
             for node in graph.graph.nodes
             if node.op == "call_function" and node.target in _TRAINING and len(node.args) > _TRAINING[node.target]
         ]
+
+    def _take(self, graph: fx.GraphModule) -> None:
+        """Compute it. It is no submodule: its tensors, and the modules that hold them, are this module's."""
+        self.__dict__["_graph"] = graph
+        for held in ("_modules", "_parameters", "_buffers", "_non_persistent_buffers_set"):
+            self.__dict__[held] = graph.__dict__[held]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For pickle: the graph as plain values."""
+        state = {name: value for name, value in self.__dict__.items() if name != "_graph"}
+        return {**state, "_listing": listed(self._graph.graph)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """From pickle."""
+        super().__setstate__(
+            {  # type: ignore[no-untyped-call]
+                name: value for name, value in state.items() if name != "_listing"
+            }
+        )
+        graph = fx.GraphModule(self, graph_of(state["_listing"]))
+        for held in ("_modules", "_parameters", "_buffers", "_non_persistent_buffers_set"):
+            graph.__dict__[held] = self.__dict__[held]
+        self._take(graph)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Emitted:
         """Its graph's tensors are its own."""

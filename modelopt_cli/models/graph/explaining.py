@@ -5,7 +5,10 @@ from __future__ import annotations
 import os
 import re
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
@@ -40,6 +43,31 @@ def explained_size(node: fx.Node, otherwise: str) -> str:
         f"the network cannot be analysed: {where}how large the result of operator {operator} is depends on the numbers "
         f"in a tensor. Choose between values with torch.where, which leaves the size as it is; {otherwise}"
     )
+
+
+@contextmanager
+def fixed_sizes() -> Iterator[list[str]]:
+    """Collects the lines of code that make a number of a size which is open while a module is captured.
+
+    torch itself only says that some code did so.
+    """
+    from torch.fx.experimental.symbolic_shapes import ShapeEnv
+
+    lines: list[str] = []
+    patched: Any = ShapeEnv
+    replace = patched._set_replacement
+
+    def noted(self: Any, symbol: Any, value: Any, *rest: Any, **more: Any) -> Any:
+        if getattr(value, "is_number", False):
+            frames = [frame for frame in traceback.extract_stack() if not _inside(frame.filename)]
+            lines.extend(f"{frame.filename}:{frame.lineno}: `{frame.line}`" for frame in frames[-1:])
+        return replace(self, symbol, value, *rest, **more)
+
+    patched._set_replacement = noted
+    try:
+        yield lines
+    finally:
+        patched._set_replacement = replace
 
 
 def _own_failure(module: nn.Module, example: Tensor) -> str | None:

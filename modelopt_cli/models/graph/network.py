@@ -10,12 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor, fx, nn
 
-from modelopt_cli.models.graph.analysis import Analysis, attribute
+from modelopt_cli.models.graph.analysis import Analysis, attribute, duplicate
 from modelopt_cli.models.graph.axes import Axis, Keep, Mask, Prime, counted, kept, owners
 from modelopt_cli.models.graph.capture import capture
 from modelopt_cli.models.graph.cost import Costs
 from modelopt_cli.models.graph.groups import Group, grouping
-from modelopt_cli.models.graph.rewriting import duplicate, rewritten, set_tensor
+from modelopt_cli.models.graph.rewriting import rewritten, set_tensor
 
 
 class Network:

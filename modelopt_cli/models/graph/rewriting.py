@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import copy
 import math
-import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor, fx, nn
 
-from modelopt_cli.models.graph.analysis import Analysis, attribute
-from modelopt_cli.models.graph.axes import Keep, kept
+from modelopt_cli.models.graph.analysis import Analysis, attribute, duplicate
+from modelopt_cli.models.graph.axes import Axis, Keep, kept
 from modelopt_cli.models.graph.call import Rewrite
+from modelopt_cli.models.graph.gains import made_up
 from modelopt_cli.models.graph.operators import operator_of
+from modelopt_cli.models.graph.operators.elementwise import ELEMENTWISE
+from modelopt_cli.models.graph.walk import writes
 
 Slices = dict[str, list[Tensor | None]]
 """Tensor's name -> for each dimension the indices that stay; None: all."""
@@ -44,13 +45,6 @@ def sliced(tensor: Tensor, indices: list[Tensor | None]) -> Tensor:
     return found.clone() if found is tensor or found.data_ptr() == tensor.data_ptr() else found.contiguous()
 
 
-def duplicate(graph: fx.GraphModule) -> fx.Graph:
-    """A copy of its nodes, with the same names."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # torch's own, from its pytrees
-        return copy.deepcopy(graph.graph)
-
-
 def rewritten(graph: fx.GraphModule, analysis: Analysis, keep: Keep, held: Keep | None = None) -> fx.GraphModule:
     """A graph without what `keep` leaves out; `graph` is left alone, and shares the tensors that do not change.
 
@@ -63,16 +57,32 @@ def rewritten(graph: fx.GraphModule, analysis: Analysis, keep: Keep, held: Keep 
             found = operator_of(node.target)
             if found is not None and found.rewrite is not None and node.name in analysis.values:
                 found.rewrite(Rewrite(node, analysis, keep))
-    made: dict[str, Tensor] = {}
-    for name, indices in slices(analysis, keep, held).items():
-        first = analysis.first[name]
-        if first not in made:
-            old = attribute(graph, name)
-            value = sliced(old, indices)
-            made[first] = nn.Parameter(value, old.requires_grad) if isinstance(old, nn.Parameter) else value
-        set_tensor(new, name, made[first])
+    for name, value in remade(graph, analysis, keep, held).items():
+        set_tensor(new, name, value)
     new.recompile()
     return new
+
+
+def remade(module: nn.Module, analysis: Analysis, keep: Keep, held: Keep | None = None) -> dict[str, Tensor]:
+    """What becomes of each tensor that changes, by every name that it has: slices, and gains that make up for some.
+
+    `module`: whose tensors these are. Raises AttributeError where it has not one of them.
+    """
+    changed: dict[str, Tensor] = {}
+    if analysis.gains:
+        tensors = {name: attribute(module, name) for name in analysis.needed_by_gains()}
+        changed = made_up(analysis, tensors, keep, held)
+    cut = slices(analysis, keep, held)
+    made: dict[str, Tensor] = {}
+    found: dict[str, Tensor] = {}
+    for name, first in analysis.first.items():
+        if name in cut or first in changed:
+            if first not in made:
+                old = attribute(module, name)
+                value = changed[first] if first in changed else sliced(old, cut[name])
+                made[first] = nn.Parameter(value, old.requires_grad) if isinstance(old, nn.Parameter) else value
+            found[name] = made[first]
+    return found
 
 
 def set_tensor(module: nn.Module, path: str, tensor: Tensor) -> None:
@@ -89,20 +99,79 @@ def set_tensor(module: nn.Module, path: str, tensor: Tensor) -> None:
 
 @torch.no_grad()
 def silenced(graph: fx.GraphModule, analysis: Analysis, keep: Keep, held: Keep | None = None) -> fx.GraphModule:
-    """A graph of what `held` leaves, in which what `keep` leaves out is zero where it is made and where it is taken."""
-    new = rewritten(graph, analysis, held, held) if held else fx.GraphModule(graph, graph.graph)
-    for name, indices in slices(analysis, keep, held).items():
-        old = attribute(graph, name)
-        if not isinstance(old, nn.Parameter) or not old.is_floating_point():
+    """A graph of what `held` leaves, in which the units that `keep` leaves out give nothing, and weights are whole.
+
+    Weights are zero where an operator multiplies them with what an input takes part in, so that what is computed over
+    weights alone (norms, sums) stays what it was; what an operator gives that takes each position by itself is zero in
+    the place of its weights, as a divisor may be one. Of units that no input takes part in, parameters are zero.
+    """
+    new = rewritten(graph, analysis, held, held) if held else fx.GraphModule(graph, duplicate(graph))
+    before = held or {}
+    _silence_apart(new, analysis, keep, before)
+    learned = _learned(new, analysis)
+
+    def gone(node: fx.Node) -> dict[int, Tensor]:
+        dims = analysis.values.get(node.name)
+        whole = dims is not None and all(axis is not None and not isinstance(axis, list) for axis in dims)
+        return _places_gone(dims, keep, before) if whole else {}  # type: ignore[arg-type]
+
+    for node in list(new.graph.nodes):
+        if node.op != "call_function" or node.name in analysis.static:
             continue
-        value = old.detach().clone()
-        for dim, index in enumerate(indices):
-            if index is not None and (analysis.first[name], dim) not in analysis.normalized:
-                gone = torch.ones(value.shape[dim], dtype=torch.bool)
-                gone[index] = False
-                value.index_fill_(dim, gone.nonzero()[:, 0].to(value.device), 0.0)
-        set_tensor(new, name, nn.Parameter(value, old.requires_grad))
+        weights = [each for each in node.all_input_nodes if each.name in learned and gone(each)]
+        if weights and operator_of(node.target) is ELEMENTWISE and not writes(node):
+            users = list(node.users)
+            quiet = _filled(new, node, gone(node), node.next)
+            for user in users:
+                user.replace_input_with(node, quiet)
+        else:
+            for each in weights:
+                node.replace_input_with(each, _filled(new, each, gone(each), node))
+    new.recompile()
     return new
+
+
+def _silence_apart(graph: fx.GraphModule, analysis: Analysis, keep: Keep, held: Keep) -> None:
+    """Zeros in the parameters' slices of units that no input takes part in, such as those between two factors."""
+    apart = {prime: mask for prime, mask in keep.items() if prime not in analysis.active}
+    for name, dims in analysis.tensors.items():
+        places, old = _places_gone(dims, apart, held), attribute(graph, name)
+        if places and isinstance(old, nn.Parameter) and (old.is_floating_point() or old.is_complex()):
+            value = old.detach().clone()
+            for dim, index in places.items():
+                if (analysis.first[name], dim) not in analysis.normalized:
+                    value.index_fill_(dim, index.to(value.device), 0.0)
+            set_tensor(graph, name, nn.Parameter(value, old.requires_grad))
+
+
+def _learned(graph: fx.GraphModule, analysis: Analysis) -> set[str]:
+    """Nodes of weights that parameters take part in."""
+    found: set[str] = set()
+    for node in graph.graph.nodes:
+        own = node.op == "get_attr" and isinstance(attribute(graph, str(node.target)), nn.Parameter)
+        if node.name in analysis.static and (own or any(each.name in found for each in node.all_input_nodes)):
+            found.add(node.name)
+    return found
+
+
+def _places_gone(dims: Sequence[Axis], keep: Keep, held: Keep) -> dict[int, Tensor]:
+    """Dimension -> the places along it, in what `held` leaves, that `keep` leaves out."""
+    left = {**held, **keep}
+    masks = {dim: kept(axis, left)[kept(axis, held)] for dim, axis in enumerate(dims)}
+    return {dim: torch.from_numpy(np.flatnonzero(~mask)) for dim, mask in masks.items() if not mask.all()}
+
+
+def _filled(graph: fx.GraphModule, node: fx.Node, gone: Mapping[int, Tensor], later: fx.Node) -> fx.Node:
+    """The node's value with zeros in these places, made before a later node."""
+    with graph.graph.inserting_before(later):
+        for dim, index in gone.items():
+            name = f"_gone_{len(graph._buffers)}"
+            graph.register_buffer(name, index.to(node.meta["val"].device) if "val" in node.meta else index)
+            place = graph.graph.get_attr(name)
+            meta = node.meta
+            node = graph.graph.call_function(torch.ops.aten.index_fill.int_Scalar, (node, dim, place, 0))
+            node.meta = dict(meta)
+    return node
 
 
 @torch.no_grad()

@@ -17,13 +17,14 @@ from torch import Tensor, fx, nn
 from torch.utils._pytree import tree_leaves
 
 from modelopt_cli.core.errors import ModeloptError
+from modelopt_cli.models.duplicates import tensors_in
 from modelopt_cli.models.graph.analysis import Analysis, attribute
 from modelopt_cli.models.graph.attributes import Links, questions
 from modelopt_cli.models.graph.axes import Keep
 from modelopt_cli.models.graph.constants import Constants
 from modelopt_cli.models.graph.edits import Edit, apply_edits, editable, merged
 from modelopt_cli.models.graph.layer_sizes import fits
-from modelopt_cli.models.graph.rewriting import Slices, off, rewritten, set_tensor, sliced, slices
+from modelopt_cli.models.graph.rewriting import off, remade, rewritten, set_tensor
 
 AGREES = 1e-4
 """The largest difference, as a share of the largest output, at which a module computes what its graph does."""
@@ -61,7 +62,7 @@ def operate(
         asked = questions(module, dict.fromkeys(constants.changed(keep), nobody))
         links = Links(constants, {slot: found for each in asked for slot, found in each.answers()[0].items()})
     numbers = links.edits(module, links.constants.changed(keep))
-    values = _cut(module, analysis, slices(analysis, keep, held))
+    values = _cut(module, analysis, keep, held)
     before = fits(module)
     for tensor, value in values:
         tensor.data = value
@@ -76,30 +77,25 @@ def operate(
     return merged(numbers, fitted)
 
 
-def _cut(module: nn.Module, analysis: Analysis, indices: Slices) -> list[tuple[Tensor, Tensor]]:
-    """Each tensor that shrinks, and what it becomes; tensors of the same memory become the same again."""
-    made: dict[str, Tensor] = {}
+def _cut(module: nn.Module, analysis: Analysis, keep: Keep, held: Keep | None) -> list[tuple[Tensor, Tensor]]:
+    """Each tensor that changes, and what it becomes; tensors of the same memory become the same again."""
+    try:
+        made = remade(module, analysis, keep, held)
+    except AttributeError as error:
+        raise ModeloptError(f"the code makes a tensor that has to shrink, and no module has it ({error})") from None
     found: dict[int, tuple[Tensor, Tensor]] = {}
-    for name, places in indices.items():
-        try:
-            tensor = attribute(module, name)
-        except AttributeError:
-            raise ModeloptError(f"the code makes a tensor ({name}) that has to shrink, and no module has it") from None
-        first = analysis.first[name]
-        if first not in made:
-            made[first] = sliced(tensor, places)
-        found[id(tensor)] = (tensor, made[first])
+    for name, value in made.items():
+        tensor = attribute(module, name)
+        found[id(tensor)] = (tensor, value.detach())
     return list(found.values())
 
 
 def copied(module: nn.Module) -> nn.Module:
     """A copy in evaluation mode whose tensors are other objects with the same memory: slicing them leaves these."""
     memo: dict[int, object] = {}
-    for part in module.modules():
-        for tensor in (*part._parameters.values(), *part._buffers.values(), *vars(part).values()):
-            if isinstance(tensor, Tensor) and id(tensor) not in memo:
-                data = tensor.detach()
-                memo[id(tensor)] = nn.Parameter(data, False) if isinstance(tensor, nn.Parameter) else data
+    for tensor in tensors_in(module):
+        data = tensor.detach()
+        memo[id(tensor)] = nn.Parameter(data, False) if isinstance(tensor, nn.Parameter) else data
     return copy.deepcopy(module, memo).eval()
 
 

@@ -5,6 +5,7 @@ Each has a layer `a` before the operator and a layer `b` behind it. B: batch siz
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -198,6 +199,34 @@ PRODUCTS = {
     "einsum_ellipsis": OperatorCase(
         lambda m, x: torch.einsum("...d,ed->...e", m.a(x), m.matrix), linear(6, matrix=number(4, 6)), (4, 5), {"a": 6}
     ),
+    "einsum_without_arrow": OperatorCase(
+        lambda m, x: m.b(torch.einsum("...d,de", m.a(x), m.matrix)),
+        linear(6, 4, matrix=number(6, 4)),
+        (4, 5),
+        {"a": 6, "matrix": 4},
+    ),
+    "einsum_over_a_diagonal": OperatorCase(
+        lambda m, x: m.b(m.a(x)) + m.d(m.c(x)) * torch.einsum("bnd,dd->bn", m.a(x), m.square)[:, :, None],
+        linear(6, c=lambda: nn.Linear(5, 6), d=lambda: nn.Linear(6, 3), square=number(6, 6)),
+        (4, 5),
+        {"c": 6},
+        stays="a diagonal",
+    ),
+    "einsum_of_a_trace": OperatorCase(
+        lambda m, x: m.b(m.a(x) * torch.einsum("bnn->b", m.a(x) @ m.c(x).mT)[:, None, None]),
+        linear(6, c=lambda: nn.Linear(5, 6)),
+        (4, 5),
+        {"a": 6},
+    ),
+    "vdot": OperatorCase(
+        lambda m, x: x.sum(1) * torch.vdot(torch.relu(m.a.bias), m.vector), linear(6, vector=number(6)), (5,), {"a": 6}
+    ),
+    "vecdot": OperatorCase(
+        lambda m, x: m.b(m.a(x)) * torch.linalg.vecdot(m.c(x), m.d(x))[..., None],
+        linear(6, c=lambda: nn.Linear(5, 4), d=lambda: nn.Linear(5, 4)),
+        (4, 5),
+        {"a": 6, "c": 4},
+    ),
     "einsum_of_four": OperatorCase(
         lambda m, x: torch.einsum("bi,ij,jk,ko->bo", m.a(x), m.one, m.two, m.three),
         linear(6, one=number(6, 4), two=number(4, 5), three=number(5, 3)),
@@ -279,6 +308,11 @@ PARTS = {
     "select": frozen(lambda x: x[:, 0, None] * x[:, 1:], "chosen by its place", 6, 5),
     "unbind": OperatorCase(lambda m, x: m.b(sum(m.a(x).unbind(1))), linear(6), (4, 5), {"a": 6}),
     "pad": OperatorCase(lambda m, x: m.b(F.pad(m.a(x), (1, 2), value=0.5)), linear(6, 9), (5,), {"a": 6}),
+    "pad_that_cuts": OperatorCase(lambda m, x: m.b(F.pad(m.a(x), (0, 0, 1, -2))), linear(6), (4, 5), {"a": 6}),
+    "pad_that_cuts_units": frozen(lambda x: F.pad(x, (1, -2)), "cut by a negative padding", 6, 5),
+    "chunk_of_samples": OperatorCase(
+        lambda m, x: m.b(torch.cat(m.a(x).chunk(math.ceil(x.shape[0] / 128)))), linear(6), (5,), {"a": 6}
+    ),
     "padded_in_a_circle": frozen(lambda x: F.pad(x[:, None], (1, 1), mode="circular")[:, 0], "padded by its own", 6, 8),
     "roll": frozen(lambda x: x.roll(1, 1), "moved within its dimension"),
     "roll_of_all": frozen(lambda x: x.roll(1), "moved within its dimension"),
@@ -343,7 +377,6 @@ NORMS = {
         linear(6, 4, norm=lambda: parametrizations.weight_norm(nn.Linear(6, 4))),
         (5,),
         {"a": 6, "norm": 4},
-        frozenset({"a"}),
     ),
 }
 
@@ -378,6 +411,48 @@ REDUCTIONS = {
     "diff": frozen(lambda x: x.diff(dim=1, prepend=x[:, :1]), "differences of neighbours"),
     "diff_of_positions": OperatorCase(lambda m, x: m.b(m.a(x).diff(dim=1)), linear(6), (4, 5), {"a": 6}),
     "triangle": frozen(lambda x: (x[:, :, None] * x[:, None]).tril().sum(1), "a triangle of a matrix"),
+}
+
+SPECTRAL = {
+    "fft_of_positions": OperatorCase(lambda m, x: m.b(torch.fft.fft(m.a(x), dim=1).real), linear(6), (4, 5), {"a": 6}),
+    "fft_of_units": frozen(lambda x: torch.fft.fft(x).abs(), "mixed by a Fourier transform"),
+    "fft_of_both": frozen(lambda x: torch.fft.fft2(x[:, None]).real[:, 0], "mixed by a Fourier transform"),
+    "there_and_back": OperatorCase(
+        lambda m, x: m.b(torch.fft.irfftn(torch.fft.rfftn(m.a(x), dim=(1,)) * m.filter[:, None], s=(4,), dim=(1,))),
+        linear(6, filter=number(3)),
+        (4, 5),
+        {"a": 6},
+    ),
+    "complex": OperatorCase(
+        lambda m, x: m.b(torch.complex(m.a(x), m.c(x)).conj().angle() + torch.polar(m.a(x).abs(), m.c(x)).imag),
+        linear(6, c=lambda: nn.Linear(5, 6)),
+        (5,),
+        {"a": 6},
+    ),
+    "rotated": OperatorCase(
+        lambda m, x: m.b(
+            torch.view_as_real(
+                torch.view_as_complex(m.a(x).view(-1, 3, 2)) * torch.polar(torch.ones_like(m.turn), m.turn)
+            ).flatten(1)
+        ),
+        linear(6, turn=number(3)),
+        (5,),
+        {"turn": 3},
+        stays="the parts of a complex number",
+    ),
+    "matrix_norm": shifting(lambda x: torch.linalg.matrix_norm(x[:, None], "fro", keepdim=True)[:, 0]),
+    "norm_of_another_order": shifting(lambda x: torch.linalg.vector_norm(x, float("inf"), dim=1, keepdim=True)),
+    "norm_of_positions": OperatorCase(
+        lambda m, x: m.b(m.a(x) * torch.linalg.vector_norm(m.a(x), 3, dim=1, keepdim=True)), linear(6), (4, 5), {"a": 6}
+    ),
+    "cosine": shifting(lambda x: F.cosine_similarity(x, x.roll(1, 0), dim=1)[:, None]),
+    "trace": OperatorCase(
+        lambda m, x: m.b(m.a(x)) * torch.trace(m.square),
+        linear(6, square=number(4, 4)),
+        (5,),
+        {"a": 6},
+        stays="a diagonal",
+    ),
 }
 
 SHAPES = {
@@ -502,6 +577,7 @@ FAMILIES = {
     "norms": NORMS,
     "reductions": REDUCTIONS,
     "shapes": SHAPES,
+    "spectral": SPECTRAL,
     "attention": ATTENTIONS,
     "recurrent": RECURRENT,
 }

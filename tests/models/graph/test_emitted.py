@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import io
+import pickle
+from typing import Any
 
 import numpy as np
 import pytest
@@ -133,3 +135,43 @@ def test_copies_and_files(name: str) -> None:
         assert not torch.equal(other(inputs), expected)
         other.load_state_dict(torch.load(file, weights_only=True))
         assert torch.equal(other(inputs), expected)
+
+
+class Forked(nn.Module):
+    """Gives several things under names, in nested containers; sizes are computed; dropout has to be switched."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Linear(5, 6), nn.Linear(6, 3)
+
+    def forward(self, inputs: Tensor) -> dict[str, Any]:
+        hidden = F.dropout(self.a(inputs), 0.5, self.training).view(inputs.shape[0], 6)
+        scaled = hidden * torch.tensor([1.0, 2.0, 1.0, 2.0, 1.0, 2.0])
+        return {"outputs": self.b(scaled), "more": [(inputs, 3.0), None]}
+
+
+@pytest.mark.parametrize("way", ["torch", "pickle", "copy"])
+def test_a_module_that_was_saved_whole_is_there_again(way: str) -> None:
+    torch.manual_seed(0)
+    inputs = torch.randn(6, 5)
+    emitted = Emitted(Network(Forked().eval(), inputs[:4]).captured.graph).train()
+    if way == "torch":
+        file = io.BytesIO()
+        torch.save(emitted, file)
+        file.seek(0)
+        other = torch.load(file, weights_only=False)
+    else:
+        other = pickle.loads(pickle.dumps(emitted)) if way == "pickle" else copy.deepcopy(emitted)
+    assert other.training
+    assert not torch.equal(other(inputs)["outputs"], other(inputs)["outputs"])
+    expected, found = emitted.eval()(inputs), other.eval()(inputs)
+    assert torch.equal(found["outputs"], expected["outputs"])
+    assert torch.equal(found["more"][0][0], expected["more"][0][0])
+    assert (found["more"][0][1], found["more"][1]) == (3.0, None)
+    assert list(other.state_dict()) == list(emitted.state_dict())
+    other(inputs)["outputs"].sum().backward()
+    assert all(parameter.grad is not None for parameter in other.parameters())
+    other.double()  # exchanges the buffers
+    assert other(inputs.double())["outputs"].dtype == torch.float64
+    again = Network(other.float(), inputs[:4])
+    assert [(group.name, group.size) for group in again.groups] == [("a", 6)]

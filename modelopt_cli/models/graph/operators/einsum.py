@@ -7,14 +7,16 @@ from string import ascii_uppercase
 
 from modelopt_cli.models.graph.axes import Axis, Clash
 from modelopt_cli.models.graph.call import Call, Dims, Operator, table
+from modelopt_cli.models.graph.operators.reductions import DIAGONAL
 
 
 def _subscripts(call: Call) -> tuple[list[str], str]:
     """Letters of each input and of the output. An ellipsis becomes capital letters that are not used otherwise."""
     equation = str(call.argument(0)).replace(" ", "")
-    if "->" not in equation:
-        raise Clash("an einsum without ->")
-    left, output = equation.split("->")
+    left, arrow, output = equation.partition("->")
+    if not arrow:  # letters that stand once, in the order of the alphabet
+        output = "..." * ("..." in left)
+        output += "".join(sorted(letter for letter in set(left) - set(".,") if left.count(letter) == 1))
     unused = [letter for letter in ascii_uppercase if letter not in equation]
     inputs, most = [], 0
     for letters, value in zip(left.split(","), call.argument(1), strict=True):
@@ -30,9 +32,11 @@ def _einsum(call: Call) -> Dims:
     given = call.argument(1)
     for letters, value in zip(inputs, given, strict=True):
         dims = call.dims(value)
-        if dims is None or len(set(letters)) < len(letters):
-            raise Clash("an einsum over a diagonal")
+        if dims is None:
+            raise Clash("an argument that is no tensor")
         for letter, axis in zip(letters, dims, strict=True):
+            if letters.count(letter) > 1:
+                call.freeze(axis, DIAGONAL)
             if of_letter.setdefault(letter, axis).size == 1 < axis.size:  # broadcast
                 of_letter[letter] = axis
             elif axis.size > 1:

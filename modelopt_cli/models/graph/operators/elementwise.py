@@ -38,7 +38,9 @@ def is_elementwise(target: Any) -> bool:
 
 
 _UNTAGGED = """
-    __and__.Scalar __and__.Tensor __or__.Scalar __or__.Tensor _to_copy.default alias.default alpha_dropout.default
+    __and__.Scalar __and__.Tensor __or__.Scalar __or__.Tensor _conj.default _neg_view.default _to_copy.default
+    angle.default complex.default conj.default imag.default polar.default real.default resolve_conj.default
+    resolve_neg.default alias.default alpha_dropout.default
     bernoulli.default celu.default celu_.default clamp_max.default clamp_min.default clone.default contiguous.default
     copy_.default detach.default detach_.default dropout.default dropout_.default elu.default elu_.default
     empty_like.default exponential_.default feature_dropout.default feature_dropout_.default fill.Scalar fill.Tensor

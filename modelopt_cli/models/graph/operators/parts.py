@@ -63,6 +63,8 @@ def _resize_split(call: Rewrite) -> None:
     if inputs is None or any(isinstance(each, fx.Node) for each in (given if isinstance(given, list) else [given])):
         return
     dim = call.argument(2, "dim", 0) % len(inputs)
+    if not call.changed(inputs[dim]):
+        return  # it may be the batch, whose size is open
     sizes = [call.size(dims[dim]) for dims in call.results()]
     call.node.target = torch.ops.aten.split_with_sizes.default
     call.node.args, call.node.kwargs = (call.argument(0), sizes, dim), {}
@@ -143,8 +145,9 @@ def _pad(call: Call) -> Dims:
     for place in range(len(amounts) // 2):
         left, right = amounts[2 * place : 2 * place + 2]
         if left < 0 or right < 0:
-            raise Clash("a negative padding")
-        if left or right:
+            call.freeze(found[-1 - place], "cut by a negative padding")
+            found[-1 - place] = call.new(call.shape[-1 - place], "cut by a negative padding")
+        elif left or right:
             added: list[Axis] = [call.new(each) for each in (left, right)]
             found[-1 - place] = total([added[0], found[-1 - place], added[1]])
     return found
@@ -162,7 +165,7 @@ def _resize_pad(call: Rewrite) -> None:
     amounts, result = list(call.argument(1)), call.results()
     for place in range(len(amounts) // 2):
         left, right = amounts[2 * place : 2 * place + 2]
-        if left or right:
+        if min(left, right) >= 0 and max(left, right) > 0:
             mask = call.mask(result[-1 - place])
             amounts[2 * place] = int(mask[:left].sum())
             amounts[2 * place + 1] = int(mask[len(mask) - right :].sum())

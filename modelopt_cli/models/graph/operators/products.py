@@ -78,6 +78,17 @@ def _inner(call: Call) -> Dims:
     return _contracted(call, [len(one) - 1], [len(other) - 1])
 
 
+def _vecdot(call: Call) -> Dims:
+    """The inner products of vectors along a dimension of two tensors."""
+    one, other, dim = call.tensor(0), call.tensor(1), call.node.kwargs.get("dim", call.argument(2, default=-1))
+    sizes = [max(a.size, b.size) for a, b in zip(one, other, strict=True)]
+    found = call.broadcast(sizes, [one, other])
+    dim %= len(found)
+    call.consumes(call.argument(1), dim, call.argument(0), dim)
+    call.consumes(call.argument(0), dim, call.argument(1), dim)
+    return [axis for place, axis in enumerate(found) if place != dim]
+
+
 def _tensordot(call: Call) -> Dims:
     return _contracted(call, call.argument(2), call.argument(3))
 
@@ -122,13 +133,13 @@ def _bilinear(call: Call) -> Dims:
 OPERATORS = {
     **table(Operator(_linear, macs=_linear_macs), "linear.default"),
     **table(Operator(_addmm, macs=_addmm_macs), "addmm.default"),
-    **table(
-        Operator(_matmul, macs=_matmul_macs), "matmul.default", "mm.default", "bmm.default", "mv.default", "dot.default"
-    ),
+    **table(Operator(_matmul, macs=_matmul_macs), *(f"{name}.default" for name in ("matmul", "mm", "bmm", "mv"))),
+    **table(Operator(_matmul, macs=_matmul_macs), "dot.default", "vdot.default"),
     **table(Operator(_baddbmm, macs=_baddbmm_macs), "baddbmm.default"),
     **table(Operator(_outer), "outer.default", "ger.default"),
     **table(Operator(_inner, macs=_contracted_macs), "inner.default"),
     **table(Operator(_tensordot, macs=_contracted_macs), "tensordot.default"),
+    **table(Operator(_vecdot), "linalg_vecdot.default"),
     **table(Operator(_addmv), "addmv.default"),
     **table(Operator(_bilinear), "bilinear.default"),
 }

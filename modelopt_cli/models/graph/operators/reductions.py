@@ -8,6 +8,7 @@ from modelopt_cli.models.graph.axes import Axis, Clash
 from modelopt_cli.models.graph.call import Call, Dims, Operator, table
 
 RANKED = "ranked against each other"
+DIAGONAL = "a diagonal"
 
 
 def _reduced(call: Call, dims: Any, keep: bool, name: str) -> Dims:
@@ -44,10 +45,34 @@ def _variance(call: Call) -> Dims:
     return _reduced(call, call.argument(1, "dim"), bool(call.node.kwargs.get("keepdim", False)), "a variance")
 
 
-def _norm(call: Call) -> Dims:
-    if call.argument(1, "ord", 2) in (1, 2):  # zeros add nothing to these
-        return _reduced(call, call.argument(2, "dim"), bool(call.argument(3, "keepdim", False)), "a norm")
-    raise Clash("a norm of another order")
+def _norm(dims_at: int = 2, keep_at: int = 3, default: Any = None) -> Operator:
+    """Of vectors, or of matrices: of any order, a number over all that there is, be it silent or not."""
+
+    def rule(call: Call) -> Dims:
+        keep = bool(call.argument(keep_at, "keepdim", False))
+        return _reduced(call, call.argument(dims_at, "dim", default), keep, "a norm")
+
+    return Operator(rule)
+
+
+def _similarity(call: Call) -> Dims:
+    """Cosine similarity of two tensors along a dimension."""
+    one, other, dim = call.tensor(0), call.tensor(1), call.argument(2, "dim", 1)
+    sizes = [max(a.size, b.size) for a, b in zip(one, other, strict=True)]
+    found = call.broadcast(sizes, [one, other])
+    dim %= len(found)
+    call.shift(found[dim], "a norm")
+    return [axis for place, axis in enumerate(found) if place != dim]
+
+
+def _diagonal(call: Call) -> Dims:
+    inputs = call.tensor(0)
+    given = (call.argument(2, "dim1", 0), call.argument(3, "dim2", 1))
+    places = [dim % len(inputs) for dim in given]
+    for place in places:
+        call.freeze(inputs[place], DIAGONAL)
+    rest = [axis for place, axis in enumerate(inputs) if place not in places]
+    return rest if str(call.node.target).startswith("aten.trace") else [*rest, call.new(call.shape[-1], DIAGONAL)]
 
 
 def _over(reason: str) -> Operator:
@@ -154,7 +179,15 @@ OPERATORS = {
     **table(Operator(_order), "argsort.default", "argsort.stable"),
     **table(Operator(_differences), "diff.default"),
     **table(Operator(_triangle), "tril.default", "triu.default", "tril_.default", "triu_.default"),
-    **table(Operator(_norm), "linalg_vector_norm.default"),
+    **table(_norm(), "linalg_vector_norm.default", "norm.ScalarOpt_dim", "norm.ScalarOpt_dim_dtype"),
+    **table(_norm(), "linalg_norm.default", "linalg_norm.ord_str"),
+    **table(_norm(default=(-2, -1)), "linalg_matrix_norm.default", "linalg_matrix_norm.str_ord"),
+    **table(_norm(1, 2), "frobenius_norm.dim", "nuclear_norm.dim"),
+    **table(_whole("a norm"), "norm.Scalar", "norm.ScalarOpt_dtype"),
+    **table(Operator(_similarity), "cosine_similarity.default"),
+    **table(Operator(_diagonal), "diagonal.default", "trace.default"),
+    **table(_reduction("how many are not zero"), "count_nonzero.dim_IntList"),
+    **table(_over("summed up in order"), "logcumsumexp.default"),
     **table(_over("weighed against each other (softmax)"), "softmax.int", "_softmax.default", "log_softmax.int"),
     **table(_over("summed up in order"), "cumsum.default", "cumprod.default"),
     **table(Operator(_top), "topk.default"),
