@@ -25,6 +25,7 @@ from modelopt_cli.experiment.examples import EXAMPLES
 from modelopt_cli.experiment.expected_metrics import outlook
 from modelopt_cli.experiment.experiment import TOP, Experiment
 from modelopt_cli.experiment.marks import Finding, Marks, Path, Problem, Rejected
+from modelopt_cli.experiment.search_space import search_space
 from modelopt_cli.tuning.executors import Limits
 from modelopt_cli.tuning.settings import TuningSettings
 from modelopt_cli.tuning.space import Choice, Ordinal, Space, SpaceError
@@ -62,10 +63,13 @@ def _search_problems(experiment: Experiment, tuning: TuningSettings, marks: Mark
     if problems:
         return problems
     try:
-        space = Space.from_spec(tuning.space)
+        space = search_space(experiment)
         if tuning.sampler.exact:
             space.grid()  # raises for what a grid cannot list
     except SpaceError as error:
+        if error.where[:1] == ("rules",):
+            rule, _, remedy = error.message.rpartition("; ")
+            return [Problem(marks.value(("tuning", *error.where)), rule, remedy)]
         return [_space_problem(error, _SPACE, marks)]
     return (
         _ignored(tuning, space, marks)
@@ -254,6 +258,8 @@ def _place(node: Node, value: Any) -> Path:
         return (*node.where, parameter.index(value))
     if isinstance(parameter, Ordinal):
         return (*node.where, parameter.kind, parameter.index(value))
+    if value not in parameter.ends:  # drawn, since with its bounds no rule was kept
+        return (*node.where, parameter.kind)
     return (*node.where, parameter.kind, parameter.ends.index(value))
 
 
@@ -268,7 +274,13 @@ def _initial(experiment: Experiment, space: Space, marks: Marks) -> list[Problem
         if found:
             continue
         try:
-            experiment.attempt(space.complete(given, experiment.value))
+            setting = space.complete(given, experiment.value)
+            broken = space.broken(setting)
+            if broken is not None:
+                rule = f"this setting breaks the rule '{broken}' of tuning.rules"
+                found.append(Problem(marks.value(above), rule, "change a value, or the rule"))
+                continue
+            experiment.attempt(setting)
         except SpaceError as error:
             found.append(_space_problem(error, above, marks))
         except Rejected as rejected:

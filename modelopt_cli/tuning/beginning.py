@@ -19,8 +19,11 @@ if TYPE_CHECKING:
     from modelopt_cli.tuning.study import Study
     from modelopt_cli.tuning.trial import Trial
 
-NAMES = ("space", "sampler", "objective", "seed", "constraints", "stopper", "repeats", "fingerprint")
+NAMES = ("space", "sampler", "objective", "seed", "constraints", "stopper", "repeats", "fingerprint", "rules")
 """Arguments of Study that must stay the same."""
+
+_LATER: dict[str, Any] = {"rules": []}
+"""Those that studies of older versions do not name, as they were then."""
 
 
 def begin(
@@ -36,10 +39,11 @@ def begin(
     keys, on which suggestions depend, though the order in a mapping means nothing to who writes it.
     """
     before, now = store.meta(), describe(study, judge, fingerprint)
+    before = {**_LATER, **before} if before else {}
     if before:
         check_unchanged(before, now)
         if json.dumps(before["space"]) != json.dumps(now["space"]):  # the same but for the order of keys
-            study.space = Space.from_spec(before["space"])
+            study.space = Space.from_spec(before["space"], now["rules"])
         plain = before.get("earlier")
     else:
         sources = (run if isinstance(run, Source) else Source(_trials_of(study_file(run))) for run in earlier)
@@ -49,6 +53,14 @@ def begin(
         return Knowledge() if plain is None else Knowledge.from_plain(plain)
     except (LookupError, TypeError, ValueError) as error:
         raise store.damaged(f"its earlier trials make no sense: {error}") from None
+
+
+def arguments(store: Store) -> dict[str, Any]:
+    """What the study in `store` was begun with, by NAMES; what else is noted beside. Raises StorageError."""
+    meta = {**_LATER, **store.meta()}
+    if any(name not in meta for name in NAMES):
+        raise store.damaged("it does not say what it was begun with")
+    return meta
 
 
 def replayed(store: Store) -> history.History:
@@ -78,6 +90,7 @@ def describe(study: Study, judge: Judge, fingerprint: Mapping[str, Any] | None) 
         "stopper": None if study.stopper is None else study.stopper.model_dump(mode="json"),
         "repeats": study.repeats,
         "fingerprint": None if fingerprint is None else dict(fingerprint),
+        "rules": [str(rule) for rule in study.space.rules],
     }
     try:
         found: dict[str, Any] = json.loads(json.dumps(values))

@@ -153,6 +153,8 @@ def setting(space: Space, given: Params, source: Source) -> Params | str:
         params = space.walk(pick)
     except (KeyError, ValueError):
         return f"{_NONE}: nothing says what {lacking[0]} was" if lacking else _NONE
+    if space.broken(params) is not None:
+        return f"they break the rule '{space.broken(params)}'"
     if space.problem(params) is not None:
         return _NONE
     return params if all(_kept(path, value, params, space, source) for path, value in given.items()) else _NONE

@@ -73,5 +73,5 @@ def _lowest(surrogate: Surrogate, codes: Array, losses: Array, width: float) -> 
 
     leaders = codes[np.argsort(losses, kind="stable")[:5]]
     first = np.concatenate([rng.random((_POINTS, codes.shape[1])), near(leaders, _WIDTHS[0], _NEIGHBOURS, rng)])
-    _, found = climbed(first, surrogate.settings.snap, depth, _WIDTHS, _NEIGHBOURS, rng)
-    return -float(found.max())
+    _, found = climbed(first, surrogate.settings.snap, depth, _WIDTHS, _NEIGHBOURS, rng, surrogate.settings.space)
+    return -float(found.max(initial=-np.inf))

@@ -12,6 +12,7 @@ from modelopt_cli.core.strategy import FAMILIES, Named, Settings
 from modelopt_cli.core.types import Count, Items, Positive
 from modelopt_cli.tuning.executors import Executor
 from modelopt_cli.tuning.fidelity import Fidelity
+from modelopt_cli.tuning.rules import Rule
 from modelopt_cli.tuning.samplers import Sampler
 from modelopt_cli.tuning.schedulers import Scheduler
 from modelopt_cli.tuning.stop_when import StopWhen
@@ -21,6 +22,17 @@ __all__ = ["TuningSettings"]
 
 _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 _SIZE = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*([KMG]?i?B)?\s*$", re.IGNORECASE)
+
+
+def _is_rule(text: str) -> bool:
+    """Whether a text is no condition on a metric, but a rule between paths."""
+    for kind in (Condition, Rule):
+        try:
+            kind.parse(text)
+        except ValueError:
+            continue
+        return kind is Rule
+    return False
 
 
 def _default_sampler() -> Any:
@@ -39,6 +51,11 @@ class TuningSettings(Settings):
         description="maximize METRIC or minimize METRIC; a list of them searches for the best compromises."
     )
     constraints: Items[str] = Field((), description="Conditions that a setting must meet to be best.")
+    rules: Items[str] = Field(
+        (),
+        description="What must hold between searched values, such as model.hidden.0 >= model.hidden.1: combinations "
+        "that are never tried.",
+    )
     reference: Items[float] | None = Field(
         None,
         description="Several objectives: the worst values worth having, one each: the front's hypervolume is "
@@ -104,8 +121,17 @@ class TuningSettings(Settings):
     @classmethod
     def _conditions_parse(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for text in value:
+            if _is_rule(text):
+                raise ValueError(f"the constraint '{text}' compares no metric with a number; write it to tuning.rules")
             if Condition.parse(text).metric.startswith("test."):
                 raise ValueError(f"the constraint '{text}' looks at the test split; use validation instead")
+        return value
+
+    @field_validator("rules")
+    @classmethod
+    def _rules_parse(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for text in value:
+            Rule.parse(text)
         return value
 
     @field_validator("reference")

@@ -37,17 +37,22 @@ from modelopt_cli.tuning.trial_log import TrialLog
 __all__ = ["Exhausted", "Study"]
 
 
+def _ruled(space: Space | Mapping[str, Any], rules: Sequence[str]) -> Space:
+    return Space.from_spec(space.to_spec() if isinstance(space, Space) else space, rules)
+
+
 class Study(TrialLog):
     """See the module docstring.
 
     space: a Space, or its specification as written in a file. sampler, stopper: a name, a mapping with `type`, or the
     strategy itself. objective: `minimize METRIC` or `maximize METRIC`, or several of them. constraints: conditions that
-    a best trial must meet (`model.size_bytes <= 100_000`). initial: settings to try first. repeats: whether a setting
-    may be tried again where that teaches more than a new one (believed.py). path: a file to keep the study in; an
-    existing one is continued, its interrupted trials first, and must have been begun with the same arguments (and
-    `fingerprint`, plain values of the caller's own). earlier: runs (directories, study files, or Sources) whose trials
-    the sampler shall know; noted when the study is begun, so that one that is continued knows the same, whatever has
-    become of them.
+    a best trial must meet (`model.size_bytes <= 100_000`). rules: what must hold between searched values
+    (`depth <= width`), so that no other combination is tried; those of a Space stand unless some are given. initial:
+    settings to try first. repeats: whether a setting may be tried again where that teaches more than a new one
+    (believed.py). path: a file to keep the study in; an existing one is continued, its interrupted trials first, and
+    must have been begun with the same arguments (and `fingerprint`, plain values of the caller's own). earlier: runs
+    (directories, study files, or Sources) whose trials the sampler shall know; noted when the study is begun, so that
+    one that is continued knows the same, whatever has become of them.
     Raises UsageError where an argument makes no sense, StorageError for a file that is damaged or in use.
     """
 
@@ -60,6 +65,7 @@ class Study(TrialLog):
         path: str | Path | None = None,
         *,
         constraints: Sequence[str] = (),
+        rules: Sequence[str] = (),
         stopper: str | Mapping[str, Any] | Stopper | None = None,
         initial: Sequence[Params] = (),
         repeats: bool = False,
@@ -67,7 +73,7 @@ class Study(TrialLog):
         earlier: Sequence[str | Path | Source] = (),
     ) -> None:
         try:
-            self.space = space if isinstance(space, Space) else Space.from_spec(space)
+            self.space = space if isinstance(space, Space) and not rules else _ruled(space, rules)
             self.sampler: Sampler = beginning.strategy("samplers", sampler)
             self.stopper: Stopper | None = None if stopper is None else beginning.strategy("stoppers", stopper)
             judge = Judge.parse(objective, constraints)
@@ -76,6 +82,7 @@ class Study(TrialLog):
         except ValueError as error:
             raise UsageError(str(error)) from None
         self.sampler.check()
+        self.sampler.check_space(self.space)
         self.seed, self.repeats = seed, repeats
         self._believed: tuple[int, Believed | None] = (0, None)  # trials that had ended then
         store = Store(Path(path) if path is not None else None)
@@ -93,10 +100,10 @@ class Study(TrialLog):
     def open(cls, path: str | Path) -> Self:
         """Continue the study at `path` with what it was begun with. Raises InputError when there is none."""
         store = Store(Path(path), write=False)
-        meta = store.meta()
-        store.close()
-        if any(name not in meta for name in beginning.NAMES):
-            raise store.damaged("it does not say what it was begun with")
+        try:
+            meta = beginning.arguments(store)
+        finally:
+            store.close()
         return cls(**{name: meta[name] for name in beginning.NAMES}, path=path)
 
     @staticmethod

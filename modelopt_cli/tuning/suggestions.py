@@ -39,6 +39,8 @@ def suggest(study: Study) -> Params:
         found = study.sampler.suggest(study.space, trials, rng, 1)
         if not found:
             break
+        if study.space.broken(found[0]) is not None:
+            continue
         if study.repeats:
             return _again(study, found[0]) or found[0]
         if not study.seen(found[0]):

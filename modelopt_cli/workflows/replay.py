@@ -36,9 +36,7 @@ def run(path: Path, context: Context) -> Report:
         raise InputError(f"{path} holds no study.sqlite, so it is no search; name a run of modelopt tune")
     store = Store(path / "study.sqlite", write=False)
     try:
-        meta, events = store.meta(), list(store.events())
-        if any(name not in meta for name in beginning.NAMES):
-            raise store.damaged("it does not say what it was begun with")
+        meta, events = beginning.arguments(store), list(store.events())
         file = path / "experiment.yaml"
         experiment = Experiment.load(file, checked=False) if file.exists() else None
         found = _replayed(events, meta, _scheduler(experiment, meta), context, _sizes(experiment))

@@ -11,6 +11,7 @@ import yaml
 
 from modelopt_cli.core.errors import StorageError, UsageError
 from modelopt_cli.core.references import Written, escape, is_of
+from modelopt_cli.tuning.parameters import is_under
 
 if TYPE_CHECKING:
     from modelopt_cli.experiment.experiment import Experiment
@@ -41,11 +42,13 @@ def check_unchanged(folder: Path, experiment: Experiment) -> None:
         raise StorageError(f"{path} cannot be read ({error}); start a new run without --resume") from None
     old, new = flatten(_computed(before)), _as_in_a_file(experiment)
     plain = flatten(_computed(experiment.resolved()))
+    written = flatten(experiment.document)
     fewer = _fewer_trials(old, new)
     others = _other_values(folder, experiment)
     changed = [
         f"  {key}: {old.get(key, '(absent)')!r} -> {new.get(key, '(absent)')!r}"
         for key in sorted({*old, *new})
+        if key in old or not _is_default(key, written)
         if old.get(key, _ABSENT) not in (new.get(key, _ABSENT), plain.get(key, _ABSENT))
         and not any(key == free or key.startswith(free + ".") for free in MAY_CHANGE)
     ]
@@ -56,6 +59,11 @@ def check_unchanged(folder: Path, experiment: Experiment) -> None:
             "Restore these values, or start a new run without --resume. "
             "(--set tuning.trials=N may grow; workers, timeouts, stop_when, executor and gates may change.)"
         )
+
+
+def _is_default(key: str, written: Mapping[str, Any]) -> bool:
+    """Whether nobody wrote an option. The run's file holds all there were then, so the version had no such option."""
+    return not any(is_under(key, path) or is_under(path, key) for path in written)
 
 
 _ABSENT = object()

@@ -10,6 +10,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from modelopt_cli.core.errors import StorageError
+from modelopt_cli.experiment.search_space import search_space
 from modelopt_cli.tuning.executors import Limits
 from modelopt_cli.tuning.search import search
 from modelopt_cli.tuning.space import Space
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
 @one_run()
 def dry_run(experiment: Experiment, context: Context) -> Report:
     """A few steps of a few settings; the plan, and nothing else."""
-    space = Space.from_spec(experiment.require_tuning().space)
+    space = search_space(experiment)
     _check(experiment, context, space)
     plan = make_plan(experiment, space)
     list(warm_start.sources(experiment))  # raises for a run that cannot be read
@@ -102,7 +103,7 @@ class _Search:
         """Check, plan, open the study, enqueue the file's own values and the initial ones."""
         closing = Closing(experiment, context)
         settings = experiment.require_tuning()
-        space = Space.from_spec(settings.space)
+        space = search_space(experiment)
         path = context.directory.path_of("study.sqlite") if context.directory is not None else None
         resuming = context.resume and path is not None and path.exists()
         if resuming and context.directory is not None:
@@ -135,7 +136,10 @@ class _Search:
         settings = self.experiment.require_tuning()
         if settings.start_from_file and not settings.sampler.exact:
             own = self.space.from_values(self.experiment.value)
-            if own is not None:
+            broken = None if own is None else self.space.broken(own)
+            if broken is not None:
+                self.context.emit(Message(f"the file's own values break the rule '{broken}', so they are not trial 0"))
+            elif own is not None:
                 self.study.queue(own, "file")
             else:
                 self.context.emit(Message("the file's own values lie outside tuning.space, so they are not trial 0"))

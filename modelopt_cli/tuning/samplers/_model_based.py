@@ -137,7 +137,7 @@ class _Search:
         points = [self.rng.random((_CANDIDATES, self.space.dim)), near(leaders, 0.15, _NEIGHBOURS, self.rng)]
         widths = _WIDTHS if self.plan.surrogate == "gp" else _WIDTHS[1:2]
         merit_of = partial(self._merit, acquisition=acquisition)
-        return climbed(np.concatenate(points), self.features.snap, merit_of, widths, _NEIGHBOURS, self.rng)
+        return climbed(np.concatenate(points), self.features.snap, merit_of, widths, _NEIGHBOURS, self.rng, self.space)
 
     def _merit(self, u: np.ndarray, acquisition: str) -> np.ndarray:
         x = self.features.matrix(u)

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+if TYPE_CHECKING:
+    from modelopt_cli.tuning.space import Space
+
 Array = NDArray[np.float64]
 
 _APART = 1e-3  # of each range: nearer to a trial than that, a setting teaches little
+_DRAWN = 20  # random points that keep the rules, where there are some
 _TOP = 10  # points whose neighbours are looked at next
 _LOOKED_AT = 200  # most promising points that are tested for having been tried
 
@@ -35,17 +40,30 @@ def climbed(
     widths: Sequence[float],
     count: int,
     rng: np.random.Generator,
+    space: Space,
 ) -> tuple[Array, Array]:
     """Snapped codes (M, dim) and their merit (M,): of the points `first`, then in rounds of the best ones' neighbours.
 
-    A round for each of `widths`, with `count` points about the ten best so far.
+    A round for each of `widths`, with `count` points about the ten best so far. What breaks a rule of the space is
+    left out.
     """
-    codes = snap(first)
+
+    def snapped(points: Array) -> Array:
+        codes = snap(points)
+        return codes[space.kept(codes)] if space.rules else codes
+
+    if space.rules:
+        drawn = np.stack([space.encode(space.sample(rng)) for _ in range(_DRAWN)])
+        first = np.concatenate([first, np.nan_to_num(drawn, nan=0.5)])
+    codes = snapped(first)
+    if not len(codes):
+        return codes, np.empty(0)
     merit = merit_of(codes)
     for width in widths:
         top = codes[np.argsort(-merit, kind="stable")[:_TOP]]
-        more = snap(near(top, width, count, rng))
-        codes, merit = np.concatenate([codes, more]), np.concatenate([merit, merit_of(more)])
+        more = snapped(near(top, width, count, rng))
+        if len(more):
+            codes, merit = np.concatenate([codes, more]), np.concatenate([merit, merit_of(more)])
     return codes, merit
 
 

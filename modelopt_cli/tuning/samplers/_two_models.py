@@ -33,6 +33,7 @@ _CANDIDATES = 1000  # random points of the cube
 _NEIGHBOURS = 300  # of the best trials, and again in each round
 _WIDTHS = (0.1, 0.03, 0.01, 0.003)  # of the rounds
 _DRAWS = 256  # points drawn from the estimator of good settings
+_RULED_DRAWS = 1024  # where some of them will break a rule
 _EXPLORED = 6  # every so many trials a process looks at a neglected value of a choice alone
 _OTHERS = 1000  # settings that the estimator of those that are not good has at most
 
@@ -120,9 +121,13 @@ class _Parzen:
 
     def promising(self, avoided: Niche | None = None) -> Iterator[Params]:
         """Settings by descending merit, none of them in the niche to be `avoided`."""
-        drawn = self._good.sample(self._rng, _DRAWS)
+        drawn = self._good.sample(self._rng, _RULED_DRAWS if self._settings.space.rules else _DRAWS)
         points = self._settings.beliefs.with_draws(self._settings.codes(drawn), self._rng)
         codes = self._settings.snap(points)
+        if self._settings.space.rules:
+            codes = codes[self._settings.space.kept(codes)]
+            if not len(codes):
+                return
         inputs, absent = self._settings.inputs(codes), self._settings.absent(codes)
         merit = self._good.log_density(inputs, absent) - self._others.log_density(inputs, absent)
         merit = self._settings.beliefs.weighed(merit + self._feasibility.log_merit(codes), codes, self._trials)
@@ -155,7 +160,7 @@ class _Process:
         leaders = self._outlook.leaders
         points = [self._rng.random((_CANDIDATES, leaders.shape[1])), near(leaders, 0.15, _NEIGHBOURS, self._rng)]
         first = self._settings.beliefs.with_draws(np.concatenate(points), self._rng)
-        return climbed(first, self._snap, self._outlook.merit, _WIDTHS, _NEIGHBOURS, self._rng)
+        return climbed(first, self._snap, self._outlook.merit, _WIDTHS, _NEIGHBOURS, self._rng, self._settings.space)
 
     def _snap(self, points: Array) -> Array:
         if self._branch is not None:

@@ -19,7 +19,7 @@ _MOST = 100_000  # settings of a finite space that are listed to find an untried
 
 
 class Untried:
-    """A filter that lets every setting through once, and none that is in the history."""
+    """A filter that lets every setting through once, and none that is in the history or breaks a rule."""
 
     def __init__(self, space: Space, trials: Sequence[Trial]) -> None:
         self.space = space
@@ -34,6 +34,8 @@ class Untried:
         for params in settings:
             if len(found) >= n:
                 break
+            if self.space.broken(params) is not None:
+                continue
             key = self.space.canonical(params)
             if key not in self.seen:
                 self.seen.add(key)
@@ -49,6 +51,8 @@ class Untried:
         if n <= 0 or len(self.seen) >= self.space.size:
             return []
         found = self.take(islice(draws, 20 * n + 200), n)
+        if len(found) < n and self.space.rules:  # points of a design hardly ever keep them
+            found += self.take((self.space.sample(rng) for _ in range(20 * n)), n - len(found))
         if len(found) < n and self.space.size < float("inf"):
             rest = [
                 params for params in islice(self.space.every(), _MOST) if self.space.canonical(params) not in self.seen

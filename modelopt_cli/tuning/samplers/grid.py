@@ -32,7 +32,8 @@ class Grid(Sampler):
         start = given if _are_first_points(space, trials, given) else 0
         tried = {space.canonical(trial.params) for trial in (trials if start == 0 else ())}
         points = map(space.grid_point, range(start, int(space.grid_size)))
-        return list(islice((params for params in points if space.canonical(params) not in tried), n))
+        kept = (params for params in points if space.broken(params) is None)
+        return list(islice((params for params in kept if space.canonical(params) not in tried), n))
 
 
 def _are_first_points(space: Space, trials: Sequence[Trial], given: int) -> bool:

@@ -18,6 +18,9 @@ _CHANGES = {"": True, "model": False, "data": False, "data.augment": True, "seed
 """Path -> whether it, and what is below it, may change while a model is trained; the longest one counts."""
 
 
+_ATTEMPTS = 100  # until a copy keeps the rules
+
+
 def changing(space: Space, perturb: Sequence[str] | None) -> set[int]:
     """Positions of the parameters that a copy may change: numbers and ordered values under `perturb`.
 
@@ -52,7 +55,10 @@ def explored(
     resample: float,
     rng: np.random.Generator,
 ) -> Params:
-    """`params` with each parameter at `positions` perturbed, or with probability `resample` drawn from its range."""
+    """`params` with each parameter at `positions` perturbed, or with probability `resample` drawn from its range.
+
+    What breaks a rule is drawn again; a copy that finds nothing else is as its parent.
+    """
 
     def pick(position: int, parameter: Parameter) -> Any:
         value = params[parameter.path]
@@ -61,7 +67,11 @@ def explored(
         anew, chosen = rng.random(), rng.random()
         return parameter.decode(chosen) if anew < resample else _perturbed(parameter, value, factors, chosen)
 
-    return space.walk(pick)
+    for _ in range(_ATTEMPTS):
+        found = space.walk(pick)
+        if space.broken(found) is None:
+            return found
+    return dict(params)
 
 
 def _perturbed(parameter: Parameter, value: Any, factors: Sequence[float], chosen: float) -> Any:

@@ -83,7 +83,10 @@ class _Choice:
     def _candidates(self) -> Array:
         """Codes of new settings."""
         leaders = self._curves.leaders(_LEADERS)
-        points = [self._rng.random((_RANDOM, self._moment.space.dim))]
+        space = self._moment.space
+        points = [self._rng.random((_RANDOM, space.dim))]
+        if space.rules:
+            points = [np.stack([space.encode(space.sample(self._rng)) for _ in range(_RANDOM)])]
         points += [near(leaders, width, _NEAR, self._rng) for width in _WIDTHS]
         return self._curves.settings.snap(np.concatenate(points))
 
