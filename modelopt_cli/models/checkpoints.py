@@ -10,12 +10,16 @@ from __future__ import annotations
 import dataclasses
 import io
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modelopt_cli.core.consent import NOTHING, Consent, refusal
 from modelopt_cli.core.errors import InputError, ModeloptError, RefusedError
+from modelopt_cli.core.references import Path as ValuePath
+from modelopt_cli.core.references import Reference, Written, put_back, substitute, variables_in
+from modelopt_cli.core.scalars import resolve
 from modelopt_cli.core.strategy import Family, Named, Strategy, asked_first
 from modelopt_cli.models.architectures import Architecture, Shapes
 from modelopt_cli.models.archives import read_pickle, write_pickle
@@ -26,6 +30,7 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 MARK = "modelopt"
+_SECTIONS = {"architecture": "model", "data": "data"}  # a file's section -> the experiment's
 _NESTED = 8  # files whose architecture is that of another file
 
 
@@ -43,6 +48,18 @@ class Checkpoint:
     data: dict[str, Any] = field(default_factory=dict)  # the data section, seeds written out
     extra: dict[str, Any] = field(default_factory=dict)  # plain values and tensors: masks, kept indices
     warnings: list[str] = field(default_factory=list)  # what was told while it was trained
+    references: Mapping[ValuePath, Reference] = field(default_factory=dict)
+    """What of `data` and of the architecture came in by ${NAME}, by its path in the experiment file."""
+
+    def data_section(self) -> dict[str, Any]:
+        """`data` to be read by. Raises InputError where an environment variable that it refers to is not set."""
+        for path, reference in self.references.items():
+            if path[:1] == ("data",) and reference.value == reference.text:
+                raise InputError(
+                    f"{'.'.join(map(str, path))} of the model is {reference.text}, as when it was trained, and that "
+                    "environment variable is not set; set it, or name a file of data"
+                )
+        return self.data
 
 
 def save(path: str | Path, checkpoint: Checkpoint, *, durable: bool = True) -> None:
@@ -70,21 +87,69 @@ def _content(checkpoint: Checkpoint) -> dict[str, Any]:
     import torch
 
     framework = checkpoint.architecture.framework
+    sections = {"architecture": checkpoint.architecture.model_dump(mode="json"), "data": _plain(checkpoint.data)}
+    marks = [_put_back(sections, key, name, checkpoint.references) for key, name in _SECTIONS.items()]
+    referring = [mark for found in marks for mark in found]
     return {
         MARK: FORMAT,
         "framework": framework,
-        "architecture": checkpoint.architecture.model_dump(mode="json"),
+        "architecture": sections["architecture"],
         "shapes": _plain(dataclasses.asdict(checkpoint.shapes)),
         "state": _state(checkpoint.model, framework),
         "preprocessing": _plain(checkpoint.preprocessing),
         "label_names": list(checkpoint.label_names),
         "task": checkpoint.task,
         "metrics": {name: float(value) for name, value in checkpoint.metrics.items()},
-        "data": _plain(checkpoint.data),
+        "data": sections["data"],
         "extra": checkpoint.extra,
         "warnings": list(checkpoint.warnings),
         "versions": {"torch": str(torch.__version__)},
+        **({"references": referring} if referring else {}),
     }
+
+
+def _put_back(sections: dict[str, Any], key: str, name: str, references: Mapping[ValuePath, Reference]) -> list[Any]:
+    """Write references in place of what came in by them; where they stand now: [path below the content, plain]."""
+    if not references:
+        return []
+    marks: list[Any] = []
+
+    def plain(value: Any, path: ValuePath) -> Any:
+        if isinstance(value, dict):
+            return {each: plain(item, (*path, each)) for each, item in value.items()}
+        if isinstance(value, list):
+            return [plain(item, (*path, place)) for place, item in enumerate(value)]
+        if isinstance(value, Written):
+            marks.append([list(path), value.plain])
+            return str(value)
+        return value
+
+    sections[key] = plain(put_back(sections[key], references, (name,)), (key,))
+    return marks
+
+
+def _taken_in(content: dict[str, Any]) -> dict[ValuePath, Reference]:
+    """Replace the references in a file's sections by what they stand for here; by their paths in an experiment.
+
+    One that stands for nothing here is left as it is. What would be sent to a server is: a file must not make anyone
+    send what is in his environment.
+    """
+    references: dict[ValuePath, Reference] = {}
+    for path, plain in content.get("references", ()):
+        key, *below = path
+        holder: Any = content
+        for part in path[:-1]:
+            holder = holder[part]
+        text = holder[path[-1]]
+        try:
+            value: Any = text if content["data"].get("type") == "openml" and key == "data" else substitute(text)
+        except ValueError:
+            value = text
+        if value != text:
+            holder[path[-1]] = value = resolve(value) if plain else value
+        variables = variables_in(text) or {text: ""}
+        references[(_SECTIONS[key], *below)] = Reference(text, value, variables, bool(plain))
+    return references
 
 
 def load(path: str | Path, consent: Consent = NOTHING) -> Checkpoint:
@@ -96,6 +161,7 @@ def load(path: str | Path, consent: Consent = NOTHING) -> Checkpoint:
     """
     content = read(path)
     try:
+        references = _taken_in(content)
         shapes = Shapes.from_plain(content["shapes"])
         architecture = _architecture(content["architecture"], path, consent)
         model = _restore(content, architecture, shapes, path, consent)
@@ -110,6 +176,7 @@ def load(path: str | Path, consent: Consent = NOTHING) -> Checkpoint:
             content["data"],
             content["extra"],
             [str(text) for text in content.get("warnings", ())],  # files of earlier versions have none
+            references,
         )
     except ModeloptError:
         raise

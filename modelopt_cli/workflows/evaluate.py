@@ -153,7 +153,8 @@ def _source(checkpoint: Checkpoint, path: str | Path, consent: Consent) -> Any:
     from modelopt_cli.models import checkpoints
 
     try:
-        return checkpoints.agreed("data", checkpoint.data, path, consent, "; or name the data yourself: --data FILE")
+        section = checkpoint.data_section()
+        return checkpoints.agreed("data", section, path, consent, "; or name the data yourself: --data FILE")
     except ValueError as error:
         raise InputError(
             f"the data that {path} was trained with cannot be read here: {str(error).splitlines()[0]}; name a file "

@@ -62,7 +62,7 @@ def seen_before(checkpoint: Checkpoint, experiment: Experiment, name: str) -> st
     if not checkpoint.data:
         return ""
     try:
-        source: Any = checkpoints.agreed("data", checkpoint.data, name, experiment.consent)
+        source: Any = checkpoints.agreed("data", checkpoint.data_section(), name, experiment.consent)
     except RefusedError:
         return ""  # not the experiment's data, and not read
     free = {"splits": None, "augment": (), "standardize": None}

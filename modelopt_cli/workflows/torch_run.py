@@ -160,6 +160,7 @@ def checkpoint_of(
         data=pinned_data(experiment),
         extra=extra,
         warnings=list(warnings),
+        references=experiment.references,
     )
 
 

@@ -5,16 +5,22 @@ from __future__ import annotations
 import os
 import pickle
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+import torch
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelopt_cli import load, train, tune
-from modelopt_cli.core.errors import UsageError
-from modelopt_cli.core.references import Written, digest, escape, is_of, substitute
+from modelopt_cli import evaluate, load, predict, prune, train, tune
+from modelopt_cli.core.consent import Consent
+from modelopt_cli.core.errors import InputError, UsageError
+from modelopt_cli.core.references import Reference, Written, digest, escape, is_of, substitute
 from modelopt_cli.core.yaml_dumper import dump
+from modelopt_cli.models import checkpoints
+from modelopt_cli.models.architectures import Shapes
 
 SECRET = "hunter2-of-the-deep"
 SCRIPT = """\
@@ -145,3 +151,94 @@ def test_the_environment_is_not_changed(search: Path) -> None:
     before = dict(os.environ)
     load("e.yaml")
     assert dict(os.environ) == before
+
+
+SOURCE = """\
+import numpy as np
+
+
+def read(token, limit):
+    assert token == "hunter2-of-the-deep", token
+    rng = np.random.default_rng(0)
+    inputs = rng.normal(size=(limit, 4))
+    return inputs, (inputs[:, 0] > 0).astype(int)
+"""
+NETWORK = """\
+from torch import nn
+
+
+def build(inputs, outputs, key):
+    assert key == "hunter2-of-the-deep", key
+    return nn.Linear(inputs[0], outputs)
+"""
+TRAINED = """\
+version: 1
+data:
+  type: python
+  target: src:read
+  arguments: {token: "${TOKEN}", limit: 60}
+  splits: {validation: 0.2, test: 0.2, seed: 0}
+model: {type: python, target: net:build, arguments: {key: "${TOKEN}"}}
+training: {epochs: 1, batch_size: 16}
+pruning: {amount: 0.5, all: true}
+"""
+
+
+@pytest.fixture
+def trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TOKEN", SECRET)
+    (tmp_path / "src.py").write_text(SOURCE)
+    (tmp_path / "net.py").write_text(NETWORK)
+    (tmp_path / "t.yaml").write_text(TRAINED)
+    return tmp_path
+
+
+@pytest.mark.parametrize("seeds", [1, 2])
+@pytest.mark.parametrize("workflow", [train, prune])
+def test_no_model_holds_it(trained: Path, workflow: Any, seeds: int) -> None:
+    workflow(load("t.yaml", [f"seeds={seeds}"]), "run")
+    assert holding(trained / "run", SECRET) == []
+
+
+def test_the_model_works_in_the_same_environment_and_says_what_it_lacks_in_another(
+    trained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    report = train(load("t.yaml"), "run")
+    metrics = evaluate("run/model.pt", trust_code=True).metrics
+    assert metrics["test.accuracy"] == report.metrics["test.accuracy"]
+    checkpoints.save("again.pt", checkpoints.load("run/model.pt", Consent(everything=True)))
+    assert holding(trained, SECRET) == ["src.py", "net.py"], "kept when it is saved again"
+    monkeypatch.delenv("TOKEN")
+    again = checkpoints.read("again.pt")
+    assert again["data"]["arguments"] == {"token": "${TOKEN}", "limit": 60}
+    with pytest.raises(InputError, match=r"data\.arguments\.token of the model is \$\{TOKEN\}.* is not set"):
+        checkpoints.Checkpoint(
+            None,
+            load("t.yaml", ["model=mlp", "data.arguments.token=x"]).require_model(),
+            Shapes((4,), 2, "classification"),
+            {},
+            (),
+            "classification",
+            data=again["data"],
+            references={("data", "arguments", "token"): Reference("${TOKEN}", "${TOKEN}", {"TOKEN": ""})},
+        ).data_section()
+
+
+def test_predicting_needs_no_secret_of_the_data(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    train(load("t.yaml", ["model={type: mlp, hidden: [4]}"]), "run")
+    monkeypatch.delenv("TOKEN")
+    np.save("new.npy", np.zeros((3, 4)))
+    assert len(predict("run/model.pt", "new.npy").rows) == 3
+    with pytest.raises(InputError, match=r"TOKEN"):
+        evaluate("run/model.pt", trust_code=True)
+
+
+def test_a_file_makes_nobody_send_his_environment(trained: Path) -> None:
+    """A hostile model.pt may name any variable; its value must reach no server."""
+    train(load("t.yaml", ["model={type: mlp, hidden: [4]}"]), "run")
+    content = checkpoints.read("run/model.pt")
+    content["data"] = {"type": "openml", "dataset": "${TOKEN}"}
+    content["references"] = [[["data", "dataset"], False]]
+    torch.save(content, "evil.pt")
+    assert checkpoints.load("evil.pt").data["dataset"] == "${TOKEN}"
