@@ -157,7 +157,7 @@ def test_the_gap_by_hand() -> None:
 
 def test_without_a_baseline_it_says_so_and_what_it_would_cost() -> None:
     report = distilled(experiment({"teacher": TEACHER, "baseline": False}))
-    [warning] = report.warnings
+    [warning] = [text for text in report.warnings if "alone" in text]  # (timings may be noisy, which is told too)
     assert "was not trained alone (baseline: false)" in warning
     assert re.search(r"it would take about \d+\.\d s", warning)
     assert list(learners(report)) == ["teacher", "student alone", "student"]
