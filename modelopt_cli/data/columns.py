@@ -7,8 +7,11 @@ of its file are: `02139` stays the text that it was learnt as, though a file of 
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date, time, timedelta
+from decimal import Decimal
 from functools import cached_property
 from typing import Any, Literal
 
@@ -24,6 +27,13 @@ Where = Callable[[int], str]
 _PLAIN = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?|[+-]?inf(?:inity)?", re.ASCII | re.IGNORECASE)
 _WHOLE = re.compile(r"[+-]?\d+", re.ASCII)
 _FRACTION = re.compile(r"(-?(?:0|[1-9]\d*))(\.\d+)?", re.ASCII)
+_DATE = re.compile(
+    r"(?:\d{4}([-/.])\d{1,2}\1\d{1,2}|\d{1,2}([-/.])\d{1,2}\2\d{4})"
+    r"(?:[T ]\d{1,2}:\d{2}(?::\d{2}(?:\.\d+)?)?(?:Z|[+-]\d{2}:?\d{2})?)?",
+    re.ASCII,
+)
+_DATES = (date, time, timedelta)  # datetime is a date
+_NUMBERS = (int, float, np.number, Decimal)
 _TRUE, _FALSE = ("True", "TRUE", "true"), ("False", "FALSE", "false")
 _SPACES = " \u00a0\u2009\u202f"
 
@@ -90,7 +100,7 @@ PLAIN = Notation()
 
 def label_text(value: Any) -> str:
     """A class or category as text: whole numbers without a fraction, so that 3 and 3.0 are the same."""
-    if isinstance(value, float | np.floating) and float(value).is_integer():
+    if isinstance(value, float | np.floating | Decimal) and float(value).is_integer():
         return str(int(value))
     return str(value)
 
@@ -114,6 +124,35 @@ def kind_of_column(column: pd.Series[Any], *, typed: bool = True, notation: Nota
     if all(cell in _TRUE or cell in _FALSE for cell in cells):
         return "truth"
     return "text" if np.isnan(notation.numbers(cells)).any() else "number"
+
+
+def as_numbers(column: pd.Series[Any], *, texts: Notation | None = None) -> pd.Series[Any]:
+    """A column of numbers that pandas holds as objects (Decimal, whole numbers of more than 64 bits) as float64.
+
+    `texts`: texts that are numbers in this notation count too. A column of anything else is returned as it is.
+    """
+    if pd.api.types.is_numeric_dtype(column.dtype):
+        return column
+    present = column.dropna()
+    if texts is not None and len(present) and all(isinstance(cell, str) for cell in present):
+        numbers = texts.numbers(present)
+    elif len(present) and all(isinstance(cell, _NUMBERS) and not isinstance(cell, bool | np.bool_) for cell in present):
+        numbers = np.array([_number(cell, "number", PLAIN) for cell in present], np.float64)
+    else:
+        return column
+    if np.isnan(numbers).any():
+        return column
+    return pd.Series(numbers, present.index, name=column.name).reindex(column.index)
+
+
+def dates_among(column: pd.Series[Any]) -> int:
+    """How many of its cells are dates or times, as texts too (2024-12-31, 2024-12-31T23:59:59, 31.12.2024)."""
+    if pd.api.types.is_datetime64_any_dtype(column.dtype) or pd.api.types.is_timedelta64_dtype(column.dtype):
+        return int(column.notna().sum())
+    if pd.api.types.is_numeric_dtype(column.dtype):
+        return 0
+    counts = Counter(cell for cell in column.dropna() if isinstance(cell, (str, *_DATES)))
+    return sum(count for cell, count in counts.items() if isinstance(cell, _DATES) or _DATE.fullmatch(cell.strip()))
 
 
 def kind_of_texts(texts: Iterable[str]) -> ColumnKind:

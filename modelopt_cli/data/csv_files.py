@@ -64,6 +64,7 @@ def read_csv(
                 sep=form.separator,
                 decimal=form.notation.decimal,
                 encoding=codec,
+                compression=None,  # what is packed is known by its first bytes
                 index_col=False,
                 skipinitialspace=True,
                 low_memory=False,
@@ -89,6 +90,7 @@ def cells_of(path: Path, form: CsvForm, columns: Sequence[str]) -> pd.DataFrame:
             source,
             sep=form.separator,
             encoding=check_text(path, form.encoding),
+            compression=None,
             index_col=False,
             skipinitialspace=True,
             usecols=lambda name: name in columns,

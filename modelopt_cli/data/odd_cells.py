@@ -34,6 +34,7 @@ class OddCells:
     signs: bool  # whether there is a currency or percent sign beside numbers
     odd: dict[str, list[int]]
     example: tuple[str, int]  # a number in that notation, and its row
+    quoted: bool = False  # whether some of the numbers are texts, and others are typed as numbers
 
     @property
     def rows(self) -> list[int]:
@@ -44,6 +45,7 @@ class OddCells:
     def told(self, where: Where) -> str:
         """What the column holds, in words."""
         how = " with a sign" if self.signs else " in another notation" if self.notation != self.usual else ""
+        how = how or (", some of them in quotes" if self.quoted else "")
         text = f"{self.numbers} of {self.cells} cells are numbers{how}"
         if how:
             text += f" such as {shown(self.example[0])} ({where(self.example[1])})"
@@ -64,6 +66,8 @@ class OddCells:
             )
             thousands = [] if self.notation.thousands is None else [f'data.thousands: "{self.notation.thousands}"']
             found.append(f"write {' and '.join([*decimal, *thousands])}")
+        if self.quoted:
+            found.append("take the quotes off the numbers")
         if self.odd:
             texts = [cell if len(cell) <= 40 else cell[:40] + "…" for cell in list(self.odd)[:_MOST_TEXTS]]
             listed = json.dumps(texts, ensure_ascii=False)[:-1] + (", ...]" if len(self.odd) > _MOST_TEXTS else "]")
@@ -110,10 +114,15 @@ def odd_cells(column: pd.Series, notation: Notation) -> OddCells | None:
     for place in np.flatnonzero(~best[codes]):
         odd.setdefault(texts[codes[place]], []).append(int(rows[place]))
     changed = np.flatnonzero((best & ~plain)[codes])
-    if not odd and not len(changed):  # numbers that are typed as texts: whoever wrote the file wanted it so
+    in_quotes = np.array([isinstance(cell, str) for cell in present])
+    quoted = bool(in_quotes[best[codes]].any() and not in_quotes[best[codes]].all())
+    if not odd and not len(changed) and not quoted:  # all are typed as texts: whoever wrote the file wanted it so
         return None
+    if not len(changed):
+        changed = np.flatnonzero(in_quotes & best[codes])
     first = int(changed[0]) if len(changed) else 0
-    return OddCells(len(rows), share(best), chosen, notation, signs, odd, (texts[codes[first]], int(rows[first])))
+    example = (texts[codes[first]], int(rows[first]))
+    return OddCells(len(rows), share(best), chosen, notation, signs, odd, example, quoted)
 
 
 def _places(rows: Sequence[int], where: Where) -> str:

@@ -81,6 +81,9 @@ def check_text(path: Path, encoding: str) -> str:
     Raises InputError where the file is no text table in `encoding`, naming what it is and what to do.
     """
     head = head_of(path)
+    again = _packing(head) if is_packed(path) else None
+    if again is not None:
+        raise InputError(f"'{path}' is packed twice ({again} is in it); unpack it once")
     refuse_other_kinds(head, f"'{path}'")
     asked, marked = codec_of(encoding, path), encoding_by_marks(head)
     if marked is not None and asked != marked and not (marked.startswith(asked) or asked.startswith(marked)):

@@ -22,7 +22,7 @@ def with_positive(raw: RawData, positive: Any) -> RawData:
     """
     if positive is None:
         return raw
-    from modelopt_cli.data.columns import label_text
+    from modelopt_cli.data.columns import PLAIN, kind_of_texts, label_text
 
     name, labels = label_text(positive), raw.label_names
     what = f"data.positive is '{name}'"
@@ -31,6 +31,9 @@ def with_positive(raw: RawData, positive: Any) -> RawData:
     if len(labels) != 2:
         shown = ", ".join(labels[:20]) + (", ..." if len(labels) > 20 else "")
         raise InputError(f"{what}, but the target has {len(labels)} classes ({shown}), not two; leave it out")
+    if name not in labels:  # '01' in quotes, where the column was read as numbers; 'true' as a text
+        alike = [label for label in labels if label in (PLAIN.canonical(name), name.capitalize())]
+        name = alike[0] if alike and all(kind_of_texts([label]) != "text" for label in labels) else name
     if name not in labels:
         hint = did_you_mean(name, labels)
         raise InputError(f"{what}, which is no class of the target.{hint} Its classes: {', '.join(labels)}")

@@ -17,7 +17,9 @@ from modelopt_cli.data.columns import (
     PLAIN,
     ColumnKind,
     Notation,
+    as_numbers,
     data_row,
+    dates_among,
     kinds_of,
     label_text,
     number_column,
@@ -38,6 +40,8 @@ if TYPE_CHECKING:
 
 JSONL = (".jsonl", ".ndjson")
 PARQUET = (".parquet", ".pq")
+_SEVERAL = (list, tuple, dict, set, np.ndarray)
+"""What a cell of parquet and of JSON lines may hold that is no single value."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,12 +152,13 @@ def table_to_raw(table: Table, source: TableSource, targets: Sequence[str]) -> R
     weights = [] if source.weights is None else [source.weights]
     check_columns(table.frame, [*targets, *source.drop, *source.categories, *weights, *aside], table.what)
     check_unique(table)
-    table = _with_thousands(table, source.categories)
     apart = {*targets, *source.drop, *weights, *(name for name in aside if name not in source.keep)}
     features = [str(name) for name in table.frame.columns if name not in apart]
     if not features:
         raise InputError(f"{table.what} has no column besides target, weights and dropped ones; a model needs features")
     _check_named(table, features)
+    check_not_target(aside, targets)
+    table = _with_numbers(table, features, targets, source.categories)
     kinds = kinds_of(table.frame, [*features, *targets, *weights], typed=table.typed, notation=table.notation)
     notes = check_targets(table, targets, source.task, kinds)
     notes += told_features(table, [name for name in features if name not in source.categories], kinds)
@@ -179,6 +184,16 @@ def table_to_raw(table: Table, source: TableSource, targets: Sequence[str]) -> R
         aside={name: frame[name].to_numpy() for name in aside},
         order=None if source.time is None else order_in_time(frame[source.time], source.time),
     )
+
+
+def check_not_target(aside: Iterable[str], targets: Sequence[str]) -> None:
+    """Raises InputError where samples would be set apart by what is to be predicted."""
+    for name in aside:
+        if name in targets:
+            raise InputError(
+                f"column '{name}' is the target, by which samples are not grouped or ordered: a model would be judged "
+                "on classes or values that it never saw; name another column for groups, time and aside"
+            )
 
 
 def check_columns(frame: pd.DataFrame, wanted: Iterable[str], what: str) -> None:
@@ -222,6 +237,15 @@ def check_targets(table: Table, names: Sequence[str], task: str, kinds: Mapping[
     """
     notes = []
     for name in names:
+        column = table.frame[name]
+        if any(isinstance(cell, _SEVERAL) for cell in column):
+            raise InputError(f"{table.what}: target '{name}' holds lists or objects, which are no single values")
+        count, cells = dates_among(column), int(column.notna().sum())
+        if count * 2 > cells and task not in ("classification", "multilabel"):
+            raise InputError(
+                f"{table.what}: target '{name}' holds dates ({count} of {cells} cells), which no model predicts; turn "
+                "them into numbers, such as days since the first; if they are classes write data.task: classification"
+            )
         odd = _odd(table, name, kinds)
         if odd is None:
             continue
@@ -244,6 +268,14 @@ def told_features(table: Table, names: Sequence[str], kinds: Mapping[str, Column
             notes.append(
                 f"column '{name}' is taken as text, each different cell a category, though {odd.told(table.where)}; "
                 f"{'; '.join(odd.remedies())}; if it is a category write data.categories: [{name}]"
+            )
+            continue
+        count, cells = dates_among(table.frame[name]), int(table.frame[name].notna().sum())
+        if count * 2 > cells:
+            notes.append(
+                f"column '{name}' is taken as text, each different cell a category, though {count} of {cells} cells "
+                f"are dates; turn them into numbers or write data.drop: [{name}]; if it says in which order samples "
+                f"came write data.time: {name}; if it is a category write data.categories: [{name}]"
             )
     return notes
 
@@ -275,20 +307,21 @@ def _check_named(table: Table, features: Sequence[str]) -> None:
             )
 
 
-def _with_thousands(table: Table, categories: Collection[str]) -> Table:
-    """Text columns of nothing but numbers with thousands marks as numbers."""
-    if table.notation.thousands is None:
-        return table
+def _with_numbers(table: Table, features: Sequence[str], targets: Sequence[str], categories: Collection[str]) -> Table:
+    """Columns of numbers as numbers, that pandas holds as something else.
+
+    With thousands marks, with more digits than 64 bits hold (of features alone: such a target is a name), and Decimal.
+    """
     frame = table.frame.copy(deep=False)
     for name in frame.columns:
-        column = frame[name]
-        if name in categories or not pd.api.types.is_string_dtype(column.dropna()):
+        if name in categories:
             continue
-        present = column.notna().to_numpy(bool)
-        values = np.full(len(column), np.nan)
-        values[present] = table.notation.numbers(column[present])
-        if present.any() and not np.isnan(values[present]).any():
-            frame[name] = values
+        texts = None if table.typed and table.notation.thousands is None else table.notation
+        if table.notation.thousands is None and name not in features:
+            texts = None
+        if name in targets and all(isinstance(cell, str | int) for cell in frame[name].dropna()) and texts is None:
+            continue
+        frame[name] = as_numbers(frame[name], texts=texts)
     return replace(table, frame=frame)
 
 
@@ -300,10 +333,10 @@ def _odd(table: Table, name: str, kinds: Mapping[str, ColumnKind]) -> OddCells |
 
 
 def _category_column(table: Table, column: pd.Series[Any], name: str, kind: ColumnKind, most: int) -> np.ndarray:
-    if pd.api.types.is_datetime64_any_dtype(column.dtype) or pd.api.types.is_timedelta64_dtype(column.dtype):
+    if any(isinstance(value, _SEVERAL) for value in column):
+        raise InputError(f"column '{name}' holds lists or objects, which are no single values; split it or drop it")
+    if table.typed and dates_among(column[[not isinstance(cell, str) for cell in column]]):
         raise InputError(f"column '{name}' holds dates, which no model takes; turn it into numbers or drop it")
-    if any(isinstance(value, list | dict | np.ndarray) for value in column.head(100)):
-        raise InputError(f"column '{name}' holds lists, which are no single values; split it or drop it")
     values = text_column(column, kind, table.notation)
     different = len({value for value in values if value is not None})
     if different > most:

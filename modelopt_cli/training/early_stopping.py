@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from modelopt_cli.core.errors import UsageError
+
 Array = np.ndarray[Any, Any]
 
 _NAMES = ("early_stopping_rounds", "early_stopping_round", "early_stopping", "n_iter_no_change", "od_wait", "od_type")
@@ -20,10 +22,26 @@ _WEIGHTS = ("sample_weight_eval_set", "eval_sample_weight")
 
 def stops_early(estimator: Any) -> bool:
     """Whether it (of a pipeline the last step) takes an eval_set and is asked to stop early."""
+    return _is_asked(_last(estimator))
+
+
+def check_inside(estimator: Any) -> None:
+    """Raises UsageError where a booster inside another estimator is asked to stop early: that one gives it no samples
+    to go by.
+    """
     last = _last(estimator)
-    if "eval_set" not in _fit_arguments(last):
+    for name, inside in last.get_params(deep=True).items():
+        if hasattr(inside, "fit") and not isinstance(inside, type) and _is_asked(inside):
+            raise UsageError(
+                f"{type(inside).__name__} ({name} of {type(last).__name__}) is asked to stop early, but there it gets "
+                "no samples to go by; leave early stopping out, and set the number of trees"
+            )
+
+
+def _is_asked(estimator: Any) -> bool:
+    if "eval_set" not in _fit_arguments(estimator):
         return False
-    given = last.get_params()
+    given = estimator.get_params()
     return any(given.get(name) not in (None, False, 0) for name in _NAMES) or given.get("use_best_model") is True
 
 

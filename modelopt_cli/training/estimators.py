@@ -26,6 +26,10 @@ if TYPE_CHECKING:
 
 Array = np.ndarray[Any, Any]
 
+_FLOAT32 = ("xgboost", "lightgbm")
+_MOST_ROUNDED = 0.001
+"""Of the targets' standard deviation."""
+
 
 def fit(estimator: Any, part: Part, stopping: Array | None = None) -> list[str]:
     """Fit on the samples of `part`, weighted where it has weights; returns the warnings, each once.
@@ -43,6 +47,7 @@ def fit(estimator: Any, part: Part, stopping: Array | None = None) -> list[str]:
             options[key] = part.weights
     with _failures(name), log.recording(every=True):
         rows, targets = _rows(part.inputs), _plain_targets(part.targets, estimator)
+        log.add(_rounded(estimator, targets))
         if stopping is None:
             estimator.fit(rows, targets, **options)
         else:
@@ -89,7 +94,7 @@ def scores(
         predictions = np.asarray(estimator.predict(rows))
         if task == "regression":
             return predictions.reshape(len(rows), -1)
-        predictions = predictions.astype(np.int64)
+        predictions = _classes_among(predictions, 2 if task == "multilabel" else outputs)
         if task == "classification":
             predictions = predictions.reshape(len(rows))  # CatBoost gives (N, 1)
         if task == "multilabel":
@@ -141,16 +146,49 @@ def _decisions(estimator: Any, rows: Array, task: Task, outputs: int | None, pre
     return Scores(values if complete else None, "decision", predictions, outputs)
 
 
+def _classes_among(predictions: Array, count: int | None) -> Array:
+    """The predictions as whole numbers. Raises ValueError where one is no class: cut off, it would be another one."""
+    numbers = predictions.astype(np.float64) if predictions.dtype.kind in "OSU" else predictions
+    whole = np.isfinite(numbers) & (numbers == np.floor(numbers)) if numbers.dtype.kind == "f" else np.True_
+    known = whole & (numbers >= 0) & ((numbers < count) if count is not None else True)
+    if not np.all(known):
+        first = numbers[~known].flat[0]
+        raise ValueError(
+            f"it predicts {first:g}, which is no class: classes are given to it as 0, 1, ..., and predict must return "
+            "some of them"
+        )
+    return numbers.astype(np.int64)
+
+
+def _rounded(estimator: Any, targets: Array) -> list[str]:
+    """A warning where a booster, which holds targets as float32, would round these to a part of their spread."""
+    from sklearn.pipeline import Pipeline
+
+    last = estimator.steps[-1][1] if isinstance(estimator, Pipeline) else estimator
+    package = type(last).__module__.partition(".")[0]
+    if package not in _FLOAT32 or targets.dtype.kind != "f":
+        return []
+    with np.errstate(over="ignore", invalid="ignore"):
+        error, spread = float(np.abs(targets - targets.astype(np.float32)).max()), float(np.std(targets))
+    if error <= _MOST_ROUNDED * spread:
+        return []
+    return [
+        f"{type(last).__name__} holds targets as float32, which rounds these by up to {error:.3g} (their standard "
+        f"deviation is {spread:.3g}); take an offset off the target, or put the estimator into "
+        "sklearn.compose.TransformedTargetRegressor with a StandardScaler"
+    ]
+
+
 def _rows(inputs: Array) -> Array:
-    """(N, features): scikit-learn takes no images."""
-    return inputs if inputs.ndim == 2 else inputs.reshape(len(inputs), -1)
+    """(N, features), for scikit-learn takes no images; a copy, for an estimator may write into it (`copy: false`)."""
+    return np.array(inputs.reshape(len(inputs), -1))
 
 
 def _plain_targets(targets: Array, estimator: Any) -> Array:
-    """(N,) where there is one output; whole numbers for classifiers, whose targets are classes or 0 and 1."""
+    """(N,) where there is one output; whole numbers for classifiers, whose targets are classes or 0 and 1. A copy."""
     from sklearn.base import is_classifier
 
-    flat = targets[:, 0] if targets.ndim == 2 and targets.shape[1] == 1 else targets
+    flat = np.array(targets[:, 0] if targets.ndim == 2 and targets.shape[1] == 1 else targets)
     try:
         classifies = is_classifier(estimator)
     except AttributeError:  # of a package that does not know scikit-learn's tags

@@ -18,15 +18,18 @@ def measures(targets: Array, predictions: Array, weights: Array | None) -> dict[
     if len(actual) == 0 or (weights is not None and weights.sum() <= 0):
         return {}
     error = actual - values
-    squares = np.average(error**2, axis=0, weights=weights)  # (outputs,)
+    # In units of a power of two near the largest of them, which is exact: squares do not overflow, nor vanish.
+    size = np.ldexp(1.0, np.frexp(np.abs(error).max(0))[1] - 1)
+    squares = np.average((error / size) ** 2, axis=0, weights=weights)  # (outputs,)
+    with np.errstate(over="ignore", under="ignore"):
+        mse = np.mean(squares * size * size)
     found = {
         "mae": float(np.mean(np.average(np.abs(error), axis=0, weights=weights))),
-        "mse": float(np.mean(squares)),
-        "rmse": float(np.mean(np.sqrt(squares))),
+        "mse": float(mse),
+        "rmse": float(np.mean(np.sqrt(squares) * size)),
     }
     if len(actual) > 1:
         centred = actual - np.average(actual, axis=0, weights=weights)
-        # In units of a power of two near the largest of them, which is exact: the squares of tiny ones do not vanish.
         unit = np.ldexp(1.0, np.frexp(np.abs(centred).max(0))[1] - 1)
         spread = np.average((centred / unit) ** 2, axis=0, weights=weights)
         missed = np.average((error / unit) ** 2, axis=0, weights=weights)

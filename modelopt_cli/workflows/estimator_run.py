@@ -28,7 +28,10 @@ class EstimatorRun(ModelRun):
         self, experiment: Experiment, prepared: Prepared, *, seed: int, wanted: Sequence[str] | None = None
     ) -> None:
         self._experiment, self._prepared, self._wanted = experiment, prepared, wanted
+        from modelopt_cli.training import early_stopping
+
         self.estimator: Any = experiment.require_model().build(prepared.shapes, seed)
+        early_stopping.check_inside(self.estimator)
         self._metrics: dict[str, float] = {}
         self._warnings: list[str] = []
         self._details: dict[str, Any] = {}

@@ -157,20 +157,29 @@ def checkpoint_of(
         label_names=prepared.label_names,
         task=prepared.task,
         metrics=dict(metrics),
-        data=pinned_data(experiment),
+        data=pinned_data(experiment, prepared),
         extra=extra,
         warnings=list(warnings),
         references=experiment.references,
     )
 
 
-def pinned_data(experiment: Experiment) -> dict[str, Any]:
-    """The data section with its splits written out, defaults and seed included, so that it gives the same anywhere."""
-    from modelopt_cli.data.splits import pinned
+def pinned_data(experiment: Experiment, prepared: Prepared | None = None) -> dict[str, Any]:
+    """The data section with its splits written out, defaults and seed included, so that it gives the same anywhere.
 
-    source = source_of(experiment)
+    `prepared`: what a model was trained on. Where that had no validation split (a final fit on all but the test
+    samples, as after cross-validation), the section has none either: nobody is to judge a model on what it learnt from.
+    """
+    from modelopt_cli.data.splits import Splits, pinned
+
+    source, raw, seed = source_of(experiment), raw_data(experiment), data_seed(experiment)
     section = dict(source.model_dump(mode="json"))
-    if source.splits is not None or experiment.evaluation.cv is None:
-        splits = pinned(raw_data(experiment), source.splits, data_seed(experiment))
-        section["splits"] = splits.model_dump(mode="json")
+    if prepared is not None and prepared.validation is None:
+        asked = pinned(raw, source.splits or Splits(), seed)
+        changes: dict[str, Any] = {"validation": 0.0}
+        if isinstance(asked.validation, tuple) and asked.test is not None:  # a fraction would be drawn from others
+            changes["test"] = () if prepared.test is None else tuple(sorted(prepared.test.indices.tolist()))
+        section["splits"] = asked.model_copy(update=changes).model_dump(mode="json")
+    elif source.splits is not None or experiment.evaluation.cv is None:
+        section["splits"] = pinned(raw, source.splits, seed).model_dump(mode="json")
     return section

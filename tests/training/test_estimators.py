@@ -173,3 +173,47 @@ def test_memory_that_runs_out_is_told_as_such() -> None:
     with pytest.raises(TrialError, match="Greedy: Unable to allocate 9 TiB") as caught:
         estimators.fit(Greedy(), prepared().train)
     assert caught.value.kind == "memory"
+
+
+class Fixed(DecisionTreeClassifier):
+    """Predicts what it is told to."""
+
+    answer: Any = 0
+
+    def predict(self, X: Any, check_input: bool = True) -> Any:
+        return np.full(len(X), self.answer)
+
+
+@pytest.mark.parametrize("answer", [0.7, np.nan, -1, 3, 2.0**40])
+def test_predictions_that_are_no_class_are_told_not_cut_off(answer: float) -> None:
+    inputs, targets = load_iris(return_X_y=True)
+    model = Fixed()
+    estimators.fit(model, part(inputs, targets))
+    model.answer = answer
+    with pytest.raises(TrialError, match=r"Fixed: it predicts .*, which is no class"):
+        estimators.scores(model, inputs, "classification", 3)
+    model.answer = 2.0
+    assert set(estimators.scores(model, inputs, "classification", 3).predictions) == {2}
+
+
+def test_what_an_estimator_writes_into_its_inputs_stays_with_it() -> None:
+    inputs, targets = load_iris(return_X_y=True)
+    data = part(inputs.copy(), targets)
+    model = make_pipeline(StandardScaler(copy=False), LogisticRegression(max_iter=1000))
+    estimators.fit(model, data)
+    estimators.scores(model, data.inputs, "classification", 3)
+    np.testing.assert_array_equal(data.inputs, inputs)
+
+
+@pytest.mark.parametrize("package", ["xgboost", "lightgbm"])
+def test_targets_that_a_booster_would_round_are_told(package: str) -> None:
+    module = pytest.importorskip(package)
+    kind = module.XGBRegressor if package == "xgboost" else module.LGBMRegressor
+    quiet = {} if package == "xgboost" else {"verbosity": -1}
+    draw = np.random.default_rng(0).normal(size=(60, 2))
+    rounded = part(draw, 1.7e9 + 300 * draw[:, :1])
+    (warning,) = [text for text in estimators.fit(kind(n_estimators=3, **quiet), rounded) if "float32" in text]
+    assert "rounds these by up to 63.9 " in warning
+    assert "TransformedTargetRegressor" in warning
+    told = estimators.fit(make_pipeline(StandardScaler(), kind(n_estimators=3, **quiet)), part(draw, 300 * draw[:, :1]))
+    assert not any("float32" in text for text in told)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from modelopt_cli import distill, load, train, tune
+from modelopt_cli.core.errors import UsageError
 from modelopt_cli.training import early_stopping
 from modelopt_cli.workflows import stages
 
@@ -134,3 +135,15 @@ def test_saved_boosters_are_read_as_they_are(table: str, path: str, steps: bool,
     assert again.metrics == {key: value for key, value in report.metrics.items() if key.startswith("test.")}
     with pytest.warns(UserWarning, match="ignored 1 columns that the model does not use: who"):
         assert len(predict(tmp_path / "run/model.pt", table).rows) == 400
+
+
+@pytest.mark.parametrize("path", BOOSTERS)
+def test_early_stopping_inside_another_estimator_is_refused(path: str, table: str) -> None:
+    pytest.importorskip(path.partition(".")[0])
+    inside = {"estimator": path, BOOSTERS[path]: 20}
+    outer = {"type": "sklearn", "estimator": "sklearn.ensemble.VotingClassifier"}
+    names = document(table, path)
+    train(load({**names, "model": {**outer, "estimators": [["b", inside]]}}), out=None)
+    stopping = {**inside, "early_stopping_rounds": 3}
+    with pytest.raises(UsageError, match=r"\(b of VotingClassifier\) is asked to stop early, but there it gets no"):
+        train(load({**names, "model": {**outer, "estimators": [["b", stopping]]}}), out=None)

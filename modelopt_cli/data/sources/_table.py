@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from modelopt_cli.core.types import Items
 from modelopt_cli.data.raw import Task
@@ -57,6 +57,13 @@ class TableSource(DataSource):
     )
     keep: Items[str] = Field((), description="Columns set aside that are inputs all the same.")
     max_categories: int = Field(1000, ge=1, description="More different texts in one column than this are an error.")
+
+    @field_validator("thousands")
+    @classmethod
+    def _is_mark(cls, mark: str | None) -> str | None:
+        if mark is not None and (mark.isalnum() or mark in "+-"):
+            raise ValueError(f"thousands is '{mark}', which stands in numbers themselves; write a mark such as ','")
+        return mark
 
     def tasks(self) -> tuple[Task, ...]:
         """See the base class. One column never holds labels that exclude nothing."""
