@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 FORMAT = 1
 MARK = "modelopt"
 _SECTIONS = {"architecture": "model", "data": "data"}  # a file's section -> the experiment's
+_OWN_METRICS = "own_metrics"
 _NESTED = 8  # files whose architecture is that of another file
 
 
@@ -50,6 +51,7 @@ class Checkpoint:
     warnings: list[str] = field(default_factory=list)  # what was told while it was trained
     references: Mapping[ValuePath, Reference] = field(default_factory=dict)
     """What of `data` and of the architecture came in by ${NAME}, by its path in the experiment file."""
+    own_metrics: tuple[tuple[str, str], ...] = ()  # the user's own: (module:function, folder to import from)
 
     def data_section(self) -> dict[str, Any]:
         """`data` to be read by. Raises InputError where an environment variable that it refers to is not set."""
@@ -90,7 +92,7 @@ def _content(checkpoint: Checkpoint) -> dict[str, Any]:
     sections = {"architecture": checkpoint.architecture.model_dump(mode="json"), "data": _plain(checkpoint.data)}
     marks = [_put_back(sections, key, name, checkpoint.references) for key, name in _SECTIONS.items()]
     referring = [mark for found in marks for mark in found]
-    return {
+    content = {
         MARK: FORMAT,
         "framework": framework,
         "architecture": sections["architecture"],
@@ -106,6 +108,9 @@ def _content(checkpoint: Checkpoint) -> dict[str, Any]:
         "versions": {"torch": str(torch.__version__)},
         **({"references": referring} if referring else {}),
     }
+    if checkpoint.own_metrics:
+        content[_OWN_METRICS] = [{"target": target, "folder": folder} for target, folder in checkpoint.own_metrics]
+    return content
 
 
 def _put_back(sections: dict[str, Any], key: str, name: str, references: Mapping[ValuePath, Reference]) -> list[Any]:
@@ -177,6 +182,7 @@ def load(path: str | Path, consent: Consent = NOTHING) -> Checkpoint:
             content["extra"],
             [str(text) for text in content.get("warnings", ())],  # files of earlier versions have none
             references,
+            tuple((str(one["target"]), str(one["folder"])) for one in content.get(_OWN_METRICS, ())),
         )
     except ModeloptError:
         raise

@@ -8,8 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from modelopt_cli.core.consent import Consent
+from modelopt_cli.core.consent import VARIABLE, Code, Consent
 from modelopt_cli.core.errors import InputError, UsageError
+from modelopt_cli.core.references import substitute
 from modelopt_cli.results.report import Cell, Report, Table
 from modelopt_cli.workflows.closing import positive_class
 from modelopt_cli.workflows.run_scope import one_run
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
     from modelopt_cli.data.prepared import Part
     from modelopt_cli.models.checkpoints import Checkpoint
+    from modelopt_cli.training.metric_names import OwnMetric
 
 SPLITS = ("train", "validation", "test")
 
@@ -30,7 +32,7 @@ def evaluate(
     """Every metric of the model at `path`, on a split of the data it was trained with, or on the file `data`.
 
     `trust_code` runs the code that the file names (a model or data of the user's own); without it such a file raises
-    RefusedError. Raises InputError for a file that is no model or data it cannot use, UsageError for an unknown or
+    RefusedError, and metrics of the user's own are left out, which the report's warnings tell. Raises InputError for a file that is no model or data it cannot use, UsageError for an unknown or
     empty split.
     """
     from modelopt_cli.models import checkpoints
@@ -50,6 +52,7 @@ def evaluate(
         scores,
         prefix=prefix,
         weights=part.weights,
+        extra=_own_metrics(checkpoint, consent, notes.append),
         classes=checkpoint.shapes.outputs,
     )
     return Report(
@@ -146,6 +149,28 @@ def _judged(checkpoint: Checkpoint, part: Part) -> tuple[Any, float | None]:
         raise InputError(f"the model says that it was trained by the loss {loss!r}, which {checkpoint.task} has not")
     shapes, preprocessing = checkpoint.shapes, checkpoint.preprocessing
     return outputs_and_loss(checkpoint.model, part, preprocessing, checkpoint.task, shapes.outputs, loss)
+
+
+def _own_metrics(checkpoint: Checkpoint, consent: Consent, note: Callable[[str], None]) -> list[OwnMetric]:
+    """The user's own metrics that the file names and may call; the others are told."""
+    from modelopt_cli.training.metric_names import OwnMetric
+
+    found: list[OwnMetric] = []
+    for target, folder in checkpoint.own_metrics:
+        if consent.agreed(Code(target, {}, folder)) is None:
+            note(
+                f"the metric '{target}' was left out: it is code that the model file names; compute it with "
+                f"--trust-code (in Python trust_code=True, for everything {VARIABLE}=1) if you trust whoever made it"
+            )
+            continue
+        try:
+            metric = OwnMetric(substitute(target), substitute(folder))
+            metric.check()
+        except (UsageError, ValueError) as error:
+            note(f"the metric '{target}' was left out: {error}")
+            continue
+        found.append(metric)
+    return found
 
 
 def _source(checkpoint: Checkpoint, path: str | Path, consent: Consent) -> Any:

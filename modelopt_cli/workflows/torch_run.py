@@ -161,7 +161,15 @@ def checkpoint_of(
         extra=extra,
         warnings=list(warnings),
         references=experiment.references,
+        own_metrics=_own_metrics(experiment),
     )
+
+
+def _own_metrics(experiment: Experiment) -> tuple[tuple[str, str], ...]:
+    """(import path, folder) of the user's own metrics, what came in by ${NAME} as that."""
+    section = experiment.evaluation.model_dump(mode="json", include={"metrics", "folder"})
+    section = experiment.written(section, ("evaluation",))
+    return tuple((str(target), str(section["folder"])) for target in section["metrics"])
 
 
 def pinned_data(experiment: Experiment, prepared: Prepared | None = None) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -322,3 +323,47 @@ def test_consent_is_no_other_experiment(cli: Cli, model: dict[str, Any], tmp_pat
     assert with_flag.resolved()["distillation"]["teacher"]["trust_code"] is True
     (tmp_path / "experiment.yaml").write_text(without.to_yaml().replace("    trust_code: false\n", ""))
     check_unchanged(tmp_path, with_flag)
+
+
+METRIC = """\
+from pathlib import Path
+
+Path("ran").touch()
+
+
+def gap(targets, predictions):
+    return float(abs(targets - predictions).max())
+"""
+
+
+@pytest.mark.parametrize(
+    "model", ["{type: mlp, hidden: [4]}", "{type: sklearn, estimator: sklearn.naive_bayes.GaussianNB}"]
+)
+def test_own_metrics_of_a_model_file(cli: Cli, tmp_path: Path, watched: Callable[[], list[str]], model: str) -> None:
+    """They are computed where the user agrees, and told where not: the same numbers as when it was trained."""
+    own = OWN.replace('{type: python, target: "nets:build", arguments: {width: 8}}', model)
+    own = own if "mlp" in model else own.replace("training: {epochs: 2, batch_size: 32}\n", "")
+    (tmp_path / "own.yaml").write_text(own + 'evaluation: {metrics: ["hostile:gap"]}\n')
+    (tmp_path / "hostile.py").write_text(METRIC)
+    assert cli("train", "own.yaml", "--out", "run", "-q").code == 0
+    trained = json.loads(Path("run/report.json").read_text())["metrics"]["test.gap"]
+    Path("ran").unlink()
+    sys.modules.pop("hostile", None)
+    watched().clear()
+    left_out = cli("evaluate", "run/model.pt", "--json")
+    assert left_out.code == 0
+    report = json.loads(left_out.out)
+    assert "test.gap" not in report["metrics"]
+    assert any("'hostile:gap'" in text and "--trust-code" in text for text in report["warnings"])
+    assert watched() == []
+    assert not Path("ran").exists()
+    agreed = json.loads(cli("evaluate", "run/model.pt", "--json", "--trust-code").out)
+    assert agreed["metrics"]["test.gap"] == pytest.approx(trained)
+    assert not any("hostile" in text for text in agreed["warnings"])
+    assert "gap" in "".join(evaluate("run/model.pt", trust_code=True).metrics)
+    assert cli("evaluate", "run/model.pt", "--trust-code", "--gate", "test.gap <= 100").code == 0
+    (tmp_path / "hostile.py").unlink()
+    sys.modules.pop("hostile", None)
+    gone = json.loads(cli("evaluate", "run/model.pt", "--json", "--trust-code").out)
+    assert "test.accuracy" in gone["metrics"]
+    assert any("hostile:gap" in text for text in gone["warnings"])
