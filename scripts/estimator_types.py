@@ -19,6 +19,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import sklearn.experimental.enable_halving_search_cv
+import sklearn.experimental.enable_iterative_imputer  # noqa: F401
 import skops.io
 from sklearn.base import clone
 from sklearn.datasets import make_classification, make_regression
@@ -34,6 +36,8 @@ from sklearn.utils._param_validation import StrOptions
 PATH = Path(__file__).parents[1] / "modelopt_cli" / "models" / "_estimator_types.py"
 SEEN_BY_ALL = ("builtins.", "numpy.ndarray", "numpy.random.", "numpy.ma.", "numpy.float", "numpy.int", "numpy.uint")
 """What skops trusts in nodes of its own, whatever its version, and may not be trusted elsewhere."""
+EXPERIMENTAL = ("IterativeImputer", "HalvingGridSearchCV", "HalvingRandomSearchCV")
+"""skops trusts them only where they were switched on before it was imported."""
 KINDS = 2  # of data, for each estimator
 HEAD = '''\
 """The types and functions that scikit-learn's own estimators are saved as, beyond what skops itself trusts.
@@ -63,7 +67,7 @@ def names_of(estimator: Any) -> set[str]:
     data = skops.io.dumps(estimator)
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         found = set(named(json.loads(archive.read("schema.json"))))
-    whole = {f"{kind.__module__}.{kind.__name__}" for _, kind in all_estimators()}
+    whole = {f"{kind.__module__}.{kind.__name__}" for _, kind in all_estimators() if kind.__name__ not in EXPERIMENTAL}
     kept = {name for name in found if not name.startswith(SEEN_BY_ALL)} - whole
     return kept | set(skops.io.get_untrusted_types(data=data))
 

@@ -21,6 +21,8 @@ from modelopt_cli.data.files import check_memory
 Layout = Literal["auto", "channels_first", "channels_last"]
 INPUT_KEYS = ("inputs", "X", "x", "x_train", "X_train", "data", "images")
 TARGET_KEYS = ("targets", "y", "y_train", "target", "labels")
+_FREE = 64 * 2**20  # bytes that any packed array may unpack to
+_RATIO = 500  # ... and above that, so many times what is stored: deflate alone would allow 1,032
 _HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
 
@@ -42,6 +44,12 @@ def read_npz(path: Path, key: str) -> np.ndarray:
     if key not in names:
         raise InputError(f"'{path}' has no array '{key}'.{did_you_mean(key, names)} It has: {', '.join(names)}")
     record = records[key + ".npy" if key + ".npy" in records else key]
+    if record.size > max(_FREE, _RATIO * record.stored):
+        raise RefusedError(
+            f"array '{key}' of '{path}' asks for memory that the file does not hold: it unpacks to {record.size:,} "
+            f"bytes, more than {_RATIO} times the {record.stored:,} that are stored; save it with numpy.savez if it is "
+            "really that empty"
+        )
     with _reporting(path), zipfile.ZipFile(path) as archive, archive.open(record.name) as member:
         return _read_member(member, record.size, f"array '{key}' of '{path}'")
 
@@ -106,6 +114,8 @@ def _read_member(file: IO[bytes], size: int, what: str) -> np.ndarray:
     shape, fortran, dtype = _HEADERS[version](file)
     if dtype.hasobject:
         raise RefusedError(f"{what} is pickled Python objects, which run code when read; save it as numbers or text")
+    if min(shape, default=0) < 0:
+        raise InputError(f"{what} is damaged: its shape is {shape}; copy or download it again")
     claimed = math.prod(shape) * dtype.itemsize
     if claimed > size:
         raise RefusedError(f"{what} claims {claimed:,} bytes, but the file holds {size:,}")

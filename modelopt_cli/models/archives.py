@@ -21,7 +21,7 @@ from modelopt_cli.core.errors import InputError, ModeloptError, RefusedError
 from modelopt_cli.core.zip_files import Record, without_checksums
 from modelopt_cli.models import inert
 from modelopt_cli.models.checked_stream import CheckedStream
-from modelopt_cli.models.claims import Claims, check_archive, look
+from modelopt_cli.models.claims import Claims, OtherPickle, check_archive, look
 
 _HARMLESS = ("torch.", "_codecs.encode", *(f"collections.{name}" for name in ("OrderedDict", "Counter")),
              *(f"builtins.{name}" for name in ("bytearray", "set", "complex")))  # fmt: skip
@@ -54,6 +54,11 @@ def read_pickle(path: Path, *, trust: bool = False) -> Any:
     except Exception as error:  # whatever a damaged file makes the reader do
         if not trust and (name := _foreign(claims, error)):
             raise RefusedError(_runs_code(path, name)) from None
+        if isinstance(error, OtherPickle):
+            raise InputError(
+                f"{path} is a pickle, but none that torch.save wrote; save a dict of tensors: torch.save({{'weight': "
+                "tensor}, ...)"
+            ) from None
         if trust and isinstance(error, AttributeError | ImportError):
             raise InputError(
                 f"{path} needs code that is not here ({error}); run this in the folder of the module that made it"

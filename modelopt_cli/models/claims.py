@@ -41,6 +41,10 @@ _MARGIN, _REPEATS = 100_000, 4  # values, those in several places counted in eac
 _KEY_DEPTH, _KEY_LENGTH = 3, 64  # of a tuple as a key
 
 
+class OtherPickle(pickle.UnpicklingError):
+    """A sound pickle that torch.save did not write."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Storage:
     count: int  # elements
@@ -278,7 +282,7 @@ def look(memory: mmap.mmap, claims: Claims) -> dict[str, zip_files.Record] | Non
         _look_at_pickles(memory, claims)
         return None
     _look_at_other(memory, claims)
-    raise pickle.UnpicklingError("none that torch.save wrote")
+    raise OtherPickle("none that torch.save wrote")
 
 
 def check_archive(memory: mmap.mmap, path: Path) -> dict[str, zip_files.Record] | None:

@@ -22,10 +22,17 @@ _SHOWN = 10  # names in a message
 
 
 def dumped(estimator: Any) -> bytes:
-    """The estimator as a skops file."""
+    """The estimator as a skops file. Raises UsageError for one that skops cannot save."""
     import skops.io
 
-    return bytes(skops.io.dumps(estimator))
+    try:
+        return bytes(skops.io.dumps(estimator))
+    except Exception as error:  # whatever it, or what it holds, makes skops do
+        told = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UsageError(
+            f"the estimator {type(estimator).__name__} cannot be saved: {told} (skops keeps plain values, arrays and "
+            "objects of importable classes); use another estimator, or keep such things out of its attributes"
+        ) from None
 
 
 def unlisted(data: bytes) -> list[str]:

@@ -28,6 +28,7 @@ __all__ = ["Change", "PickleFile", "SafetensorsFile", "ShardedFolder", "StateFil
 
 _NESTED = ("state_dict", "model_state_dict", "model", "module", "network", "net", "params", "weights")
 _INDEX = "model.safetensors.index.json"
+_INDEX_END = ".index.json"
 _ZIP = b"PK\x03\x04"
 
 
@@ -180,6 +181,8 @@ def open_state(path: str | Path, *, trust: bool = False, key: str | None = None)
         raise InputError(f"{path} is a folder without {_INDEX}; name a file of weights, e.g. model.pt")
     if not path.exists():
         raise InputError(f"{path} does not exist; name a file of weights: .pt, .pth, .bin or .safetensors")
+    if path.name.endswith(_INDEX_END):
+        raise InputError(f"{path} is an index of shards and holds no weights; name its folder: {path.parent}")
     if _is_safetensors(path):
         _no_key(path, key)
         return SafetensorsFile(path)

@@ -32,8 +32,8 @@ def evaluate(
     """Every metric of the model at `path`, on a split of the data it was trained with, or on the file `data`.
 
     `trust_code` runs the code that the file names (a model or data of the user's own); without it such a file raises
-    RefusedError, and metrics of the user's own are left out, which the report's warnings tell. Raises InputError for a file that is no model or data it cannot use, UsageError for an unknown or
-    empty split.
+    RefusedError, and metrics of the user's own are left out, which the report's warnings tell. Raises InputError for a
+    file that is no model or data it cannot use, UsageError for an unknown or empty split.
     """
     from modelopt_cli.models import checkpoints
     from modelopt_cli.training import metric_names, metrics

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import struct
 from pathlib import Path
 from typing import Any
@@ -85,6 +86,8 @@ def program(path: Path) -> None:
         ("m.pt", bytes_of(b"version https://git-lfs.github.com/spec/v1\noid sha256:1\nsize 3\n"), "Git LFS"),
         ("m.pt", bytes_of(b"\x1f\x8b" + bytes(300)), "gzip"),
         ("m.pt", bytes_of(b"this is just some text of somebody"), "text"),
+        ("m.pkl", lambda path: path.write_bytes(pickle.dumps({"epoch": 1})), "none that torch.save wrote"),
+        ("m.safetensors.index.json", bytes_of(b'{"weight_map": {"a": "x.safetensors"}}'), "name its folder"),
         ("m.npz", lambda path: np.savez(path, a=np.ones(3)), "numpy"),
         ("m.npy", lambda path: np.save(path, np.ones(30)), "numpy"),
     ],

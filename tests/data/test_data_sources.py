@@ -215,6 +215,20 @@ class TestNpz:
         with pytest.raises(InputError, match="go together"):
             load("npz", path=path, test_inputs="X")
 
+    def test_zeros_that_unpack_to_far_more_are_refused(self, tmp_path: Path) -> None:
+        np.savez_compressed(tmp_path / "d.npz", X=np.zeros((2**25, 3), np.uint8), y=np.arange(30) % 2)
+        with pytest.raises(RefusedError, match=r"array 'X' of .* unpacks to 100,\d+,\d+ bytes, more than 500 times"):
+            load("npz", path=str(tmp_path / "d.npz"))
+
+    def test_a_negative_shape_is_damage(self, tmp_path: Path) -> None:
+        np.save(tmp_path / "X.npy", np.ones((30, 3)))
+        content = (tmp_path / "X.npy").read_bytes().replace(b"(30, 3)", b"(-1, 3)")
+        with zipfile.ZipFile(tmp_path / "d.npz", "w") as archive:
+            archive.writestr("X.npy", content)
+            archive.writestr("y.npy", content)
+        with pytest.raises(InputError, match=r"array 'X' of .* is damaged: its shape is"):
+            load("npz", path=str(tmp_path / "d.npz"))
+
     def test_a_header_that_claims_too_much_is_refused(self, tmp_path: Path) -> None:
         np.savez(tmp_path / "d.npz", X=np.zeros((4, 2)), y=[0, 1, 0, 1])
         with zipfile.ZipFile(tmp_path / "d.npz") as archive:

@@ -35,7 +35,7 @@ from sklearn.svm import SVC
 
 from modelopt_cli import evaluate, load, predict, train
 from modelopt_cli.core.consent import NOTHING, Consent
-from modelopt_cli.core.errors import RefusedError
+from modelopt_cli.core.errors import RefusedError, UsageError
 from modelopt_cli.models._estimator_types import LISTED
 from modelopt_cli.models.estimator_files import dumped, loaded, unlisted
 
@@ -69,6 +69,22 @@ def test_estimators_of_scikit_learn_are_read_as_they_are(estimator: Any) -> None
     data = dumped(estimator)
     assert unlisted(data) == []
     assert np.array_equal(loaded(data, "m.pt", NOTHING).predict(INPUTS), estimator.predict(INPUTS))
+
+
+def test_what_cannot_be_saved_is_told() -> None:
+    from sklearn.cluster import Birch
+
+    with pytest.raises(UsageError, match=r"Birch cannot be saved: .*Birch"):
+        dumped(Birch().fit(INPUTS))
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_experimental_estimators_are_switched_on() -> None:
+    from modelopt_cli.models.architectures._estimators import make
+
+    made = make({"estimator": "sklearn.impute.IterativeImputer", "max_iter": 1}, 0)
+    data = dumped(made.fit(np.where(INPUTS > 1, np.nan, INPUTS)))
+    assert unlisted(data) == []
 
 
 def test_the_list_is_exact() -> None:

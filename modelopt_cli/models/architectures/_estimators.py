@@ -7,10 +7,13 @@ Estimators of other packages, and the user's own beside the experiment file, nee
 from __future__ import annotations
 
 import inspect
+import re
 import sys
 from collections.abc import Mapping, Sequence
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from modelopt_cli.core.errors import MissingExtraError, UsageError, did_you_mean
@@ -80,13 +83,25 @@ def load_estimator(path: str, folder: str | None = None) -> Any:
         raise MissingExtraError(package, "boosting")
     installed = _is_installed(package) and not (folder and _is_beside(package, folder))
     module = load_module(module_name, f"estimator '{path}'", None if installed else folder)
-    if not hasattr(module, name):
+    kind = _attribute(module, name)
+    if kind is None:
         names = [each for each in dir(module) if not each.startswith("_")]
         raise UsageError(f"estimator '{path}': {module_name} has no '{name}'.{did_you_mean(name, names)}")
-    kind = getattr(module, name)
     if not (isinstance(kind, type) and hasattr(kind, "fit") and hasattr(kind, "get_params")):
         raise UsageError(f"'{path}' is no scikit-learn estimator (a class with fit and get_params)")
     return kind
+
+
+def _attribute(module: ModuleType, name: str) -> Any:
+    """What the module calls so; None where it does not. scikit-learn's experimental estimators are switched on."""
+    try:
+        return getattr(module, name, None)
+    except ImportError as error:
+        switch = re.search(r"from (sklearn\.experimental) import (\w+)", str(error))
+        if switch is None:
+            raise UsageError(f"estimator '{module.__name__}.{name}' cannot be imported: {error}") from None
+        import_module(f"{switch[1]}.{switch[2]}")
+        return getattr(module, name)
 
 
 def default_argument(path: str, name: str, folder: str | None = None) -> Any:
