@@ -367,3 +367,15 @@ def test_own_metrics_of_a_model_file(cli: Cli, tmp_path: Path, watched: Callable
     gone = json.loads(cli("evaluate", "run/model.pt", "--json", "--trust-code").out)
     assert "test.accuracy" in gone["metrics"]
     assert any("hostile:gap" in text for text in gone["warnings"])
+
+
+def test_own_metrics_that_came_in_by_the_environment(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WHERE_IT_LIES", "quite_secret_place")
+    (tmp_path / "quite_secret_place.py").write_text(METRIC)
+    own = OWN.replace('{type: python, target: "nets:build", arguments: {width: 8}}', "{type: mlp, hidden: [4]}")
+    (tmp_path / "own.yaml").write_text(own + 'evaluation: {metrics: ["${WHERE_IT_LIES}:gap"]}\n')
+    assert cli("train", "own.yaml", "--out", "run", "-q").code == 0
+    assert b"quite_secret_place" not in Path("run/model.pt").read_bytes()
+    assert "test.gap" in evaluate("run/model.pt", trust_code=True).metrics
+    monkeypatch.delenv("WHERE_IT_LIES")
+    assert any("WHERE_IT_LIES" in text for text in evaluate("run/model.pt", trust_code=True).warnings)
