@@ -130,14 +130,14 @@ class Mutual(Settings):
         return self
 
 
-_LEFT_OUT = (Labels(weight=0.1), SoftTargets(weight=0.9))
-
-
 class Guidance(Settings):
     """What a student learns from, whoever taught the teacher."""
 
+    left_out: ClassVar[tuple[str, ...]] = ("losses",)
+    """Options that are not written out where nobody wrote them: their default depends on the data's task."""
+
     losses: Items[Annotated[DistillationLoss, Named("distillation_losses")]] = Field(
-        _LEFT_OUT,
+        (Labels(weight=0.1), SoftTargets(weight=0.9)),
         description="What is descended: the sum of these, by their weights. Left out, for regression: labels and mse.",
     )
     combine: Literal["mean", "weighted", "confidence"] = Field(
@@ -156,11 +156,8 @@ class Guidance(Settings):
         return self
 
     def losses_for(self, task: Task) -> tuple[DistillationLoss, ...]:
-        """The losses; where they were left out, ones that the task can have.
-
-        A run's own files write out what was left out, so the default counts as left out wherever it stands.
-        """
-        if task == "regression" and self.losses == _LEFT_OUT:
+        """The losses; where they were left out, ones that the task can have."""
+        if task == "regression" and "losses" not in self.model_fields_set:
             return (Labels(weight=0.1), Mse(weight=0.9))
         return self.losses
 

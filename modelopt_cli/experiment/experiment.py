@@ -182,9 +182,12 @@ class Experiment(Settings):
         """To the code that the file names itself, wherever a model.pt names it too."""
         return consent_in(self)
 
-    def resolved(self) -> dict[str, Any]:
-        """All values as plain ones, defaults included and paths absolute; loads again as an equal experiment."""
-        return {key: value for key, value in plain(self).items() if value is not None}
+    def resolved(self, *, everything: bool = False) -> dict[str, Any]:
+        """All values as plain ones, defaults included and paths absolute; loads again as an equal experiment.
+
+        `everything`: also those few defaults that mean something else when they are written.
+        """
+        return {key: value for key, value in plain(self, everything).items() if value is not None}
 
     @property
     def references(self) -> Mapping[tuple[str | int, ...], Reference]:

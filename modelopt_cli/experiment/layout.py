@@ -5,7 +5,7 @@ from __future__ import annotations
 import types
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Annotated, Any, Union, get_args, get_origin
 
@@ -112,12 +112,19 @@ def sparse(value: Any) -> Any:
     return _plain(value, sparse)
 
 
-def plain(value: Any) -> Any:
-    """Plain values of a setting, defaults included, `type` first."""
+def plain(value: Any, everything: bool = False) -> Any:
+    """Plain values of a setting, defaults included, `type` first.
+
+    What a class names in `left_out` stays left out where nobody wrote it, since that means something else than its
+    default written out; `everything`: not even that.
+    """
     if isinstance(value, BaseModel):
-        given = {key: plain(item) for key, item in value}
+        left_out = () if everything else getattr(value, "left_out", ())
+        given = {
+            key: plain(item, everything) for key, item in value if key not in left_out or key in value.model_fields_set
+        }
         return {"type": value.name(), **given} if isinstance(value, Strategy) else given
-    return _plain(value, plain)
+    return _plain(value, partial(plain, everything=everything))
 
 
 def _plain(value: Any, inner: Any) -> Any:

@@ -41,7 +41,7 @@ def check_unchanged(folder: Path, experiment: Experiment) -> None:
     except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
         raise StorageError(f"{path} cannot be read ({error}); start a new run without --resume") from None
     old, new = flatten(_computed(before)), _as_in_a_file(experiment)
-    plain = flatten(_computed(experiment.resolved()))
+    plain = flatten(_computed(experiment.resolved(everything=True)))
     written = flatten(experiment.document)
     fewer = _fewer_trials(old, new)
     others = _other_values(folder, experiment)

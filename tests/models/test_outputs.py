@@ -126,3 +126,20 @@ def test_a_regression_learns_from_its_teacher_by_losses_that_fit() -> None:
         )
     )
     assert report.status == "completed"
+
+
+def test_losses_that_were_left_out_stay_so_in_a_runs_files(tmp_path: Path) -> None:
+    """Written out, the default would be one that a regression refuses."""
+    given: dict[str, Any] = {
+        "data": {"type": "diabetes"},
+        "model": {"type": "mlp", "hidden": [4]},
+        "training": {"epochs": 1},
+        "distillation": {"teacher": {"model": {"type": "mlp", "hidden": [4]}, "training": {"epochs": 1}}},
+    }
+    report = distill(load(given), tmp_path / "run")
+    again = load(tmp_path / "run/experiment.yaml")
+    assert again == load(given)
+    assert distill(again).metrics["test.rmse"] == report.metrics["test.rmse"]
+    written = {**given["distillation"], "losses": [{"type": "labels", "weight": 0.1}, {"type": "soft_targets"}]}
+    with pytest.raises(UsageError, match="use mse"):
+        distill(load({**given, "distillation": written}))
