@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,8 @@ _WARM_UP = 10  # turns before what is measured, ...
 _WARM_UP_SHARE = 0.2  # ... or this share of the seconds
 _NOISY = 0.5  # share of the median over which the middle half of the times may spread
 _LEAST = 3  # turns that are measured, however slow
+_BLOCKS = 8  # of turns, which tell how far off a ratio of least times may be
+_SYSTEMATIC = 0.01  # share by which such a ratio differs between two measurements, however many turns there are
 
 
 def place(tensor: Tensor) -> tuple[object, ...]:
@@ -140,6 +143,11 @@ class Latency:
         return float(np.median(self.times))
 
     @property
+    def least(self) -> float:
+        """Milliseconds for a batch when the machine does nothing else: what comes out again, whatever its load."""
+        return float(np.min(self.times))
+
+    @property
     def spread(self) -> tuple[float, float]:
         """25% and 75% quantile, in milliseconds for a batch."""
         low, high = np.quantile(self.times, [0.25, 0.75])
@@ -153,6 +161,17 @@ class Latency:
     def relative_to(self, other: Latency) -> float:
         """The median over the turns of this one's time divided by the other's in the same turn."""
         return float(np.median(np.divide(self.times, other.times)))
+
+    def least_of(self, other: Latency) -> tuple[float, float]:
+        """The least time's ratio to the other's least, both measured in turns, and by what share it may be off."""
+        turns = len(self.times)
+        blocks = min(_BLOCKS, max(2, turns // 4))
+        ends = np.linspace(0, turns, blocks + 1).astype(int)
+        parts = [
+            min(self.times[start:end]) / min(other.times[start:end]) for start, end in pairwise(ends) if end > start
+        ]
+        ratio = self.least / other.least
+        return ratio, _SYSTEMATIC + 2.0 * float(np.std(parts)) / ratio / math.sqrt(len(parts))
 
 
 def noise(one: Latency, other: Latency) -> str:

@@ -58,6 +58,16 @@ class Budget(Settings):
         """What it is about: one of BUDGETS."""
         return next(name for name in BUDGETS if getattr(self, name) is not None)
 
+    @property
+    def written(self) -> str:
+        """The value as the file has it."""
+        return str(getattr(self, self.of))
+
+    def told(self, most: float, unit: str = "") -> str:
+        """The value as the file has it, and what that is of what there was."""
+        share = isinstance(getattr(self, self.of), str)
+        return f"{self.written} ({most:,.6g}{unit})" if share else f"{self.written}{unit}"
+
     def left(self, dense: float) -> float:
         """What may be left of what there was."""
         value = getattr(self, self.of)

@@ -22,11 +22,12 @@ _STEPS = 40
 
 @dataclass(frozen=True)
 class Limit:
-    """What may be left: `cost` of units left, at most `most`. `what`: as the file calls it."""
+    """What may be left: `cost` of units left, at most `most`. `what`, `written`: as the file calls it and has it."""
 
     what: str
     cost: Callable[[Mapping[Prime, int]], float]
     most: float
+    written: str = ""
 
 
 def near(

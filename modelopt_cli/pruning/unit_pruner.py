@@ -88,12 +88,15 @@ class UnitPruner:
 
         `batches`: a few samples, as the scores are not used.
         """
+        least = self.most(batches)
+        if limit is not None and (cost := limit.cost(self.network.counts(least))) > limit.most:
+            raise self.too_low(limit, cost)
+
+    def most(self, batches: Sequence[Batch]) -> dict[Prime, Mask]:
+        """What is kept when all that may go is gone. `batches`: a few samples, as the scores are not used."""
         scores = self.scores(batches)
-        if limit is not None:
-            all_goes = self.settings.neurons.keep(scores, lambda given: self._cuts(Global(), given, 1.0, None))
-            least = limit.cost(self.counts(tied(self.standing(all_goes), scores, self.ties)))
-            if least > limit.most:
-                raise self._too_low(limit, least)
+        all_goes = self.settings.neurons.keep(scores, lambda given: self._cuts(Global(), given, 1.0, None))
+        return self.keep(tied(self.standing(all_goes), scores, self.ties))
 
     def compensate(self, graph: fx.GraphModule, keep: Keep, inputs: Sequence[Tensor]) -> None:
         """Make up in the graph for what `keep` leaves out."""
@@ -136,7 +139,7 @@ class UnitPruner:
             lambda tried: limit.cost(self.counts(tried)), masks, limit.most, scores, self._whole(), self._steps()
         )
         if found is None:
-            raise self._too_low(limit, limit.cost(self.counts(masks(1.0))))
+            raise self.too_low(limit, limit.cost(self.counts(masks(1.0))))
         return found
 
     def _whole(self) -> set[str]:
@@ -213,10 +216,12 @@ class UnitPruner:
         """Units that the masks leave, for a cost."""
         return self.network.counts(self.keep(masks))
 
-    def _too_low(self, limit: Limit, least: float) -> UsageError:
+    def too_low(self, limit: Limit, least: float) -> UsageError:
+        """For a limit that what is left when all that may go is gone, `least`, does not meet."""
         held = sum(self.network.left(group) for group in held_by_statistics(self.network, self.settings))
         allow = f"let {held} more units go by {ALLOWING}; or " if held else ""
+        asked = limit.written or f"{limit.most:,.6g}"
         return UsageError(
-            f"pruning.budget.{limit.what} is {limit.most:,.6g}, but {least:,.6g} are left when all that may go is gone"
+            f"pruning.budget.{limit.what} is {asked}, but {least:,.6g} are left when all that may go is gone"
             f"; {allow}raise it, let more go (limits, keep_at_least, include, exclude), or use a smaller model"
         )

@@ -228,7 +228,7 @@ class MaskedModel(PrunedModel):
                     weight.data.copy_(dense[name])
 
         self._most_bytes = budget.left(size(0.0))
-        return search_amount(size, self._most_bytes)
+        return search_amount(size, self._most_bytes, budget.told(self._most_bytes))
 
     def tables(self) -> dict[str, Table]:
         """`stages`: before, straight after the last pruning, at the end; `layers`; `rounds`; `sensitivity`."""

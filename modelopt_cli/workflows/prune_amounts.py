@@ -34,25 +34,25 @@ def amount_for(settings: PruningSettings, model: PrunedModel) -> float | None:
     left = settings.budget.left(total)
     if left < total - prunable:
         raise UsageError(
-            f"pruning.budget.nonzero is {left:,.0f}, but {total - prunable:,} of the {total:,} parameters may not go; "
-            "raise it, or let more go with pruning.include or all: true"
+            f"pruning.budget.nonzero is {settings.budget.told(left)}, but {total - prunable:,} of the {total:,} "
+            "parameters may not go; raise it, or let more go with pruning.include or all: true"
         )
     return min(1.0, max(0.0, (total - left) / prunable))
 
 
-def search_amount(size: Callable[[float], int], budget: float) -> float:
+def search_amount(size: Callable[[float], int], budget: float, written: str = "") -> float:
     """The least share of weights whose removal brings the compressed size to the budget (bisection).
 
-    Raises UsageError when removing everything does not.
+    `written`: the budget as the file has it. Raises UsageError when removing everything does not.
     """
     aim = budget * _SLACK
-    if size(0.0) <= aim:
+    if size(0.0) <= budget:
         return 0.0
     least = size(0.999)
     if least > aim:
         raise UsageError(
-            f"pruning.budget.size_bytes is {budget:,.0f}, but even with 99.9% of the weights gone the compressed model "
-            f"takes {least:,} bytes; raise it, or use a smaller model"
+            f"pruning.budget.size_bytes is {written or f'{budget:,.0f}'}, but even with 99.9% of the weights gone the "
+            f"compressed model takes {least:,} bytes; raise it, or use a smaller model"
         )
     low, high = 0.0, 0.999
     for _ in range(_TRIES):

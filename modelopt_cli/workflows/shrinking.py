@@ -58,6 +58,7 @@ class Shrinking:
         self._form: Form = "graph" if isinstance(module, Emitted) else "module"
         self._edits: list[Edit] = []
         self._links: Links | None = None
+        self._replacing = ""  # said when the graph takes the module's place
         self.fixed = "" if self.network.captured.dynamic else fixed_by(module, self._example)
         if self.fixed:
             self._samples = lambda count: in_pieces(samples(count), len(self._example))
@@ -107,7 +108,7 @@ class Shrinking:
                 )
             return found.ties
         self._form = "graph"
-        self._warnings.append(
+        self._replacing = (
             f"the model's own code cannot do with fewer units in {len(found.refused)} of {len(chosen)} groups "
             f"({told}); its exported graph takes its place, and is trained and saved like it; structure.apply: module "
             "would leave those groups alone"
@@ -145,6 +146,8 @@ class Shrinking:
     def warnings(self) -> list[str]:
         """What could not be done, and what was done in its place; at the end also how much of the amount was not."""
         (gone, total), asked = self.gone, self._settings.amount or 0.0
+        if self._budget is not None:
+            return [*self._warnings, *[self._budget.told] * bool(self._budget.told)]
         if gone >= asked * total - max(1, self._settings.neurons.round_to):  # one unit, or one step, may be rounded off
             return list(self._warnings)
         found = f"{gone:,} of {total:,} are gone ({gone / total:.1%})"
@@ -168,9 +171,13 @@ class Shrinking:
         """(group, share removed, loss), as an allocation measured it."""
         return self._pruner.sensitivity
 
-    def check(self) -> None:
+    def check(self, module: nn.Module) -> None:
         """Raise UsageError for what no training changes: units without scores, a budget that cannot be met."""
-        self._pruner.check(self._samples(EXAMPLES), None if self._budget is None else self._budget.known())
+        few = self._samples(EXAMPLES)
+        if self._budget is None:
+            self._pruner.check(few)
+        else:
+            self._budget.check(self._pruner, few, module, in_place=self._form == "module")
 
     def note_file(self, size: int) -> None:
         """Bytes of model.pt before anything has gone."""
@@ -180,7 +187,9 @@ class Shrinking:
     def prune(self, target: float, module: nn.Module) -> tuple[Slices, nn.Module]:
         """Take units out; what stayed of each tensor, and the module, which is another one when its form changes."""
         self.network.pull(module)
-        removal = self._removal(target)
+        removal = self._removal(target, module)
+        if removal is None:
+            return slices(self.network.analysis, self.network.held, self.network.held), module
         for name, reason in self._pruner.refused.items():
             if name not in self.spared:
                 self.spared[name] = reason
@@ -191,10 +200,12 @@ class Shrinking:
         self.network.held = removal.keep
         return cut, module
 
-    def _removal(self, target: float) -> Removal:
+    def _removal(self, target: float, module: nn.Module) -> Removal | None:
+        """None: nothing goes, since what there is meets the budget."""
         if self._budget is None:
             return self._pruner.prune(target)
-        return self._budget.met(target, self._pruner, joined(self._samples(self._budget.samples)))
+        batches = self._samples(max(EXAMPLES, self._budget.samples))
+        return self._budget.met(target, self._pruner, batches, module, in_place=self._form == "module")
 
     def _applied(self, removal: Removal, module: nn.Module) -> nn.Module:
         network = self.network
@@ -222,6 +233,8 @@ class Shrinking:
             self._warnings.append(
                 f"the model's own code fails when smaller ({tried.reason}); its graph takes its place"
             )
+        if self._replacing and self._replacing not in self._warnings:
+            self._warnings.append(self._replacing)
         if isinstance(module, Emitted):
             module.become(removal.graph)
             return module

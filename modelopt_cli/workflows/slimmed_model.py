@@ -78,7 +78,7 @@ class SlimmedModel(PrunedModel):
 
     def check(self) -> None:
         """See the base class."""
-        self._shrinking.check()
+        self._shrinking.check(self.module)
 
     def prune(self, target: float) -> None:
         """See the base class. Batch normalisation is measured anew on the way, where the file asks for it."""
