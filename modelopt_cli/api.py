@@ -83,6 +83,7 @@ def _run(
         return run(experiment, Context())
     from modelopt_cli.results.run_directory import RunDirectory
 
-    with RunDirectory.create_at(Path(out), resume=resume) as directory:
-        directory.workflow = run.__module__.rpartition(".")[2]
+    workflow = run.__module__.rpartition(".")[2]
+    with RunDirectory.create_at(Path(out), resume=resume, workflow=workflow) as directory:
+        directory.workflow = workflow
         return run(experiment, Context(directory=directory, resume=resume))

@@ -109,6 +109,8 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
 
             if from_outside(error) or (isinstance(error, Exception) and not isinstance(error, EOFError)):
                 raise
+            if isinstance(error.__context__, OSError) and error.__context__.errno == errno.EPIPE:
+                raise  # rich ends the process by SystemExit when whoever read our output has gone
             raise ModeloptError(f"the run failed: {classify(error)[1]}") from error
 
     return contained
@@ -147,6 +149,7 @@ def _temporary_folder() -> str:
 
 
 def _tell(message: str, code: int, kind: str, as_json: bool = False) -> int:
+    message = redacted(message)
     if as_json:
         document = {"error": {"type": kind, "message": message, "exit_code": code}}
         output.json_document(json.dumps(document))

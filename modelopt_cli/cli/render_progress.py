@@ -14,6 +14,7 @@ from rich.text import Text
 
 from modelopt_cli.cli.render import number
 from modelopt_cli.core.conditions import Goal
+from modelopt_cli.core.references import redacted
 from modelopt_cli.experiment.expected_metrics import SAMPLES
 from modelopt_cli.tuning.trial import State, Trial
 from modelopt_cli.workflows.context import EpochEnded, Message, SearchStarted, StageBegun, TrialChanged
@@ -181,7 +182,7 @@ def describe(trial: Trial, goals: tuple[str, ...]) -> str:
     if SAMPLES in values and trial.state is not State.COMPLETED:  # what it tells is about so many
         steps = f" at {values[SAMPLES]:,.0f} samples"
     settings = "  ".join(f"{_short(path)}={number(value)}" for path, value in trial.params.items())
-    return f"trial {trial.number:<4} {trial.state}{steps}  {'  '.join(shown)}  {settings}"
+    return redacted(f"trial {trial.number:<4} {trial.state}{steps}  {'  '.join(shown)}  {settings}")
 
 
 def _short(path: str) -> str:

@@ -98,9 +98,10 @@ def execute(
         return
     experiment = Experiment.load(file, overrides, trust_code=trust_code)
     stop = StopFlag()
-    with _directory(experiment, out, resume) as directory, render.progress(quiet=quiet or as_json) as emit:
+    name = workflow.run.__module__.rpartition(".")[2]
+    with _directory(experiment, out, resume, name) as directory, render.progress(quiet=quiet or as_json) as emit:
         _listen(stop)
-        directory.workflow = workflow.run.__module__.rpartition(".")[2]
+        directory.workflow = name
         report = workflow.run(experiment, Context(directory, emit, stop, resume, demanded))
     show(report, as_json=as_json, quiet=quiet)
     if report.status == "interrupted":
@@ -176,13 +177,13 @@ def _missed(gate: GateResult, report: Report) -> str:
     return f"gate not met: {gate.condition} (value {gate.value:.6g}, margin {gate.margin:.6g})"
 
 
-def _directory(experiment: Experiment, out: Path | None, resume: bool) -> Any:
+def _directory(experiment: Experiment, out: Path | None, resume: bool, workflow: str) -> Any:
     from modelopt_cli.results.run_directory import RunDirectory
 
     if out is not None:
-        return RunDirectory.create_at(out, resume=resume)
+        return RunDirectory.create_at(out, resume=resume, workflow=workflow)
     if resume:
-        return RunDirectory.newest(runs_root(), experiment.name)
+        return RunDirectory.newest(runs_root(), experiment.name, workflow)
     return RunDirectory.create(runs_root(), experiment.name)
 
 
@@ -191,7 +192,7 @@ def show(report: Report, *, as_json: bool, quiet: bool) -> None:
     from modelopt_cli.cli import output, render
 
     if as_json:
-        output.json_document(report.model_dump_json(indent=2))
+        output.json_document(report.to_json())
     else:
         render.report(report, quiet=quiet)
 

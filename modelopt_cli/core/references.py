@@ -2,7 +2,7 @@
 
 `$${` stands for `${` itself. What came in by a reference is written as that reference again: in experiment.yaml and
 best.yaml, and in the sections of a model.pt. In free text (a script's last line, a reason) a value that this process
-got from the environment is replaced by the reference, too.
+got from the environment is replaced by the reference, too; but not where it only names something (the run, a metric).
 """
 
 from __future__ import annotations
@@ -11,11 +11,12 @@ import hashlib
 import hmac
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 _REFERENCE = re.compile(r"\$(\$\{)|\$\{(?:([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}|([^}]*\}?))")
+_STORED = re.compile(r"\$\{\}\{|\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _SHORTEST = 6
 """Characters from which on a value counts as a secret wherever it stands; shorter ones do at their own place alone."""
 
@@ -117,12 +118,14 @@ def put_back(content: Any, references: Mapping[Path, Reference], above: Path = (
     own = references.get(above) or (references.get(above[:-1]) if above and above[-1] in ("type", "path") else None)
     if own is not None and own.secret and content == own.value and type(content) is type(own.value):
         return own.written()
-    return _masked(content, references.values()) if isinstance(content, str) else content
+    return _masked(content, references) if isinstance(content, str) else content
 
 
-def _masked(text: str, references: Any) -> str:
+def _masked(text: str, references: Mapping[Path, Reference]) -> str:
     masked = escape(text)
-    for reference in references:
+    for path, reference in references.items():
+        if _is_name(path):
+            continue
         if reference.secret and isinstance(reference.value, str) and len(reference.value) >= _SHORTEST:
             masked = masked.replace(escape(reference.value), reference.text)
     for name, value in sorted(_distinct(references).items(), key=lambda item: -len(item[1])):
@@ -130,9 +133,27 @@ def _masked(text: str, references: Any) -> str:
     return text if masked == escape(text) else Written(masked)
 
 
-def _distinct(references: Any) -> dict[str, str]:
-    found = {name: value for reference in references if reference.secret for name, value in reference.variables.items()}
-    return {name: value for name, value in found.items() if len(value) >= _SHORTEST}
+def _distinct(references: Mapping[Path, Reference]) -> dict[str, str]:
+    return {
+        name: value
+        for path, reference in references.items()
+        if reference.secret and not _is_name(path)
+        for name, value in reference.variables.items()
+        if len(value) >= _SHORTEST
+    }
+
+
+_NAMES = frozenset({"name", "seed", "seeds", "device", "gates", "evaluation"})
+_NAMES_OF_A_SEARCH = frozenset({"objective", "constraints", "stop_when", "workflow", "executor"})
+
+
+def _is_name(path: Path) -> bool:
+    """Whether what stands at `path` names the run, its results or a strategy: it is a file's vocabulary, no secret,
+    and files that spelled it otherwise would lose the folder, or the column, that they speak of.
+    """
+    if path[-1:] == ("type",) or (path[:1] == ("tuning",) and path[1:2] and path[1] in _NAMES_OF_A_SEARCH):
+        return True
+    return bool(path) and path[0] in _NAMES
 
 
 def digest(value: str) -> str:
@@ -156,7 +177,7 @@ _known: dict[str, str] = {}  # what references of this process's experiments bro
 
 def remember(references: Mapping[Path, Reference]) -> None:
     """From here on `redacted` knows these values."""
-    for name, value in _distinct(references.values()).items():
+    for name, value in _distinct(references).items():
         if not _is_path(value):
             _known[name] = value
 
@@ -167,8 +188,60 @@ def _is_path(value: str) -> bool:
 
 
 def redacted(text: str) -> str:
-    """`text` with `${NAME}` in place of every remembered value."""
-    for name, value in sorted(_known.items(), key=lambda item: -len(item[1])):
-        if value in text:
-            text = text.replace(value, f"${{{name}}}")
-    return text
+    """`text` with `${NAME}` in place of every remembered value, and of every line of one that has several."""
+    names = _names()
+    return _any_of(names).sub(lambda match: f"${{{names[match[0]]}}}", text) if names else text
+
+
+def _names() -> dict[str, str]:
+    """Remembered value, or line of one -> the variable's name."""
+    found: dict[str, str] = {}
+    for name, value in _known.items():
+        for part in (value, *value.splitlines()):
+            if len(part) >= _SHORTEST:
+                found.setdefault(part, name)
+    return found
+
+
+def _any_of(texts: Collection[str]) -> re.Pattern[str]:
+    return re.compile("|".join(map(re.escape, sorted(texts, key=len, reverse=True))))
+
+
+def without_values(content: Any) -> Any:
+    """Plain nested values with every text, keys included, `redacted`.
+
+    Before they are written as JSON or CSV, not after: these write quotes and line feeds otherwise, and a number in the
+    file may have a value's digits.
+    """
+    return _each_text(content, redacted) if _known else content
+
+
+_LITERAL = "${}{"  # how a `${` that was there before is stored; no reference reads so
+
+
+def stored(content: Any) -> Any:
+    """`without_values`, such that `restored` gives the content again: for what is read back to be gone on with."""
+    names = _names()
+    pattern = _any_of([*names, "${"])
+
+    def reference(match: re.Match[str]) -> str:
+        return f"${{{names[match[0]]}}}" if match[0] in names else _LITERAL
+
+    return _each_text(content, lambda text: pattern.sub(reference, text)) if names else content
+
+
+def restored(content: Any) -> Any:
+    """What was `stored`, with the remembered values in place of their references."""
+
+    def value(match: re.Match[str]) -> str:
+        return "${" if match[1] is None else _known.get(match[1], match[0])
+
+    return _each_text(content, lambda text: _STORED.sub(value, text) if "${" in text else text) if _known else content
+
+
+def _each_text(content: Any, change: Callable[[str], str]) -> Any:
+    if isinstance(content, str):
+        return change(content)
+    if isinstance(content, Mapping):
+        return {_each_text(key, change): _each_text(value, change) for key, value in content.items()}
+    return [_each_text(item, change) for item in content] if isinstance(content, list | tuple) else content

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from modelopt_cli.core.errors import StorageError
-from modelopt_cli.core.references import redacted
+from modelopt_cli.core.references import without_values
 
 _UMASK = os.umask(0)
 os.umask(_UMASK)
@@ -51,13 +51,16 @@ def write_whole(path: Path, write: Callable[[IO[bytes]], Any], *, durable: bool 
 
 
 def write_text(path: Path, text: str) -> None:
-    """UTF-8 text, whole or not at all. Values from the environment that an experiment refers to are left out of it."""
-    write_whole(path, lambda stream: stream.write(redacted(text).encode()))
+    """UTF-8 text, whole or not at all."""
+    write_whole(path, lambda stream: stream.write(text.encode()))
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Indented JSON in the order given, whole or not at all; NaN and infinity, which JSON cannot hold, become null."""
-    write_text(path, json.dumps(_finite(content), indent=2, ensure_ascii=False) + "\n")
+    """Indented JSON in the order given, whole or not at all; NaN and infinity, which JSON cannot hold, become null.
+
+    Values from the environment that an experiment refers to are left out.
+    """
+    write_text(path, json.dumps(_finite(without_values(content)), indent=2, ensure_ascii=False) + "\n")
 
 
 def _finite(content: Any) -> Any:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, PrivateAttr
+
+from modelopt_cli.core.references import without_values
 
 Cell = str | int | float | bool | None
 
@@ -57,6 +60,10 @@ class Report(BaseModel):
     def model(self) -> Any:
         """The trained model's checkpoint, in the process that trained it; not part of the JSON."""
         return self._model
+
+    def to_json(self) -> str:
+        """The report as a JSON document for others to read: without values that came from the environment."""
+        return json.dumps(without_values(json.loads(self.model_dump_json())), indent=2, ensure_ascii=False)
 
     def with_model(self, model: Any) -> Self:
         """The same report, carrying the trained model."""

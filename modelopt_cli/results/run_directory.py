@@ -17,7 +17,7 @@ from types import MappingProxyType
 from typing import IO, Any, Self, TypeVar
 
 from modelopt_cli.core.errors import GateError, InterruptedRunError, ModeloptError, StorageError, UsageError
-from modelopt_cli.core.references import digest
+from modelopt_cli.core.references import digest, redacted, without_values
 from modelopt_cli.results.environment import environment
 from modelopt_cli.results.files import write_json, write_text
 from modelopt_cli.results.report import Report, Table
@@ -75,8 +75,11 @@ class RunDirectory:
             return cls(path, made=True)
 
     @classmethod
-    def create_at(cls, path: Path, *, resume: bool = False) -> RunDirectory:
-        """That very folder. A folder with anything in it is refused, unless `resume` and it is a run of ours."""
+    def create_at(cls, path: Path, *, resume: bool = False, workflow: str = "") -> RunDirectory:
+        """That very folder. A folder with anything in it is refused, unless `resume` and it is a run of ours.
+
+        `workflow`: what goes on in it; a run of another one is refused.
+        """
         ours = any((path / mark).exists() for mark in MARKS)
         if path.exists() and not path.is_dir():
             raise UsageError(f"{path} is a file; --out names the folder for the run's results")
@@ -86,18 +89,30 @@ class RunDirectory:
         if filled and not resume:
             hint = "go on with it by --resume, or name a new folder" if ours else "name a new folder"
             raise UsageError(f"{path} is not empty, and earlier results are never overwritten; {hint}")
+        other = workflow_of(path) if resume else ""
+        if workflow and other not in ("", workflow):
+            raise UsageError(
+                f"{path} is a run of modelopt {other}, which modelopt {workflow} cannot go on with; name a run of its "
+                "own with --out, or leave out --resume"
+            )
         made = not path.exists()
         _guard(path, lambda: path.mkdir(parents=True, exist_ok=True))
         return cls(path, made=made)
 
     @classmethod
-    def newest(cls, root: Path, name: str) -> RunDirectory:
-        """The run of this name with the highest number, to go on with. Raises UsageError when there is none."""
+    def newest(cls, root: Path, name: str, workflow: str = "") -> RunDirectory:
+        """The run of this name with the highest number, to go on with. Raises UsageError when there is none.
+
+        `workflow`: runs that are known to be of another one are passed over.
+        """
         parent = root / name
         numbers = [int(entry.name) for entry in parent.iterdir() if entry.name.isdigit()] if parent.is_dir() else []
-        if not numbers:
-            raise UsageError(f"there is no run of '{name}' under {root} to resume; leave out --resume to start one")
-        return cls(parent / str(max(numbers)))
+        for number in sorted(numbers, reverse=True):
+            path = parent / str(number)
+            if not workflow or workflow_of(path) in ("", workflow):
+                return cls(path)
+        by = f" by modelopt {workflow}" if numbers else ""
+        raise UsageError(f"there is no run of '{name}'{by} under {root} to resume; leave out --resume to start one")
 
     def path_of(self, name: str) -> Path:
         """Where a file of this name lies, or will."""
@@ -122,11 +137,11 @@ class RunDirectory:
 
     def write_report(self, report: Report) -> None:
         """report.json."""
-        write_text(self.path_of("report.json"), report.model_dump_json(indent=2) + "\n")
+        write_text(self.path_of("report.json"), report.to_json() + "\n")
 
     def write_table(self, name: str, table: Table) -> None:
         """NAME.csv and NAME.json."""
-        write_text(self.path_of(f"{name}.csv"), as_csv(table))
+        write_text(self.path_of(f"{name}.csv"), as_csv(Table(**without_values(table.model_dump()))))
         write_json(self.path_of(f"{name}.json"), as_rows(table))
 
     def _write_yaml(self, name: str, content: Mapping[str, Any], command: str, comment: str = "") -> None:
@@ -134,7 +149,7 @@ class RunDirectory:
 
         path = self.path_of(name)
         text = dump({key: _plain(value) for key, value in content.items()})
-        write_text(path, _HEADER.format(command=command, path=path) + comment + text)
+        write_text(path, _HEADER.format(command=command, path=path) + redacted(comment) + text)
 
     def _write_failed(self, error: Exception) -> None:
         """report.json of a run that had begun and ended by `error`; a report that is complete stays."""
@@ -183,6 +198,13 @@ def _completed(report: Path) -> bool:
     with contextlib.suppress(OSError, ValueError):
         return bool(json.loads(report.read_text()).get("status") == "completed")
     return False
+
+
+def workflow_of(path: Path) -> str:
+    """The workflow that the run in `path` is of; empty where nothing in it tells."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        return str(json.loads((path / "report.json").read_text()).get("workflow", ""))
+    return "tune" if (path / "study.sqlite").exists() else ""
 
 
 def locked(path: Path) -> bool:

@@ -6,6 +6,7 @@ import traceback
 from collections.abc import Mapping
 
 from modelopt_cli.core.errors import FailureKind, ModeloptError, TrialError
+from modelopt_cli.core.references import redacted
 from modelopt_cli.tuning.trial import Metrics
 
 _LONGEST = 300  # characters of a reason
@@ -27,8 +28,8 @@ def classify(error: BaseException) -> tuple[FailureKind, str]:
 
 
 def first_line(text: str) -> str:
-    """The first line of `text`, shortened."""
-    return (text.strip().splitlines() or [""])[0][:_LONGEST]
+    """The first line of `text`, shortened, without values that came from the environment."""
+    return (redacted(text).strip().splitlines() or [""])[0][:_LONGEST]
 
 
 def plain_metrics(metrics: Mapping[str, float]) -> Metrics:

@@ -2,7 +2,7 @@
 
 One writer, held by a kernel lock; others may read while it writes (WAL). What is committed survives a power cut
 (synchronous=FULL). Asks and tells commit at once, reports of a curve in groups, so that a kill loses at most a second
-of reports.
+of reports. Values that came in by `${NAME}` stand in it as that reference.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from modelopt_cli.core.errors import InputError, StorageError, UsageError
+from modelopt_cli.core.references import restored, stored
 from modelopt_cli.tuning.writer_lock import WriterLock
 
 APPLICATION_ID = 0x6D6F7074  # "mopt"
@@ -124,7 +125,7 @@ class Store:
         for a payload that JSON cannot hold.
         """
         text = json.dumps(payload)
-        row = (time.time(), kind, trial, text)
+        row = (time.time(), kind, trial, json.dumps(stored(payload)))
         try:
             self._connection.execute("INSERT INTO events (time, kind, trial, payload) VALUES (?, ?, ?, ?)", row)
             if commit or time.monotonic() - self._committed > _GROUP_SECONDS:
@@ -142,7 +143,7 @@ class Store:
             for kind, trial, payload in self._connection.execute(
                 "SELECT kind, trial, payload FROM events ORDER BY sequence"
             ):
-                yield kind, trial, json.loads(payload)
+                yield kind, trial, restored(json.loads(payload))
         except sqlite3.DatabaseError as error:
             raise self._problem(error) from None
         except ValueError as error:
@@ -152,7 +153,7 @@ class Store:
         """What the study was made with; empty for a new one."""
         try:
             rows = self._connection.execute("SELECT key, value FROM meta").fetchall()
-            return {key: json.loads(value) for key, value in rows}
+            return {key: restored(json.loads(value)) for key, value in rows}
         except sqlite3.DatabaseError as error:
             raise self._problem(error) from None
         except ValueError as error:
@@ -160,7 +161,7 @@ class Store:
 
     def set_meta(self, values: Mapping[str, Any]) -> None:
         """Record what the study is made with."""
-        rows = [(key, json.dumps(value)) for key, value in values.items()]
+        rows = [(key, json.dumps(stored(value))) for key, value in values.items()]
         try:
             self._connection.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", rows)
             self._connection.commit()

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modelopt_cli.core.errors import UsageError
+from modelopt_cli.core.references import redacted
 from modelopt_cli.core.seeds import derive
 from modelopt_cli.experiment.expected_metrics import CHANGES, COSTS, GAP
 from modelopt_cli.tuning.objective import Objective, Run
@@ -259,7 +260,7 @@ def kept_model(folder: str | Path, seed: int) -> Path:
 def note_warnings(texts: Sequence[str], folder: str | Path, seed: int) -> None:
     """Keep what a trial told that no model of it is kept of, for the report of the search."""
     if texts:
-        _told(folder, seed).write_text(json.dumps(list(texts)))
+        _told(folder, seed).write_text(json.dumps([redacted(text) for text in texts]))
 
 
 def noted_warnings(folder: str | Path, seed: int) -> list[str]:

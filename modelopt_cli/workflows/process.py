@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from modelopt_cli.core.errors import TrialError, UsageError
+from modelopt_cli.core.references import redacted
 from modelopt_cli.core.supervised import Supervised, signal_name
 from modelopt_cli.tuning.objective import Report, Run
 from modelopt_cli.workflows.script_lines import Lines, metrics_of
@@ -130,7 +131,7 @@ class ScriptRun(Run):
         found = metrics_of(line) if metrics else None
         with self._changed:
             if found is None or len(self._metrics.keys() | found[1]) > _MOST_METRICS:
-                text = line[:2000].decode("utf-8", "replace").strip()
+                text = redacted(line.decode("utf-8", "replace")).strip()
                 if text:
                     self._tail.append(text[:500])
                 return

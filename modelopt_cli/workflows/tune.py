@@ -26,9 +26,9 @@ from modelopt_cli.workflows.insight import Insight, insight
 from modelopt_cli.workflows.objectives import ModelObjective, forget
 from modelopt_cli.workflows.plan import Plan, make_plan
 from modelopt_cli.workflows.preflight import preflight
-from modelopt_cli.workflows.resume import check_unchanged
 from modelopt_cli.workflows.run_scope import one_run
 from modelopt_cli.workflows.search_remarks import lacking_at_first, unheard, vain
+from modelopt_cli.workflows.single import check_resumed
 from modelopt_cli.workflows.tables import best_row, best_tables, trials_table
 from modelopt_cli.workflows.winner import finish_best
 
@@ -106,8 +106,7 @@ class _Search:
         space = search_space(experiment)
         path = context.directory.path_of("study.sqlite") if context.directory is not None else None
         resuming = context.resume and path is not None and path.exists()
-        if resuming and context.directory is not None:
-            check_unchanged(context.directory.path, experiment)
+        check_resumed(experiment, context)
         samples = _check(experiment, context, space)
         plan = make_plan(experiment, space)
         earlier = () if resuming else tuple(warm_start.sources(experiment))

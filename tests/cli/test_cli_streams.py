@@ -62,7 +62,7 @@ def test_a_full_disk_behind_standard_output_is_exit_6(folder: Path, arguments: t
     assert "standard output cannot be written: the disk is full" in done.stderr.decode()
 
 
-@pytest.mark.parametrize("arguments", [("list",), ("schema",), ("runs", "--json")])
+@pytest.mark.parametrize("arguments", [("list",), ("schema",), ("runs",), ("runs", "--json")])
 def test_a_reader_that_has_gone_is_exit_141(folder: Path, arguments: tuple[str, ...]) -> None:
     reading, writing = os.pipe()
     os.close(reading)

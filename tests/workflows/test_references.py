@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
 from pathlib import Path
@@ -17,9 +18,20 @@ from hypothesis import strategies as st
 from modelopt_cli import evaluate, load, predict, prune, train, tune
 from modelopt_cli.core.consent import Consent
 from modelopt_cli.core.errors import InputError, UsageError
-from modelopt_cli.core.references import Written, digest, escape, is_of, substitute
+from modelopt_cli.core.references import (
+    Reference,
+    Written,
+    digest,
+    escape,
+    is_of,
+    remember,
+    restored,
+    stored,
+    substitute,
+)
 from modelopt_cli.core.yaml_dumper import dump
 from modelopt_cli.models import checkpoints
+from modelopt_cli.results.report import Report
 
 SECRET = "hunter2-of-the-deep"
 SCRIPT = """\
@@ -235,3 +247,62 @@ def test_a_file_makes_nobody_send_his_environment(trained: Path) -> None:
     content["references"] = [[["data", "dataset"], False]]
     torch.save(content, "evil.pt")
     assert checkpoints.load("evil.pt").data["dataset"] == "${TOKEN}"
+
+
+ODD = 'pa"ss\\wörd,\nsecond-line-of-it'
+
+
+def test_a_value_with_quotes_and_several_lines_is_in_no_file(search: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TOKEN", ODD)
+    report = tune(load("e.yaml"), "run")
+    assert any(state == "failed" for row in report.tables["trials"].rows for state in row), "its reason told the token"
+    for line in (*ODD.splitlines(), "second-line", 'pa\\"ss', 'pa""ss', "w\\u00f6rd"):
+        assert holding(search / "run", line) == []
+    for path in (search / "run").glob("*.json"):
+        json.loads(path.read_text())
+
+
+def test_one_that_is_searched_is_in_no_file_and_yet_comes_back(search: Path) -> None:
+    space = (
+        "space: {command.parameters.a: {float: [0, 1]}, command.parameters.t: ['${TOKEN}', 'x-${TOKEN}', '$${TOKEN}']}"
+    )
+    text = SEARCH.replace("space: {command.parameters.a: {float: [0, 1]}}", space).replace("a: 0.25", "a: 0.25, t: t")
+    Path("e.yaml").write_text(text.replace('"--auth=', '"{t}", "--auth='))
+    first = tune(load("e.yaml"), "run", resume=False)
+    assert holding(search / "run", SECRET) == []
+    monkeyed = text.replace('"--auth=', '"{t}", "--auth=').replace("TRIALS:-4", "TRIALS:-6")
+    Path("e.yaml").write_text(monkeyed)
+    resumed, whole = tune(load("e.yaml"), "run", resume=True), tune(load("e.yaml"), "whole")
+    assert holding(search / "run", SECRET) == []
+
+    def tried(report: Report) -> list[object]:
+        column = report.tables["trials"].columns.index("command.parameters.t")
+        return [row[column] for row in report.tables["trials"].rows]
+
+    assert tried(first) == tried(whole)[: len(tried(first))]
+    assert tried(resumed) == tried(whole)
+    assert {SECRET, f"x-{SECRET}"} & set(tried(resumed)), "in the process itself they are what they stand for"
+
+
+def test_what_names_results_keeps_its_name(search: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"METRIC": "my_accuracy", "RUN": "nightly", "SEED": "123456"}.items():
+        monkeypatch.setenv(name, value)
+    Path("s.py").write_text(SCRIPT.replace('"loss"', '"my_accuracy"'))
+    text = SEARCH.replace("minimize loss", 'maximize "${METRIC}"'.replace('"', ""))
+    Path("e.yaml").write_text(f"name: x-${{RUN}}\nseed: ${{SEED}}\ngates: ['${{METRIC}} >= 0']\n{text}")
+    tune(load("e.yaml"), "run")
+    report = json.loads((search / "run/report.json").read_text())
+    assert report["seed"] == 123456
+    assert report["name"] == "x-nightly"
+    assert "my_accuracy" in report["metrics"]
+    assert "my_accuracy" in (search / "run/trials.csv").read_text().splitlines()[0]
+    assert json.loads((search / "run/environment.json").read_text())["seed"] == 123456
+
+
+@given(st.text(alphabet="$x{TOKEN}y-"))
+def test_what_is_stored_is_restored(text: str) -> None:
+    reference = Reference("${TOKEN}", SECRET, {"TOKEN": SECRET})
+    remember({("model", "token"): reference})
+    for value in (text, text + SECRET, {text: [SECRET, 1, None]}):
+        assert restored(stored(value)) == value
+        assert SECRET not in json.dumps(stored(value))
