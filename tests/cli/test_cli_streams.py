@@ -95,11 +95,11 @@ def test_predictions_are_the_only_document(cli, tmp_path: Path, monkeypatch: pyt
     from modelopt_cli.results.report import Table
     from modelopt_cli.workflows import evaluate
 
-    def talking(*_: object, **__: object) -> Table:
+    def talking(*_: object, **__: object) -> tuple[Table, list[str]]:
         print("about to predict")
-        return Table(columns=["prediction"], rows=[["a"]])
+        return Table(columns=["prediction"], rows=[["a"]]), []
 
-    monkeypatch.setattr(evaluate, "predict", talking)
+    monkeypatch.setattr(evaluate, "predicted", talking)
     done = cli("predict", "model.pt", "new.csv")
     assert done.out == "prediction\na\n"
     assert "about to predict" in done.err
