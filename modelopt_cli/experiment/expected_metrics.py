@@ -202,7 +202,8 @@ def nearest(metric: str, known: Iterable[str]) -> str | None:
     same = [name for name in options if name.partition(".")[2] == metric.rpartition(".")[2]]
     inside = [name for name in same if metric.rpartition(".")[0] in ("", "val", "valid", "dev", "eval")]
     near = get_close_matches(metric, options, n=1, cutoff=0.6)
-    if near and near[0].startswith("test.") and not metric.startswith("test."):
+    split = get_close_matches(metric.partition(".")[0], SPLITS, n=1)
+    if near and near[0].startswith("test.") and split != ["test"]:
         near = [name for name in (near[0].replace("test.", "validation.", 1),) if name in options] or near
     return next(iter(inside or near or same), None)
 

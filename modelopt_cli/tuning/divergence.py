@@ -14,21 +14,25 @@ from modelopt_cli.tuning.ranking import non_dominated
 
 Array = NDArray[np.float64]
 
-_TIMES = 30.0  # as far above the best as the worst of the others, at least
+_TIMES = 8.0  # as far above the best as the worst of the others, at least; measured: less takes bad ones for failures
+_CERTAIN = 30.0  # the same, where a loss that is merely bad should be kept
 _OTHERS = 0.4  # share of the trials that must lie below the gap: what most settings end with is no divergence
 _FEWEST = 4  # trials below the gap
 _BOUNDED = 1.0
 _WIDER = 3.0  # than any gap next to it below; losses that span decades have some wide ones
 
 
-def diverged(losses: Array) -> NDArray[np.bool_]:
+def diverged(losses: Array, *, certain: bool = False) -> NDArray[np.bool_]:
     """(N,) of finite losses (N,): those beyond the first gap that no losses of one function would leave.
 
-    On the axis log(loss - lowest) the gap is at least log(30) wide, and wider than the losses of the upper half below
-    it lead to expect: than all of them together, or three times the widest gap between two of them. Where no loss lies
-    beyond [-1, 1] they may be error rates or the like, among which 0.9 is a bad one and no divergence.
+    On the axis log(loss - lowest) the gap is at least log(8) wide, and wider than the losses of the upper half below
+    it lead to expect: than all of them together, or three times the widest gap between two of them. A search loses
+    nothing by taking what lies so far out as failed, be it merely bad.
+
+    `certain`: for what is said of losses, not for a search. The gap is log(30) wide at least; where no loss lies beyond
+    [-1, 1] they may be error rates or the like, among which 0.9 is a bad one and no divergence.
     """
-    if not np.abs(losses).max(initial=0.0) > _BOUNDED:
+    if certain and not np.abs(losses).max(initial=0.0) > _BOUNDED:
         return np.zeros(len(losses), dtype=bool)
     order = np.argsort(losses, kind="stable")
     above = losses[order] / 2 - losses[order[0]] / 2  # halves, so that no difference overflows
@@ -36,7 +40,7 @@ def diverged(losses: Array) -> NDArray[np.bool_]:
     beyond = np.zeros(len(losses), dtype=bool)
     for first in range(max(_FEWEST, int(np.ceil(_OTHERS * len(losses)))), len(losses)):
         gap = logs[first] - logs[first - 1]
-        if above[first - 1] <= 0 or gap < np.log(_TIMES):
+        if above[first - 1] <= 0 or gap < np.log(_CERTAIN if certain else _TIMES):
             continue
         upper = logs[first // 2 : first][above[first // 2 : first] > 0]
         if gap > min(_WIDER * np.diff(upper).max(initial=0.0), upper[-1] - upper[0]):
@@ -57,7 +61,7 @@ def diverged_rows(losses: Array) -> NDArray[np.bool_]:
     return beyond
 
 
-def drawn_back(losses: Array) -> Array:
+def drawn_back(losses: Array, *, certain: bool = False) -> Array:
     """Losses (N,), those of trials that diverged as bad as the worst of the others."""
-    beyond = diverged(losses)
+    beyond = diverged(losses, certain=certain)
     return np.where(beyond, losses[~beyond].max(), losses) if beyond.any() else losses

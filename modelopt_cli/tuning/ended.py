@@ -38,7 +38,7 @@ class Ended:
         found = [(trial.params, losses[objective]) for trial in ended if (losses := losses_of(trial)) is not None]
         values = np.array([loss for _, loss in found], dtype=float)
         if len(values):
-            values = drawn_back(values)
+            values = drawn_back(values, certain=True)
             best = float(values.min())
             spread = float(np.quantile(values, 0.75, method="lower")) - best
             values = np.minimum(values, best + _FAR * spread) if spread > 0 else values

@@ -62,6 +62,7 @@ REFUSED = {
         "while trials are under way",
     ),
     "a gate": (TREE + "gates: [test.acuracy >= 0.9]\n", ":9:", "did you mean 'test.accuracy'?"),
+    "a gate on a misspelt split": (TREE + "gates: [tset.accuracy >= 0.9]\n", ":9:", "did you mean 'test.accuracy'?"),
     "a gate without its split": (
         TREE.replace("test: 0.2", "test: 0") + "gates: [test.accuracy >= 0.9]\n",
         ":9:",

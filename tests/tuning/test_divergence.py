@@ -53,7 +53,7 @@ BAD: dict[str, Callable[[dict[str, Any], int], bool]] = {
 )
 def test_a_search_takes_a_diverged_loss_as_it_takes_nan(sampler: str, objective: str, bad: str) -> None:
     as_nan = settings_of(sampler, BAD[bad], math.nan, 1, objective)
-    for value in (1e4, 1e30):
+    for value in (0.3, 1e4, 1e30):  # the others lie below 0.04
         assert settings_of(sampler, BAD[bad], value, 1, objective) == as_nan
 
 
@@ -79,9 +79,9 @@ def test_what_lies_far_out_has_diverged_whatever_the_unit(
     ("draw", "most"),
     [
         (lambda rng, n: rng.standard_normal(n), 0.002),
-        (lambda rng, n: rng.random(n) ** 4, 0.015),
-        (lambda rng, n: np.exp(3.0 * rng.standard_normal(n)), 0.12),  # over eight decades
-        (lambda rng, n: 10.0 ** rng.uniform(-6, 3, n), 0.2),
+        (lambda rng, n: rng.random(n) ** 4, 0.045),
+        (lambda rng, n: np.exp(3.0 * rng.standard_normal(n)), 0.26),  # over eight decades
+        (lambda rng, n: 10.0 ** rng.uniform(-6, 3, n), 0.3),
         (lambda rng, n: rng.integers(0, 4, n) / 100, 0.0),  # many ties
     ],
     ids=["normal", "a bowl", "log-normal", "nine decades", "ties"],
@@ -96,7 +96,7 @@ def test_bad_losses_of_one_function_are_rarely_taken_for_diverged(
     rng = np.random.default_rng(0)
     found = [diverged(draw(rng, int(rng.integers(8, 41)))) for _ in range(400)]
     assert np.mean([beyond.any() for beyond in found]) <= most
-    assert np.mean([beyond.mean() for beyond in found]) <= 0.1
+    assert np.mean([beyond.mean() for beyond in found]) <= 0.13
 
 
 def test_a_third_of_the_losses_or_two_is_no_divergence() -> None:
@@ -104,8 +104,9 @@ def test_a_third_of_the_losses_or_two_is_no_divergence() -> None:
     assert not diverged(np.array([0.1, 1e9])).any(), "nothing to go by"
     assert not diverged(np.zeros(8)).any()
     rates = np.array([0.025, 0.026, 0.0255, 0.9, 0.027, 0.0265, 0.028, 0.9])
-    assert not diverged(rates).any(), "an error rate of a classifier that learns nothing"
-    assert diverged(1e4 * rates).sum() == 2, "in another unit it would be"
+    assert not diverged(rates, certain=True).any(), "an error rate of a classifier that learns nothing"
+    assert diverged(1e4 * rates, certain=True).sum() == 2, "in another unit it would be"
+    assert diverged(rates).sum() == 2, "a search learns as much from a failure"
     losses = np.array([0.1, 0.3, 1e6, 0.2, 0.5, 0.4])
     assert drawn_back(losses).tolist() == [0.1, 0.3, 0.5, 0.2, 0.5, 0.4]
     assert drawn_back(losses[:2]).tolist() == [0.1, 0.3]

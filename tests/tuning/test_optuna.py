@@ -48,7 +48,9 @@ def test_without_it_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatch) -
 @needs_it
 def test_every_name_is_optunas_and_takes_its_options_before_the_search_begins() -> None:
     for name in KNOWN:
-        Study(SMOOTH, {"type": "optuna", "sampler": name})
+        Study({"k": {"int": [1, 20]}, "n": {"int": [1, 4]}}, {"type": "optuna", "sampler": name})
+    with pytest.raises(UsageError, match="BruteForceSampler cannot search this space"):
+        Study(SMOOTH, {"type": "optuna", "sampler": "BruteForceSampler"})
     with pytest.raises(UsageError, match=r"TPESampler takes no option 'multivariat'.*'multivariate'"):
         Study(SMOOTH, {"type": "optuna", "options": {"multivariat": True}})
     with pytest.raises(UsageError, match="NSGAIISampler cannot be made with"):

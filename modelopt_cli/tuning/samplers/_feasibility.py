@@ -56,7 +56,7 @@ class Feasibility:
 
 
 def _modelled(settings: Settings, codes: Array, margins: Array, rng: np.random.Generator) -> tuple[Process, float]:
-    size = drawn_back(np.abs(margins))
+    size = drawn_back(np.abs(margins), certain=True)
     targets = np.sign(margins) * np.log1p(size / (float(np.median(size)) or float(size.max())))
     mean, deviation = float(targets.mean()), float(targets.std()) or 1.0
     targets = (targets - mean) / deviation

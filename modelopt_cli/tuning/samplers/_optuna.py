@@ -93,7 +93,9 @@ def _told(trials: Sequence[Trial]) -> list[Sequence[float] | None]:
     known = [losses for losses in found if losses is not None]
     if not known:
         return [None] * len(trials)
-    rows = iter(np.stack([drawn_back(column) for column in np.array(known, dtype=float).T], axis=1).tolist())
+    table = np.array(known, dtype=float)
+    several = table.shape[1] > 1  # what is bad in one objective may be best in another
+    rows = iter(np.stack([drawn_back(column, certain=several) for column in table.T], axis=1).tolist())
     return [None if losses is None else next(rows) for losses in found]
 
 

@@ -52,7 +52,7 @@ class Curves:
         self._codes = encoded(space, [trial.params for trial in known])
         who, steps, losses, order = (np.array(column) for column in zip(*rows, strict=True))
         finite = np.isfinite(losses)
-        losses[finite] = drawn_back(losses[finite])
+        losses[finite] = drawn_back(losses[finite], certain=True)
         losses = np.where(finite, losses, losses[finite].max() if finite.any() else 0.0)
         self._who, self._steps, self._losses = who, steps, losses
         hyper = self._hyper(np.sort(np.argsort(order, kind="stable")[: _milestone(len(order))]))
