@@ -175,8 +175,8 @@ def load(path: str | Path, consent: Consent = NOTHING) -> Checkpoint:
             architecture,
             shapes,
             content["preprocessing"],
-            tuple(content["label_names"]),
-            content["task"],
+            _label_names(content, shapes),
+            shapes.task,
             content["metrics"],
             content["data"],
             content["extra"],
@@ -190,6 +190,18 @@ def load(path: str | Path, consent: Consent = NOTHING) -> Checkpoint:
         raise InputError(
             f"{path} is damaged: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
         ) from None
+
+
+def _label_names(content: dict[str, Any], shapes: Shapes) -> tuple[str, ...]:
+    """One an output, or none. Raises ValueError for others, and where the file names two tasks."""
+    names, task = tuple(content["label_names"]), content["task"]
+    if task != shapes.task:
+        raise ValueError(f"it says {task!r:.100}, but its model is for {shapes.task}")
+    if not all(isinstance(name, str) for name in names):
+        raise ValueError("the names of its labels are no texts")
+    if task != "regression" and names and len(names) != shapes.outputs:
+        raise ValueError(f"it names {len(names)} labels, but its model gives {shapes.outputs}")
+    return names
 
 
 def agreed(family: str, section: Any, path: str | Path, consent: Consent, more: str = "") -> Strategy:

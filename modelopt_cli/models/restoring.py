@@ -72,6 +72,8 @@ def _check_shapes(module: nn.Module, state: Mapping[str, Tensor]) -> None:
             raise ValueError(
                 f"{name} has the shape {list(state[name].shape)} in the file, but {list(tensor.shape)} in the model"
             )
+        if state[name].is_complex() and not tensor.is_complex():
+            raise ValueError(f"{name} has complex numbers in the file, but real ones in the model")
 
 
 def _check_axes(module: nn.Module) -> None:

@@ -97,6 +97,11 @@ def predicted(path: str | Path, data: str | Path, *, trust_code: bool = False) -
     inputs = load_inputs(data, Preprocessing.from_plain(checkpoint.preprocessing), notes.append)
     # Of a table with a header and no rows there is nothing to predict, and no error in a pipeline.
     scores = _scores(checkpoint, inputs) if len(inputs) else np.zeros((0, checkpoint.shapes.outputs))
+    if (strange := _not_finite(scores)) > 0:
+        notes.append(
+            f"the model's outputs for {strange:,} of {len(scores):,} samples are not finite (NaN or infinite), so what "
+            "it predicts for them means nothing; look at its weights (modelopt inspect) and at the data"
+        )
     table = _as_table(checkpoint, scores)
     names = names_of(data)
     if names is not None:
@@ -198,12 +203,20 @@ def _scores(checkpoint: Checkpoint, inputs: np.ndarray) -> Any:
     return forward(checkpoint.model, inputs, checkpoint.preprocessing)
 
 
+def _not_finite(scores: Any) -> int:
+    """Samples whose scores are not all finite."""
+    import numpy as np
+
+    values = getattr(scores, "values", scores)  # None: labels alone
+    return 0 if values is None else int((~np.isfinite(values).all(axis=tuple(range(1, values.ndim)))).sum())
+
+
 def _as_table(checkpoint: Checkpoint, scores: Any) -> Table:
     import numpy as np
 
     from modelopt_cli.training.metrics import probabilities
 
-    names = list(checkpoint.label_names)
+    names = list(checkpoint.label_names) or [str(place) for place in range(checkpoint.shapes.outputs)]
     if checkpoint.task == "regression":
         columns = names if len(names) == scores.shape[1] else [f"prediction_{i}" for i in range(scores.shape[1])]
         columns = ["prediction"] if scores.shape[1] == 1 else columns

@@ -379,3 +379,11 @@ def test_own_metrics_that_came_in_by_the_environment(cli: Cli, tmp_path: Path, m
     assert "test.gap" in evaluate("run/model.pt", trust_code=True).metrics
     monkeypatch.delenv("WHERE_IT_LIES")
     assert any("WHERE_IT_LIES" in text for text in evaluate("run/model.pt", trust_code=True).warnings)
+
+
+def test_outputs_that_are_no_numbers_are_told(cli: Cli, model: dict[str, Any]) -> None:
+    torch.save({**model, "state": {name: tensor * float("nan") for name, tensor in model["state"].items()}}, "m.pt")
+    result = cli("predict", "m.pt", "new.csv")
+    assert result.code == 0
+    assert "1 of 1 samples are not finite" in result.err.replace("\n", " ")
+    assert "not finite" not in cli("predict", "run/model.pt", "new.csv").err

@@ -89,6 +89,12 @@ def test_a_file_of_another_dtype_is_read_in_the_models_own(tmp_path: Path) -> No
 
 SLIM = {"kept": {"layers.0.weight": {0: torch.arange(4)}}, "edits": [], "form": "graph", "unsaved": {}}
 IN_IMAGES, IN_SEQUENCES = {"inputs": [3, 8, 8]}, {"inputs": [3, 8]}
+COMPLEX = {
+    "layers.0.weight": torch.ones(4, 4, dtype=torch.complex64),
+    "layers.0.bias": torch.ones(4),
+    "layers.2.weight": torch.ones(3, 4),
+    "layers.2.bias": torch.ones(3),
+}
 CLAIMS: dict[str, dict[str, Any]] = {
     "two wide layers": {"architecture": {"type": "mlp", "hidden": [30_000, 30_000]}},
     "many layers": {"architecture": {"type": "mlp", "hidden": [4] * 20_000}},
@@ -118,6 +124,11 @@ CLAIMS: dict[str, dict[str, Any]] = {
     "many inputs": {"shapes": {"inputs": [2**40]}},
     "another task": {"shapes": {"task": "any"}},
     "another key": {"shapes": {"more": 1}},
+    "labels of more outputs": {"label_names": ["a", "b", "c", "d", "e"]},
+    "labels of fewer outputs": {"label_names": ["a"]},
+    "labels that are no texts": {"label_names": [1, 2, 3]},
+    "two tasks": {"task": "regression"},
+    "complex weights": {"state": COMPLEX},
     "no tensors": {"state": {"layers.0.weight": "w"}},
     "a tensor": {"state": torch.ones(3)},
     "another framework": {"framework": "sklearn"},
