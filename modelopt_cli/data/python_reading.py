@@ -102,6 +102,11 @@ def _to_host(part: Any, source: Python, what: str) -> Any:
                 tensor = tensor.float()  # bfloat16 and narrower ones, which numpy does not have
             return tensor.numpy()
         return _refuse(part, source, what)
+    if isinstance(part, np.ma.MaskedArray):  # what is masked is missing, whatever number stands there
+        if not np.ma.is_masked(part):
+            return part.data
+        numeric = part.dtype.kind in "biuf"
+        return np.ma.filled(part.astype(np.float64), np.nan) if numeric else _refuse(part, source, what)
     if isinstance(part, pd.DataFrame | pd.Series | np.ndarray) or hasattr(part, "toarray"):
         return part
     if isinstance(part, str | bytes | Mapping) or not isinstance(part, Sequence):

@@ -45,7 +45,8 @@ def fit(estimator: Any, part: Part, stopping: Array | None = None) -> list[str]:
             log.add([f"{name} takes no sample weights; it was fitted without them"])
         else:
             options[key] = part.weights
-    with _failures(name), log.recording(every=True):
+    several = part.targets.shape[1] if part.targets.ndim == 2 else 1
+    with _failures(name, several), log.recording(every=True):
         rows, targets = _rows(part.inputs), _plain_targets(part.targets, estimator)
         log.add(_rounded(estimator, targets))
         if stopping is None:
@@ -208,8 +209,8 @@ def _weight_argument(estimator: Any) -> str | None:
 
 
 @contextmanager
-def _failures(name: str) -> Iterator[None]:
-    """Turn what scikit-learn raises into errors of ours, with its first line."""
+def _failures(name: str, several: int = 1) -> Iterator[None]:
+    """Turn what scikit-learn raises into errors of ours, with its first line. `several`: targets that it is given."""
     try:
         yield
     except ModeloptError:
@@ -224,4 +225,10 @@ def _failures(name: str) -> Iterator[None]:
         text = str(error).strip().partition("\n")[0]
         if isinstance(error, InvalidParameterError):
             raise UsageError(text) from error
+        if several > 1 and "1d array" in text:
+            raise UsageError(
+                f"{name} learns one target, but the data have {several}; use an estimator that takes several, or put "
+                "it, as model.arguments.estimator, into sklearn.multioutput.MultiOutputClassifier or "
+                "MultiOutputRegressor"
+            ) from error
         raise TrialError("error", f"{name}: {text or describe_user_error(error)}") from error

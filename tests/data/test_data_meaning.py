@@ -129,6 +129,15 @@ class TestPythonSource:
         raw = self.read((numbers.to(dtype), torch.tensor([0, 1] * 3)), monkeypatch)
         assert np.asarray(raw.inputs).tolist() == numbers.tolist()
 
+    def test_what_is_masked_is_missing(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        numbers = np.ma.masked_equal(np.arange(8).reshape(4, 2), 5)
+        found = np.asarray(self.read((numbers, ["a", "b"] * 2), monkeypatch).inputs)
+        assert (found[0, 1], np.argwhere(np.isnan(found)).tolist()) == (1, [[2, 1]])
+        whole = np.ma.masked_equal(np.arange(8).reshape(4, 2), 100)
+        assert np.asarray(self.read((whole, ["a", "b"] * 2), monkeypatch).inputs).tolist() == whole.data.tolist()
+        with pytest.raises(InputError, match="1 missing values"):
+            self.read((np.zeros((4, 2)), np.ma.masked_equal([0, 1, 5, 1], 5)), monkeypatch)
+
     def test_a_list_of_tensors_and_a_sparse_one(self, monkeypatch: pytest.MonkeyPatch) -> None:
         rows = [torch.tensor([1.0, 0.0], dtype=torch.bfloat16), torch.tensor([0.0, 2.0], dtype=torch.bfloat16)]
         assert np.asarray(self.read((rows, ["a", "b"]), monkeypatch).inputs).tolist() == [[1, 0], [0, 2]]

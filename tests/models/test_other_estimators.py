@@ -176,3 +176,23 @@ def test_defaults_are_known_of_base_classes_and_of_one_s_own(own: str) -> None:
     for name in ("random_state", "max_dept"):
         with pytest.raises(KeyError):
             _estimators.default_argument("xgboost.XGBClassifier", name)
+
+
+@pytest.mark.parametrize("steps", [False, True])
+def test_an_argument_called_estimator_stands_under_arguments(steps: bool) -> None:
+    outer = {
+        "estimator": "sklearn.calibration.CalibratedClassifierCV",
+        "cv": 4,
+        "arguments": {"estimator": {"estimator": "sklearn.svm.LinearSVC", "C": 0.25}},
+    }
+    made = built("classification", **({"steps": [SCALER, outer]} if steps else outer))
+    last = made.steps[-1][1] if steps else made
+    assert (last.cv, last.estimator.C, last.estimator.random_state) == (4, 0.25, 3)
+
+
+def test_an_estimator_that_lacks_the_one_inside_says_where_it_is_written() -> None:
+    model = {"estimator": "sklearn.model_selection.GridSearchCV", "param_grid": {"C": [1.0]}}
+    with pytest.raises(UsageError, match=r"named so: arguments: \{estimator: \{estimator: sklearn\."):
+        built("classification", **model)
+    with pytest.raises(ValueError, match="'arguments' stands beside steps"):
+        built("classification", steps=[SCALER], arguments={"cv": 3})

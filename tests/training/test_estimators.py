@@ -19,7 +19,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from sklearn.svm import SVC, LinearSVC
+from sklearn.svm import SVC, SVR, LinearSVC
 from sklearn.tree import DecisionTreeClassifier
 from training_fakes import part, prepared
 
@@ -217,3 +217,10 @@ def test_targets_that_a_booster_would_round_are_told(package: str) -> None:
     assert "TransformedTargetRegressor" in warning
     told = estimators.fit(make_pipeline(StandardScaler(), kind(n_estimators=3, **quiet)), part(draw, 300 * draw[:, :1]))
     assert not any("float32" in text for text in told)
+
+
+def test_an_estimator_of_one_target_is_told_that_there_are_several() -> None:
+    draw = np.random.default_rng(0).normal(size=(40, 3))
+    for model, targets in ((LogisticRegression(), (draw > 0).astype(np.float32)), (SVR(), draw)):
+        with pytest.raises(UsageError, match=r"learns one target, but the data have 3; .* MultiOutput"):
+            estimators.fit(model, part(draw, targets))

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from modelopt_cli.data.raw import Task
 
 _BOOSTING = ("xgboost", "lightgbm", "catboost")
+_EXAMPLE = "sklearn.linear_model.LogisticRegression"
 _SEEDS = ("random_state", "random_seed", "seed")
 """Names of one argument: who gets two of them, refuses."""
 _QUIET: dict[str, dict[str, Any]] = {
@@ -37,13 +38,17 @@ _LOUD = ("verbose", "verbosity", "logging_level", "silent", "verbose_eval")
 def make(spec: Mapping[str, Any], seed: int | None, folder: str | None = None) -> Any:
     """The estimator of `{estimator: dotted.path, argument: value, ...}`; values may be such mappings themselves.
 
+    `arguments`, a mapping, holds more of them: those whose names are taken, as that of an `estimator` inside.
     `folder`: where modules of the user's own are looked for first. Raises UsageError for a path that is no estimator,
     an argument it does not take, or a value it forbids.
     """
     path = spec["estimator"]
     kind = load_estimator(path, folder)
-    arguments = {name: _value(value, seed, folder) for name, value in spec.items() if name != "estimator"}
     known = _arguments_of(kind)
+    given = {name: value for name, value in spec.items() if name != "estimator"}
+    if isinstance(given.get("arguments"), Mapping) and "arguments" not in (known or ()):
+        given |= given.pop("arguments")
+    arguments = {name: _value(value, seed, folder) for name, value in given.items()}
     for name in arguments:
         if known is not None and name not in known:
             raise UsageError(
@@ -57,7 +62,10 @@ def make(spec: Mapping[str, Any], seed: int | None, folder: str | None = None) -
     try:
         estimator = kind(**arguments)
     except TypeError as error:
-        raise UsageError(f"{path} cannot be made with these arguments: {error}") from None
+        remedy = ""
+        if "estimator" in (known or ()) and "estimator" not in arguments:
+            remedy = f"; the one inside is named so: arguments: {{estimator: {{estimator: {_EXAMPLE}}}}}"
+        raise UsageError(f"{path} cannot be made with these arguments: {error}{remedy}") from None
     _check_values(estimator, path)
     return estimator
 

@@ -22,6 +22,11 @@ class Sklearn(Architecture):
 
     estimator: str | None = Field(None, description="E.g. sklearn.ensemble.RandomForestClassifier.")
     folder: str = Field(".", description="Folder to import estimators of your own from, beside the experiment file.")
+    arguments: dict[str, Any] = Field(
+        {},
+        description="More arguments, whose names are taken here: `arguments: {estimator: {estimator: ...}}` is the "
+        "estimator inside another one.",
+    )
     steps: list[dict[str, Any]] | None = Field(
         None, description="A pipeline: estimators with their arguments, e.g. {estimator: sklearn.svm.SVC, C: 1.0}."
     )
@@ -36,6 +41,8 @@ class Sklearn(Architecture):
             for place, step in enumerate(self.steps):
                 if not isinstance(step.get("estimator"), str):
                     raise ValueError(f"step {place + 1} needs 'estimator', a dotted path such as sklearn.svm.SVC")
+            if self.arguments:
+                raise ValueError("'arguments' stands beside steps; write arguments inside a step")
             if self.model_extra:
                 raise ValueError(f"'{next(iter(self.model_extra))}' stands beside steps; write arguments inside a step")
         return self
@@ -60,4 +67,5 @@ class Sklearn(Architecture):
 
         if self.steps is not None:
             return make_pipeline(self.steps, seed, self.folder)
-        return make({"estimator": self.estimator, **(self.model_extra or {})}, seed, self.folder)
+        spec = {"estimator": self.estimator, "arguments": self.arguments, **(self.model_extra or {})}
+        return make(spec, seed, self.folder)
