@@ -187,7 +187,7 @@ def test_an_interrupted_search_ends_as_if_it_had_not_been(cli: Cli, folder: Path
     before = trials(run)
     finished = [row for row in before if row["state"] == "completed"]
     under_way = [row["trial"] for row in before if row["state"] in {"running", "queued"}]
-    assert finished
+    assert finished, [(row["state"], row["reason"]) for row in before]
     assert under_way, "the signal came while a trial was under way"
 
     changed = cli("tune", "slow.yaml", "--set", choose, "--resume", "--set", "training.epochs=3")
