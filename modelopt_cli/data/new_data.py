@@ -82,7 +82,7 @@ def load_labelled(
     """
     names = preprocessing.target_names or ("target",)
     place = _found(path)
-    labels = tuple(label_names) if task == "classification" else ()
+    labels = tuple(label_names) if task == "classification" and len(names) == 1 else ()  # else one-hot columns
     data = _read(place, preprocessing, _Wanted(names, labels, weights), note)
     if data.targets is None:
         raise InputError(f"'{place}' has no targets to evaluate against; use a table, a .npz file or class folders")

@@ -141,7 +141,13 @@ def _known_one_hot(columns: list[np.ndarray], label_names: Sequence[str], names:
         raise InputError(f"the targets have {len(columns)} columns, but the model knows {len(label_names)} classes")
     if not _is_one_hot(columns):
         raise InputError(f"the targets {', '.join(names)} must have exactly one 1 in each row, as in the training data")
-    return _hot(columns)
+    # The model's classes may stand in another order than the columns: data.positive makes its class the second.
+    labels = list(names) if set(names) == set(label_names) else [str(place) for place in range(len(columns))]
+    codes = np.array(
+        [label_names.index(label) if label in label_names else place for place, label in enumerate(labels)]
+    )
+    found: np.ndarray = codes[_hot(columns)].astype(np.int64)
+    return found
 
 
 def _is_binary(column: np.ndarray) -> bool:

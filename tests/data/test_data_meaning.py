@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from modelopt_cli import load, train
+from modelopt_cli import evaluate, load, train
 from modelopt_cli.core.errors import InputError
 from modelopt_cli.core.strategy import Named
 from modelopt_cli.data.targets import encode, interpret
@@ -51,6 +51,24 @@ class TestOneHot:
             encode(np.array([[1, 1]]), "classification", ("0", "1"), ("a", "b"))
         with pytest.raises(InputError, match="3 columns, but the model knows 2"):
             encode(np.eye(3), "classification", ("0", "1"), ("a", "b", "c"))
+
+    @pytest.mark.parametrize("kind", ["csv", "npz"])
+    @pytest.mark.parametrize("positive", [None, 0, 1])
+    def test_a_file_is_evaluated_as_it_was_trained_on(self, kind: str, positive: int | None, tmp_path: Path) -> None:
+        x = np.linspace(-1, 1, 60)
+        hot = np.stack([x > 0.1, x <= 0.1], 1) * 1
+        path = tmp_path / f"d.{kind}"
+        if kind == "csv":
+            rows = [f"{x[i]},{hot[i, 0]},{hot[i, 1]}" for i in range(60)]
+            path.write_text("x,p,q\n" + "\n".join(rows) + "\n")
+        else:
+            np.savez(path, x=x[:, None], y=hot)
+        data: dict[str, Any] = {"type": kind, "path": str(path), **({"target": ["p", "q"]} if kind == "csv" else {})}
+        if positive is not None:
+            data["positive"] = "pq"[positive] if kind == "csv" else positive
+        tree = {"type": "sklearn", "estimator": "sklearn.tree.DecisionTreeClassifier"}
+        train(load({"data": data, "model": tree}), out=tmp_path / "o")
+        assert evaluate(tmp_path / "o" / "model.pt", data=path).metrics["data.accuracy"] > 0.9
 
     def test_it_is_told_and_trains_as_classes_do(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.chdir(tmp_path)
