@@ -26,6 +26,7 @@ from modelopt_cli.tuning import beginning, ranking
 from modelopt_cli.tuning.believed import Believed, believed, best_of
 from modelopt_cli.tuning.earlier import Source
 from modelopt_cli.tuning.judging import Judge
+from modelopt_cli.tuning.parameters import plain_value
 from modelopt_cli.tuning.samplers import Sampler
 from modelopt_cli.tuning.space import Space
 from modelopt_cli.tuning.stoppers import Stopper
@@ -37,8 +38,9 @@ from modelopt_cli.tuning.trial_log import TrialLog
 __all__ = ["Exhausted", "Study"]
 
 
-def _ruled(space: Space | Mapping[str, Any], rules: Sequence[str]) -> Space:
-    return Space.from_spec(space.to_spec() if isinstance(space, Space) else space, rules)
+def _ruled(space: Space | Mapping[str, Any], rules: str | Sequence[str]) -> Space:
+    spec = space.to_spec() if isinstance(space, Space) else plain_value(space)  # bounds may come from a data frame
+    return Space.from_spec(spec, [rules] if isinstance(rules, str) else rules)
 
 
 class Study(TrialLog):
@@ -65,7 +67,7 @@ class Study(TrialLog):
         path: str | Path | None = None,
         *,
         constraints: Sequence[str] = (),
-        rules: Sequence[str] = (),
+        rules: str | Sequence[str] = (),
         stopper: str | Mapping[str, Any] | Stopper | None = None,
         initial: Sequence[Params] = (),
         repeats: bool = False,

@@ -121,3 +121,14 @@ def test_every_sampler_draws_seeds_of_64_bits(sampler: str) -> None:
     with pytest.raises(UsageError, match=r"beyond integers of 64 bits"):
         Study({"seed": {"int": [0, 2**64]}})
     assert next(itertools.islice(study.space.every(), 2, None))["seed"] >= 0
+
+
+def test_bounds_and_values_of_a_space_may_be_numpys() -> None:
+    spec = {"n": {"int": [np.int64(1), np.int64(9)]}, "c": {"choice": [np.int32(2), 3]}}
+    study = Study(spec, "random", seed=0, rules="n >= 3")
+    for _ in range(8):
+        trial = study.ask()
+        assert type(trial.params["n"]) is int
+        assert trial.params["n"] >= 3, "one rule may stand without its list"
+        assert type(trial.params["c"]) is int
+        study.tell(trial, 1.0)
