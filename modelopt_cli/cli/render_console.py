@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterable
 from typing import Any
 
@@ -14,6 +15,10 @@ from modelopt_cli.core.text import printable
 
 class SafeConsole(Console):
     """rich's console, with control characters in texts written out; rich's own control codes are kept."""
+
+    def on_broken_pipe(self) -> None:
+        """Whoever read our output has gone. Not rich's exit code of 1: guard.py ends the command as a shell expects."""
+        raise BrokenPipeError(errno.EPIPE, "the reader has gone")
 
     def render_str(self, text: str, **options: Any) -> Text:
         """A plain text, written out before it is laid out, so that columns fit."""
