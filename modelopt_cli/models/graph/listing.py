@@ -30,6 +30,13 @@ class _Slice:
 
 
 @dataclass(frozen=True)
+class _Constant:
+    """Of torch, by its name: a memory format, which `torch.save` cannot pickle, or a layout."""
+
+    name: str
+
+
+@dataclass(frozen=True)
 class Listing:
     """`nodes`: (kind, name, target, positional arguments, keyword arguments), as they are run.
 
@@ -98,6 +105,8 @@ def _plain(value: Any) -> Any:
     def leaf(each: Any) -> Any:
         if isinstance(each, fx.Node):
             return _Name(each.name)
+        if isinstance(each, torch.memory_format | torch.layout):
+            return _Constant(str(each).removeprefix("torch."))
         return _Slice(_plain((each.start, each.stop, each.step))) if isinstance(each, slice) else each
 
     return _mapped(value, leaf)
@@ -107,6 +116,8 @@ def _with_nodes(value: Any, made: Mapping[str, fx.Node]) -> Any:
     def leaf(each: Any) -> Any:
         if isinstance(each, _Name):
             return made[each.name]
+        if isinstance(each, _Constant):
+            return getattr(torch, each.name)
         return slice(*_with_nodes(each.bounds, made)) if isinstance(each, _Slice) else each
 
     return _mapped(value, leaf)

@@ -175,3 +175,29 @@ def test_a_module_that_was_saved_whole_is_there_again(way: str) -> None:
     assert other(inputs.double())["outputs"].dtype == torch.float64
     again = Network(other.float(), inputs[:4])
     assert [(group.name, group.size) for group in again.groups] == [("a", 6)]
+
+
+class Laid(nn.Module):
+    """Says how its tensors lie in memory, as parametrizations do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.head = nn.Conv2d(2, 6, 3), nn.Linear(6, 3)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, 2, 8, 8) -> (B, 3)."""
+        maps = torch.relu(self.conv(images)).to(memory_format=torch.channels_last)
+        turned = maps.transpose(2, 3).clone(memory_format=torch.contiguous_format)
+        return self.head((turned + torch.zeros_like(turned, memory_format=torch.preserve_format)).mean((2, 3)))
+
+
+def test_a_module_whose_code_says_how_tensors_lie_in_memory_is_saved_whole() -> None:
+    torch.manual_seed(0)
+    inputs, file = torch.randn(5, 2, 8, 8), io.BytesIO()
+    emitted = Emitted(Network(Laid().eval(), inputs[:4]).captured.graph)
+    formats = {str(value) for node in emitted.graph_module.graph.nodes for value in node.kwargs.values()}
+    assert "torch.contiguous_format" in formats
+    torch.save(emitted, file)
+    file.seek(0)
+    other = torch.load(file, weights_only=False)
+    assert torch.equal(other(inputs), emitted(inputs))
