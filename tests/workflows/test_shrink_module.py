@@ -478,3 +478,28 @@ def test_units_that_a_norm_holds_are_told_first() -> None:
     assert (
         shrink(Normed(), inputs, {"amount": 0.5, "importance": "l2", "structure": allowed}).module.a.out_features == 8
     )
+
+
+class Standardised(nn.Conv2d):
+    """Divides by the number of weights of a kernel, of which it takes one to ask."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, O, H - 2, W - 2)."""
+        variance, mean = torch.var_mean(self.weight, (1, 2, 3), keepdim=True)
+        scale = torch.rsqrt(torch.clamp(variance * self.weight[0].numel(), min=1e-4))
+        return nn.functional.conv2d(images, (self.weight - mean) * scale, self.bias)
+
+
+@pytest.mark.parametrize("form", ["module", "graph"])
+def test_what_is_computed_for_nothing_holds_no_units(form: str) -> None:
+    torch.manual_seed(0)
+    module = nn.Sequential(Standardised(1, 12, 3), nn.ReLU(), nn.Flatten(), nn.Linear(12 * 36, 3)).eval()
+    inputs = torch.randn(16, 1, 8, 8)
+    structure = {"type": "neurons", "apply": form}
+    found = shrink(module, inputs, {"amount": 0.5, "importance": "l2", "structure": structure}).module
+    own, left = dict(module.named_parameters()), dict(found.named_parameters())
+    assert left["0.weight"].shape == (6, 1, 3, 3)
+    stays = torch.stack([(own["0.weight"] == each).flatten(1).all(1) for each in left["0.weight"]]).any(0)
+    with torch.no_grad():
+        silent = module[3](module[2](module[1](module[0](inputs)) * stays.view(1, -1, 1, 1)))
+        assert torch.allclose(found.eval()(inputs), silent, atol=1e-5)

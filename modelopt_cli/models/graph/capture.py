@@ -109,9 +109,11 @@ def _export(module: nn.Module, example: Tensor, dynamic: tuple[Any] | None) -> E
 
 
 def _plain(graph: fx.GraphModule) -> fx.GraphModule:
-    """Without the checks of the example's sizes, which shrink; a GraphModule that can be copied, trained, evaluated."""
-    for node in list(graph.graph.nodes):
-        if node.op == "call_module" and not node.users:
+    """Without the checks of the example's sizes, which shrink, and without what is computed for nothing, such as the
+    row in `weight[0].numel()`; a GraphModule that can be copied, trained, evaluated.
+    """
+    for node in reversed(graph.graph.nodes):
+        if not node.users and (node.op == "call_module" or _without_effect(node)):
             graph.graph.erase_node(node)
     for part in graph.modules():
         if isinstance(part, fx.GraphModule):  # also the branches of a torch.cond
@@ -119,6 +121,17 @@ def _plain(graph: fx.GraphModule) -> fx.GraphModule:
                 None  # that of torch.export can trace nothing anew, as pickle does
             )
     return fx.GraphModule(graph, graph.graph)
+
+
+def _without_effect(node: fx.Node) -> bool:
+    """Whether it is an operator that does no more than give values."""
+    target = node.target
+    return (
+        isinstance(target, torch._ops.OpOverload)
+        and bool(target._schema.returns)
+        and not target._schema.is_mutable
+        and not node.is_impure()
+    )
 
 
 def _size_unknown(node: fx.Node) -> bool:
