@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from modelopt_cli.cli.running import Json, Key, TrustCode, Weights, show
+from modelopt_cli.cli.running import Json, Key, TrustCode, TrustPickle, Weights, show
 
 
 def inspect_(
@@ -29,14 +29,7 @@ def inspect_(
         ),
     ] = False,
     key: Key = None,
-    trust_pickle: Annotated[
-        bool,
-        typer.Option(
-            "--trust-pickle",
-            help="Run the code that the file names, e.g. to read a whole pickled module. Only for files whose maker "
-            "you trust; never needed for a state dict.",
-        ),
-    ] = False,
+    trust_pickle: TrustPickle = False,
     trust_code: TrustCode = False,
     json: Json = False,
 ) -> None:

@@ -16,6 +16,7 @@ from modelopt_cli.cli.running import (
     Resume,
     Set,
     TrustCode,
+    TrustPickle,
     conditions,
     demand,
     execute,
@@ -72,14 +73,7 @@ def prune(
         typer.Option(help="Where to write; default: model.pruned.pt beside it (a .yaml: runs/<name>/<number>)."),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite the output (never the input).")] = False,
-    trust_pickle: Annotated[
-        bool,
-        typer.Option(
-            "--trust-pickle",
-            help="Run the code that the file names, e.g. to read a whole pickled module. Only for files whose maker "
-            "you trust; never needed for a state dict.",
-        ),
-    ] = False,
+    trust_pickle: TrustPickle = False,
     trust_code: TrustCode = False,
     measure_compressed: Annotated[
         bool, typer.Option("--measure-compressed", help="Compress all of a large file to tell its size, not samples.")

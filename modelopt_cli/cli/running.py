@@ -52,6 +52,14 @@ TrustCode = Annotated[
         "trust.",
     ),
 ]
+TrustPickle = Annotated[
+    bool,
+    typer.Option(
+        "--trust-pickle",
+        help="Run the code that the file names, e.g. to read a whole pickled module. Only for files whose maker you "
+        "trust; never needed for a state dict.",
+    ),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress; only the result.")]
 
 _HARD_STOP = 8.0  # seconds after a signal; everything on disk is whole at any time, so leaving is safe

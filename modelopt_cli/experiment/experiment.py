@@ -307,7 +307,6 @@ def _validated(
         else value
         for key, value in document.items()
     }
-    fields.setdefault("evaluation", anchor({}, known["evaluation"], folder))  # it counts unwritten, with its folder
     try:
         experiment = Experiment.model_validate(fields)
     except ValidationError as error:
