@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from modelopt_cli.training.trainer import Trainer
 
 
+_MUCH = 0.05  # of them: more than that is told even where it is less than one block
 _NOISE = 0.001  # of the weights that may go: a share that each tensor rounds is missed by that much without a word
 
 
@@ -90,9 +91,9 @@ class MaskedModel(PrunedModel):
         """What was asked and is not reached, beyond one unit of what goes together."""
         settings, (gone, total) = self._settings, self.masking.gone
         missed: list[str] = []
-        if self._asked is not None and abs(gone - self._asked * total) > max(
-            settings.mask_structure.weights(self.masking.weights), _NOISE * total
-        ):
+        unit = settings.mask_structure.weights(self.masking.weights)
+        let_pass = max(1.0, min(max(unit, _NOISE * total), _MUCH * total))
+        if self._asked is not None and abs(gone - self._asked * total) > let_pass:
             what = "amount" if settings.budget is None else f"budget.{settings.budget.of}"
             missed.append(
                 f"pruning.{what} asks that {self._asked * total:,.0f} of the {total:,} weights that may go are gone, "

@@ -175,3 +175,9 @@ def test_units_that_rounding_holds_back_are_told(amount: float, told: bool) -> N
         )
     )
     assert any("structure.round_to is 2" in text for text in report.warnings) is told
+
+
+def test_a_block_that_is_larger_than_the_amount_is_told() -> None:
+    report = pruned(structure={"type": "block", "rows": 16, "columns": 16}, amount=0.1)
+    reached = report.metrics["pruning.sparsity"]
+    assert abs(reached - 0.1) <= 0.05 or any("pruning.amount asks that" in text for text in report.warnings)

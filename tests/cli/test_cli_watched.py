@@ -1,0 +1,98 @@
+"""What a run's own code left in a session of its own goes when the command is killed, whoever ran the code."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from modelopt_cli.core.watched import watched
+from modelopt_cli.core.watcher import VARIABLE, family
+
+LINUX = pytest.mark.skipif(
+    not sys.platform.startswith("linux"), reason="only Linux tells other processes' environments"
+)
+MODEL = """\
+import os
+import subprocess
+import sys
+import time
+
+import torch
+
+
+def build():
+    if os.fork() == 0:  # a daemon: twice forked, in a session of its own
+        os.setsid()
+        if os.fork() == 0:
+            with open("daemon.new", "w") as file:
+                file.write(str(os.getpid()))
+            os.rename("daemon.new", "daemon")
+            time.sleep(120)
+        os._exit(0)
+    own = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(120)"], start_new_session=True)
+    with open("own.new", "w") as file:
+        file.write(str(own.pid))
+    os.rename("own.new", "own")
+    time.sleep(120)
+    return torch.nn.Linear(4, 3)
+"""
+
+
+def runs(process: int) -> bool:
+    try:
+        state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state != "Z"
+
+
+def wait_for(path: Path, limit: float = 100.0) -> int:
+    end = time.monotonic() + limit
+    while not path.exists():
+        assert time.monotonic() < end, f"no {path.name}"
+        time.sleep(0.05)
+    return int(path.read_text())
+
+
+@LINUX
+def test_daemons_of_a_training_go_with_a_command_that_is_killed(tmp_path: Path) -> None:
+    (tmp_path / "net.py").write_text(MODEL)
+    (tmp_path / "e.yaml").write_text(
+        "version: 1\ndata: {type: iris}\nmodel: {type: python, target: net:build}\ntraining: {epochs: 1}\n"
+    )
+    command = [sys.executable, "-c", "from modelopt_cli.cli.main import main; main()", "train", "e.yaml"]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as run:
+        left = [wait_for(tmp_path / name) for name in ("daemon", "own")]
+        assert all(runs(process) for process in left)
+        run.kill()
+    end = time.monotonic() + 30.0  # (five seconds on a machine that is not busy)
+    while any(runs(process) for process in left):
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+@LINUX
+def test_the_mark_is_on_what_is_started_meanwhile_alone() -> None:
+    sleep = [sys.executable, "-c", "import time; time.sleep(60)"]
+    assert VARIABLE not in os.environ
+    before = subprocess.Popen(sleep)
+    with watched():
+        mark = os.environ[VARIABLE]
+        inside = subprocess.Popen(sleep, start_new_session=True)
+        end = time.monotonic() + 30.0
+        while inside.pid not in family(mark):  # it has its own environment once it has been executed
+            assert time.monotonic() < end
+            time.sleep(0.01)
+        assert before.pid not in family(mark)
+        assert os.getpid() not in family(mark)
+    assert VARIABLE not in os.environ
+    assert inside.poll() is None, "one that was not killed cleans up by itself"
+    for process in (before, inside):
+        process.send_signal(signal.SIGKILL)
+        process.wait()
