@@ -58,7 +58,7 @@ FUNCTIONS = {
     "shrink": ["module", "inputs", "pruning", "targets", "task"],
     "Study": [
         "space", "sampler", "objective", "seed", "path",
-        "constraints", "stopper", "initial", "repeats", "fingerprint", "earlier",
+        "constraints", "rules", "stopper", "initial", "repeats", "fingerprint", "earlier",
     ],
 }  # fmt: skip
 

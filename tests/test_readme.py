@@ -138,10 +138,10 @@ def test_every_python_block_works(page: Path, tmp_path: Path, monkeypatch: pytes
 
 
 def test_the_metrics_shown_are_read_as_told() -> None:
-    from modelopt_cli.workflows.process import parse_line
+    from modelopt_cli.workflows.script_lines import metrics_of
 
     (shown,) = [text for text in blocks(ROOT / "docs" / "scripts.md", "") if '{"step"' in text]
-    parsed = [parse_line(line.partition("<-")[0].strip()) for line in shown.splitlines()]
+    parsed = [metrics_of(line.partition("<-")[0].strip().encode()) for line in shown.splitlines()]
     assert parsed == [(1, {"loss": 0.71}), (2, {"loss": 0.52}), (None, {"loss": 0.52, "seconds": 3.1})]
 
 

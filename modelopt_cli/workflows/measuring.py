@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from modelopt_cli.core.errors import UsageError
+from modelopt_cli.core.interrupts import from_outside, watched
 from modelopt_cli.core.seeds import derive
 from modelopt_cli.experiment.expected_metrics import CHANGES
 from modelopt_cli.tuning.executors import Event, Limits, Pool
@@ -64,13 +65,14 @@ def _mean(settings: Iterable[Params], seconds: Callable[[Params], float | None])
     warm = False
     for params in settings:
         try:
-            if not warm:
-                warm = seconds(params) is not None
-            taken = seconds(params)
-        except UsageError:
-            raise
-        except Exception:
-            continue  # a setting that diverges or does not fit says nothing about the others
+            with watched():
+                if not warm:
+                    warm = seconds(params) is not None
+                taken = seconds(params)
+        except BaseException as error:
+            if isinstance(error, UsageError) or from_outside(error):
+                raise
+            continue  # a setting that diverges, does not fit or ends itself says nothing about the others
         if taken is not None:
             found.append(taken)
         if time.perf_counter() > deadline:

@@ -152,7 +152,7 @@ def test_code_is_refused_and_not_run(tmp_path: Path, capsys: pytest.CaptureFixtu
         ("m.pt", b"", "is empty"),
         ("m.pt", b"hello there", "it is truncated"),
         ("m.safetensors", b"hello there", "cannot be read as safetensors"),
-        ("m.pt", pickle.dumps([1, 2], protocol=2), "cannot be read|holds a list"),
+        ("m.pt", pickle.dumps([1, 2], protocol=2), "a pickle, but none that torch.save wrote"),
     ],
 )
 def test_damage(tmp_path: Path, name: str, content: bytes, rule: str) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from modelopt_cli.core.errors import ExperimentError, SearchError, UsageError
+from modelopt_cli.core.errors import ExperimentError, UsageError
 from modelopt_cli.core.strategy import FAMILIES
 from modelopt_cli.data.sources import DataSource
 from modelopt_cli.experiment.experiment import Experiment
@@ -135,5 +135,5 @@ def test_a_loss_that_is_searched_is_no_yardstick() -> None:
 def test_an_experiment_changed_in_python_is_refused_in_our_words() -> None:
     """The space was checked with the file's own model; now no path of it is there."""
     chosen = search({"model.max_depth": [1, 2]}).with_values({"model": {"type": "mlp"}, "training": {"epochs": 1}})
-    with pytest.raises(SearchError, match="max_depth"):
+    with pytest.raises(ExperimentError, match="there is no 'max_depth' in model"):
         tune.run(chosen, Context())

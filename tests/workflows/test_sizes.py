@@ -155,7 +155,9 @@ def test_the_model_that_is_saved_is_the_full_sizes(document: dict[str, Any], way
 def test_each_size_is_fitted_once_a_trial(monkeypatch: pytest.MonkeyPatch) -> None:
     sizes: list[int] = []
     fit = estimators.fit
-    monkeypatch.setattr(estimators, "fit", lambda estimator, part: (sizes.append(len(part)), fit(estimator, part))[1])
+    monkeypatch.setattr(
+        estimators, "fit", lambda estimator, part, *more: (sizes.append(len(part)), fit(estimator, part))[1]
+    )
     report = tune(load(SVC, ["tuning.stopper=null", "tuning.scheduler=successive_halving"]))
     rows = rows_of(report)
     small = Counter(size for size in sizes if size < 90)
@@ -168,7 +170,7 @@ def test_folds_are_steps_and_none_is_computed_twice(way: str, monkeypatch: pytes
     fits: Counter[float] = Counter()
     fit = estimators.fit
 
-    def counted(estimator: Any, part: Any) -> list[str]:
+    def counted(estimator: Any, part: Any, *more: Any) -> list[str]:
         fits[estimator.C] += 1
         return fit(estimator, part)
 

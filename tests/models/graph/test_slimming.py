@@ -233,7 +233,7 @@ def test_a_module_of_the_code_becomes_the_smaller_one(name: str, form: Any) -> N
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(9)
         fresh = BUILT[name][0]()
-    found = slim(fresh, Slimming.from_plain(plain), state, inputs)
+    found = slim(fresh, Slimming.from_plain(plain), state, lambda: inputs)
     assert not found.training
     assert isinstance(found, Emitted) == (form == "graph")
     with torch.no_grad():
@@ -332,7 +332,7 @@ def test_places_that_are_no_units_are_refused(name: str, tensor: str, dim: int, 
             make(name),
             Slimming({tensor: {dim: torch.tensor(places)}}, (), "graph"),
             {},
-            inputs_of(name),
+            lambda: inputs_of(name),
         )
 
 
@@ -342,4 +342,4 @@ def test_tensors_of_other_sizes_are_refused() -> None:
     slimming = slimming_of(network, random_keep(network, 3))
     assert slimming.kept
     with pytest.raises(ValueError, match="is not what is kept of the model's"):
-        slim(make(name), slimming, make(name).state_dict(), inputs_of(name))
+        slim(make(name), slimming, make(name).state_dict(), lambda: inputs_of(name))
