@@ -75,6 +75,7 @@ def test_the_first_line_names_a_schema_that_is_there(path: Path) -> None:
     assert second.startswith("# "), "the second line says what the file does; `modelopt init` shows it"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_it_runs(path: Path) -> None:
     document = yaml.safe_load(path.read_text())

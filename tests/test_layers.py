@@ -69,6 +69,7 @@ def package_of(path: Path) -> str:
     return path.relative_to(ROOT).parts[0].removesuffix(".py")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_imports_point_down(path: Path) -> None:
     here = package_of(path)
@@ -94,12 +95,14 @@ def test_strategies_and_settings_import_nothing_heavy(family: object) -> None:
         assert not heavy, f"{path} imports {heavy} at module level"
 
 
+@pytest.mark.slow
 def test_only_render_imports_rich() -> None:
     for path in MODULES:
         users = [module for _, module in imports(path) if module.split(".")[0] == "rich"]
         assert not users or path.name.startswith("render"), f"{path} imports {users}"
 
 
+@pytest.mark.slow
 def test_only_the_command_line_prints() -> None:
     for path in MODULES:
         if package_of(path) == "cli":

@@ -78,6 +78,7 @@ def digits_without_labels(path: Path) -> None:
     load_digits(as_frame=True).data[:5].to_csv(path, index=False)
 
 
+@pytest.mark.slow
 def test_every_command_of_the_readme_works(tmp_path: Path) -> None:
     digits_without_labels(tmp_path / "new.csv")
     lines = commands(ROOT / "README.md")
@@ -112,6 +113,7 @@ def test_every_command_that_the_readme_names_is_one() -> None:
     assert written <= options
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_every_experiment_file_works(page: Path, tmp_path: Path) -> None:
     (tmp_path / "train.py").write_text(PROGRAM)

@@ -77,6 +77,7 @@ CASES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("command", ["tune", "train"])
 def test_bad_files(cli, case, command, tmp_path, monkeypatch):
@@ -144,6 +145,7 @@ def test_an_output_folder_that_cannot_be_made(cli, quick):
     assert cli("tune", quick, "--out", "/proc/modelopt-test").code == 6
 
 
+@pytest.mark.slow
 def test_a_run_directory_in_use(cli, quick, tmp_path):
     assert cli("tune", quick, "--out", "mine").code == 0
     holder = subprocess.Popen(

@@ -112,6 +112,7 @@ def test_csv_regression_from_file_to_prediction(cli, tmp_path):
     assert json.loads(labelled.out)["metrics"]["data.r2"] > 0.9
 
 
+@pytest.mark.slow
 def test_sklearn_with_cross_validation(cli):
     Path("logistic.yaml").write_text(
         "data: {type: wine}\n"
@@ -140,6 +141,7 @@ def test_sklearn_with_cross_validation(cli):
     assert cli("evaluate", "runs/logistic/1/model.pt", "--split", "train").code == 0
 
 
+@pytest.mark.slow
 def test_resume_runs_only_what_is_left(cli, quick):
     assert cli("tune", quick, "--trials", 2).code == 0
     first = json.loads(Path("runs/quick/1/trials.json").read_text())
@@ -175,6 +177,7 @@ def test_dry_run_writes_nothing(cli, quick):
     assert cli("train", quick, "--dry-run").code == 0
 
 
+@pytest.mark.slow
 def test_runs_show_and_clean(cli, quick):
     assert "no runs" in cli("runs").out
     assert cli("tune", quick).code == 0
@@ -204,6 +207,7 @@ def test_show_reads_an_unfinished_search(cli, quick):
     assert json.loads(cli("runs", "--json").out)[0]["status"] == "interrupted"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(templates()))
 def test_init_prints_the_template_exactly(cli, name):
     assert cli("init", name).out == (CONFIGS / f"{name}.yaml").read_text()
@@ -258,6 +262,7 @@ def test_initial_settings_follow_the_file(cli, quick):
     assert trials[1]["training.optimizer.lr"] == 0.05
 
 
+@pytest.mark.slow
 def test_a_script_as_objective(cli, tmp_path):
     (tmp_path / "train.py").write_text(
         "import argparse, json\n"
@@ -287,6 +292,7 @@ def test_a_script_as_objective(cli, tmp_path):
     assert cli("train", "runs/script/1/best.yaml", "--json").code == 0
 
 
+@pytest.mark.slow
 def test_a_search_that_has_seen_enough_says_by_what(cli, quick):
     result = cli("tune", quick, "--set", "tuning.trials=50", "--set", "tuning.stop_when.no_improvement=3")
     assert result.code == 0, result.err

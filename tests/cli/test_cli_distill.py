@@ -94,6 +94,7 @@ def test_a_plan(cli, file):
     assert set(plan["members"]) == {"teacher", "student alone", "student"}
 
 
+@pytest.mark.slow
 def test_the_teacher_as_a_bare_path_counts_from_the_files_folder(cli, file, tmp_path):
     assert cli("distill", file).code == 0
     first = Path("runs/small/1/model.pt").read_bytes()
@@ -202,6 +203,7 @@ CASES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("more", [(), ("--dry-run",)], ids=["run", "plan"])
 def test_bad_files(cli, case, more):
@@ -244,6 +246,7 @@ def test_a_bad_value_on_the_command_line(cli, file):
     assert "teacher" in result.err
 
 
+@pytest.mark.slow
 def test_a_search_over_distillations(cli, file):
     tuning = (
         "tuning:\n  workflow: distill\n  objective: maximize validation.accuracy\n  trials: 2\n  executor: serial\n"

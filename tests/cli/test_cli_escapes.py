@@ -51,6 +51,7 @@ def test_an_experiment_file(cli, tmp_path: Path) -> None:
     assert not steers(done.err)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("section", ["model", "data", "training", "tuning", "name", "gates", "pruning"])
 def test_a_long_value_is_cut(cli, section: str) -> None:
     Path("long.yaml").write_text(f"version: 1\n{section}: [{', '.join(map(str, range(10_000)))}]\n")
@@ -76,6 +77,7 @@ def test_names_of_tensors(cli) -> None:
         assert not steers(done.out + done.err)
 
 
+@pytest.mark.slow
 def test_what_a_script_prints(cli) -> None:
     Path("s.py").write_text("import sys\nsys.exit('\\x1b[31mfailed\\x07')\n")
     Path("c.yaml").write_text(

@@ -51,6 +51,7 @@ def mine(tmp_path: Path):
     return write
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", ["pt2", "onnx"])
 @pytest.mark.parametrize(
     "pruning", ["", WEIGHTS, NEURONS.replace("APPLY", "module"), NEURONS.replace("APPLY", "graph")]

@@ -18,6 +18,7 @@ tuning: {workflow: command, objective: minimize loss, trials: 2, space: {command
 """
 
 
+@pytest.mark.slow
 def test_a_search_whose_trials_all_failed(cli) -> None:
     Path("s.py").write_text("raise ValueError('no such luck')\n")
     Path("crash.yaml").write_text(SCRIPT)
@@ -50,6 +51,7 @@ def test_a_training_that_fails(cli) -> None:
     assert "failed" in cli("runs").out
 
 
+@pytest.mark.slow
 def test_a_failed_run_is_resumed_and_completes(cli) -> None:
     Path("s.py").write_text("raise ValueError('no such luck')\n")
     Path("crash.yaml").write_text(SCRIPT)
@@ -77,6 +79,7 @@ def test_no_locks_is_exit_6(cli, quick: Path, monkeypatch: pytest.MonkeyPatch, c
     assert "cannot be locked (No locks available)" in done.err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.ENOLCK])
 def test_a_temporary_folder_that_cannot_be_written_is_exit_6(
     cli, quick: Path, monkeypatch: pytest.MonkeyPatch, number: int

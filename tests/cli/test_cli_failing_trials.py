@@ -74,6 +74,7 @@ def rows_of(result: Result) -> list[dict[str, Any]]:
     return [dict(zip(table["columns"], row, strict=True)) for row in table["rows"]]
 
 
+@pytest.mark.slow
 def test_a_crash_a_hang_and_an_error_cost_one_trial_each(cli: Cli) -> None:
     Path("misbehaving.py").write_text(MISBEHAVING)
     Path("acts.yaml").write_text(EXPERIMENT)

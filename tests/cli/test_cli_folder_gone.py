@@ -51,6 +51,7 @@ training: {epochs: 2, batch_size: 64}
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "change",
     [

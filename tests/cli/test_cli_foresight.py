@@ -109,6 +109,7 @@ REFUSED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", REFUSED)
 def test_validate_refuses(cli, case):
     text, line, said = REFUSED[case]
@@ -147,6 +148,7 @@ def rows(kind: str, name: str = "rows.csv") -> None:
     Path(name).write_text("x,z,y\n" + "\n".join(lines) + "\n")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["train", "tune", "prune", "distill"])
 @pytest.mark.parametrize("dry", [True, False])
 def test_a_gate_of_the_command_line_is_refused_before_any_work(cli, command, dry):
@@ -262,6 +264,7 @@ def beside(tmp_path):
     return folder / "it.yaml"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("executor", ["serial", "processes"])
 def test_metrics_are_found_beside_the_file(cli, beside, executor):
     words = ["--set", f"tuning.executor={executor}", "--set", "tuning.workers=1", "--out", "run"]
@@ -302,6 +305,7 @@ training: {epochs: 2, loss: LOSS}
 PRUNED = "pruning: {amount: 0.5, recovery: {epochs: 1}}\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("command", "text"),
     [

@@ -96,6 +96,7 @@ def test_a_model_of_modelopt_and_what_a_unit_costs(cli, quick):
     }
 
 
+@pytest.mark.slow
 def test_a_slim_model_is_looked_at_as_it_is(cli, quick):
     neurons = "pruning={amount: 0.5, structure: {type: neurons, apply: graph}, importance: l2}"
     assert cli("prune", quick, "--quiet", "--out", "run", "--set", neurons).code == 0
@@ -105,6 +106,7 @@ def test_a_slim_model_is_looked_at_as_it_is(cli, quick):
     assert "G go from the graph alone" in cli("inspect", "run/model.pt", "--groups").out
 
 
+@pytest.mark.slow
 def test_bare_weights_of_a_model_that_cannot_shrink_in_place(cli, mine):
     words = ("inspect", "bare.pt", "--groups", "--experiment", mine("Attention"))
     groups = {row["group"]: row for row in table(json.loads(cli(*words, "--json").out), "groups")}
@@ -117,6 +119,7 @@ def test_bare_weights_of_a_model_that_cannot_shrink_in_place(cli, mine):
     assert "those without ! hold" in shown
 
 
+@pytest.mark.slow
 def test_alike_blocks_share_a_row_and_long_lists_are_cut(cli, mine):
     words = ("inspect", "bare.pt", "--groups", "--experiment", mine("Blocks"))
     assert len(table(json.loads(cli(*words, "--json").out), "groups")) == 5 + 60 + 0
@@ -147,6 +150,7 @@ def test_mistakes(cli, mine, quick):
         assert part in told["error"]["message"]
 
 
+@pytest.mark.slow
 def test_in_a_narrow_terminal_places_stand_below_the_group(cli, mine, monkeypatch):
     words = ("inspect", "bare.pt", "--experiment", mine("Blocks"), "--groups")
     assert " made in → taken in" in cli(*words).out

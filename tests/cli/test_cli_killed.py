@@ -13,6 +13,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 SCRIPT = """\
 import json, sys
 lr, width = float(sys.argv[1]), int(sys.argv[2])
@@ -68,6 +70,7 @@ def rows(run: Path) -> list[dict[str, Any]]:
     return [{name: value for name, value in row.items() if "seconds" not in name} for row in table]
 
 
+@pytest.mark.slow
 def test_killed_and_resumed_it_ends_as_if_left_alone(cli) -> None:
     Path("program.py").write_text(SCRIPT)
     Path("killed.yaml").write_text(FILE)

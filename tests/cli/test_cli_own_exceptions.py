@@ -57,6 +57,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("executor", ["serial", "processes"])
 def test_in_a_trial_it_is_that_trials_failure(executor: str, folder: Path, cli: Cli) -> None:
     text = FILE.replace("EXECUTOR", executor).replace("NAMES", ", ".join([*RAISED, "none"]))

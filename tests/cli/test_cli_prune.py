@@ -99,6 +99,7 @@ def test_nothing_is_overwritten(cli, weights):
     assert Path("o.pt").read_text() == "mine"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "rule"),
     [
@@ -235,6 +236,7 @@ class Net(torch.nn.Module):
 """
 
 
+@pytest.mark.slow
 def test_a_whole_module_needs_trust(cli, monkeypatch):
     Path("their_net.py").write_text(MODULE)
     script = "import torch, their_net; torch.save(their_net.Net(), 'module.pt')"
@@ -266,6 +268,7 @@ main()
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["m.pt", "m.safetensors", "m"])
 def test_no_space_leaves_nothing_behind(tmp_path, name):
     state = {"a": torch.randn(99, 99), "b": torch.randn(99, 99)}

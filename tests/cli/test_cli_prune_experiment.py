@@ -62,6 +62,7 @@ def test_a_run_holds_before_after_and_recovered_side_by_side(cli, file, tmp_path
     assert json.loads(again.out)["metrics"]["test.accuracy"] == found["metrics"]["test.accuracy"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "left"),
     [
@@ -103,6 +104,7 @@ def test_the_python_face_gives_what_the_command_gives(cli, file, tmp_path):
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["bare.pt", "nested.pth", "wrapped.bin", "plain.safetensors", "model.pt"])
 def test_weights_are_judged_before_and_after_and_written_as_they_came(cli, file, tmp_path, kind):
     assert cli("train", file, "--out", "trained").code == 0
@@ -153,6 +155,7 @@ def test_the_files_own_pruning_section_recovers_the_weights(cli, file, tmp_path)
     assert (tmp_path / "trained" / "model.pruned.pt").exists()
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_is_shown_kept_and_resumed_to_the_same_model(cli, file, tmp_path, monkeypatch):
     from modelopt_cli.workflows import single
 
@@ -200,6 +203,7 @@ BAD = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("arguments", "text"), BAD, ids=[" ".join(arguments) for arguments, _ in BAD])
 def test_bad_input_is_one_clear_error(cli, file, tmp_path, arguments, text):
     torch.save({"a": torch.ones(3, 3), "b": torch.ones(2, 3)}, tmp_path / "m.pt")

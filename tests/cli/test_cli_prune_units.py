@@ -32,6 +32,7 @@ def weights(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_the_smaller_model_and_its_program_compute_the_same(cli, weights):
     result = cli("prune", weights, *UNITS, "--amount", "0.5")
     assert result.code == 0, result.err
@@ -43,6 +44,7 @@ def test_the_smaller_model_and_its_program_compute_the_same(cli, weights):
     assert torch.allclose(program(inputs), model(inputs), atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("there", ["m.pruned.pt", "m.pruned.pt2"])
 def test_neither_the_model_nor_its_program_is_overwritten_unasked(cli, weights, there, monkeypatch):
     Path(there).write_text("mine")
@@ -68,6 +70,7 @@ def test_a_smaller_model_is_called_one(cli, weights, out):
     assert not Path(out).exists()
 
 
+@pytest.mark.slow
 def test_a_model_of_other_data_is_told_before_any_work(cli, weights):
     assert cli("prune", weights, *UNITS, "--amount", "0.5").code == 0
     Path("wine.yaml").write_text(DIGITS.replace("digits", "wine"))
@@ -79,6 +82,7 @@ def test_a_model_of_other_data_is_told_before_any_work(cli, weights):
         assert not Path("m.pruned.pruned.pt").exists()
 
 
+@pytest.mark.slow
 def test_a_model_of_an_unknown_kind_is_no_damaged_one(cli, weights):
     assert cli("prune", weights, *UNITS, "--amount", "0.5").code == 0
     content = torch.load("m.pruned.pt", weights_only=True)
@@ -124,6 +128,7 @@ def test_a_model_that_is_no_graph_is_explained_and_its_folder_can_be_used_again(
     assert cli("prune", "digits.yaml", *model, "--structure", "weights", "--amount", "0.5", "--out", "run").code == 0
 
 
+@pytest.mark.slow
 def test_of_other_files_of_weights_a_model_is_made(cli, weights):
     save_file(torch.load(weights, weights_only=True), "n.safetensors")
     assert cli("prune", "n.safetensors", *UNITS, "--amount", "0.5").code == 0

@@ -7,6 +7,8 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
+import pytest
+
 
 def test_a_run_is_replayed(cli, quick):
     assert cli("tune", quick, "--set", "tuning.stopper=median").code == 0
@@ -55,6 +57,7 @@ def test_what_is_no_search(cli, quick):
     assert cli("replay", "nowhere").code == 2
 
 
+@pytest.mark.slow
 def test_a_file_whose_keys_were_sorted_anew_is_resumed_and_replayed(cli, quick):
     text = quick.read_text()
     lines = [line for line in text.splitlines() if line.startswith("    ")]

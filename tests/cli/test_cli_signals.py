@@ -169,6 +169,7 @@ def trials(run: Path) -> list[dict[str, Any]]:
     return [{key: value for key, value in row.items() if "seconds" not in key} for row in rows]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("executor", "number"), [("serial", signal.SIGINT), ("processes", signal.SIGTERM)], ids=["serial", "processes"]
 )
@@ -227,6 +228,7 @@ def states(run: Path) -> list[int]:
         return []
 
 
+@pytest.mark.slow
 def test_an_interrupted_script_takes_its_processes_with_it(cli: Cli, folder: Path) -> None:
     run = folder / "runs" / "slow" / "1"
     process = start(folder, "tune", "script.yaml", sleep=0.1)
@@ -241,6 +243,7 @@ def test_an_interrupted_script_takes_its_processes_with_it(cli: Cli, folder: Pat
     assert trials(run) == trials(folder / "whole")
 
 
+@pytest.mark.slow
 def test_an_interrupted_training_goes_on_to_the_same_model(cli: Cli, folder: Path) -> None:
     run, epochs = folder / "runs" / "slow" / "1", ("--set", "training.epochs=40")
     curves: list[list[dict[str, float]]] = [[]]

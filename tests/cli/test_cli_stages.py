@@ -36,6 +36,7 @@ distillation: {teacher: {model: {type: mlp, hidden: [16]}, training: {epochs: 2,
 """
 
 
+@pytest.mark.slow
 def test_pruning_tells_every_stage(cli: Cli) -> None:
     Path("staged.yaml").write_text(FILE)
     result = cli("prune", "staged.yaml", "--out", "run")

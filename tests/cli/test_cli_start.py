@@ -50,6 +50,7 @@ def imported(arguments: list[str], folder: Path, **environment: str) -> tuple[st
     return done.stdout + done.stderr, done.stderr.rpartition("HEAVY ")[2].strip()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", COMMANDS)
 def test_nothing_heavy_is_imported(tmp_path: Path, name: str) -> None:
     (tmp_path / "wrong.yaml").write_text("modle: {type: mlp}\ntraining: {epochs: many}\n")
@@ -65,6 +66,7 @@ def test_completion_names_commands_and_imports_nothing_heavy(tmp_path: Path) -> 
     assert heavy == "[]"
 
 
+@pytest.mark.slow
 def test_the_probe_sees_what_is_heavy(tmp_path: Path) -> None:
     (tmp_path / "x.yaml").write_text(
         "data: {type: iris}\nmodel: {type: sklearn, estimator: sklearn.naive_bayes.GaussianNB}\n"

@@ -46,12 +46,14 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_a_closed_standard_output_is_no_error(folder: Path) -> None:
     done = modelopt(folder, "train", "streams.yaml", "-q", preexec_fn=lambda: os.close(1))
     assert (done.returncode, done.stderr) == (0, b"")
     assert (folder / "runs/streams/1/model.pt").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
 @pytest.mark.parametrize("arguments", [("list",), ("schema",), ("list", "--json"), ("init", "iris_grid")])
 def test_a_full_disk_behind_standard_output_is_exit_6(folder: Path, arguments: tuple[str, ...]) -> None:
@@ -62,6 +64,7 @@ def test_a_full_disk_behind_standard_output_is_exit_6(folder: Path, arguments: t
     assert "standard output cannot be written: the disk is full" in done.stderr.decode()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arguments", [("list",), ("schema",), ("runs",), ("runs", "--json")])
 def test_a_reader_that_has_gone_is_exit_141(folder: Path, arguments: tuple[str, ...]) -> None:
     reading, writing = os.pipe()
@@ -71,6 +74,7 @@ def test_a_reader_that_has_gone_is_exit_141(folder: Path, arguments: tuple[str, 
     assert (done.returncode, done.stderr) == (141, b"")
 
 
+@pytest.mark.slow
 def test_what_the_encoding_cannot_say_is_replaced(folder: Path) -> None:
     environment = {**os.environ, "PYTHONIOENCODING": "ascii", "COLUMNS": "100"}
     done = modelopt(folder, "train", "streams.yaml", "-q", stdout=subprocess.PIPE, env=environment)
@@ -79,6 +83,7 @@ def test_what_the_encoding_cannot_say_is_replaced(folder: Path) -> None:
     assert b"accuracy" in done.stdout
 
 
+@pytest.mark.slow
 def test_json_is_the_only_document_whatever_code_prints(folder: Path) -> None:
     (folder / "talks.py").write_text(PRINTING)
     (folder / "talks.yaml").write_text(

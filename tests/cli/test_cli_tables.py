@@ -26,6 +26,7 @@ def experiment(folder: Path, text: str, table: str, name: str = "d.csv") -> Path
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("command", "sections"),
     [
@@ -67,6 +68,7 @@ def predictions(text: str) -> list[dict[str, Any]]:
     return list(csv.DictReader(io.StringIO(text)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["fractions", "zip codes", "truth"])
 def test_a_prediction_does_not_depend_on_other_rows(kind: str, cli: Cli, tmp_path: Path) -> None:
     odd, high, low = {

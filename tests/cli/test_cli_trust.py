@@ -120,6 +120,7 @@ COMMANDS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS.keys())
 @pytest.mark.parametrize("section", [HOSTILE, PROCESS], ids=["module", "process"])
 def test_no_command_runs_the_code_of_a_model(
@@ -201,6 +202,7 @@ def test_a_type_of_another_package(
         assert watched() == []
 
 
+@pytest.mark.slow
 def test_with_consent(cli: Cli, model: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     Path("own.yaml").write_text(OWN)
     assert cli("train", "own.yaml", "--out", "own", "-q").code == 0
@@ -229,6 +231,7 @@ def test_with_consent(cli: Cli, model: dict[str, Any], monkeypatch: pytest.Monke
         assert cli(command, "plain.yaml", "--set", setting).code == 0
 
 
+@pytest.mark.slow
 def test_in_python(cli: Cli, model: dict[str, Any]) -> None:
     Path("own.yaml").write_text(OWN)
     assert cli("train", "own.yaml", "--out", "own", "-q").code == 0
@@ -245,6 +248,7 @@ def test_in_python(cli: Cli, model: dict[str, Any]) -> None:
     assert distill(load(taught, trust_code=True)).metrics
 
 
+@pytest.mark.slow
 def test_the_experiment_file_is_consent_to_what_it_names(cli: Cli, model: dict[str, Any], tmp_path: Path) -> None:
     """Runs that read what they wrote ask for nothing; neither do files of the code that an experiment file names."""
     own = tmp_path / "own.yaml"
@@ -288,6 +292,7 @@ tuning: {objective: maximize validation.accuracy, workflow: WORKFLOW, sampler: r
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("workflow", "section", "space"),
     [
@@ -336,6 +341,7 @@ def gap(targets, predictions):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "model", ["{type: mlp, hidden: [4]}", "{type: sklearn, estimator: sklearn.naive_bayes.GaussianNB}"]
 )

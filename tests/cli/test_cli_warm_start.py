@@ -22,6 +22,7 @@ def earlier(cli: Cli, tmp_path: Path) -> Path:
 SECOND = QUICK.replace("sampler: random\n  trials: 4", "sampler: tpe\n  trials: 2\n  warm_start: [../old]")
 
 
+@pytest.mark.slow
 def test_a_search_knows_an_earlier_run_and_resumes_without_it(cli: Cli, earlier: Path, tmp_path: Path) -> None:
     folder = tmp_path / "files"
     folder.mkdir()
@@ -39,6 +40,7 @@ def test_a_search_knows_an_earlier_run_and_resumes_without_it(cli: Cli, earlier:
     assert len(trials) == 3
 
 
+@pytest.mark.slow
 def test_what_the_earlier_file_had_counts_for_what_it_did_not_search(cli: Cli, earlier: Path, tmp_path: Path) -> None:
     more = SECOND.replace("../old", "old") + "    training.batch_size: [16, 32, 64]\n"
     (tmp_path / "more.yaml").write_text(more.replace("batch_size: 32,", "batch_size: 64,"))
@@ -82,6 +84,7 @@ tuning:
 """
 
 
+@pytest.mark.slow
 def test_an_argument_that_nobody_named_is_as_the_estimator_has_it(cli: Cli, tmp_path: Path) -> None:
     (tmp_path / "svc.yaml").write_text(SVC)
     assert cli("tune", "svc.yaml", "--out", "old").code == 0

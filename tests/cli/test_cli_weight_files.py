@@ -70,6 +70,7 @@ def program(path: Path) -> None:
     torch.export.save(torch.export.export(network(), (torch.ones(1, 64),)), str(path))
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*torch.jit")
 @pytest.mark.parametrize(
     ("name", "write", "told"),
@@ -119,6 +120,7 @@ def test_the_remedies_for_code_are_named_and_there(cli: Cli, tmp_path: Path) -> 
     assert cli("inspect", tmp_path / "m.pt", "--trust-pickle").code == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("prefix", ["", "module.", "model.", "_orig_mod.", "module.model.", "model._orig_mod."])
 def test_wrappers_names(cli: Cli, tmp_path: Path, prefix: str) -> None:
     (tmp_path / "net.py").write_text(CODE)

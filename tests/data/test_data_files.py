@@ -196,6 +196,7 @@ def test_what_is_called_parquet(tmp_path: Path) -> None:
         load(path, "parquet")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("packing", ["gz", "zst", "zip"])
 def test_bombs_are_refused_on_the_way(packing: str, tmp_path: Path) -> None:
     path = tmp_path / f"d.csv.{packing}"

@@ -333,6 +333,7 @@ class TestIdx:
         with pytest.raises(InputError, match="no folder"):
             load("idx", path=str(tmp_path / "mnist"))
 
+    @pytest.mark.slow
     def test_real_mnist(self) -> None:
         folder = os.environ.get("MNIST", "/work/shared/data/mnist")
         if not Path(folder).is_dir():

@@ -62,6 +62,7 @@ class TestAgainstScikitLearn:
         assert np.array_equal(found.train, train)
         assert np.array_equal(found.validation, validation)
 
+    @pytest.mark.slow
     def test_a_plain_cv_is_scikit_learns(self) -> None:
         targets = np.random.default_rng(0).integers(0, 3, 90)
         data, indices = raw(90, targets=targets), np.random.default_rng(1).permutation(90)[:70]

@@ -38,6 +38,7 @@ SEEDS = st.integers(0, 99)
 GROUPS = st.lists(st.integers(0, 12), min_size=12, max_size=80)
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(
     groups=GROUPS,

@@ -221,6 +221,7 @@ GUIDES: dict[str, Callable[[], Guide]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("augment", [(), JITTER], ids=["as they are", "augmented"])
 @pytest.mark.parametrize("name", GUIDES)
 def test_a_resumed_training_is_bit_for_bit_the_uninterrupted_one(name: str, augment: Any) -> None:

@@ -46,6 +46,7 @@ def _nothing_kept() -> Iterator[None]:
     forget()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("losses", [None, FITNETS], ids=["outputs", "features"])
 @pytest.mark.parametrize("options", [{}, {"augment": JITTER}], ids=["as they are", "augmented"])
 def test_cached_and_live_give_the_same_student_bit_for_bit(losses: Any, options: Any, tmp_path: Path) -> None:
@@ -263,6 +264,7 @@ assert os.waitpid(child, 0)[1] == 0
 """
 
 
+@pytest.mark.slow
 def test_two_processes_write_the_same_rows_at_once_and_one_that_was_killed_leaves_none(tmp_path: Path) -> None:
     arguments = [sys.executable, "-c", SCRIPT, str(Path(__file__).parent), str(tmp_path)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}

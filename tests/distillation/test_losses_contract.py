@@ -71,6 +71,7 @@ MAKERS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch", [1, 2, 5])
 @pytest.mark.parametrize(("name", "kind"), CASES)
 def test_values_and_gradients_are_finite(name: str, kind: str, batch: int) -> None:

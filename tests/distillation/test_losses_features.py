@@ -138,6 +138,7 @@ def alike(found: Tensor, expected: Tensor, leaves: list[Tensor], exact: list[Ten
         torch.testing.assert_close(one.double(), other, rtol=1e-3, atol=1e-5 * max(1, float(other.abs().max())))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1])
 @pytest.mark.parametrize(("name", "kind"), CASES)
 def test_losses_are_the_papers_formula(name: str, kind: str, seed: int) -> None:

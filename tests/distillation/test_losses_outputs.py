@@ -215,6 +215,7 @@ shifts = st.lists(st.floats(-50, 50), min_size=3, max_size=3).map(lambda values:
 scales = st.lists(st.floats(0.01, 100), min_size=3, max_size=3).map(lambda values: torch.tensor(values).unsqueeze(1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["soft_targets", "dkd", "dist", "ttm", "wttm"])
 @given(of_student=shifts, of_teacher=shifts)
 def test_what_is_added_to_all_logits_of_a_sample_makes_no_difference(
@@ -225,6 +226,7 @@ def test_what_is_added_to_all_logits_of_a_sample_makes_no_difference(
     torch.testing.assert_close(moved, loss.loss(seen_of(student, teacher), None), rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["soft_targets", "dkd", "dist", "ttm", "wttm", "mse_logits"])
 @given(shift=shifts, scale=scales)
 def test_standardized_logits_have_no_scale_and_no_mean(name: str, shift: Tensor, scale: Tensor) -> None:

@@ -350,6 +350,7 @@ strange = st.sampled_from(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(
     place=st.sampled_from([place for place in places(document()) if place]), value=strange, key=st.none() | st.text()
@@ -369,6 +370,7 @@ def test_any_value_anywhere_is_taken_or_refused_in_our_words(
         assert Experiment.load(experiment.resolved()) == experiment
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(st.text())
 def test_any_override_is_taken_or_refused_in_our_words(text: str) -> None:

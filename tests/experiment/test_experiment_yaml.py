@@ -125,6 +125,7 @@ plain_values = st.recursive(
 )
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(st.dictionaries(st.text(min_size=1), plain_values, max_size=4))
 def test_what_is_written_reads_back_the_same(values: dict[str, Any]) -> None:
@@ -216,6 +217,7 @@ def test_aliases_count_towards_the_depth() -> None:
     assert "deep" not in str(read(laughs(50, 1)))
 
 
+@pytest.mark.slow
 def test_number_of_values_is_counted_exactly() -> None:
     inside = "[" + "a," * 99_999 + "]"
     assert len(read(inside)) == 99_999

@@ -47,6 +47,7 @@ def written(tmp_path: Path) -> Callable[[str], ModuleType]:
     return write
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("code", "told"),
     [

@@ -67,6 +67,7 @@ def slim_graph() -> nn.Module:
     return Emitted(network.current())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [convolutional, slim_graph])
 def test_a_program_runs_and_learns_where_modelopt_is_not(tmp_path, make):
     path = tmp_path / "m.pt2"
@@ -77,6 +78,7 @@ def test_a_program_runs_and_learns_where_modelopt_is_not(tmp_path, make):
     assert [file.name for file in tmp_path.iterdir()] == ["m.pt2"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".pt2", ".onnx"])
 @pytest.mark.parametrize("make", [convolutional, slim_graph, Attention])
 def test_what_is_read_back_computes_the_same(make, suffix):
@@ -94,6 +96,7 @@ def test_what_is_read_back_computes_the_same(make, suffix):
     assert (failed[0].error, bool(failed[0].reason)) == (float("inf"), True)
 
 
+@pytest.mark.slow
 def test_onnx_without_its_runtime(monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     module = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3)).eval()
@@ -113,6 +116,7 @@ def test_the_extra_is_named(monkeypatch, tmp_path, missing):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_what_the_files_say_about_themselves(tmp_path):
     import onnx
 
@@ -135,6 +139,7 @@ def test_what_the_files_say_about_themselves(tmp_path):
         assert (dims[0].dim_param, dims[1].dim_value) == ("batch", size)
 
 
+@pytest.mark.slow
 def test_an_operator_that_onnx_has_not(tmp_path):
     class Odd(nn.Module):
         def forward(self, inputs: torch.Tensor) -> torch.Tensor:

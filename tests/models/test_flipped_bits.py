@@ -46,6 +46,7 @@ def same(one: Any, other: Any) -> bool:
     return bool(one == other)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [network, estimator])
 def test_a_flipped_bit_is_told_or_changes_nothing(tmp_path: Path, make: Any) -> None:
     raw = make(tmp_path / "m.pt").read_bytes()

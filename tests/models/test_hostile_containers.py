@@ -134,6 +134,7 @@ BOMBS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wrap", [archive_of, older_of])
 @pytest.mark.parametrize("name", BOMBS)
 def test_pickles_that_grow(tmp_path: Path, name: str, wrap: Callable[[bytes], bytes]) -> None:
@@ -204,6 +205,7 @@ def archives() -> dict[str, bytes]:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", archives())
 def test_one_directory_and_no_gap(tmp_path: Path, name: str) -> None:
     (tmp_path / "m.pt").write_bytes(archives()[name])
@@ -247,6 +249,7 @@ def test_archives_of_many_kinds_are_read() -> None:
             assert found["a"].checksum == zlib.crc32(b"content" * 100)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("records", "rule"),
     [
@@ -280,6 +283,7 @@ def test_an_estimator_that_unpacks(tmp_path: Path) -> None:
         check_estimator(bomb, "the estimator")
 
 
+@pytest.mark.slow
 def test_the_command_line_in_a_limited_address_space(tmp_path: Path) -> None:
     """The whole of inspect and predict, with room for torch and little more."""
     (tmp_path / "m.pt").write_bytes(b"\x80\x05\x96" + struct.pack("<Q", 8 << 30) + b"x.")

@@ -96,6 +96,7 @@ def experiment(form: str, role: str) -> dict[str, Any]:
     return {**common, "model": {"type": "mlp", "hidden": [8]}, "distillation": {"teacher": {"model": python}}}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["dict", "tuple", "object"])
 @pytest.mark.parametrize("role", ["model", "teacher"])
 def test_models_and_teachers(form: str, role: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -128,6 +129,7 @@ def test_a_regression_learns_from_its_teacher_by_losses_that_fit() -> None:
     assert report.status == "completed"
 
 
+@pytest.mark.slow
 def test_losses_that_were_left_out_stay_so_in_a_runs_files(tmp_path: Path) -> None:
     """Written out, the default would be one that a regression refuses."""
     given: dict[str, Any] = {

@@ -60,6 +60,7 @@ def gone(kept: dict[str, Tensor]) -> int:
     return sum(int((~mask).sum()) for mask in kept.values())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("allocation", ALLOCATIONS, ids=lambda each: each.name())
 @pytest.mark.parametrize("amount", [0.05, 0.3, 0.6, 0.95])
 def test_an_amount_of_blocks_is_one_of_weights(allocation: Allocation, amount: float) -> None:
@@ -93,6 +94,7 @@ def test_a_threshold_is_compared_with_the_scores_themselves() -> None:
     assert not kept["linear"].any()
 
 
+@pytest.mark.slow
 @given(
     st.lists(st.tuples(st.integers(1, 30), st.integers(1, 9)), min_size=1, max_size=4),
     st.floats(0, 1),
@@ -144,18 +146,21 @@ def test_a_budget_of_blocks_is_met() -> None:
     assert report.warnings == []
 
 
+@pytest.mark.slow
 def test_a_budget_of_bytes_is_met_by_blocks() -> None:
     report = pruned(structure={"type": "block", "rows": 2, "columns": 2}, budget={"size_bytes": "70%"})
     dense = pruned(amount=0.0).metrics["model.compressed_bytes"]
     assert report.metrics["model.compressed_bytes"] <= 0.71 * dense
 
 
+@pytest.mark.slow
 def test_what_keep_at_least_holds_back_is_told() -> None:
     report = pruned(budget={"nonzero": 400}, keep_at_least=0.5)
     assert any("budget.nonzero" in text and "keep_at_least is 0.5" in text for text in report.warnings)
     assert not any("keep_at_least is" in text for text in pruned(amount=0.3, keep_at_least=0.5).warnings)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("amount", "told"), [(0.66, False), (0.7, True), (0.74, True)])
 def test_units_that_rounding_holds_back_are_told(amount: float, told: bool) -> None:
     """28 of 44 units is the most that steps of two allow: 29 is within a step of it, 31 is not."""

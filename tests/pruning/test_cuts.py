@@ -40,6 +40,7 @@ def expected(scores: dict[str, torch.Tensor], count: int) -> dict[str, torch.Ten
     return {name: mask.view(scores[name].shape) for name, mask in found.items()}
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=300)
 @given(
     parts=st.lists(
@@ -76,6 +77,7 @@ def tensors() -> dict[str, torch.Tensor]:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("allocation", [Global(), Uniform(), Lamp(), Erk()])
 @pytest.mark.parametrize("floor", [0.0, 0.05, 0.3])
 @pytest.mark.parametrize("target", [0.0, 0.5, 0.69])
@@ -97,6 +99,7 @@ def test_a_floor_above_what_is_to_stay_wins() -> None:
     assert allocate(Threshold(), {"w": torch.arange(10.0)}, 9.0, keep_at_least=0.3)["w"].count(torch.arange(10.0)) == 7
 
 
+@pytest.mark.slow
 def test_lamp_is_its_formula() -> None:
     """Lee et al. 2021, eq. 1: w[u]^2 over the sum of w[v]^2 for v >= u in ascending order of |w|."""
     scores = tensors()

@@ -52,6 +52,7 @@ def slow(network: Network, group: Group, stays: Tensor, given: Sequence[Tensor],
     return apart([outputs(whole, x) for x in given], [outputs(graph, x) for x in given], divergence)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("net", "which"), KNOWN)
 def test_a_cut_on_trial_is_a_cut(net: str, which: str) -> None:
     """In-place ReLU, shortcuts, batch normalization without a bias, several takers; again and again."""
@@ -67,6 +68,7 @@ def test_a_cut_on_trial_is_a_cut(net: str, which: str) -> None:
             assert expected > 1e-4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("which", ["0", "3"])
 def test_of_what_is_left_the_rest_is_tried(which: str) -> None:
     """A network that has shrunk, and one that was captured when it was that small, tell the same."""
@@ -143,6 +145,7 @@ def whole_way(network: Network, inputs: Tensor, group: Group, stays: Tensor) -> 
     return divergence(outputs(network.captured.graph, inputs), outputs(graph, inputs))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("net", "which", "shift"),
     [("lstm", "embed", False), ("attention", "query#2", False), ("attention", "embed", True), ("mlp", "0", False)],

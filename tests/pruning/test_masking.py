@@ -88,6 +88,7 @@ def with_all_that_moves_weights(name: str) -> dict[str, Any]:
     return {"type": name, **{key: value for key, value in wanted.items() if key in fields}}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("clip_norm", [None, 0.1])
 @pytest.mark.parametrize("name", DENSE)
 def test_no_masked_weight_moves_and_the_others_do(name: str, clip_norm: float | None) -> None:
@@ -174,6 +175,7 @@ def test_applied_at_once_counted_and_positive_zeros() -> None:
     assert not bool(torch.signbit(weight).any())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
     [

@@ -176,6 +176,7 @@ def left_by_synflow(iterations: int) -> list[int]:
     return [int(mask.sum()) for mask in found.masking.masks.values()]
 
 
+@pytest.mark.slow
 def test_synflow_in_iterations_empties_no_layer_where_one_pass_does() -> None:
     assert min(left_by_synflow(1)) == 0
     assert min(left_by_synflow(100)) > 0

@@ -64,6 +64,7 @@ def distance(network: Network, graph: nn.Module, inputs: Tensor) -> float:
     return float((outputs(graph, inputs) - dense).square().mean() / dense.var())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FITTED)
 def test_fitted_layers_bring_the_outputs_nearer(name: str) -> None:
     """On the calibration samples, and on others of the same kind."""
@@ -111,6 +112,7 @@ def test_sequence_beats_layers_by_themselves(name: str) -> None:
     assert distance(network, together, inputs) < distance(network, alone, inputs) < plain
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NETWORKS)
 def test_where_nothing_goes_nothing_changes(name: str) -> None:
     network, inputs = network_of(name), inputs_of(name, 20)
@@ -132,6 +134,7 @@ def test_what_is_measured_anew_is_what_is_there_then() -> None:
     torch.testing.assert_close(outputs(twice, inputs), outputs(once, inputs))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NETWORKS)
 @pytest.mark.parametrize("each", ["bias", "least_squares"])
 def test_nothing_is_written_to(name: str, each: str) -> None:
@@ -151,6 +154,7 @@ def test_nothing_is_written_to(name: str, each: str) -> None:
     assert all(type(tensors_of(graph)[key]) is type(tensor) for key, tensor in own.items())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["mlp", "cnn", "shortcut A", "attention"])
 def test_what_was_fitted_is_named_and_the_rest_is_as_it_was(name: str) -> None:
     network, inputs = network_of(name), inputs_of(name, 40)
@@ -282,6 +286,7 @@ class Shared(nn.Module):
         return self.head((torch.relu(one) + torch.sigmoid(two)).mean((2, 3)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", ["weight", "bias", "norm"])
 def test_what_two_layers_share_is_left_alone(what: str) -> None:
     with torch.random.fork_rng(devices=[]):
@@ -315,6 +320,7 @@ def test_a_normalization_of_its_own_is_fitted() -> None:
 # Layouts
 
 
+@pytest.mark.slow
 def test_gpt2s_layout_is_fitted_like_a_linear_layers() -> None:
     """The same network with weights (in, out) and addmm, and with linear layers: the same fit, transposed."""
     one, other = make("attention"), make("addmm")
@@ -368,6 +374,7 @@ def test_a_debt_is_seen_through_views_and_dropout(linear: Any, monkeypatch: pyte
     assert distance(network, paid, inputs) < distance(network, unpaid, inputs)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shortcut", ["shortcut A", "shortcut B"])
 def test_layers_pay_what_a_shortcut_lost(shortcut: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Negative control: without what the sum owes, the fit is worse."""

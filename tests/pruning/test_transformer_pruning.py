@@ -27,6 +27,7 @@ def test_positions_are_spared() -> None:
     assert report.warnings == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "parts",
     [

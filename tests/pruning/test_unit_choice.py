@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -47,6 +48,7 @@ SIZES = st.lists(st.integers(1, 8), min_size=1, max_size=4)
 PRICES = st.lists(st.floats(0.1, 10.0), min_size=4, max_size=4)
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=20)
 @given(sizes=SIZES, prices=PRICES, seed=st.integers(0, 1000), part=st.floats(0.0, 1.1))
 def test_the_limit_is_met_and_filled_up(sizes: list[int], prices: list[float], seed: int, part: float) -> None:
@@ -76,6 +78,7 @@ def test_the_limit_is_met_and_filled_up(sizes: list[int], prices: list[float], s
 LIMITS = st.lists(st.sampled_from([0.0, 0.25, 0.5, 1.0]), min_size=4, max_size=4)
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=50)
 @given(sizes=SIZES, shares=LIMITS, seed=st.integers(0, 1000), amount=st.floats(0.0, 1.0), uniform=st.booleans())
 def test_what_a_group_may_not_give_the_others_give(
@@ -97,6 +100,7 @@ def test_what_a_group_may_not_give_the_others_give(
             assert float(ranks[name][~mask].max()) < float(ranks[name][mask].min())
 
 
+@pytest.mark.slow
 def test_in_steps_no_more_is_missing_than_a_step_would_be_too_much() -> None:
     ranks = ranks_of([16, 16, 12], 0)
     masks = chooser(ranks, Neurons(round_to=4))
@@ -108,6 +112,7 @@ def test_in_steps_no_more_is_missing_than_a_step_would_be_too_much() -> None:
     assert left(near(44, 1.0, masks, ranks, set(ranks))) == {"g0": 4, "g1": 4, "g2": 4}
 
 
+@pytest.mark.slow
 def test_a_limit_below_what_can_go_is_none() -> None:
     ranks = ranks_of([4, 4], 0)
     cost = product_cost({"g0": 1.0, "g1": 1.0})
@@ -116,6 +121,7 @@ def test_a_limit_below_what_can_go_is_none() -> None:
     assert left(within(cost, masks, cost(masks(1.0)), ranks) or {}) == {"g0": 1, "g1": 1}
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=12)
 @given(sizes=SIZES, prices=PRICES, seed=st.integers(0, 1000), part=st.floats(0.0, 1.0), step=st.integers(2, 4))
 def test_steps_are_not_taken_in_part(sizes: list[int], prices: list[float], seed: int, part: float, step: int) -> None:
@@ -176,6 +182,7 @@ def test_the_best_group_is_put_back_first() -> None:
 # Ties
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=60)
 @given(
     sizes=st.lists(st.sampled_from([4, 6, 8, 12]), min_size=2, max_size=4),

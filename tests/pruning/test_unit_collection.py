@@ -391,6 +391,7 @@ def close(found: Tensor, expected: Tensor) -> bool:
     return bool(torch.allclose(found, expected.double(), rtol=2e-4, atol=1e-6))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("weighted", [False, True], ids=["alike", "weighted"])
 @pytest.mark.parametrize("name", CASES)
 def test_statistics_are_what_hooks_on_the_module_see(name: str, weighted: bool) -> None:
@@ -434,6 +435,7 @@ def test_each_use_counts_once() -> None:
     assert not close(found, torch.stack(twice).mean(0))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["linear", "flatten", "head", "last state", "samples unseen", "constant"])
 def test_batches_of_any_size_give_the_same(name: str) -> None:
     case = CASES[name]
@@ -444,6 +446,7 @@ def test_batches_of_any_size_give_the_same(name: str) -> None:
         assert close(one[statistic], many[statistic]), statistic
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["linear", "flatten", "stream", "head width"])
 def test_one_backward_pass_gives_what_one_a_sample_gives(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     case = CASES[name]
@@ -495,6 +498,7 @@ def hessian(module: nn.Module, names: Sequence[str], given: list[Batch]) -> tupl
     return found, places  # type: ignore[return-value]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["linear", "linear 2", "convolution", "head", "head width"])
 def test_the_trace_is_that_of_the_exact_hessian(name: str) -> None:
     case = CASES[name]
@@ -586,6 +590,7 @@ def test_statistics_of_a_pruned_graph_are_those_of_the_module_with_silenced_unit
         assert found[group.name]["hessian_trace"].shape == (int(left.sum()),)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*LeafSpec.*:FutureWarning")
 @pytest.mark.parametrize("name", ["head width", "head width, eager", "head width, heads first"])
 def test_samples_are_found_where_a_factor_before_them_is_pruned(name: str) -> None:
@@ -631,6 +636,7 @@ def test_units_of_a_pruned_graph_are_the_rows_that_stay() -> None:
 # make_units
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "made", "taken", "scales"),
     [

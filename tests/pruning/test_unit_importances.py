@@ -202,6 +202,7 @@ def pooled(module: nn.Module) -> nn.Module:
     return module.eval()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", REFERENCES)
 def test_scores_are_those_of_the_formula(name: str) -> None:
     module = pooled(make(conv_net))
@@ -223,6 +224,7 @@ def test_no_importance_is_without_a_reference() -> None:
     assert set(NAMES) == {*REFERENCES, "random", "hessian", "obs"}  # obs: test_elimination.py
 
 
+@pytest.mark.slow
 def test_hessian_is_trace_and_norm() -> None:
     """tr(H) / (2 p) ||w||^2 with the exact Hessian of a unit's own weights."""
     module = make(normed_mlp)
@@ -297,6 +299,7 @@ def test_random_depends_on_seed_and_group_alone() -> None:
 # What holds of all
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("network", NETWORKS)
 @pytest.mark.parametrize("name", NAMES)
 def test_every_importance_scores_every_unit(name: str, network: str) -> None:
@@ -329,6 +332,7 @@ def ranked(module: nn.Module, order: Tensor) -> nn.Module:
     return other
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in NAMES if name not in ("random", "hessian")])
 def test_units_in_another_order_have_the_same_scores(name: str) -> None:
     module, order = make(normed_mlp), torch.tensor([3, 0, 5, 1, 4, 2])
@@ -341,6 +345,7 @@ SCALED = {"activation_mean": 1.0, "activation_variance": 2.0, "gradient": -1.0, 
 ALIKE = ("taylor", "fisher", "apoz", "hrank")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [*SCALED, *ALIKE])
 def test_a_unit_that_is_scaled_up_and_taken_scaled_down(name: str) -> None:
     """The network computes the same; importances that ask what a unit does must not see it."""

@@ -59,6 +59,7 @@ def total(found: UnitPruner) -> int:
 # How much
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("amount", [0.0, 0.25, 0.5, 0.7])
 @pytest.mark.parametrize("net", ["mlp", "cnn"])
 def test_an_amount_of_all_units_goes(net: str, amount: float) -> None:
@@ -113,6 +114,7 @@ def test_round_to_and_limits_hold() -> None:
     assert left(capped, capped.prune(0.9)) == {"0": 9, "2": 5}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("allocation", ["global", "uniform", "erk", "lamp", "sensitivity", "divergence"])
 def test_what_a_limit_keeps_the_other_groups_give(allocation: str) -> None:
     found = of("mlp", allocation=allocation, structure={"type": "neurons", "limits": {"0": 0.25}})
@@ -120,6 +122,7 @@ def test_what_a_limit_keeps_the_other_groups_give(allocation: str) -> None:
     assert left(found, found.prune(0.5))["0"] >= 9
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("net", NETWORKS)
 def test_no_group_is_emptied(net: str) -> None:
     found = of(net)
@@ -128,6 +131,7 @@ def test_no_group_is_emptied(net: str) -> None:
     assert bool(outputs(removal.graph, inputs_of(net, 5)).isfinite().all())
 
 
+@pytest.mark.slow
 def test_tied_groups_stay_in_step() -> None:
     network, given = network_of("mlp"), batches(inputs_of("mlp", 24))
     given_settings = settings(amount=0.5, importance="l2")
@@ -175,6 +179,7 @@ def test_what_matches_nothing_is_said(given: dict[str, Any], message: str) -> No
 ZOO_NAMES = ["modelopt_mlp", "modelopt_cnn", "modelopt_cifar_resnet", "modelopt_transformer", "lstm2_bi"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("share", [0.7, 0.4])
 @pytest.mark.parametrize("what", ["parameters", "flops"])
 @pytest.mark.parametrize("net", ZOO_NAMES)
@@ -207,6 +212,7 @@ def test_a_budget_that_cannot_be_met_says_what_is_left() -> None:
         found.prune(0.5, Limit("parameters", lambda counts: float(costs.parameters(counts)), 10.0))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("allocation", ["uniform", "global", "sensitivity", "divergence"])
 def test_budgets_go_with_every_allocation(allocation: str) -> None:
     found = of("cnn", allocation=allocation, budget={"flops": "50%"}, compensation="least_squares")
@@ -296,6 +302,7 @@ def test_units_that_statistics_run_over_are_not_checked_for_drift() -> None:
 # Again and again
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("net", ["cnn", "shortcut A", "attention", "lstm"])
 @pytest.mark.parametrize("compensation", ["none", "least_squares"])
 def test_a_second_pruning_goes_on_from_the_first(net: str, compensation: str) -> None:
@@ -357,6 +364,7 @@ def test_sensitivity_spares_what_the_loss_needs() -> None:
     assert noted["2", 5] == pytest.approx(float((without - dense).square().mean()), rel=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("net", ["cnn", "shortcut A", "attention"])
 @pytest.mark.parametrize("name", IMPORTANCES)
 def test_every_importance_prunes(name: str, net: str) -> None:

@@ -107,6 +107,7 @@ SCHEDULES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("schedule", SCHEDULES, ids=lambda schedule: schedule.name())
 @given(data=st.data())
 def test_factors_are_finite_and_in_range_however_short_the_training(

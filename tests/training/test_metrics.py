@@ -27,6 +27,7 @@ def drawn(seed: int, n: int, outputs: int, weighted: bool) -> tuple[np.random.Ge
 CASES = {"seed": st.integers(0, 2**31), "n": st.integers(1, 30), "weighted": st.booleans()}
 
 
+@pytest.mark.slow
 @given(**CASES, classes=st.integers(2, 5))
 def test_classification_equals_sklearn(seed: int, n: int, weighted: bool, classes: int) -> None:
     rng, logits, w = drawn(seed, n, classes, weighted)
@@ -52,6 +53,7 @@ def test_classification_equals_sklearn(seed: int, n: int, weighted: bool, classe
     assert found == pytest.approx(expected, **CLOSE)
 
 
+@pytest.mark.slow
 @given(**CASES, labels=st.integers(1, 4))
 def test_multilabel_equals_sklearn(seed: int, n: int, weighted: bool, labels: int) -> None:
     rng, logits, w = drawn(seed, n, labels, weighted)

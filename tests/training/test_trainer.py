@@ -62,6 +62,7 @@ def test_equals_a_loop_written_by_hand() -> None:
     assert reports[-1][1]["validation.loss"] == pytest.approx(float(plain))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FAMILIES["optimizers"].names())
 def test_a_resumed_training_is_bit_for_bit_the_uninterrupted_one(name: str) -> None:
     optimizer = {"type": name, "lr": 0.01}

@@ -120,6 +120,7 @@ def plain(spec: dict[str, Any]) -> dict[str, Any]:
 FAR = {f"x{i}": {"float": [0, 1], "prior": 0.85, "confidence": 0.9} for i in range(4)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["bayesian", "tpe"])
 def test_a_right_belief_helps_and_a_wrong_one_is_overcome(name: str) -> None:
     def loss(params: dict[str, Any]) -> float:

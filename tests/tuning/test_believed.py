@@ -72,12 +72,14 @@ def settings(study):
     return {study.space.canonical(trial.params) for trial in study.trials}
 
 
+@pytest.mark.slow
 def test_without_noise_little_is_tried_again():
     study = searched(True, 0.0, trials=40)
     assert len(settings(study)) > 30  # a few, from which it learns that there is no noise
     assert study.best.loss == min(trial.loss for trial in study.trials)
 
 
+@pytest.mark.slow
 def test_with_noise_contenders_are_tried_again_and_the_best_is_better():
     """Twelve settings, 0.1 apart, noise 0.2: once through them, and 28 more trials where the search wants them."""
     once, repeated, contenders = [], [], []
@@ -129,6 +131,7 @@ def test_nothing_is_believed_of_several_objectives_or_equal_results(loss):
     assert study.best.number == 0
 
 
+@pytest.mark.slow
 def test_a_killed_search_with_repeats_goes_on_as_if_it_had_not_been(tmp_path):
     whole = searched(True, 0.15, "bayesian", trials=16)
     path, rng = tmp_path / "study.sqlite", np.random.default_rng(100)
@@ -152,6 +155,7 @@ def test_a_trial_that_was_stopped_and_counts_may_be_believed_best():
     assert study.best.loss < 0.1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampler", ["bayesian", "random", "tpe"])
 def test_when_every_setting_was_tried_the_contenders_are_tried_again(sampler):
     """A sampler has nothing new to offer then, and chance would spend as much on what is hopeless."""

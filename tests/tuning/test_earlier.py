@@ -83,6 +83,7 @@ def test_what_is_of_no_use_is_left_out_and_counted(tmp_path: Path) -> None:
     assert narrow.knowledge.left_out["no setting of this space"] == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_a_study_goes_on_the_same_when_the_earlier_run_is_gone(name: str, tmp_path: Path) -> None:
     if name == "grid":

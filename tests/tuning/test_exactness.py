@@ -51,6 +51,7 @@ def length(path: Path) -> int:
         return int(connection.execute("SELECT count(*) FROM events").fetchone()[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("sampler", "stopper", "trials", "step"),
     [

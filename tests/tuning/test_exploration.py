@@ -46,6 +46,7 @@ def test_by_default_what_no_state_depends_on_may_change() -> None:
     }  # fmt: skip
 
 
+@pytest.mark.slow
 @given(spaces(), st.integers(0, 2**32), st.floats(0, 1))
 def test_a_copy_is_a_setting_of_the_space_with_the_same_choices(space: Space, seed: int, resample: float) -> None:
     rng = np.random.default_rng(seed)

@@ -132,6 +132,7 @@ def test_while_nothing_is_feasible_it_looks_for_what_may_be() -> None:
     assert right > left, "nearer to the bound, though the loss is worse"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampler", ["bayesian", "tpe"])
 def test_a_search_keeps_out_of_a_region_that_fails(sampler: str) -> None:
     study = Study(SQUARE, sampler, seed=1)

@@ -91,6 +91,7 @@ def test_counts_are_rounded_up_and_the_last_is_all() -> None:
     assert Fidelity(least=0.5, factor=2).sizes == (1, 2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SCHEDULERS)
 @pytest.mark.parametrize("executor", [Serial(), Processes()], ids=["serial", "processes"])
 def test_a_scheduler_trains_at_each_size_once_and_within_its_budget(name: str, executor: Any) -> None:
@@ -157,6 +158,7 @@ def test_a_search_without_a_complete_trial_says_so() -> None:
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SCHEDULERS)
 def test_cut_off_anywhere_no_size_is_trained_twice_and_the_end_is_the_same(name: str, tmp_path: Path) -> None:
     arguments: dict[str, Any] = {"trials": 3, "sizes": SIZES, "complete": True}

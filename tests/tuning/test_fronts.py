@@ -42,6 +42,7 @@ def improvement(
     return float(np.mean(won)), float(np.std(won)) / len(won) ** 0.5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("objectives", [2, 3, 4])
 def test_it_is_the_mean_of_what_draws_add_to_the_hypervolume(objectives: int) -> None:
     rng = np.random.default_rng(objectives)

@@ -70,6 +70,7 @@ def found(patience, seed):
     return study.best.loss
 
 
+@pytest.mark.slow
 def test_a_plateau_does_not_hold_a_search_that_looks_elsewhere():
     with_it, without = ([found(patience, seed) for seed in range(2)] for patience in (6, None))
     assert np.mean(with_it) <= np.mean(without)

@@ -33,6 +33,7 @@ def steps(study: Study) -> int:
     return sum(trial.step for trial in study.trials)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("told", [None, 9, 3, 30])
 def test_the_steps_of_so_many_complete_trials_are_spent(name: str, told: int | None) -> None:
@@ -49,6 +50,7 @@ def test_the_steps_of_so_many_complete_trials_are_spent(name: str, told: int | N
     assert not any("lost their state" in warning for warning in result.warnings), "they were suspended"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_four_workers_spend_no_more(name: str) -> None:
     study = Study(SPACE, "random", seed=1)
@@ -72,6 +74,7 @@ def test_a_trial_that_reports_no_step_has_one(name: str) -> None:
     assert [trial.state for trial in study.trials] == [State.COMPLETED] * 6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_steps_that_lie_far_apart(name: str) -> None:
     study = Study(SPACE, "random", seed=1)
@@ -96,6 +99,7 @@ class _Failing(OpenEndedObjective):
         raise ValueError("no such luck")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("told", [None, 9])
 def test_cut_off_anywhere_it_goes_on_to_the_same_end(name: str, told: int | None, tmp_path: Path) -> None:

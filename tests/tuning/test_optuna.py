@@ -128,6 +128,7 @@ def test_a_process_suggests_and_brute_force_needs_a_finite_space() -> None:
     assert len({space.canonical(trial.params) for trial in done}) == 10
 
 
+@pytest.mark.slow
 @needs_it
 def test_it_learns() -> None:
     random = [best(search(build("random"), SMOOTH, smooth, 40, seed)) for seed in range(2)]
@@ -135,6 +136,7 @@ def test_it_learns() -> None:
     assert np.median(parzen) < 0.5 * np.median(random)
 
 
+@pytest.mark.slow
 @needs_it
 def test_generations_are_cut_from_completed_trials_and_later_ones_are_better() -> None:
     sampler = build("optuna", sampler="NSGAIISampler", options={"population_size": 10})

@@ -100,6 +100,7 @@ def test_one_worker_replaces_the_worst_fifth_of_each_generation_by_copies_of_the
     assert reason in [trial.reason for trial in study.trials]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("executor", "workers"), [(Serial(), 1), (Processes(), 2)], ids=["serial", "processes"])
 def test_a_copy_goes_on_from_its_parents_state(executor: Any, workers: int) -> None:
     study = Study(SPACE, "random", seed=1)
@@ -111,6 +112,7 @@ def test_a_copy_goes_on_from_its_parents_state(executor: Any, workers: int) -> N
     assert not result.warnings
 
 
+@pytest.mark.slow
 def test_as_many_workers_as_members_wait_for_nobody(tmp_path: Path) -> None:
     with Study(SPACE, "random", seed=2, path=tmp_path / "s") as study:
         searched(study, 5, Processes(), workers=5)
@@ -140,6 +142,7 @@ def test_who_is_fast_is_compared_where_others_have_come() -> None:
     assert found.seconds < 1.2 * 1.5 * TOTAL
 
 
+@pytest.mark.slow
 def test_it_beats_the_best_constant_rate() -> None:
     """The rate has to fall, which no constant does: random search cannot come below the best of them."""
     best = min(error([10 ** (-3 + 3 * i / 3000)] * 60) for i in range(3001))
@@ -155,6 +158,7 @@ def test_it_beats_the_best_constant_rate() -> None:
         assert found["pbt"] < 0.9 * best
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("executor", "workers"), [(Serial(), 1), (Processes(), 2)], ids=["serial", "processes"])
 def test_states_that_are_lost_are_computed_again_along_the_lineage(tmp_path: Path, executor: Any, workers: int) -> None:
     """A search cut off twice: no state survives its pool."""
@@ -181,6 +185,7 @@ def test_a_full_disk_changes_nothing_but_the_time(monkeypatch: pytest.MonkeyPatc
     assert found[0] == found[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("interval", "quantile", "acts"), [(2, 0.25, ["run"]), (3, 0.5, ["run", "raise", "raise copies"])]
 )

@@ -80,6 +80,7 @@ def test_a_grid_that_cannot_be_listed_is_refused_at_once() -> None:
     Study({"x": {"float": [0, 1], "count": 3}}, "grid")
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=200)
 @given(
     st.tuples(st.integers(-(2**63), 2**63), st.integers(-(2**63), 2**63)),

@@ -59,6 +59,7 @@ def searched(path: Path, executor: Any, scheduler: Scheduler = ASHA, *, sampler:
         return study.trials
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("executor", [Serial(), Processes()], ids=["serial", "processes"])
 def test_a_search_with_a_stopper_comes_out_again(tmp_path: Path, executor: Any) -> None:
     trials = searched(tmp_path / "s", executor)
@@ -80,6 +81,7 @@ def test_a_scheduler_that_pauses_comes_out_again(tmp_path: Path) -> None:
     assert found.asked["decisions"] > kinds.count("paused")
 
 
+@pytest.mark.slow
 def test_an_interrupted_and_resumed_search_comes_out_again(tmp_path: Path) -> None:
     for limit in (4, 7, 99):
         with Study(SPACE, seed=2, path=tmp_path / "s") as study:
@@ -118,6 +120,7 @@ def next_bit(content: dict[str, Any]) -> None:
     content["params"]["x"] = math.nextafter(content["params"]["x"], 2.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "place", "edit", "what"),
     [

@@ -103,6 +103,7 @@ def test_any_text_is_a_rule_or_told(text: str) -> None:
     assert "write" in found if isinstance(found, str) else isinstance(found.holds(lambda path: 1), bool)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_every_sampler_keeps_rules(name: str) -> None:
     spec = {**MIXED, "lr": {**MIXED["lr"], "count": 4}, "hidden.0": {"int": [8, 64], "count": 5}}
@@ -116,6 +117,7 @@ def test_every_sampler_keeps_rules(name: str) -> None:
     assert len({trial.params["o"]["type"] for trial in study.trials}) == 2 or name == "grid"
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=15, suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow])
 @given(SPECS, st.sampled_from([f"{a} {sign} {b}" for a in "mz" for sign in ("<=", ">", "!=") for b in ("z * 2", "1")]))
 def test_any_space_keeps_any_rule(spec: dict[str, Any], text: str) -> None:
@@ -140,6 +142,7 @@ def test_any_space_keeps_any_rule(spec: dict[str, Any], text: str) -> None:
         assert all(space.broken(params) is None for params in found)
 
 
+@pytest.mark.slow
 def test_a_tight_rule_is_kept_by_models_too() -> None:
     """One in some hundred random settings keeps it."""
     spec = {f"x{i}": {"float": [0, 1]} for i in range(3)}
@@ -208,6 +211,7 @@ def test_earlier_trials_that_break_a_rule_are_left_out_and_told(tmp_path: Path) 
     assert f"{broken} left out: they break the rule 'hidden.0 >= hidden.1'" in now.knowledge.text()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("rules", "told"),
     [

@@ -55,6 +55,7 @@ FEW_POINTS = {
 """Options with which a short history is enough for a sampler's model to be asked."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 @settings(max_examples=12, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])
 @given(space=spaces(), seed=st.integers(0, 2**31), count=st.integers(0, 14), objectives=st.integers(1, 2))
@@ -76,6 +77,7 @@ def test_any_space_and_history_give_settings_of_the_space_and_the_same_again(
     assert again == found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("space", [CONDITIONAL, DEEP], ids=["conditional", "deep"])
 @pytest.mark.parametrize("objectives", [1, 2])
 @pytest.mark.parametrize("count", [0, 1, 5, 30])
@@ -89,6 +91,7 @@ def test_suggestions_are_new_and_belong_whatever_the_history(
     check(space, trials, found)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["failed", "infeasible", "equal", "pending", "huge", "nan"])
 @pytest.mark.parametrize("name", NAMES)
 def test_histories_with_little_to_learn_from(name: str, kind: str) -> None:
@@ -107,6 +110,7 @@ def test_histories_with_little_to_learn_from(name: str, kind: str) -> None:
     check(CONDITIONAL, trials, found)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_a_finite_space_is_exhausted_without_repetition(name: str) -> None:
     sampler, trials = build(name), []
@@ -148,6 +152,7 @@ def long_history(space: Space) -> list[Trial]:
     return [*trials, Trial(len(trials), space.sample(np.random.default_rng(9)), 0, State.RUNNING)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_ten_thousand_trials_are_not_too_many(name: str) -> None:
     space = CONDITIONAL if name == "grid" else SMOOTH
@@ -156,6 +161,7 @@ def test_ten_thousand_trials_are_not_too_many(name: str) -> None:
     check(space, trials[-2:], build(name).suggest(space, trials, np.random.default_rng(1), 1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_hundreds_of_trials_under_way_are_not_too_many(name: str) -> None:
     trials = history(CONDITIONAL, 20)
@@ -177,6 +183,7 @@ def outcome(params: Params) -> float | Exception:
     return RuntimeError("no") if lot == 0 else math.nan if lot == 1 else lot / 10 + (params["c"] - 0.4) ** 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_a_study_tries_every_setting_of_a_finite_space_once(name: str) -> None:
     study = Study(TINY, {"type": name, **FEW_POINTS.get(name, {})})
@@ -189,6 +196,7 @@ def test_a_study_tries_every_setting_of_a_finite_space_once(name: str) -> None:
         study.ask()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_a_study_that_is_killed_at_any_trial_goes_on_as_if_it_had_not_been(name: str, tmp_path: Path) -> None:
     sampler = {"type": name, **FEW_POINTS.get(name, {})}

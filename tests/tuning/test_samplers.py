@@ -15,6 +15,7 @@ from modelopt_cli.tuning.space import Space, SpaceError
 from modelopt_cli.tuning.trial import Params, State, Trial
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("acquisition", ["ei", "pi", "lcb", "hedge", "eips"])
 @pytest.mark.parametrize("surrogate", ["gp", "forest", "extra_trees", "gbrt"])
 def test_every_surrogate_with_every_acquisition(surrogate: str, acquisition: str) -> None:
@@ -131,6 +132,7 @@ def test_sobol_differs_between_searches_and_not_within_one() -> None:
 # Learning
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "options"), [("bayesian", {}), ("skopt", {}), ("skopt", {"acquisition": "lcb"})])
 def test_a_process_beats_random_search_on_a_smooth_function(name: str, options: dict[str, Any]) -> None:
     own = [best(search(build(name, **options), SMOOTH, smooth, 25, seed)) for seed in range(2)]
@@ -138,6 +140,7 @@ def test_a_process_beats_random_search_on_a_smooth_function(name: str, options: 
     assert max(own) < 0.25 * min(random)  # with a quarter of the trials
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("surrogate", ["forest", "extra_trees", "gbrt"])
 def test_trees_beat_random_search(surrogate: str) -> None:
     own = best(search(build("skopt", surrogate=surrogate), SMOOTH, smooth, 20, 0))

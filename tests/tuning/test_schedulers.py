@@ -43,6 +43,7 @@ def curve(params: Any) -> Curve:
     return [(1.0 + x, {"loss": (1 - x) ** 2 + (1 + 3 * x) / step}) for step in range(1, TOTAL + 1)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("workers", [1, 3])
 def test_the_steps_of_so_many_complete_trials_are_spent(name: str, workers: int) -> None:
@@ -57,6 +58,7 @@ def test_the_steps_of_so_many_complete_trials_are_spent(name: str, workers: int)
     assert study.best.loss == min(trial.curve[-1].losses[0] for trial in study.trials if trial.curve[-1].losses)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("executor", [Serial(), Processes()], ids=["serial", "processes"])
 def test_real_runs_go_on_where_they_were_paused(name: str, executor: Any) -> None:
@@ -70,6 +72,7 @@ def test_real_runs_go_on_where_they_were_paused(name: str, executor: Any) -> Non
     assert not any("lost their state" in warning for warning in result.warnings)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_cut_off_anywhere_it_goes_on_to_the_same_end(name: str, tmp_path: Path) -> None:
     whole = Study(SPACE, "random", seed=4)
@@ -89,6 +92,7 @@ def test_cut_off_anywhere_it_goes_on_to_the_same_end(name: str, tmp_path: Path) 
     assert found.asked["decisions"] > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_a_parallel_search_is_replayed(name: str, tmp_path: Path) -> None:
     with Study(SPACE, seed=5, path=tmp_path / "s") as study:
@@ -161,6 +165,7 @@ def test_a_simulated_stopper_decides_as_in_a_real_search() -> None:
     ]
 
 
+@pytest.mark.slow
 def test_freeze_thaw_finds_slow_starters() -> None:
     """The best after one step are at 0, the best of all near 1."""
     found: dict[str, list[float]] = {"frozen": [], "random": []}
@@ -194,6 +199,7 @@ def test_hyperbands_brackets_are_the_papers() -> None:
     assert shorter(longest, 2).rungs == (9, 27, 81)
 
 
+@pytest.mark.slow
 def test_bohb_learns_from_the_highest_rung() -> None:
     found: dict[str, list[float]] = {"bohb": [], "successive_halving": []}
     space = {name: {"float": [0, 1]} for name in "abcd"}

@@ -55,6 +55,7 @@ def test_serial_and_processes_agree_trial_by_trial() -> None:
     assert found[0] == found[1]
 
 
+@pytest.mark.slow
 def test_failures_are_contained_and_classified_by_processes() -> None:
     study = Study(acts("run", "kill", "hang", "raise", "diverge", "nan", "grow"), "grid")
     limits = Limits(seconds=4.0, bytes=500_000_000)
@@ -77,6 +78,7 @@ def test_what_a_worker_prepares_is_not_charged_to_its_first_trial() -> None:
     assert [trial.state for trial in study.trials] == [State.COMPLETED] * 2
 
 
+@pytest.mark.slow
 def test_serial_contains_exceptions_and_checks_the_clock_between_steps() -> None:
     study = Study(acts("run", "raise", "diverge"), "grid")
     search(study, CurveObjective(), Serial(), trials=3)
@@ -119,6 +121,7 @@ def test_patience_never_stops_a_trial_that_improves() -> None:
     assert [len(trial.curve) for trial in study.trials] == [8, 8]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("executor", [Serial(), Processes()], ids=["serial", "processes"])
 def test_an_interrupted_search_resumes_to_the_same_result(tmp_path: Path, executor: Serial | Processes) -> None:
     whole = Study(SPACE, "random", seed=1)
@@ -144,6 +147,7 @@ def test_a_finite_space_ends_when_it_is_exhausted() -> None:
     assert sorted(trial.params["x"] for trial in study.trials) == [1, 2, 3]
 
 
+@pytest.mark.slow
 def test_timeout_leaves_the_trial_to_be_resumed() -> None:
     study = Study(SPACE, "random")
     result = search(study, CurveObjective(10**9), Serial(), trials=3, timeout=0.2)

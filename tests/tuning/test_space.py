@@ -77,6 +77,7 @@ def test_bounds_decode_exactly(space: Space, seed: int) -> None:
         assert close(space, params, space.decode(space.encode(params)))
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=60)
 @given(spaces())
 def test_size_is_the_number_of_settings_and_keys_tell_them_apart(space: Space) -> None:

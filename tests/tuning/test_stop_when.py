@@ -123,6 +123,7 @@ def bowl(params: Any) -> float:
     return float((params["a"] - 0.3) ** 2 + (np.log10(params["b"]) + 1) ** 2 / 9)
 
 
+@pytest.mark.slow
 def test_the_bound_holds_shrinks_and_has_the_losses_unit() -> None:
     bounds = []
     for seed in range(3):

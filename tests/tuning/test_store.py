@@ -57,6 +57,7 @@ def file_of(folder: Path, trials: int = 3) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_what_was_told_survives_a_kill(tmp_path: Path) -> None:
     alone = Study(SPACE, "random", seed=4)
     expected = [alone.tell(alone.ask(), 0.0).params for _ in range(40)]

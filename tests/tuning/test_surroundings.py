@@ -24,6 +24,7 @@ def measured(executor: Any, values: list[int]) -> dict[int, Trial]:
     return {trial.number: trial for trial in study.trials}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("executor", [Serial(), Processes()], ids=["serial", "processes"])
 def test_after_any_other_a_trial_gives_what_it_gives_alone(executor: Any) -> None:
     alone, after = measured(executor, [3, 2, 1]), measured(executor, [3, 0, 1])

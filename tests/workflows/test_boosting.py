@@ -38,6 +38,7 @@ def document(table: str, path: str, *, steps: bool = False, data: Any = None, **
     return {"data": section, "model": {"type": "sklearn", **({"steps": [SCALER, booster]} if steps else booster)}}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("steps", [False, True])
 @pytest.mark.parametrize("path", BOOSTERS)
 def test_early_stopping_goes_by_a_part_of_the_train_split(table: str, path: str, steps: bool) -> None:
@@ -93,6 +94,7 @@ def test_a_search_stops_early_in_each_trial(table: str, cv: int | None) -> None:
     assert 0.6 < report.metrics["test.accuracy"] <= 1.0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", BOOSTERS)
 def test_boosters_teach(path: str) -> None:
     teacher = {"model": {"type": "sklearn", "estimator": path, BOOSTERS[path]: 20}}
@@ -123,6 +125,7 @@ def test_folds_by_groups_keep_the_column_out_and_test_groups_apart(table: str, t
     assert train(load({**own, "evaluation": {"cv": 4, "order": "time"}})).metrics["validation.accuracy"] > 0.6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("steps", [False, True])
 @pytest.mark.parametrize("path", BOOSTERS)
 def test_saved_boosters_are_read_as_they_are(table: str, path: str, steps: bool, tmp_path: Path) -> None:

@@ -61,6 +61,7 @@ def ratios(report: Report) -> list[tuple[float, float, float]]:
     return [(row[names[0]], row[names[1]], row["times less"]) for row in rows]  # type: ignore[misc]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("loaded")
 @pytest.mark.parametrize("seeds", [1, 2])
 @pytest.mark.parametrize("kind", ["prune", "distill"])

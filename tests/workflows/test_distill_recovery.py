@@ -55,6 +55,7 @@ def state_of(report: Report) -> dict[str, torch.Tensor]:
     return dict(report.model.model.state_dict())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_model_before_pruning_teaches(kind: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     taught: list[dict[str, torch.Tensor]] = []
@@ -75,6 +76,7 @@ def test_the_model_before_pruning_teaches(kind: str, monkeypatch: pytest.MonkeyP
     assert [row["stage"] for row in rows(report.tables["stages"])] == ["before", "pruned", "final"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["weights", "neurons"])
 def test_labels_alone_are_a_recovery_without_a_teacher(kind: str) -> None:
     """The guide changes nothing but the loss: with a teacher that weighs next to nothing it is as without."""
@@ -104,6 +106,7 @@ def test_another_teacher(tmp_path: Path) -> None:
 FITNETS = [*SOFT, {"type": "fitnets", "taps": ["layers.0"], "weight": 0.1}]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("step", [4, 5])
 def test_interrupted_in_the_recovery_it_ends_the_same(kind: str, step: int, tmp_path: Path) -> None:
@@ -119,6 +122,7 @@ def test_interrupted_in_the_recovery_it_ends_the_same(kind: str, step: int, tmp_
         assert report.metrics[name] == whole.metrics[name]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("taps", [["layers.0"], ["layers.3"]])
 def test_features_of_a_slimmed_model(taps: list[str]) -> None:
     losses = [*SOFT, {"type": "rkd", "taps": taps, "weight": 0.1}]

@@ -29,6 +29,7 @@ from modelopt_cli.workflows.torch_run import TorchRun
 pytestmark = pytest.mark.usefixtures("quick")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", range(1, 9))
 def test_interrupted_in_the_teacher_the_baseline_or_the_student(step: int, tmp_path: Path) -> None:
     """Steps 1 and 2 are the teacher's, 3 to 5 the student's alone, 6 to 8 the student's."""
@@ -66,6 +67,7 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_interrupted_twice(name: str, tmp_path: Path) -> None:
     section, sections = CASES[name]
@@ -79,6 +81,7 @@ def test_interrupted_twice(name: str, tmp_path: Path) -> None:
     assert figures(report) == figures(whole)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("keep", ["last", "best"])
 def test_interrupted_after_the_last_step_the_student_is_not_trained_again(
     keep: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -144,6 +147,7 @@ def test_nothing_of_an_earlier_run_is_overwritten(tmp_path: Path) -> None:
     assert before == {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
 
 
+@pytest.mark.slow
 def test_a_teachers_file_that_changed_teaches_anew(tmp_path: Path) -> None:
     """Stage files of assistants know which file their teacher was."""
     from modelopt_cli.models import checkpoints
@@ -164,6 +168,7 @@ def test_a_teachers_file_that_changed_teaches_anew(tmp_path: Path) -> None:
     assert differ(outcomes[0], outcomes[1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", [2, 4, 5, 7])
 @pytest.mark.parametrize("name", ["assistants", "generations", "a forest"])
 def test_killed_between_two_saved_states_no_row_of_the_tables_is_lost(

@@ -93,6 +93,7 @@ def answers(checkpoint: Checkpoint, experiment: Experiment) -> tuple[Any, Any]:
     return found, evaluate._scores(checkpoint, own.inputs)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("standardize", [None, False], ids=["standardised", "raw"])
 @pytest.mark.parametrize("name", DATA)
 def test_a_teacher_answers_as_behind_its_own_preprocessing(name: str, standardize: Any, tmp_path: Path) -> None:
@@ -110,6 +111,7 @@ def test_a_teacher_answers_as_behind_its_own_preprocessing(name: str, standardiz
     assert not isinstance(in_place_of(same, prepared, "teacher"), Adapted), "nothing lies between"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["numbers", "categories", "grey images", "maps", "labels"])
 def test_a_scikit_learn_teachers_logits_are_logs_of_its_probabilities(name: str, tmp_path: Path) -> None:
     data = DATA[name](tmp_path)
@@ -148,6 +150,7 @@ def test_an_estimator_without_probabilities_cannot_teach(tmp_path: Path) -> None
         distill.run(student({"type": "iris"}, distillation={"teacher": str(path)}), Context())
 
 
+@pytest.mark.slow
 def test_a_tap_of_a_teacher_with_other_statistics_is_named_as_in_its_model(tmp_path: Path) -> None:
     path = taught({"type": "iris"}, {"type": "mlp", "hidden": [12, 12]}, tmp_path)
     losses = [{"type": "labels"}, {"type": "soft_targets"}, {"type": "fitnets", "taps": ["layers.0"]}]

@@ -62,6 +62,7 @@ def assert_repeats(out: Path, report: Report) -> None:
     assert_same(state(out / "model.pt"), state(out.parent / f"{out.name}-again" / "model.pt"))
 
 
+@pytest.mark.slow
 def test_the_teacher_is_trained_once_for_all_trials(tmp_path: Path, trained: list[str]) -> None:
     report = searched(tmp_path / "run", TEMPERATURE)
     assert trained.count("teacher") == 1
@@ -86,6 +87,7 @@ def test_the_baseline_is_trained_where_the_gap_is_wanted(tmp_path: Path, trained
     assert "validation.gap_closed" in report.best["metrics"]
 
 
+@pytest.mark.slow
 def test_a_search_over_the_teacher_trains_each(tmp_path: Path, trained: list[str]) -> None:
     space = {"distillation.teacher.model.hidden.0": {"choice": [8, 12]}, **TEMPERATURE}
     report = searched(tmp_path / "run", space, sampler="random", trials=5)
@@ -107,6 +109,7 @@ WIDE: dict[str, Any] = {
 }
 
 
+@pytest.mark.slow
 def test_temperature_weights_losses_and_the_students_shape(tmp_path: Path) -> None:
     losses = [SOFT[0], {**SOFT[1], "temperature": 4.0}, {"type": "mse_logits", "weight": 0.01}]
     report = searched(tmp_path / "run", WIDE, {"losses": losses}, trials=6)
@@ -115,6 +118,7 @@ def test_temperature_weights_losses_and_the_students_shape(tmp_path: Path) -> No
     assert_repeats(tmp_path / "run", report)
 
 
+@pytest.mark.slow
 def test_several_teachers_keep_their_weights_in_best_yaml(tmp_path: Path) -> None:
     other = {"model": {"type": "mlp", "hidden": [4]}, "training": TEACHER["training"], "weight": 5.0}
     section = {"teacher": None, "teachers": [TEACHER, other], "combine": "weighted"}
@@ -128,6 +132,7 @@ def test_several_teachers_keep_their_weights_in_best_yaml(tmp_path: Path) -> Non
 FOREST = {"type": "sklearn", "estimator": "sklearn.ensemble.RandomForestClassifier", "n_estimators": 3}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "section",
     [

@@ -213,6 +213,7 @@ def test_gates(tmp_path: Path) -> None:
 FOREST = {"type": "sklearn", "estimator": "sklearn.ensemble.RandomForestClassifier", "n_estimators": 5}
 
 
+@pytest.mark.slow
 def test_a_scikit_learn_teacher(tmp_path: Path) -> None:
     report = distilled(experiment({"teacher": {"model": FOREST}}), tmp_path / "run")
     table = rows(report.tables["learners"])
@@ -228,6 +229,7 @@ def test_a_scikit_learn_teacher(tmp_path: Path) -> None:
     assert differ(state_of(report), state_of(distilled(experiment())))
 
 
+@pytest.mark.slow
 def test_several_teachers() -> None:
     other = {**TEACHER, "model": {"type": "mlp", "hidden": [4]}, "weight": 3.0}
     reports = {
@@ -288,6 +290,7 @@ def test_students_teach_each_other() -> None:
     assert differ(state_of(report), state_of(other))
 
 
+@pytest.mark.slow
 def test_classes_that_are_left_out_are_in_no_students_train_split(tmp_path: Path) -> None:
     section = {"teacher": TEACHER, "leave_out": ["setosa"]}
     found = learners(distilled(experiment(section)))
@@ -351,6 +354,7 @@ def pruned(folder: Path, **pruning: Any) -> Path:
     return folder / "model.pt"
 
 
+@pytest.mark.slow
 def test_zeros_of_a_pruned_student_stay(tmp_path: Path) -> None:
     path = pruned(tmp_path / "pruned", amount=0.7)
     before = state(path)
@@ -368,6 +372,7 @@ def test_zeros_of_a_pruned_student_stay(tmp_path: Path) -> None:
         assert report.metrics["model.nonzero"] < 0.5 * report.metrics["model.parameters"]
 
 
+@pytest.mark.slow
 def test_a_slimmed_student_stays_small(tmp_path: Path) -> None:
     path = pruned(tmp_path / "slim", amount=0.5, structure="neurons")
     before = {name: tensor.shape for name, tensor in state(path).items()}
@@ -379,6 +384,7 @@ def test_a_slimmed_student_stays_small(tmp_path: Path) -> None:
     assert kept["student"]["model.parameters"] < 0.6 * kept["teacher"]["model.parameters"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["fitnets", "crd", "vid", "rkd"])
 def test_projectors_are_left_behind(name: str, tmp_path: Path) -> None:
     more: dict[str, Any] = {"negatives": 16} if name == "crd" else {}

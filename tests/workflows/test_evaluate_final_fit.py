@@ -41,6 +41,7 @@ def test_after_cross_validation_there_is_no_split_to_judge_on(evaluation: Any, n
     assert (report.metrics["train.accuracy"], report.details["samples"]) == (1.0, 120)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "splits",
     [

@@ -28,6 +28,7 @@ def data(folder: Path, shift: float, scale: float) -> dict[str, Any]:
     return {"type": "csv", "path": str(path), "target": "t", "task": "regression"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", [MLP, RIDGE], ids=["mlp", "ridge"])
 @pytest.mark.parametrize(("shift", "scale"), [(1.7e9, 1.0), (-3e12, 100.0), (0.0, 1e-30), (0.0, 1e-200), (0.0, 1e30)])
 def test_a_shift_or_a_scale_changes_nothing(model: dict[str, Any], shift: float, scale: float, tmp_path: Path) -> None:
@@ -44,6 +45,7 @@ def test_a_shift_or_a_scale_changes_nothing(model: dict[str, Any], shift: float,
     assert len(np.unique(predicted)) > 190
 
 
+@pytest.mark.slow
 def test_an_estimator_teaches_large_values(tmp_path: Path) -> None:
     gaps = []
     for shift in (0.0, 1.7e9):

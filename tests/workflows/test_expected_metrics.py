@@ -87,6 +87,7 @@ def assert_foreseen(chosen: Experiment, report: Report, workflow: Workflow, *, s
     assert before.certain <= exact.possible
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cv", [None, 3])
 @pytest.mark.parametrize("data", ["iris", "breast_cancer", "diabetes", "binary", "labels", "numbers"])
 def test_trainings_of_modules(data: str, cv: int | None) -> None:
@@ -94,6 +95,7 @@ def test_trainings_of_modules(data: str, cv: int | None) -> None:
     assert_foreseen(chosen, train.run(chosen, Context()), "train")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cv", [None, 3])
 @pytest.mark.parametrize(
     ("data", "model"),
@@ -118,6 +120,7 @@ def test_trainings_of_estimators(data: str, model: dict[str, Any], cv: int | Non
     assert_foreseen(chosen, report, "train")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("data", ["iris", "breast_cancer", "diabetes", "labels"])
 @pytest.mark.parametrize("pruning", [PRUNING, UNITS], ids=["weights", "units"])
 def test_prunings(data: str, pruning: dict[str, Any]) -> None:
@@ -145,6 +148,7 @@ def test_without_a_student_alone_or_a_teacher_there_is_no_gap() -> None:
     assert "validation.gap_closed" in searched.possible
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("workflow", "sections"),
     [

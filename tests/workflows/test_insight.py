@@ -94,6 +94,7 @@ def test_a_line_on_the_terminal() -> None:
     assert "8 trials ended with a value, but 10" in shown(searched("maximize accuracy", 9)[1], [])
 
 
+@pytest.mark.slow
 def test_a_run_keeps_them(tmp_path: Path) -> None:
     (tmp_path / "program.py").write_text(
         "import json, sys\nx, y = map(float, sys.argv[1:])\nprint(json.dumps({'loss': x + 0.1 * y}))\n"

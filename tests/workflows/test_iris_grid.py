@@ -29,6 +29,7 @@ def rows_of(report: Report) -> list[dict[str, Any]]:
     return [dict(zip(table.columns, row, strict=True)) for row in table.rows]
 
 
+@pytest.mark.slow
 def test_all_48_means_and_deviations_are_grid_search_cvs() -> None:
     train_x, test_x, train_y, test_y = train_test_split(INPUTS, TARGETS, test_size=0.3, random_state=42)
     reference = GridSearchCV(RandomForestClassifier(random_state=42), GRID, cv=5, scoring="accuracy", n_jobs=2)

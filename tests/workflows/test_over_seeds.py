@@ -31,6 +31,7 @@ from modelopt_cli.workflows.over_seeds import averaged, over_seeds
 pytestmark = pytest.mark.usefixtures("quick")
 
 
+@pytest.mark.slow
 def test_means_and_deviations_are_numpys(tmp_path: Path) -> None:
     alone = [distilled(experiment(seed=seed)) for seed in (3, 4, 5)]
     report = distilled(experiment(seed=3, seeds=3), tmp_path / "run")
@@ -87,6 +88,7 @@ def test_gates_look_at_the_means(tmp_path: Path) -> None:
     assert Report.model_validate_json((tmp_path / "run/seed-0/report.json").read_text()).gates == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", [3, 8, 9, 12])
 def test_a_resumed_run_reads_finished_seeds(step: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Eight steps a seed; after the eighth the first seed's run was asked to stop before it was judged."""
@@ -192,6 +194,7 @@ def test_one_seed_is_just_the_run() -> None:
     assert BASE["training"]["epochs"] == 3
 
 
+@pytest.mark.slow
 def test_a_teacher_with_a_seed_of_its_own_is_trained_once_for_all_seeds(tmp_path: Path) -> None:
     shared = {"teacher": {**TEACHER, "seed": 5}}
     report = distilled(experiment(shared, seeds=3), tmp_path / "run")

@@ -73,6 +73,7 @@ def along(experiment: Experiment, legs: list[Any], end: int) -> TorchRun:
     return found
 
 
+@pytest.mark.slow
 def test_the_model_is_what_its_lineage_trains(run: tuple[Report, Path]) -> None:
     report, path = run
     trials, _ = Study.read(path / "study.sqlite")
@@ -169,6 +170,7 @@ def test_what_it_cannot_do_is_told_before_anything_runs(file: dict[str, Any], me
         load(file)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("second", ["validation.accuracy", "validation.f1"])
 @pytest.mark.parametrize("first", ["minimize validation.loss", "maximize validation.roc_auc"])
 def test_members_are_compared_in_every_objective_whatever_their_order(first: str, second: str, tmp_path: Path) -> None:

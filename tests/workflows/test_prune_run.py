@@ -108,6 +108,7 @@ CASES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("course", "sections"), CASES, ids=[f"{course} {len(sections)}" for course, sections in CASES])
 def test_resumed_at_every_step_it_ends_the_same_bit_for_bit(course: str, sections: dict[str, Any]) -> None:
     chosen = experiment(COURSES[course], **sections)
@@ -163,6 +164,7 @@ def test_a_budget_below_what_may_not_go_is_refused() -> None:
         opened(experiment({"budget": {"nonzero": 5}}, model=MLP))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("recovery", [None, RECOVERY])
 def test_a_budget_of_bytes_holds_for_the_compressed_file(recovery: dict[str, Any] | None) -> None:
     import zlib

@@ -222,6 +222,7 @@ def test_trials_that_differ_in_pruning_alone_share_one_trained_model(monkeypatch
     assert report.metrics["test.accuracy"] > 0.5
 
 
+@pytest.mark.slow
 def test_trials_that_differ_in_training_train_each(monkeypatch: pytest.MonkeyPatch) -> None:
     space = {"pruning.amount": [0.5, 0.9], "training.optimizer.lr": {"float": [0.01, 0.1]}}
     report, shared, own = searched(monkeypatch, space, None)
@@ -230,6 +231,7 @@ def test_trials_that_differ_in_training_train_each(monkeypatch: pytest.MonkeyPat
     assert len(accuracies) > 1
 
 
+@pytest.mark.slow
 def test_best_yaml_gives_the_best_trials_test_metrics_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     report, _, _ = searched(monkeypatch, SPACE, tmp_path / "search")
     again = prune.run(Experiment.load(tmp_path / "search/best.yaml"), Context())

@@ -70,6 +70,7 @@ def holding(folder: Path, text: str) -> list[str]:
     return [path.name for path in files if text.encode() in path.read_bytes()]
 
 
+@pytest.mark.slow
 def test_no_file_of_a_search_holds_it(search: Path) -> None:
     report = tune(load("e.yaml"), "run")
     assert holding(search / "run", SECRET) == []
@@ -79,6 +80,7 @@ def test_no_file_of_a_search_holds_it(search: Path) -> None:
     assert "--auth=Bearer ${TOKEN}" in best
 
 
+@pytest.mark.slow
 def test_best_yaml_runs_again_in_the_same_environment(search: Path) -> None:
     report = tune(load("e.yaml"), "run")
     again = load(search / "run/best.yaml")
@@ -86,6 +88,7 @@ def test_best_yaml_runs_again_in_the_same_environment(search: Path) -> None:
     assert train(again).metrics["loss"] == report.metrics["loss"]
 
 
+@pytest.mark.slow
 def test_resuming_notices_another_value(search: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tune(load("e.yaml"), "run")
     assert len(tune(load("e.yaml", ["tuning.trials=5"]), "run", resume=True).tables["trials"].rows) == 5
@@ -95,6 +98,7 @@ def test_resuming_notices_another_value(search: Path, monkeypatch: pytest.Monkey
     assert "another-value" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_resuming_with_another_number_that_may_change(search: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TRIALS", "3")
     tune(load("e.yaml"), "run")
@@ -102,6 +106,7 @@ def test_resuming_with_another_number_that_may_change(search: Path, monkeypatch:
     assert len(tune(load("e.yaml"), "run", resume=True).tables["trials"].rows) == 5
 
 
+@pytest.mark.slow
 def test_a_run_of_before_is_resumed(search: Path) -> None:
     """Earlier versions wrote the values themselves, and no digests."""
     tune(load("e.yaml"), "run")
@@ -205,6 +210,7 @@ def trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seeds", [1, 2])
 @pytest.mark.parametrize("workflow", [train, prune])
 def test_no_model_holds_it(trained: Path, workflow: Any, seeds: int) -> None:
@@ -252,6 +258,7 @@ def test_a_file_makes_nobody_send_his_environment(trained: Path) -> None:
 ODD = 'pa"ss\\wörd,\nsecond-line-of-it'
 
 
+@pytest.mark.slow
 def test_a_value_with_quotes_and_several_lines_is_in_no_file(search: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TOKEN", ODD)
     report = tune(load("e.yaml"), "run")
@@ -262,6 +269,7 @@ def test_a_value_with_quotes_and_several_lines_is_in_no_file(search: Path, monke
         json.loads(path.read_text())
 
 
+@pytest.mark.slow
 def test_one_that_is_searched_is_in_no_file_and_yet_comes_back(search: Path) -> None:
     space = (
         "space: {command.parameters.a: {float: [0, 1]}, command.parameters.t: ['${TOKEN}', 'x-${TOKEN}', '$${TOKEN}']}"
@@ -284,6 +292,7 @@ def test_one_that_is_searched_is_in_no_file_and_yet_comes_back(search: Path) -> 
     assert {SECRET, f"x-{SECRET}"} & set(tried(resumed)), "in the process itself they are what they stand for"
 
 
+@pytest.mark.slow
 def test_what_names_results_keeps_its_name(search: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {"METRIC": "my_accuracy", "RUN": "nightly", "SEED": "123456"}.items():
         monkeypatch.setenv(name, value)

@@ -43,6 +43,7 @@ def report(file: Path) -> Report:
     return tune(load(file), out=file.parent / "run")
 
 
+@pytest.mark.slow
 def test_the_table_holds_what_was_tried_more_than_once(report: Report) -> None:
     trials = [dict(zip(report.tables["trials"].columns, row, strict=True)) for row in report.tables["trials"].rows]
     rows = [dict(zip(report.tables["repeats"].columns, row, strict=True)) for row in report.tables["repeats"].rows]

@@ -68,6 +68,7 @@ def test_folds_and_the_final_fit_tell_it_once() -> None:
     assert train(load({**LOGISTIC, "evaluation": {"cv": 3}})).warnings == [TOLD]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("executor", "cv"), [("serial", None), ("serial", 3), ({"type": "processes"}, None)])
 def test_the_best_model_of_a_search_tells_it(executor: Any, cv: int | None, tmp_path: Path) -> None:
     document = searched(LOGISTIC, space={"model.C": [0.1, 1.0]}, executor=executor, workers=1)
@@ -75,6 +76,7 @@ def test_the_best_model_of_a_search_tells_it(executor: Any, cv: int | None, tmp_
     assert report.warnings == [TOLD]
 
 
+@pytest.mark.slow
 def test_warnings_of_folds_reach_the_report_though_the_final_fit_has_none(tmp_path: Path) -> None:
     """Each fold's fit ends early by its number of samples; the final one, of more samples, does not."""
     (tmp_path / "few.py").write_text(
@@ -94,6 +96,7 @@ def test_warnings_of_folds_reach_the_report_though_the_final_fit_has_none(tmp_pa
         assert [text for text in warned if "--trust-code" not in text] == told
 
 
+@pytest.mark.slow
 def test_a_torch_model_s_own_warnings_are_kept(wary: dict[str, Any], tmp_path: Path) -> None:
     assert train(load(wary)).warnings == WARNED
     document = searched(wary, space={"training.batch_size": [32, 64]}, executor={"type": "processes"}, workers=1)
@@ -107,6 +110,7 @@ def test_pruning_tells_what_training_told(wary: dict[str, Any]) -> None:
     assert tune(load(document)).warnings == WARNED, "of the model that all trials share"
 
 
+@pytest.mark.slow
 def test_a_teacher_that_did_not_converge_is_told_by_name(tmp_path: Path) -> None:
     section = {"teacher": {"model": LOGISTIC["model"]}, "losses": ["soft_targets"]}
     first = distill(load({**MLP, "distillation": section}), tmp_path / "run")

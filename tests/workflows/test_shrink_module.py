@@ -82,6 +82,7 @@ def test_a_smaller_module_comes_out_and_the_given_one_stays() -> None:
     assert table["conv1"][2] == found.module.conv1.out_channels  # type: ignore[union-attr]
 
 
+@pytest.mark.slow
 def test_compensation_makes_up_for_it_in_both_forms() -> None:
     module, given = made(), images()
     dense = run(module, given)
@@ -102,6 +103,7 @@ def test_compensation_makes_up_for_it_in_both_forms() -> None:
     assert errors["module", "least_squares"] == pytest.approx(errors["graph", "least_squares"], rel=1e-3)
 
 
+@pytest.mark.slow
 def test_what_comes_out_can_be_trained_and_shrunk_again() -> None:
     given = images()
     for apply in ("module", "graph"):
@@ -116,6 +118,7 @@ def test_what_comes_out_can_be_trained_and_shrunk_again() -> None:
         assert not twice.training
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("budget", "cost"),
     [
@@ -131,6 +134,7 @@ def test_a_budget_is_met(budget: dict[str, Any], cost: Any) -> None:
     assert 0.9 * share * cost(module) <= cost(found.module) <= share * cost(module)
 
 
+@pytest.mark.slow
 def test_a_share_that_cannot_be_reached_is_told() -> None:
     structure = {"type": "neurons", "limits": {"conv*": 0.25}}
     reached = shrink(made(), images(), {"amount": 0.5, "importance": "l2", "structure": structure})
@@ -141,6 +145,7 @@ def test_a_share_that_cannot_be_reached_is_told() -> None:
     assert "asks for 90.0% of the units, but 24 of 40 are gone (60.0%)" in short.warnings[0]
 
 
+@pytest.mark.slow
 def test_targets_count_for_importances_on_gradients() -> None:
     module, given = made(), images()
     classes = run(module, given).argmax(1)
@@ -158,6 +163,7 @@ def test_targets_count_for_importances_on_gradients() -> None:
     assert parameters(numbers.module) < parameters(module)
 
 
+@pytest.mark.slow
 def test_a_hard_coded_size_takes_the_graph_and_says_so() -> None:
     module, given = made(hard=True), images()
     found = shrink(module, given, {"amount": 0.5, "importance": "l2"})
@@ -196,6 +202,7 @@ class Branching(nn.Module):
         return self.head(hidden)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("pruning", "message"),
     [
@@ -265,6 +272,7 @@ class Made(nn.Module):
         return self.out(self.a(inputs).relu())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["list", "vector", "number"])
 @pytest.mark.parametrize("more", [{}, {"importance": "obs", "compensation": "least_squares"}])
 def test_constants_that_the_code_makes_stay_out_of_it(how: str, more: dict[str, Any]) -> None:
@@ -347,6 +355,7 @@ WAYS: dict[str, Callable[[Tensor], int]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("hard", [False, True])
 @pytest.mark.parametrize("importance", ["l2", "obs"])
@@ -424,6 +433,7 @@ class Keeping(nn.Module):
         return self.out(self.a(inputs).relu()) + self.bias()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["training", "container", "attribute"])
 @pytest.mark.parametrize("apply", ["auto", "graph"])
 @pytest.mark.parametrize("grad", [False, True])

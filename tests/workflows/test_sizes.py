@@ -130,6 +130,7 @@ def test_what_a_run_has_done_is_its_state() -> None:
     assert [step for step, _ in again.advance(4)] == [9]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("document", [SVC, MLP], ids=["estimator", "torch"])
 @pytest.mark.parametrize("way", ["stopper=asha", "scheduler=freeze_thaw"])
 def test_the_model_that_is_saved_is_the_full_sizes(document: dict[str, Any], way: str, tmp_path: Path) -> None:

@@ -54,6 +54,7 @@ def weights(module: nn.Module) -> int:
     return sum(each.numel() for each in module.parameters())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["module", "graph"])
 @pytest.mark.parametrize(
     ("budget", "named"),
@@ -79,6 +80,7 @@ def test_a_budget_that_is_met_takes_nothing(budget: dict[str, Any], named: str, 
     assert re.search(named, warning), warning
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quiet")
 @pytest.mark.parametrize("schedule", ["one_shot", {"type": "rounds", "rounds": 2}])
 def test_a_run_whose_budget_is_met_reports_the_model_it_had(schedule: Any) -> None:
@@ -97,6 +99,7 @@ def test_a_run_whose_budget_is_met_reports_the_model_it_had(schedule: Any) -> No
     assert any("latency_ms is 5 ms, which the model meets as it is" in each for each in report.warnings)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quiet")
 @pytest.mark.parametrize("budget", ["70%", 0.45])
 def test_a_measured_budget_is_met_and_the_same_when_asked_again(budget: Any) -> None:

@@ -34,6 +34,7 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("apply", ["module", "graph"])
 @pytest.mark.parametrize("schedule", ["one_shot", {"type": "rounds", "rounds": 2}, "cubic"])
 def test_the_model_is_smaller_and_loads_again(tmp_path: Path, apply: str, schedule: Any) -> None:
@@ -55,6 +56,7 @@ def test_the_model_is_smaller_and_loads_again(tmp_path: Path, apply: str, schedu
     assert torch.allclose(program(inputs), saved.model(inputs), atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("of", "metric"), [("parameters", "model.parameters"), ("flops", "model.flops")])
 def test_a_budget_is_met(of: str, metric: str) -> None:
     report = prune(experiment(budget={of: "50%"}, importance="l2"))
@@ -64,6 +66,7 @@ def test_a_budget_is_met(of: str, metric: str) -> None:
     assert 0.46 * before <= report.metrics[metric] <= 0.5 * before
 
 
+@pytest.mark.slow
 def test_a_threshold_takes_what_is_inactive() -> None:
     report = prune(experiment(importance="activation_mean", threshold=1e9))
     assert [row[2] for row in report.tables["groups"].rows] == [1, 1], "one unit of each group stays"
@@ -71,6 +74,7 @@ def test_a_threshold_takes_what_is_inactive() -> None:
     assert report.metrics["pruning.units_removed"] == 0.0
 
 
+@pytest.mark.slow
 def test_a_smaller_model_is_trained_and_pruned_on(tmp_path: Path) -> None:
     prune(experiment(amount=0.5), out=tmp_path / "first")
     model = {"type": "checkpoint", "path": str(tmp_path / "first" / "model.pt")}
@@ -116,6 +120,7 @@ def timed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return seen
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("objective", "sections", "times"),
     [
@@ -151,6 +156,7 @@ def test_a_graph_is_captured_once(timed: list[int], monkeypatch: pytest.MonkeyPa
     assert stages["pruned"] == stages["final"], "there was no recovery"
 
 
+@pytest.mark.slow
 def test_a_search_over_amounts_and_importances() -> None:
     report = tune(search("maximize validation.accuracy", "minimize model.parameters"))
     states = [

@@ -220,6 +220,7 @@ class Program:
         return array[np.ix_(*(np.flatnonzero(kept(axis, keep)) for axis in dims))]
 
 
+@pytest.mark.slow
 @settings(max_examples=200)
 @given(st.data())
 def test_programs_on_positions(data: st.DataObject) -> None:

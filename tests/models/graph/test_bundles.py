@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 from in_place_cases import ZOO, Case, random
 from torch import Tensor, nn
@@ -149,6 +150,7 @@ def test_scales_of_zero_hide_nothing() -> None:
     assert "body.inner" in plan.refused
 
 
+@pytest.mark.slow
 def test_attention_of_torch_loses_heads_with_its_width_or_not_at_all() -> None:
     case = Case(ZOO.make("transformer_encoder_layer"), random(3, 7, 10))
     assert case.plan().ties == (frozenset({"embed", "layer.self_attn"}),)

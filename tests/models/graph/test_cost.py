@@ -35,6 +35,7 @@ def some(network: Network, seed: int) -> dict[Prime, Mask]:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_costs_are_what_the_counters_count(name: str) -> None:
     network, inputs = captured(name)

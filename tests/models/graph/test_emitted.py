@@ -42,6 +42,7 @@ def pair(name: str) -> tuple[nn.Module, Emitted, Tensor]:
     return module, Emitted(Network(copy.deepcopy(module), inputs[:4]).captured.graph), inputs
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_it_computes_and_names_what_the_module_does(name: str) -> None:
     module, emitted, inputs = pair(name)
@@ -53,6 +54,7 @@ def test_it_computes_and_names_what_the_module_does(name: str) -> None:
     assert {key for key, _ in module.named_parameters()} == {key for key, _ in emitted.named_parameters()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["mlp", "vgg_bn", "cifar_resnet_a", "lstm1"])
 def test_a_step_of_training_is_the_modules(name: str) -> None:
     """Gradients, and running statistics; batch normalization gives in training what the module's gives."""
@@ -96,6 +98,7 @@ def test_dropout_works_in_training_alone_and_batch_statistics_always() -> None:
     assert torch.allclose(emitted(inputs), module(inputs), atol=1e-6)
 
 
+@pytest.mark.slow
 def test_it_becomes_a_smaller_graph_with_the_same_parameters() -> None:
     """As objects, so that an optimizer goes on; gradients are dropped."""
     module, emitted, inputs = pair("vgg_bn")
@@ -150,6 +153,7 @@ class Forked(nn.Module):
         return {"outputs": self.b(scaled), "more": [(inputs, 3.0), None]}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", ["torch", "pickle", "copy"])
 def test_a_module_that_was_saved_whole_is_there_again(way: str) -> None:
     torch.manual_seed(0)

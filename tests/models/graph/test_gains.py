@@ -115,6 +115,7 @@ STATISTICS = {
 """Layers without a gain that could take the change."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", GAINS)
 def test_a_gain_takes_the_change(name: str) -> None:
     module, found = network(GAINS[name])
@@ -147,6 +148,7 @@ def test_in_place_and_in_rounds(name: str) -> None:
     assert all(each.grad is not None for key, each in module.named_parameters() if key not in unused)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", STATISTICS)
 def test_without_a_gain_units_stay_or_go_without_a_trace(name: str) -> None:
     module, found = network(STATISTICS[name])

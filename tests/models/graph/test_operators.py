@@ -76,6 +76,7 @@ def subject(request: pytest.FixtureRequest) -> Subject:
     return Subject(CASES[request.param])
 
 
+@pytest.mark.slow
 def test_groups_are_those_expected(subject: Subject) -> None:
     case, found = subject.case, subject.grouping
     assert {group.name: group.size for group in found.groups} == dict(case.units)
@@ -86,6 +87,7 @@ def test_groups_are_those_expected(subject: Subject) -> None:
     assert not case.stays or any(case.stays in reason for reason in reasons)
 
 
+@pytest.mark.slow
 def test_units_go_without_a_trace(subject: Subject) -> None:
     inputs = subject.inputs(5)
     exact = [name for name in subject.case.units if name not in subject.case.shifts]
@@ -93,6 +95,7 @@ def test_units_go_without_a_trace(subject: Subject) -> None:
         assert error(subject.graph, subject.analysis, subject.keep(*names), inputs) <= 1e-10, names
 
 
+@pytest.mark.slow
 def test_sizes_of_all_values_are_those_of_their_axes(subject: Subject) -> None:
     for names in ([], [*subject.case.units]):
         keep = subject.keep(*names)
@@ -103,6 +106,7 @@ def test_sizes_of_all_values_are_those_of_their_axes(subject: Subject) -> None:
         rewritten(subject.graph, subject.analysis, keep)(subject.inputs(4))
 
 
+@pytest.mark.slow
 def test_costs_are_those_measured(subject: Subject) -> None:
     costs, keep = Costs(subject.graph, subject.analysis), subject.keep(*subject.case.units)
     for masks in ({}, keep):
@@ -112,6 +116,7 @@ def test_costs_are_those_measured(subject: Subject) -> None:
         assert costs.parameters(counts) == sum(each.numel() for each in set(graph.parameters()))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["products-linear", "maps-depthwise", "attention-grouped", "recurrent-gru"])
 def test_single_precision(name: str) -> None:
     subject = Subject(CASES[name], torch.float32)

@@ -47,6 +47,7 @@ def test_the_graph_is_left_alone_and_shares_what_stays() -> None:
     assert dict(new.named_buffers())["1.running_mean"].shape == (13,)
 
 
+@pytest.mark.slow
 def test_what_is_rewritten_can_be_trained() -> None:
     found = network("mobilenet_v2")
     keep = {group.prime: np.arange(group.size) % 2 == 0 for group in found.groups}
@@ -58,6 +59,7 @@ def test_what_is_rewritten_can_be_trained() -> None:
     assert all(not torch.equal(old, now) for old, now in zip(before, new.parameters(), strict=True))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["cifar_resnet_a", "densenet", "gpt2", "lstm1", "vit"])
 def test_rounds_add_up(name: str) -> None:
     if ZOO.ZOO[name].needs:

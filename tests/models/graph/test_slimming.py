@@ -116,6 +116,7 @@ def same(one: Keep, other: Keep) -> bool:
 EDITS: tuple[Edit, ...] = (("0", "out_features", 3), ("", "sizes", [2, 6]), ("norm", "scale", 0.5))
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=25)
 @given(name=st.sampled_from(list(BUILT)), seed=st.integers(0, 10_000))
 def test_plain_values_there_and_back(name: str, seed: int) -> None:
@@ -139,6 +140,7 @@ def smaller(network: Network, held: Keep, name: str) -> Network:
     return Network(network.without(held, fresh=True), inputs_of(name))
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=8)
 @given(name=st.sampled_from(list(BUILT)), seeds=st.tuples(st.integers(0, 10_000), st.integers(0, 10_000)))
 def test_one_after_another_is_one(name: str, seeds: tuple[int, int]) -> None:
@@ -159,6 +161,7 @@ def test_one_after_another_is_one(name: str, seeds: tuple[int, int]) -> None:
     assert all(torch.equal(tensor, found.state_dict()[key]) for key, tensor in expected.state_dict().items())
 
 
+@pytest.mark.slow
 def test_a_group_of_which_one_unit_is_left_and_its_neighbours_later() -> None:
     """The second time the width of values is no group, and what they hold of heads is told by the queries."""
     network = network_of("attention")
@@ -211,6 +214,7 @@ def test_edits_and_forms_of_both_count() -> None:
 # Rebuilt
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["module", "graph"])
 @pytest.mark.parametrize("name", BUILT)
 def test_a_module_of_the_code_becomes_the_smaller_one(name: str, form: Any) -> None:
@@ -241,6 +245,7 @@ def test_a_module_of_the_code_becomes_the_smaller_one(name: str, form: Any) -> N
     assert sum(each.numel() for each in found.parameters()) < sum(each.numel() for each in make(name).parameters())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BUILT)
 def test_a_network_that_has_shrunk_gives_what_it_was_without_being_captured_again(name: str) -> None:
     origin, inputs = make(name), inputs_of(name)
@@ -305,6 +310,7 @@ def test_what_is_missing_is_refused(missing: str) -> None:
         Slimming.from_plain({name: value for name, value in PLAIN.items() if name != missing})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("tensor", "dim", "places"),
     [

@@ -40,6 +40,7 @@ def saved(value: Any) -> Any:
     return torch.load(buffer, weights_only=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name, entry in ZOO.ZOO.items() if not entry.slow])
 def test_every_network_is_pruned_in_place_and_reloads(name: str) -> None:
     entry = ZOO.ZOO[name]
@@ -94,6 +95,7 @@ def test_trials_leave_the_module_as_it_was() -> None:
     assert all(torch.equal(before[name], value) for name, value in case.module.state_dict().items())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["cifar_resnet_a", "modelopt_transformer", "lstm1"])
 def test_rounds_add_up(name: str) -> None:
     torch.manual_seed(0)

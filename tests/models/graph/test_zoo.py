@@ -85,6 +85,7 @@ def run(graph: nn.Module, inputs: Tensor) -> Tensor:
     return first_tensor(graph(inputs))
 
 
+@pytest.mark.slow
 def test_every_group_goes_without_a_trace(subject: Subject) -> None:
     whole = run(subject.module, subject.batch)
     assert subject.network.groups
@@ -95,12 +96,14 @@ def test_every_group_goes_without_a_trace(subject: Subject) -> None:
     assert error(subject.graph, subject.analysis, together, subject.batch) <= 1e-5
 
 
+@pytest.mark.slow
 def test_other_units_leave_a_trace(subject: Subject) -> None:
     """The negative control: one set silenced and another removed must differ, or the oracle proves nothing."""
     for group in subject.exact:
         assert subject.difference(group, silent=1) >= 1e-3, group.name
 
 
+@pytest.mark.slow
 def test_half_of_all_units_leaves_at_most_half_of_the_parameters(subject: Subject) -> None:
     network, entry = subject.network, subject.entry
     before = {name: parameter.numel() for name, parameter in ZOO.counted(subject.name, subject.module)}
@@ -122,6 +125,7 @@ def test_half_of_all_units_leaves_at_most_half_of_the_parameters(subject: Subjec
         assert share >= 0.99
 
 
+@pytest.mark.slow
 def test_costs_are_those_measured(subject: Subject) -> None:
     costs, keep, one = subject.network.costs, subject.half(), subject.inputs(1)
     counts = {prime: int(mask.sum()) for prime, mask in keep.items()}
@@ -132,6 +136,7 @@ def test_costs_are_those_measured(subject: Subject) -> None:
         assert costs.parameters(left) == sum(parameter.numel() for parameter in module.parameters())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", EXACT)
 def test_in_double_precision(name: str) -> None:
     subject = Subject(name, torch.float64)
