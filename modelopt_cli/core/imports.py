@@ -21,6 +21,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator
 
+from modelopt_cli.core import watched
 from modelopt_cli.core.errors import UsageError, did_you_mean
 
 _Content = tuple[int, int, str]
@@ -153,6 +154,7 @@ def _import(name: str, what: str, folder: str | None) -> ModuleType:
     importlib.invalidate_caches()
     new, before = top not in sys.modules, frozenset(sys.modules)
     try:
+        watched.begin()
         module = importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name is not None and (name == error.name or name.startswith(error.name + ".")):

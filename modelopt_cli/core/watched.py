@@ -13,22 +13,37 @@ from pathlib import Path
 from modelopt_cli.core.watcher import VARIABLE
 
 _PROGRAM = Path(__file__).with_name("watcher.py")
+_armed = False  # within `watched`
+_watcher: subprocess.Popen[bytes] | None = None  # once there is code to be watched
 _pipe: int | None = None  # where what is forked tells of itself
 
 
 @contextlib.contextmanager
 def watched() -> Iterator[None]:
-    """What is started or forked meanwhile, here or by what was started here, is killed when this process is.
+    """What code that is not ours starts or forks meanwhile is killed when this process is.
 
-    Where it ends in another way, it cleans up itself; outside Linux nothing is watched.
+    Where this process ends in another way, it cleans up itself; outside Linux nothing is watched.
     """
-    global _pipe
-    if not sys.platform.startswith("linux") or _pipe is not None:
+    global _armed
+    if _armed or not sys.platform.startswith("linux"):
         yield
         return
+    _armed = True
+    try:
+        yield
+    finally:
+        _armed = False
+        _end()
+
+
+def begin() -> None:
+    """Code that is not ours is about to run: watch it, within `watched`."""
+    global _pipe, _watcher
+    if not _armed or _watcher is not None:
+        return
     mark = f"{os.getpid()}-{secrets.token_hex(8)}"
-    reader, writer = os.pipe()
-    watcher = subprocess.Popen(
+    reader, _pipe = os.pipe()
+    _watcher = subprocess.Popen(
         [sys.executable, "-I", "-S", str(_PROGRAM), str(os.getpid()), mark],
         stdin=reader,
         stdout=subprocess.DEVNULL,
@@ -36,17 +51,19 @@ def watched() -> Iterator[None]:
         start_new_session=True,  # what is sent to our group is not meant for it
     )
     os.close(reader)
-    os.set_blocking(writer, False)
+    os.set_blocking(_pipe, False)
     os.environ[VARIABLE] = mark  # after the watcher has its own, unmarked environment
-    _pipe = writer
-    try:
-        yield
-    finally:
-        _pipe = None
-        os.environ.pop(VARIABLE, None)
-        watcher.kill()
-        watcher.wait()
-        os.close(writer)
+
+
+def _end() -> None:
+    global _pipe, _watcher
+    if _watcher is None or _pipe is None:
+        return
+    os.environ.pop(VARIABLE, None)
+    _watcher.kill()
+    _watcher.wait()
+    os.close(_pipe)
+    _watcher = _pipe = None
 
 
 def _tell() -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from modelopt_cli.core.watched import watched
+from modelopt_cli.core.watched import begin, watched
 from modelopt_cli.core.watcher import VARIABLE, family
 
 LINUX = pytest.mark.skipif(
@@ -82,7 +82,11 @@ def test_the_mark_is_on_what_is_started_meanwhile_alone() -> None:
     sleep = [sys.executable, "-c", "import time; time.sleep(60)"]
     assert VARIABLE not in os.environ
     before = subprocess.Popen(sleep)
+    begin()
+    assert VARIABLE not in os.environ, "outside nothing is watched"
     with watched():
+        assert VARIABLE not in os.environ, "as long as no code of others runs"
+        begin()
         mark = os.environ[VARIABLE]
         inside = subprocess.Popen(sleep, start_new_session=True)
         end = time.monotonic() + 30.0
