@@ -96,7 +96,7 @@ def execute(
     """Load, run in a run directory (or check and estimate, `dry_run`), render; ends the command with its exit code."""
     from modelopt_cli.cli import render
     from modelopt_cli.core.errors import InterruptedRunError
-    from modelopt_cli.core.watched import watched
+    from modelopt_cli.core.watched import family_watched
     from modelopt_cli.experiment.experiment import Experiment
     from modelopt_cli.workflows.context import Context, StopFlag
 
@@ -110,7 +110,7 @@ def execute(
     name = workflow.run.__module__.rpartition(".")[2]
     with (
         _directory(experiment, out, resume, name) as directory,
-        watched(),
+        family_watched(),
         render.progress(quiet=quiet or as_json) as emit,
     ):
         _listen(stop)

@@ -13,13 +13,13 @@ from pathlib import Path
 from modelopt_cli.core.watcher import VARIABLE
 
 _PROGRAM = Path(__file__).with_name("watcher.py")
-_armed = False  # within `watched`
+_armed = False  # within `family_watched`
 _watcher: subprocess.Popen[bytes] | None = None  # once there is code to be watched
 _pipe: int | None = None  # where what is forked tells of itself
 
 
 @contextlib.contextmanager
-def watched() -> Iterator[None]:
+def family_watched() -> Iterator[None]:
     """What code that is not ours starts or forks meanwhile is killed when this process is.
 
     Where this process ends in another way, it cleans up itself; outside Linux nothing is watched.
@@ -37,7 +37,7 @@ def watched() -> Iterator[None]:
 
 
 def begin() -> None:
-    """Code that is not ours is about to run: watch it, within `watched`."""
+    """Code that is not ours is about to run: watch it, within `family_watched`."""
     global _pipe, _watcher
     if not _armed or _watcher is not None:
         return

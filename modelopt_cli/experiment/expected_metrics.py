@@ -69,6 +69,17 @@ class Outlook:
     taught: bool = False  # by a teacher, with the student alone beside it
     sized: bool = False
 
+    def knowing(self, known: Known) -> Outlook:
+        """The same once the data have been read."""
+        return replace(
+            self,
+            tasks=(known.task,),
+            classes=known.classes,
+            splits=known.splits,
+            perhaps=frozenset(),
+            lacking=known.lacking,
+        )
+
     @property
     def possible(self) -> frozenset[str]:
         """Every metric that the report may hold, as far as is known. Some are undefined for the samples at hand."""
@@ -167,16 +178,7 @@ def outlook(
         and (distillation.baseline or searched),
         sized=tuning is not None and tuning.fidelity is not None,
     )
-    if known is None:
-        return found
-    return replace(
-        found,
-        tasks=(known.task,),
-        classes=known.classes,
-        splits=known.splits,
-        perhaps=frozenset(),
-        lacking=known.lacking,
-    )
+    return found if known is None else found.knowing(known)
 
 
 def _splits(data: DataSource, *, folded: bool) -> tuple[frozenset[str], frozenset[str]]:

@@ -45,7 +45,7 @@ def check_metrics(experiment: Experiment, context: Context, workflow: Workflow) 
         return
     known = learn(experiment, asked)
     experiment.refuse(metric_findings(experiment, known))
-    _check_gates(experiment, context, [_with(foreseen, known)])
+    _check_gates(experiment, context, [foreseen.knowing(known)])
 
 
 def check_trials(experiment: Experiment, context: Context, space: Space) -> None:
@@ -58,7 +58,7 @@ def check_trials(experiment: Experiment, context: Context, space: Space) -> None
     _check_gates(experiment, context, [each for each, _ in trials])
     if any(len(each.tasks) > 1 or each.perhaps or not asked <= each.certain for each, _ in trials):
         trials = [
-            (_with(each, learn(experiment.attempt(setting), asked & each.possible)), setting)
+            (each.knowing(learn(experiment.attempt(setting), asked & each.possible)), setting)
             for each, setting in trials
         ]
     experiment.refuse(trial_findings(experiment, trials))
@@ -100,17 +100,6 @@ def _check_gates(experiment: Experiment, context: Context, foreseen: Sequence[Ou
             raise UsageError(f"--gate '{gate}': {rule}; {remedy}")
         place = [str(each) for each in gates.conditions(experiment, replace(context, gates=()))].index(str(gate))
         experiment.refuse([Finding(("gates", place), rule, remedy)])
-
-
-def _with(foreseen: Outlook, known: Known) -> Outlook:
-    return replace(
-        foreseen,
-        tasks=(known.task,),
-        classes=known.classes,
-        splits=known.splits,
-        perhaps=frozenset(),
-        lacking=known.lacking,
-    )
 
 
 def learn(experiment: Experiment, asked: Collection[str]) -> Known:

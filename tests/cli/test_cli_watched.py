@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from modelopt_cli.core.watched import begin, watched
+from modelopt_cli.core.watched import begin, family_watched
 from modelopt_cli.core.watcher import VARIABLE, family
 
 LINUX = pytest.mark.skipif(
@@ -84,7 +84,7 @@ def test_the_mark_is_on_what_is_started_meanwhile_alone() -> None:
     before = subprocess.Popen(sleep)
     begin()
     assert VARIABLE not in os.environ, "outside nothing is watched"
-    with watched():
+    with family_watched():
         assert VARIABLE not in os.environ, "as long as no code of others runs"
         begin()
         mark = os.environ[VARIABLE]
