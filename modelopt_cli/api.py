@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from modelopt_cli.experiment.experiment import Experiment
+from modelopt_cli.pruning.units.shrink import Shrunk, shrink
 from modelopt_cli.results.report import Report
-from modelopt_cli.tuning.study import Study
-from modelopt_cli.tuning.trial import Trial
-from modelopt_cli.workflows.context import Context
+from modelopt_cli.tuning.study.study import Study
+from modelopt_cli.tuning.trials.trial import Trial
 from modelopt_cli.workflows.evaluate import evaluate, predict
-from modelopt_cli.workflows.shrink_module import Shrunk, shrink
+from modelopt_cli.workflows.shared.context import Context
 
 __all__ = [
     "Experiment",

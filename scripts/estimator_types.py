@@ -1,4 +1,4 @@
-"""Which types and functions scikit-learn's own estimators are saved as: writes modelopt_cli/models/_estimator_types.py.
+"""The types that scikit-learn's own estimators are saved as: writes modelopt_cli/models/files/_estimator_types.py.
 
 Every estimator of scikit-learn is fitted on small data, with its defaults and with each text that one of its parameters
 may have; what its skops file names beyond what skops itself trusts is listed. Takes some minutes; run it when a new
@@ -147,7 +147,7 @@ def main() -> None:
         print(name, len(found), flush=True)
     for estimator in searches():
         found |= saved(estimator)
-    from modelopt_cli.models._estimator_types import LISTED
+    from modelopt_cli.models.files._estimator_types import LISTED
 
     lines = "".join(f'        "{name}",\n' for name in sorted(found | LISTED))
     PATH.write_text(f"{HEAD}{lines}    }}\n)\n", encoding="utf-8")

@@ -26,9 +26,9 @@ from modelopt_cli.experiment.layout import plain
 from modelopt_cli.experiment.recovery import PruningSection, RecoverySection
 from modelopt_cli.pruning.settings import Budget
 from modelopt_cli.training.settings import TrainingSettings
-from modelopt_cli.tuning.fidelity import Fidelity
-from modelopt_cli.tuning.settings import TuningSettings
-from modelopt_cli.tuning.stop_when import StopWhen
+from modelopt_cli.tuning.search.fidelity import Fidelity
+from modelopt_cli.tuning.search.settings import TuningSettings
+from modelopt_cli.tuning.search.stop_when import StopWhen
 
 PAGE = Path(__file__).parents[1] / "docs" / "experiment.md"
 SECTIONS: dict[str, type[BaseModel]] = {

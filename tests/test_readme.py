@@ -140,7 +140,7 @@ def test_every_python_block_works(page: Path, tmp_path: Path, monkeypatch: pytes
 
 
 def test_the_metrics_shown_are_read_as_told() -> None:
-    from modelopt_cli.workflows.script_lines import metrics_of
+    from modelopt_cli.workflows.runs.script_lines import metrics_of
 
     (shown,) = [text for text in blocks(ROOT / "docs" / "scripts.md", "") if '{"step"' in text]
     parsed = [metrics_of(line.partition("<-")[0].strip().encode()) for line in shown.splitlines()]

@@ -1,1 +1,1 @@
-"""The command line: one file a command; parse, call, render. render.py is the only importer of rich."""
+"""The command line: one file a command; parse, call, render. render/ is the only importer of rich."""

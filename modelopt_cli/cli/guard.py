@@ -105,7 +105,7 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
         except BaseException as error:
             from modelopt_cli.core.errors import ModeloptError
             from modelopt_cli.core.interrupts import from_outside
-            from modelopt_cli.tuning.failures import classify
+            from modelopt_cli.tuning.trials.failures import classify
 
             if from_outside(error) or (isinstance(error, Exception) and not isinstance(error, EOFError)):
                 raise
@@ -117,7 +117,7 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
 
 
 def _unexpected(error: Exception, as_json: bool) -> int:
-    from modelopt_cli.tuning.failures import classify
+    from modelopt_cli.tuning.trials.failures import classify
 
     if isinstance(error, OSError):
         if error.errno == errno.EPIPE or _of_standard_output(error):

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from modelopt_cli.cli import (
+from modelopt_cli.cli.commands import (
     clean,
     distill,
     evaluate,

@@ -16,7 +16,7 @@ import typer
 if TYPE_CHECKING:
     from modelopt_cli.experiment.experiment import Experiment
     from modelopt_cli.results.report import GateResult, Report
-    from modelopt_cli.workflows.context import Context, StopFlag
+    from modelopt_cli.workflows.shared.context import Context, StopFlag
 
 File = Annotated[Path, typer.Argument(help="The experiment file.", show_default=False)]
 Key = Annotated[
@@ -98,7 +98,7 @@ def execute(
     from modelopt_cli.core.errors import InterruptedRunError
     from modelopt_cli.core.watched import family_watched
     from modelopt_cli.experiment.experiment import Experiment
-    from modelopt_cli.workflows.context import Context, StopFlag
+    from modelopt_cli.workflows.shared.context import Context, StopFlag
 
     demanded = conditions(gates)
     if dry_run:
@@ -129,7 +129,7 @@ def execute(
 def run_in_memory(run: Callable[[Context], Report], demanded: tuple[Any, ...], *, quiet: bool) -> Report:
     """Run without a run directory, with progress and signals."""
     from modelopt_cli.cli import render
-    from modelopt_cli.workflows.context import Context, StopFlag
+    from modelopt_cli.workflows.shared.context import Context, StopFlag
 
     stop = StopFlag()
     with render.progress(quiet=quiet) as emit:
@@ -165,7 +165,7 @@ def judge(report: Report, gates: Sequence[str]) -> Report:
 
     Raises UsageError for a metric that it neither has nor tells as undefined.
     """
-    from modelopt_cli.workflows.gates import judge as judge_gates
+    from modelopt_cli.workflows.shared.gates import judge as judge_gates
 
     expect(gates, {*report.metrics, *report.details.get("undefined", ())})
     return report.model_copy(update={"gates": judge_gates(conditions(gates), report.metrics)})

@@ -27,12 +27,12 @@ from modelopt_cli.experiment.experiment import TOP, Experiment
 from modelopt_cli.experiment.marks import Finding, Marks, Path, Problem, Rejected
 from modelopt_cli.experiment.search_space import search_space
 from modelopt_cli.tuning.executors import Limits
-from modelopt_cli.tuning.settings import TuningSettings
-from modelopt_cli.tuning.space import Choice, Ordinal, Space, SpaceError
-from modelopt_cli.tuning.spec import KINDS
+from modelopt_cli.tuning.search.settings import TuningSettings
+from modelopt_cli.tuning.space.space import Choice, Ordinal, Space, SpaceError
+from modelopt_cli.tuning.space.spec import KINDS
 
 if TYPE_CHECKING:
-    from modelopt_cli.tuning.tree import Node
+    from modelopt_cli.tuning.space.tree import Node
 
 _SPACE: Path = ("tuning", "space")
 _FIXED = {

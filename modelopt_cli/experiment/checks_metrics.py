@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from modelopt_cli.distillation.settings import LearnerSettings
     from modelopt_cli.experiment.experiment import Experiment
     from modelopt_cli.pruning.settings import Recovery
-    from modelopt_cli.tuning.space import Space
+    from modelopt_cli.tuning.space.space import Space
 
 Setting = Mapping[str, Any]
 Expectation = tuple[Outlook, Setting]

@@ -9,7 +9,7 @@ from modelopt_cli.experiment.marks import Marks, Path, Problem
 
 if TYPE_CHECKING:
     from modelopt_cli.experiment.experiment import Experiment
-    from modelopt_cli.tuning.space import Space
+    from modelopt_cli.tuning.space.space import Space
 
 _PLACE: Path = ("tuning", "scheduler")
 

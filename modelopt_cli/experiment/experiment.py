@@ -38,7 +38,7 @@ from modelopt_cli.experiment.recovery import PruningSection
 from modelopt_cli.experiment.yaml_loader import Document, load_file
 from modelopt_cli.models.architectures import Architecture
 from modelopt_cli.training.settings import TrainingSettings
-from modelopt_cli.tuning.settings import TuningSettings
+from modelopt_cli.tuning.search.settings import TuningSettings
 
 __all__ = ["Experiment"]
 

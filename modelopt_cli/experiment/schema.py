@@ -33,7 +33,7 @@ def json_schema() -> dict[str, Any]:
 
 
 def _search_spec() -> dict[str, Any]:
-    """What may stand under a path of tuning.space (the forms: tuning/spec.py)."""
+    """What may stand under a path of tuning.space (the forms: tuning/space/spec.py)."""
     number = {"type": "number"}
     whole = {"type": "integer"}
     values = {"type": "array", "minItems": 1}

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from modelopt_cli.core.errors import did_you_mean
 from modelopt_cli.experiment import paths
-from modelopt_cli.tuning.parameters import is_under
-from modelopt_cli.tuning.rules import Rule, is_number
-from modelopt_cli.tuning.space import Space, SpaceError
+from modelopt_cli.tuning.space.parameters import is_under
+from modelopt_cli.tuning.space.rules import Rule, is_number
+from modelopt_cli.tuning.space.space import Space, SpaceError
 
 if TYPE_CHECKING:
     from modelopt_cli.experiment.experiment import Experiment

@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from modelopt_cli.pruning.allocations import Judge
-from modelopt_cli.pruning.cuts import Cut, lowest
-from modelopt_cli.pruning.each import Each
+from modelopt_cli.pruning.common.cuts import Cut, lowest
+from modelopt_cli.pruning.common.lazy_tensors import Each
 
 if TYPE_CHECKING:
     from torch import Tensor

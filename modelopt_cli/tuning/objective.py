@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from modelopt_cli.tuning.trial import Params
+from modelopt_cli.tuning.trials.trial import Params
 
 Report = tuple[int, Mapping[str, float]]
 """(step, metrics) after that step."""

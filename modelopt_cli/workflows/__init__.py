@@ -1,1 +1,4 @@
-"""Workflows: train, tune, command. Each takes an Experiment and a Context and returns a Report."""
+"""Workflows: one file a command's work. Each has `run(experiment, context)` and returns a Report.
+
+May be imported from here: the commands' modules (train, tune, prune, distill, evaluate, export, ...) and factory.
+"""

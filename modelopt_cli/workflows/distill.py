@@ -9,21 +9,22 @@ from shutil import rmtree
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from modelopt_cli.workflows import distill_tables, single
-from modelopt_cli.workflows.closing import Closing, Outcome, planned
-from modelopt_cli.workflows.context import StageBegun
-from modelopt_cli.workflows.distill_checks import check_distillation
-from modelopt_cli.workflows.distill_course import PRINCIPAL
-from modelopt_cli.workflows.distill_run import DistillRun
-from modelopt_cli.workflows.foresight import check_metrics
-from modelopt_cli.workflows.over_seeds import over_seeds
-from modelopt_cli.workflows.preflight import preflight
-from modelopt_cli.workflows.run_scope import one_run
+from modelopt_cli.workflows.distillation import tables as distill_tables
+from modelopt_cli.workflows.distillation.checks import check_distillation
+from modelopt_cli.workflows.distillation.pipeline import PRINCIPAL
+from modelopt_cli.workflows.distillation.run import DistillRun
+from modelopt_cli.workflows.shared import run_files
+from modelopt_cli.workflows.shared.closing import Closing, Outcome, planned
+from modelopt_cli.workflows.shared.context import StageBegun
+from modelopt_cli.workflows.shared.metric_checks import check_metrics
+from modelopt_cli.workflows.shared.preflight import preflight
+from modelopt_cli.workflows.shared.run_scope import one_run
+from modelopt_cli.workflows.shared.seeds import over_seeds
 
 if TYPE_CHECKING:
     from modelopt_cli.experiment.experiment import Experiment
     from modelopt_cli.results.report import Report, Table
-    from modelopt_cli.workflows.context import Context
+    from modelopt_cli.workflows.shared.context import Context
 
 
 @one_run()
@@ -36,18 +37,18 @@ def run(experiment: Experiment, context: Context) -> Report:
 def _run(experiment: Experiment, context: Context) -> Report:
     """One seed's run. Stage files go when it has ended, for what they held stands in the run directory."""
     closing = Closing(experiment, context)
-    single.check_resumed(experiment, context)
+    run_files.check_resumed(experiment, context)
     preflight(experiment)
     check_distillation(experiment)
-    single.record(experiment, context)
-    saved = single.load_state(context)
+    run_files.record(experiment, context)
+    saved = run_files.load_state(context)
     curve = [] if saved is None else saved[1]
     directory = context.directory
     with TemporaryDirectory(prefix="modelopt-") as scratch, closing.log.recording():
         own = Path(scratch) if directory is None else directory.path_of(".stages")
         folder = own if context.stages is None else context.stages
         current = DistillRun(experiment, seed=experiment.seed, folder=folder, state=None if saved is None else saved[0])
-        single.advance(current, curve, context)
+        run_files.advance(current, curve, context)
         interrupted = bool(context.stop)
         context.emit(StageBegun("saving what was done" if interrupted else "judging and measuring what came of it"))
         stopped = Outcome(details={"dry_run": False}, warnings=current.warnings)
@@ -56,7 +57,7 @@ def _run(experiment: Experiment, context: Context) -> Report:
         if not interrupted:
             rmtree(own, ignore_errors=True)
         tables = {**outcome.tables, "curve": distill_tables.curve(current.course.curve)}
-        artefacts = {**single.write(context, tables, outcome.model, interrupted), **artefacts}
+        artefacts = {**run_files.write(context, tables, outcome.model, interrupted), **artefacts}
     return closing.report("distill", replace(outcome, tables=tables), interrupted=interrupted, artefacts=artefacts)
 
 
@@ -72,7 +73,7 @@ def judged(experiment: Experiment, current: DistillRun) -> Outcome:
 @one_run()
 def dry_run(experiment: Experiment, context: Context) -> Report:
     """Everything that can be checked without training, and how long it will take."""
-    from modelopt_cli.workflows.distill_plan import member_seconds
+    from modelopt_cli.workflows.distillation.estimate import member_seconds
 
     check_metrics(experiment, context, "distill")
     preflight(experiment)

@@ -12,14 +12,14 @@ from modelopt_cli.core.consent import VARIABLE, Code, Consent
 from modelopt_cli.core.errors import InputError, UsageError
 from modelopt_cli.core.references import substitute
 from modelopt_cli.results.report import Cell, Report, Table
-from modelopt_cli.workflows.closing import positive_class
-from modelopt_cli.workflows.run_scope import one_run
+from modelopt_cli.workflows.shared.closing import positive_class
+from modelopt_cli.workflows.shared.run_scope import one_run
 
 if TYPE_CHECKING:
     import numpy as np
 
     from modelopt_cli.data.prepared import Part
-    from modelopt_cli.models.checkpoints import Checkpoint
+    from modelopt_cli.models.files.checkpoints import Checkpoint
     from modelopt_cli.training.metric_names import OwnMetric
 
 SPLITS = ("train", "validation", "test")
@@ -35,7 +35,7 @@ def evaluate(
     RefusedError, and metrics of the user's own are left out, which the report's warnings tell. Raises InputError for a
     file that is no model or data it cannot use, UsageError for an unknown or empty split.
     """
-    from modelopt_cli.models import checkpoints
+    from modelopt_cli.models.files import checkpoints
     from modelopt_cli.training import metric_names, metrics
 
     start = time.perf_counter()
@@ -90,7 +90,7 @@ def predicted(path: str | Path, data: str | Path, *, trust_code: bool = False) -
 
     from modelopt_cli.data.new_data import load_inputs, names_of
     from modelopt_cli.data.preprocessing import Preprocessing
-    from modelopt_cli.models import checkpoints
+    from modelopt_cli.models.files import checkpoints
 
     checkpoint = checkpoints.load(path, Consent(everything=trust_code))
     notes: list[str] = []
@@ -180,7 +180,7 @@ def _own_metrics(checkpoint: Checkpoint, consent: Consent, note: Callable[[str],
 
 def _source(checkpoint: Checkpoint, path: str | Path, consent: Consent) -> Any:
     """The data section in the file. Raises RefusedError where it names code."""
-    from modelopt_cli.models import checkpoints
+    from modelopt_cli.models.files import checkpoints
 
     try:
         section = checkpoint.data_section()

@@ -8,18 +8,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modelopt_cli.core.errors import ModeloptError, UsageError
-from modelopt_cli.models.exporting import exported_bytes, format_of
-from modelopt_cli.models.state_files import open_state
+from modelopt_cli.models.files.exporting import exported_bytes, format_of
+from modelopt_cli.models.files.state_files import open_state
 from modelopt_cli.results.files import write_whole
 from modelopt_cli.results.report import Report, Table
-from modelopt_cli.workflows.file_module import build, consent_of
-from modelopt_cli.workflows.run_scope import one_run
+from modelopt_cli.workflows.shared.module_of_file import build, consent_of
+from modelopt_cli.workflows.shared.run_scope import one_run
 
 if TYPE_CHECKING:
     from torch import nn
 
     from modelopt_cli.models.architectures import Shapes
-    from modelopt_cli.models.exported_files import Check
+    from modelopt_cli.models.files.exported_files import Check
 
 EXAMPLES = 4  # samples that a module is captured with
 BATCH_SIZES = (1, 7)  # of the random batches on which it is compared: neither is EXAMPLES
@@ -36,7 +36,7 @@ def run(
     what cannot be exported, RefusedError (exit 5) for code without that, and ModeloptError (exit 1), with nothing
     written, where what came out computes something else.
     """
-    from modelopt_cli.models.exported_files import Ran, checks
+    from modelopt_cli.models.files.exported_files import Ran, checks
     from modelopt_cli.models.graph.capture import fixed_by
     from modelopt_cli.models.measure import count, example
 
@@ -70,8 +70,8 @@ def run(
 def _model(path: Path, experiment_file: Path | None, trust_code: bool) -> tuple[nn.Module, Shapes, dict[str, Any]]:
     """The module with its shapes, and what the exported file says about itself: plain values."""
     from modelopt_cli.experiment.experiment import Experiment
-    from modelopt_cli.models import checkpoints
-    from modelopt_cli.workflows.stages import prepared_data
+    from modelopt_cli.models.files import checkpoints
+    from modelopt_cli.workflows.shared.data_cache import prepared_data
 
     file = open_state(path)
     experiment = None if experiment_file is None else Experiment.load(experiment_file)

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modelopt_cli.core.errors import ModeloptError, UsageError
-from modelopt_cli.models.file_sizes import estimated, quick_sizes
-from modelopt_cli.models.masked_pairs import MaskedPairs
-from modelopt_cli.models.state_files import StateFile, open_state
+from modelopt_cli.models.files.masked_pairs import MaskedPairs
+from modelopt_cli.models.files.sizes import estimated, quick_sizes
+from modelopt_cli.models.files.state_files import StateFile, open_state
 from modelopt_cli.results.report import Report, Table
-from modelopt_cli.workflows.file_module import build, shape_text
-from modelopt_cli.workflows.run_scope import one_run
+from modelopt_cli.workflows.shared.module_of_file import build, shape_text
+from modelopt_cli.workflows.shared.run_scope import one_run
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -122,7 +122,7 @@ def _ready(
 def _told(names: Sequence[str], shapes: Shapes) -> Iterator[None]:
     """What a model's own code raises, as UsageError; not a lack of memory."""
     from modelopt_cli.core.imports import describe_user_error
-    from modelopt_cli.tuning.failures import classify
+    from modelopt_cli.tuning.trials.failures import classify
 
     try:
         yield

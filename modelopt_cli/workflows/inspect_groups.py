@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from torch import nn
 
+from modelopt_cli.models.files.state_files import open_state
 from modelopt_cli.models.graph.axes import owners
 from modelopt_cli.models.graph.bundles import in_place
 from modelopt_cli.models.graph.capture import EXAMPLES
@@ -17,10 +18,9 @@ from modelopt_cli.models.graph.emitted import Emitted
 from modelopt_cli.models.graph.groups import Group, coverage, held
 from modelopt_cli.models.graph.network import Network
 from modelopt_cli.models.measure import example
-from modelopt_cli.models.state_files import open_state
 from modelopt_cli.results.report import Report, Table
-from modelopt_cli.workflows.file_module import build
-from modelopt_cli.workflows.run_scope import one_run
+from modelopt_cli.workflows.shared.module_of_file import build
+from modelopt_cli.workflows.shared.run_scope import one_run
 
 if TYPE_CHECKING:
     from modelopt_cli.models.graph.axes import Prime

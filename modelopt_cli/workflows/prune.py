@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 from modelopt_cli.core.errors import UsageError
 from modelopt_cli.pruning.structures import UnitStructure
-from modelopt_cli.workflows import single, stages
-from modelopt_cli.workflows.closing import Closing, Outcome, planned
-from modelopt_cli.workflows.context import StageBegun
-from modelopt_cli.workflows.foresight import check_metrics
-from modelopt_cli.workflows.over_seeds import over_seeds
-from modelopt_cli.workflows.preflight import preflight
-from modelopt_cli.workflows.prune_phases import needs_training, planned_epochs
-from modelopt_cli.workflows.prune_run import PruneRun
-from modelopt_cli.workflows.run_scope import one_run
-from modelopt_cli.workflows.tables import curve_table
+from modelopt_cli.workflows.pruning.phases import needs_training, planned_epochs
+from modelopt_cli.workflows.pruning.run import PruneRun
+from modelopt_cli.workflows.shared import data_cache, run_files
+from modelopt_cli.workflows.shared.closing import Closing, Outcome, planned
+from modelopt_cli.workflows.shared.context import StageBegun
+from modelopt_cli.workflows.shared.metric_checks import check_metrics
+from modelopt_cli.workflows.shared.preflight import preflight
+from modelopt_cli.workflows.shared.run_scope import one_run
+from modelopt_cli.workflows.shared.seeds import over_seeds
+from modelopt_cli.workflows.shared.tables import curve_table
 
 _REACHED = (
     "pruning.sparsity",
@@ -34,10 +34,10 @@ _REACHED = (
 
 if TYPE_CHECKING:
     from modelopt_cli.experiment.experiment import Experiment
-    from modelopt_cli.models.checkpoints import Checkpoint
+    from modelopt_cli.models.files.checkpoints import Checkpoint
     from modelopt_cli.pruning.settings import PruningSettings
     from modelopt_cli.results.report import Report
-    from modelopt_cli.workflows.context import Context
+    from modelopt_cli.workflows.shared.context import Context
 
 
 @one_run()
@@ -50,22 +50,22 @@ def run(experiment: Experiment, context: Context) -> Report:
 def _run(experiment: Experiment, context: Context) -> Report:
     """One seed's run."""
     closing = Closing(experiment, context)
-    single.check_resumed(experiment, context)
+    run_files.check_resumed(experiment, context)
     check(experiment)
-    saved = single.load_state(context)
+    saved = run_files.load_state(context)
     curve = [] if saved is None else saved[1]
     state = None if saved is None else saved[0]
     with closing.log.recording():
         context.emit(StageBegun("building the model, and looking for what may go"))
-        current = PruneRun(experiment, stages.prepared_data(experiment), seed=experiment.seed, state=state)
-        single.record(experiment, context)  # now that nothing stands in the way
-        single.advance(current, curve, context)
+        current = PruneRun(experiment, data_cache.prepared_data(experiment), seed=experiment.seed, state=state)
+        run_files.record(experiment, context)  # now that nothing stands in the way
+        run_files.advance(current, curve, context)
         interrupted = bool(context.stop)
         context.emit(StageBegun("saving what was done" if interrupted else "judging and measuring what came of it"))
         stopped = Outcome(details={"dry_run": False}, warnings=current.warnings)
         outcome = stopped if interrupted else judged(experiment, current)
         tables = {"curve": curve_table(curve, "step"), **outcome.tables}
-        artefacts = single.write(context, tables, outcome.model, interrupted)
+        artefacts = run_files.write(context, tables, outcome.model, interrupted)
         if not interrupted:  # what is the run's own is safe by now
             context.emit(StageBegun("writing the model that there was before, and the program of the new one"))
             artefacts |= {**_dense(context, current), **_program(context, current)}
@@ -87,7 +87,7 @@ def judged(experiment: Experiment, current: PruneRun) -> Outcome:
 @one_run()
 def dry_run(experiment: Experiment, context: Context) -> Report:
     """Everything that can be checked without training, and how long it will take."""
-    from modelopt_cli.workflows.measuring import run_seconds
+    from modelopt_cli.workflows.search.estimate import run_seconds
 
     check_metrics(experiment, context, "prune")
     check(experiment)
@@ -144,7 +144,7 @@ def _dense(context: Context, current: PruneRun) -> dict[str, str]:
     dense: Checkpoint | None = current.dense_checkpoint()
     if context.directory is None or dense is None:
         return {}
-    from modelopt_cli.models import checkpoints
+    from modelopt_cli.models.files import checkpoints
 
     path = context.directory.path_of("dense.pt")
     checkpoints.save(path, dense)

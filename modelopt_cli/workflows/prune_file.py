@@ -10,15 +10,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modelopt_cli.core.errors import UsageError
-from modelopt_cli.models.file_sizes import estimated, quick_sizes
-from modelopt_cli.models.masked_pairs import MaskedPairs
+from modelopt_cli.models.files.masked_pairs import MaskedPairs
+from modelopt_cli.models.files.sizes import estimated, quick_sizes
+from modelopt_cli.models.files.state_files import StateFile, beside, open_state
 from modelopt_cli.models.measure import place
-from modelopt_cli.models.state_files import StateFile, beside, open_state
-from modelopt_cli.pruning.choosing import choose
-from modelopt_cli.pruning.selection import FEW_AXES, NOT_FINITE, Selection
+from modelopt_cli.pruning.common.selection import FEW_AXES, NOT_FINITE, Selection
+from modelopt_cli.pruning.weights.choice import choose
+from modelopt_cli.pruning.weights.files import Count, FilePruning, Work
 from modelopt_cli.results.report import Report, Table
-from modelopt_cli.workflows.file_module import shape_text
-from modelopt_cli.workflows.file_pruning import Count, FilePruning, Work
+from modelopt_cli.workflows.shared.module_of_file import shape_text
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -12,25 +12,26 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from modelopt_cli.core.errors import InterruptedRunError, UsageError
-from modelopt_cli.models.masked_pairs import MaskedPairs
-from modelopt_cli.models.state_files import beside, open_state
+from modelopt_cli.models.files.masked_pairs import MaskedPairs
+from modelopt_cli.models.files.state_files import beside, open_state
 from modelopt_cli.pruning.structures import UnitStructure
-from modelopt_cli.workflows import prune, single, stages
-from modelopt_cli.workflows.closing import Closing
-from modelopt_cli.workflows.file_module import build, own_names
-from modelopt_cli.workflows.foresight import check_metrics
+from modelopt_cli.workflows import prune
 from modelopt_cli.workflows.prune_file import check_free, output, sizes_of
-from modelopt_cli.workflows.prune_run import PruneRun
-from modelopt_cli.workflows.run_scope import one_run
+from modelopt_cli.workflows.pruning.run import PruneRun
+from modelopt_cli.workflows.shared import data_cache, run_files
+from modelopt_cli.workflows.shared.closing import Closing
+from modelopt_cli.workflows.shared.metric_checks import check_metrics
+from modelopt_cli.workflows.shared.module_of_file import build, own_names
+from modelopt_cli.workflows.shared.run_scope import one_run
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from modelopt_cli.experiment.experiment import Experiment
-    from modelopt_cli.models.checkpoints import Checkpoint
-    from modelopt_cli.models.state_files import StateFile
+    from modelopt_cli.models.files.checkpoints import Checkpoint
+    from modelopt_cli.models.files.state_files import StateFile
     from modelopt_cli.results.report import Report
-    from modelopt_cli.workflows.context import Context
+    from modelopt_cli.workflows.shared.context import Context
 
 _PROGRAM = ".pt2"
 _SUFFIXES = (".pt", ".pth", ".bin")
@@ -64,7 +65,7 @@ def run(
     with closing.log.recording():
         file = open_state(path, key=key)
         module, shapes = build(file, experiment, trust_code=trust_code)
-        prepared = stages.prepared_data(experiment)
+        prepared = data_cache.prepared_data(experiment)
         shapes.check_fit(prepared.shapes, path)
         current = PruneRun(
             experiment,
@@ -74,7 +75,7 @@ def run(
             bare=file.bare,
             extra=file.extra,
         )
-        single.advance(current, [], context)
+        run_files.advance(current, [], context)
         if context.stop:
             raise InterruptedRunError("interrupted; nothing was written", context.stop.signal_number or 2)
         outcome = prune.judged(experiment, current)
@@ -126,7 +127,7 @@ def _write_weights(target: Path, file: StateFile, current: PruneRun) -> dict[str
 
 def _write_units(target: Path, model: Checkpoint | None, current: PruneRun) -> dict[str, str]:
     """The smaller model as a model.pt, since its code alone takes it no more, and as a program without code."""
-    from modelopt_cli.models import checkpoints
+    from modelopt_cli.models.files import checkpoints
 
     assert model is not None
     checkpoints.save(target, model)

@@ -13,17 +13,17 @@ from modelopt_cli.core.errors import InputError
 from modelopt_cli.experiment.experiment import Experiment
 from modelopt_cli.results.environment import environment
 from modelopt_cli.results.report import Report
-from modelopt_cli.tuning import beginning
-from modelopt_cli.tuning.replay import KINDS, Replayed, replay
 from modelopt_cli.tuning.schedulers import Scheduler
 from modelopt_cli.tuning.schedulers._sampler_and_stopper import SamplerAndStopper
-from modelopt_cli.tuning.store import Store
-from modelopt_cli.workflows.context import Context, EpochEnded
+from modelopt_cli.tuning.search.replay import KINDS, Replayed, replay
+from modelopt_cli.tuning.study import header as beginning
+from modelopt_cli.tuning.study.store import Store
+from modelopt_cli.workflows.shared.context import Context, EpochEnded
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from modelopt_cli.tuning.replay import Logged
+    from modelopt_cli.tuning.search.replay import Logged
 
 
 def run(path: Path, context: Context) -> Report:

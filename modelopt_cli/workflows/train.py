@@ -5,23 +5,23 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from modelopt_cli.workflows import single
-from modelopt_cli.workflows.closing import Closing, Outcome, planned
-from modelopt_cli.workflows.command_objective import open_script
-from modelopt_cli.workflows.context import Context, StageBegun
-from modelopt_cli.workflows.cross_validation_run import CrossValidationRun
-from modelopt_cli.workflows.foresight import check_metrics
-from modelopt_cli.workflows.objectives import open_run, trained_on_all
-from modelopt_cli.workflows.over_seeds import over_seeds
-from modelopt_cli.workflows.preflight import preflight
-from modelopt_cli.workflows.run_scope import one_run
-from modelopt_cli.workflows.tables import curve_table
+from modelopt_cli.workflows.factory import open_run, trained_on_all
+from modelopt_cli.workflows.runs.cross_validation import CrossValidationRun
+from modelopt_cli.workflows.runs.script_objective import open_script
+from modelopt_cli.workflows.shared import run_files
+from modelopt_cli.workflows.shared.closing import Closing, Outcome, planned
+from modelopt_cli.workflows.shared.context import Context, StageBegun
+from modelopt_cli.workflows.shared.metric_checks import check_metrics
+from modelopt_cli.workflows.shared.preflight import preflight
+from modelopt_cli.workflows.shared.run_scope import one_run
+from modelopt_cli.workflows.shared.seeds import over_seeds
+from modelopt_cli.workflows.shared.tables import curve_table
 
 if TYPE_CHECKING:
     from modelopt_cli.experiment.experiment import Experiment
     from modelopt_cli.results.report import Report, Table
     from modelopt_cli.tuning.objective import Run
-    from modelopt_cli.workflows.model_run import ModelRun
+    from modelopt_cli.workflows.runs.base import ModelRun
 
 
 @one_run()
@@ -34,15 +34,15 @@ def run(experiment: Experiment, context: Context) -> Report:
 def _run(experiment: Experiment, context: Context) -> Report:
     """One seed's run."""
     closing = Closing(experiment, context)
-    single.check_resumed(experiment, context)
+    run_files.check_resumed(experiment, context)
     preflight(experiment)
-    single.record(experiment, context)
-    state = single.load_state(context)
+    run_files.record(experiment, context)
+    state = run_files.load_state(context)
     curve: list[tuple[int, dict[str, float]]] = [] if state is None else state[1]
     with closing.log.recording():
         current = _opened(experiment, None if state is None else state[0])
         try:
-            single.advance(current, curve, context)
+            run_files.advance(current, curve, context)
             interrupted = bool(context.stop)
             context.emit(StageBegun("saving what was done" if interrupted else "judging and measuring what came of it"))
             tables = {"curve": curve_table(curve, "fold" if isinstance(current, CrossValidationRun) else "epoch")}
@@ -52,7 +52,7 @@ def _run(experiment: Experiment, context: Context) -> Report:
             outcome = stopped if interrupted else _judged(experiment, current, tables)
         finally:
             current.close()
-        artefacts = single.write(context, tables, outcome.model, interrupted)
+        artefacts = run_files.write(context, tables, outcome.model, interrupted)
     return closing.report("train", outcome, interrupted=interrupted, artefacts=artefacts)
 
 
@@ -80,7 +80,7 @@ def dry_run(experiment: Experiment, context: Context) -> Report:
     preflight(experiment)
     plan: dict[str, Any] = {}
     if experiment.model is not None:
-        from modelopt_cli.workflows.measuring import trial_seconds
+        from modelopt_cli.workflows.search.estimate import trial_seconds
 
         trial_seconds(experiment)  # the first one pays for imports and warm-up
         plan = {"estimated_seconds": trial_seconds(experiment)}

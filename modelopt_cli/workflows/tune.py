@@ -12,32 +12,33 @@ from typing import TYPE_CHECKING, Any
 from modelopt_cli.core.errors import StorageError
 from modelopt_cli.experiment.search_space import search_space
 from modelopt_cli.tuning.executors import Limits
-from modelopt_cli.tuning.search import search
-from modelopt_cli.tuning.space import Space
-from modelopt_cli.tuning.study import Study
-from modelopt_cli.tuning.trial import State
-from modelopt_cli.workflows import gates, shared_stage, warm_start
-from modelopt_cli.workflows.closing import Closing, Outcome, planned
-from modelopt_cli.workflows.command_objective import CommandObjective
-from modelopt_cli.workflows.context import Context, Message, SearchStarted, TrialChanged
-from modelopt_cli.workflows.distill_checks import check_distillation
-from modelopt_cli.workflows.foresight import check_samples, check_trials
-from modelopt_cli.workflows.insight import Insight, insight
-from modelopt_cli.workflows.objectives import ModelObjective, forget
-from modelopt_cli.workflows.plan import Plan, make_plan
-from modelopt_cli.workflows.preflight import preflight
-from modelopt_cli.workflows.run_scope import one_run
-from modelopt_cli.workflows.search_remarks import lacking_at_first, unheard, vain
-from modelopt_cli.workflows.single import check_resumed
-from modelopt_cli.workflows.tables import best_row, best_tables, trials_table
-from modelopt_cli.workflows.winner import finish_best
+from modelopt_cli.tuning.search.search import search
+from modelopt_cli.tuning.space.space import Space
+from modelopt_cli.tuning.study.study import Study
+from modelopt_cli.tuning.trials.trial import State
+from modelopt_cli.workflows.distillation.checks import check_distillation
+from modelopt_cli.workflows.factory import ModelObjective, forget
+from modelopt_cli.workflows.runs.script_objective import CommandObjective
+from modelopt_cli.workflows.search import model_cache, warm_start
+from modelopt_cli.workflows.search.analysis import Insight, insight
+from modelopt_cli.workflows.search.best_model import finish_best
+from modelopt_cli.workflows.search.plan import Plan, make_plan
+from modelopt_cli.workflows.search.remarks import lacking_at_first, unheard, vain
+from modelopt_cli.workflows.shared import gates
+from modelopt_cli.workflows.shared.closing import Closing, Outcome, planned
+from modelopt_cli.workflows.shared.context import Context, Message, SearchStarted, TrialChanged
+from modelopt_cli.workflows.shared.metric_checks import check_samples, check_trials
+from modelopt_cli.workflows.shared.preflight import preflight
+from modelopt_cli.workflows.shared.run_files import check_resumed
+from modelopt_cli.workflows.shared.run_scope import one_run
+from modelopt_cli.workflows.shared.tables import best_row, best_tables, trials_table
 
 if TYPE_CHECKING:
     from modelopt_cli.experiment.experiment import Experiment
     from modelopt_cli.results.report import Report, Table
     from modelopt_cli.tuning.objective import Objective
-    from modelopt_cli.tuning.search_result import SearchResult
-    from modelopt_cli.tuning.trial import Trial
+    from modelopt_cli.tuning.search.result import SearchResult
+    from modelopt_cli.tuning.trials.trial import Trial
 
 
 @one_run()
@@ -160,7 +161,7 @@ class _Search:
         planned = None if settings.scheduler is not None else plan.trials  # it divides the steps of so many among more
         self.context.emit(SearchStarted(self.experiment.name, planned, finished, goals))
         with self.closing.log.recording():
-            self.dense = shared_stage.make(self.experiment, self.space, self.context, keep)
+            self.dense = model_cache.make(self.experiment, self.space, self.context, keep)
         executor = settings.executor if settings.executor != "auto" else plan.named_executor()
         return search(
             self.study,
@@ -196,7 +197,7 @@ class _Search:
         wanted = settings.metrics + list(settings.stopper.metrics() if settings.stopper is not None else ())
         wanted += [gate.metric for gate in gates.conditions(self.experiment, self.context)]
         wanted = [name.removesuffix("_std") for name in dict.fromkeys(wanted)]
-        folder = str(shared_stage.stage_folder(self.context, keep))
+        folder = str(model_cache.stage_folder(self.context, keep))
         keep_in = str(keep)
         return ModelObjective(self.experiment, settings.goals, wanted, keep_in, self.dense, folder, self.samples)
 
@@ -249,7 +250,7 @@ class _Search:
                 wanted = ", ".join(self.experiment.require_tuning().constraints)
                 warnings.append(f"no trial meets the constraints ({wanted}); the best one comes nearest to them")
             if not interrupted:
-                folder = shared_stage.stage_folder(self.context, keep)
+                folder = model_cache.stage_folder(self.context, keep)
                 with self.closing.log.recording():
                     winner = finish_best(
                         self.experiment, best, keep, self.context, folder, self.dense, self.study.trials

@@ -17,10 +17,11 @@ from torch.nn import functional as F
 from torch.nn.utils import prune
 
 from modelopt_cli.experiment.experiment import Experiment
-from modelopt_cli.models import checkpoints
+from modelopt_cli.models.files import checkpoints
 from modelopt_cli.workflows import prune as workflow
-from modelopt_cli.workflows import stages, train
-from modelopt_cli.workflows.context import Context
+from modelopt_cli.workflows import train
+from modelopt_cli.workflows.shared import data_cache
+from modelopt_cli.workflows.shared.context import Context
 
 LEVELS = [0.5, 0.7, 0.8, 0.85, 0.9, 0.93, 0.95, 0.97, 0.98, 0.985, 0.99]
 EPOCHS = 3  # after each level
@@ -61,7 +62,7 @@ def tensors(mnist: str, seed: int) -> tuple[torch.Tensor, ...]:
     """(train inputs, train targets, test inputs, test targets), as modelopt's training sees them."""
     from modelopt_cli.training.inference import as_tensor, input_transform
 
-    found = stages.prepared_data(experiment(mnist, seed))
+    found = data_cache.prepared_data(experiment(mnist, seed))
     transform = input_transform(found.preprocessing, torch.device("cpu"))
     assert found.test is not None
     train_inputs, test_inputs = (transform(as_tensor(part.inputs)).flatten(1) for part in (found.train, found.test))

@@ -28,8 +28,9 @@ from modelopt_cli.core.strategy import FAMILIES
 from modelopt_cli.models.architectures import Architecture
 from modelopt_cli.training.batches import Batch
 from modelopt_cli.training.guidance import Guide, Moment, Setting
-from modelopt_cli.workflows import distill_guides, stages
-from modelopt_cli.workflows.torch_run import TorchRun
+from modelopt_cli.workflows.distillation import criteria
+from modelopt_cli.workflows.runs.torch import TorchRun
+from modelopt_cli.workflows.shared import data_cache
 
 PLAIN, MEMORY, FORMULA, GOAL = "plain", "memory", "formula", 1.1
 CACHES: dict[str, dict[str, Any] | None] = {
@@ -85,14 +86,14 @@ def contenders(pair: str, source: Path, folder: Path) -> tuple[dict[str, Callabl
     for name, cache in CACHES.items():
         distillation = {"teacher": {"model": teacher, "training": {}}, "losses": losses, "cache": cache or {}}
         made = experiment(data, student, training, distillation)
-        prepared = stages.prepared_data(made)
+        prepared = data_cache.prepared_data(made)
         architecture = FAMILIES["models"].get(teacher["type"])(
             **{key: teacher[key] for key in teacher if key != "type"}
         )
         assert isinstance(architecture, Architecture)
         torch.manual_seed(0)
         lessons = [architecture.build(prepared.shapes, 0)]
-        guide = None if cache is None else distill_guides.guide(made, lessons, prepared, 0, folder / pair)
+        guide = None if cache is None else criteria.guide(made, lessons, prepared, 0, folder / pair)
         found[name] = _epoch(TorchRun(made, prepared, seed=0, guide=guide))
         first[name] = found[name]()
         if cache is None and losses is SOFT:

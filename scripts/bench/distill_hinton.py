@@ -18,8 +18,8 @@ from _common import CONFIGS, show, write
 
 from modelopt_cli.experiment.experiment import Experiment
 from modelopt_cli.training.inference import predict
-from modelopt_cli.workflows import stages
-from modelopt_cli.workflows.distill_run import DistillRun
+from modelopt_cli.workflows.distillation.run import DistillRun
+from modelopt_cli.workflows.shared import data_cache
 
 PAPER = {"teacher": 67, "student alone": 146, "student": 74}
 SHIFTS = np.linspace(0.0, 20.0, 401)
@@ -38,7 +38,7 @@ def learn(experiment: Experiment, without: int | None, folder: Path) -> list[dic
         run.advance(run.step + 1)
         if run.step % 10 == 0:
             print(f"  step {run.step} of {run.total}", flush=True)
-    prepared = stages.prepared_data(experiment)
+    prepared = data_cache.prepared_data(experiment)
     assert prepared.test is not None
     rows = []
     for one in run.course.learned.values():

@@ -24,8 +24,8 @@ from _common import write
 from _distill import cifar, experiment, mnist
 
 from modelopt_cli.core.errors import TrialError
-from modelopt_cli.workflows.distill_members import ALONE, STUDENT
-from modelopt_cli.workflows.distill_run import DistillRun
+from modelopt_cli.workflows.distillation.networks import ALONE, STUDENT
+from modelopt_cli.workflows.distillation.run import DistillRun
 
 Loss = dict[str, Any]
 HERE = Path(__file__).resolve().parents[3] / "shared" / "data"

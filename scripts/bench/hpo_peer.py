@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-from modelopt_cli.tuning.study import Study
+from modelopt_cli.tuning.study.study import Study
 
 
 class Modelopt:

@@ -33,7 +33,7 @@ from torch import Tensor, nn
 from modelopt_cli.core.errors import UsageError
 from modelopt_cli.models.architectures import Shapes
 from modelopt_cli.models.measure import macs
-from modelopt_cli.workflows.shrink_module import shrink
+from modelopt_cli.pruning.units.shrink import shrink
 
 BATCHES = (1, 64)
 GOAL = 1.6

@@ -26,7 +26,7 @@ from torch import nn
 
 from modelopt_cli.models.graph.network import Network
 from modelopt_cli.models.graph.rewriting import error, silenced, slices
-from modelopt_cli.workflows.shrink_module import shrink
+from modelopt_cli.pruning.units.shrink import shrink
 
 
 def prune(

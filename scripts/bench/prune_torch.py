@@ -16,7 +16,7 @@ from _lenet import arguments, dense, linears, network, prune_to, pruned, tensors
 from torch import nn
 
 from modelopt_cli.pruning.allocations.global_ import Global
-from modelopt_cli.pruning.masking import Masking
+from modelopt_cli.pruning.weights.masking import Masking
 
 EPOCHS = 2
 

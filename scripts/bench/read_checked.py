@@ -1,6 +1,6 @@
 """Reading a model.pt of 500 MB with and without the comparison of its checksums, in turns.
 
-`read` is the file's content, `load` the whole model (modelopt_cli.models.checkpoints.load); `alone` is torch.load.
+`read` is the file's content, `load` the whole model (models/files/checkpoints.py); `alone` is torch.load.
 
     python scripts/bench/read_checked.py [--megabytes 500] [--repeats 7] [--out FILE]
 """
@@ -20,8 +20,8 @@ from unittest.mock import patch
 import torch
 
 from modelopt_cli.core.strategy import Named
-from modelopt_cli.models import archives, checkpoints
 from modelopt_cli.models.architectures import Architecture, Shapes
+from modelopt_cli.models.files import archives, checkpoints
 
 
 def made(path: Path, megabytes: int) -> None:

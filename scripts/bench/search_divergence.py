@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from _common import options, show, write
 
-from modelopt_cli.tuning.study import Study
+from modelopt_cli.tuning.study.study import Study
 
 TRIALS = 30
 VALUES = (math.nan, 1e6, 1e30)

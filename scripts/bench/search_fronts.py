@@ -86,7 +86,7 @@ def usable(row: dict[str, Any]) -> bool:
 
 def figure(problem: Problem, rows: list[dict[str, Any]]) -> float:
     """Share of the best hypervolume (higher is better), or distance to the least loss (lower is better)."""
-    from modelopt_cli.tuning.hypervolume import hypervolume
+    from modelopt_cli.tuning.analysis.hypervolume import hypervolume
 
     points = [tuple(row["losses"]) for row in rows if usable(row)]
     if problem.objectives == 1:

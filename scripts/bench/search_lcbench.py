@@ -29,8 +29,8 @@ from _lcbench import SPACE, TOTAL, Task, task_names
 from _lcbench_runs import Job, Runs
 from _methods import METHODS, method_of, strategies
 
-from modelopt_cli.tuning.simulator import simulate
-from modelopt_cli.tuning.study import Study
+from modelopt_cli.tuning.search.simulator import simulate
+from modelopt_cli.tuning.study.study import Study
 
 RIVALS = ("optuna", "dehb", "smac", "syne_asha", "syne_bohb")
 BUDGETS = (5, 10, 20, 50)  # full trainings

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from _common import options, show, write
 
-from modelopt_cli.tuning.study import Study
+from modelopt_cli.tuning.study.study import Study
 
 TRIALS = 50
 Evaluate = Callable[[Mapping[str, Any], np.random.Generator], float]

@@ -32,8 +32,8 @@ from _training_run import EPOCHS, Data, Meter, Search, SpentError, Trainings, di
 
 from modelopt_cli.core.seeds import derive
 from modelopt_cli.tuning.executors.serial import Serial
-from modelopt_cli.tuning.search import search
-from modelopt_cli.tuning.study import Study
+from modelopt_cli.tuning.search.search import search
+from modelopt_cli.tuning.study.study import Study
 
 METHODS = ("random", "bayesian", "bayesian, asha", "bohb", "freeze_thaw")
 OPTUNA = "Optuna TPE, Hyperband"

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from modelopt_cli.cli.init import templates
+from modelopt_cli.cli.commands.init import templates
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 

@@ -57,7 +57,7 @@ def mine(tmp_path: Path):
     "pruning", ["", WEIGHTS, NEURONS.replace("APPLY", "module"), NEURONS.replace("APPLY", "graph")]
 )
 def test_a_model_of_modelopt(cli, pruning, suffix):
-    from modelopt_cli.models import checkpoints
+    from modelopt_cli.models.files import checkpoints
 
     command = "prune" if pruning else "train"
     assert cli(command, experiment(EXPERIMENT + pruning), "--quiet", "--out", "run").code == 0

@@ -203,7 +203,7 @@ def test_sizes_of_estimators(cli):
     table = report["tables"]["trials"]
     small, large = (row[table["columns"].index("model.size_bytes")] for row in table["rows"])
     assert 0 < small < large
-    from modelopt_cli.models import checkpoints
+    from modelopt_cli.models.files import checkpoints
 
     content = checkpoints.read(report["artefacts"]["model"])
     assert report["metrics"]["model.size_bytes"] == content["state"].numel()
@@ -319,9 +319,9 @@ PRUNED = "pruning: {amount: 0.5, recovery: {epochs: 1}}\n"
     ],
 )
 def test_evaluate_gives_the_loss_that_the_report_has(cli, command, text, monkeypatch):
-    from modelopt_cli.workflows import slim_tables
+    from modelopt_cli.workflows.pruning import unit_tables
 
-    monkeypatch.setattr(slim_tables, "_SECONDS", 0.01)
+    monkeypatch.setattr(unit_tables, "_SECONDS", 0.01)
     assert cli(command, write(text), "-q", "--out", "run").code == 0
     report = json.loads(Path("run/report.json").read_text())
     for split in ("validation", "test"):

@@ -11,7 +11,7 @@ import torch
 
 from modelopt_cli.core.errors import InputError
 from modelopt_cli.models import measure
-from modelopt_cli.workflows.file_module import load_weights
+from modelopt_cli.workflows.shared.module_of_file import load_weights
 
 IRIS = """\
 data: {type: iris}

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from modelopt_cli.models import checkpoints
+from modelopt_cli.models.files import checkpoints
 from modelopt_cli.models.measure import count, macs
 
 MINE = """\

@@ -10,10 +10,10 @@ import pytest
 from conftest import Cli
 from rich.console import Console
 
-from modelopt_cli.cli.render_progress import describe
-from modelopt_cli.cli.render_report import render_report
+from modelopt_cli.cli.render.progress import describe
+from modelopt_cli.cli.render.report import render_report
 from modelopt_cli.results.report import Report, Table
-from modelopt_cli.tuning.trial import State, Trial
+from modelopt_cli.tuning.trials.trial import State, Trial
 
 SETTINGS = {
     "training.optimizer.lr": 0.0184372,

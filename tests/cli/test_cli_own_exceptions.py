@@ -83,9 +83,9 @@ def test_ctrl_c_in_a_serial_search_of_a_program_is_raised() -> None:
     """Python's own handler raises KeyboardInterrupt in the middle of a trial: no failure of that trial."""
     from modelopt_cli.tuning.executors.serial import Serial
     from modelopt_cli.tuning.objective import Objective, Run
-    from modelopt_cli.tuning.search import search
-    from modelopt_cli.tuning.study import Study
-    from modelopt_cli.tuning.trial import State
+    from modelopt_cli.tuning.search.search import search
+    from modelopt_cli.tuning.study.study import Study
+    from modelopt_cli.tuning.trials.trial import State
 
     class Interrupted(Run):
         def advance(self, until: int) -> list[tuple[int, dict[str, float]]]:

@@ -13,8 +13,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from modelopt_cli.models.packed import unpack_masks
-from modelopt_cli.pruning.selection import select
+from modelopt_cli.models.files.packed import unpack_masks
+from modelopt_cli.pruning.common.selection import select
 
 
 class Tiny(nn.Module):
@@ -184,15 +184,15 @@ def test_safetensors_in_pieces_are_as_in_one(cli, monkeypatch):
     state = {f"{i}.weight": torch.randn(12, 8) for i in range(3)} | {"half.weight": torch.randn(8, 8).half()}
     save_file(state, "m.safetensors")
     for options in (["--threshold", "0.5"], ["--amount", "0.6"], ["--pattern", "2:4"]):
-        monkeypatch.setattr("modelopt_cli.workflows.file_pruning._PIECE", 1 << 17)
+        monkeypatch.setattr("modelopt_cli.pruning.weights.files._PIECE", 1 << 17)
         assert cli("prune", "m.safetensors", *options, "--all", "--force", "--out", "whole.safetensors").code == 0
-        monkeypatch.setattr("modelopt_cli.workflows.file_pruning._PIECE", 10)
+        monkeypatch.setattr("modelopt_cli.pruning.weights.files._PIECE", 10)
         assert cli("prune", "m.safetensors", *options, "--all", "--force", "--out", "pieces.safetensors").code == 0
         assert Path("whole.safetensors").read_bytes() == Path("pieces.safetensors").read_bytes()
 
 
 def test_the_size_of_a_large_file_is_an_estimate(cli, weights, monkeypatch):
-    monkeypatch.setattr("modelopt_cli.models.file_sizes._SMALL", 100)
+    monkeypatch.setattr("modelopt_cli.models.files.sizes._SMALL", 100)
     assert ", estimated" in cli("prune", weights, "--threshold", "0.1").out
     exact = cli("prune", weights, "--threshold", "0.1", "--force", "--measure-compressed")
     assert "estimated" not in exact.out

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from rich.console import Console
 
-from modelopt_cli.cli import render_progress, running
-from modelopt_cli.workflows.context import StageBegun, StopFlag
+from modelopt_cli.cli import running
+from modelopt_cli.cli.render import progress as render_progress
+from modelopt_cli.workflows.shared.context import StageBegun, StopFlag
 
 if TYPE_CHECKING:
     from conftest import Cli

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from conftest import QUICK, Cli
 
-from modelopt_cli.tuning.study import Study
+from modelopt_cli.tuning.study.study import Study
 
 
 @pytest.fixture

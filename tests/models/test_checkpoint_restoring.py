@@ -13,8 +13,8 @@ import torch
 
 from modelopt_cli.core.errors import InputError
 from modelopt_cli.core.strategy import Named
-from modelopt_cli.models import checkpoints
 from modelopt_cli.models.architectures import Architecture, Shapes
+from modelopt_cli.models.files import checkpoints
 from modelopt_cli.models.graph.emitted import Emitted
 from modelopt_cli.models.graph.network import Network
 from modelopt_cli.models.graph.slimming import Slimming

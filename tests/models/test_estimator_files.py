@@ -36,8 +36,8 @@ from sklearn.svm import SVC
 from modelopt_cli import evaluate, load, predict, train
 from modelopt_cli.core.consent import NOTHING, Consent
 from modelopt_cli.core.errors import RefusedError, UsageError
-from modelopt_cli.models._estimator_types import LISTED
-from modelopt_cli.models.estimator_files import dumped, loaded, unlisted
+from modelopt_cli.models.files._estimator_types import LISTED
+from modelopt_cli.models.files.estimator_files import dumped, loaded, unlisted
 
 IRIS = {"type": "iris", "splits": {"validation": 0.2, "test": 0.2, "seed": 0}}
 INPUTS = np.random.default_rng(0).normal(size=(60, 4))
@@ -89,7 +89,7 @@ def test_experimental_estimators_are_switched_on() -> None:
 
 def test_the_list_is_exact() -> None:
     """Names of types and of functions that compute; nothing that opens, imports, looks up or runs."""
-    from modelopt_cli.models import _estimator_types
+    from modelopt_cli.models.files import _estimator_types
 
     lines = Path(_estimator_types.__file__).read_text().splitlines()
     names = [line.strip(' ",') for line in lines if line.startswith('        "')]

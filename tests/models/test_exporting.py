@@ -11,8 +11,8 @@ import torch
 from torch import nn
 
 from modelopt_cli.core.errors import UsageError
-from modelopt_cli.models.exported_files import Ran, checks
-from modelopt_cli.models.exporting import ABOUT, export, exported_bytes
+from modelopt_cli.models.files.exported_files import Ran, checks
+from modelopt_cli.models.files.exporting import ABOUT, export, exported_bytes
 from modelopt_cli.models.graph.emitted import Emitted
 from modelopt_cli.models.graph.network import Network
 from modelopt_cli.models.graph.ties import losing

@@ -13,10 +13,10 @@ from sklearn.linear_model import LogisticRegression
 
 from modelopt_cli.core.errors import InputError, RefusedError
 from modelopt_cli.core.strategy import Named
-from modelopt_cli.models import checkpoints
 from modelopt_cli.models.architectures import Architecture, Shapes
-from modelopt_cli.models.archives import read_pickle
-from modelopt_cli.models.checkpoints import Checkpoint
+from modelopt_cli.models.files import checkpoints
+from modelopt_cli.models.files.archives import read_pickle
+from modelopt_cli.models.files.checkpoints import Checkpoint
 
 
 def saved(path: Path, section: dict[str, Any], model: Any = None) -> Path:

@@ -16,8 +16,8 @@ import pytest
 import torch
 
 from modelopt_cli.core.errors import InputError, RefusedError
-from modelopt_cli.models.archives import read_pickle
-from modelopt_cli.models.state_files import open_state
+from modelopt_cli.models.files.archives import read_pickle
+from modelopt_cli.models.files.state_files import open_state
 
 VALUES: dict[str, Any] = {
     "best": np.float64(0.9),

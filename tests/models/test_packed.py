@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modelopt_cli.core.errors import InputError
-from modelopt_cli.models.packed import pack, pack_masks, unpack, unpack_masks
+from modelopt_cli.models.files.packed import pack, pack_masks, unpack, unpack_masks
 
 
 @given(shape=st.lists(st.integers(0, 9), max_size=3), seed=st.integers(0, 99))

@@ -17,9 +17,9 @@ import torch
 from torch import nn
 
 from modelopt_cli.core.errors import InputError, RefusedError
-from modelopt_cli.models import checkpoints
-from modelopt_cli.models.archives import read_pickle
-from modelopt_cli.models.state_files import open_state
+from modelopt_cli.models.files import checkpoints
+from modelopt_cli.models.files.archives import read_pickle
+from modelopt_cli.models.files.state_files import open_state
 
 
 class Call:

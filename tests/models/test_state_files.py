@@ -17,8 +17,8 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from modelopt_cli.core.errors import InputError, RefusedError, UsageError
-from modelopt_cli.models.file_sizes import sizes
-from modelopt_cli.models.state_files import PickleFile, SafetensorsFile, ShardedFolder, beside, open_state
+from modelopt_cli.models.files.sizes import sizes
+from modelopt_cli.models.files.state_files import PickleFile, SafetensorsFile, ShardedFolder, beside, open_state
 
 
 def state() -> dict[str, torch.Tensor]:

@@ -20,7 +20,7 @@ from modelopt_cli.pruning.allocations.lamp import Lamp
 from modelopt_cli.pruning.allocations.sensitivity import Sensitivity
 from modelopt_cli.pruning.allocations.threshold import Threshold
 from modelopt_cli.pruning.allocations.uniform import Uniform
-from modelopt_cli.pruning.cuts import Cut, joint_share
+from modelopt_cli.pruning.common.cuts import Cut, joint_share
 from modelopt_cli.pruning.structures.block import Block
 
 SHAPES = {"stem": (8, 4, 3, 3), "point": (16, 8, 1, 1), "wide": (8, 16, 5, 5), "linear": (12, 16)}

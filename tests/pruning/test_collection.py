@@ -11,9 +11,9 @@ from torch.nn import functional as F
 
 from modelopt_cli.core.errors import UsageError
 from modelopt_cli.core.strategy import FAMILIES
-from modelopt_cli.pruning.collection import collect
+from modelopt_cli.pruning.common.statistics import Statistics
 from modelopt_cli.pruning.importances import WeightImportance
-from modelopt_cli.pruning.statistics import Statistics
+from modelopt_cli.pruning.weights.collection import collect
 from modelopt_cli.training.batches import Batch
 
 NAMES = [
@@ -144,7 +144,7 @@ def test_squared_gradients_of_a_module_that_vmap_refuses() -> None:
 def test_squared_gradients_in_pieces_are_those_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     module, needs = mlp(), frozenset({"squared_gradient"})
     expected = collect(module, matrices(module), needs, batches, loss)  # type: ignore[arg-type]
-    monkeypatch.setattr("modelopt_cli.pruning.collection._PER_SAMPLE_NUMBERS", 80)
+    monkeypatch.setattr("modelopt_cli.pruning.weights.collection._PER_SAMPLE_NUMBERS", 80)
     found = collect(module, matrices(module), needs, batches, loss)  # type: ignore[arg-type]
     for name in matrices(module):
         torch.testing.assert_close(found.get("squared_gradient", name), expected.get("squared_gradient", name))

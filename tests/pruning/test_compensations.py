@@ -10,13 +10,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from modelopt_cli.core.strategy import FAMILIES
-from modelopt_cli.pruning.collection import collect
+from modelopt_cli.pruning.common.distances import divergence
+from modelopt_cli.pruning.common.statistics import Statistics
 from modelopt_cli.pruning.compensations import Compensated, WeightCompensation
-from modelopt_cli.pruning.distances import divergence
-from modelopt_cli.pruning.masking import Masking
-from modelopt_cli.pruning.pruner import Pruner
 from modelopt_cli.pruning.settings import PruningSettings
-from modelopt_cli.pruning.statistics import Statistics
+from modelopt_cli.pruning.weights.collection import collect
+from modelopt_cli.pruning.weights.masking import Masking
+from modelopt_cli.pruning.weights.pruner import Pruner
 from modelopt_cli.training.batches import Batch
 
 NAMES = [

@@ -18,7 +18,7 @@ from modelopt_cli.pruning.allocations.lamp import Lamp
 from modelopt_cli.pruning.allocations.sensitivity import Sensitivity
 from modelopt_cli.pruning.allocations.threshold import Threshold
 from modelopt_cli.pruning.allocations.uniform import Uniform
-from modelopt_cli.pruning.cuts import Cut, joint, joint_share, lowest
+from modelopt_cli.pruning.common.cuts import Cut, joint, joint_share, lowest
 
 DTYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
 VALUE = st.one_of(

@@ -14,12 +14,12 @@ from unit_cases import ZOO, batches, compensation, copies, inputs_of, network_of
 from modelopt_cli.models.graph.axes import kept
 from modelopt_cli.models.graph.groups import Group
 from modelopt_cli.models.graph.network import Network
-from modelopt_cli.pruning.consumers import measure, takers_are_known
-from modelopt_cli.pruning.cuts import lowest
-from modelopt_cli.pruning.damage import Damage
-from modelopt_cli.pruning.distances import apart, distance_for, divergence, relative_error
-from modelopt_cli.pruning.moments import Moments
-from modelopt_cli.pruning.unit_judge import UnitJudge
+from modelopt_cli.pruning.common.cuts import lowest
+from modelopt_cli.pruning.common.distances import apart, distance_for, divergence, relative_error
+from modelopt_cli.pruning.common.moments import Moments
+from modelopt_cli.pruning.units.consumers import measure, takers_are_known
+from modelopt_cli.pruning.units.output_error import Damage
+from modelopt_cli.pruning.units.sensitivity import UnitJudge
 
 KNOWN = [("mlp", "0"), ("cnn", "0"), ("cnn", "3"), ("shortcut A", "stem"), ("shortcut B", "stem")]
 KNOWN += [("shortcut B", "blocks.1.conv1"), ("attention", "wide"), ("addmm", "wide"), ("attention", "value")]

@@ -16,11 +16,11 @@ from unit_cases import batches, inputs_of, loss, make
 from modelopt_cli.core.errors import UsageError
 from modelopt_cli.pruning.allocations import Judge
 from modelopt_cli.pruning.allocations.divergence import Divergence
-from modelopt_cli.pruning.cuts import Cut
-from modelopt_cli.pruning.distances import divergence
-from modelopt_cli.pruning.masking import Masking
-from modelopt_cli.pruning.pruner import Pruner
+from modelopt_cli.pruning.common.cuts import Cut
+from modelopt_cli.pruning.common.distances import divergence
 from modelopt_cli.pruning.settings import PruningSettings
+from modelopt_cli.pruning.weights.masking import Masking
+from modelopt_cli.pruning.weights.pruner import Pruner
 
 Curves = Mapping[str, list[float]]
 

@@ -12,10 +12,10 @@ from torch.func import functional_call
 from torch.nn import functional as F
 
 from modelopt_cli.core.strategy import FAMILIES
-from modelopt_cli.pruning.collection import collect
+from modelopt_cli.pruning.common.statistics import Statistics
 from modelopt_cli.pruning.importances import WeightImportance
-from modelopt_cli.pruning.movement_meter import MovementMeter
-from modelopt_cli.pruning.statistics import Statistics
+from modelopt_cli.pruning.weights.collection import collect
+from modelopt_cli.pruning.weights.movement import MovementMeter
 from modelopt_cli.training.batches import Batch
 
 NAMES = [

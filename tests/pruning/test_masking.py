@@ -14,11 +14,11 @@ from torch.nn import functional as F
 from modelopt_cli.core.strategy import FAMILIES
 from modelopt_cli.data.prepared import Part, Prepared
 from modelopt_cli.models.architectures import Shapes
-from modelopt_cli.pruning.distances import divergence
+from modelopt_cli.pruning.common.distances import divergence
 from modelopt_cli.pruning.importances import WeightImportance
-from modelopt_cli.pruning.masking import Masking
-from modelopt_cli.pruning.pruner import Pruner
 from modelopt_cli.pruning.settings import PruningSettings
+from modelopt_cli.pruning.weights.masking import Masking
+from modelopt_cli.pruning.weights.pruner import Pruner
 from modelopt_cli.training.batches import Batch
 from modelopt_cli.training.hooks import StepHook
 from modelopt_cli.training.settings import TrainingSettings

@@ -14,8 +14,8 @@ from modelopt_cli.pruning.allocations import Allocation
 from modelopt_cli.pruning.allocations.global_ import Global
 from modelopt_cli.pruning.allocations.threshold import Threshold
 from modelopt_cli.pruning.allocations.uniform import Uniform
+from modelopt_cli.pruning.common.statistics import Statistics
 from modelopt_cli.pruning.importances.magnitude import Magnitude
-from modelopt_cli.pruning.statistics import Statistics
 from modelopt_cli.pruning.structures import Structure
 from modelopt_cli.pruning.structures.block import Block
 from modelopt_cli.pruning.structures.nm import Nm

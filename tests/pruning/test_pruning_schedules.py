@@ -13,14 +13,14 @@ from torch import nn
 from torch.nn import functional as F
 
 from modelopt_cli.core.strategy import FAMILIES
-from modelopt_cli.pruning.distances import divergence
+from modelopt_cli.pruning.common.distances import divergence
 from modelopt_cli.pruning.importances.synflow import Synflow
-from modelopt_cli.pruning.masking import Masking
-from modelopt_cli.pruning.pruner import Pruner
 from modelopt_cli.pruning.schedules import PruningSchedule, Stage
 from modelopt_cli.pruning.settings import PruningSettings
+from modelopt_cli.pruning.weights.masking import Masking
+from modelopt_cli.pruning.weights.pruner import Pruner
 from modelopt_cli.training.batches import Batch
-from modelopt_cli.workflows.prune_phases import Marks
+from modelopt_cli.workflows.pruning.phases import Marks
 
 FAMILY = FAMILIES["pruning_schedules"]
 

@@ -12,17 +12,17 @@ from torch.nn.utils import prune as torch_prune
 from torch.nn.utils.parametrizations import weight_norm
 
 from modelopt_cli.core.errors import UsageError
-from modelopt_cli.models.masked_pairs import MaskedPairs
+from modelopt_cli.models.files.masked_pairs import MaskedPairs
 from modelopt_cli.models.measure import count, zeros
 from modelopt_cli.pruning.allocations.global_ import Global
 from modelopt_cli.pruning.allocations.threshold import Threshold
-from modelopt_cli.pruning.choosing import choose
+from modelopt_cli.pruning.common.selection import select
 from modelopt_cli.pruning.importances.magnitude import Magnitude
-from modelopt_cli.pruning.selection import select
 from modelopt_cli.pruning.structures.nm import Nm
 from modelopt_cli.pruning.structures.weights import Weights
+from modelopt_cli.pruning.weights.choice import choose
+from modelopt_cli.pruning.weights.files import FilePruning
 from modelopt_cli.workflows import inspect_file, prune_file
-from modelopt_cli.workflows.file_pruning import FilePruning
 
 HALF = FilePruning(Magnitude(), Weights(), Global(), 0.5)
 GAIN, TOKEN = "one value an output (a gain or scale)", "its name says token"

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from modelopt_cli.pruning.allocations.global_ import Global
 from modelopt_cli.pruning.allocations.uniform import Uniform
-from modelopt_cli.pruning.cuts import joint_share
+from modelopt_cli.pruning.common.cuts import joint_share
 from modelopt_cli.pruning.structures.neurons import Neurons
-from modelopt_cli.pruning.unit_choice import Masks, gone, near, tied, within
+from modelopt_cli.pruning.units.choice import Masks, gone, near, tied, within
 
 
 def ranks_of(sizes: list[int], seed: int) -> dict[str, Tensor]:

@@ -19,10 +19,10 @@ from modelopt_cli.models.graph.axes import Prime
 from modelopt_cli.models.graph.capture import capture
 from modelopt_cli.models.graph.groups import Group, grouping
 from modelopt_cli.models.graph.rewriting import rewritten
-from modelopt_cli.pruning import unit_collection
-from modelopt_cli.pruning.unit_collection import collect_units, make_units
-from modelopt_cli.pruning.unit_points import points
-from modelopt_cli.pruning.units import UnitStatistic
+from modelopt_cli.pruning.common.units import UnitStatistic
+from modelopt_cli.pruning.common.units import collection as unit_collection
+from modelopt_cli.pruning.units.collection import collect_units, make_units
+from modelopt_cli.pruning.units.points import points
 from modelopt_cli.training.batches import Batch
 
 STATISTICS: tuple[UnitStatistic, ...] = get_args(UnitStatistic)

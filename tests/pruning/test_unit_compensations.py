@@ -14,8 +14,8 @@ from torch import Tensor
 from unit_cases import compensation
 
 from modelopt_cli.core.strategy import FAMILIES
+from modelopt_cli.pruning.common.moments import Moments
 from modelopt_cli.pruning.compensations import Compensated, UnitCompensation
-from modelopt_cli.pruning.moments import Moments
 
 NAMES = [
     name

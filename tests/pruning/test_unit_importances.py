@@ -20,10 +20,10 @@ from modelopt_cli.core.strategy import FAMILIES
 from modelopt_cli.models.graph.analysis import Analysis
 from modelopt_cli.models.graph.capture import capture
 from modelopt_cli.models.graph.groups import Group, grouping
-from modelopt_cli.pruning.consumers import measure
+from modelopt_cli.pruning.common.units import Aggregate, Units
 from modelopt_cli.pruning.importances import UnitImportance
-from modelopt_cli.pruning.unit_collection import collect_units, make_units
-from modelopt_cli.pruning.units import Aggregate, Units
+from modelopt_cli.pruning.units.collection import collect_units, make_units
+from modelopt_cli.pruning.units.consumers import measure
 from modelopt_cli.training.batches import Batch
 
 NAMES = [

@@ -28,11 +28,11 @@ from modelopt_cli.models.graph.axes import Keep, Prime
 from modelopt_cli.models.graph.network import Network
 from modelopt_cli.models.graph.rewriting import rewritten, set_tensor
 from modelopt_cli.models.measure import macs
-from modelopt_cli.pruning.distances import divergence
+from modelopt_cli.pruning.common.distances import divergence
 from modelopt_cli.pruning.importances import UnitImportance
-from modelopt_cli.pruning.unit_choice import Limit
-from modelopt_cli.pruning.unit_pruner import Removal, UnitPruner
-from modelopt_cli.pruning.unit_selection import choose_groups
+from modelopt_cli.pruning.units.choice import Limit
+from modelopt_cli.pruning.units.pruner import Removal, UnitPruner
+from modelopt_cli.pruning.units.selection import choose_groups
 from modelopt_cli.training.batches import Batch
 
 IMPORTANCES = [

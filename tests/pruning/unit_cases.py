@@ -18,10 +18,10 @@ from modelopt_cli.core.strategy import FAMILIES
 from modelopt_cli.models.graph.axes import Mask, Prime
 from modelopt_cli.models.graph.groups import Group
 from modelopt_cli.models.graph.network import Network
+from modelopt_cli.pruning.common.distances import divergence
 from modelopt_cli.pruning.compensations import UnitCompensation
-from modelopt_cli.pruning.distances import divergence
 from modelopt_cli.pruning.settings import PruningSettings
-from modelopt_cli.pruning.unit_pruner import UnitPruner
+from modelopt_cli.pruning.units.pruner import UnitPruner
 from modelopt_cli.training.batches import Batch
 
 

@@ -13,8 +13,8 @@ import pytest
 from modelopt_cli.core.seeds import derive
 from modelopt_cli.core.strategy import FAMILIES
 from modelopt_cli.tuning.samplers import Sampler
-from modelopt_cli.tuning.space import Space
-from modelopt_cli.tuning.trial import Params, Point, State, Trial
+from modelopt_cli.tuning.space.space import Space
+from modelopt_cli.tuning.trials.trial import Params, Point, State, Trial
 
 _EXTRAS = {"cmaes": "cmaes", "optuna": "optuna"}
 """Sampler -> the optional package that it needs."""

@@ -6,7 +6,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from modelopt_cli.tuning.space import Space, SpaceError
+from modelopt_cli.tuning.space.space import Space, SpaceError
 
 FINITE = st.floats(-1e6, 1e6, allow_subnormal=False)
 PLAIN = st.one_of(st.none(), st.booleans(), st.integers(-5, 5), FINITE, st.text(max_size=3))

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from modelopt_cli.tuning.believed import Believed, _gain, believed
+from modelopt_cli.tuning.analysis.replication import Believed, _gain, believed
 from modelopt_cli.tuning.samplers._process import Inputs, Process
-from modelopt_cli.tuning.study import Study
-from modelopt_cli.tuning.trial import State
+from modelopt_cli.tuning.study.study import Study
+from modelopt_cli.tuning.trials.trial import State
 
 SPACE = {"x": {"float": [0, 1]}, "y": {"float": [0, 1]}}
 

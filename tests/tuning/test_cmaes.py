@@ -11,9 +11,9 @@ import pytest
 from sampler_histories import CONDITIONAL, best, build, history, search
 
 from modelopt_cli.core.errors import MissingExtraError
-from modelopt_cli.tuning.space import Space
-from modelopt_cli.tuning.study import Study
-from modelopt_cli.tuning.trial import Params, State, Trial
+from modelopt_cli.tuning.space.space import Space
+from modelopt_cli.tuning.study.study import Study
+from modelopt_cli.tuning.trials.trial import Params, State, Trial
 
 needs_it = pytest.mark.skipif(
     importlib.util.find_spec("cmaes") is None, reason="the extra is missing: pip install 'modelopt-cli[cmaes]'"
@@ -27,10 +27,12 @@ def rosenbrock(params: Params) -> float:
 
 
 def course(space: Space, trials: list[Trial], earlier: tuple[Trial, ...] = (), **options: Any) -> Any:
-    from modelopt_cli.tuning.samplers import _generations as own
+    from modelopt_cli.tuning.samplers import _generations
 
-    axes = own.Axes(space)
-    return own._Course(axes, own.begin(axes, earlier, options.get("sigma", 0.25), options.get("population")), 5)
+    axes = _generations.Axes(space)
+    return _generations._Course(
+        axes, _generations.begin(axes, earlier, options.get("sigma", 0.25), options.get("population")), 5
+    )
 
 
 @needs_it
@@ -132,9 +134,9 @@ def test_earlier_trials_give_the_first_mean_and_shares() -> None:
 
 @needs_it
 def test_it_beats_random_search_where_parameters_depend_on_each_other() -> None:
-    own = [best(search(build("cmaes"), FLOATS, rosenbrock, 250, seed)) for seed in range(2)]
+    _generations = [best(search(build("cmaes"), FLOATS, rosenbrock, 250, seed)) for seed in range(2)]
     random = [best(search(build("random"), FLOATS, rosenbrock, 250, seed)) for seed in range(2)]
-    assert np.median(own) < 0.2 * np.median(random)
+    assert np.median(_generations) < 0.2 * np.median(random)
 
 
 @needs_it

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from modelopt_cli.tuning.divergence import diverged, diverged_rows, drawn_back
-from modelopt_cli.tuning.ended import Ended
-from modelopt_cli.tuning.study import Study
+from modelopt_cli.tuning.analysis.finished_trials import Ended
+from modelopt_cli.tuning.study.study import Study
+from modelopt_cli.tuning.trials.divergence import diverged, diverged_rows, drawn_back
 
 MIXED = {"x": {"float": [-5, 5]}, "k": ["a", "b", None, True], "n": {"int": [1, 100], "log": True}}
 
@@ -130,8 +130,8 @@ def test_importance_looks_at_the_others() -> None:
 
 
 def test_the_regret_and_repeats_are_about_the_others() -> None:
-    from modelopt_cli.tuning.believed import believed
-    from modelopt_cli.tuning.regret import regret_bound
+    from modelopt_cli.tuning.analysis.regret import regret_bound
+    from modelopt_cli.tuning.analysis.replication import believed
 
     bounds = {}
     for value in (1e6, 1e30):
@@ -153,7 +153,7 @@ def test_curves_and_margins_are_not_flattened_by_what_diverged() -> None:
     from modelopt_cli.tuning.samplers._feasibility import Feasibility
     from modelopt_cli.tuning.samplers._settings import Settings
     from modelopt_cli.tuning.schedulers._curves import Curves
-    from modelopt_cli.tuning.space import Space
+    from modelopt_cli.tuning.space.space import Space
 
     study = Study({"x": {"float": [0, 1]}}, "sobol", seed=0)
     for number in range(12):

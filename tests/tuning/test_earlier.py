@@ -11,11 +11,11 @@ import pytest
 from sampler_histories import NAMES
 
 from modelopt_cli.core.errors import InputError, StorageError
-from modelopt_cli.tuning.earlier import Source, setting
-from modelopt_cli.tuning.space import Space
-from modelopt_cli.tuning.store import Store
-from modelopt_cli.tuning.study import Study
-from modelopt_cli.tuning.trial import State
+from modelopt_cli.tuning.space.space import Space
+from modelopt_cli.tuning.study.store import Store
+from modelopt_cli.tuning.study.study import Study
+from modelopt_cli.tuning.study.warm_start import Source, setting
+from modelopt_cli.tuning.trials.trial import State
 
 SPACE = {"x": {"float": [0, 1]}, "y": {"float": [0, 1]}}
 

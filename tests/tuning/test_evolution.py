@@ -10,8 +10,8 @@ from sampler_histories import CONDITIONAL, SMOOTH, best, build, search, smooth
 from space_strategies import spaces
 
 from modelopt_cli.tuning.samplers._mutation import _reflected, children, fitness, members, mutated
-from modelopt_cli.tuning.space import Space
-from modelopt_cli.tuning.trial import State, Trial
+from modelopt_cli.tuning.space.space import Space
+from modelopt_cli.tuning.trials.trial import State, Trial
 
 
 @settings(max_examples=60)

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 sys.path.insert(0, str(Path(__file__).parent))
 from space_strategies import spaces
 
-from modelopt_cli.tuning.ranges import Float, Integer
 from modelopt_cli.tuning.schedulers._exploration import changing, explored, multiplied
-from modelopt_cli.tuning.space import Space
+from modelopt_cli.tuning.space.ranges import Float, Integer
+from modelopt_cli.tuning.space.space import Space
 
 SPACE = Space.from_spec(
     {

@@ -18,8 +18,8 @@ from modelopt_cli.tuning.samplers._history import read
 from modelopt_cli.tuning.samplers._improvement import log_expected_improvement
 from modelopt_cli.tuning.samplers._outlook import Outlook
 from modelopt_cli.tuning.samplers._settings import Settings
-from modelopt_cli.tuning.space import Space
-from modelopt_cli.tuning.trial import State, Trial
+from modelopt_cli.tuning.space.space import Space
+from modelopt_cli.tuning.trials.trial import State, Trial
 
 SQUARE = {"x": {"float": [0.0, 1.0]}, "y": {"float": [0.0, 1.0]}}
 SETTINGS = Settings(Space.from_spec(SQUARE))

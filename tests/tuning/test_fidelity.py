@@ -18,18 +18,18 @@ from search_objectives import asked_more_than
 from modelopt_cli.core.strategy import FAMILIES
 from modelopt_cli.tuning.executors.processes import Processes
 from modelopt_cli.tuning.executors.serial import Serial
-from modelopt_cli.tuning.fidelity import Fidelity
 from modelopt_cli.tuning.objective import Objective, Report, Run
-from modelopt_cli.tuning.replay import replay
 from modelopt_cli.tuning.schedulers import Scheduler
 from modelopt_cli.tuning.schedulers._brackets import halving
-from modelopt_cli.tuning.search import search
-from modelopt_cli.tuning.settings import TuningSettings
+from modelopt_cli.tuning.search.fidelity import Fidelity
+from modelopt_cli.tuning.search.replay import replay
+from modelopt_cli.tuning.search.search import search
+from modelopt_cli.tuning.search.settings import TuningSettings
 from modelopt_cli.tuning.stoppers import Stopper
 from modelopt_cli.tuning.stoppers.asha import Asha
-from modelopt_cli.tuning.store import Store
-from modelopt_cli.tuning.study import Study
-from modelopt_cli.tuning.trial import State
+from modelopt_cli.tuning.study.store import Store
+from modelopt_cli.tuning.study.study import Study
+from modelopt_cli.tuning.trials.trial import State
 
 SPACE = {"x": {"float": [0, 1]}, "y": {"choice": [{"type": "a"}, {"type": "b", "z": {"int": [1, 5]}}]}}
 SIZES = (1, 3, 9)

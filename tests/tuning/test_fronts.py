@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelopt_cli.tuning.hypervolume import contribution, hypervolume
-from modelopt_cli.tuning.ranking import fronts
+from modelopt_cli.tuning.analysis.hypervolume import contribution, hypervolume
 from modelopt_cli.tuning.samplers._fronts import boxes, log_expected_hypervolume, ranked
 from modelopt_cli.tuning.samplers._improvement import log_expected_improvement
+from modelopt_cli.tuning.trials.ranking import fronts
 
 LOSS = st.one_of(st.integers(0, 4).map(float), st.floats(0, 4))
 POINTS = st.integers(1, 4).flatmap(lambda d: st.lists(st.tuples(*[LOSS] * d), min_size=1, max_size=8))

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelopt_cli.tuning.hypervolume import contribution, hypervolume, over_trials, reference_of
-from modelopt_cli.tuning.trial import State, Trial
+from modelopt_cli.tuning.analysis.hypervolume import contribution, hypervolume, over_trials, reference_of
+from modelopt_cli.tuning.trials.trial import State, Trial
 
 Losses = tuple[float, ...]
 

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from modelopt_cli.tuning.effects import Branches, Effects, grid
-from modelopt_cli.tuning.ended import Ended
-from modelopt_cli.tuning.importance import Analysis
-from modelopt_cli.tuning.space import Space
-from modelopt_cli.tuning.trial import State, Trial
+from modelopt_cli.tuning.analysis.effects import Branches, Effects, grid
+from modelopt_cli.tuning.analysis.finished_trials import Ended
+from modelopt_cli.tuning.analysis.importance import Analysis
+from modelopt_cli.tuning.space.space import Space
+from modelopt_cli.tuning.trials.trial import State, Trial
 
 CUBE = Space.from_spec({name: {"float": [0, 1]} for name in ("a", "b", "c", "idle")})
 TREE = Space.from_spec(

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from modelopt_cli.core.errors import UsageError
-from modelopt_cli.tuning.study import Study
+from modelopt_cli.tuning.study.study import Study
 
 SPACE: dict[str, Any] = {
     "x": {"float": [-5, 5]},

@@ -8,8 +8,8 @@ import pytest
 from modelopt_cli.tuning.samplers._history import read
 from modelopt_cli.tuning.samplers._niche import Niche, beyond, standstill
 from modelopt_cli.tuning.samplers._settings import Settings
-from modelopt_cli.tuning.space import Space
-from modelopt_cli.tuning.study import Study
+from modelopt_cli.tuning.space.space import Space
+from modelopt_cli.tuning.study.study import Study
 
 MIXED = {"kind": ["a", "b", "c"], "x": {"float": [0, 1]}}
 NUMBERS = {"x": {"float": [0, 1]}, "y": {"float": [0, 1]}}

@@ -14,11 +14,11 @@ from search_objectives import OpenEndedObjective, asked_more_than
 from modelopt_cli.core.strategy import FAMILIES
 from modelopt_cli.tuning.executors.processes import Processes
 from modelopt_cli.tuning.executors.serial import Serial
-from modelopt_cli.tuning.replay import replay
-from modelopt_cli.tuning.search import search
-from modelopt_cli.tuning.store import Store
-from modelopt_cli.tuning.study import Study
-from modelopt_cli.tuning.trial import State
+from modelopt_cli.tuning.search.replay import replay
+from modelopt_cli.tuning.search.search import search
+from modelopt_cli.tuning.study.store import Store
+from modelopt_cli.tuning.study.study import Study
+from modelopt_cli.tuning.trials.trial import State
 
 NAMES = [name for name in FAMILIES["schedulers"].names() if not FAMILIES["schedulers"].get(name).copies]
 SPACE = {"x": {"float": [0, 1]}}

@@ -20,15 +20,15 @@ from modelopt_cli.tuning.executors import _paused
 from modelopt_cli.tuning.executors._paused import PausedStates
 from modelopt_cli.tuning.executors.processes import Processes
 from modelopt_cli.tuning.executors.serial import Serial
-from modelopt_cli.tuning.lineage import lineage, losses_at
-from modelopt_cli.tuning.replay import replay
 from modelopt_cli.tuning.schedulers.pbt import Pbt
-from modelopt_cli.tuning.search import search
-from modelopt_cli.tuning.simulator import simulate
-from modelopt_cli.tuning.space import Space
-from modelopt_cli.tuning.store import Store
-from modelopt_cli.tuning.study import Study
-from modelopt_cli.tuning.trial import State, Trial
+from modelopt_cli.tuning.search.replay import replay
+from modelopt_cli.tuning.search.search import search
+from modelopt_cli.tuning.search.simulator import simulate
+from modelopt_cli.tuning.space.space import Space
+from modelopt_cli.tuning.study.store import Store
+from modelopt_cli.tuning.study.study import Study
+from modelopt_cli.tuning.trials.lineage import lineage, losses_at
+from modelopt_cli.tuning.trials.trial import State, Trial
 
 SPACE = {"rate": {"float": [1e-3, 1], "log": True}}
 TOTAL = 20
@@ -296,7 +296,7 @@ def test_the_last_known_losses_count_where_a_step_has_none() -> None:
 
 def test_who_says_nothing_of_the_objective_ranks_last() -> None:
     from modelopt_cli.tuning.schedulers._population import Population
-    from modelopt_cli.tuning.trial import Point
+    from modelopt_cli.tuning.trials.trial import Point
 
     def trial(number: int, loss: float | None) -> Trial:
         curve = (Point(4, {}, None if loss is None else (loss,)),)

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from sampler_histories import NAMES
 
 from modelopt_cli.core.errors import UsageError
-from modelopt_cli.tuning.space import Space, SpaceError
-from modelopt_cli.tuning.study import Study
+from modelopt_cli.tuning.space.space import Space, SpaceError
+from modelopt_cli.tuning.study.study import Study
 
 SPACE: dict[str, Any] = {
     "x": {"float": [-5, 5]},

@@ -16,13 +16,13 @@ from search_objectives import CurveObjective
 
 from modelopt_cli.tuning.executors.processes import Processes
 from modelopt_cli.tuning.executors.serial import Serial
-from modelopt_cli.tuning.replay import Replayed, replay
 from modelopt_cli.tuning.schedulers import Decision, Moment, Pause, Resume, Scheduler, Start
 from modelopt_cli.tuning.schedulers._sampler_and_stopper import SamplerAndStopper
-from modelopt_cli.tuning.search import search
+from modelopt_cli.tuning.search.replay import Replayed, replay
+from modelopt_cli.tuning.search.search import search
 from modelopt_cli.tuning.stoppers.asha import Asha
-from modelopt_cli.tuning.store import Store
-from modelopt_cli.tuning.study import Study
+from modelopt_cli.tuning.study.store import Store
+from modelopt_cli.tuning.study.study import Study
 
 SPACE = {"x": {"float": [0, 1]}, "y": {"choice": [{"type": "a"}, {"type": "b", "z": {"int": [1, 5]}}]}}
 ASHA = SamplerAndStopper(stopper=Asha(factor=2))

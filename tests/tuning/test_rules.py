@@ -15,11 +15,11 @@ from space_strategies import SPECS
 
 from modelopt_cli.core.errors import UsageError
 from modelopt_cli.core.strategy import FAMILIES
-from modelopt_cli.tuning.rules import Rule
 from modelopt_cli.tuning.schedulers import Moment
 from modelopt_cli.tuning.schedulers._exploration import changing, explored
-from modelopt_cli.tuning.space import Space, SpaceError
-from modelopt_cli.tuning.study import Study
+from modelopt_cli.tuning.space.rules import Rule
+from modelopt_cli.tuning.space.space import Space, SpaceError
+from modelopt_cli.tuning.study.study import Study
 
 MIXED: dict[str, Any] = {
     "hidden.0": {"int": [8, 64]},

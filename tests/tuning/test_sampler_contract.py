@@ -20,9 +20,9 @@ from sampler_histories import CONDITIONAL, FINITE, NAMES, SMOOTH, build, check, 
 from space_strategies import spaces
 
 from modelopt_cli.core.seeds import derive
-from modelopt_cli.tuning.space import Space, SpaceError
-from modelopt_cli.tuning.study import Exhausted, Study
-from modelopt_cli.tuning.trial import Params, State, Trial
+from modelopt_cli.tuning.space.space import Space, SpaceError
+from modelopt_cli.tuning.study.study import Exhausted, Study
+from modelopt_cli.tuning.trials.trial import Params, State, Trial
 
 DEEP = Space.from_spec(
     {

@@ -14,7 +14,7 @@ from modelopt_cli.tuning.samplers._neighbours import best_first, near
 from modelopt_cli.tuning.samplers._parzen import Parzen
 from modelopt_cli.tuning.samplers._process import Inputs, Process, _Posterior
 from modelopt_cli.tuning.samplers._settings import Settings
-from modelopt_cli.tuning.space import Space
+from modelopt_cli.tuning.space.space import Space
 
 SPACE = Space.from_spec(
     {

@@ -15,16 +15,16 @@ from modelopt_cli.core.strategy import FAMILIES
 from modelopt_cli.tuning.executors._paused import PausedStates, packed, unpacked
 from modelopt_cli.tuning.executors.processes import Processes
 from modelopt_cli.tuning.executors.serial import Serial
-from modelopt_cli.tuning.replay import replay
 from modelopt_cli.tuning.schedulers import Scheduler
 from modelopt_cli.tuning.schedulers._brackets import halving, shorter
 from modelopt_cli.tuning.schedulers._freeze_thaw import stages
-from modelopt_cli.tuning.search import search
-from modelopt_cli.tuning.simulator import Curve, simulate
+from modelopt_cli.tuning.search.replay import replay
+from modelopt_cli.tuning.search.search import search
+from modelopt_cli.tuning.search.simulator import Curve, simulate
 from modelopt_cli.tuning.stoppers.asha import Asha
-from modelopt_cli.tuning.store import Store
-from modelopt_cli.tuning.study import Study
-from modelopt_cli.tuning.trial import State, Trial
+from modelopt_cli.tuning.study.store import Store
+from modelopt_cli.tuning.study.study import Study
+from modelopt_cli.tuning.trials.trial import State, Trial
 
 NAMES = FAMILIES["schedulers"].names()
 SPACE = {"x": {"float": [0, 1]}, "y": {"choice": [{"type": "a"}, {"type": "b", "z": {"int": [1, 5]}}]}}

@@ -18,11 +18,11 @@ from modelopt_cli.tuning.executors import Limits
 from modelopt_cli.tuning.executors.processes import Processes
 from modelopt_cli.tuning.executors.serial import Serial
 from modelopt_cli.tuning.objective import Run
-from modelopt_cli.tuning.search import search
+from modelopt_cli.tuning.search.search import search
 from modelopt_cli.tuning.stoppers.median import Median
 from modelopt_cli.tuning.stoppers.patience import Patience
-from modelopt_cli.tuning.study import Study
-from modelopt_cli.tuning.trial import State
+from modelopt_cli.tuning.study.study import Study
+from modelopt_cli.tuning.trials.trial import State
 
 SPACE = {"x": {"float": [0, 1]}}
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from space_strategies import spaces
 
 from modelopt_cli.core.errors import UsageError
-from modelopt_cli.tuning.space import Choice, Float, Integer, Ordinal, Space, SpaceError
+from modelopt_cli.tuning.space.space import Choice, Float, Integer, Ordinal, Space, SpaceError
 
 OPTIMIZER = {
     "training.optimizer": {
@@ -378,7 +378,7 @@ def test_single_values_are_allowed() -> None:
 
 def test_no_heavy_import() -> None:
     code = (
-        "import sys; from modelopt_cli.tuning.space import Space; "
+        "import sys; from modelopt_cli.tuning.space.space import Space; "
         "list(Space.from_spec({'a': [1, 2], 'b': {'float': [0, 1]}}).corners()); "
         "sys.exit(any(m in sys.modules for m in ('numpy', 'torch', 'scipy', 'sklearn', 'pydantic')))"
     )

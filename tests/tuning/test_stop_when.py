@@ -16,17 +16,17 @@ sys.path.insert(0, str(Path(__file__).parent))
 from search_objectives import CurveObjective
 
 from modelopt_cli.core.conditions import Goal
+from modelopt_cli.tuning.analysis.regret import beta, regret_bound
 from modelopt_cli.tuning.executors.processes import Processes
 from modelopt_cli.tuning.executors.serial import Serial
-from modelopt_cli.tuning.ranking import non_dominated
-from modelopt_cli.tuning.regret import beta, regret_bound
 from modelopt_cli.tuning.schedulers.successive_halving import SuccessiveHalving
-from modelopt_cli.tuning.search import search
-from modelopt_cli.tuning.settings import TuningSettings
-from modelopt_cli.tuning.space import Space
-from modelopt_cli.tuning.stop_when import StopWhen, last_improvement
-from modelopt_cli.tuning.study import Study
-from modelopt_cli.tuning.trial import State, Trial
+from modelopt_cli.tuning.search.search import search
+from modelopt_cli.tuning.search.settings import TuningSettings
+from modelopt_cli.tuning.search.stop_when import StopWhen, last_improvement
+from modelopt_cli.tuning.space.space import Space
+from modelopt_cli.tuning.study.study import Study
+from modelopt_cli.tuning.trials.ranking import non_dominated
+from modelopt_cli.tuning.trials.trial import State, Trial
 
 LINE = Space.from_spec({"x": {"float": [0, 1]}})
 LOSS = [Goal.parse("minimize loss")]

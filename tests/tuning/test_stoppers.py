@@ -18,8 +18,8 @@ from modelopt_cli.tuning.stoppers.asha import Asha
 from modelopt_cli.tuning.stoppers.hyperband import Hyperband
 from modelopt_cli.tuning.stoppers.threshold import Threshold
 from modelopt_cli.tuning.stoppers.wilcoxon import Wilcoxon
-from modelopt_cli.tuning.study import Study
-from modelopt_cli.tuning.trial import Point, State, Trial
+from modelopt_cli.tuning.study.study import Study
+from modelopt_cli.tuning.trials.trial import Point, State, Trial
 
 NAMES = FAMILIES["stoppers"].names()
 NEEDED = {"threshold": {"condition": "loss <= 1e9"}}

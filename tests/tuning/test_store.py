@@ -11,14 +11,14 @@ from pathlib import Path
 import pytest
 
 from modelopt_cli.core.errors import InputError, StorageError, UsageError
-from modelopt_cli.tuning.store import APPLICATION_ID, Store
-from modelopt_cli.tuning.study import Study
-from modelopt_cli.tuning.trial import State
+from modelopt_cli.tuning.study.store import APPLICATION_ID, Store
+from modelopt_cli.tuning.study.study import Study
+from modelopt_cli.tuning.trials.trial import State
 
 SPACE = {"x": {"float": [0, 1]}}
 CHILD = """
 import sys
-from modelopt_cli.tuning.study import Study
+from modelopt_cli.tuning.study.study import Study
 study = Study({"x": {"float": [0, 1]}}, "random", seed=4, path=sys.argv[1])
 print("open", flush=True)
 while True:
@@ -202,7 +202,7 @@ def test_a_folder_that_does_not_exist(tmp_path: Path) -> None:
 def test_a_finished_study_is_read_where_nothing_can_be_written(tmp_path: Path) -> None:
     path = file_of(tmp_path)
     code = (
-        "import os, sys; from modelopt_cli.tuning.study import Study; Study.read(sys.argv[1])\n"  # imports, as root
+        "import os, sys; from modelopt_cli.tuning.study.study import Study; Study.read(sys.argv[1])\n"  # as root
         "os.setuid(65534) if os.getuid() == 0 else None\n"
         "print(len(Study.read(sys.argv[1])[0]))"
     )

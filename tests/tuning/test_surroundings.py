@@ -13,9 +13,9 @@ from search_objectives import MessyObjective, _seen
 
 from modelopt_cli.tuning.executors.processes import Processes
 from modelopt_cli.tuning.executors.serial import Serial
-from modelopt_cli.tuning.search import search
-from modelopt_cli.tuning.study import Study
-from modelopt_cli.tuning.trial import Trial
+from modelopt_cli.tuning.search.search import search
+from modelopt_cli.tuning.study.study import Study
+from modelopt_cli.tuning.trials.trial import Trial
 
 
 def measured(executor: Any, values: list[int]) -> dict[int, Trial]:

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelopt_cli.tuning import ranking
-from modelopt_cli.tuning.trial import State, Trial
+from modelopt_cli.tuning.trials import ranking
+from modelopt_cli.tuning.trials.trial import State, Trial
 
 LOSS = st.integers(-3, 3).map(float)  # few values, so that ties are frequent
 POINTS = st.integers(1, 3).flatmap(lambda d: st.lists(st.tuples(*[LOSS] * d), max_size=14))

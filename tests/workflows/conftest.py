@@ -7,13 +7,13 @@ from collections.abc import Iterator
 import pytest
 
 from modelopt_cli.distillation import store
-from modelopt_cli.workflows import slim_tables
+from modelopt_cli.workflows.pruning import unit_tables
 
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Latency is measured for an instant, and no teacher's outputs are left from another test."""
-    monkeypatch.setattr(slim_tables, "_SECONDS", 0.01)
+    monkeypatch.setattr(unit_tables, "_SECONDS", 0.01)
     store.forget()
     yield
     store.forget()

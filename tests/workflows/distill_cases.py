@@ -9,11 +9,11 @@ from typing import Any
 import torch
 
 from modelopt_cli.experiment.experiment import Experiment
-from modelopt_cli.models import checkpoints
+from modelopt_cli.models.files import checkpoints
 from modelopt_cli.results.report import Report, Table
 from modelopt_cli.results.run_directory import RunDirectory
 from modelopt_cli.workflows import distill
-from modelopt_cli.workflows.context import Context, EpochEnded, StopFlag
+from modelopt_cli.workflows.shared.context import Context, EpochEnded, StopFlag
 
 SGD = {"type": "sgd", "lr": 0.1, "momentum": 0.9}
 TEACHER: dict[str, Any] = {

@@ -11,7 +11,7 @@ import pytest
 from modelopt_cli import distill, load, train, tune
 from modelopt_cli.core.errors import UsageError
 from modelopt_cli.training import early_stopping
-from modelopt_cli.workflows import stages
+from modelopt_cli.workflows.shared import data_cache
 
 SCALER = {"estimator": "sklearn.preprocessing.StandardScaler"}
 BOOSTERS = {
@@ -52,8 +52,8 @@ def test_early_stopping_goes_by_a_part_of_the_train_split(table: str, path: str,
     trees = last.best_iteration if path.startswith("xgb") else last.best_iteration_
     assert 0 <= trees < 140, "it stopped, by samples that it was not fitted to"
     if steps:  # as by hand: scaled by what is fitted to, and the samples apart likewise
-        part = stages.prepared_data(experiment).train
-        held, _ = stages.stopping_samples(experiment, part.indices)
+        part = data_cache.prepared_data(experiment).train
+        held, _ = data_cache.stopping_samples(experiment, part.indices)
         learnt = np.setdiff1d(np.arange(len(part)), held)
         np.testing.assert_allclose(model.steps[0][1].mean_, part.inputs[learnt].mean(axis=0))
 
@@ -64,14 +64,14 @@ def test_the_part_respects_groups_and_time(table: str) -> None:
         ({"splits": {**SPLITS, "order": "time"}}, "the latest"),
     ):
         experiment = load(document(table, "xgboost.XGBClassifier", data=data, n_estimators=20, early_stopping_rounds=3))
-        train_part = stages.prepared_data(experiment).train.indices
-        held, how = stages.stopping_samples(experiment, train_part)
+        train_part = data_cache.prepared_data(experiment).train.indices
+        held, how = data_cache.stopping_samples(experiment, train_part)
         assert how == drawn
         apart, rest = train_part[held], np.delete(train_part, held)
         if drawn == "the latest":
             assert rest.max() < apart.min()
         else:
-            who = stages.raw_data(experiment).aside["who"]
+            who = data_cache.raw_data(experiment).aside["who"]
             assert not set(who[apart]) & set(who[rest])
         assert train(experiment).details["early_stopping"]["drawn"] == drawn
 
@@ -117,7 +117,7 @@ def test_folds_by_groups_keep_the_column_out_and_test_groups_apart(table: str, t
     experiment = load({**own, "evaluation": {"cv": 5, "groups": "who"}})
     report = train(experiment, tmp_path / "run")
     assert report.model.preprocessing["feature_names"] == ["a", "b"]
-    raw, test = stages.raw_data(experiment), stages.development_indices(experiment)
+    raw, test = data_cache.raw_data(experiment), data_cache.development_indices(experiment)
     others = np.setdiff1d(np.arange(len(raw)), test)
     assert not set(raw.aside["who"][test]) & set(raw.aside["who"][others])
     again = evaluate(tmp_path / "run/model.pt", "test")

@@ -12,8 +12,8 @@ from modelopt_cli.models import measure
 from modelopt_cli.models.measure import Latency, noise
 from modelopt_cli.results.report import Report, Table
 from modelopt_cli.workflows import distill, prune
-from modelopt_cli.workflows.context import Context
-from modelopt_cli.workflows.slim_tables import with_ratios
+from modelopt_cli.workflows.pruning.unit_tables import with_ratios
+from modelopt_cli.workflows.shared.context import Context
 
 DOCUMENT: dict[str, Any] = {
     "name": "costs",
@@ -88,7 +88,7 @@ def test_ratios_of_means() -> None:
 
 @pytest.mark.usefixtures("loaded")
 def test_inspect_with_a_baseline(tmp_path: Any) -> None:
-    from modelopt_cli.models import checkpoints
+    from modelopt_cli.models.files import checkpoints
     from modelopt_cli.workflows import inspect_file
 
     torch.manual_seed(0)

@@ -13,11 +13,11 @@ from distill_cases import BASE, SGD, SOFT, assert_same, differ, rows, stopping_a
 from modelopt_cli.core.errors import ExperimentError, InputError, UsageError
 from modelopt_cli.distillation.guide import TeacherGuide
 from modelopt_cli.experiment.experiment import Experiment
-from modelopt_cli.models import checkpoints
+from modelopt_cli.models.files import checkpoints
 from modelopt_cli.results.report import Report
 from modelopt_cli.results.run_directory import RunDirectory
 from modelopt_cli.workflows import prune
-from modelopt_cli.workflows.context import Context, StopFlag
+from modelopt_cli.workflows.shared.context import Context, StopFlag
 
 pytestmark = pytest.mark.usefixtures("quick")
 

@@ -23,8 +23,8 @@ from distill_cases import (
 
 from modelopt_cli.core.errors import StorageError, UsageError
 from modelopt_cli.distillation import store
-from modelopt_cli.workflows import single
-from modelopt_cli.workflows.torch_run import TorchRun
+from modelopt_cli.workflows.runs.torch import TorchRun
+from modelopt_cli.workflows.shared import run_files
 
 pytestmark = pytest.mark.usefixtures("quick")
 
@@ -125,7 +125,7 @@ def test_a_crash_loses_no_one_who_was_finished(tmp_path: Path, monkeypatch: pyte
 
 
 def test_states_are_saved_now_and_then(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(single, "_SAVE_EVERY", -1.0)
+    monkeypatch.setattr(run_files, "_SAVE_EVERY", -1.0)
     whole = distilled(experiment())
     report = distilled(experiment(), tmp_path / "run")
     assert figures(report) == figures(whole), "looking at the state changes nothing"
@@ -150,7 +150,7 @@ def test_nothing_of_an_earlier_run_is_overwritten(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_teachers_file_that_changed_teaches_anew(tmp_path: Path) -> None:
     """Stage files of assistants know which file their teacher was."""
-    from modelopt_cli.models import checkpoints
+    from modelopt_cli.models.files import checkpoints
 
     distilled(experiment({"teacher": {**TEACHER, "seed": 1}}), tmp_path / "one")
     distilled(experiment({"teacher": {**TEACHER, "seed": 2}}), tmp_path / "two")
@@ -183,7 +183,7 @@ def test_killed_between_two_saved_states_no_row_of_the_tables_is_lost(
         if saved:
             interrupted(chosen, run, 1)
         with monkeypatch.context() as patched:
-            patched.setattr(single, "save_state", lambda *_: None)
+            patched.setattr(run_files, "save_state", lambda *_: None)
             interrupted(chosen, run, step, resume=saved)
         report = distilled(chosen, run, resume=True)
         assert figures(report) == figures(whole)

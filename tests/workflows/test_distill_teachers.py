@@ -18,13 +18,14 @@ from modelopt_cli.data.preprocessing import Preprocessing
 from modelopt_cli.distillation.adapting import Adapted, Estimator
 from modelopt_cli.distillation.settings import TeacherSettings
 from modelopt_cli.experiment.experiment import Experiment
-from modelopt_cli.models import checkpoints
-from modelopt_cli.models.checkpoints import Checkpoint
+from modelopt_cli.models.files import checkpoints
+from modelopt_cli.models.files.checkpoints import Checkpoint
 from modelopt_cli.results.run_directory import RunDirectory
 from modelopt_cli.training.inference import as_tensor, input_transform, restore_targets
-from modelopt_cli.workflows import distill, evaluate, stages, train
-from modelopt_cli.workflows.context import Context
-from modelopt_cli.workflows.teachers import given, in_place_of
+from modelopt_cli.workflows import distill, evaluate, train
+from modelopt_cli.workflows.distillation.teachers import given, in_place_of
+from modelopt_cli.workflows.shared import data_cache
+from modelopt_cli.workflows.shared.context import Context
 
 TRAINING: dict[str, Any] = {"epochs": 2, "batch_size": 16, "optimizer": {"type": "adam", "lr": 0.01}}
 FOREST = {"type": "sklearn", "n_estimators": 5, "random_state": 0}
@@ -83,13 +84,13 @@ def student(data: dict[str, Any], **sections: Any) -> Experiment:
 
 def answers(checkpoint: Checkpoint, experiment: Experiment) -> tuple[Any, Any]:
     """(of the teacher in the student's place, behind its own preprocessing), on the student's test samples."""
-    prepared, raw = stages.prepared_data(experiment), stages.raw_data(experiment)
+    prepared, raw = data_cache.prepared_data(experiment), data_cache.raw_data(experiment)
     assert prepared.test is not None
     module = in_place_of(checkpoint, prepared, "teacher").eval()
     with torch.no_grad():
         inputs = input_transform(prepared.preprocessing, torch.device("cpu"))(as_tensor(prepared.test.inputs))
         found = restore_targets(module(inputs).numpy(), prepared.preprocessing)
-    own = Preprocessing.from_plain(checkpoint.preprocessing).part(raw, stages.split_data(experiment).test)
+    own = Preprocessing.from_plain(checkpoint.preprocessing).part(raw, data_cache.split_data(experiment).test)
     return found, evaluate._scores(checkpoint, own.inputs)
 
 
@@ -105,7 +106,7 @@ def test_a_teacher_answers_as_behind_its_own_preprocessing(name: str, standardiz
     assert np.allclose(found, expected, rtol=1e-5, atol=1e-5 * np.abs(expected).max())
     if "not standardised" in name:
         return
-    prepared = stages.prepared_data(student(data))
+    prepared = data_cache.prepared_data(student(data))
     same = checkpoints.load(taught(data, MLP, tmp_path, seed=0))
     assert isinstance(in_place_of(checkpoint, prepared, "teacher"), Adapted)
     assert not isinstance(in_place_of(same, prepared, "teacher"), Adapted), "nothing lies between"
@@ -164,13 +165,13 @@ def test_a_tap_of_a_teacher_with_other_statistics_is_named_as_in_its_model(tmp_p
 
 def test_other_data_are_refused_and_never_broadcast(tmp_path: Path) -> None:
     teacher = checkpoints.load(taught({"type": "iris"}, MLP, tmp_path))
-    wine = stages.prepared_data(student({"type": "wine"}))
+    wine = data_cache.prepared_data(student({"type": "wine"}))
     with pytest.raises(UsageError, match=r"the teacher .*setosa.*; use a teacher of the same data"):
         in_place_of(teacher, wine, "teacher")
-    digits = stages.prepared_data(student({"type": "digits"}))
+    digits = data_cache.prepared_data(student({"type": "digits"}))
     with pytest.raises(UsageError, match="the teacher knows 3 classes, but the data have 10"):
         in_place_of(teacher, digits, "teacher")
-    values = stages.prepared_data(student({"type": "diabetes"}))
+    values = data_cache.prepared_data(student({"type": "diabetes"}))
     with pytest.raises(UsageError, match="the teacher was trained for classification, but the data are regression"):
         in_place_of(teacher, values, "teacher")
 
@@ -186,7 +187,7 @@ def test_labels_in_another_order_or_by_other_names_and_other_columns_are_refused
     path = taught(csv(tmp_path / "one.csv", frame), MLP, tmp_path)
 
     def refused(changed: pd.DataFrame, match: str) -> None:
-        prepared = stages.prepared_data(student(csv(tmp_path / f"{match[:12]}.csv".replace("/", "-"), changed)))
+        prepared = data_cache.prepared_data(student(csv(tmp_path / f"{match[:12]}.csv".replace("/", "-"), changed)))
         with pytest.raises(UsageError, match=match):
             in_place_of(checkpoints.load(path), prepared, "teacher")
 
@@ -198,7 +199,7 @@ def test_labels_in_another_order_or_by_other_names_and_other_columns_are_refused
     refused(frame.assign(b=["u", "v", "w"] * 20), "takes categories")
     checkpoint = checkpoints.load(path)
     swapped = Checkpoint(**{**vars(checkpoint), "label_names": ("dog", "cat", "eel")})
-    prepared = stages.prepared_data(student(csv(tmp_path / "again.csv", frame)))
+    prepared = data_cache.prepared_data(student(csv(tmp_path / "again.csv", frame)))
     with pytest.raises(UsageError, match="in another order: output 0 is 'dog' for it, and 'cat' in the data"):
         in_place_of(swapped, prepared, "teacher")
 
@@ -219,7 +220,7 @@ def test_images_of_another_size_are_refused(tmp_path: Path) -> None:
 
 def test_weights_of_a_model_are_the_model(tmp_path: Path) -> None:
     experiment = student({"type": "iris"})
-    prepared = stages.prepared_data(experiment)
+    prepared = data_cache.prepared_data(experiment)
     checkpoint = checkpoints.load(taught({"type": "iris"}, {"type": "mlp", "hidden": [12]}, tmp_path, seed=0))
     model = checkpoint.model
     torch.save(model.state_dict(), tmp_path / "weights.pth")
@@ -288,7 +289,7 @@ def test_a_teacher_of_the_users_own_code(tmp_path: Path, monkeypatch: pytest.Mon
     assert teacher["model.parameters"] == 4 * 16 + 16 + 16 * 3 + 3
     torch.manual_seed(3)
     module = nn.Sequential(nn.Linear(4, 16), nn.ReLU(), nn.Linear(16, 3))
-    test = stages.prepared_data(Experiment.load(file)).test
+    test = data_cache.prepared_data(Experiment.load(file)).test
     assert test is not None
     found = module(torch.from_numpy(test.inputs)).argmax(1).numpy()
     assert teacher["test.accuracy"] == pytest.approx(float((found == test.targets).mean()))

@@ -12,8 +12,8 @@ from modelopt_cli.experiment.experiment import Experiment
 from modelopt_cli.results.report import Report
 from modelopt_cli.results.run_directory import RunDirectory
 from modelopt_cli.workflows import tune
-from modelopt_cli.workflows.context import Context
-from modelopt_cli.workflows.distill_course import DistillCourse
+from modelopt_cli.workflows.distillation.pipeline import DistillCourse
+from modelopt_cli.workflows.shared.context import Context
 
 pytestmark = pytest.mark.usefixtures("quick")
 

@@ -10,8 +10,9 @@ from distill_cases import BASE, TEACHER, distilled, experiment
 from modelopt_cli import Experiment, load, train
 from modelopt_cli.core.errors import ExperimentError, UsageError
 from modelopt_cli.results.run_directory import RunDirectory
-from modelopt_cli.workflows import distill, single
-from modelopt_cli.workflows.context import Context, EpochEnded
+from modelopt_cli.workflows import distill
+from modelopt_cli.workflows.shared import run_files
+from modelopt_cli.workflows.shared.context import Context, EpochEnded
 
 pytestmark = pytest.mark.usefixtures("quick")
 
@@ -27,9 +28,9 @@ def test_a_teacher_that_has_seen_what_the_student_is_judged_on(tmp_path: Path) -
     report = distilled(experiment({"teacher": teacher_of(other, tmp_path)}))
     [warning] = [text for text in report.warnings if "other splits" in text]
     seen = Experiment.load({**BASE, "data": {"type": "iris", "splits": other}})
-    from modelopt_cli.workflows import stages
+    from modelopt_cli.workflows.shared import data_cache
 
-    theirs, mine = stages.split_data(seen).train, stages.split_data(experiment())
+    theirs, mine = data_cache.split_data(seen).train, data_cache.split_data(experiment())
     for part in ("validation", "test"):
         own = getattr(mine, part)
         assert f"{len(set(theirs) & set(own))} of {len(own)} {part}" in warning
@@ -62,7 +63,7 @@ def test_progress_names_who_is_trained(monkeypatch: pytest.MonkeyPatch) -> None:
 def refused(directory: RunDirectory, *, begun: bool) -> None:
     with directory:
         if begun:
-            single.record(experiment(), Context(directory))
+            run_files.record(experiment(), Context(directory))
         raise UsageError("refused")
 
 

@@ -11,8 +11,10 @@ import pytest
 from modelopt_cli.experiment.expected_metrics import GAP, Known, Workflow, outlook
 from modelopt_cli.experiment.experiment import Experiment
 from modelopt_cli.results.report import Report
-from modelopt_cli.workflows import distill, foresight, prune, slim_tables, train, tune
-from modelopt_cli.workflows.context import Context
+from modelopt_cli.workflows import distill, prune, train, tune
+from modelopt_cli.workflows.pruning import unit_tables
+from modelopt_cli.workflows.shared import metric_checks
+from modelopt_cli.workflows.shared.context import Context
 
 SPLITS = {"validation": 0.3, "test": 0.3, "seed": 0}
 MLP = {"type": "mlp", "hidden": [6]}
@@ -24,7 +26,7 @@ TEACHER = {"model": MLP, "training": {"epochs": 8}}
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(slim_tables, "_SECONDS", 0.01)
+    monkeypatch.setattr(unit_tables, "_SECONDS", 0.01)
 
 
 def binary() -> tuple[Any, Any]:
@@ -73,7 +75,7 @@ def experiment(kind: str, **sections: Any) -> Experiment:
 
 def known(chosen: Experiment) -> Known:
     """With what only a fitted estimator tells."""
-    return foresight.learn(chosen, {"validation.log_loss"})
+    return metric_checks.learn(chosen, {"validation.log_loss"})
 
 
 def assert_foreseen(chosen: Experiment, report: Report, workflow: Workflow, *, searched: bool = False) -> None:
@@ -202,7 +204,7 @@ def test_several_seeds_report_the_same_names() -> None:
 def test_reports_under_way_hold_what_is_said_of_them() -> None:
     """So that a stopper's metric is refused where no report would ever hold it."""
     wanted = ["validation.f1", "validation.loss"]
-    from modelopt_cli.workflows.objectives import open_pruning, open_run
+    from modelopt_cli.workflows.factory import open_pruning, open_run
 
     for chosen, run in (
         (plain := experiment("iris"), open_run(plain, 0, wanted=wanted)),

@@ -11,11 +11,11 @@ import pytest
 from rich.console import Console
 
 from modelopt_cli import Experiment, tune
-from modelopt_cli.cli.render_report import render_report
+from modelopt_cli.cli.render.report import render_report
 from modelopt_cli.core.conditions import Goal
 from modelopt_cli.results.report import Report
-from modelopt_cli.tuning.study import Study
-from modelopt_cli.workflows.insight import Insight, insight
+from modelopt_cli.tuning.study.study import Study
+from modelopt_cli.workflows.search.analysis import Insight, insight
 
 SPACE = {
     "training.lr": {"float": [1e-3, 1], "log": True},

@@ -13,7 +13,7 @@ from sklearn.model_selection import GridSearchCV, PredefinedSplit, train_test_sp
 
 from modelopt_cli import Report, load, tune
 from modelopt_cli.experiment.experiment import Experiment
-from modelopt_cli.workflows import stages
+from modelopt_cli.workflows.shared import data_cache
 
 CONFIG = Path(__file__).parents[2] / "configs" / "iris_grid.yaml"
 GRID: dict[str, list[Any]] = {
@@ -65,8 +65,10 @@ def test_the_test_split_is_train_test_splits_row_by_row(stratify: bool) -> None:
     train, test = train_test_split(
         np.arange(len(TARGETS)), test_size=0.3, random_state=42, stratify=TARGETS if stratify else None
     )
-    assert sorted(stages.split_data(experiment).test) == sorted(test)
-    assert list(stages.development_indices(experiment)) == list(train), "in scikit-learn's order: folds depend on it"
+    assert sorted(data_cache.split_data(experiment).test) == sorted(test)
+    assert list(data_cache.development_indices(experiment)) == list(train), (
+        "in scikit-learn's order: folds depend on it"
+    )
 
 
 def holdout() -> Experiment:
@@ -93,7 +95,7 @@ def holdout() -> Experiment:
 def test_holdout_scores_are_grid_search_cvs_on_that_one_split() -> None:
     experiment = holdout()
     inputs, targets = load_wine(return_X_y=True)
-    parts = stages.split_data(experiment)
+    parts = data_cache.split_data(experiment)
     rows = np.concatenate([parts.train, parts.validation])
     fold = np.repeat([-1, 0], [len(parts.train), len(parts.validation)])
     reference = GridSearchCV(

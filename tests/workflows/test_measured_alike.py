@@ -13,7 +13,7 @@ from modelopt_cli.core.strategy import FAMILIES
 from modelopt_cli.data.sources import DataSource
 from modelopt_cli.experiment.experiment import Experiment
 from modelopt_cli.workflows import tune
-from modelopt_cli.workflows.context import Context
+from modelopt_cli.workflows.shared.context import Context
 
 SPLITS = {"validation": 0.2, "test": 0.2, "seed": 0}
 TREE = {"type": "sklearn", "estimator": "sklearn.tree.DecisionTreeClassifier", "max_depth": 2}

@@ -25,8 +25,8 @@ from distill_cases import (
 from modelopt_cli.results.report import Report, Table
 from modelopt_cli.results.run_directory import RunDirectory
 from modelopt_cli.workflows import distill
-from modelopt_cli.workflows.context import Context, EpochEnded, Message, StopFlag
-from modelopt_cli.workflows.over_seeds import averaged, over_seeds
+from modelopt_cli.workflows.shared.context import Context, EpochEnded, Message, StopFlag
+from modelopt_cli.workflows.shared.seeds import averaged, over_seeds
 
 pytestmark = pytest.mark.usefixtures("quick")
 

@@ -15,14 +15,15 @@ import yaml
 from rich.console import Console
 
 from modelopt_cli import Experiment, Report, load, tune
-from modelopt_cli.cli.render_report import render_report
+from modelopt_cli.cli.render.report import render_report
 from modelopt_cli.core.errors import ExperimentError, SearchError
-from modelopt_cli.models import checkpoints
-from modelopt_cli.tuning.lineage import lineage
-from modelopt_cli.tuning.study import Study
-from modelopt_cli.workflows import replay, stages
-from modelopt_cli.workflows.context import Context
-from modelopt_cli.workflows.torch_run import TorchRun
+from modelopt_cli.models.files import checkpoints
+from modelopt_cli.tuning.study.study import Study
+from modelopt_cli.tuning.trials.lineage import lineage
+from modelopt_cli.workflows import replay
+from modelopt_cli.workflows.runs.torch import TorchRun
+from modelopt_cli.workflows.shared import data_cache
+from modelopt_cli.workflows.shared.context import Context
 
 FILE: dict[str, Any] = {
     "name": "population",
@@ -67,7 +68,9 @@ def along(experiment: Experiment, legs: list[Any], end: int) -> TorchRun:
     ends = [*(leg.born for leg in legs[1:]), end]
     for leg, until in zip(legs, ends, strict=True):
         setting = experiment.with_values(leg.params)
-        found = TorchRun(setting, stages.prepared_data(setting), seed=leg.seed, monitor="validation.loss", state=state)
+        found = TorchRun(
+            setting, data_cache.prepared_data(setting), seed=leg.seed, monitor="validation.loss", state=state
+        )
         found.advance(until)
         state = found.state()
     return found

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from modelopt_cli.core.errors import TrialError, UsageError
-from modelopt_cli.workflows.process import ScriptRun, fill
-from modelopt_cli.workflows.script_lines import metrics_of
+from modelopt_cli.workflows.runs.script import ScriptRun, fill
+from modelopt_cli.workflows.runs.script_lines import metrics_of
 
 
 def script(tmp_path: Path, text: str) -> list[str]:

@@ -12,11 +12,11 @@ from torch.nn.utils import prune as torch_prune
 
 from modelopt_cli.core.errors import UsageError
 from modelopt_cli.experiment.experiment import Experiment
-from modelopt_cli.models import checkpoints
+from modelopt_cli.models.files import checkpoints
 from modelopt_cli.training.trainer import Trainer
-from modelopt_cli.workflows import stages
-from modelopt_cli.workflows.prune_run import PruneRun
-from modelopt_cli.workflows.torch_run import TorchRun
+from modelopt_cli.workflows.pruning.run import PruneRun
+from modelopt_cli.workflows.runs.torch import TorchRun
+from modelopt_cli.workflows.shared import data_cache
 
 SGD = {"type": "sgd", "lr": 0.1, "momentum": 0.9}
 
@@ -34,7 +34,7 @@ def experiment(pruning: dict[str, Any], **sections: Any) -> Experiment:
 
 
 def opened(chosen: Experiment, state: Any = None, seed: int = 3) -> PruneRun:
-    return PruneRun(chosen, stages.prepared_data(chosen), seed=seed, state=state)
+    return PruneRun(chosen, data_cache.prepared_data(chosen), seed=seed, state=state)
 
 
 def finished(chosen: Experiment, state: Any = None) -> PruneRun:
@@ -137,7 +137,7 @@ def weights_at_the_end(run: PruneRun) -> dict[str, Tensor]:
 def test_the_masks_are_torchs_global_unstructured_of_the_same_trained_model() -> None:
     chosen = experiment({"amount": 0.7})
     run = finished(chosen)
-    dense = TorchRun(chosen, stages.prepared_data(chosen), seed=3)
+    dense = TorchRun(chosen, data_cache.prepared_data(chosen), seed=3)
     dense.advance(3)
     layers = {name.removesuffix(".weight"): mask for name, mask in run.model.masking.masks.items()}
     modules = dict(dense.trainer.module.named_modules())
@@ -189,13 +189,13 @@ def test_a_budget_of_bytes_that_nothing_meets_is_refused() -> None:
 @pytest.mark.parametrize("rewind", [0, 1])
 def test_a_winning_ticket_is_trained_from_the_early_weights_on_the_same_batches(rewind: int) -> None:
     chosen = experiment({"amount": 0.6, "schedule": {"type": "lottery", "rounds": 2, "rewind": rewind}})
-    data = stages.prepared_data(chosen)
+    data = data_cache.prepared_data(chosen)
     run = finished(chosen)
     early = TorchRun(chosen, data, seed=3)
     early.advance(rewind)
     masking = run.model.masking
     module = early.trainer.module
-    from modelopt_cli.pruning.masking import Masking
+    from modelopt_cli.pruning.weights.masking import Masking
 
     own = Masking({name: dict(module.named_parameters())[name] for name in masking.masks}, masking.masks)
     by_hand = Trainer(module, chosen.require_training(), data, seed=3, device="cpu", hooks=[own])

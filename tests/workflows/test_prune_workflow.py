@@ -11,14 +11,14 @@ import torch
 
 from modelopt_cli.core.errors import UsageError
 from modelopt_cli.experiment.experiment import Experiment
-from modelopt_cli.models import checkpoints
+from modelopt_cli.models.files import checkpoints
 from modelopt_cli.results.report import Report, Table
 from modelopt_cli.results.run_directory import RunDirectory
 from modelopt_cli.workflows import prune, train, tune
-from modelopt_cli.workflows.context import Context, EpochEnded, StopFlag
-from modelopt_cli.workflows.prune_course import PruneCourse
-from modelopt_cli.workflows.prune_run import PruneRun
-from modelopt_cli.workflows.torch_run import TorchRun
+from modelopt_cli.workflows.pruning.course import PruneCourse
+from modelopt_cli.workflows.pruning.run import PruneRun
+from modelopt_cli.workflows.runs.torch import TorchRun
+from modelopt_cli.workflows.shared.context import Context, EpochEnded, StopFlag
 
 BASE: dict[str, Any] = {
     "data": {"type": "digits", "splits": {"validation": 0.2, "test": 0.2, "seed": 0}},
@@ -198,7 +198,7 @@ def searched(
         own.extend([1] if phase.kind == "train" else [])
         return epoch(run, phase)
 
-    monkeypatch.setattr("modelopt_cli.workflows.shared_stage.TorchRun", Counted)
+    monkeypatch.setattr("modelopt_cli.workflows.search.model_cache.TorchRun", Counted)
     monkeypatch.setattr(PruneCourse, "_epoch", counted)
     tuning = {
         "workflow": "prune", "objective": "maximize validation.accuracy", "sampler": "random", "executor": "serial",

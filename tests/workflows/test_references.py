@@ -30,7 +30,7 @@ from modelopt_cli.core.references import (
     substitute,
 )
 from modelopt_cli.core.yaml_dumper import dump
-from modelopt_cli.models import checkpoints
+from modelopt_cli.models.files import checkpoints
 from modelopt_cli.results.report import Report
 
 SECRET = "hunter2-of-the-deep"

@@ -11,8 +11,8 @@ from typer.testing import CliRunner
 from modelopt_cli import Report, load, tune
 from modelopt_cli.cli.main import app
 from modelopt_cli.cli.render import number
-from modelopt_cli.tuning.study import Study
-from modelopt_cli.workflows.progress import unfinished_report
+from modelopt_cli.tuning.study.study import Study
+from modelopt_cli.workflows.search.unfinished import unfinished_report
 
 FILE = """
 version: 1

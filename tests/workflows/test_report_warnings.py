@@ -11,9 +11,9 @@ import pytest
 
 from modelopt_cli import Report, distill, load, prune, train, tune
 from modelopt_cli.core.warning_log import WarningLog
-from modelopt_cli.workflows import closing, stages
-from modelopt_cli.workflows.cross_validation_run import CrossValidationRun
-from modelopt_cli.workflows.sized_run import SizedRun
+from modelopt_cli.workflows.runs.cross_validation import CrossValidationRun
+from modelopt_cli.workflows.runs.subset import SizedRun
+from modelopt_cli.workflows.shared import closing, data_cache
 
 TOLD = "ConvergenceWarning: lbfgs failed to converge after 2 iteration(s) (status=1):"
 LOGISTIC: dict[str, Any] = {
@@ -124,7 +124,7 @@ def test_over_seeds_each_text_stands_once() -> None:
 
 
 def test_notes_of_the_data_stand_in_every_report(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stages, "data_notes", lambda _: ["column 'a': odd"])
+    monkeypatch.setattr(data_cache, "data_notes", lambda _: ["column 'a': odd"])
     experiment = load(searched(MLP, space={"training.batch_size": [32, 64]}))
     reports: list[Report] = [train(experiment), tune(experiment), closing.planned("train", experiment, {})]
     reports.append(prune(load({**MLP, "pruning": {"amount": 0.5}})))

@@ -14,8 +14,8 @@ import pytest
 
 from modelopt_cli import api
 from modelopt_cli.data.sources.csv import Csv
-from modelopt_cli.workflows import stages
-from modelopt_cli.workflows.run_scope import one_run
+from modelopt_cli.workflows.shared import data_cache
+from modelopt_cli.workflows.shared.run_scope import one_run
 
 MODEL: dict[str, Any] = {"model": {"type": "mlp", "hidden": [4]}, "training": {"epochs": 1, "batch_size": 8}}
 RNG = np.random.default_rng(0)
@@ -115,8 +115,8 @@ def test_within_a_run_data_are_read_once_and_nothing_stays(tmp_path: Path, monke
     api.train(api.load({"data": {"type": "csv", "path": str(path), "target": "y"}, **MODEL, "seeds": 2}))
     assert len(reads) <= 3  # once to write its splits down, and once for all seeds
     with one_run():
-        kept = stages.raw_data(experiment)
+        kept = data_cache.raw_data(experiment)
         with one_run():
-            assert stages.raw_data(experiment) is kept
+            assert data_cache.raw_data(experiment) is kept
     with one_run():
-        assert stages.raw_data(experiment) is not kept
+        assert data_cache.raw_data(experiment) is not kept

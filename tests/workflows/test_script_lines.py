@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from modelopt_cli.core.errors import TrialError
-from modelopt_cli.workflows.process import ScriptRun
-from modelopt_cli.workflows.script_lines import LAST_STEP, LONGEST, Lines, metrics_of
+from modelopt_cli.workflows.runs.script import ScriptRun
+from modelopt_cli.workflows.runs.script_lines import LAST_STEP, LONGEST, Lines, metrics_of
 
 ODD = {
     "step NaN": (b'{"step": NaN, "loss": 1.0}', None),

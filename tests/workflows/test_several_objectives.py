@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from modelopt_cli import Report, load, tune
 from modelopt_cli.cli.main import app
-from modelopt_cli.tuning.hypervolume import hypervolume
+from modelopt_cli.tuning.analysis.hypervolume import hypervolume
 
 FILE = """
 version: 1

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from modelopt_cli.core.errors import UsageError
 from modelopt_cli.models.graph.emitted import Emitted
 from modelopt_cli.models.measure import macs
-from modelopt_cli.workflows.shrink_module import Shrunk, shrink
+from modelopt_cli.pruning.units.shrink import Shrunk, shrink
 
 SAMPLES = 200
 

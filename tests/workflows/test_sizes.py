@@ -12,11 +12,11 @@ import pytest
 from modelopt_cli import Report, evaluate, load, train, tune
 from modelopt_cli.core.errors import ExperimentError, InputError
 from modelopt_cli.experiment.experiment import Experiment
-from modelopt_cli.models import checkpoints
+from modelopt_cli.models.files import checkpoints
 from modelopt_cli.training import estimators
 from modelopt_cli.tuning.objective import Run
-from modelopt_cli.workflows import stages
-from modelopt_cli.workflows.objectives import ModelObjective, kept_model
+from modelopt_cli.workflows.factory import ModelObjective, kept_model
+from modelopt_cli.workflows.shared import data_cache
 
 SVC: dict[str, Any] = {
     "data": {"type": "iris", "splits": {"validation": 0.2, "test": 0.2, "seed": 0}, "standardize": True},
@@ -75,13 +75,13 @@ def test_the_full_size_is_bit_for_bit_the_training_without_sizes(document: dict[
 @pytest.mark.parametrize("document", [SVC, MLP], ids=["estimator", "torch"])
 def test_a_size_is_a_training_on_a_nested_part_with_preprocessing_of_its_own(document: dict[str, Any]) -> None:
     experiment = load(document)
-    whole, raw = stages.prepared_data(experiment), stages.raw_data(experiment)
+    whole, raw = data_cache.prepared_data(experiment), data_cache.raw_data(experiment)
     assert whole.validation is not None
     smaller: set[int] = set()
     for step, count in ((1, 10), (3, 30), (9, 90)):
-        prepared = stages.prepared_data(experiment, step)
+        prepared = data_cache.prepared_data(experiment, step)
         part = prepared.train.indices
-        assert len(part) == stages.training_samples(experiment, step) == count
+        assert len(part) == data_cache.training_samples(experiment, step) == count
         assert smaller < set(part) <= set(whole.train.indices)
         smaller = set(part)
         assert Counter(raw.targets[part].tolist()) == {c: pytest.approx(count / 3, abs=1) for c in range(3)}
@@ -92,23 +92,23 @@ def test_a_size_is_a_training_on_a_nested_part_with_preprocessing_of_its_own(doc
         assert prepared.test is None, "nothing looks at it before every choice is made"
         if step < 9:
             other = load(document, ["seed=3"])
-            assert np.array_equal(stages.prepared_data(other, step).train.indices, part), "splits.seed decides"
+            assert np.array_equal(data_cache.prepared_data(other, step).train.indices, part), "splits.seed decides"
     assert np.array_equal(part, whole.train.indices)
     moved = load(document, ["data.splits.seed=1"])
-    assert set(stages.prepared_data(moved, 3).train.indices) <= set(stages.prepared_data(moved).train.indices)
+    assert set(data_cache.prepared_data(moved, 3).train.indices) <= set(data_cache.prepared_data(moved).train.indices)
 
 
 def test_the_latest_part_is_that_of_the_source() -> None:
     given = {"validation": list(range(120, 135)), "test": list(range(135, 150))}
     experiment = load({**SVC, "data": {"type": "iris", "splits": given}}, ["tuning.fidelity.take=latest"])
-    assert stages.prepared_data(experiment, 3).train.indices.tolist() == list(range(80, 120))
+    assert data_cache.prepared_data(experiment, 3).train.indices.tolist() == list(range(80, 120))
 
 
 def test_weights_go_with_their_samples(tmp_path: Path) -> None:
     lines = [f"{x},{'a' if x % 2 else 'b'},{x + 1}" for x in range(60)]
     (tmp_path / "d.csv").write_text("x,y,w\n" + "\n".join(lines))
     data = {"type": "csv", "path": str(tmp_path / "d.csv"), "target": "y", "weights": "w"}
-    part = stages.prepared_data(load({**SVC, "data": data}), 1).train
+    part = data_cache.prepared_data(load({**SVC, "data": data}), 1).train
     assert part.weights is not None
     assert part.weights.tolist() == [index + 1 for index in part.indices]
 

@@ -12,7 +12,8 @@ import torch
 
 from modelopt_cli import load, prune, train, tune
 from modelopt_cli.core.errors import ExperimentError, UsageError
-from modelopt_cli.models import checkpoints, measure
+from modelopt_cli.models import measure
+from modelopt_cli.models.files import checkpoints
 from modelopt_cli.models.graph import network
 from modelopt_cli.models.graph.emitted import Emitted
 from modelopt_cli.training.trainer import Trainer

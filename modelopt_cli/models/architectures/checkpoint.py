@@ -30,13 +30,13 @@ class Checkpoint(Architecture):
 
     def check(self) -> None:
         """Read the file. Raises InputError or RefusedError."""
-        from modelopt_cli.models import checkpoints
+        from modelopt_cli.models.files import checkpoints
 
         checkpoints.load(self.path, self.consent)
 
     def build(self, shapes: Shapes, seed: int) -> Any:
         """The saved module. Raises UsageError when it does not fit the data."""
-        from modelopt_cli.models import checkpoints
+        from modelopt_cli.models.files import checkpoints
 
         found = checkpoints.load(self.path, self.consent)
         if found.architecture.framework != self.framework:

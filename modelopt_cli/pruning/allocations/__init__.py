@@ -11,7 +11,7 @@ from modelopt_cli.core.strategy import Strategy
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from modelopt_cli.pruning.cuts import Cut
+    from modelopt_cli.pruning.common.cuts import Cut
 
 __all__ = ["Allocation", "Judge"]
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from modelopt_cli.pruning.cuts import Cut
+    from modelopt_cli.pruning.common.cuts import Cut
 
 
 def whole_numbers(
@@ -37,6 +37,6 @@ def whole_numbers(
 
 def cut_to(scores: Mapping[str, Tensor], removed: Mapping[str, int]) -> dict[str, Cut]:
     """Each tensor's lowest `removed` scores go."""
-    from modelopt_cli.pruning.cuts import lowest
+    from modelopt_cli.pruning.common.cuts import lowest
 
     return {name: lowest(score, removed[name]) for name, score in scores.items()}

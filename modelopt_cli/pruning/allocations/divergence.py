@@ -16,7 +16,7 @@ from modelopt_cli.pruning.allocations import Allocation, Judge
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from modelopt_cli.pruning.cuts import Cut
+    from modelopt_cli.pruning.common.cuts import Cut
 
 
 Curve = list[tuple[int, float]]
@@ -44,7 +44,7 @@ class Divergence(Allocation):
         prices: Mapping[str, int] | None = None,
     ) -> dict[str, Cut]:
         """The share `target` of what all scores save together is saved, each by its group's price."""
-        from modelopt_cli.pruning.cuts import lowest
+        from modelopt_cli.pruning.common.cuts import lowest
 
         if judge is None:
             raise UsageError("allocation divergence measures outputs, so it needs a model and data; use global")
@@ -58,7 +58,7 @@ class Divergence(Allocation):
 
     def _curve(self, name: str, score: Tensor, gone: int, judge: Judge) -> Curve:
         """What is gone costs nothing, more never less, and the last one a lot."""
-        from modelopt_cli.pruning.cuts import lowest
+        from modelopt_cli.pruning.common.cuts import lowest
 
         size = score.numel()
         if gone == size:

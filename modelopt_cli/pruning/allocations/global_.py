@@ -10,7 +10,7 @@ from modelopt_cli.pruning.allocations import Allocation, Judge
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from modelopt_cli.pruning.cuts import Cut
+    from modelopt_cli.pruning.common.cuts import Cut
 
 
 @final
@@ -27,6 +27,6 @@ class Global(Allocation):
         prices: Mapping[str, int] | None = None,
     ) -> dict[str, Cut]:
         """Exactly round(target * n) of all n scores (or weights) go; among equal ones the first tensor's first."""
-        from modelopt_cli.pruning.cuts import joint_share
+        from modelopt_cli.pruning.common.cuts import joint_share
 
         return joint_share(scores, target, prices)

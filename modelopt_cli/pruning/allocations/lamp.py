@@ -11,7 +11,7 @@ from modelopt_cli.pruning.allocations import Allocation, Judge
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from modelopt_cli.pruning.cuts import Cut
+    from modelopt_cli.pruning.common.cuts import Cut
 
 
 @final
@@ -29,7 +29,7 @@ class Lamp(Allocation):
         prices: Mapping[str, int] | None = None,
     ) -> dict[str, Cut]:
         """Exactly round(target * n) of all n scores go. Raises UsageError for scores that rank by their sign."""
-        from modelopt_cli.pruning.cuts import joint_share, lowest
+        from modelopt_cli.pruning.common.cuts import joint_share, lowest
 
         shares = {name: self._shares(name, score) for name, score in scores.items()}
         found = joint_share(shares, target, prices)

@@ -16,7 +16,7 @@ from modelopt_cli.pruning.allocations import Allocation, Judge
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from modelopt_cli.pruning.cuts import Cut
+    from modelopt_cli.pruning.common.cuts import Cut
 
 Level = Annotated[float, Field(gt=0.0, lt=1.0)]
 
@@ -59,7 +59,7 @@ class Sensitivity(Allocation):
 
     def _curve(self, name: str, score: Tensor, judge: Judge) -> list[tuple[float, float]]:
         """(share removed, loss), from (0, the loss as it is); made monotone, since noise must not pay."""
-        from modelopt_cli.pruning.cuts import lowest
+        from modelopt_cli.pruning.common.cuts import lowest
 
         shares = [0.0, *sorted(self.levels)]
         losses = [judge.loss(name, lowest(score, round(share * score.numel()))) for share in shares]

@@ -10,7 +10,7 @@ from modelopt_cli.pruning.allocations import Allocation, Judge
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from modelopt_cli.pruning.cuts import Cut
+    from modelopt_cli.pruning.common.cuts import Cut
 
 
 @final
@@ -28,6 +28,6 @@ class Threshold(Allocation):
         prices: Mapping[str, int] | None = None,
     ) -> dict[str, Cut]:
         """`target`: the threshold, in the importance's own units. What is not a number stays."""
-        from modelopt_cli.pruning.cuts import Cut
+        from modelopt_cli.pruning.common.cuts import Cut
 
         return {name: Cut(target) for name in scores}

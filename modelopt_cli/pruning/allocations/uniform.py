@@ -10,7 +10,7 @@ from modelopt_cli.pruning.allocations import Allocation, Judge
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from modelopt_cli.pruning.cuts import Cut
+    from modelopt_cli.pruning.common.cuts import Cut
 
 
 @final
@@ -25,6 +25,6 @@ class Uniform(Allocation):
         prices: Mapping[str, int] | None = None,
     ) -> dict[str, Cut]:
         """Exactly round(target * n) of each tensor's n scores go; among equal ones the first in memory order."""
-        from modelopt_cli.pruning.cuts import lowest
+        from modelopt_cli.pruning.common.cuts import lowest
 
         return {name: lowest(score, round(target * score.numel())) for name, score in scores.items()}

@@ -6,13 +6,13 @@ from abc import abstractmethod
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from modelopt_cli.core.strategy import Strategy
-from modelopt_cli.pruning.statistics import Needs
+from modelopt_cli.pruning.common.statistics import Needs
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from modelopt_cli.pruning.moments import Moments
-    from modelopt_cli.pruning.statistics import Statistics
+    from modelopt_cli.pruning.common.moments import Moments
+    from modelopt_cli.pruning.common.statistics import Statistics
 
 __all__ = ["Compensated", "Compensation", "UnitCompensation", "WeightCompensation"]
 

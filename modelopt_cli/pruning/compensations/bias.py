@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar, final
 
+from modelopt_cli.pruning.common.statistics import Needs
 from modelopt_cli.pruning.compensations import Compensated, UnitCompensation, WeightCompensation
-from modelopt_cli.pruning.statistics import Needs
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from modelopt_cli.pruning.moments import Moments
-    from modelopt_cli.pruning.statistics import Statistics
+    from modelopt_cli.pruning.common.moments import Moments
+    from modelopt_cli.pruning.common.statistics import Statistics
 
 
 @final

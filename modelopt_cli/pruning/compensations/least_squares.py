@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, ClassVar, final
 from pydantic import Field
 
 from modelopt_cli.core.types import Positive
+from modelopt_cli.pruning.common.statistics import Needs
 from modelopt_cli.pruning.compensations import Compensated, UnitCompensation, WeightCompensation
-from modelopt_cli.pruning.statistics import Needs
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from modelopt_cli.pruning.moments import Moments
-    from modelopt_cli.pruning.statistics import Statistics
+    from modelopt_cli.pruning.common.moments import Moments
+    from modelopt_cli.pruning.common.statistics import Statistics
 
 
 @final
@@ -30,7 +30,7 @@ class LeastSquares(WeightCompensation, UnitCompensation):
         """Row by row w_S = H_SS^-1 H_S: w with S what stays: the exact optimum for the mask."""
         import torch
 
-        from modelopt_cli.pruning._inverse import damped
+        from modelopt_cli.pruning.common.inverse import damped
 
         hessian = damped(statistics.get("gram", name), self.damping)  # (n, n)
         rows, masks = weight.flatten(1).double(), keep.flatten(1)
@@ -49,7 +49,7 @@ class LeastSquares(WeightCompensation, UnitCompensation):
         """
         import torch
 
-        from modelopt_cli.pruning._inverse import damped
+        from modelopt_cli.pruning.common.inverse import damped
 
         old, stays = weight.double(), weight[:, moments.kept].double()
         wanted, mean = old @ moments.cross, old @ moments.mean  # (out, s), (out,)

@@ -9,8 +9,8 @@ from modelopt_cli.pruning.compensations import Compensated, UnitCompensation, We
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from modelopt_cli.pruning.moments import Moments
-    from modelopt_cli.pruning.statistics import Statistics
+    from modelopt_cli.pruning.common.moments import Moments
+    from modelopt_cli.pruning.common.statistics import Statistics
 
 
 @final

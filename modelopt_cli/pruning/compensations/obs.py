@@ -12,7 +12,7 @@ from modelopt_cli.pruning.compensations import Compensated, UnitCompensation
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from modelopt_cli.pruning.moments import Moments
+    from modelopt_cli.pruning.common.moments import Moments
 
 
 @final
@@ -25,7 +25,7 @@ class Obs(UnitCompensation):
         """W - W_R [(H^-1)_RR]^-1 (H^-1)_R:, with R what goes and H = E[x x^T] of the inputs before anything went."""
         import torch
 
-        from modelopt_cli.pruning._inverse import damped, inverse
+        from modelopt_cli.pruning.common.inverse import damped, inverse
 
         gone = ~moments.kept
         inverted = inverse(damped(moments.gram, self.damping))

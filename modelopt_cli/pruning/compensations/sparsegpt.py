@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, ClassVar, final
 from pydantic import Field
 
 from modelopt_cli.core.types import Positive
+from modelopt_cli.pruning.common.statistics import Needs
 from modelopt_cli.pruning.compensations import Compensated, WeightCompensation
-from modelopt_cli.pruning.statistics import Needs
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from modelopt_cli.pruning.statistics import Statistics
+    from modelopt_cli.pruning.common.statistics import Statistics
 
 
 @final
@@ -26,7 +26,7 @@ class Sparsegpt(WeightCompensation):
 
     def compensate(self, name: str, weight: Tensor, keep: Tensor, statistics: Statistics) -> Compensated:
         """Going through the inputs j, what goes there is made up for by the inputs after it (sec. 3.2, eq. 3)."""
-        from modelopt_cli.pruning._inverse import damped, upper_factor
+        from modelopt_cli.pruning.common.inverse import damped, upper_factor
 
         factor = upper_factor(damped(statistics.get("gram", name), self.damping))  # (n, n)
         rows, masks = weight.flatten(1).double().clone(), keep.flatten(1)

@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar
 
 from modelopt_cli.core.strategy import Strategy
-from modelopt_cli.pruning.statistics import Needs
+from modelopt_cli.pruning.common.statistics import Needs
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from modelopt_cli.pruning.statistics import Statistics
-    from modelopt_cli.pruning.units import Units, UnitStatistic
+    from modelopt_cli.pruning.common.statistics import Statistics
+    from modelopt_cli.pruning.common.units import Units, UnitStatistic
 
 __all__ = ["Importance", "UnitImportance", "WeightImportance"]
 
@@ -28,7 +28,7 @@ class WeightImportance(Importance):
     """Base of those that give *contributions* of weights, which a structure sums over what goes together."""
 
     needs: ClassVar[Needs] = frozenset()
-    """What must be collected first (pruning/statistics.py)."""
+    """What must be collected first (pruning/common/statistics.py)."""
     signed: ClassVar[bool] = False
     """True when a negative contribution is worse than none; else its absolute value counts."""
 
@@ -49,7 +49,7 @@ class UnitImportance(Importance):
     """Base of those that score the units of a group: neurons, channels, heads, hidden units."""
 
     unit_needs: ClassVar[frozenset[UnitStatistic]] = frozenset()
-    """What must be collected first (pruning/units.py)."""
+    """What must be collected first (pruning/common/units.py)."""
     needs_takers: ClassVar[bool] = False
     """True when it looks at the moments of what later layers take in."""
 

@@ -10,7 +10,7 @@ from modelopt_cli.pruning.importances import UnitImportance
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from modelopt_cli.pruning.units import Units
+    from modelopt_cli.pruning.common.units import Units
 
 
 @final

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar, final
 
+from modelopt_cli.pruning.common.statistics import Needs
 from modelopt_cli.pruning.importances import UnitImportance, WeightImportance
-from modelopt_cli.pruning.statistics import Needs
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from modelopt_cli.pruning.statistics import Statistics
-    from modelopt_cli.pruning.units import Units, UnitStatistic
+    from modelopt_cli.pruning.common.statistics import Statistics
+    from modelopt_cli.pruning.common.units import Units, UnitStatistic
 
 
 @final
@@ -24,7 +24,7 @@ class Fisher(WeightImportance, UnitImportance):
 
     def contributions(self, weights: Mapping[str, Tensor], statistics: Statistics) -> Mapping[str, Tensor]:
         """w^2 F / 2."""
-        from modelopt_cli.pruning.each import Each
+        from modelopt_cli.pruning.common.lazy_tensors import Each
 
         return Each(
             weights, lambda name: weights[name].detach().square() * statistics.get("squared_gradient", name) / 2.0

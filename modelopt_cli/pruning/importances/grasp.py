@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar, final
 
+from modelopt_cli.pruning.common.statistics import Needs
 from modelopt_cli.pruning.importances import WeightImportance
-from modelopt_cli.pruning.statistics import Needs
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from modelopt_cli.pruning.statistics import Statistics
+    from modelopt_cli.pruning.common.statistics import Statistics
 
 
 @final
@@ -23,6 +23,6 @@ class Grasp(WeightImportance):
 
     def contributions(self, weights: Mapping[str, Tensor], statistics: Statistics) -> Mapping[str, Tensor]:
         """w H g, the paper's score -w H g (eq. 8) with its sign changed, since there the highest go."""
-        from modelopt_cli.pruning.each import Each
+        from modelopt_cli.pruning.common.lazy_tensors import Each
 
         return Each(weights, lambda name: weights[name].detach() * statistics.get("hessian_gradient", name))

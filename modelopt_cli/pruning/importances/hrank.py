@@ -9,7 +9,7 @@ from modelopt_cli.pruning.importances import UnitImportance
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from modelopt_cli.pruning.units import Units, UnitStatistic
+    from modelopt_cli.pruning.common.units import Units, UnitStatistic
 
 
 @final

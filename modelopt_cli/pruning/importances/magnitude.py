@@ -10,8 +10,8 @@ from modelopt_cli.pruning.importances import UnitImportance, WeightImportance
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from modelopt_cli.pruning.statistics import Statistics
-    from modelopt_cli.pruning.units import Units
+    from modelopt_cli.pruning.common.statistics import Statistics
+    from modelopt_cli.pruning.common.units import Units
 
 
 @final
@@ -20,7 +20,7 @@ class Magnitude(WeightImportance, UnitImportance):
 
     def contributions(self, weights: Mapping[str, Tensor], statistics: Statistics) -> Mapping[str, Tensor]:
         """|w|."""
-        from modelopt_cli.pruning.each import Each
+        from modelopt_cli.pruning.common.lazy_tensors import Each
 
         return Each(weights, lambda name: weights[name].detach().abs())
 

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, ClassVar, final
 from pydantic import Field
 
 from modelopt_cli.core.types import Count
+from modelopt_cli.pruning.common.statistics import Needs
 from modelopt_cli.pruning.importances import WeightImportance
-from modelopt_cli.pruning.statistics import Needs
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from modelopt_cli.pruning.statistics import Statistics
+    from modelopt_cli.pruning.common.statistics import Statistics
 
 
 @final
@@ -28,6 +28,6 @@ class Movement(WeightImportance):
 
     def contributions(self, weights: Mapping[str, Tensor], statistics: Statistics) -> Mapping[str, Tensor]:
         """-sum w g, collected since the last pruning. Weights that are gone do not come back."""
-        from modelopt_cli.pruning.each import Each
+        from modelopt_cli.pruning.common.lazy_tensors import Each
 
         return Each(weights, lambda name: statistics.get("movement", name))

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, ClassVar, final
 from pydantic import Field
 
 from modelopt_cli.core.types import Positive
+from modelopt_cli.pruning.common.statistics import Needs
 from modelopt_cli.pruning.importances import UnitImportance, WeightImportance
-from modelopt_cli.pruning.statistics import Needs
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from modelopt_cli.pruning.statistics import Statistics
-    from modelopt_cli.pruning.units import Units
+    from modelopt_cli.pruning.common.statistics import Statistics
+    from modelopt_cli.pruning.common.units import Units
 
 
 @final
@@ -29,8 +29,8 @@ class Obs(WeightImportance, UnitImportance):
 
     def contributions(self, weights: Mapping[str, Tensor], statistics: Statistics) -> Mapping[str, Tensor]:
         """H = the mean of x x^T over the layer's inputs, so the error is per sample. The update is a compensation."""
-        from modelopt_cli.pruning._inverse import damped, inverse, unseen
-        from modelopt_cli.pruning.each import Each
+        from modelopt_cli.pruning.common.inverse import damped, inverse, unseen
+        from modelopt_cli.pruning.common.lazy_tensors import Each
 
         def score(name: str) -> Tensor:
             weight = weights[name].detach()
@@ -47,6 +47,6 @@ class Obs(WeightImportance, UnitImportance):
         Without the columns U a layer loses tr(W_U [(H^-1)_UU]^-1 W_U^T) / 2 (Kurtic et al., ZipLM, NeurIPS 2023,
         sec. 3.1). The score is the loss in that order, never less than what went before.
         """
-        from modelopt_cli.pruning._elimination import eliminated
+        from modelopt_cli.pruning.common.elimination import eliminated
 
         return eliminated(units, self.damping)

@@ -13,8 +13,8 @@ from modelopt_cli.pruning.importances import UnitImportance, WeightImportance
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from modelopt_cli.pruning.statistics import Statistics
-    from modelopt_cli.pruning.units import Units
+    from modelopt_cli.pruning.common.statistics import Statistics
+    from modelopt_cli.pruning.common.units import Units
 
 
 @final
@@ -27,7 +27,7 @@ class Random(WeightImportance, UnitImportance):
         """Uniform in [0, 1)."""
         import torch
 
-        from modelopt_cli.pruning.each import Each
+        from modelopt_cli.pruning.common.lazy_tensors import Each
 
         def drawn(name: str) -> Tensor:
             generator = torch.Generator().manual_seed(derive(self.seed, "importance", name))

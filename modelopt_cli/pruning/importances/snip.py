@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar, final
 
+from modelopt_cli.pruning.common.statistics import Needs
 from modelopt_cli.pruning.importances import WeightImportance
-from modelopt_cli.pruning.statistics import Needs
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from modelopt_cli.pruning.statistics import Statistics
+    from modelopt_cli.pruning.common.statistics import Statistics
 
 
 @final
@@ -22,7 +22,7 @@ class Snip(WeightImportance):
 
     def contributions(self, weights: Mapping[str, Tensor], statistics: Statistics) -> Mapping[str, Tensor]:
         """|w g| / sum |w g|: never negative, so over a group nothing cancels."""
-        from modelopt_cli.pruning.each import Each
+        from modelopt_cli.pruning.common.lazy_tensors import Each
 
         total = sum(
             float((weight.detach() * statistics.get("gradient", name)).abs().sum()) for name, weight in weights.items()

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, ClassVar, final
 from pydantic import Field
 
 from modelopt_cli.core.types import Positive
+from modelopt_cli.pruning.common.statistics import Needs
 from modelopt_cli.pruning.importances import WeightImportance
-from modelopt_cli.pruning.statistics import Needs
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from modelopt_cli.pruning.statistics import Statistics
+    from modelopt_cli.pruning.common.statistics import Statistics
 
 
 @final
@@ -27,8 +27,8 @@ class Sparsegpt(WeightImportance):
 
     def contributions(self, weights: Mapping[str, Tensor], statistics: Statistics) -> Mapping[str, Tensor]:
         """Frantar and Alistarh, ICML 2023, sec. 3.3, with masks chosen before any update (the compensation follows)."""
-        from modelopt_cli.pruning._inverse import damped, unseen, upper_factor
-        from modelopt_cli.pruning.each import Each
+        from modelopt_cli.pruning.common.inverse import damped, unseen, upper_factor
+        from modelopt_cli.pruning.common.lazy_tensors import Each
 
         def score(name: str) -> Tensor:
             weight = weights[name].detach()

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, ClassVar, final
 from pydantic import Field
 
 from modelopt_cli.core.types import Count
+from modelopt_cli.pruning.common.statistics import Needs
 from modelopt_cli.pruning.importances import WeightImportance
-from modelopt_cli.pruning.statistics import Needs
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from modelopt_cli.pruning.statistics import Statistics
+    from modelopt_cli.pruning.common.statistics import Statistics
 
 
 @final
@@ -27,7 +27,7 @@ class Synflow(WeightImportance):
 
     def contributions(self, weights: Mapping[str, Tensor], statistics: Statistics) -> Mapping[str, Tensor]:
         """|w| dR/d|w|; R is the sum of the outputs for inputs of ones and weights |w| (eq. 2)."""
-        from modelopt_cli.pruning.each import Each
+        from modelopt_cli.pruning.common.lazy_tensors import Each
 
         return Each(weights, lambda name: weights[name].detach().abs() * statistics.get("flow", name))
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar, final
 
+from modelopt_cli.pruning.common.statistics import Needs
 from modelopt_cli.pruning.importances import WeightImportance
-from modelopt_cli.pruning.statistics import Needs
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from modelopt_cli.pruning.statistics import Statistics
+    from modelopt_cli.pruning.common.statistics import Statistics
 
 
 @final
@@ -22,6 +22,6 @@ class Wanda(WeightImportance):
 
     def contributions(self, weights: Mapping[str, Tensor], statistics: Statistics) -> Mapping[str, Tensor]:
         """|w| ||x||, without the paper's factor sqrt(samples), equal for all weights."""
-        from modelopt_cli.pruning.each import Each
+        from modelopt_cli.pruning.common.lazy_tensors import Each
 
         return Each(weights, lambda name: weights[name].detach().abs() * statistics.get("input_norm", name))

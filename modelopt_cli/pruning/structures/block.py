@@ -45,7 +45,7 @@ class Block(MaskStructure):
         """A block's score is the merit of the sum of its contributions: sum |w| for magnitude, |sum w g| for taylor."""
         import torch
 
-        from modelopt_cli.pruning.each import Each
+        from modelopt_cli.pruning.common.lazy_tensors import Each
 
         def score(name: str) -> Tensor:
             contribution = contributions[name]

@@ -56,7 +56,7 @@ class Neurons(UnitStructure):
         return max(0, min(math.floor(share * size + 1e-9), size - min(self.round_to, size)))
 
     def _mask(self, name: str, score: Tensor, gone: int) -> Tensor:
-        from modelopt_cli.pruning.cuts import lowest
+        from modelopt_cli.pruning.common.cuts import lowest
 
         size = score.numel()
         left = size - min(gone, self.most(name, size))

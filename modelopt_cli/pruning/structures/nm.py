@@ -41,7 +41,7 @@ class Nm(MaskStructure):
         """The n highest of each group stay; among equal ones the first. Nothing is cut beside that."""
         import torch
 
-        from modelopt_cli.pruning.each import Each
+        from modelopt_cli.pruning.common.lazy_tensors import Each
 
         def mask(name: str) -> Tensor:
             score = merit(contributions[name])

@@ -25,7 +25,7 @@ class Weights(MaskStructure):
         """See the base class."""
         import torch
 
-        from modelopt_cli.pruning.each import Each
+        from modelopt_cli.pruning.common.lazy_tensors import Each
 
         def score(name: str) -> Tensor:
             found = merit(contributions[name])

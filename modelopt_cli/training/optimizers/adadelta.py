@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, final
 from pydantic import Field
 
 from modelopt_cli.core.types import Fraction
-from modelopt_cli.training.optimizers import Optimizer
-from modelopt_cli.training.optimizers import _options as options
+from modelopt_cli.training.optimizers import Optimizer, _options
 
 if TYPE_CHECKING:
     import torch
@@ -19,11 +18,11 @@ if TYPE_CHECKING:
 class Adadelta(Optimizer):
     """Adadelta: steps in the ratio of running averages of updates and gradients (Zeiler, 2012)."""
 
-    lr: options.NonNegative = Field(1.0, description=options.LR)
+    lr: _options.NonNegative = Field(1.0, description=_options.LR)
     rho: Fraction = Field(0.9, description="Decay of the running averages of squares.")
-    eps: options.NonNegative = Field(1e-6, description=options.EPS)
-    weight_decay: options.NonNegative = Field(0.0, description=options.WEIGHT_DECAY)
-    foreach: bool | None = Field(None, description=options.FOREACH)
+    eps: _options.NonNegative = Field(1e-6, description=_options.EPS)
+    weight_decay: _options.NonNegative = Field(0.0, description=_options.WEIGHT_DECAY)
+    foreach: bool | None = Field(None, description=_options.FOREACH)
 
     def build(self, parameters: Iterable[torch.nn.Parameter]) -> torch.optim.Optimizer:
         """See the base class."""

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Self, final
 
 from pydantic import Field, model_validator
 
-from modelopt_cli.training.optimizers import Optimizer
-from modelopt_cli.training.optimizers import _options as options
+from modelopt_cli.training.optimizers import Optimizer, _options
 
 if TYPE_CHECKING:
     import torch
@@ -18,18 +17,18 @@ if TYPE_CHECKING:
 class Adam(Optimizer):
     """Adam: steps scaled by running averages of the gradient and its square (Kingma and Ba, ICLR 2015)."""
 
-    lr: options.NonNegative = Field(0.001, description=options.LR)
-    betas: options.Betas = Field((0.9, 0.999), description=options.BETAS)
-    eps: options.NonNegative = Field(1e-8, description=options.EPS)
-    weight_decay: options.NonNegative = Field(0.0, description=options.WEIGHT_DECAY)
+    lr: _options.NonNegative = Field(0.001, description=_options.LR)
+    betas: _options.Betas = Field((0.9, 0.999), description=_options.BETAS)
+    eps: _options.NonNegative = Field(1e-8, description=_options.EPS)
+    weight_decay: _options.NonNegative = Field(0.0, description=_options.WEIGHT_DECAY)
     amsgrad: bool = Field(False, description="Use the largest second moment so far (Reddi et al., ICLR 2018).")
-    foreach: bool | None = Field(None, description=options.FOREACH)
-    fused: bool | None = Field(None, description=options.FUSED)
+    foreach: bool | None = Field(None, description=_options.FOREACH)
+    fused: bool | None = Field(None, description=_options.FUSED)
     decoupled_weight_decay: bool = Field(False, description="Apply the weight decay as AdamW does.")
 
     @model_validator(mode="after")
     def _one_implementation(self) -> Self:
-        return options.one_implementation(self, self.foreach, self.fused)
+        return _options.one_implementation(self, self.foreach, self.fused)
 
     def build(self, parameters: Iterable[torch.nn.Parameter]) -> torch.optim.Optimizer:
         """See the base class."""

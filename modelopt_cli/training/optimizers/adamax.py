@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, final
 
 from pydantic import Field
 
-from modelopt_cli.training.optimizers import Optimizer
-from modelopt_cli.training.optimizers import _options as options
+from modelopt_cli.training.optimizers import Optimizer, _options
 
 if TYPE_CHECKING:
     import torch
@@ -18,11 +17,11 @@ if TYPE_CHECKING:
 class Adamax(Optimizer):
     """Adamax: Adam with the infinity norm in place of the second moment (Kingma and Ba, ICLR 2015)."""
 
-    lr: options.NonNegative = Field(0.002, description=options.LR)
-    betas: options.Betas = Field((0.9, 0.999), description=options.BETAS)
-    eps: options.NonNegative = Field(1e-8, description=options.EPS)
-    weight_decay: options.NonNegative = Field(0.0, description=options.WEIGHT_DECAY)
-    foreach: bool | None = Field(None, description=options.FOREACH)
+    lr: _options.NonNegative = Field(0.002, description=_options.LR)
+    betas: _options.Betas = Field((0.9, 0.999), description=_options.BETAS)
+    eps: _options.NonNegative = Field(1e-8, description=_options.EPS)
+    weight_decay: _options.NonNegative = Field(0.0, description=_options.WEIGHT_DECAY)
+    foreach: bool | None = Field(None, description=_options.FOREACH)
 
     def build(self, parameters: Iterable[torch.nn.Parameter]) -> torch.optim.Optimizer:
         """See the base class."""

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Self, final
 
 from pydantic import Field, model_validator
 
-from modelopt_cli.training.optimizers import Optimizer
-from modelopt_cli.training.optimizers import _options as options
+from modelopt_cli.training.optimizers import Optimizer, _options
 
 if TYPE_CHECKING:
     import torch
@@ -18,17 +17,17 @@ if TYPE_CHECKING:
 class AdamW(Optimizer):
     """Adam with decoupled weight decay (Loshchilov and Hutter, ICLR 2019)."""
 
-    lr: options.NonNegative = Field(0.001, description=options.LR)
-    betas: options.Betas = Field((0.9, 0.999), description=options.BETAS)
-    eps: options.NonNegative = Field(1e-8, description=options.EPS)
-    weight_decay: options.NonNegative = Field(0.01, description=options.DECOUPLED)
+    lr: _options.NonNegative = Field(0.001, description=_options.LR)
+    betas: _options.Betas = Field((0.9, 0.999), description=_options.BETAS)
+    eps: _options.NonNegative = Field(1e-8, description=_options.EPS)
+    weight_decay: _options.NonNegative = Field(0.01, description=_options.DECOUPLED)
     amsgrad: bool = Field(False, description="Use the largest second moment so far (Reddi et al., ICLR 2018).")
-    foreach: bool | None = Field(None, description=options.FOREACH)
-    fused: bool | None = Field(None, description=options.FUSED)
+    foreach: bool | None = Field(None, description=_options.FOREACH)
+    fused: bool | None = Field(None, description=_options.FUSED)
 
     @model_validator(mode="after")
     def _one_implementation(self) -> Self:
-        return options.one_implementation(self, self.foreach, self.fused)
+        return _options.one_implementation(self, self.foreach, self.fused)
 
     def build(self, parameters: Iterable[torch.nn.Parameter]) -> torch.optim.Optimizer:
         """See the base class."""

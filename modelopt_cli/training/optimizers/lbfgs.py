@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal, final
 from pydantic import Field
 
 from modelopt_cli.core.types import Count
-from modelopt_cli.training.optimizers import Optimizer
-from modelopt_cli.training.optimizers import _options as options
+from modelopt_cli.training.optimizers import Optimizer, _options
 
 if TYPE_CHECKING:
     import torch
@@ -21,13 +20,13 @@ class LBFGS(Optimizer):
 
     closure: ClassVar[bool] = True
 
-    lr: options.NonNegative = Field(1.0, description=options.LR)
+    lr: _options.NonNegative = Field(1.0, description=_options.LR)
     max_iter: Count = Field(20, description="Iterations in one step.")
     max_eval: Count | None = Field(None, description="Evaluations of the loss in one step; null: 1.25 * max_iter.")
-    tolerance_grad: options.NonNegative = Field(
+    tolerance_grad: _options.NonNegative = Field(
         1e-7, description="A step ends when the gradient's largest entry is below."
     )
-    tolerance_change: options.NonNegative = Field(1e-9, description="A step ends when weights or loss change by less.")
+    tolerance_change: _options.NonNegative = Field(1e-9, description="A step ends when weights or loss change by less.")
     history_size: Count = Field(100, description="Updates that the curvature is estimated from.")
     line_search_fn: Literal["strong_wolfe"] | None = Field(None, description="How the step length is found; null: lr.")
 

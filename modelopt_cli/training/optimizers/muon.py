@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, final
 from pydantic import Field, Strict
 
 from modelopt_cli.core.types import Count
-from modelopt_cli.training.optimizers import Optimizer
-from modelopt_cli.training.optimizers import _options as options
+from modelopt_cli.training.optimizers import Optimizer, _options
 
 if TYPE_CHECKING:
     import torch
@@ -23,22 +22,22 @@ class Muon(Optimizer):
     learning rates.
     """
 
-    lr: options.NonNegative = Field(0.001, description="Learning rate of the 2-d parameters.")
-    weight_decay: options.NonNegative = Field(0.1, description=options.DECOUPLED)
-    momentum: options.NonNegative = Field(0.95, description="Decay of the running average of gradients.")
+    lr: _options.NonNegative = Field(0.001, description="Learning rate of the 2-d parameters.")
+    weight_decay: _options.NonNegative = Field(0.1, description=_options.DECOUPLED)
+    momentum: _options.NonNegative = Field(0.95, description="Decay of the running average of gradients.")
     nesterov: bool = Field(True, description="Look ahead along the momentum.")
     ns_coefficients: Annotated[tuple[float, float, float], Strict(False)] = Field(
         (3.4445, -4.775, 2.0315), description="Polynomial of the Newton-Schulz iteration."
     )
-    eps: options.NonNegative = Field(1e-7, description=options.EPS)
+    eps: _options.NonNegative = Field(1e-7, description=_options.EPS)
     ns_steps: Annotated[Count, Field(lt=100)] = Field(5, description="Newton-Schulz iterations in a step.")
     adjust_lr_fn: Literal["original", "match_rms_adamw"] | None = Field(
         None, description="How the rate follows a matrix's shape; match_rms_adamw: the size of AdamW's updates."
     )
-    adamw_lr: options.NonNegative = Field(0.001, description="Learning rate of all other parameters.")
-    adamw_betas: options.Betas = Field((0.9, 0.999), description=options.BETAS)
-    adamw_eps: options.NonNegative = Field(1e-8, description=options.EPS)
-    adamw_weight_decay: options.NonNegative = Field(0.01, description=options.DECOUPLED)
+    adamw_lr: _options.NonNegative = Field(0.001, description="Learning rate of all other parameters.")
+    adamw_betas: _options.Betas = Field((0.9, 0.999), description=_options.BETAS)
+    adamw_eps: _options.NonNegative = Field(1e-8, description=_options.EPS)
+    adamw_weight_decay: _options.NonNegative = Field(0.01, description=_options.DECOUPLED)
 
     def build(self, parameters: Iterable[torch.nn.Parameter]) -> torch.optim.Optimizer:
         """See the base class."""

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Self, final
 
 from pydantic import Field, model_validator
 
-from modelopt_cli.training.optimizers import Optimizer
-from modelopt_cli.training.optimizers import _options as options
+from modelopt_cli.training.optimizers import Optimizer, _options
 
 if TYPE_CHECKING:
     import torch
@@ -18,10 +17,12 @@ if TYPE_CHECKING:
 class Rprop(Optimizer):
     """Resilient backpropagation: steps from the gradient's signs alone (Riedmiller and Braun, 1993)."""
 
-    lr: options.NonNegative = Field(0.01, description=options.LR)
-    etas: options.Pair = Field((0.5, 1.2), description="Factors of the step size when a sign turns, and when it stays.")
-    step_sizes: options.Pair = Field((1e-6, 50.0), description="Smallest and largest step size.")
-    foreach: bool | None = Field(None, description=options.FOREACH)
+    lr: _options.NonNegative = Field(0.01, description=_options.LR)
+    etas: _options.Pair = Field(
+        (0.5, 1.2), description="Factors of the step size when a sign turns, and when it stays."
+    )
+    step_sizes: _options.Pair = Field((1e-6, 50.0), description="Smallest and largest step size.")
+    foreach: bool | None = Field(None, description=_options.FOREACH)
 
     @model_validator(mode="after")
     def _etas_shrink_and_grow(self) -> Self:

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Self, final
 
 from pydantic import Field, model_validator
 
-from modelopt_cli.training.optimizers import Optimizer
-from modelopt_cli.training.optimizers import _options as options
+from modelopt_cli.training.optimizers import Optimizer, _options
 
 if TYPE_CHECKING:
     import torch
@@ -18,13 +17,13 @@ if TYPE_CHECKING:
 class SGD(Optimizer):
     """Stochastic gradient descent, with momentum on request (Sutskever et al., ICML 2013)."""
 
-    lr: options.NonNegative = Field(0.001, description=options.LR)
-    momentum: options.NonNegative = Field(0.0, description="Decay of the running sum of gradients.")
+    lr: _options.NonNegative = Field(0.001, description=_options.LR)
+    momentum: _options.NonNegative = Field(0.0, description="Decay of the running sum of gradients.")
     dampening: float = Field(0.0, description="Share of a new gradient that the running sum leaves out.")
-    weight_decay: options.NonNegative = Field(0.0, description=options.WEIGHT_DECAY)
+    weight_decay: _options.NonNegative = Field(0.0, description=_options.WEIGHT_DECAY)
     nesterov: bool = Field(False, description="Look ahead along the momentum; needs momentum, no dampening.")
-    foreach: bool | None = Field(None, description=options.FOREACH)
-    fused: bool | None = Field(None, description=options.FUSED)
+    foreach: bool | None = Field(None, description=_options.FOREACH)
+    fused: bool | None = Field(None, description=_options.FUSED)
 
     @model_validator(mode="after")
     def _nesterov_has_momentum(self) -> Self:
@@ -33,7 +32,7 @@ class SGD(Optimizer):
                 f"nesterov is true with momentum {self.momentum:g} and dampening {self.dampening:g}, "
                 "but it needs a momentum above 0 and no dampening; set momentum: 0.9"
             )
-        return options.one_implementation(self, self.foreach, self.fused)
+        return _options.one_implementation(self, self.foreach, self.fused)
 
     def build(self, parameters: Iterable[torch.nn.Parameter]) -> torch.optim.Optimizer:
         """See the base class."""

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, final
 from pydantic import Field
 
 from modelopt_cli.core.types import Positive
-from modelopt_cli.training.optimizers import Optimizer
-from modelopt_cli.training.optimizers import _options as options
+from modelopt_cli.training.optimizers import Optimizer, _options
 
 if TYPE_CHECKING:
     import torch
@@ -19,9 +18,9 @@ if TYPE_CHECKING:
 class SparseAdam(Optimizer):
     """Adam for sparse gradients, such as those of nn.Embedding(sparse=True): updates only the rows seen."""
 
-    lr: Positive = Field(0.001, description=options.LR)
-    betas: options.Betas = Field((0.9, 0.999), description=options.BETAS)
-    eps: Positive = Field(1e-8, description=options.EPS)
+    lr: Positive = Field(0.001, description=_options.LR)
+    betas: _options.Betas = Field((0.9, 0.999), description=_options.BETAS)
+    eps: Positive = Field(1e-8, description=_options.EPS)
 
     def build(self, parameters: Iterable[torch.nn.Parameter]) -> torch.optim.Optimizer:
         """See the base class."""

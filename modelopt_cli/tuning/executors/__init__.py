@@ -12,7 +12,7 @@ from modelopt_cli.core.strategy import Strategy
 
 if TYPE_CHECKING:
     from modelopt_cli.tuning.objective import Objective, Report
-    from modelopt_cli.tuning.trial import Trial
+    from modelopt_cli.tuning.trials.trial import Trial
 
 __all__ = ["Event", "Executor", "Limits", "Pool"]
 

@@ -10,7 +10,7 @@ from modelopt_cli.core.errors import TrialError
 
 if TYPE_CHECKING:
     from modelopt_cli.tuning.objective import Objective, Run
-    from modelopt_cli.tuning.trial import Params
+    from modelopt_cli.tuning.trials.trial import Params
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from modelopt_cli.core.errors import TrialError
 from modelopt_cli.core.interrupts import from_outside
 from modelopt_cli.tuning.executors import Event
-from modelopt_cli.tuning.failures import classify, plain_metrics
+from modelopt_cli.tuning.trials.failures import classify, plain_metrics
 
 if TYPE_CHECKING:
     from modelopt_cli.tuning.executors._beginning import Beginning

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from modelopt_cli.tuning.executors._beginning import Leg
 
 if TYPE_CHECKING:
-    from modelopt_cli.tuning.trial import Trial
+    from modelopt_cli.tuning.trials.trial import Trial
 
 _IN_MEMORY = 512 * 2**20  # bytes
 MOST_SUSPENDED = 32

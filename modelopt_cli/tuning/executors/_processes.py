@@ -19,7 +19,7 @@ from modelopt_cli.tuning.executors._worker_process import WorkerProcess, residen
 
 if TYPE_CHECKING:
     from modelopt_cli.tuning.objective import Objective
-    from modelopt_cli.tuning.trial import Trial
+    from modelopt_cli.tuning.trials.trial import Trial
 
 _LOOK = 0.2  # seconds between looks at the workers' clocks, and at their memory where it is limited
 _MEASURE = 1.0  # seconds between looks at their memory where it is not: looking is not for free

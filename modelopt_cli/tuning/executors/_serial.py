@@ -16,7 +16,7 @@ from modelopt_cli.tuning.executors._surroundings import Surroundings
 
 if TYPE_CHECKING:
     from modelopt_cli.tuning.objective import Objective
-    from modelopt_cli.tuning.trial import Trial
+    from modelopt_cli.tuning.trials.trial import Trial
 
 _UNIT = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss, in bytes
 

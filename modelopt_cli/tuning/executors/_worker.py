@@ -26,10 +26,10 @@ from modelopt_cli.tuning.executors._beginning import Beginning, Leg
 from modelopt_cli.tuning.executors._contain import Contained, contained
 from modelopt_cli.tuning.executors._paused import packed, unpacked
 from modelopt_cli.tuning.executors._surroundings import Surroundings
-from modelopt_cli.tuning.failures import classify
+from modelopt_cli.tuning.trials.failures import classify
 
 if TYPE_CHECKING:
-    from modelopt_cli.tuning.trial import Params
+    from modelopt_cli.tuning.trials.trial import Params
 
 _SLICE = 0.1  # seconds between reports of a trial that runs freely
 

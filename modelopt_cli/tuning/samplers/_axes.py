@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modelopt_cli.tuning.samplers._features import ordered
-from modelopt_cli.tuning.space import Float, Integer, Parameter, Space
+from modelopt_cli.tuning.space.space import Float, Integer, Parameter, Space
 
 Array = NDArray[np.float64]
 

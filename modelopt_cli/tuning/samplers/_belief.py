@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri
 
-from modelopt_cli.tuning.parameters import Belief, Parameter
 from modelopt_cli.tuning.samplers._features import ordered
-from modelopt_cli.tuning.space import Space
+from modelopt_cli.tuning.space.parameters import Belief, Parameter
+from modelopt_cli.tuning.space.space import Space
 
 Array = NDArray[np.float64]
 

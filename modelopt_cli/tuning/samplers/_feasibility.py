@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import log_ndtr
 
-from modelopt_cli.tuning.divergence import drawn_back
 from modelopt_cli.tuning.samplers._process import Process, fitted, subset
 from modelopt_cli.tuning.samplers._settings import Settings
+from modelopt_cli.tuning.trials.divergence import drawn_back
 
 Array = NDArray[np.float64]
 

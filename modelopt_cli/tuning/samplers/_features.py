@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from modelopt_cli.tuning.space import Choice, Float, Integer, Parameter, Space
+from modelopt_cli.tuning.space.space import Choice, Float, Integer, Parameter, Space
 
 
 def ordered(parameter: Parameter) -> bool:

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import logsumexp
 
-from modelopt_cli.tuning.ranking import by_front, non_dominated
 from modelopt_cli.tuning.samplers._improvement import log_h
+from modelopt_cli.tuning.trials.ranking import by_front, non_dominated
 
 Array = NDArray[np.float64]
 Interval = tuple[float, float]

@@ -21,8 +21,8 @@ from modelopt_cli.tuning.samplers._axes import Array, Axes
 from modelopt_cli.tuning.samplers._history import losses_of
 from modelopt_cli.tuning.samplers._mutation import fitness
 from modelopt_cli.tuning.samplers._untried import Untried, endless, sequence_seed
-from modelopt_cli.tuning.space import Space
-from modelopt_cli.tuning.trial import Params, Trial
+from modelopt_cli.tuning.space.space import Space
+from modelopt_cli.tuning.trials.trial import Params, Trial
 
 _SPREAD = 1e-6  # of an axis: a generation narrower than that has converged
 _REMEMBERED = 64  # latest states of a search that late trials may lead back to

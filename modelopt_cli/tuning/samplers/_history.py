@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from modelopt_cli.tuning.divergence import diverged_rows
-from modelopt_cli.tuning.trial import Params, Trial
+from modelopt_cli.tuning.trials.divergence import diverged_rows
+from modelopt_cli.tuning.trials.trial import Params, Trial
 
 _MOST_OBJECTIVES = 3  # of more than these one is made: their hypervolume's boxes are too many
 _FAR = 3.0  # how far above the median, in spreads, the loss of one of several objectives is drawn in
@@ -60,7 +60,7 @@ def read(trials: Sequence[Trial], rng: np.random.Generator) -> History:
     """The history as numbers: objectives made one, bad losses drawn in, then infeasible ones, then failures last.
 
     In `y` failures get the worst target of all, so that a surrogate learns to stay away from them. A trial that
-    diverged has failed, whether its loss is NaN or finite (tuning/divergence.py).
+    diverged has failed, whether its loss is NaN or finite (tuning/trials/divergence.py).
     """
     finished = [trial for trial in trials if trial.state.finished]
     told = [losses_of(trial) for trial in finished]

@@ -18,8 +18,8 @@ from modelopt_cli.tuning.samplers._history import History, read
 from modelopt_cli.tuning.samplers._neighbours import best_first, climbed, near
 from modelopt_cli.tuning.samplers._surrogates import Acquisition, Fitted, Prediction, Surrogate, fit, merit
 from modelopt_cli.tuning.samplers._untried import Design, Untried, design, endless, sequence_seed
-from modelopt_cli.tuning.space import Space
-from modelopt_cli.tuning.trial import Params, Trial
+from modelopt_cli.tuning.space.space import Space
+from modelopt_cli.tuning.trials.trial import Params, Trial
 
 _CANDIDATES = 1000  # random points of the cube
 _NEIGHBOURS = 300  # of the best trials, and again in each round

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from modelopt_cli.tuning.parameters import Choice
-from modelopt_cli.tuning.ranking import crowding, fronts
 from modelopt_cli.tuning.samplers._features import ordered
 from modelopt_cli.tuning.samplers._history import losses_of
-from modelopt_cli.tuning.space import Parameter, Space
-from modelopt_cli.tuning.trial import Params, Trial
+from modelopt_cli.tuning.space.parameters import Choice
+from modelopt_cli.tuning.space.space import Parameter, Space
+from modelopt_cli.tuning.trials.ranking import crowding, fronts
+from modelopt_cli.tuning.trials.trial import Params, Trial
 
 _WIDTHS = (0.01, 0.5)  # of a number's axis: between these, evenly in the logarithm, lies the deviation of its step
 _TRIES = 50  # until a step changes the value

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from modelopt_cli.tuning.space import Space
+    from modelopt_cli.tuning.space.space import Space
 
 Array = NDArray[np.float64]
 

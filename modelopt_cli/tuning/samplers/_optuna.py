@@ -21,11 +21,11 @@ from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState
 
 from modelopt_cli.core.errors import UsageError, did_you_mean
-from modelopt_cli.tuning.divergence import drawn_back
 from modelopt_cli.tuning.samplers._history import losses_of
 from modelopt_cli.tuning.samplers._untried import Untried
-from modelopt_cli.tuning.space import Choice, Float, Integer, Parameter, Space
-from modelopt_cli.tuning.trial import Params, Trial
+from modelopt_cli.tuning.space.space import Choice, Float, Integer, Parameter, Space
+from modelopt_cli.tuning.trials.divergence import drawn_back
+from modelopt_cli.tuning.trials.trial import Params, Trial
 
 _ATTEMPTS = 10  # asks for a setting that has not been tried, before one is drawn
 _MOST_VIOLATION = 1e12

@@ -7,14 +7,14 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from modelopt_cli.tuning.ranking import non_dominated
 from modelopt_cli.tuning.samplers._feasibility import Feasibility
 from modelopt_cli.tuning.samplers._fronts import boxes, log_expected_hypervolume
 from modelopt_cli.tuning.samplers._history import History, standard
 from modelopt_cli.tuning.samplers._improvement import log_expected_improvement
 from modelopt_cli.tuning.samplers._process import Process, fitted, subset
 from modelopt_cli.tuning.samplers._settings import Settings
-from modelopt_cli.tuning.trial import Params
+from modelopt_cli.tuning.trials.ranking import non_dominated
+from modelopt_cli.tuning.trials.trial import Params
 
 Array = NDArray[np.float64]
 

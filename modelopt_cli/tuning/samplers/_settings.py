@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from modelopt_cli.tuning.samplers._belief import Beliefs
 from modelopt_cli.tuning.samplers._features import Features, ordered
 from modelopt_cli.tuning.samplers._process import Inputs
-from modelopt_cli.tuning.space import Space
-from modelopt_cli.tuning.trial import Params
+from modelopt_cli.tuning.space.space import Space
+from modelopt_cli.tuning.trials.trial import Params
 
 Array = NDArray[np.float64]
 

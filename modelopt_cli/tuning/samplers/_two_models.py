@@ -23,8 +23,8 @@ from modelopt_cli.tuning.samplers._outlook import Outlook
 from modelopt_cli.tuning.samplers._parzen import Parzen
 from modelopt_cli.tuning.samplers._settings import Settings
 from modelopt_cli.tuning.samplers._untried import Untried, design, endless, sequence_seed
-from modelopt_cli.tuning.space import Choice, Space
-from modelopt_cli.tuning.trial import Params, Trial
+from modelopt_cli.tuning.space.space import Choice, Space
+from modelopt_cli.tuning.trials.trial import Params, Trial
 
 Array = NDArray[np.float64]
 Model = Literal["process", "parzen"]

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from modelopt_cli.tuning.space import Space
-from modelopt_cli.tuning.trial import Params, Trial
+from modelopt_cli.tuning.space.space import Space
+from modelopt_cli.tuning.trials.trial import Params, Trial
 
 if TYPE_CHECKING:
     from modelopt_cli.tuning.samplers._belief import Beliefs

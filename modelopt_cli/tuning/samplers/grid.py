@@ -11,8 +11,8 @@ from modelopt_cli.tuning.samplers import Sampler
 if TYPE_CHECKING:
     import numpy as np
 
-    from modelopt_cli.tuning.space import Space
-    from modelopt_cli.tuning.trial import Params, Trial
+    from modelopt_cli.tuning.space.space import Space
+    from modelopt_cli.tuning.trials.trial import Params, Trial
 
 
 @final

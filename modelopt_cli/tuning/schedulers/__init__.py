@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from modelopt_cli.core.seeds import derive
 from modelopt_cli.core.strategy import Strategy
-from modelopt_cli.tuning.trial import State
+from modelopt_cli.tuning.trials.trial import State
 
 if TYPE_CHECKING:
     import numpy as np
 
     from modelopt_cli.core.conditions import Goal
-    from modelopt_cli.tuning.space import Space
-    from modelopt_cli.tuning.trial import Params, Trial
+    from modelopt_cli.tuning.space.space import Space
+    from modelopt_cli.tuning.trials.trial import Params, Trial
 
 __all__ = ["Decision", "Moment", "Pause", "Resume", "Scheduler", "Start", "Stop", "plain", "settled"]
 

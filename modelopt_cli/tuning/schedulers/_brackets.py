@@ -10,13 +10,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from modelopt_cli.tuning.ranking import by_front
 from modelopt_cli.tuning.schedulers import Decision, Moment, Pause, Resume, Start, Stop, settled
 from modelopt_cli.tuning.stoppers._rungs import at_rung
-from modelopt_cli.tuning.trial import State
+from modelopt_cli.tuning.trials.ranking import by_front
+from modelopt_cli.tuning.trials.trial import State
 
 if TYPE_CHECKING:
-    from modelopt_cli.tuning.trial import Params, Trial
+    from modelopt_cli.tuning.trials.trial import Params, Trial
 
 Suggest = Callable[[], "Params | None"]
 """The setting of the next new trial; None: the sampler's."""

@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from modelopt_cli.tuning.divergence import drawn_back
 from modelopt_cli.tuning.samplers._history import softened, standard
 from modelopt_cli.tuning.samplers._process import Inputs, Process, Spots, fitted
 from modelopt_cli.tuning.samplers._settings import Settings, encoded
-from modelopt_cli.tuning.trial import Point, State
+from modelopt_cli.tuning.trials.divergence import drawn_back
+from modelopt_cli.tuning.trials.trial import Point, State
 
 if TYPE_CHECKING:
-    from modelopt_cli.tuning.space import Space
-    from modelopt_cli.tuning.trial import Trial
+    from modelopt_cli.tuning.space.space import Space
+    from modelopt_cli.tuning.trials.trial import Trial
 
 Array = NDArray[np.float64]
 Index = NDArray[np.int64]

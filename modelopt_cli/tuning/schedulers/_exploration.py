@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from modelopt_cli.tuning.parameters import Choice, Ordinal, Parameter, is_under
-from modelopt_cli.tuning.ranges import Float, Integer
+from modelopt_cli.tuning.space.parameters import Choice, Ordinal, Parameter, is_under
+from modelopt_cli.tuning.space.ranges import Float, Integer
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from modelopt_cli.tuning.space import Space
-    from modelopt_cli.tuning.trial import Params
+    from modelopt_cli.tuning.space.space import Space
+    from modelopt_cli.tuning.trials.trial import Params
 
 _CHANGES = {"": True, "model": False, "data": False, "data.augment": True, "seed": False, "training.epochs": False}
 """Path -> whether it, and what is below it, may change while a model is trained; the longest one counts."""

@@ -19,10 +19,10 @@ from modelopt_cli.tuning.samplers._settings import encoded
 from modelopt_cli.tuning.samplers._untried import Untried
 from modelopt_cli.tuning.schedulers import Decision, Moment, Pause, Resume, Start, Stop, settled
 from modelopt_cli.tuning.schedulers._curves import Curves, told
-from modelopt_cli.tuning.trial import State
+from modelopt_cli.tuning.trials.trial import State
 
 if TYPE_CHECKING:
-    from modelopt_cli.tuning.trial import Trial
+    from modelopt_cli.tuning.trials.trial import Trial
 
 Array = NDArray[np.float64]
 

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 from modelopt_cli.tuning.samplers._two_models import Plan, suggest
 from modelopt_cli.tuning.stoppers._rungs import at_rung
-from modelopt_cli.tuning.trial import State
+from modelopt_cli.tuning.trials.trial import State
 
 if TYPE_CHECKING:
     from modelopt_cli.tuning.schedulers import Moment
-    from modelopt_cli.tuning.trial import Params, Trial
+    from modelopt_cli.tuning.trials.trial import Params, Trial
 
 
 class Suggestions:

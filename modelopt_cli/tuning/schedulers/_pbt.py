@@ -17,7 +17,7 @@ from modelopt_cli.core.seeds import derive
 from modelopt_cli.tuning.schedulers import Decision, Moment, Pause, Resume, Start, Stop
 from modelopt_cli.tuning.schedulers._exploration import changing, explored
 from modelopt_cli.tuning.schedulers._population import Population, populations
-from modelopt_cli.tuning.trial import State, Trial
+from modelopt_cli.tuning.trials.trial import State, Trial
 
 if TYPE_CHECKING:
     from modelopt_cli.tuning.schedulers.pbt import Pbt

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from modelopt_cli.tuning.lineage import losses_at
-from modelopt_cli.tuning.ranking import Losses, by_front, non_dominated
 from modelopt_cli.tuning.schedulers import Moment
-from modelopt_cli.tuning.trial import State, Trial
+from modelopt_cli.tuning.trials.lineage import losses_at
+from modelopt_cli.tuning.trials.ranking import Losses, by_front, non_dominated
+from modelopt_cli.tuning.trials.trial import State, Trial
 
 _SIZE = 10  # where neither the option nor tuning.trials says it
 _FRUITLESS = 3  # copies of one state that failed before their first report: no more are made of it

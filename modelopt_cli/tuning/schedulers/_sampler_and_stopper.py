@@ -8,7 +8,7 @@ from modelopt_cli.tuning.schedulers import Decision, Moment, Resume, Scheduler, 
 from modelopt_cli.tuning.stoppers import Stopper
 
 if TYPE_CHECKING:
-    from modelopt_cli.tuning.trial import Trial
+    from modelopt_cli.tuning.trials.trial import Trial
 
 
 @final

@@ -9,11 +9,11 @@ from pydantic import Field
 
 from modelopt_cli.core.errors import did_you_mean
 from modelopt_cli.core.types import Count, Fraction, Items, Positive
-from modelopt_cli.tuning.parameters import is_under
 from modelopt_cli.tuning.schedulers import Decision, Moment, Scheduler
+from modelopt_cli.tuning.space.parameters import is_under
 
 if TYPE_CHECKING:
-    from modelopt_cli.tuning.space import Space
+    from modelopt_cli.tuning.space.space import Space
 
 
 @final

@@ -10,7 +10,7 @@ from modelopt_cli.core.strategy import Strategy
 
 if TYPE_CHECKING:
     from modelopt_cli.core.conditions import Goal
-    from modelopt_cli.tuning.trial import Trial
+    from modelopt_cli.tuning.trials.trial import Trial
 
 __all__ = ["Stopper"]
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from modelopt_cli.tuning.ranking import Losses, crowding, fronts
+from modelopt_cli.tuning.trials.ranking import Losses, crowding, fronts
 
 if TYPE_CHECKING:
-    from modelopt_cli.tuning.trial import Trial
+    from modelopt_cli.tuning.trials.trial import Trial
 
 
 def crossed(trial: Trial, first: int, factor: int) -> int | None:

@@ -12,7 +12,7 @@ from modelopt_cli.tuning.stoppers import Stopper
 from modelopt_cli.tuning.stoppers._rungs import at_rung, crossed, goes_on
 
 if TYPE_CHECKING:
-    from modelopt_cli.tuning.trial import Trial
+    from modelopt_cli.tuning.trials.trial import Trial
 
 
 @final

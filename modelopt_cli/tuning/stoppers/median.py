@@ -16,10 +16,10 @@ from typing_extensions import override
 from modelopt_cli.core.conditions import Goal
 from modelopt_cli.core.types import Count
 from modelopt_cli.tuning.stoppers import Stopper
-from modelopt_cli.tuning.trial import State
+from modelopt_cli.tuning.trials.trial import State
 
 if TYPE_CHECKING:
-    from modelopt_cli.tuning.trial import Trial
+    from modelopt_cli.tuning.trials.trial import Trial
 
 
 @final

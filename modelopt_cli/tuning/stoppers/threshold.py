@@ -11,7 +11,7 @@ from modelopt_cli.core.conditions import Condition
 from modelopt_cli.tuning.stoppers import Stopper
 
 if TYPE_CHECKING:
-    from modelopt_cli.tuning.trial import Trial
+    from modelopt_cli.tuning.trials.trial import Trial
 
 
 @final

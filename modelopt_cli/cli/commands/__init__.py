@@ -1,0 +1,1 @@
+"""One file a command: parse, call, render. main.py registers them; nothing else imports them."""

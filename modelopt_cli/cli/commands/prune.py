@@ -1,0 +1,166 @@
+"""`modelopt prune`: a file of weights, or the model of an experiment file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from modelopt_cli.cli.commands.prune_options import PruneOptions
+from modelopt_cli.cli.running import (
+    Gate,
+    Json,
+    Key,
+    Quiet,
+    Resume,
+    Set,
+    TrustCode,
+    TrustPickle,
+    conditions,
+    demand,
+    execute,
+    expect,
+    judge,
+    run_in_memory,
+    show,
+)
+
+
+def prune(
+    target: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FILE",
+            help="Weights: .pt, .pth, .bin, .safetensors, a folder of safetensors shards, a model.pt of modelopt; "
+            "or an experiment file (.yaml) with a pruning section.",
+            show_default=False,
+        ),
+    ],
+    threshold: Annotated[float | None, typer.Option(help="Weights with |w| below this become 0.")] = None,
+    amount: Annotated[float | None, typer.Option(help="Share of the weights to remove, from 0 to below 1.")] = None,
+    pattern: Annotated[str | None, typer.Option(metavar="N:M", help="Keep N of every M inputs, e.g. 2:4.")] = None,
+    structure: Annotated[
+        str | None,
+        typer.Option(help="What goes: weights, neurons (smaller layers), block, nm; with --experiment or a .yaml."),
+    ] = None,
+    importance: Annotated[
+        str | None,
+        typer.Option(help="What tells how much each matters (modelopt list importances); likewise."),
+    ] = None,
+    budget: Annotated[
+        str | None,
+        typer.Option(metavar="WHAT=MUCH", help="What may be left, e.g. flops=50%, parameters=100000; likewise."),
+    ] = None,
+    scope: Annotated[
+        Literal["layer", "global"] | None,
+        typer.Option(help="Rank the weights of --amount in each tensor, or all together (the default)."),
+    ] = None,
+    keep_at_least: Annotated[
+        float, typer.Option(metavar="SHARE", help="Share of the weights that stays in each tensor, whatever goes.")
+    ] = 0.0,
+    include: Annotated[list[str] | None, typer.Option(metavar="GLOB", help="Prune these tensors only.")] = None,
+    exclude: Annotated[list[str] | None, typer.Option(metavar="GLOB", help="Leave these tensors alone.")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Spare no tensor by its name, shape or place.")] = False,
+    key: Key = None,
+    experiment: Annotated[
+        Path | None,
+        typer.Option(help="Experiment file with the model and data that judge the weights before and after."),
+    ] = None,
+    set_: Set = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Where to write; default: model.pruned.pt beside it (a .yaml: runs/<name>/<number>)."),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite the output (never the input).")] = False,
+    trust_pickle: TrustPickle = False,
+    trust_code: TrustCode = False,
+    measure_compressed: Annotated[
+        bool, typer.Option("--measure-compressed", help="Compress all of a large file to tell its size, not samples.")
+    ] = False,
+    gate: Gate = None,
+    resume: Resume = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be done; write nothing.")] = False,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Take the least important weights out of a model: of a file of weights, or of an experiment's trained model."""
+    given = PruneOptions(
+        threshold,
+        amount,
+        pattern,
+        scope,
+        keep_at_least,
+        tuple(include or ()),
+        tuple(exclude or ()),
+        everything,
+        structure,
+        importance,
+        budget,
+    )
+    by_experiment = target.suffix in (".yaml", ".yml")
+    _refuse_mixed(by_experiment, experiment, set_, resume, bool(force or trust_pickle or measure_compressed or key))
+    if by_experiment:
+        from modelopt_cli.workflows import prune as workflow
+
+        execute(
+            workflow,
+            target,
+            overrides=[*given.overrides(), *(set_ or [])],
+            out=out,
+            gates=gate or [],
+            resume=resume,
+            dry_run=dry_run,
+            as_json=json,
+            quiet=quiet,
+            trust_code=trust_code,
+        )
+        return
+    if experiment is not None:
+        from modelopt_cli.experiment.experiment import Experiment
+        from modelopt_cli.workflows import prune_weights
+
+        overrides = [*given.overrides(), *(set_ or [])]
+        loaded = Experiment.load(experiment, overrides, trust_code=trust_code)
+        report = run_in_memory(
+            lambda context: prune_weights.run(
+                target, loaded, context, out, dry_run=dry_run, force=force, key=key, trust_code=trust_code
+            ),
+            conditions(gate or []),
+            quiet=quiet or json,
+        )
+    else:
+        from modelopt_cli.workflows import prune_file
+
+        expect(gate or [], (*prune_file.COUNTED, *(() if dry_run else prune_file.WRITTEN)))
+        exact = measure_compressed or any("compressed_bytes" in condition for condition in gate or ())
+        report = prune_file.run(
+            target,
+            given.pruning(),
+            out,
+            dry_run=dry_run,
+            force=force,
+            trust=trust_pickle,
+            measure_compressed=exact,
+            key=key,
+        )
+        report = judge(report, gate or [])
+    show(report, as_json=json, quiet=quiet)
+    demand(report)
+
+
+def _refuse_mixed(
+    by_experiment: bool, experiment: Path | None, set_: list[str] | None, resume: bool, of_files: bool
+) -> None:
+    """Raise UsageError for options that do not go with what is pruned."""
+    from modelopt_cli.core.errors import UsageError
+
+    if by_experiment and (experiment is not None or of_files):
+        raise UsageError(
+            "--experiment, --key, --force, --trust-pickle and --measure-compressed are for files of weights; leave "
+            "them out for an experiment file"
+        )
+    if not by_experiment and resume:
+        raise UsageError("--resume continues the run of an experiment file; pruning a file of weights starts anew")
+    if not by_experiment and experiment is None and set_:
+        raise UsageError("--set changes an experiment file; name one with --experiment FILE")

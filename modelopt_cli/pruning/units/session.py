@@ -1,0 +1,335 @@
+"""Units taken out of a module, step by step: the network it was captured as, what has gone, and the form it has now."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from modelopt_cli.core.errors import UsageError
+from modelopt_cli.models.duplicates import duplicate
+from modelopt_cli.models.graph.analysis import attribute
+from modelopt_cli.models.graph.bundles import in_place
+from modelopt_cli.models.graph.caches import captured_without, empty, switched
+from modelopt_cli.models.graph.capture import EXAMPLES, fixed_by
+from modelopt_cli.models.graph.edits import Edit, merged
+from modelopt_cli.models.graph.emitted import Emitted
+from modelopt_cli.models.graph.rewriting import Slices, slices
+from modelopt_cli.models.graph.slimming import Form, Slimming, emitted, slim
+from modelopt_cli.models.graph.surgery import AGREES, copied, difference, operate, trial
+from modelopt_cli.pruning.common.distances import distance_for
+from modelopt_cli.pruning.units.budget import UnitBudget
+from modelopt_cli.pruning.units.pruner import Removal, UnitPruner
+from modelopt_cli.pruning.units.selection import choose_groups
+from modelopt_cli.training.batches import Batch
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from modelopt_cli.data.raw import Task
+    from modelopt_cli.models.graph.attributes import Links
+    from modelopt_cli.models.graph.groups import Group
+    from modelopt_cli.models.graph.network import Network
+    from modelopt_cli.pruning.settings import PruningSettings
+    from modelopt_cli.training.losses import Loss
+
+
+BATCH_SIZES = (1, 3, 17)
+"""On these it is tried whether a graph, or a module that was shrunk, takes any batch."""
+
+
+class Shrinking:
+    """`groups`: those that may lose units; `spared`: the others, and why. Captures the module when it is made."""
+
+    def __init__(
+        self,
+        settings: PruningSettings,
+        module: nn.Module,
+        samples: Callable[[int], Sequence[Batch]],
+        loss: Loss,
+        task: Task,
+    ) -> None:
+        """`samples`: so many train samples, as the module takes them. Raises UsageError where nothing can go."""
+        self._settings, self._samples = settings, samples
+        self._example = joined(samples(EXAMPLES))
+        self.network, self._emptied, self._baked = captured_without(module, self._example)
+        self._warnings: list[str] = []
+        self._form: Form = "graph" if isinstance(module, Emitted) else "module"
+        self._edits: list[Edit] = []
+        self._links: Links | None = None
+        self._replacing = ""  # said when the graph takes the module's place
+        self.fixed = "" if self.network.captured.dynamic else fixed_by(module, self._example)
+        if self.fixed:
+            self._samples = lambda count: in_pieces(samples(count), len(self._example))
+            if settings.budget is not None and settings.budget.of == "latency_ms":
+                raise UsageError(f"pruning.budget.latency_ms takes a graph of any batch size, but {self.fixed}")
+        chosen, self.spared = choose_groups(self.network, settings)
+        ties = self._settle_form(module, chosen)
+        self._pruner = UnitPruner(
+            self.network,
+            settings,
+            self.groups,
+            batches=lambda: self._samples(settings.calibration),
+            loss=loss,
+            distance=distance_for(task),
+            ties=ties,
+        )
+        self._budget = UnitBudget(settings, self.network, self.groups) if settings.budget is not None else None
+
+    def _settle_form(self, module: nn.Module, chosen: Sequence[Group]) -> tuple[frozenset[str], ...]:
+        """Whether the module can do it, or the graph has to; the groups that may go, and which are tied."""
+        self.groups = list(chosen)
+        apply = self._settings.neurons.apply
+        if apply == "graph" or self._form == "graph":
+            wrong = self._graph_fault(module)
+            if wrong:
+                raise UsageError(
+                    f"the exported graph cannot take the model's place: {wrong}; use structure.apply: module"
+                )
+            self._form = "graph"
+            return ()
+        found = in_place(module, self.network.captured, self.network.analysis, chosen, self._example)
+        self._links = found.links
+        if not found.refused:
+            return found.ties
+        told = "; ".join(f"{name}: {reason}" for name, reason in list(found.refused.items())[:3])
+        wrong = "" if apply == "module" else self._graph_fault(module)
+        if apply == "module" or wrong:
+            self.groups = list(found.groups)
+            self.spared |= found.refused
+            remedy = f"nor can its exported graph take its place: {wrong}" if wrong else "use structure.apply: graph"
+            if not self.groups:
+                raise UsageError(f"the model's own modules can lose no units ({told}); {remedy}")
+            if wrong:
+                self._warnings.append(
+                    f"the model's own code cannot do with fewer units in {len(found.refused)} of {len(chosen)} groups, "
+                    f"which are left alone ({told}); {remedy}"
+                )
+            return found.ties
+        self._form = "graph"
+        self._replacing = (
+            f"the model's own code cannot do with fewer units in {len(found.refused)} of {len(chosen)} groups "
+            f"({told}); its exported graph takes its place, and is trained and saved like it; structure.apply: module "
+            "would leave those groups alone"
+        )
+        return ()
+
+    def _graph_fault(self, module: nn.Module) -> str:
+        """Why the captured graph is no model in the module's place: one of a single batch size, or without some of its
+        parameters. "": it is one.
+        """
+        if self.fixed:
+            return f"it would take batches of {len(self._example)} alone, since {self.fixed}"
+        if self._baked:
+            return self._baked
+        for size in BATCH_SIZES:
+            batch = tiled(self._example, size)
+            if not runs(copied(module), batch):
+                continue  # nor does the module take it
+            try:
+                wrong = difference(copied(module), self.network.captured.graph, batch) > AGREES
+                told = "it gives something else"
+            except Exception as error:  # whatever an operator says of sizes
+                wrong, told = True, f"it fails ({str(error).splitlines()[0]})"
+            if wrong:
+                return f"{told} on a batch of {size}, as what is captured depends on the batch size"
+        return ""
+
+    @property
+    def gone(self) -> tuple[int, int]:
+        """(units that are gone, units that may go)"""
+        total = sum(group.size for group in self.groups)
+        return total - sum(self.network.left(group) for group in self.groups), total
+
+    @property
+    def warnings(self) -> list[str]:
+        """What could not be done, and what was done in its place; at the end also how much of the amount was not."""
+        (gone, total), asked = self.gone, self._settings.amount or 0.0
+        if self._budget is not None:
+            return [*self._warnings, *[self._budget.told] * bool(self._budget.told)]
+        if gone >= asked * total - max(1, self._settings.neurons.round_to):  # one unit, or one step, may be rounded off
+            return list(self._warnings)
+        found = f"{gone:,} of {total:,} are gone ({gone / total:.1%})"
+        why = ", ".join(self._holding())
+        return [*self._warnings, f"pruning.amount asks for {asked:.1%} of the units, but {found}: {why}"]
+
+    def _holding(self) -> list[str]:
+        """What keeps units that an amount asks for."""
+        structure = self._settings.neurons
+        rules = {
+            "the last unit of a group stays": any(self.network.left(group) == 1 for group in self.groups),
+            "structure.limits hold": bool(structure.limits),
+            f"structure.round_to is {structure.round_to}": structure.round_to > 1,
+            f"keep_at_least is {self._settings.keep_at_least:g}": self._settings.keep_at_least > 0.0,
+            "tied groups lose equal shares": bool(self._pruner.ties),
+        }
+        return [rule for rule, holds in rules.items() if holds] or ["groups that failed a check were left alone"]
+
+    @property
+    def sensitivity(self) -> list[tuple[str, float, float]]:
+        """(group, share removed, loss), as an allocation measured it."""
+        return self._pruner.sensitivity
+
+    def check(self, module: nn.Module) -> None:
+        """Raise UsageError for what no training changes: units without scores, a budget that cannot be met."""
+        few = self._samples(EXAMPLES)
+        if self._budget is None:
+            self._pruner.check(few)
+        else:
+            self._budget.check(self._pruner, few, module, in_place=self._form == "module")
+
+    def note_file(self, size: int) -> None:
+        """Bytes of model.pt before anything has gone."""
+        assert self._budget is not None
+        self._budget.note_file(size)
+
+    def prune(self, target: float, module: nn.Module) -> tuple[Slices, nn.Module]:
+        """Take units out; what stayed of each tensor, and the module, which is another one when its form changes."""
+        self.network.pull(module)
+        removal = self._removal(target, module)
+        if removal is None:
+            return slices(self.network.analysis, self.network.held, self.network.held), module
+        for name, reason in self._pruner.refused.items():
+            if name not in self.spared:
+                self.spared[name] = reason
+                self._warnings.append(f"{reason}; its units were left alone")
+        self.groups = list(self._pruner.groups)
+        cut = slices(self.network.analysis, removal.keep, self.network.held)
+        module = self._applied(removal, module)
+        self.network.held = removal.keep
+        return cut, module
+
+    def _removal(self, target: float, module: nn.Module) -> Removal | None:
+        """None: nothing goes, since what there is meets the budget."""
+        if self._budget is None:
+            return self._pruner.prune(target)
+        batches = self._samples(max(EXAMPLES, self._budget.samples))
+        return self._budget.met(target, self._pruner, batches, module, in_place=self._form == "module")
+
+    def _applied(self, removal: Removal, module: nn.Module) -> nn.Module:
+        network = self.network
+        if self._form == "module":
+            switched(module)  # what it keeps for evaluation may have the sizes of units that go
+            empty(module, self._emptied)
+            captured = network.captured
+            batches = [self._example, self._example[:3]] if captured.dynamic else [captured.example]
+            tried = trial(module, captured.graph, network.analysis, removal.keep, batches, self._links, network.held)
+            if tried.ok:
+                sizes = [size for size in BATCH_SIZES if runs(copied(module), tiled(self._example, size))]
+                edits = operate(module, captured.graph, network.analysis, removal.keep, network.held, self._links)
+                self._edits = merged(self._edits, edits)
+                _take_over(module, removal, network)
+                for size in sizes:
+                    if not runs(copied(module), tiled(self._example, size)):
+                        raise UsageError(f"the smaller model fails on batches of {size}, which the model takes")
+                return module
+            wrong = (
+                "use structure.apply: graph" if self._settings.neurons.apply == "module" else self._graph_fault(module)
+            )
+            if wrong:
+                raise UsageError(f"the smaller model is not what it should be: {tried.reason}; {wrong}")
+            self._form = "graph"
+            self._warnings.append(
+                f"the model's own code fails when smaller ({tried.reason}); its graph takes its place"
+            )
+        if self._replacing and self._replacing not in self._warnings:
+            self._warnings.append(self._replacing)
+        if isinstance(module, Emitted):
+            module.become(removal.graph)
+            return module
+        return Emitted(removal.graph).train(module.training)
+
+    def slimming(self) -> Slimming:
+        """What has been done to the module so far."""
+        return Slimming(self.network.kept(), tuple(self._edits), self._form if self.network.held else "module")
+
+    def with_unsaved(self, module: nn.Module) -> Slimming:
+        """The same, with the tensors that the module's state dict leaves out."""
+        found, state = self.slimming(), module.state_dict()
+        if found.form == "graph":
+            return found
+        names = [name for name in slices(self.network.analysis, self.network.held) if name not in state]
+        return Slimming(found.kept, found.edits, found.form, {name: attribute(module, name) for name in names})
+
+    def rebuilt(self, origin: nn.Module, slimming: Slimming, state: Mapping[str, Tensor]) -> nn.Module:
+        """The module that shrinking began with, as it was at that point."""
+        module = duplicate(origin)
+        if not slimming.kept and slimming.form == "module":
+            module.load_state_dict(state)
+            return module
+        if slimming.form == "graph":
+            return emitted(self.network.of(module), slimming, state)
+        return slim(module, slimming, state, lambda: self._example)
+
+    def adopt(self, slimming: Slimming) -> None:
+        """Go on from there."""
+        self.network.hold(slimming.kept)
+        self._edits = list(slimming.edits)
+        if slimming.kept:
+            self._form = slimming.form
+
+    def state(self) -> dict[str, Any]:
+        """What `load_state` needs beside the slimming."""
+        return {
+            "refused": dict(self._pruner.refused),
+            "warnings": list(self._warnings),
+            "sensitivity": [list(row) for row in self.sensitivity],
+            "budget": None if self._budget is None else self._budget.state(),
+        }
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Go on from what `state` gave."""
+        self._pruner.refused = dict(state["refused"])
+        self._pruner.groups = [group for group in self._pruner.groups if group.name not in state["refused"]]
+        self.groups = list(self._pruner.groups)
+        self._warnings = list(state["warnings"])
+        self._pruner.sensitivity = [
+            (str(name), float(share), float(loss)) for name, share, loss in state["sensitivity"]
+        ]
+        if self._budget is not None:
+            self._budget.load_state(state["budget"])
+
+
+@torch.no_grad()
+def _take_over(module: nn.Module, removal: Removal, network: Network) -> None:
+    """The tensors of the compensated graph, into the module's own."""
+    for name in network.analysis.tensors:
+        try:
+            own = attribute(module, name)
+        except AttributeError:
+            continue  # a constant that the code makes on the way: it is made anew in every call
+        new = attribute(removal.graph, name)
+        if own.data_ptr() != new.data_ptr():
+            own.data.copy_(new)
+
+
+def tiled(batch: Tensor, size: int) -> Tensor:
+    """So many of the samples, from the start again where there are too few."""
+    return batch[torch.arange(size, device=batch.device) % len(batch)]
+
+
+def in_pieces(batches: Sequence[Batch], size: int) -> list[Batch]:
+    """The samples in batches of this size alone; what does not fill the last one is left out."""
+    found = []
+    for batch in batches:
+        for start in range(0, len(batch.inputs) - size + 1, size):
+            part = slice(start, start + size)
+            weights = None if batch.weights is None else batch.weights[part]
+            found.append(Batch(batch.inputs[part], batch.targets[part], weights, batch.indices[part]))
+    return found
+
+
+@torch.no_grad()
+def runs(module: nn.Module, inputs: Tensor) -> bool:
+    """Whether the module takes this batch."""
+    try:
+        module(inputs)
+    except Exception:  # whatever its code raises
+        return False
+    return True
+
+
+def joined(batches: Sequence[Batch]) -> Tensor:
+    """(N, *inputs) of all batches."""
+    return torch.cat([batch.inputs for batch in batches])

@@ -1,0 +1,160 @@
+"""One engine that collects what importances and compensations need, in one pass over the calibration batches.
+
+Models are in evaluation mode, so that batch normalisation and dropout are what they are when the model is used. The
+loss is the plain one, a mean over samples by their weights; batches count by the sum of theirs. Two statistics need
+more than the pass: the Hessian times the gradient needs the gradient first, and flow needs no data at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, grad, vmap
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from modelopt_cli.pruning.common.statistics import Needs, Statistic, Statistics
+from modelopt_cli.pruning.weights.layer_inputs import InputWatch
+from modelopt_cli.training.batches import Batch
+from modelopt_cli.training.losses import Loss
+
+Weights = Mapping[str, nn.Parameter]
+_PER_SAMPLE_NUMBERS = 1 << 26  # gradient numbers held at a time for the squares of single samples
+
+
+def collect(
+    module: nn.Module, weights: Weights, needs: Needs, batches: Callable[[], Sequence[Batch]], loss: Loss
+) -> Statistics:
+    """What `needs` names, of these weights of `module`. `batches` is called once, where data are needed.
+
+    `movement` is collected by a MovementMeter and not here.
+    """
+    values: dict[Statistic, dict[str, Tensor]] = {}
+    if needs & {"gradient", "squared_gradient", "hessian_gradient", "input_norm", "input_mean", "gram"}:
+        found = batches()
+        with _evaluating(module):
+            values |= _pass(module, weights, needs, found, loss)
+            if "hessian_gradient" in needs:
+                with sdpa_kernel(SDPBackend.MATH):  # fused attention has no second derivative
+                    values["hessian_gradient"] = _hessian_gradient(module, weights, values["gradient"], found, loss)
+    if "flow" in needs:
+        with _evaluating(module):
+            values["flow"] = _flow(module, weights, batches()[0].inputs)
+    return Statistics(values)
+
+
+def _pass(
+    module: nn.Module, weights: Weights, needs: Needs, batches: Sequence[Batch], loss: Loss
+) -> dict[Statistic, dict[str, Tensor]]:
+    gradients = bool(needs & {"gradient", "hessian_gradient"})
+    squares = {name: torch.zeros_like(weight) for name, weight in weights.items()} if _square(needs) else None
+    sums = {name: torch.zeros_like(weight) for name, weight in weights.items()} if gradients else None
+    shares = _shares(batches)
+    with InputWatch(module, weights, needs) as watch:
+        for batch, share in zip(batches, shares, strict=True):
+            with torch.set_grad_enabled(gradients):
+                outputs = module(batch.inputs)
+            if sums is not None:
+                value = loss(outputs, batch.targets, batch.weights)
+                for name, found in zip(weights, _gradients(value, list(weights.values())), strict=True):
+                    sums[name].add_(found, alpha=share)
+    if squares is not None:
+        for batch, share in zip(batches, shares, strict=True):
+            _add_squares(module, weights, batch, loss, squares, share)
+    values: dict[Statistic, dict[str, Tensor]] = dict(watch.values())
+    if sums is not None:
+        values["gradient"] = sums
+    if squares is not None:
+        values["squared_gradient"] = squares
+    return values
+
+
+def _shares(batches: Sequence[Batch]) -> list[float]:
+    """What each batch counts for: its samples, or the sum of their weights, as a share of all."""
+    sums = [float(len(batch.inputs)) if batch.weights is None else float(batch.weights.sum()) for batch in batches]
+    total = sum(sums) or 1.0
+    return [each / total for each in sums]
+
+
+def _square(needs: Needs) -> bool:
+    return "squared_gradient" in needs
+
+
+def _gradients(value: Tensor, parameters: Sequence[Tensor], *, create_graph: bool = False) -> list[Tensor]:
+    """Zero for parameters that take no part in `value`."""
+    found = torch.autograd.grad(value, parameters, create_graph=create_graph, allow_unused=True)
+    return [torch.zeros_like(parameter) if g is None else g for g, parameter in zip(found, parameters, strict=True)]
+
+
+@torch.no_grad()  # of torch's own graph, which would hold all batches; the gradients of torch.func are taken inside
+def _add_squares(
+    module: nn.Module, weights: Weights, batch: Batch, loss: Loss, squares: Mapping[str, Tensor], share: float
+) -> None:
+    """Add the mean of squared gradients of single samples: all at once (vmap) where the module's code allows it."""
+    parameters = {name: weight.detach() for name, weight in weights.items()}
+
+    def single(values: Mapping[str, Tensor], inputs: Tensor, targets: Tensor) -> Tensor:
+        return loss(functional_call(module, dict(values), (inputs[None],)), targets[None], None)
+
+    numbers = sum(weight.numel() for weight in weights.values())
+    size = max(1, min(len(batch.inputs), _PER_SAMPLE_NUMBERS // max(numbers, 1)))
+    many: Any = vmap(grad(single), in_dims=(None, 0, 0))
+    factors = torch.ones(len(batch.inputs), device=batch.inputs.device) if batch.weights is None else batch.weights
+    factors = factors * (share / factors.sum().clamp_min(1e-30))  # (B,) what each sample counts for
+    for inputs, targets, factor in zip(
+        *(torch.split(each, size) for each in (batch.inputs, batch.targets, factors)), strict=True
+    ):
+        try:
+            found = many(parameters, inputs, targets)
+        except RuntimeError:  # control flow or in-place work that vmap does not take
+            each = [grad(single)(parameters, one, target) for one, target in zip(inputs, targets, strict=True)]
+            found = {name: torch.stack([one[name] for one in each]) for name in parameters}
+        for name, gradient in found.items():
+            squares[name].add_(torch.einsum("b,b...->...", factor.to(gradient.dtype), gradient.square()))
+
+
+def _hessian_gradient(
+    module: nn.Module, weights: Weights, gradient: Mapping[str, Tensor], batches: Sequence[Batch], loss: Loss
+) -> dict[str, Tensor]:
+    """H g = d(g . dL/dw)/dw with the first g held fixed."""
+    parameters = list(weights.values())
+    sums = [torch.zeros_like(parameter) for parameter in parameters]
+    for batch, share in zip(batches, _shares(batches), strict=True):
+        value = loss(module(batch.inputs), batch.targets, batch.weights)
+        first = _gradients(value, parameters, create_graph=True)
+        inner = sum((one * gradient[name]).sum() for name, one in zip(weights, first, strict=True))
+        assert isinstance(inner, Tensor)
+        second = _gradients(inner, parameters) if inner.requires_grad else [torch.zeros_like(p) for p in parameters]
+        for place, found in enumerate(second):
+            sums[place].add_(found, alpha=share)
+    return dict(zip(weights, sums, strict=True))
+
+
+def _flow(module: nn.Module, weights: Weights, example: Tensor) -> dict[str, Tensor]:
+    """dR/d|w| in float64: R grows with the product of all layers."""
+    state = {**dict(module.named_parameters()), **dict(module.named_buffers())}
+    values = {
+        name: tensor.detach().abs().double() if tensor.is_floating_point() else tensor for name, tensor in state.items()
+    }
+    for name in weights:
+        values[name].requires_grad_(True)
+    inputs = torch.ones_like(example[:1])
+    outputs = functional_call(module, values, (inputs.double() if inputs.is_floating_point() else inputs,))
+    found = _gradients(outputs.sum(), [values[name] for name in weights])
+    # Ranks depend on ratios alone; scaled, the flow of a deep model fits float32.
+    largest = max((float(each.abs().max()) for each in found if each.numel()), default=0.0) or 1.0
+    return {name: (each / largest).float() for name, each in zip(weights, found, strict=True)}
+
+
+@contextmanager
+def _evaluating(module: nn.Module) -> Iterator[None]:
+    modes = [(layer, layer.training) for layer in module.modules()]  # a frozen layer may be in another one
+    module.eval()
+    try:
+        yield
+    finally:
+        for layer, mode in modes:
+            layer.training = mode

@@ -1,0 +1,75 @@
+"""What can be checked of a distillation before anyone is trained: teachers that are there, losses, taps, the cache."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from modelopt_cli.core.errors import UsageError
+from modelopt_cli.workflows.distillation.criteria import guide, student_data
+from modelopt_cli.workflows.distillation.networks import Member, members
+from modelopt_cli.workflows.runs.torch import TorchRun
+from modelopt_cli.workflows.shared import data_cache
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from modelopt_cli.data.prepared import Prepared
+    from modelopt_cli.experiment.experiment import Experiment
+
+
+def check_distillation(experiment: Experiment) -> None:
+    """Raise UsageError (or InputError, RefusedError) for the first thing that would fail later."""
+    settings, model = experiment.require_distillation(), experiment.require_model()
+    if model.framework != "torch":
+        raise UsageError(
+            f"the student is {model.name()}, but distillation trains torch models (a teacher may be of scikit-learn); "
+            "use another model"
+        )
+    if experiment.evaluation.cv is not None:
+        raise UsageError(
+            "a distillation is judged on the validation split, not by cross-validation; leave out evaluation.cv"
+        )
+    experiment.require_training()
+    prepared = student_data(experiment)
+    modules: dict[str, nn.Module] = {}
+    for member in members(experiment, experiment.seed, baseline=settings.baseline):
+        member.experiment.require_model().check()
+        modules[member.name] = untrained(member, experiment)
+        if member.guided:
+            _check_guided(member, [modules[name] for name in member.taught_by], prepared)
+
+
+def _check_guided(member: Member, teachers: Sequence[nn.Module], prepared: Prepared) -> None:
+    """Set its training up, with teachers as they are now, and leave it at that."""
+    from modelopt_cli.distillation.adapting import Estimator, itself
+    from modelopt_cli.distillation.objective import Objective
+
+    settings = member.experiment.require_distillation()
+    if any(isinstance(part, Estimator) for teacher in teachers for part in teacher.modules()):  # not fitted yet
+        model = member.experiment.require_model().build(prepared.shapes, member.seed)
+        Objective(settings.losses_for(prepared.task), prepared.task, model, itself(teachers[0])).close()
+        return
+    found = guide(member.experiment, teachers, prepared, member.seed, Path())
+    TorchRun(member.experiment, prepared, seed=member.seed, guide=found)
+    found.close()
+
+
+def untrained(member: Member, experiment: Experiment) -> nn.Module:
+    """The member's module in the student's place, as it is before training; a teacher that is there, as it is."""
+    import torch
+
+    from modelopt_cli.distillation.adapting import Estimator
+
+    prepared = student_data(experiment)
+    if member.role == "given":
+        return member.given(prepared).module(prepared)
+    own = data_cache.prepared_data(member.experiment)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(member.seed)
+        model = member.experiment.require_model().build(own.shapes, member.seed)
+    if member.experiment.require_model().framework == "sklearn":
+        return Estimator(model, own.task, own.shapes.outputs)
+    module: nn.Module = model
+    return module

@@ -1,0 +1,86 @@
+"""A model of a distillation that is finished: its weights after the last and the best epoch, kept in a stage file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from torch import nn
+
+    from modelopt_cli.core.consent import Consent
+    from modelopt_cli.data.prepared import Prepared
+    from modelopt_cli.models.files.checkpoints import Checkpoint
+
+Turn = Literal["last", "best"]
+_EXTRA = "learned"
+
+
+@dataclass
+class Learned:
+    """`checkpoint.model` holds the weights of the turn that is kept, by the settings that it was trained with."""
+
+    name: str
+    checkpoint: Checkpoint
+    kept: Turn = "last"
+    states: dict[Turn, Mapping[str, Any]] = field(default_factory=dict)  # of a torch module that was trained here
+    epochs: dict[Turn, int] = field(default_factory=dict)
+    seconds: float = 0.0
+    curve: list[tuple[int, dict[str, float]]] = field(default_factory=list)  # of its training
+    by: int | None = None  # the seed of the run that trained it: of several runs, the tables of that one show it
+
+    @property
+    def turns(self) -> tuple[Turn, ...]:
+        """What there is to be judged; a model that came as a file has one turn."""
+        return tuple(self.states) or ("last",)
+
+    @contextmanager
+    def standing_at(self, turn: Turn) -> Iterator[None]:
+        """The weights of that turn are in the module."""
+        if turn == self.kept or turn not in self.states:
+            yield
+            return
+        module: nn.Module = self.checkpoint.model
+        module.load_state_dict(self.states[turn])
+        try:
+            yield
+        finally:
+            module.load_state_dict(self.states[self.kept])
+
+    def module(self, student: Prepared) -> nn.Module:
+        """As a module in the student's place. Raises UsageError for a model of other data."""
+        from modelopt_cli.workflows.distillation.teachers import in_place_of
+
+        return in_place_of(self.checkpoint, student, self.name)
+
+    def save(self, path: Path) -> None:
+        """Write the stage file."""
+        from modelopt_cli.models.files import checkpoints
+
+        facts = {
+            "kept": self.kept,
+            "states": self.states,
+            "epochs": self.epochs,
+            "seconds": self.seconds,
+            "curve": [[epoch, metrics] for epoch, metrics in self.curve],
+            "by": self.by,
+        }
+        extra = {**self.checkpoint.extra, _EXTRA: facts}
+        path.parent.mkdir(parents=True, exist_ok=True)
+        checkpoints.save(path, replace(self.checkpoint, extra=extra), durable=False)
+
+    @classmethod
+    def load(cls, path: Path, name: str, consent: Consent) -> Learned:
+        """The inverse of `save`."""
+        from modelopt_cli.models.files import checkpoints
+
+        found = checkpoints.load(path, consent)
+        facts = found.extra.pop(_EXTRA)
+        curve = [(int(epoch), dict(metrics)) for epoch, metrics in facts.get("curve", ())]  # older files have none
+        found_by, states, epochs = facts.get("by"), dict(facts["states"]), dict(facts["epochs"])
+        return cls(name, found, facts["kept"], states, epochs, facts["seconds"], curve, found_by)

@@ -1,0 +1,68 @@
+"""What guides the recovery of a pruned model: the model as it was before pruning, or another finished teacher."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from modelopt_cli.core.errors import UsageError
+from modelopt_cli.distillation.losses import FeatureLoss
+from modelopt_cli.models.duplicates import duplicate
+from modelopt_cli.pruning.structures import UnitStructure
+from modelopt_cli.workflows.distillation.criteria import teacher_guide
+from modelopt_cli.workflows.distillation.teachers import given
+from modelopt_cli.workflows.runs.trainers import trainer_of
+from modelopt_cli.workflows.shared import data_cache
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch import nn
+
+    from modelopt_cli.data.prepared import Prepared
+    from modelopt_cli.experiment.experiment import Experiment
+    from modelopt_cli.training.guidance import Guide
+
+
+def recovery_guide(
+    experiment: Experiment, prepared: Prepared, dense: Callable[[], nn.Module | None], seed: int
+) -> Guide | None:
+    """None where the recovery learns from labels alone. `dense`: the model as it was before pruning."""
+    settings = experiment.require_pruning().guidance
+    if settings is None:
+        return None
+    if settings.teacher is not None:
+        teacher = given(settings.teacher, "teacher", seed, prepared, experiment.consent).module(prepared)
+    else:
+        found = dense()
+        assert found is not None
+        teacher = duplicate(found)
+    return teacher_guide(settings, [teacher], prepared)
+
+
+def check_recovery(experiment: Experiment) -> None:
+    """Raise UsageError (or InputError, RefusedError) for what a recovery by a teacher would meet after the training."""
+    import torch
+
+    from modelopt_cli.training.settings import TrainingSettings
+
+    pruning = experiment.require_pruning()
+    if pruning.guidance is None:
+        return
+    meanwhile = any(len(stage.marks) > 1 for stage in pruning.schedule.stages(0.5))
+    for loss in pruning.guidance.losses:
+        sized = isinstance(loss, FeatureLoss) and type(loss).init is not FeatureLoss.init
+        if sized and meanwhile and isinstance(pruning.structure, UnitStructure):
+            raise UsageError(
+                f"the distillation loss {loss.name()} trains something of the features' size, but with the schedule "
+                f"{pruning.schedule.name()} units go while the model recovers; use the schedule rounds, or another loss"
+            )
+    prepared, seed = data_cache.prepared_data(experiment), experiment.seed
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        module = experiment.require_model().build(prepared.shapes, seed)
+        guide = recovery_guide(experiment, prepared, lambda: module, seed)
+        settings = pruning.recovery_over(experiment.training or TrainingSettings())
+        assert guide is not None
+        assert settings is not None
+        trainer_of(experiment, prepared, module, settings, seed=seed, guide=guide)
+        guide.close()

@@ -1,0 +1,249 @@
+"""A script as a run: started in a process group of its own, its metrics read as JSON lines.
+
+The script knows nothing of modelopt. Each line of its standard output, or of the file that the environment variable
+MODELOPT_METRICS names, that is a JSON object with numbers counts: with a `step` it is a report (a point of the curve),
+without one it adds to the final metrics. Every other line is ordinary output (script_lines.py). MODELOPT_SEED holds the
+trial's seed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import selectors
+import stat
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import deque
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from modelopt_cli.core.errors import TrialError, UsageError
+from modelopt_cli.core.references import redacted
+from modelopt_cli.core.supervised import Supervised, signal_name
+from modelopt_cli.tuning.objective import Report, Run
+from modelopt_cli.workflows.runs.script_lines import Lines, metrics_of
+
+_POLL = 0.02  # seconds between looks at the script
+_PATIENCE = 0.25  # `advance` returns at least this often, so that whoever calls it can stop or time out
+_GRACE = 2.0  # seconds between SIGTERM and SIGKILL, and for what is still in a pipe when the script has ended
+_AT_ONCE = 65_536  # bytes that are read at once
+_MOST_AHEAD = 10_000  # reports that nobody has asked for yet; then the script waits, as at any full pipe
+_MOST_METRICS = 1_000  # names of metrics
+_MOST_OF_FILE = 4 * 2**20  # bytes of the metrics file in one look
+_END_OF_FILE = 2**30  # what comes after so many bytes of it is not read
+
+Pause = Literal["suspend", "restart"]
+
+
+def fill(argv: Sequence[str], parameters: Mapping[str, Any]) -> list[str]:
+    """`argv` with its `{name}` placeholders filled; no shell. `python` is the interpreter that runs modelopt."""
+    words = {name: value if isinstance(value, str) else json.dumps(value) for name, value in parameters.items()}
+    filled = [part.format_map(words) for part in argv]
+    return [sys.executable if filled[0] == "python" else filled[0], *filled[1:]]
+
+
+def _read(descriptor: int) -> bytes:
+    """What there is; nothing at the end, or where no more can be read."""
+    try:
+        return os.read(descriptor, _AT_ONCE)
+    except OSError:
+        return b""
+
+
+class ScriptRun(Run):
+    """A script under way. How many steps it takes is known when it has ended; `steps` is what the user says."""
+
+    leaps = True
+
+    def __init__(
+        self,
+        argv: Sequence[str],
+        *,
+        folder: str,
+        seed: int,
+        steps: int | None = None,
+        timeout: float | None = None,
+        pause: Pause = "suspend",
+    ) -> None:
+        """`timeout`: seconds that it may compute. `pause`: what `suspend` does."""
+        self.total = sys.maxsize
+        self._steps, self._timeout, self._may_suspend = steps, timeout, pause == "suspend"
+        self._reports: list[Report] = []
+        self._metrics: dict[str, float] = {}
+        self._tail: deque[str] = deque(maxlen=20)
+        self._changed = threading.Condition()  # of the three above
+        self._closing = False
+        self._ended: float | None = None  # when its end was seen
+        self._computed, self._since = 0.0, time.monotonic()
+        self._suspended = False
+        self._scratch = tempfile.TemporaryDirectory(prefix="modelopt-", ignore_cleanup_errors=True)
+        self._file, self._offset, self._file_lines = Path(self._scratch.name, "metrics.jsonl"), 0, Lines()
+        self._file.touch()
+        self._process = self._start(list(argv), folder, seed)
+        self._reader = threading.Thread(target=self._listen, daemon=True)
+        self._reader.start()
+
+    def _start(self, argv: list[str], folder: str, seed: int) -> Supervised:
+        environment = {**os.environ, "MODELOPT_METRICS": str(self._file), "MODELOPT_SEED": str(seed)}
+        environment.setdefault("PYTHONUNBUFFERED", "1")  # reports must arrive as they are made
+        try:
+            return Supervised(
+                argv, grace=_GRACE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=folder, env=environment
+            )
+        except (OSError, ValueError) as error:  # ValueError: a NUL character among the arguments
+            self._scratch.cleanup()
+            why = error.strerror if isinstance(error, OSError) else str(error)
+            raise UsageError(
+                f"cannot start {argv[0]!r}: {why}. Rule: command.argv[0] is a program on the PATH or a path from "
+                f"{folder}."
+            ) from None
+
+    @property
+    def known_total(self) -> int | None:
+        """See the base class."""
+        return self._steps if self.total == sys.maxsize else self.total
+
+    def _listen(self) -> None:
+        """Read what it writes, until it ends or nobody listens any more: the pipes never fill up."""
+        streams = [stream for stream in (self._process.stdout, self._process.stderr) if stream is not None]
+        with selectors.DefaultSelector() as selector:
+            for stream in streams:
+                selector.register(stream.fileno(), selectors.EVENT_READ, (Lines(), stream is streams[0]))
+            while selector.get_map() and not self._closing:
+                for key, _ in selector.select(_PATIENCE):
+                    lines, metrics = key.data
+                    data = _read(key.fd)
+                    if not data:
+                        selector.unregister(key.fd)
+                    for line in lines.cut(data) if data else lines.last():
+                        self._note(line, metrics)
+        for stream in streams:
+            stream.close()
+
+    def _note(self, line: bytes, metrics: bool) -> None:
+        """Take a line over: of metrics, where it may be one."""
+        found = metrics_of(line) if metrics else None
+        with self._changed:
+            if found is None or len(self._metrics.keys() | found[1]) > _MOST_METRICS:
+                text = redacted(line.decode("utf-8", "replace")).strip()
+                if text:
+                    self._tail.append(text[:500])
+                return
+            step, values = found
+            self._metrics.update(values)
+            if step is None:
+                return
+            if self._reports and self._reports[-1][0] == step:
+                self._reports[-1] = (step, {**self._reports[-1][1], **values})
+                return
+            if metrics and threading.current_thread() is self._reader:
+                self._changed.wait_for(lambda: len(self._reports) < _MOST_AHEAD or self._closing)
+            self._reports.append((step, values))
+
+    def _read_file(self, *, last: bool) -> bool:
+        """New lines of the metrics file, to which the script may do what it likes; whether these were all."""
+        data = b""
+        with contextlib.suppress(OSError):
+            descriptor = os.open(self._file, os.O_RDONLY | os.O_NONBLOCK)  # a fifo in its place must not block
+            try:
+                if stat.S_ISREG(os.fstat(descriptor).st_mode) and self._offset < _END_OF_FILE:
+                    data = os.pread(descriptor, _MOST_OF_FILE, self._offset)
+            finally:
+                os.close(descriptor)
+        self._offset += len(data)
+        for line in self._file_lines.cut(data):
+            self._note(line, metrics=True)
+        if len(data) == _MOST_OF_FILE and self._offset < _END_OF_FILE:
+            return False
+        for line in self._file_lines.last() if last else ():
+            self._note(line, metrics=True)
+        return True
+
+    def advance(self, until: int) -> list[Report]:
+        """New reports, up to the first at `until` or beyond; returns early, perhaps with none, so that the caller may
+        stop or time out."""
+        if self._suspended:
+            self._suspended, self._since = False, time.monotonic()
+            self._process.go_on()
+        deadline = time.monotonic() + _PATIENCE
+        while True:
+            drained = self._is_drained()
+            read = self._read_file(last=drained)
+            new = self._take(until)
+            with self._changed:
+                is_over = drained and read and not self._reports
+            if is_over and not (new and self._problem()):  # what it reported before it failed is told first
+                self._finish()
+            if new or is_over or time.monotonic() > deadline:
+                return new
+            self._check_time()
+            time.sleep(_POLL)
+
+    def _is_drained(self) -> bool:
+        """Whether it has ended and all it wrote was read; whoever else holds its pipe is waited for a moment only."""
+        if self._process.poll() is None:
+            return False
+        self._ended = self._ended or time.monotonic()
+        return not self._reader.is_alive() or time.monotonic() - self._ended > _GRACE
+
+    def _check_time(self) -> None:
+        computed = self._computed + time.monotonic() - self._since
+        if self._timeout is not None and computed > self._timeout and self._ended is None:
+            raise TrialError("timeout", f"took longer than command.timeout ({self._timeout:g} s)")
+
+    def _take(self, until: int) -> list[Report]:
+        with self._changed:
+            first = next((place for place, (step, _) in enumerate(self._reports) if step >= until), len(self._reports))
+            new, self._reports = self._reports[: first + 1], self._reports[first + 1 :]
+            self._changed.notify_all()
+        self.step = max([self.step, *(step for step, _ in new)])
+        return new
+
+    def _problem(self) -> TrialError | None:
+        """What is wrong with how it ended."""
+        code = self._process.returncode
+        last = f"; it printed last: {self._tail[-1]}" if self._tail else ""
+        if code < 0:
+            return TrialError("crash", f"the script was killed by {signal_name(-code)}{last}")
+        if code > 0:
+            return TrialError("error", f"the script ended with exit code {code}{last}")
+        if not self._metrics:
+            return TrialError(
+                "error", f'the script reported no metrics (print a JSON line such as {{"loss": 0.5}}){last}'
+            )
+        return None
+
+    def _finish(self) -> None:
+        """The script has ended and all it reported was taken: is what it left usable?"""
+        problem = self._problem()
+        if problem is not None:
+            raise problem
+        self.step = self.total = max(self.step, 1)
+
+    def metrics(self) -> Mapping[str, float]:
+        """The last value of every metric the script has reported."""
+        with self._changed:
+            return dict(self._metrics)
+
+    def suspend(self) -> bool:
+        """Stop the script's process group where it is, with all it has in memory."""
+        if not self._may_suspend:
+            return False
+        self._suspended = self._process.poll() is not None or self._process.suspend()
+        self._computed += time.monotonic() - self._since
+        return self._suspended
+
+    def close(self) -> None:
+        """End the script and all it started: SIGTERM, and SIGKILL for what is left after two seconds."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify_all()
+        self._process.end()
+        self._reader.join(_GRACE)
+        self._scratch.cleanup()

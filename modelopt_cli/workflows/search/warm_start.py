@@ -1,0 +1,66 @@
+"""What a search knows of earlier runs: their trials, and what their files and this one say of what was not searched."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from modelopt_cli.core.errors import ModeloptError, UsageError
+from modelopt_cli.experiment.experiment import Experiment
+from modelopt_cli.tuning.study.study import Study
+from modelopt_cli.tuning.study.warm_start import Source, study_file, unknown
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+def sources(experiment: Experiment) -> Iterator[Source]:
+    """The runs in `tuning.warm_start`. Raises InputError for one that is not there, StorageError for a damaged one."""
+    now = cache(experiment.value)
+    for run in experiment.require_tuning().warm_start:
+        file = study_file(run)
+        trials, _ = Study.read(file)
+        yield Source(trials, _values(file.parent / "experiment.yaml"), now, _Defaults(experiment))
+
+
+class _Defaults:
+    """Arguments that a file leaves out of an estimator, as the estimator itself has them.
+
+    Imported are scikit-learn's own classes, and those that this experiment's file names.
+    """
+
+    def __init__(self, experiment: Experiment) -> None:
+        self._named = set(_estimators(experiment.document))
+        self._folder = getattr(experiment.model, "folder", None)
+
+    def __call__(self, path: str, get: Callable[[str], Any]) -> Any:
+        from modelopt_cli.models.architectures._estimators import default_argument
+
+        section, _, name = path.rpartition(".")
+        estimator = get(f"{section}.estimator") if section.partition(".")[0] == "model" else None
+        if not isinstance(estimator, str) or not (estimator.startswith("sklearn.") or estimator in self._named):
+            raise KeyError(path)
+        try:
+            return default_argument(estimator, name, self._folder)
+        except UsageError:
+            raise KeyError(path) from None
+
+
+def _estimators(values: Any) -> Iterator[str]:
+    """Every dotted path that some section names as its estimator."""
+    if isinstance(values, dict):
+        estimator = values.get("estimator")
+        if isinstance(estimator, str):
+            yield estimator
+    for item in values.values() if isinstance(values, dict) else values if isinstance(values, list) else ():
+        yield from _estimators(item)
+
+
+def _values(path: Path) -> Callable[[str], Any]:
+    """The values of an earlier run's file; of none when it is not there or is no experiment any more."""
+    try:
+        return cache(Experiment.load(path, checked=False).value) if path.is_file() else unknown
+    except ModeloptError:
+        return unknown

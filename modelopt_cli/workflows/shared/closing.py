@@ -1,0 +1,157 @@
+"""How every run that makes a report begins and ends: its clock, its warnings and gates, the report in its directory.
+
+Train, tune, prune, distill and several seeds of these all close through here, so that none can forget what a report
+owes its reader.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from modelopt_cli.core.warning_log import WarningLog
+from modelopt_cli.results.report import Report, Table
+from modelopt_cli.workflows.shared import gates
+
+if TYPE_CHECKING:
+    from modelopt_cli.data.raw import Task
+    from modelopt_cli.experiment.experiment import Experiment
+    from modelopt_cli.models.files.checkpoints import Checkpoint
+    from modelopt_cli.workflows.shared.context import Context
+
+POSITIVE = "positive_class"
+"""The detail of a report that names the class which its binary metrics are about."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run came to; empty for one that was stopped before there was anything to judge.
+
+    `warnings`: of the run itself; what there is to say about its data is added when the report is made.
+    """
+
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    tables: Mapping[str, Table] = field(default_factory=dict)
+    details: Mapping[str, Any] = field(default_factory=dict)
+    warnings: Sequence[str] = ()
+    model: Checkpoint | None = None
+
+
+class Closing:
+    """Made when a run begins; `report` ends it.
+
+    `log`: for warnings of Python's that no run of the workflow keeps for itself, such as those of loading a model.
+    """
+
+    def __init__(self, experiment: Experiment, context: Context) -> None:
+        self._experiment, self._context = experiment, context
+        self.log = WarningLog()
+        self._started, self._clock = datetime.now(UTC).astimezone(), time.perf_counter()
+
+    @property
+    def seconds(self) -> float:
+        """Since the run began."""
+        return time.perf_counter() - self._clock
+
+    def report(
+        self,
+        workflow: str,
+        outcome: Outcome,
+        *,
+        interrupted: bool,
+        artefacts: Mapping[str, str] | None = None,
+        best: Mapping[str, Any] | None = None,
+        plan: Mapping[str, Any] | None = None,
+    ) -> Report:
+        """The report, written into the run directory where there is one. Gates are judged unless `interrupted`."""
+        experiment, context = self._experiment, self._context
+        chosen, told = _about_positive(experiment, outcome.metrics)
+        demanded = [] if interrupted else gates.conditions(experiment, context)
+        report = Report(
+            workflow=workflow,
+            name=experiment.name,
+            status="interrupted" if interrupted else "completed",
+            seed=experiment.seed,
+            started=self._started.isoformat(timespec="seconds"),
+            seconds=self.seconds,
+            metrics=dict(outcome.metrics),
+            best=None if best is None else dict(best),
+            tables=dict(outcome.tables),
+            gates=gates.judge(demanded, outcome.metrics),
+            plan=dict(plan or {}),
+            details={**outcome.details, **chosen},
+            artefacts=dict(artefacts or {}),
+            warnings=list(
+                dict.fromkeys(
+                    [*_notes(experiment), *told, *outcome.warnings, *_consent(outcome.model), *self.log.texts]
+                )
+            ),
+        )
+        if context.directory is not None:
+            context.directory.write_report(report)
+        return report.with_model(outcome.model)
+
+
+def planned(
+    workflow: str, experiment: Experiment, plan: Mapping[str, Any], details: Mapping[str, Any] | None = None
+) -> Report:
+    """The report of a dry run: what was estimated, and what there is to say about the data."""
+    return Report(
+        workflow=workflow,
+        name=experiment.name,
+        seed=experiment.seed,
+        plan=dict(plan),
+        details=dict(details or {}),
+        warnings=_notes(experiment),
+    )
+
+
+def positive_class(task: Task, labels: Sequence[str], metrics: Collection[str]) -> dict[str, str]:
+    """The detail of a report that names the positive class, where a metric is about it."""
+    from modelopt_cli.data.positive import named_positive
+
+    name = named_positive(task, labels, metrics)
+    return {} if name is None else {POSITIVE: name}
+
+
+def _about_positive(experiment: Experiment, metrics: Collection[str]) -> tuple[dict[str, str], list[str]]:
+    """(the detail that names the positive class, a warning where nobody chose it)"""
+    if experiment.data is None or experiment.model is None or not metrics:
+        return {}, []
+    from modelopt_cli.data.positive import left_to_the_alphabet
+    from modelopt_cli.workflows.shared.data_cache import raw_data
+
+    raw = raw_data(experiment)
+    detail = positive_class(raw.task, raw.label_names, metrics)
+    warning = left_to_the_alphabet(raw.label_names, experiment.data.positive) if detail else ""
+    return detail, [warning] if warning else []
+
+
+def _consent(model: Checkpoint | None) -> list[str]:
+    """Whether whoever reads the saved model will be asked for consent to what it is made of."""
+    if model is None or model.architecture.framework != "sklearn":
+        return []
+    from modelopt_cli.models.files.estimator_files import told_at_saving
+
+    return told_at_saving(model.model)
+
+
+def _notes(experiment: Experiment) -> list[str]:
+    """What whoever reads the report should know about the data, and of settings that come to nothing."""
+    if experiment.data is None or experiment.model is None:  # a script reads its own
+        return []
+    from modelopt_cli.workflows.shared.data_cache import data_notes
+
+    return [*data_notes(experiment), *_remarks(experiment)]
+
+
+def _remarks(experiment: Experiment) -> list[str]:
+    """Of learning rate schedules that are longer than the training they belong to."""
+    training, pruning = experiment.training, experiment.pruning
+    if training is None:
+        return []
+    recovery = None if pruning is None else pruning.recovery_over(training)
+    return [text for each in (training, recovery) if each is not None for text in each.schedule.remarks(each.epochs)]

@@ -1,0 +1,90 @@
+"""What a workflow is given besides the experiment: where to write, whom to tell, when to stop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from modelopt_cli.core.conditions import Condition
+    from modelopt_cli.results.run_directory import RunDirectory
+    from modelopt_cli.tuning.trials.trial import Trial
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """Something the user should read."""
+
+    text: str
+    warning: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SearchStarted:
+    """A search begins or resumes: `planned` trials in all (None: open), `finished` of them already done."""
+
+    name: str
+    planned: int | None
+    finished: int
+    goals: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TrialChanged:
+    """A trial was started, reported or ended; `best` is the best finished trial so far."""
+
+    trial: Trial
+    best: Trial | None
+
+
+@dataclass(frozen=True, slots=True)
+class EpochEnded:
+    """One epoch (or fold) of a single training run."""
+
+    step: int
+    total: int | None  # None: unknown
+    metrics: Mapping[str, float]
+    doing: str = ""  # which part of the run it belongs to, where there are several
+
+
+@dataclass(frozen=True, slots=True)
+class StageBegun:
+    """A part of a run that may take long begins: what is being done from now on."""
+
+    text: str
+
+
+Progress = Message | SearchStarted | TrialChanged | EpochEnded | StageBegun
+
+
+class StopFlag:
+    """Set from a signal handler; workflows look at it between steps and end cleanly."""
+
+    def __init__(self) -> None:
+        self.signal_number: int | None = None
+        self.kept = ""  # what --resume would go on from now, were the process to end at once; "": nothing
+
+    def set(self, signal_number: int) -> None:
+        """Ask the run to stop."""
+        self.signal_number = signal_number
+
+    def __bool__(self) -> bool:
+        return self.signal_number is not None
+
+
+def _ignore(_: Progress) -> None:
+    return None
+
+
+@dataclass(frozen=True)
+class Context:
+    """`directory` None: in memory, nothing is written (the Python face)."""
+
+    directory: RunDirectory | None = None
+    emit: Callable[[Progress], None] = _ignore
+    stop: StopFlag = field(default_factory=StopFlag)
+    resume: bool = False
+    gates: tuple[Condition, ...] = ()  # from the command line, beside the file's own
+    stages: Path | None = None  # where stage files lie that several runs share; None: each run has its own

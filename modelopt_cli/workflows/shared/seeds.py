@@ -1,0 +1,149 @@
+"""`seeds:`: the whole run again with other seeds, on the same splits; mean and deviation of all that was measured."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from shutil import rmtree
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from modelopt_cli.results.report import Cell, Report, Table
+from modelopt_cli.results.run_directory import RunDirectory
+from modelopt_cli.results.tables import deviation_column, metric_column
+from modelopt_cli.workflows.pruning.unit_tables import with_ratios
+from modelopt_cli.workflows.runs.torch import pinned_data
+from modelopt_cli.workflows.shared import run_files
+from modelopt_cli.workflows.shared.closing import Closing, Outcome
+from modelopt_cli.workflows.shared.context import Context, Message
+
+if TYPE_CHECKING:
+    from modelopt_cli.experiment.experiment import Experiment
+
+
+def over_seeds(
+    run: Callable[[Experiment, Context], Report],
+    experiment: Experiment,
+    context: Context,
+    derived: Callable[[Mapping[str, Table]], Mapping[str, float]] = lambda _: {},
+) -> Report:
+    """`run`, once for each seed; with one seed just that.
+
+    Each seed's run has a folder of its own, `seed-N`; what several have in common is trained once. Tables whose rows
+    agree become one of means and deviations. `derived`: metrics that follow from these tables, such as ratios, whose
+    mean over seeds would mislead.
+    """
+    if experiment.seeds == 1:
+        return run(experiment, context)
+    closing = Closing(experiment, context)
+    directory = context.directory
+    run_files.check_resumed(experiment, context)
+    found: list[Report] = []
+    with TemporaryDirectory(prefix="modelopt-") as scratch:
+        stages = Path(scratch) if directory is None else directory.path_of(".stages")
+        for seed in range(experiment.seed, experiment.seed + experiment.seeds):
+            context.emit(Message(f"seed {seed} ({seed - experiment.seed + 1} of {experiment.seeds})"))
+            found.append(_once(run, experiment, seed, replace(context, stages=stages)))
+            run_files.record(experiment, context)  # now that nothing stands in the way
+            if context.stop:
+                break
+        else:
+            rmtree(stages, ignore_errors=True)
+    interrupted = bool(context.stop)
+    outcome = _told(found) if interrupted else _together(found, derived)
+    artefacts: dict[str, str] = {}
+    if directory is not None:
+        for name, table in outcome.tables.items():
+            directory.write_table(name, table)
+        folder = directory.path
+        tabled = {"directory": str(folder), "tables": str(folder / "seeds.csv"), "report": str(folder / "report.json")}
+        artefacts = {} if interrupted else {**found[0].artefacts, **tabled}
+    return closing.report(found[0].workflow, outcome, interrupted=interrupted, artefacts=artefacts)
+
+
+def _once(run: Callable[[Experiment, Context], Report], experiment: Experiment, seed: int, context: Context) -> Report:
+    """One seed's run; one that was finished before is read."""
+    values: dict[str, Any] = {"seed": seed, "seeds": 1, "gates": []}
+    if experiment.data is not None:
+        values["data"] = pinned_data(experiment)
+    one = experiment.with_values(values)
+    if context.directory is None:
+        return run(one, replace(context, gates=()))
+    path = context.directory.path_of(f"seed-{seed}")
+    finished = _finished(path / "report.json") if context.resume else None
+    if finished is not None:
+        return finished
+    resume = context.resume and (path / "experiment.yaml").exists()
+    with RunDirectory.create_at(path, resume=resume) as directory:
+        directory.workflow = context.directory.workflow
+        return run(one, replace(context, directory=directory, resume=resume, gates=()))
+
+
+def _finished(path: Any) -> Report | None:
+    if not path.exists():
+        return None
+    report = Report.model_validate_json(path.read_text())
+    return report if report.status == "completed" else None
+
+
+def _told(found: Sequence[Report]) -> Outcome:
+    """What the runs said, the details of the first one, and its model."""
+    warnings = [warning for report in found for warning in report.warnings]
+    return Outcome(details=found[0].details, warnings=warnings, model=found[0].model)
+
+
+def _together(found: Sequence[Report], derived: Callable[[Mapping[str, Table]], Mapping[str, float]]) -> Outcome:
+    first, told = found[0], _told(found)
+    metrics = {
+        name: float(np.mean([report.metrics[name] for report in found]))
+        for name in first.metrics
+        if all(name in report.metrics for report in found)
+    }
+    tables = {"seeds": _seeds(found, list(metrics))}
+    for name in first.tables:
+        together = averaged([report.tables[name] for report in found if name in report.tables])
+        if together is not None:
+            tables[name] = with_ratios(together) if name == "costs" else together
+    metrics |= derived(tables)
+    details = {**first.details, "seeds": [report.seed for report in found]}
+    return replace(told, metrics=metrics, tables=tables, details=details)
+
+
+def _seeds(found: Sequence[Report], names: Sequence[str]) -> Table:
+    """A row a seed, then their mean and their deviation."""
+    values = np.array([[report.metrics[name] for name in names] for report in found])
+    rows: list[list[Cell]] = [[report.seed, *map(float, row)] for report, row in zip(found, values, strict=True)]
+    rows.append(["mean", *map(float, values.mean(0))])
+    rows.append(["deviation", *map(float, values.std(0, ddof=1))])
+    return Table(columns=["seed", *(metric_column(name, ("seed",)) for name in names)], rows=rows)
+
+
+def averaged(tables: Sequence[Table]) -> Table | None:
+    """One table of means, with a column of deviations (of the sample, N - 1) after each that varies.
+
+    None where rows do not agree.
+
+    What is text in all tables must be the same. Whole numbers and truths that agree stay what they are.
+    """
+    first = tables[0]
+    alike = all(table.columns == first.columns and len(table.rows) == len(first.rows) for table in tables)
+    if not alike:
+        return None
+    columns: list[str] = []
+    cells: list[list[Cell]] = []
+    for place, name in enumerate(first.columns):
+        given = [[table.rows[row][place] for table in tables] for row in range(len(first.rows))]
+        if all(len(set(values)) == 1 for values in given):
+            columns.append(name)
+            cells.append([values[0] for values in given])
+            continue
+        if any(isinstance(value, str | bool) for values in given for value in values):
+            return None
+        known = [[float(value) for value in values if value is not None] for values in given]
+        columns += [name, deviation_column(name, first.columns)]
+        cells.append([float(np.mean(values)) if values else None for values in known])
+        cells.append([float(np.std(values, ddof=1)) if len(values) > 1 else None for values in known])
+    return Table(columns=columns, rows=[list(row) for row in zip(*cells, strict=True)])

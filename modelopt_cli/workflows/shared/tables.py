@@ -1,0 +1,154 @@
+"""Tables of a report: trials of a search, the curve of a training run, the folds of a cross-validation."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from statistics import fmean, stdev
+from typing import TYPE_CHECKING, Any
+
+from modelopt_cli.results.report import Cell, Table
+from modelopt_cli.results.tables import DEVIATION, metric_column
+from modelopt_cli.tuning.analysis import hypervolume
+from modelopt_cli.tuning.trials.lineage import lineage
+
+if TYPE_CHECKING:
+    from modelopt_cli.tuning.study.study import Study
+    from modelopt_cli.tuning.trials.trial import Trial
+
+
+def cell(value: Any) -> Cell:
+    """Plain scalars as they are; lists and sections as compact JSON."""
+    if value is None or isinstance(value, str | int | float | bool):
+        return value
+    return json.dumps(value, separators=(", ", ": "))
+
+
+TRIAL_COLUMNS = ("trial", "state", "origin", "seed", "seconds", "steps", "parent", "born", "reason")
+"""Columns of the table of trials that are neither metrics nor settings."""
+
+
+def trials_table(trials: Sequence[Trial], paths: Sequence[str]) -> Table:
+    """A row a trial, in order of number: what it was, what came of it, its settings."""
+    metrics = list(dict.fromkeys(name for trial in trials for name in trial.metrics))
+    own = {*TRIAL_COLUMNS, *paths}
+    born = ["parent", "born"] if any(trial.parent is not None for trial in trials) else []
+    named = [metric_column(name, own) for name in metrics]
+    columns = ["trial", "state", "origin", *named, *paths, "seed", "seconds", "steps", *born, "reason"]
+    rows = [
+        [
+            trial.number,
+            str(trial.state),
+            trial.origin,
+            *(trial.metrics.get(name) for name in metrics),
+            *(cell(trial.params.get(path)) for path in paths),
+            trial.seed,
+            round(trial.seconds, 4),
+            trial.step,
+            *(getattr(trial, name) for name in born),
+            trial.reason,
+        ]
+        for trial in trials
+    ]
+    return Table(columns=columns, rows=rows)
+
+
+def front_tables(study: Study, reference: Sequence[float] | None) -> tuple[dict[str, Table], dict[str, Any]]:
+    """(tables, details) of a search with several objectives, both empty for one.
+
+    Table `front`: a row a trial of the front, by the first objective. Table `hypervolume`: how it grew over the trials.
+    Details: the final `hypervolume`, and the `reference` it is measured from, metric -> value. `reference`: as the file
+    gives it, None: hypervolume.reference_of.
+    """
+    if len(study.goals) == 1:
+        return {}, {}
+    goals = {goal.metric: goal.maximize for goal in study.goals}
+    columns = [*goals, *(each.metric for each in study.constraints if each.metric not in goals)]
+    columns = list(dict.fromkeys(columns))
+    paths = study.space.paths
+    front = sorted(study.front, key=lambda trial: (trial.losses or (), trial.number))
+    rows = [
+        [trial.number, *map(trial.metrics.get, columns), *(cell(trial.params.get(path)) for path in paths)]
+        for trial in front
+    ]
+    named = [metric_column(name, ("trial", *paths)) for name in columns]
+    tables = {"front": Table(columns=["trial", *named, *paths], rows=rows)}
+    signs = [-1.0 if goal.maximize else 1.0 for goal in study.goals]
+    given = None if reference is None else tuple(s * value for s, value in zip(signs, reference, strict=True))
+    losses = given if given is not None else hypervolume.reference_of(study.trials)
+    if losses is None:
+        return tables, {}
+    grown = hypervolume.over_trials(study.trials, losses)
+    tables["hypervolume"] = Table(columns=["trial", "hypervolume"], rows=[list(row) for row in grown])
+    point = {goal.metric: s * value for goal, s, value in zip(study.goals, signs, losses, strict=True)}
+    return tables, {"hypervolume": grown[-1][1] if grown else 0.0, "reference": point}
+
+
+def repeats_table(study: Study) -> tuple[dict[str, Table], dict[str, Any]]:
+    """(tables, details) of a search that may repeat settings, both empty for others, and while it is too early.
+
+    Table `repeats`: a row for each setting that was tried more than once, and for the best, by what it is believed to
+    be worth: how often, mean and standard deviation of the objective, what is believed and how uncertain that is.
+    Details: `believed`, of the best, and the `noise` of a trial, all in the objective's unit.
+    """
+    beliefs = study.beliefs
+    if beliefs is None:
+        return {}, {}
+    goal, paths = study.goals[0], study.space.paths
+    sign = -1.0 if goal.maximize else 1.0
+    rows: list[list[Cell]] = []
+    for place in beliefs.mean.argsort(kind="stable").tolist():
+        group = beliefs.settings[place]
+        if len(group) > 1 or not rows:
+            values = [trial.metrics[goal.metric] for trial in group]
+            spread = stdev(values) if len(values) > 1 else None
+            believed = [sign * float(beliefs.mean[place]), float(beliefs.deviation[place])]
+            trials = " ".join(str(trial.number) for trial in group)
+            params = (cell(group[0].params.get(path)) for path in paths)
+            rows.append([len(group), fmean(values), spread, *believed, trials, *params])
+    best = dict(zip(["times", "mean", "deviation", "believed", "uncertainty"], rows[0], strict=False))
+    own = ["times", "believed", "uncertainty", "trials", *paths]
+    metric = metric_column(goal.metric, own)
+    columns = ["times", metric, metric + DEVIATION, "believed", "uncertainty"]
+    details = {"believed": {"metric": goal.metric, **best, "noise": beliefs.noise}}
+    return {"repeats": Table(columns=[*columns, "trials", *paths], rows=rows)}, details
+
+
+def curve_table(points: Iterable[tuple[int, Mapping[str, float]]], step: str = "epoch") -> Table:
+    """A row a report: the step and its metrics."""
+    points = list(points)
+    metrics = list(dict.fromkeys(name for _, values in points for name in values))
+    return Table(
+        columns=[step, *(metric_column(name, (step,)) for name in metrics)],
+        rows=[[at, *(values.get(name) for name in metrics)] for at, values in points],
+    )
+
+
+def best_tables(study: Study, reference: Sequence[float] | None) -> tuple[dict[str, Table], dict[str, Any]]:
+    """(tables, details) of what was best: front_tables, repeats_table, and schedule_table."""
+    (front, volume), (repeats, believed) = front_tables(study, reference), repeats_table(study)
+    return {**front, **repeats, **schedule_table(study.trials, study.best)}, {**volume, **believed}
+
+
+def schedule_table(trials: Sequence[Trial], best: Trial | None) -> dict[str, Table]:
+    """Table `schedule`, where the best trial went on from another one's state: which settings held from step to step.
+
+    A row a trial of its lineage; columns for what is searched. Empty for one that began at step 0.
+    """
+    if best is None or best.parent is None:
+        return {}
+    legs = lineage(trials, best)
+    ends = [*(trial.born for trial in legs[1:]), best.step]
+    paths = list(dict.fromkeys(path for trial in legs for path in trial.params))
+    rows = [
+        [trial.born, end, trial.number, *(cell(trial.params.get(path)) for path in paths)]
+        for trial, end in zip(legs, ends, strict=True)
+    ]
+    return {"schedule": Table(columns=["from_step", "to_step", "trial", *paths], rows=rows)}
+
+
+def best_row(trial: Trial | None) -> dict[str, Any] | None:
+    """The best trial, for the report."""
+    if trial is None:
+        return None
+    return {"number": trial.number, "params": dict(trial.params), "metrics": dict(trial.metrics), "seed": trial.seed}
