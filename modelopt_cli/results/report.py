@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, PrivateAttr
@@ -19,6 +20,16 @@ class Table(BaseModel):
 
     columns: list[str]
     rows: list[list[Cell]]
+
+    @classmethod
+    def from_records(cls, records: Sequence[Mapping[str, Any]]) -> Self:
+        """Columns in order of first appearance; what a record lacks is empty."""
+        columns = list(dict.fromkeys(key for record in records for key in record))
+        return cls(columns=columns, rows=[[record.get(column) for column in columns] for record in records])
+
+    def records(self) -> list[dict[str, Any]]:
+        """A mapping a row, from column to cell."""
+        return [dict(zip(self.columns, row, strict=True)) for row in self.rows]
 
 
 class GateResult(BaseModel):

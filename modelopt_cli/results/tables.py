@@ -60,7 +60,7 @@ def neutral(cell: Cell) -> Cell:
 
 def as_rows(table: Table) -> list[dict[str, Any]]:
     """A mapping a row, for JSON; numbers that JSON cannot hold (NaN, infinity) become null."""
-    return [dict(zip(table.columns, map(_finite, row), strict=True)) for row in table.rows]
+    return [{column: _finite(cell) for column, cell in record.items()} for record in table.records()]
 
 
 def _finite(cell: Cell) -> Cell:

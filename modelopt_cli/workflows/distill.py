@@ -101,7 +101,7 @@ def _gaps(tables: Mapping[str, Table]) -> Mapping[str, float]:
     found = tables.get("learners")
     if found is None:
         return {}
-    rows = [dict(zip(found.columns, row, strict=True)) for row in found.rows]
+    rows = found.records()
     judged = (name for name in PRINCIPAL.values() if f"validation.{name}" in rows[0] or f"test.{name}" in rows[0])
     metric = next(judged, None)  # None: there is neither a validation nor a test split
     return {} if metric is None else distill_tables.gaps(rows, metric)

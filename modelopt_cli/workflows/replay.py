@@ -16,7 +16,7 @@ from modelopt_cli.results.report import Report
 from modelopt_cli.tuning.schedulers import Scheduler
 from modelopt_cli.tuning.schedulers._sampler_and_stopper import SamplerAndStopper
 from modelopt_cli.tuning.search.replay import KINDS, Replayed, replay
-from modelopt_cli.tuning.study import header as beginning
+from modelopt_cli.tuning.study import header
 from modelopt_cli.tuning.study.store import Store
 from modelopt_cli.workflows.shared.context import Context, EpochEnded
 
@@ -36,7 +36,7 @@ def run(path: Path, context: Context) -> Report:
         raise InputError(f"{path} holds no study.sqlite, so it is no search; name a run of modelopt tune")
     store = Store(path / "study.sqlite", write=False)
     try:
-        meta, events = beginning.arguments(store), list(store.events())
+        meta, events = header.arguments(store), list(store.events())
         file = path / "experiment.yaml"
         experiment = Experiment.load(file, checked=False) if file.exists() else None
         found = _replayed(events, meta, _scheduler(experiment, meta), context, _sizes(experiment))
@@ -81,7 +81,7 @@ def _scheduler(experiment: Experiment | None, meta: Mapping[str, Any]) -> Schedu
         settings = experiment.require_tuning()
         return settings.scheduler or SamplerAndStopper(stopper=settings.stopper)
     stopper = meta["stopper"]
-    return SamplerAndStopper(stopper=None if stopper is None else beginning.strategy("stoppers", stopper))
+    return SamplerAndStopper(stopper=None if stopper is None else header.strategy("stoppers", stopper))
 
 
 def _counts(found: Replayed) -> dict[str, Any]:

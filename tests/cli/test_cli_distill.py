@@ -25,7 +25,7 @@ TEACHER = "\n".join(BASE.splitlines()[4:7])  # without the last line's end
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch):
-    monkeypatch.setattr("modelopt_cli.workflows.pruning.unit_tables._SECONDS", 0.01)
+    monkeypatch.setattr("modelopt_cli.workflows.shared.costs._SECONDS", 0.01)
 
 
 @pytest.fixture

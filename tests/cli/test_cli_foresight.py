@@ -319,9 +319,9 @@ PRUNED = "pruning: {amount: 0.5, recovery: {epochs: 1}}\n"
     ],
 )
 def test_evaluate_gives_the_loss_that_the_report_has(cli, command, text, monkeypatch):
-    from modelopt_cli.workflows.pruning import unit_tables
+    from modelopt_cli.workflows.shared import costs
 
-    monkeypatch.setattr(unit_tables, "_SECONDS", 0.01)
+    monkeypatch.setattr(costs, "_SECONDS", 0.01)
     assert cli(command, write(text), "-q", "--out", "run").code == 0
     report = json.loads(Path("run/report.json").read_text())
     for split in ("validation", "test"):

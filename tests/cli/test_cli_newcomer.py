@@ -10,8 +10,8 @@ import pytest
 from conftest import Cli
 from rich.console import Console
 
-from modelopt_cli.cli.render.progress import describe
-from modelopt_cli.cli.render.report import render_report
+from modelopt_cli.cli.render.live import describe
+from modelopt_cli.cli.render.search import render_report
 from modelopt_cli.results.report import Report, Table
 from modelopt_cli.tuning.trials.trial import State, Trial
 

@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from modelopt_cli.cli import running
-from modelopt_cli.cli.render import progress as render_progress
+from modelopt_cli.cli.render import live
 from modelopt_cli.workflows.shared.context import StageBegun, StopFlag
 
 if TYPE_CHECKING:
@@ -65,9 +65,9 @@ def test_distilling_tells_who_is_trained(cli: Cli) -> None:
 
 
 def test_a_stage_that_takes_long_is_told_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(render_progress, "_SILENCE", 0.2)
+    monkeypatch.setattr(live, "_SILENCE", 0.2)
     stream = io.StringIO()
-    with render_progress.PlainProgress(Console(file=stream)) as progress:
+    with live.PlainProgress(Console(file=stream)) as progress:
         progress.take(StageBegun("pruning by obs"))
         deadline = time.monotonic() + 20
         while stream.getvalue().count("still pruning by obs (") < 2:

@@ -20,7 +20,7 @@ from modelopt_cli.models.graph.capture import capture
 from modelopt_cli.models.graph.groups import Group, grouping
 from modelopt_cli.models.graph.rewriting import rewritten
 from modelopt_cli.pruning.common.units import UnitStatistic
-from modelopt_cli.pruning.common.units import collection as unit_collection
+from modelopt_cli.pruning.units import collection as unit_collection
 from modelopt_cli.pruning.units.collection import collect_units, make_units
 from modelopt_cli.pruning.units.points import points
 from modelopt_cli.training.batches import Batch

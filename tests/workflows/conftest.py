@@ -7,13 +7,13 @@ from collections.abc import Iterator
 import pytest
 
 from modelopt_cli.distillation import store
-from modelopt_cli.workflows.pruning import unit_tables
+from modelopt_cli.workflows.shared import costs
 
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Latency is measured for an instant, and no teacher's outputs are left from another test."""
-    monkeypatch.setattr(unit_tables, "_SECONDS", 0.01)
+    monkeypatch.setattr(costs, "_SECONDS", 0.01)
     store.forget()
     yield
     store.forget()

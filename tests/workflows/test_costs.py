@@ -12,8 +12,8 @@ from modelopt_cli.models import measure
 from modelopt_cli.models.measure import Latency, noise
 from modelopt_cli.results.report import Report, Table
 from modelopt_cli.workflows import distill, prune
-from modelopt_cli.workflows.pruning.unit_tables import with_ratios
 from modelopt_cli.workflows.shared.context import Context
+from modelopt_cli.workflows.shared.costs import with_ratios
 
 DOCUMENT: dict[str, Any] = {
     "name": "costs",

@@ -12,8 +12,7 @@ from modelopt_cli.experiment.expected_metrics import GAP, Known, Workflow, outlo
 from modelopt_cli.experiment.experiment import Experiment
 from modelopt_cli.results.report import Report
 from modelopt_cli.workflows import distill, prune, train, tune
-from modelopt_cli.workflows.pruning import unit_tables
-from modelopt_cli.workflows.shared import metric_checks
+from modelopt_cli.workflows.shared import costs, metric_checks
 from modelopt_cli.workflows.shared.context import Context
 
 SPLITS = {"validation": 0.3, "test": 0.3, "seed": 0}
@@ -26,7 +25,7 @@ TEACHER = {"model": MLP, "training": {"epochs": 8}}
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(unit_tables, "_SECONDS", 0.01)
+    monkeypatch.setattr(costs, "_SECONDS", 0.01)
 
 
 def binary() -> tuple[Any, Any]:

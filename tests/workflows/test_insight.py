@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from modelopt_cli import Experiment, tune
-from modelopt_cli.cli.render.report import render_report
+from modelopt_cli.cli.render.search import render_report
 from modelopt_cli.core.conditions import Goal
 from modelopt_cli.results.report import Report
 from modelopt_cli.tuning.study.study import Study

@@ -15,7 +15,7 @@ import yaml
 from rich.console import Console
 
 from modelopt_cli import Experiment, Report, load, tune
-from modelopt_cli.cli.render.report import render_report
+from modelopt_cli.cli.render.search import render_report
 from modelopt_cli.core.errors import ExperimentError, SearchError
 from modelopt_cli.models.files import checkpoints
 from modelopt_cli.tuning.study.study import Study

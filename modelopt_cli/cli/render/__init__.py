@@ -41,7 +41,7 @@ def report(report: Report, *, quiet: bool) -> None:
     from modelopt_cli.cli.render.inspection import render_inspected
     from modelopt_cli.cli.render.pruning import render_pruning
     from modelopt_cli.cli.render.replay import render_replayed
-    from modelopt_cli.cli.render.report import render_report
+    from modelopt_cli.cli.render.search import render_report
     from modelopt_cli.cli.render.units import render_slimming
     from modelopt_cli.cli.render.weights_file import render_pruned
 
@@ -61,7 +61,7 @@ def report(report: Report, *, quiet: bool) -> None:
 @contextmanager
 def progress(*, quiet: bool) -> Iterator[Callable[[Progress], None]]:
     """What takes a workflow's events: a live display on a terminal, plain lines elsewhere, warnings if quiet."""
-    from modelopt_cli.cli.render.progress import LiveProgress, PlainProgress, QuietProgress
+    from modelopt_cli.cli.render.live import LiveProgress, PlainProgress, QuietProgress
 
     screen = console(stderr=True)
     shown = QuietProgress(screen) if quiet else LiveProgress(screen) if screen.is_terminal else PlainProgress(screen)

@@ -31,7 +31,7 @@ def _table(console: Console, report: Report) -> None:
     front = report.tables["front"]
     metrics = [column_of(Goal.parse(goal).metric, front.columns) for goal in report.details["objective"]]
     shown = ["trial", *metrics]
-    rows = [dict(zip(front.columns, row, strict=True)) for row in front.rows]
+    rows = front.records()
     kept = [rows[round(i * (len(rows) - 1) / (_ROWS - 1))] for i in range(_ROWS)] if len(rows) > _ROWS else rows
     what = f"{len(kept)} of {len(rows)}" if len(kept) < len(rows) else f"{len(rows)}"
     table = Table(

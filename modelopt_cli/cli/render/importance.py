@@ -16,7 +16,7 @@ _LEAST = 0.01  # share of the variance from which a parameter is named
 def importances(console: Console, report: Report) -> None:
     """`lr 71% ± 4, type 12% ± 2, 3 others below 1%`; or why nothing can be said."""
     table = report.tables.get("importance")
-    rows = [] if table is None else [dict(zip(table.columns, row, strict=True)) for row in table.rows]
+    rows = [] if table is None else table.records()
     metrics = list(dict.fromkeys(row["metric"] for row in rows))
     for metric in metrics:
         of = f"importance for {metric}: " if len(metrics) > 1 else "importance: "

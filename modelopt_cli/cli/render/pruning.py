@@ -120,4 +120,4 @@ def _asked(asked: Mapping[str, Any]) -> str:
 def records(report: Report, table: str) -> Sequence[dict[str, Any]]:
     """The rows of a table as records; none where there is no such table."""
     found = report.tables.get(table)
-    return [] if found is None else [dict(zip(found.columns, row, strict=True)) for row in found.rows]
+    return [] if found is None else found.records()

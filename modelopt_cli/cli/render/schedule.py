@@ -22,7 +22,7 @@ def render_schedule(console: Console, report: Report) -> None:
     schedule = report.tables.get("schedule")
     if schedule is None:
         return
-    rows = [dict(zip(schedule.columns, row, strict=True)) for row in schedule.rows]
+    rows = schedule.records()
     changing = [
         name for name in schedule.columns if name not in _WHERE and len({json.dumps(row[name]) for row in rows}) > 1
     ]

@@ -47,9 +47,9 @@ def shrink(
     default; it says how much goes at once, so there is no schedule and no recovery. Raises UsageError.
     """
     from modelopt_cli.models.duplicates import duplicate
+    from modelopt_cli.pruning.units import tables
     from modelopt_cli.pruning.units.budget import FINAL
     from modelopt_cli.pruning.units.session import Shrinking
-    from modelopt_cli.workflows.pruning import unit_tables
 
     settings, copy = _settings(pruning), duplicate(module)
     shrinking = Shrinking(settings, copy, _samples(inputs, targets, settings.calibration), _loss(targets, task), task)
@@ -57,7 +57,7 @@ def shrink(
     if settings.budget is not None and settings.budget.of == "size_bytes":
         shrinking.note_file(shrinking.network.costs.tensor_bytes({}))
     _, found = shrinking.prune(FINAL if target is None else target, copy)
-    table = unit_tables.groups(shrinking.network, shrinking.groups, shrinking.spared)
+    table = tables.groups(shrinking.network, shrinking.groups, shrinking.spared)
     return Shrunk(found.train(module.training), table, tuple(shrinking.warnings))
 
 

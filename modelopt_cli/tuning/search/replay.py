@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from modelopt_cli.core.seeds import derive
 from modelopt_cli.tuning.schedulers import Moment, plain
-from modelopt_cli.tuning.study import header as beginning
+from modelopt_cli.tuning.study import header
 from modelopt_cli.tuning.study.study import Study
 from modelopt_cli.tuning.study.suggestions import Exhausted, suggest
 from modelopt_cli.tuning.study.warm_start import Knowledge, Source
@@ -78,7 +78,7 @@ def replay(
     found = Replayed()
     known = meta.get("earlier")
     earlier = [] if known is None else [Source(Knowledge.from_plain(known).trials)]
-    with Study(**{name: meta[name] for name in beginning.NAMES}, earlier=earlier) as study:
+    with Study(**{name: meta[name] for name in header.NAMES}, earlier=earlier) as study:
         stops: dict[int, str] | None = None  # reasons decided on; None: the log holds no decisions
         for kind, number, payload in events:
             found.events += 1

@@ -40,8 +40,8 @@ _TRIES = 20_000  # random settings until one keeps the rules
 class Space:
     """See the module docstring. Made by `Space.from_spec`; equal when the parameters and the rules are.
 
-    `rules` (space/rules.py) leave combinations out: what breaks one is no setting of the space. They name searched paths
-    alone, or what lies in the value of one.
+    `rules` (space/rules.py) leave combinations out: what breaks one is no setting of the space. They name searched
+    paths alone, or what lies in the value of one.
     """
 
     roots: tuple[Node, ...]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from modelopt_cli.core.errors import UsageError
 from modelopt_cli.core.strategy import FAMILIES, Named
 from modelopt_cli.tuning.space.space import Space
-from modelopt_cli.tuning.study import events as history
+from modelopt_cli.tuning.study import events
 from modelopt_cli.tuning.study.store import Store
 from modelopt_cli.tuning.study.warm_start import Knowledge, Source, study_file
 from modelopt_cli.tuning.trials.evaluation import Judge
@@ -63,10 +63,10 @@ def arguments(store: Store) -> dict[str, Any]:
     return meta
 
 
-def replayed(store: Store) -> history.History:
+def replayed(store: Store) -> events.History:
     """What the events in `store` leave. Raises StorageError when they make no sense."""
     try:
-        return history.replay(store.events())
+        return events.replay(store.events())
     except ValueError as error:
         raise store.damaged(str(error)) from None
 

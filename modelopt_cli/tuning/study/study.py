@@ -27,7 +27,7 @@ from modelopt_cli.tuning.samplers import Sampler
 from modelopt_cli.tuning.space.parameters import plain_value
 from modelopt_cli.tuning.space.space import Space
 from modelopt_cli.tuning.stoppers import Stopper
-from modelopt_cli.tuning.study import header as beginning
+from modelopt_cli.tuning.study import header
 from modelopt_cli.tuning.study.log import TrialLog
 from modelopt_cli.tuning.study.store import Store
 from modelopt_cli.tuning.study.suggestions import Exhausted, suggest
@@ -48,14 +48,14 @@ class Study(TrialLog):
     """See the module docstring.
 
     space: a Space, or its specification as written in a file. sampler, stopper: a name, a mapping with `type`, or the
-    strategy itself. objective: `minimize METRIC` or `maximize METRIC`, or several of them. constraints: conditions that
-    a best trial must meet (`model.size_bytes <= 100_000`). rules: what must hold between searched values
-    (`depth <= width`), so that no other combination is tried; those of a Space stand unless some are given. initial:
-    settings to try first. repeats: whether a setting may be tried again where that teaches more than a new one
-    (analysis/replication.py). path: a file to keep the study in; an existing one is continued, its interrupted trials first, and
-    must have been begun with the same arguments (and `fingerprint`, plain values of the caller's own). earlier: runs
-    (directories, study files, or Sources) whose trials the sampler shall know; noted when the study is begun, so that
-    one that is continued knows the same, whatever has become of them.
+    strategy itself. objective: `minimize METRIC` or `maximize METRIC`, or several of them. constraints: conditions
+    that a best trial must meet (`model.size_bytes <= 100_000`). rules: what must hold between searched values (`depth
+    <= width`), so that no other combination is tried; those of a Space stand unless some are given. initial: settings
+    to try first. repeats: whether a setting may be tried again where that teaches more than a new one
+    (analysis/replication.py). path: a file to keep the study in; an existing one is continued, its interrupted trials
+    first, and must have been begun with the same arguments (and `fingerprint`, plain values of the caller's own).
+    earlier: runs (directories, study files, or Sources) whose trials the sampler shall know; noted when the study is
+    begun, so that one that is continued knows the same, whatever has become of them.
     Raises UsageError where an argument makes no sense, StorageError for a file that is damaged or in use.
     """
 
@@ -77,8 +77,8 @@ class Study(TrialLog):
     ) -> None:
         try:
             self.space = space if isinstance(space, Space) and not rules else _ruled(space, rules)
-            self.sampler: Sampler = beginning.strategy("samplers", sampler)
-            self.stopper: Stopper | None = None if stopper is None else beginning.strategy("stoppers", stopper)
+            self.sampler: Sampler = header.strategy("samplers", sampler)
+            self.stopper: Stopper | None = None if stopper is None else header.strategy("stoppers", stopper)
             judge = Judge.parse(objective, constraints)
             if self.sampler.exact:
                 self.space.grid()  # raises for what cannot be listed
@@ -90,8 +90,8 @@ class Study(TrialLog):
         self._believed: tuple[int, Believed | None] = (0, None)  # trials that had ended then
         store = Store(Path(path) if path is not None else None)
         try:
-            self.knowledge = beginning.begin(self, store, judge, fingerprint, earlier)
-            super().__init__(self.space, judge, store, beginning.replayed(store))
+            self.knowledge = header.begin(self, store, judge, fingerprint, earlier)
+            super().__init__(self.space, judge, store, header.replayed(store))
         except BaseException:
             store.close()
             raise
@@ -104,17 +104,17 @@ class Study(TrialLog):
         """Continue the study at `path` with what it was begun with. Raises InputError when there is none."""
         store = Store(Path(path), write=False)
         try:
-            meta = beginning.arguments(store)
+            meta = header.arguments(store)
         finally:
             store.close()
-        return cls(**{name: meta[name] for name in beginning.NAMES}, path=path)
+        return cls(**{name: meta[name] for name in header.NAMES}, path=path)
 
     @staticmethod
     def read(path: str | Path) -> tuple[list[Trial], dict[str, Any]]:
         """The trials of the study at `path` and what it was begun with, without taking it over; also while it runs."""
         store = Store(Path(path), write=False)
         try:
-            return beginning.replayed(store).trials, store.meta()
+            return header.replayed(store).trials, store.meta()
         finally:
             store.close()
 

@@ -15,8 +15,8 @@ from modelopt_cli.workflows.distillation.networks import ALONE, STUDENT
 from modelopt_cli.workflows.distillation.pipeline import PRINCIPAL, DistillCourse
 from modelopt_cli.workflows.distillation.teachers import seen_before
 from modelopt_cli.workflows.distillation.trained_model import Learned
-from modelopt_cli.workflows.pruning import unit_tables
 from modelopt_cli.workflows.runs.base import RestorableRun
+from modelopt_cli.workflows.shared import costs
 
 if TYPE_CHECKING:
     from modelopt_cli.experiment.experiment import Experiment
@@ -150,7 +150,7 @@ class DistillRun(RestorableRun):
 
     def costs(self) -> dict[str, float]:
         """What the student costs, as metrics; measured once, in turns with its (first) teacher."""
-        return unit_tables.metrics(self._measured())
+        return costs.metrics(self._measured())
 
     def _measured(self) -> list[dict[str, Any]]:
         from modelopt_cli.models.files import checkpoints
@@ -161,8 +161,8 @@ class DistillRun(RestorableRun):
             pair = [self._comparable() or student, student]
             before, after = (one.model.to("cpu") for one in pair)
             files = (checkpoints.file_sizes(pair[0])[0], checkpoints.file_sizes(pair[1])[0])
-            inputs = example(self.course.prepared.shapes, max(unit_tables.BATCH_SIZES))
-            self._cost_rows, self._noise = unit_tables.compare(before, after, inputs, files)
+            inputs = example(self.course.prepared.shapes, max(costs.BATCH_SIZES))
+            self._cost_rows, self._noise = costs.compare(before, after, inputs, files)
         return self._cost_rows
 
     def _comparable(self) -> Checkpoint | None:

@@ -9,7 +9,6 @@ from modelopt_cli.experiment.expected_metrics import GAP
 from modelopt_cli.results.report import Table
 from modelopt_cli.training.metric_names import LOWER_IS_BETTER
 from modelopt_cli.workflows.distillation.networks import ALONE, STUDENT
-from modelopt_cli.workflows.pruning.tables import from_records
 
 if TYPE_CHECKING:
     from modelopt_cli.workflows.distillation.trained_model import Learned
@@ -42,19 +41,19 @@ def _parameters(one: Learned) -> int | None:
 
 def learners(rows: Sequence[Mapping[str, Any]]) -> Table:
     """Who was trained or given, in the order of training; one row for each turn."""
-    return from_records(rows)
+    return Table.from_records(rows)
 
 
 def curve(points: Sequence[tuple[str, int, Mapping[str, float]]]) -> Table:
     """A row an epoch of a member."""
-    return from_records([{"learner": name, "epoch": epoch, **found} for name, epoch, found in points])
+    return Table.from_records([{"learner": name, "epoch": epoch, **found} for name, epoch, found in points])
 
 
 def costs(rows: Sequence[Mapping[str, Any]], *, compared: bool) -> Table:
     """A row for each cost of slim_tables.compare: what, teacher, student, times less; the student's alone otherwise."""
     names = {"before": "teacher", "after": "student", "times less": "times less"}
     shown = names if compared else {"after": "student"}
-    return from_records([{"what": row["what"], **{new: row[old] for old, new in shown.items()}} for row in rows])
+    return Table.from_records([{"what": row["what"], **{new: row[old] for old, new in shown.items()}} for row in rows])
 
 
 def gaps(rows: Sequence[Mapping[str, Any]], metric: str) -> dict[str, float]:

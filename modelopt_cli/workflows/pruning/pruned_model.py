@@ -151,11 +151,10 @@ class PrunedModel(ABC):
         self, sensitivity: Sequence[tuple[str, float, float]], columns: Sequence[str]
     ) -> dict[str, Table]:
         from modelopt_cli.results.report import Table
-        from modelopt_cli.workflows.pruning import tables
 
         found = {}
         if self._rounds:
-            found["rounds"] = tables.from_records(self._rounds)
+            found["rounds"] = Table.from_records(self._rounds)
         if sensitivity:
             rows: list[list[Any]] = [list(row) for row in sensitivity]
             found["sensitivity"] = Table(columns=list(columns), rows=rows)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from modelopt_cli.models.measure import zeros
@@ -48,10 +48,4 @@ def stages(
             rows.append(
                 {"stage": stage, **metrics, "model.nonzero": nonzero, "model.sparsity": 1.0 - nonzero / max(count, 1)}
             )
-    return from_records(rows)
-
-
-def from_records(rows: Sequence[Mapping[str, Any]]) -> Table:
-    """Columns in order of first appearance; what a row lacks is empty."""
-    columns = list(dict.fromkeys(key for row in rows for key in row))
-    return Table(columns=columns, rows=[[row.get(column) for column in columns] for row in rows])
+    return Table.from_records(rows)

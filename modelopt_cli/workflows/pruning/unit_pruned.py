@@ -8,10 +8,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from modelopt_cli.models.duplicates import duplicate
+from modelopt_cli.pruning.units import tables as group_tables
 from modelopt_cli.pruning.units.budget import FINAL
 from modelopt_cli.workflows.pruning import unit_tables
 from modelopt_cli.workflows.pruning.pruned_model import PrunedModel
-from modelopt_cli.workflows.pruning.tables import from_records
+from modelopt_cli.workflows.shared import costs
 from modelopt_cli.workflows.shared.earlier_pruning import earlier_masks, earlier_slimming
 
 if TYPE_CHECKING:
@@ -124,18 +125,18 @@ class SlimmedModel(PrunedModel):
         before = self.as_it_was("before") or self.module
         files = file_sizes(replace(checkpoint, model=before)), file_sizes(self.recorded(checkpoint))
         inputs = joined(self.trainer.samples(1))
-        self._sizes = unit_tables.sizes(before, self.module, inputs, (files[0][0], files[1][0]))
+        self._sizes = costs.sizes(before, self.module, inputs, (files[0][0], files[1][0]))
         removed = {"pruning.units_removed": gone / max(total, 1), "model.compressed_bytes": float(files[1][1])}
-        return {**unit_tables.metrics(self._sizes), **removed}
+        return {**costs.metrics(self._sizes), **removed}
 
     def speed(self) -> dict[str, float]:
         """Milliseconds for a batch of 1 and of 64, measured in turns with the model before pruning."""
         from modelopt_cli.pruning.units.session import joined
 
-        inputs = joined(self.trainer.samples(max(unit_tables.BATCH_SIZES)))
+        inputs = joined(self.trainer.samples(max(costs.BATCH_SIZES)))
         before = self.as_it_was("before") or self.module
-        self._times, self.noise = unit_tables.times(before, self.module, inputs)
-        return unit_tables.metrics(self._times)
+        self._times, self.noise = costs.times(before, self.module, inputs)
+        return costs.metrics(self._times)
 
     def recorded(self, checkpoint: Checkpoint) -> Checkpoint:
         """The checkpoint with the units that are kept, and masks of an earlier pruning."""
@@ -161,8 +162,8 @@ class SlimmedModel(PrunedModel):
         states = {name: self._states.get(name) for name in self._judged}
         found = {
             "stages": unit_tables.stages(self.module, self._judged, states),
-            "costs": from_records([*self._sizes, *self._times]),
-            "groups": unit_tables.groups(self._shrinking.network, self._shrinking.groups, self.spared),
+            "costs": Table.from_records([*self._sizes, *self._times]),
+            "groups": group_tables.groups(self._shrinking.network, self._shrinking.groups, self.spared),
             "layers": unit_tables.layers(self._origin, self.module),
         }
         return found | self._round_tables(self._shrinking.sensitivity, ("group", "share removed", "loss"))

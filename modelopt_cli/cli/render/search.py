@@ -80,7 +80,7 @@ def _trials(console: Console, report: Report) -> None:
     searched = _searched(report)
     measured = {name for name in table.columns if name in TRIAL_COLUMNS or name.startswith(_MEASURED)}
     settings = [name for name in table.columns if name in searched or name not in measured]
-    rows = [dict(zip(table.columns, row, strict=True)) for row in table.rows]
+    rows = table.records()
     left = dict(zip((row["trial"] for row in rows), _left(report, rows), strict=True))
     rows.sort(key=lambda row: (row["state"] == "failed", left[row["trial"]], _order(row, goals, metrics)))
     best = rows[:_ROWS]
