@@ -8,13 +8,13 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 from modelopt_cli.experiment.expected_metrics import CHANGES
+from modelopt_cli.results.report import Table
 from modelopt_cli.training.metric_names import LOWER_IS_BETTER
 
 if TYPE_CHECKING:
     from torch import nn
 
     from modelopt_cli.models.files.checkpoints import Checkpoint
-    from modelopt_cli.results.report import Table
     from modelopt_cli.training.hooks import StepHook
     from modelopt_cli.training.trainer import Trainer
 
@@ -150,7 +150,6 @@ class PrunedModel(ABC):
     def _round_tables(
         self, sensitivity: Sequence[tuple[str, float, float]], columns: Sequence[str]
     ) -> dict[str, Table]:
-        from modelopt_cli.results.report import Table
 
         found = {}
         if self._rounds:

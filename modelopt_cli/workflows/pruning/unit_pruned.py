@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from modelopt_cli.models.duplicates import duplicate
 from modelopt_cli.pruning.units import tables as group_tables
 from modelopt_cli.pruning.units.budget import FINAL
+from modelopt_cli.results.report import Table
 from modelopt_cli.workflows.pruning import unit_tables
 from modelopt_cli.workflows.pruning.pruned_model import PrunedModel
 from modelopt_cli.workflows.shared import costs
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from modelopt_cli.experiment.experiment import Experiment
     from modelopt_cli.models.files.checkpoints import Checkpoint
     from modelopt_cli.models.graph.slimming import Slimming
-    from modelopt_cli.results.report import Table
     from modelopt_cli.training.batches import Batch
     from modelopt_cli.training.hooks import StepHook
     from modelopt_cli.training.trainer import Trainer
