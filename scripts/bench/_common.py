@@ -26,6 +26,7 @@ from rich.table import Table
 ROOT = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).resolve().parent
 CONFIGS = ROOT / "configs"
+sys.path.insert(0, str(ROOT))  # for tests.support.zoo, the networks that tests and benchmarks share
 PYTHON = sys.executable
 MODELOPT = str(Path(sys.executable).parent / "modelopt")
 PEERS = Path(os.environ.get("MODELOPT_PEERS") or ROOT / ".venv-peers") / "bin" / "python"

@@ -36,7 +36,7 @@ import torch_pruning as tp
 from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-from _zoo import ZOO, EinsumAttention, Entry, MixerBlock, VitBlock, counted, make
+from tests.support.zoo import ZOO, EinsumAttention, Entry, MixerBlock, VitBlock, counted, make
 
 LIMIT = 600  # seconds for one network
 GROUPS = 60  # at most so many are put to the oracle

@@ -27,13 +27,13 @@ from typing import Any
 
 import torch
 from _common import HERE, ONE_THREAD, PYTHON, ratio, run, show, verdict, write
-from _zoo import InvertedResidual, ResNet50, prepare
 from torch import Tensor, nn
 
 from modelopt_cli.core.errors import UsageError
 from modelopt_cli.models.architectures import Shapes
 from modelopt_cli.models.measure import macs
 from modelopt_cli.pruning.units.shrink import shrink
+from tests.support.zoo import InvertedResidual, ResNet50, prepare
 
 BATCHES = (1, 64)
 GOAL = 1.6

@@ -29,13 +29,13 @@ from typing import Any
 import numpy as np
 import torch
 from _common import HERE, ONE_THREAD, ROOT, show, verdict, write
-from _zoo import ZOO, counted, make
 
 from modelopt_cli.models.graph.analysis import Analysis
 from modelopt_cli.models.graph.bundles import in_place
 from modelopt_cli.models.graph.capture import capture
 from modelopt_cli.models.graph.groups import coverage, grouping
 from modelopt_cli.models.graph.rewriting import error, first_tensor, rewritten
+from tests.support.zoo import ZOO, counted, make
 
 BATCH, OTHER = 3, 5  # batch sizes: captured with, compared on
 FULL_SIZE = ("resnet50_full", "gpt2_full")

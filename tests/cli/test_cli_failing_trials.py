@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from conftest import Cli, Result
+    from tests.support.cli import Cli, Result
 
 MISBEHAVING = """\
 import os, signal, time

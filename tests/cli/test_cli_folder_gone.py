@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from conftest import Cli
+    from tests.support.cli import Cli
 
 SCRIPT = """\
 import json, os, shutil, sys

@@ -7,13 +7,13 @@ import json
 from pathlib import Path
 
 import pytest
-from conftest import Cli
 from rich.console import Console
 
 from modelopt_cli.cli.render.live import describe
 from modelopt_cli.cli.render.search import render_report
 from modelopt_cli.results.report import Report, Table
 from modelopt_cli.tuning.trials.trial import State, Trial
+from tests.support.cli import Cli
 
 SETTINGS = {
     "training.optimizer.lr": 0.0184372,

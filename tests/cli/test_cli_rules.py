@@ -6,7 +6,8 @@ import json
 from pathlib import Path
 
 import pytest
-from conftest import Cli
+
+from tests.support.cli import Cli
 
 FILE = """\
 version: 1

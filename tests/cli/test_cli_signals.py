@@ -19,7 +19,7 @@ import psutil
 import pytest
 
 if TYPE_CHECKING:
-    from conftest import Cli
+    from tests.support.cli import Cli
 
 # An epoch takes three steps of SLEEP seconds, so that a signal is sure to come while a trial is under way.
 SLOW = """\

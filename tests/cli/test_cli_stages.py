@@ -15,7 +15,7 @@ from modelopt_cli.cli.render import live
 from modelopt_cli.workflows.shared.context import StageBegun, StopFlag
 
 if TYPE_CHECKING:
-    from conftest import Cli
+    from tests.support.cli import Cli
 
 FILE = """\
 name: staged

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from conftest import Cli
+    from tests.support.cli import Cli
 
 TREE = "model: {type: sklearn, estimator: sklearn.tree.DecisionTreeClassifier, random_state: 0}\n"
 MLP = "model: {type: mlp, hidden: [4]}\ntraining: {epochs: 2}\n"

@@ -6,9 +6,9 @@ import shutil
 from pathlib import Path
 
 import pytest
-from conftest import QUICK, Cli
 
 from modelopt_cli.tuning.study.study import Study
+from tests.support.cli import QUICK, Cli
 
 
 @pytest.fixture

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 from scipy.special import log_softmax, softmax
-from teaching_fakes import differ, guide, teacher, trained, trainer
 
 from modelopt_cli.core.errors import UsageError
 from modelopt_cli.data.raw import Task
 from modelopt_cli.distillation.combining import combined
 from modelopt_cli.distillation.guide import TeacherGuide
 from modelopt_cli.distillation.lessons import Lesson
+from tests.support.teaching_fakes import differ, guide, teacher, trained, trainer
 
 
 def lessons(count: int, seed: int = 0) -> list[Lesson]:

@@ -8,7 +8,16 @@ from typing import Any
 
 import pytest
 import torch
-from teaching_fakes import (
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from modelopt_cli.core.errors import UsageError
+from modelopt_cli.core.seeds import derive
+from modelopt_cli.distillation.guide import MovingGuide
+from modelopt_cli.distillation.mutual import MutualGuide
+from modelopt_cli.training.guidance import Guide
+from modelopt_cli.training.settings import TrainingSettings
+from tests.support.teaching_fakes import (
     JITTER,
     SAMPLES,
     assert_same,
@@ -24,15 +33,6 @@ from teaching_fakes import (
     trained,
     trainer,
 )
-from torch import Tensor, nn
-from torch.nn import functional as F
-
-from modelopt_cli.core.errors import UsageError
-from modelopt_cli.core.seeds import derive
-from modelopt_cli.distillation.guide import MovingGuide
-from modelopt_cli.distillation.mutual import MutualGuide
-from modelopt_cli.training.guidance import Guide
-from modelopt_cli.training.settings import TrainingSettings
 
 PLAIN = {"optimizer": {"type": "sgd", "lr": 0.05, "momentum": 0.9, "foreach": False, "fused": False}}
 

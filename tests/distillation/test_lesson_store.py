@@ -12,7 +12,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from teaching_fakes import (
+from torch import Tensor, nn
+
+from modelopt_cli.core.errors import StorageError, TrialError, UsageError
+from modelopt_cli.data.augmentations._random import uniform
+from modelopt_cli.data.augmentations.jitter import Jitter
+from modelopt_cli.data.augmentations.mixup import Mixup
+from modelopt_cli.distillation import store
+from modelopt_cli.distillation.guide import TeacherGuide
+from modelopt_cli.distillation.sparse import pack, unpack
+from tests.support.teaching_fakes import (
     JITTER,
     SAMPLES,
     Counting,
@@ -25,15 +34,6 @@ from teaching_fakes import (
     trained,
     trainer,
 )
-from torch import Tensor, nn
-
-from modelopt_cli.core.errors import StorageError, TrialError, UsageError
-from modelopt_cli.data.augmentations._random import uniform
-from modelopt_cli.data.augmentations.jitter import Jitter
-from modelopt_cli.data.augmentations.mixup import Mixup
-from modelopt_cli.distillation import store
-from modelopt_cli.distillation.guide import TeacherGuide
-from modelopt_cli.distillation.sparse import pack, unpack
 
 FITNETS = [{"type": "soft_targets", "weight": 0.5}, {"type": "fitnets", "taps": ["0"], "weight": 0.5}]
 NONE, MEMORY, DISK = ({"where": where} for where in ("none", "memory", "disk"))
@@ -225,7 +225,7 @@ from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 folder = Path(sys.argv[2])
 import torch
-from teaching_fakes import guide, trained
+from tests.support.teaching_fakes import guide, trained
 from modelopt_cli.distillation import store
 
 torch.set_num_threads(1)
@@ -266,7 +266,7 @@ assert os.waitpid(child, 0)[1] == 0
 
 @pytest.mark.slow
 def test_two_processes_write_the_same_rows_at_once_and_one_that_was_killed_leaves_none(tmp_path: Path) -> None:
-    arguments = [sys.executable, "-c", SCRIPT, str(Path(__file__).parent), str(tmp_path)]
+    arguments = [sys.executable, "-c", SCRIPT, str(Path(__file__).parents[2]), str(tmp_path)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
     ended = subprocess.run(arguments, capture_output=True, text=True, env=environment, timeout=120)
     assert ended.returncode == 0, ended.stderr

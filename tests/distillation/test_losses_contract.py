@@ -6,12 +6,23 @@ import copy
 
 import pytest
 import torch
-from loss_cases import CLASSES, FEATURE_CASES, KINDS, NAMES, ON_FEATURES, drawn, loss_of, random, seen_of, state_of
 from torch import Tensor, nn
 
 from modelopt_cli.data.raw import Task
 from modelopt_cli.distillation.losses import DistillationLoss, OutputLoss
 from modelopt_cli.distillation.seen import Seen
+from tests.support.loss_cases import (
+    CLASSES,
+    FEATURE_CASES,
+    KINDS,
+    NAMES,
+    ON_FEATURES,
+    drawn,
+    loss_of,
+    random,
+    seen_of,
+    state_of,
+)
 
 # (name, kind): a task for losses on outputs, a kind of features for the others
 OUTPUT_CASES = [(name, task) for name in NAMES if name not in ON_FEATURES for task in loss_of(name).tasks]

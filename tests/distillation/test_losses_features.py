@@ -11,7 +11,13 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from loss_cases import (
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from modelopt_cli.core.errors import UsageError
+from modelopt_cli.distillation.losses import FeatureLoss
+from modelopt_cli.distillation.losses._features import pooled
+from tests.support.loss_cases import (
     FEATURE_CASES,
     KINDS,
     ON_FEATURES,
@@ -23,12 +29,6 @@ from loss_cases import (
     sizes_of,
     state_of,
 )
-from torch import Tensor, nn
-from torch.nn import functional as F
-
-from modelopt_cli.core.errors import UsageError
-from modelopt_cli.distillation.losses import FeatureLoss
-from modelopt_cli.distillation.losses._features import pooled
 
 Reference = Callable[[Tensor, Tensor, nn.Module], Tensor]
 

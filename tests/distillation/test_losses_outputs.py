@@ -9,11 +9,11 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from loss_cases import NAMES, ON_FEATURES, loss_of, random, seen_of
 from torch import Tensor
 from torch.nn import functional as F
 
 from modelopt_cli.distillation.losses.dist import correlation
+from tests.support.loss_cases import NAMES, ON_FEATURES, loss_of, random, seen_of
 
 ON_OUTPUTS = [name for name in NAMES if name not in ON_FEATURES]
 Reference = Callable[[Tensor, Tensor, Tensor, Tensor, dict[str, Any]], Tensor]

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 import torch
-from teaching_fakes import guide, student, teacher, trainer
 from torch import Tensor, nn
 
 from modelopt_cli.core.errors import UsageError
 from modelopt_cli.distillation.taps import Taps, resolve
+from tests.support.teaching_fakes import guide, student, teacher, trainer
 
 
 class Block(nn.Module):

@@ -9,7 +9,6 @@ import pytest
 import torch
 from scipy.special import rel_entr, softmax
 from torch import Tensor, nn
-from unit_cases import ZOO, batches, compensation, copies, inputs_of, network_of, outputs, pruner, tensors_of
 
 from modelopt_cli.models.graph.axes import kept
 from modelopt_cli.models.graph.groups import Group
@@ -20,6 +19,8 @@ from modelopt_cli.pruning.common.moments import Moments
 from modelopt_cli.pruning.units.consumers import measure, takers_are_known
 from modelopt_cli.pruning.units.output_error import Damage
 from modelopt_cli.pruning.units.sensitivity import UnitJudge
+from tests.support import zoo as ZOO
+from tests.support.unit_cases import batches, compensation, copies, inputs_of, network_of, outputs, pruner, tensors_of
 
 KNOWN = [("mlp", "0"), ("cnn", "0"), ("cnn", "3"), ("shortcut A", "stem"), ("shortcut B", "stem")]
 KNOWN += [("shortcut B", "blocks.1.conv1"), ("attention", "wide"), ("addmm", "wide"), ("attention", "value")]

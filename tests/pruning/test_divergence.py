@@ -11,7 +11,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
-from unit_cases import batches, inputs_of, loss, make
 
 from modelopt_cli.core.errors import UsageError
 from modelopt_cli.pruning.allocations import Judge
@@ -21,6 +20,7 @@ from modelopt_cli.pruning.common.distances import divergence
 from modelopt_cli.pruning.settings import PruningSettings
 from modelopt_cli.pruning.weights.masking import Masking
 from modelopt_cli.pruning.weights.pruner import Pruner
+from tests.support.unit_cases import batches, inputs_of, loss, make
 
 Curves = Mapping[str, list[float]]
 

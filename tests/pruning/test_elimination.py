@@ -9,12 +9,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
-from unit_cases import batches, inputs_of, network_of, pruner
 
 from modelopt_cli.core.errors import UsageError
 from modelopt_cli.pruning.common.elimination import eliminated
 from modelopt_cli.pruning.common.units import Taker, Units
 from modelopt_cli.pruning.importances.obs import Obs
+from tests.support.unit_cases import batches, inputs_of, network_of, pruner
 
 
 def units(seed: int, size: int = 5, layers: tuple[tuple[int, int], ...] = ((3, 1),)) -> Units:

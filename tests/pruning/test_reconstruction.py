@@ -8,9 +8,19 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, fx, nn
-from unit_cases import (
+
+from modelopt_cli.models.graph.analysis import attribute
+from modelopt_cli.models.graph.axes import Mask, Prime, kept
+from modelopt_cli.models.graph.layers import layers
+from modelopt_cli.models.graph.network import Network
+from modelopt_cli.models.graph.walk import walk
+from modelopt_cli.pruning.common.moments import Moments
+from modelopt_cli.pruning.units.consumers import measure
+from modelopt_cli.pruning.units.reconstruction import reconstruct
+from modelopt_cli.pruning.weights.pruner import recalibrate
+from tests.support import zoo as ZOO
+from tests.support.unit_cases import (
     NETWORKS,
-    ZOO,
     Conv1D,
     batches,
     compensation,
@@ -22,16 +32,6 @@ from unit_cases import (
     outputs,
     tensors_of,
 )
-
-from modelopt_cli.models.graph.analysis import attribute
-from modelopt_cli.models.graph.axes import Mask, Prime, kept
-from modelopt_cli.models.graph.layers import layers
-from modelopt_cli.models.graph.network import Network
-from modelopt_cli.models.graph.walk import walk
-from modelopt_cli.pruning.common.moments import Moments
-from modelopt_cli.pruning.units.consumers import measure
-from modelopt_cli.pruning.units.reconstruction import reconstruct
-from modelopt_cli.pruning.weights.pruner import recalibrate
 
 Keep = dict[Prime, Mask]
 FITTED = [name for name in NETWORKS if name != "lstm"]

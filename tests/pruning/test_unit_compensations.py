@@ -11,11 +11,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
-from unit_cases import compensation
 
 from modelopt_cli.core.strategy import FAMILIES
 from modelopt_cli.pruning.common.moments import Moments
 from modelopt_cli.pruning.compensations import Compensated, UnitCompensation
+from tests.support.unit_cases import compensation
 
 NAMES = [
     name

@@ -7,19 +7,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from unit_cases import (
-    NETWORKS,
-    batches,
-    inputs_of,
-    loss,
-    make,
-    network_of,
-    outputs,
-    pruner,
-    settings,
-    unchanged,
-    zoo_network,
-)
 
 from modelopt_cli.core.errors import UsageError
 from modelopt_cli.core.strategy import FAMILIES
@@ -34,6 +21,19 @@ from modelopt_cli.pruning.units.choice import Limit
 from modelopt_cli.pruning.units.pruner import Removal, UnitPruner
 from modelopt_cli.pruning.units.selection import choose_groups
 from modelopt_cli.training.batches import Batch
+from tests.support.unit_cases import (
+    NETWORKS,
+    batches,
+    inputs_of,
+    loss,
+    make,
+    network_of,
+    outputs,
+    pruner,
+    settings,
+    unchanged,
+    zoo_network,
+)
 
 IMPORTANCES = [
     name for name in FAMILIES["importances"].names() if issubclass(FAMILIES["importances"].get(name), UnitImportance)

@@ -21,10 +21,10 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC, SVR, LinearSVC
 from sklearn.tree import DecisionTreeClassifier
-from training_fakes import part, prepared
 
 from modelopt_cli.core.errors import TrialError, UsageError
 from modelopt_cli.training import estimators, metrics
+from tests.support.training_fakes import part, prepared
 
 CLASSIFIERS = [
     RandomForestClassifier(n_estimators=5, random_state=0),

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from training_fakes import mlp, part, prepared, settings
 
 from modelopt_cli.core.device import check_device, choose
 from modelopt_cli.core.errors import UsageError
@@ -19,6 +18,7 @@ from modelopt_cli.data.raw import RawData
 from modelopt_cli.models.architectures import Shapes
 from modelopt_cli.training import batches, inference
 from modelopt_cli.training.trainer import Trainer
+from tests.support.training_fakes import mlp, part, prepared, settings
 
 
 def images(count: int = 48, dtype: Any = np.uint8) -> Prepared:

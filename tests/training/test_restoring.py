@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import math
 import pickle
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,13 +11,11 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-sys.path.insert(0, str(Path(__file__).parent))
-from training_fakes import mlp, prepared, settings
-
 from modelopt_cli.core.errors import TrialError
 from modelopt_cli.core.seeds import derive
 from modelopt_cli.core.strategy import FAMILIES
 from modelopt_cli.training.trainer import Trainer
+from tests.support.training_fakes import mlp, prepared, settings
 
 
 def trainer(module: nn.Module | None = None, seed: int = 1, **given: Any) -> Trainer:

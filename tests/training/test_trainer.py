@@ -10,12 +10,12 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
-from training_fakes import mlp, prepared, settings
 
 from modelopt_cli.core.errors import TrialError, UsageError
 from modelopt_cli.core.seeds import derive
 from modelopt_cli.core.strategy import FAMILIES
 from modelopt_cli.training.trainer import Trainer
+from tests.support.training_fakes import mlp, prepared, settings
 
 
 def trainer(module: nn.Module | None = None, data: Any = None, seed: int = 1, **given: Any) -> Trainer:

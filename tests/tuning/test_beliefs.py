@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sampler_histories import best, build, search
 from scipy.stats import truncnorm
 
 from modelopt_cli.tuning.samplers._belief import Beliefs
 from modelopt_cli.tuning.space.parameters import Belief
 from modelopt_cli.tuning.space.space import Space, SpaceError
+from tests.support.sampler_histories import best, build, search
 
 PRIOR: dict[str, Any] = {
     "lr": {"float": [1e-4, 1.0], "log": True, "prior": 0.01},

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from sampler_histories import CONDITIONAL, best, build, history, search
 
 from modelopt_cli.core.errors import MissingExtraError
 from modelopt_cli.tuning.space.space import Space
 from modelopt_cli.tuning.study.study import Study
 from modelopt_cli.tuning.trials.trial import Params, State, Trial
+from tests.support.sampler_histories import CONDITIONAL, best, build, history, search
 
 needs_it = pytest.mark.skipif(
     importlib.util.find_spec("cmaes") is None, reason="the extra is missing: pip install 'modelopt-cli[cmaes]'"

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sampler_histories import NAMES
 
 from modelopt_cli.core.errors import InputError, StorageError
 from modelopt_cli.tuning.space.space import Space
@@ -16,6 +15,7 @@ from modelopt_cli.tuning.study.store import Store
 from modelopt_cli.tuning.study.study import Study
 from modelopt_cli.tuning.study.warm_start import Source, setting
 from modelopt_cli.tuning.trials.trial import State
+from tests.support.sampler_histories import NAMES
 
 SPACE = {"x": {"float": [0, 1]}, "y": {"float": [0, 1]}}
 

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sampler_histories import CONDITIONAL, SMOOTH, best, build, search, smooth
-from space_strategies import spaces
 
 from modelopt_cli.tuning.samplers._mutation import _reflected, children, fitness, members, mutated
 from modelopt_cli.tuning.space.space import Space
 from modelopt_cli.tuning.trials.trial import State, Trial
+from tests.support.sampler_histories import CONDITIONAL, SMOOTH, best, build, search, smooth
+from tests.support.space_strategies import spaces
 
 
 @settings(max_examples=60)

@@ -7,15 +7,11 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
-import sys
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
-from search_objectives import CurveObjective
 
 from modelopt_cli.tuning.executors.serial import Serial
 from modelopt_cli.tuning.schedulers._sampler_and_stopper import SamplerAndStopper
@@ -26,6 +22,7 @@ from modelopt_cli.tuning.stoppers.median import Median
 from modelopt_cli.tuning.stoppers.patience import Patience
 from modelopt_cli.tuning.study.store import Store
 from modelopt_cli.tuning.study.study import Study
+from tests.support.search_objectives import CurveObjective
 
 SPACE = {"x": {"float": [0, 1]}, "y": {"choice": [{"type": "a"}, {"type": "b", "z": {"int": [1, 9]}}]}}
 

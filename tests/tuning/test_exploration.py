@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-sys.path.insert(0, str(Path(__file__).parent))
-from space_strategies import spaces
-
 from modelopt_cli.tuning.schedulers._exploration import changing, explored, multiplied
 from modelopt_cli.tuning.space.ranges import Float, Integer
 from modelopt_cli.tuning.space.space import Space
+from tests.support.space_strategies import spaces
 
 SPACE = Space.from_spec(
     {

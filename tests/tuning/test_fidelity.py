@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,9 +10,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
-
-sys.path.insert(0, str(Path(__file__).parent))
-from search_objectives import asked_more_than
 
 from modelopt_cli.core.strategy import FAMILIES
 from modelopt_cli.tuning.executors.processes import Processes
@@ -30,6 +26,7 @@ from modelopt_cli.tuning.stoppers.asha import Asha
 from modelopt_cli.tuning.study.store import Store
 from modelopt_cli.tuning.study.study import Study
 from modelopt_cli.tuning.trials.trial import State
+from tests.support.search_objectives import asked_more_than
 
 SPACE = {"x": {"float": [0, 1]}, "y": {"choice": [{"type": "a"}, {"type": "b", "z": {"int": [1, 5]}}]}}
 SIZES = (1, 3, 9)

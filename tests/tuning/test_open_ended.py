@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
-from search_objectives import OpenEndedObjective, asked_more_than
 
 from modelopt_cli.core.strategy import FAMILIES
 from modelopt_cli.tuning.executors.processes import Processes
@@ -19,6 +15,7 @@ from modelopt_cli.tuning.search.search import search
 from modelopt_cli.tuning.study.store import Store
 from modelopt_cli.tuning.study.study import Study
 from modelopt_cli.tuning.trials.trial import State
+from tests.support.search_objectives import OpenEndedObjective, asked_more_than
 
 NAMES = [name for name in FAMILIES["schedulers"].names() if not FAMILIES["schedulers"].get(name).copies]
 SPACE = {"x": {"float": [0, 1]}}

@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from sampler_histories import CONDITIONAL, SMOOTH, best, build, check, history, search, smooth
 
 from modelopt_cli.core.errors import MissingExtraError, UsageError
 from modelopt_cli.tuning.space.space import Space
 from modelopt_cli.tuning.study.study import Study
 from modelopt_cli.tuning.trials.trial import State, Trial
+from tests.support.sampler_histories import CONDITIONAL, SMOOTH, best, build, check, history, search, smooth
 
 needs_it = pytest.mark.skipif(
     importlib.util.find_spec("optuna") is None, reason="the extra is missing: pip install 'modelopt-cli[optuna]'"

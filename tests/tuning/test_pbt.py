@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
-import sys
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
-from search_objectives import Descent, DescentObjective
 
 from modelopt_cli.core.errors import SearchError
 from modelopt_cli.tuning.executors import _paused
@@ -29,6 +25,7 @@ from modelopt_cli.tuning.study.store import Store
 from modelopt_cli.tuning.study.study import Study
 from modelopt_cli.tuning.trials.lineage import lineage, losses_at
 from modelopt_cli.tuning.trials.trial import State, Trial
+from tests.support.search_objectives import Descent, DescentObjective
 
 SPACE = {"rate": {"float": [1e-3, 1], "log": True}}
 TOTAL = 20

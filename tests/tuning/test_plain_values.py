@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sampler_histories import NAMES
 
 from modelopt_cli.core.errors import UsageError
 from modelopt_cli.tuning.space.space import Space, SpaceError
 from modelopt_cli.tuning.study.study import Study
+from tests.support.sampler_histories import NAMES
 
 SPACE: dict[str, Any] = {
     "x": {"float": [-5, 5]},

@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import json
 import sqlite3
-import sys
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
-from search_objectives import CurveObjective
 
 from modelopt_cli.tuning.executors.processes import Processes
 from modelopt_cli.tuning.executors.serial import Serial
@@ -23,6 +19,7 @@ from modelopt_cli.tuning.search.search import search
 from modelopt_cli.tuning.stoppers.asha import Asha
 from modelopt_cli.tuning.study.store import Store
 from modelopt_cli.tuning.study.study import Study
+from tests.support.search_objectives import CurveObjective
 
 SPACE = {"x": {"float": [0, 1]}, "y": {"choice": [{"type": "a"}, {"type": "b", "z": {"int": [1, 5]}}]}}
 ASHA = SamplerAndStopper(stopper=Asha(factor=2))

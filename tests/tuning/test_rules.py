@@ -10,8 +10,6 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
-from sampler_histories import NAMES
-from space_strategies import SPECS
 
 from modelopt_cli.core.errors import UsageError
 from modelopt_cli.core.strategy import FAMILIES
@@ -20,6 +18,8 @@ from modelopt_cli.tuning.schedulers._exploration import changing, explored
 from modelopt_cli.tuning.space.rules import Rule
 from modelopt_cli.tuning.space.space import Space, SpaceError
 from modelopt_cli.tuning.study.study import Study
+from tests.support.sampler_histories import NAMES
+from tests.support.space_strategies import SPECS
 
 MIXED: dict[str, Any] = {
     "hidden.0": {"int": [8, 64]},

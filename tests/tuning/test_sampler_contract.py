@@ -16,13 +16,13 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sampler_histories import CONDITIONAL, FINITE, NAMES, SMOOTH, build, check, history
-from space_strategies import spaces
 
 from modelopt_cli.core.seeds import derive
 from modelopt_cli.tuning.space.space import Space, SpaceError
 from modelopt_cli.tuning.study.study import Exhausted, Study
 from modelopt_cli.tuning.trials.trial import Params, State, Trial
+from tests.support.sampler_histories import CONDITIONAL, FINITE, NAMES, SMOOTH, build, check, history
+from tests.support.space_strategies import spaces
 
 DEEP = Space.from_spec(
     {

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from sampler_histories import CONDITIONAL, FINITE, SMOOTH, best, build, check, history, search, smooth
 
 from modelopt_cli.core.seeds import derive
 from modelopt_cli.tuning.space.space import Space, SpaceError
 from modelopt_cli.tuning.trials.trial import Params, State, Trial
+from tests.support.sampler_histories import CONDITIONAL, FINITE, SMOOTH, best, build, check, history, search, smooth
 
 
 @pytest.mark.slow

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
-from search_objectives import CurveObjective, TensorObjective, asked_more_than
 
 from modelopt_cli.core.strategy import FAMILIES
 from modelopt_cli.tuning.executors._paused import PausedStates, packed, unpacked
@@ -25,6 +21,7 @@ from modelopt_cli.tuning.stoppers.asha import Asha
 from modelopt_cli.tuning.study.store import Store
 from modelopt_cli.tuning.study.study import Study
 from modelopt_cli.tuning.trials.trial import State, Trial
+from tests.support.search_objectives import CurveObjective, TensorObjective, asked_more_than
 
 NAMES = FAMILIES["schedulers"].names()
 SPACE = {"x": {"float": [0, 1]}, "y": {"choice": [{"type": "a"}, {"type": "b", "z": {"int": [1, 5]}}]}}

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
-from search_objectives import Curve, CurveObjective, SlowToPrepare
 
 from modelopt_cli.core.errors import SearchError, UsageError
 from modelopt_cli.core.strategy import FAMILIES
@@ -23,6 +19,7 @@ from modelopt_cli.tuning.stoppers.median import Median
 from modelopt_cli.tuning.stoppers.patience import Patience
 from modelopt_cli.tuning.study.study import Study
 from modelopt_cli.tuning.trials.trial import State
+from tests.support.search_objectives import Curve, CurveObjective, SlowToPrepare
 
 SPACE = {"x": {"float": [0, 1]}}
 

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from space_strategies import spaces
 
 from modelopt_cli.core.errors import UsageError
 from modelopt_cli.tuning.space.space import Choice, Float, Integer, Ordinal, Space, SpaceError
+from tests.support.space_strategies import spaces
 
 OPTIMIZER = {
     "training.optimizer": {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +10,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
-
-sys.path.insert(0, str(Path(__file__).parent))
-from search_objectives import CurveObjective
 
 from modelopt_cli.core.conditions import Goal
 from modelopt_cli.tuning.analysis.regret import beta, regret_bound
@@ -27,6 +23,7 @@ from modelopt_cli.tuning.space.space import Space
 from modelopt_cli.tuning.study.study import Study
 from modelopt_cli.tuning.trials.ranking import non_dominated
 from modelopt_cli.tuning.trials.trial import State, Trial
+from tests.support.search_objectives import CurveObjective
 
 LINE = Space.from_spec({"x": {"float": [0, 1]}})
 LOSS = [Goal.parse("minimize loss")]

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
-from search_objectives import MessyObjective, _seen
 
 from modelopt_cli.tuning.executors.processes import Processes
 from modelopt_cli.tuning.executors.serial import Serial
 from modelopt_cli.tuning.search.search import search
 from modelopt_cli.tuning.study.study import Study
 from modelopt_cli.tuning.trials.trial import Trial
+from tests.support.search_objectives import MessyObjective, _seen
 
 
 def measured(executor: Any, values: list[int]) -> dict[int, Trial]:

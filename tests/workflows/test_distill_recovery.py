@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import torch
-from distill_cases import BASE, SGD, SOFT, assert_same, differ, rows, stopping_at
 
 from modelopt_cli.core.errors import ExperimentError, InputError, UsageError
 from modelopt_cli.distillation.guide import TeacherGuide
@@ -18,6 +17,7 @@ from modelopt_cli.results.report import Report
 from modelopt_cli.results.run_directory import RunDirectory
 from modelopt_cli.workflows import prune
 from modelopt_cli.workflows.shared.context import Context, StopFlag
+from tests.support.distill_cases import BASE, SGD, SOFT, assert_same, differ, rows, stopping_at
 
 pytestmark = pytest.mark.usefixtures("quick")
 

@@ -6,7 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from distill_cases import (
+
+from modelopt_cli.core.errors import StorageError, UsageError
+from modelopt_cli.distillation import store
+from modelopt_cli.workflows.runs.torch import TorchRun
+from modelopt_cli.workflows.shared import run_files
+from tests.support.distill_cases import (
     BASE,
     SOFT,
     TEACHER,
@@ -20,11 +25,6 @@ from distill_cases import (
     state,
     state_of,
 )
-
-from modelopt_cli.core.errors import StorageError, UsageError
-from modelopt_cli.distillation import store
-from modelopt_cli.workflows.runs.torch import TorchRun
-from modelopt_cli.workflows.shared import run_files
 
 pytestmark = pytest.mark.usefixtures("quick")
 

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from distill_cases import BASE, SOFT, TEACHER, assert_same, distilled, experiment, learners, rows, state, timed
 
 from modelopt_cli.experiment.experiment import Experiment
 from modelopt_cli.results.report import Report
@@ -14,6 +13,18 @@ from modelopt_cli.results.run_directory import RunDirectory
 from modelopt_cli.workflows import tune
 from modelopt_cli.workflows.distillation.pipeline import DistillCourse
 from modelopt_cli.workflows.shared.context import Context
+from tests.support.distill_cases import (
+    BASE,
+    SOFT,
+    TEACHER,
+    assert_same,
+    distilled,
+    experiment,
+    learners,
+    rows,
+    state,
+    timed,
+)
 
 pytestmark = pytest.mark.usefixtures("quick")
 

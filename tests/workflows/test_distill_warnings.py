@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from distill_cases import BASE, TEACHER, distilled, experiment
 
 from modelopt_cli import Experiment, load, train
 from modelopt_cli.core.errors import ExperimentError, UsageError
@@ -13,6 +12,7 @@ from modelopt_cli.results.run_directory import RunDirectory
 from modelopt_cli.workflows import distill
 from modelopt_cli.workflows.shared import run_files
 from modelopt_cli.workflows.shared.context import Context, EpochEnded
+from tests.support.distill_cases import BASE, TEACHER, distilled, experiment
 
 pytestmark = pytest.mark.usefixtures("quick")
 

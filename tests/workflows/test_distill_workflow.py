@@ -10,7 +10,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from distill_cases import (
+
+from modelopt_cli.core.errors import UsageError
+from modelopt_cli.distillation import store
+from modelopt_cli.experiment.experiment import Experiment
+from modelopt_cli.models.files import checkpoints
+from modelopt_cli.results.report import Report
+from modelopt_cli.results.run_directory import RunDirectory
+from modelopt_cli.workflows import distill, prune, train
+from modelopt_cli.workflows.distillation import tables as distill_tables
+from modelopt_cli.workflows.shared.context import Context
+from tests.support.distill_cases import (
     BASE,
     SOFT,
     TEACHER,
@@ -24,16 +34,6 @@ from distill_cases import (
     state,
     state_of,
 )
-
-from modelopt_cli.core.errors import UsageError
-from modelopt_cli.distillation import store
-from modelopt_cli.experiment.experiment import Experiment
-from modelopt_cli.models.files import checkpoints
-from modelopt_cli.results.report import Report
-from modelopt_cli.results.run_directory import RunDirectory
-from modelopt_cli.workflows import distill, prune, train
-from modelopt_cli.workflows.distillation import tables as distill_tables
-from modelopt_cli.workflows.shared.context import Context
 
 pytestmark = pytest.mark.usefixtures("quick")
 

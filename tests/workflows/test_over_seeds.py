@@ -8,7 +8,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from distill_cases import (
+
+from modelopt_cli.results.report import Report, Table
+from modelopt_cli.results.run_directory import RunDirectory
+from modelopt_cli.workflows import distill
+from modelopt_cli.workflows.shared.context import Context, EpochEnded, Message, StopFlag
+from modelopt_cli.workflows.shared.seeds import averaged, over_seeds
+from tests.support.distill_cases import (
     BASE,
     TEACHER,
     assert_same,
@@ -21,12 +27,6 @@ from distill_cases import (
     state_of,
     timed,
 )
-
-from modelopt_cli.results.report import Report, Table
-from modelopt_cli.results.run_directory import RunDirectory
-from modelopt_cli.workflows import distill
-from modelopt_cli.workflows.shared.context import Context, EpochEnded, Message, StopFlag
-from modelopt_cli.workflows.shared.seeds import averaged, over_seeds
 
 pytestmark = pytest.mark.usefixtures("quick")
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from in_place_cases import ZOO, Case, random
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from modelopt_cli.models.graph.bundles import in_place
 from modelopt_cli.models.graph.surgery import operate
 from modelopt_cli.models.graph.ties import tied_counts
+from tests.support import zoo as ZOO
+from tests.support.in_place_cases import Case, random
 
 
 class Attention(nn.Module):

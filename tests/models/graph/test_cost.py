@@ -7,13 +7,13 @@ from functools import cache
 import numpy as np
 import pytest
 import torch
-from in_place_cases import ZOO
 from torch import Tensor
 
 from modelopt_cli.models.graph.axes import Mask, Prime
 from modelopt_cli.models.graph.network import Network
 from modelopt_cli.models.measure import macs
 from modelopt_cli.models.summary import summarise
+from tests.support import zoo as ZOO
 
 NAMES = ["mlp", "lenet", "cifar_resnet_a", "densenet", "mobilenet_v2", "unet", "vit", "transformer_encoder_layer"]
 NAMES += ["lstm2_bi", "tied_embeddings", "shared_module", "einsum_attention", "modelopt_transformer"]

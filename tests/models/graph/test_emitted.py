@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from in_place_cases import ZOO
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from modelopt_cli.models.graph.emitted import Emitted
 from modelopt_cli.models.graph.network import Network
+from tests.support import zoo as ZOO
 
 NAMES = ["mlp", "vgg_bn", "cifar_resnet_a", "lstm1", "gru2_bi", "transformer_encoder_layer", "tied_embeddings", "vit"]
 

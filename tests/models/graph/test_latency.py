@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from in_place_cases import ZOO
 from torch import nn
 
 from modelopt_cli.models.graph import latency
 from modelopt_cli.models.graph.latency import LatencyModel
 from modelopt_cli.models.graph.network import Network
+from tests.support import zoo as ZOO
 
 
 def made() -> Network:

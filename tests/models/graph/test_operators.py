@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from operator_cases import CASES, OperatorCase, Tiny, conv, linear
 from torch import Tensor, fx, nn
 
 from modelopt_cli.models.graph.analysis import Analysis
@@ -20,6 +19,7 @@ from modelopt_cli.models.graph.operators import operator_of, operators
 from modelopt_cli.models.graph.operators.elementwise import ELEMENTWISE
 from modelopt_cli.models.graph.rewriting import error, rewritten
 from modelopt_cli.models.measure import macs
+from tests.support.operator_cases import CASES, OperatorCase, Tiny, conv, linear
 
 
 class Subject:

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from in_place_cases import ZOO, random
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
@@ -17,6 +16,8 @@ from modelopt_cli.models.graph.capture import capture
 from modelopt_cli.models.graph.groups import Place, coverage, grouping, matches
 from modelopt_cli.models.graph.network import Network
 from modelopt_cli.models.graph.rewriting import error, first_tensor, rewritten, silenced, slices
+from tests.support import zoo as ZOO
+from tests.support.in_place_cases import random
 
 
 def network(name: str, batch: int = 3) -> Network:

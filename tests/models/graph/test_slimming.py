@@ -12,7 +12,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from in_place_cases import ZOO
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -23,6 +22,7 @@ from modelopt_cli.models.graph.emitted import Emitted
 from modelopt_cli.models.graph.network import Network
 from modelopt_cli.models.graph.slimming import Slimming, emitted, slim
 from modelopt_cli.models.graph.surgery import operate
+from tests.support import zoo as ZOO
 
 Keep = dict[Prime, Mask]
 

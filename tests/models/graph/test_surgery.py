@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from in_place_cases import ZOO, Case, random
 from torch import nn
 
 from modelopt_cli.core.errors import ModeloptError
 from modelopt_cli.models.graph.edits import load_shapes, merged, pruned_state
 from modelopt_cli.models.graph.rewriting import rewritten, slices
 from modelopt_cli.models.graph.surgery import copied, difference, operate, trial
+from tests.support import zoo as ZOO
+from tests.support.in_place_cases import Case, random
 
 HARD_CODED = {  # network -> groups whose sizes are written out in its code, or fixed by torch's own attention
     "vit": 4,

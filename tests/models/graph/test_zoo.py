@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from in_place_cases import ZOO
 from torch import Tensor, fx, nn
 
 from modelopt_cli.models.graph.axes import Mask
@@ -19,6 +18,7 @@ from modelopt_cli.models.graph.groups import Group, coverage
 from modelopt_cli.models.graph.network import Network
 from modelopt_cli.models.graph.rewriting import error, first_tensor, rewritten, silenced
 from modelopt_cli.models.measure import macs
+from tests.support import zoo as ZOO
 
 NAMES = [name for name, entry in ZOO.ZOO.items() if not entry.slow]
 EXACT = ["lenet", "densenet", "shufflenet", "unet", "vit", "lstm2_bi", "llama_gqa", "swin"]

@@ -2,7 +2,7 @@
 
 `make("unet")` is such a network in eval mode, its weights random but such that its outputs depend on every unit;
 `ZOO["unet"].inputs(3)` is a batch of three. Shapes in comments: B batch, C channels, H and W height and width, N
-positions, D features. Longer than a file should be, because it is a list: every network stands on its own.
+positions, D features.
 """
 
 from __future__ import annotations

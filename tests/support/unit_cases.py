@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,21 +20,7 @@ from modelopt_cli.pruning.compensations import UnitCompensation
 from modelopt_cli.pruning.settings import PruningSettings
 from modelopt_cli.pruning.units.pruner import UnitPruner
 from modelopt_cli.training.batches import Batch
-
-
-def _load_zoo() -> Any:
-    if "_zoo" not in sys.modules:
-        path = Path(__file__).resolve().parents[2] / "scripts" / "bench" / "_zoo.py"
-        spec = importlib.util.spec_from_file_location("_zoo", path)
-        assert spec is not None
-        assert spec.loader is not None
-        sys.modules["_zoo"] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(sys.modules["_zoo"])
-    return sys.modules["_zoo"]
-
-
-ZOO = _load_zoo()
-
+from tests.support import zoo as ZOO
 
 # Networks, (B, ...) -> (B, classes)
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,20 +13,6 @@ from modelopt_cli.models.graph.bundles import InPlace, in_place
 from modelopt_cli.models.graph.capture import Captured, capture
 from modelopt_cli.models.graph.groups import Grouping, grouping
 from modelopt_cli.models.graph.ties import connected, losing
-
-
-def _load_zoo() -> Any:
-    path = Path(__file__).resolve().parents[3] / "scripts" / "bench" / "_zoo.py"
-    spec = importlib.util.spec_from_file_location("_zoo", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["_zoo"] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-ZOO = _load_zoo()
 
 
 class Case:

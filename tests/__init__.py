@@ -1,0 +1,1 @@
+"""Tests, laid out as modelopt_cli is; support/ holds what several share."""
