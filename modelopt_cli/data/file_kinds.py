@@ -3,40 +3,42 @@
 from __future__ import annotations
 
 from modelopt_cli.core.errors import InputError
+from modelopt_cli.core.signatures import FileKind, kind_among
 
 HEAD = 4096
 """Bytes from a file's start that are looked at."""
 
 _EXCEL = "open it in a spreadsheet program and save the sheet as CSV"
-_KINDS: tuple[tuple[int, bytes, str, str], ...] = (  # (offset, bytes, what it is, remedy)
-    (0, b"PAR1", "a parquet file", "use 'type: parquet' (to predict and evaluate: call it .parquet)"),
-    (0, b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "an old Excel workbook (.xls, or another old Office file)", _EXCEL),
-    (0, b"\x89HDF\r\n\x1a\n", "an HDF5 file", "write the table in it as CSV or parquet (pandas: read_hdf, h5py)"),
-    (0, b"%PDF", "a PDF", "take the table out of it into a CSV file"),
-    (0, b"ARROW1", "an Arrow (feather) file", "write it as parquet or CSV (pandas: read_feather)"),
-    (0, b"FEA1", "a feather file", "write it as parquet or CSV (pandas: read_feather)"),
-    (0, b"ORC", "an ORC file", "write it as parquet or CSV (pandas: read_orc)"),
-    (0, b"Obj\x01", "an Avro file", "write it as parquet or CSV"),
-    (0, b"\x93NUMPY", "an array of numpy (.npy)", "use 'type: npz', or write it as CSV"),
-    (0, b"SQLite format 3\x00", "an SQLite database", "write the table in it as CSV"),
-    (0, b"MATLAB 5.0 MAT-file", "a MATLAB file", "write it as CSV or .npz (scipy.io.loadmat)"),
-    (0, b"$FL2", "an SPSS file", "write it as CSV"),
-    (0, b"<stata_dta>", "a Stata file", "write it as CSV (pandas: read_stata)"),
-    (0, b"\x89PNG", "an image", "use 'type: images' with its folder"),
-    (0, b"\xff\xd8\xff", "an image", "use 'type: images' with its folder"),
-    (0, b"GIF8", "an image", "use 'type: images' with its folder"),
-    (0, b"Rar!", "a RAR archive", "unpack it first"),
-    (0, b"7z\xbc\xaf\x27\x1c", "a 7z archive", "unpack it first"),
-    (0, b"\x04\x22\x4d\x18", "compressed with LZ4", "unpack it first, or compress it with gzip or zstd"),
-    (0, b"\x1f\x9d", "compressed with compress (.Z)", "unpack it first, or compress it with gzip or zstd"),
-    (257, b"ustar", "a tar archive", "unpack it first"),
-    (0, b"\x80\x02", "a Python pickle", "write the table in it as CSV or parquet"),
-    (0, b"\x80\x03", "a Python pickle", "write the table in it as CSV or parquet"),
-    (0, b"\x80\x04", "a Python pickle", "write the table in it as CSV or parquet"),
-    (0, b"\x80\x05", "a Python pickle", "write the table in it as CSV or parquet"),
-    (0, b"{\\rtf", "a formatted text (RTF)", "save it as plain text"),
-    (0, b"version https://git-lfs", "a pointer of Git LFS in place of the file", "fetch the file: git lfs pull"),
-)
+_UNPACK = "unpack it first"
+_REPACK = "unpack it first, or compress it with gzip or zstd"
+_AS_TABLE = "write the table in it as CSV or parquet"
+_IMAGES = "use 'type: images' with its folder"
+_KINDS: dict[FileKind, tuple[str, str]] = {  # what it is, and the remedy
+    FileKind.PARQUET: ("a parquet file", "use 'type: parquet' (to predict and evaluate: call it .parquet)"),
+    FileKind.OLD_OFFICE: ("an old Excel workbook (.xls, or another old Office file)", _EXCEL),
+    FileKind.HDF5: ("an HDF5 file", f"{_AS_TABLE} (pandas: read_hdf, h5py)"),
+    FileKind.PDF: ("a PDF", "take the table out of it into a CSV file"),
+    FileKind.ARROW: ("an Arrow (feather) file", "write it as parquet or CSV (pandas: read_feather)"),
+    FileKind.FEATHER: ("a feather file", "write it as parquet or CSV (pandas: read_feather)"),
+    FileKind.ORC: ("an ORC file", "write it as parquet or CSV (pandas: read_orc)"),
+    FileKind.AVRO: ("an Avro file", "write it as parquet or CSV"),
+    FileKind.NPY: ("an array of numpy (.npy)", "use 'type: npz', or write it as CSV"),
+    FileKind.SQLITE: ("an SQLite database", "write the table in it as CSV"),
+    FileKind.MATLAB: ("a MATLAB file", "write it as CSV or .npz (scipy.io.loadmat)"),
+    FileKind.SPSS: ("an SPSS file", "write it as CSV"),
+    FileKind.STATA: ("a Stata file", "write it as CSV (pandas: read_stata)"),
+    FileKind.PNG: ("an image", _IMAGES),
+    FileKind.JPEG: ("an image", _IMAGES),
+    FileKind.GIF: ("an image", _IMAGES),
+    FileKind.RAR: ("a RAR archive", _UNPACK),
+    FileKind.SEVEN_ZIP: ("a 7z archive", _UNPACK),
+    FileKind.LZ4: ("compressed with LZ4", _REPACK),
+    FileKind.COMPRESS: ("compressed with compress (.Z)", _REPACK),
+    FileKind.TAR: ("a tar archive", _UNPACK),
+    FileKind.PICKLE: ("a Python pickle", _AS_TABLE),
+    FileKind.RTF: ("a formatted text (RTF)", "save it as plain text"),
+    FileKind.GIT_LFS: ("a pointer of Git LFS in place of the file", "fetch the file: git lfs pull"),
+}
 _MARKUP: tuple[tuple[bytes, str], ...] = (
     (b"<!doctype html", "a page of HTML"),
     (b"<html", "a page of HTML"),
@@ -52,13 +54,14 @@ _MARKS: tuple[tuple[bytes, str], ...] = (  # of byte order; UTF-32's first, for 
 
 def refuse_other_kinds(head: bytes, what: str) -> None:
     """Raises InputError where `head`, a file's first bytes, are those of something that is no text table."""
-    for offset, start, kind, remedy in _KINDS:
-        if head[offset:].startswith(start):
-            raise InputError(f"{what} is {kind}, no text; {remedy}")
+    kind = kind_among(_KINDS, head)
+    if kind is not None:
+        named, remedy = _KINDS[kind]
+        raise InputError(f"{what} is {named}, no text; {remedy}")
     begin = head.removeprefix(b"\xef\xbb\xbf").lstrip()[:200].lower()
-    for mark, kind in _MARKUP:
+    for mark, named in _MARKUP:
         if begin.startswith(mark):
-            raise InputError(f"{what} is {kind}, no table; was it downloaded from behind a login or a preview page?")
+            raise InputError(f"{what} is {named}, no table; was it downloaded from behind a login or a preview page?")
 
 
 def is_json(head: bytes) -> bool:

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from modelopt_cli.core.errors import InputError, RefusedError
+from modelopt_cli.core.signatures import FileKind
 from modelopt_cli.data.files import check_memory, read_bytes
 
 _TYPES = {8: ">u1", 9: ">i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}
@@ -85,7 +86,7 @@ def read_folder(folder: Path) -> IdxFolder:
 def read_idx(path: Path) -> np.ndarray:
     """The array in one file. Raises InputError (damaged, cut off) or RefusedError (claims what it cannot hold)."""
     content = read_bytes(path)
-    zipped = content[:2] == b"\x1f\x8b"
+    zipped = FileKind.GZIP.matches(content)
     header = _inflate(content, 4 + 4 * 255, path) if zipped else content
     if len(header) < 4 or header[:2] != b"\0\0" or header[2] not in _TYPES or header[3] == 0:
         raise InputError(f"'{path}' is no IDX file: it starts with {header[:4].hex(' ') or 'nothing'}")

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from modelopt_cli.core.errors import InputError, RefusedError
+from modelopt_cli.core.signatures import FileKind, kind_among
 from modelopt_cli.data.file_kinds import (
     HEAD,
     encoding_by_marks,
@@ -35,6 +36,14 @@ _FREE = 16 * 2**20  # bytes that any file may unpack to
 _RATIO = 500  # ... and above that, so many times what was read
 _LINE = 64 * 2**20  # bytes without a line's end
 _CHUNK = 1024  # packed bytes that zstd is given at a time: each may stand for 32 KiB
+_PACKINGS = {
+    FileKind.GZIP: "gzip",
+    FileKind.ZIP: "zip",
+    FileKind.EMPTY_ZIP: "zip",
+    FileKind.ZSTANDARD: "zstd",
+    FileKind.BZIP2: "bz2",
+    FileKind.XZ: "xz",
+}
 _ENDS = (gzip.BadGzipFile, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError, RuntimeError)
 
 
@@ -117,17 +126,8 @@ def is_packed(path: Path) -> bool:
 
 
 def _packing(start: bytes) -> str | None:
-    for mark, name in (
-        (b"\x1f\x8b", "gzip"),
-        (b"PK\x03\x04", "zip"),
-        (b"PK\x05\x06", "zip"),  # an empty one
-        (b"\x28\xb5\x2f\xfd", "zstd"),
-        (b"BZh", "bz2"),
-        (b"\xfd7zXZ\x00", "xz"),
-    ):
-        if start.startswith(mark):
-            return name
-    return None
+    kind = kind_among(_PACKINGS, start)
+    return None if kind is None else _PACKINGS[kind]
 
 
 @contextmanager

@@ -1,42 +1,40 @@
-"""What a file is that is no file of torch's: told by its first bytes, so that an error can say it and what to do.
-
-Signatures are those of the formats' own specifications.
-"""
+"""What a file is that is no file of torch's: told by its first bytes, so that an error can say it and what to do."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Collection
 
-from modelopt_cli.core.zip_files import MAGIC
+from modelopt_cli.core.signatures import FileKind, kind_among
 
 HEAD = 512  # bytes: what `kind_of` looks at
 _ONNX = (
     "an ONNX model, a graph with weights in it; save the module that it came from: torch.save(module.state_dict(), ...)"
 )
-_KINDS: tuple[tuple[bytes, str], ...] = (
-    (b"\x89HDF\r\n\x1a\n", "an HDF5 file (Keras, h5py); load it with Keras and save its arrays with safetensors"),
-    (
-        b"GGUF",
-        "a GGUF file (llama.cpp), whose weights are quantized in blocks; take the safetensors that it was made of",
-    ),
-    (b"\x93NUMPY", "an array of numpy's (.npy); save a dict of tensors: torch.save({'weight': tensor}, ...)"),
-    (b"\x1f\x8b", "packed with gzip; unpack it first: gunzip FILE"),
-    (b"BZh", "packed with bzip2; unpack it first: bunzip2 FILE"),
-    (b"\xfd7zXZ\0", "packed with xz; unpack it first: unxz FILE"),
-    (b"\x28\xb5\x2f\xfd", "packed with Zstandard; unpack it first: unzstd FILE"),
-    (b"7z\xbc\xaf\x27\x1c", "a 7-Zip archive; unpack it first"),
-    (b"Rar!", "a RAR archive; unpack it first"),
-    (b"version https://git-lfs", "a pointer of Git LFS in the place of the file; fetch the file itself: git lfs pull"),
-    (b"7767517\n", "a network of ncnn's (.param); take the file of torch's that it was made of"),
-    (b"\x47\x6b\x30\x01", "weights of ncnn's (.bin); take the file of torch's that it was made of"),
-    (b"%PDF", "a PDF document, no weights"),
-    (b"\x89PNG", "a picture (PNG), no weights"),
-    (b"\xff\xd8\xff", "a picture (JPEG), no weights"),
-    (b"\x7fELF", "a program or library (ELF), no weights"),
-    (b"SQLite format 3\0", "an SQLite data base, no weights"),
-    (b"PAR1", "a Parquet table, no weights"),
-)
+_KINDS: dict[FileKind, str] = {
+    FileKind.HDF5: "an HDF5 file (Keras, h5py); load it with Keras and save its arrays with safetensors",
+    FileKind.GGUF: "a GGUF file (llama.cpp), whose weights are quantized in blocks; "
+    "take the safetensors that it was made of",
+    FileKind.NPY: "an array of numpy's (.npy); save a dict of tensors: torch.save({'weight': tensor}, ...)",
+    FileKind.GZIP: "packed with gzip; unpack it first: gunzip FILE",
+    FileKind.BZIP2: "packed with bzip2; unpack it first: bunzip2 FILE",
+    FileKind.XZ: "packed with xz; unpack it first: unxz FILE",
+    FileKind.ZSTANDARD: "packed with Zstandard; unpack it first: unzstd FILE",
+    FileKind.SEVEN_ZIP: "a 7-Zip archive; unpack it first",
+    FileKind.RAR: "a RAR archive; unpack it first",
+    FileKind.GIT_LFS: "a pointer of Git LFS in the place of the file; fetch the file itself: git lfs pull",
+    FileKind.NCNN_PARAM: "a network of ncnn's (.param); take the file of torch's that it was made of",
+    FileKind.NCNN_BIN: "weights of ncnn's (.bin); take the file of torch's that it was made of",
+    FileKind.PDF: "a PDF document, no weights",
+    FileKind.PNG: "a picture (PNG), no weights",
+    FileKind.JPEG: "a picture (JPEG), no weights",
+    FileKind.ELF: "a program or library (ELF), no weights",
+    FileKind.SQLITE: "an SQLite data base, no weights",
+    FileKind.PARQUET: "a Parquet table, no weights",
+    FileKind.TFLITE: "a TensorFlow Lite model; take the model that it was made of",
+    FileKind.TAR: "a tar archive; unpack it first "
+    "(torch before 0.1.10 saved such: load and save it with a newer torch)",
+}
 _TEXT = re.compile(rb"[\t\r\n\x20-\x7e\x80-\xff]+")
 _MSGPACK = re.compile(rb"(?:[\x81-\x8f]|\xde..|\xdf....)(?:[\xa1-\xbf]|\xd9.|\xda..)[\x20-\x7e]", re.DOTALL)
 _PROTOBUF = re.compile(rb"\x08[\x01-\x20](?:[\x12\x1a\x22\x32\x3a\x42]|\x28)", re.DOTALL)
@@ -44,7 +42,7 @@ _PROTOBUF = re.compile(rb"\x08[\x01-\x20](?:[\x12\x1a\x22\x32\x3a\x42]|\x28)", r
 
 def is_zip(head: bytes) -> bool:
     """What torch itself goes by."""
-    return head.startswith(MAGIC)
+    return FileKind.ZIP.matches(head)
 
 
 def is_safetensors(head: bytes, size: int) -> bool:
@@ -57,14 +55,10 @@ def kind_of(head: bytes, name: str) -> str | None:
 
     `name` decides where the first bytes leave it open.
     """
-    for magic, told in _KINDS:
-        if head.startswith(magic):
-            return told
+    known = kind_among(_KINDS, head)
+    if known is not None:
+        return _KINDS[known]
     suffix = name.lower().rpartition(".")[2]
-    if head[4:8] == b"TFL3":
-        return "a TensorFlow Lite model; take the model that it was made of"
-    if head[257:262] == b"ustar":
-        return "a tar archive; unpack it first (torch before 0.1.10 saved such: load and save it with a newer torch)"
     if suffix == "onnx" or (_PROTOBUF.match(head) and (b"onnx" in head.lower() or b"pytorch" in head)):
         return _ONNX
     if suffix == "pb":
