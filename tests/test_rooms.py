@@ -32,7 +32,7 @@ ORDER: dict[str, list[set[str]]] = {
         {""},
         {"weights", "units"},
     ],
-    "workflows": [{"shared"}, {"runs"}, {"pruning", "distillation"}, {"search"}, {""}],
+    "workflows": [{"shared"}, {"runs"}, {"pruning", "distillation"}, {"search"}, {"inspect", ""}],
     "cli": [{"render"}, {""}, {"commands"}],
 }
 CIRCLES = {
@@ -63,7 +63,7 @@ UPWARDS = {
     "modelopt_cli.workflows.search.best_model imports modelopt_cli.workflows.factory",
     "modelopt_cli.workflows.search.estimate imports modelopt_cli.workflows.factory",
     "modelopt_cli.workflows.shared.preflight imports modelopt_cli.workflows.pruning.recovery_teacher",
-    "modelopt_cli.workflows.shared.seeds imports modelopt_cli.workflows.runs.torch",
+    "modelopt_cli.workflows.shared.over_seeds imports modelopt_cli.workflows.runs.torch",
 }
 """Imports against the order that stand for now. This may only shrink."""
 

@@ -14,12 +14,12 @@ from modelopt_cli.workflows.distillation.checks import check_distillation
 from modelopt_cli.workflows.distillation.pipeline import PRINCIPAL
 from modelopt_cli.workflows.distillation.run import DistillRun
 from modelopt_cli.workflows.shared import run_files
-from modelopt_cli.workflows.shared.closing import Closing, Outcome, planned
 from modelopt_cli.workflows.shared.context import StageBegun
 from modelopt_cli.workflows.shared.metric_checks import check_metrics
+from modelopt_cli.workflows.shared.over_seeds import over_seeds
 from modelopt_cli.workflows.shared.preflight import preflight
+from modelopt_cli.workflows.shared.reporting import Outcome, Reporting, planned
 from modelopt_cli.workflows.shared.run_scope import one_run
-from modelopt_cli.workflows.shared.seeds import over_seeds
 
 if TYPE_CHECKING:
     from modelopt_cli.experiment.experiment import Experiment
@@ -36,7 +36,7 @@ def run(experiment: Experiment, context: Context) -> Report:
 
 def _run(experiment: Experiment, context: Context) -> Report:
     """One seed's run. Stage files go when it has ended, for what they held stands in the run directory."""
-    closing = Closing(experiment, context)
+    reporting = Reporting(experiment, context)
     run_files.check_resumed(experiment, context)
     preflight(experiment)
     check_distillation(experiment)
@@ -44,7 +44,7 @@ def _run(experiment: Experiment, context: Context) -> Report:
     saved = run_files.load_state(context)
     curve = [] if saved is None else saved[1]
     directory = context.directory
-    with TemporaryDirectory(prefix="modelopt-") as scratch, closing.log.recording():
+    with TemporaryDirectory(prefix="modelopt-") as scratch, reporting.log.recording():
         own = Path(scratch) if directory is None else directory.path_of(".stages")
         folder = own if context.stages is None else context.stages
         current = DistillRun(experiment, seed=experiment.seed, folder=folder, state=None if saved is None else saved[0])
@@ -58,7 +58,7 @@ def _run(experiment: Experiment, context: Context) -> Report:
             rmtree(own, ignore_errors=True)
         tables = {**outcome.tables, "curve": distill_tables.curve(current.course.curve)}
         artefacts = {**run_files.write(context, tables, outcome.model, interrupted), **artefacts}
-    return closing.report("distill", replace(outcome, tables=tables), interrupted=interrupted, artefacts=artefacts)
+    return reporting.report("distill", replace(outcome, tables=tables), interrupted=interrupted, artefacts=artefacts)
 
 
 def judged(experiment: Experiment, current: DistillRun) -> Outcome:

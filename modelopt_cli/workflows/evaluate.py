@@ -12,7 +12,7 @@ from modelopt_cli.core.consent import VARIABLE, Code, Consent
 from modelopt_cli.core.errors import InputError, UsageError
 from modelopt_cli.core.references import substitute
 from modelopt_cli.results.report import Cell, Report, Table
-from modelopt_cli.workflows.shared.closing import positive_class
+from modelopt_cli.workflows.shared.reporting import positive_class
 from modelopt_cli.workflows.shared.run_scope import one_run
 
 if TYPE_CHECKING:

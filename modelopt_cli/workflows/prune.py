@@ -12,12 +12,12 @@ from modelopt_cli.pruning.structures import UnitStructure
 from modelopt_cli.workflows.pruning.phases import needs_training, planned_epochs
 from modelopt_cli.workflows.pruning.run import PruneRun
 from modelopt_cli.workflows.shared import data_cache, run_files
-from modelopt_cli.workflows.shared.closing import Closing, Outcome, planned
 from modelopt_cli.workflows.shared.context import StageBegun
 from modelopt_cli.workflows.shared.metric_checks import check_metrics
+from modelopt_cli.workflows.shared.over_seeds import over_seeds
 from modelopt_cli.workflows.shared.preflight import preflight
+from modelopt_cli.workflows.shared.reporting import Outcome, Reporting, planned
 from modelopt_cli.workflows.shared.run_scope import one_run
-from modelopt_cli.workflows.shared.seeds import over_seeds
 from modelopt_cli.workflows.shared.tables import curve_table
 
 _REACHED = (
@@ -49,13 +49,13 @@ def run(experiment: Experiment, context: Context) -> Report:
 
 def _run(experiment: Experiment, context: Context) -> Report:
     """One seed's run."""
-    closing = Closing(experiment, context)
+    reporting = Reporting(experiment, context)
     run_files.check_resumed(experiment, context)
     check(experiment)
     saved = run_files.load_state(context)
     curve = [] if saved is None else saved[1]
     state = None if saved is None else saved[0]
-    with closing.log.recording():
+    with reporting.log.recording():
         context.emit(StageBegun("building the model, and looking for what may go"))
         current = PruneRun(experiment, data_cache.prepared_data(experiment), seed=experiment.seed, state=state)
         run_files.record(experiment, context)  # now that nothing stands in the way
@@ -69,7 +69,7 @@ def _run(experiment: Experiment, context: Context) -> Report:
         if not interrupted:  # what is the run's own is safe by now
             context.emit(StageBegun("writing the model that there was before, and the program of the new one"))
             artefacts |= {**_dense(context, current), **_program(context, current)}
-    return closing.report("prune", replace(outcome, tables=tables), interrupted=interrupted, artefacts=artefacts)
+    return reporting.report("prune", replace(outcome, tables=tables), interrupted=interrupted, artefacts=artefacts)
 
 
 def judged(experiment: Experiment, current: PruneRun) -> Outcome:

@@ -9,12 +9,12 @@ from modelopt_cli.workflows.factory import open_run, trained_on_all
 from modelopt_cli.workflows.runs.cross_validation import CrossValidationRun
 from modelopt_cli.workflows.runs.script_objective import open_script
 from modelopt_cli.workflows.shared import run_files
-from modelopt_cli.workflows.shared.closing import Closing, Outcome, planned
 from modelopt_cli.workflows.shared.context import Context, StageBegun
 from modelopt_cli.workflows.shared.metric_checks import check_metrics
+from modelopt_cli.workflows.shared.over_seeds import over_seeds
 from modelopt_cli.workflows.shared.preflight import preflight
+from modelopt_cli.workflows.shared.reporting import Outcome, Reporting, planned
 from modelopt_cli.workflows.shared.run_scope import one_run
-from modelopt_cli.workflows.shared.seeds import over_seeds
 from modelopt_cli.workflows.shared.tables import curve_table
 
 if TYPE_CHECKING:
@@ -33,13 +33,13 @@ def run(experiment: Experiment, context: Context) -> Report:
 
 def _run(experiment: Experiment, context: Context) -> Report:
     """One seed's run."""
-    closing = Closing(experiment, context)
+    reporting = Reporting(experiment, context)
     run_files.check_resumed(experiment, context)
     preflight(experiment)
     run_files.record(experiment, context)
     state = run_files.load_state(context)
     curve: list[tuple[int, dict[str, float]]] = [] if state is None else state[1]
-    with closing.log.recording():
+    with reporting.log.recording():
         current = _opened(experiment, None if state is None else state[0])
         try:
             run_files.advance(current, curve, context)
@@ -53,7 +53,7 @@ def _run(experiment: Experiment, context: Context) -> Report:
         finally:
             current.close()
         artefacts = run_files.write(context, tables, outcome.model, interrupted)
-    return closing.report("train", outcome, interrupted=interrupted, artefacts=artefacts)
+    return reporting.report("train", outcome, interrupted=interrupted, artefacts=artefacts)
 
 
 def _opened(experiment: Experiment, state: Any) -> Run:

@@ -25,10 +25,10 @@ from modelopt_cli.workflows.search.best_model import finish_best
 from modelopt_cli.workflows.search.plan import Plan, make_plan
 from modelopt_cli.workflows.search.remarks import lacking_at_first, unheard, vain
 from modelopt_cli.workflows.shared import gates
-from modelopt_cli.workflows.shared.closing import Closing, Outcome, planned
 from modelopt_cli.workflows.shared.context import Context, Message, SearchStarted, TrialChanged
 from modelopt_cli.workflows.shared.metric_checks import check_samples, check_trials
 from modelopt_cli.workflows.shared.preflight import preflight
+from modelopt_cli.workflows.shared.reporting import Outcome, Reporting, planned
 from modelopt_cli.workflows.shared.run_files import check_resumed
 from modelopt_cli.workflows.shared.run_scope import one_run
 from modelopt_cli.workflows.shared.tables import best_row, best_tables, trials_table
@@ -94,7 +94,7 @@ class _Search:
     space: Space
     study: Study
     plan: Plan
-    closing: Closing
+    reporting: Reporting
     samples: str | None  # what every trial must be measured on; None: none can change it
     told: bool = False  # what the first report lacks
     dense: str | None = None  # the trained model that every trial prunes
@@ -102,7 +102,7 @@ class _Search:
     @classmethod
     def prepare(cls, experiment: Experiment, context: Context) -> _Search:
         """Check, plan, open the study, enqueue the file's own values and the initial ones."""
-        closing = Closing(experiment, context)
+        reporting = Reporting(experiment, context)
         settings = experiment.require_tuning()
         space = search_space(experiment)
         path = context.directory.path_of("study.sqlite") if context.directory is not None else None
@@ -126,7 +126,7 @@ class _Search:
         )
         if settings.warm_start and not resuming:
             context.emit(Message(study.knowledge.text(), warning=not study.knowledge.trials))
-        found = cls(experiment, context, study.space, study, plan, closing, samples)
+        found = cls(experiment, context, study.space, study, plan, reporting, samples)
         if not study.trials:
             found.enqueue()
         return found
@@ -160,7 +160,7 @@ class _Search:
         goals = tuple(str(goal) for goal in settings.goals)
         planned = None if settings.scheduler is not None else plan.trials  # it divides the steps of so many among more
         self.context.emit(SearchStarted(self.experiment.name, planned, finished, goals))
-        with self.closing.log.recording():
+        with self.reporting.log.recording():
             self.dense = model_cache.make(self.experiment, self.space, self.context, keep)
         executor = settings.executor if settings.executor != "auto" else plan.named_executor()
         return search(
@@ -251,7 +251,7 @@ class _Search:
                 warnings.append(f"no trial meets the constraints ({wanted}); the best one comes nearest to them")
             if not interrupted:
                 folder = model_cache.stage_folder(self.context, keep)
-                with self.closing.log.recording():
+                with self.reporting.log.recording():
                     winner = finish_best(
                         self.experiment, best, keep, self.context, folder, self.dense, self.study.trials
                     )
@@ -272,8 +272,8 @@ class _Search:
             "front": [trial.number for trial in self.study.front],
             **details,
         }
-        took = {"actual_seconds": self.closing.seconds, "actual_bytes": result.peak_bytes}
-        return self.closing.report(
+        took = {"actual_seconds": self.reporting.seconds, "actual_bytes": result.peak_bytes}
+        return self.reporting.report(
             "tune",
             Outcome(metrics, tables, details, warnings, model),
             interrupted=interrupted or bool(self.context.stop),

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 
 from modelopt_cli.models.files import checkpoints
-from modelopt_cli.workflows import prune_weights
+from modelopt_cli.workflows import prune_file_with_experiment
 
 DIGITS = """\
 version: 1
@@ -49,7 +49,7 @@ def test_the_smaller_model_and_its_program_compute_the_same(cli, weights):
 def test_neither_the_model_nor_its_program_is_overwritten_unasked(cli, weights, there, monkeypatch):
     Path(there).write_text("mine")
     with monkeypatch.context() as patched:
-        patched.setattr(prune_weights, "open_state", None)  # any work would fail
+        patched.setattr(prune_file_with_experiment, "open_state", None)  # any work would fail
         result = cli("prune", weights, *UNITS, "--amount", "0.5")
     assert result.code == 2
     assert f"{there} exists already and is not overwritten" in result.err

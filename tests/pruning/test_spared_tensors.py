@@ -22,7 +22,8 @@ from modelopt_cli.pruning.structures.nm import Nm
 from modelopt_cli.pruning.structures.weights import Weights
 from modelopt_cli.pruning.weights.choice import choose
 from modelopt_cli.pruning.weights.files import FilePruning
-from modelopt_cli.workflows import inspect_file, prune_file
+from modelopt_cli.workflows import prune_file
+from modelopt_cli.workflows.inspect import weights as inspect_file
 
 HALF = FilePruning(Magnitude(), Weights(), Global(), 0.5)
 GAIN, TOKEN = "one value an output (a gain or scale)", "its name says token"

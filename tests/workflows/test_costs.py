@@ -89,7 +89,7 @@ def test_ratios_of_means() -> None:
 @pytest.mark.usefixtures("loaded")
 def test_inspect_with_a_baseline(tmp_path: Any) -> None:
     from modelopt_cli.models.files import checkpoints
-    from modelopt_cli.workflows import inspect_file
+    from modelopt_cli.workflows.inspect import weights as inspect_file
 
     torch.manual_seed(0)
     report = prune.run(load({**DOCUMENT, "pruning": PRUNING}), Context())

@@ -13,7 +13,7 @@ from modelopt_cli.results.report import Report, Table
 from modelopt_cli.results.run_directory import RunDirectory
 from modelopt_cli.workflows import distill
 from modelopt_cli.workflows.shared.context import Context, EpochEnded, Message, StopFlag
-from modelopt_cli.workflows.shared.seeds import averaged, over_seeds
+from modelopt_cli.workflows.shared.over_seeds import averaged, over_seeds
 from tests.support.distill_cases import (
     BASE,
     TEACHER,

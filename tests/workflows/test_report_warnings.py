@@ -13,7 +13,7 @@ from modelopt_cli import Report, distill, load, prune, train, tune
 from modelopt_cli.core.warning_log import WarningLog
 from modelopt_cli.workflows.runs.cross_validation import CrossValidationRun
 from modelopt_cli.workflows.runs.subset import SizedRun
-from modelopt_cli.workflows.shared import closing, data_cache
+from modelopt_cli.workflows.shared import data_cache, reporting
 
 TOLD = "ConvergenceWarning: lbfgs failed to converge after 2 iteration(s) (status=1):"
 LOGISTIC: dict[str, Any] = {
@@ -126,7 +126,7 @@ def test_over_seeds_each_text_stands_once() -> None:
 def test_notes_of_the_data_stand_in_every_report(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(data_cache, "data_notes", lambda _: ["column 'a': odd"])
     experiment = load(searched(MLP, space={"training.batch_size": [32, 64]}))
-    reports: list[Report] = [train(experiment), tune(experiment), closing.planned("train", experiment, {})]
+    reports: list[Report] = [train(experiment), tune(experiment), reporting.planned("train", experiment, {})]
     reports.append(prune(load({**MLP, "pruning": {"amount": 0.5}})))
     reports.append(train(load({**MLP, "seeds": 2})))
     assert [report.warnings for report in reports] == [["column 'a': odd"]] * len(reports)

@@ -35,17 +35,17 @@ def inspect_(
 ) -> None:
     """Show a model's tensors: shapes, dtypes, zeros, how values are spread, sizes; on request MACs, latency, units."""
     from modelopt_cli.core.errors import UsageError
-    from modelopt_cli.workflows.inspect_file import run
+    from modelopt_cli.workflows.inspect.weights import run
 
     if groups:
-        from modelopt_cli.workflows import inspect_groups
+        from modelopt_cli.workflows.inspect import units
 
         if measure or baseline is not None or trust_pickle:
             raise UsageError(
                 "--groups measures nothing and reads no whole module; leave out --measure, --baseline and "
                 "--trust-pickle, or --groups"
             )
-        report = inspect_groups.run(model, experiment=experiment, key=key, trust_code=trust_code)
+        report = units.run(model, experiment=experiment, key=key, trust_code=trust_code)
         show(report, as_json=json, quiet=False)
         return
     report = run(

@@ -118,12 +118,12 @@ def prune(
         return
     if experiment is not None:
         from modelopt_cli.experiment.experiment import Experiment
-        from modelopt_cli.workflows import prune_weights
+        from modelopt_cli.workflows import prune_file_with_experiment
 
         overrides = [*given.overrides(), *(set_ or [])]
         loaded = Experiment.load(experiment, overrides, trust_code=trust_code)
         report = run_in_memory(
-            lambda context: prune_weights.run(
+            lambda context: prune_file_with_experiment.run(
                 target, loaded, context, out, dry_run=dry_run, force=force, key=key, trust_code=trust_code
             ),
             conditions(gate or []),

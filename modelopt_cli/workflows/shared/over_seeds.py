@@ -16,9 +16,9 @@ from modelopt_cli.results.run_directory import RunDirectory
 from modelopt_cli.results.tables import deviation_column, metric_column
 from modelopt_cli.workflows.runs.torch import pinned_data
 from modelopt_cli.workflows.shared import run_files
-from modelopt_cli.workflows.shared.closing import Closing, Outcome
 from modelopt_cli.workflows.shared.context import Context, Message
 from modelopt_cli.workflows.shared.costs import with_ratios
+from modelopt_cli.workflows.shared.reporting import Outcome, Reporting
 
 if TYPE_CHECKING:
     from modelopt_cli.experiment.experiment import Experiment
@@ -38,7 +38,7 @@ def over_seeds(
     """
     if experiment.seeds == 1:
         return run(experiment, context)
-    closing = Closing(experiment, context)
+    reporting = Reporting(experiment, context)
     directory = context.directory
     run_files.check_resumed(experiment, context)
     found: list[Report] = []
@@ -61,7 +61,7 @@ def over_seeds(
         folder = directory.path
         tabled = {"directory": str(folder), "tables": str(folder / "seeds.csv"), "report": str(folder / "report.json")}
         artefacts = {} if interrupted else {**found[0].artefacts, **tabled}
-    return closing.report(found[0].workflow, outcome, interrupted=interrupted, artefacts=artefacts)
+    return reporting.report(found[0].workflow, outcome, interrupted=interrupted, artefacts=artefacts)
 
 
 def _once(run: Callable[[Experiment, Context], Report], experiment: Experiment, seed: int, context: Context) -> Report:

@@ -19,9 +19,9 @@ from modelopt_cli.workflows import prune
 from modelopt_cli.workflows.prune_file import check_free, output, sizes_of
 from modelopt_cli.workflows.pruning.run import PruneRun
 from modelopt_cli.workflows.shared import data_cache, run_files
-from modelopt_cli.workflows.shared.closing import Closing
 from modelopt_cli.workflows.shared.metric_checks import check_metrics
 from modelopt_cli.workflows.shared.module_of_file import build, own_names
+from modelopt_cli.workflows.shared.reporting import Reporting
 from modelopt_cli.workflows.shared.run_scope import one_run
 
 if TYPE_CHECKING:
@@ -55,14 +55,14 @@ def run(
     `trust_code`: run what code a model.pt names. Raises UsageError, before any work, where the weights are not the
     model's, or what would be written exists.
     """
-    closing = Closing(experiment, context)
+    reporting = Reporting(experiment, context)
     units = isinstance(experiment.require_pruning().structure, UnitStructure)
     choose = _units_output if units else output
     target = choose(path, out, force=force, dry_run=dry_run)
     experiment.require("model", "data")
     check_metrics(experiment, context, "prune")
     prune.check_parts(experiment)
-    with closing.log.recording():
+    with reporting.log.recording():
         file = open_state(path, key=key)
         module, shapes = build(file, experiment, trust_code=trust_code)
         prepared = data_cache.prepared_data(experiment)
@@ -85,7 +85,7 @@ def run(
             sizes = sizes_of(target)
     details = {**outcome.details, "dry_run": dry_run, "note": file.note}
     outcome = replace(outcome, metrics={**outcome.metrics, **sizes}, details=details)
-    report = closing.report("prune", outcome, interrupted=False, artefacts=artefacts)
+    report = reporting.report("prune", outcome, interrupted=False, artefacts=artefacts)
     return report.model_copy(update={"name": path.name}).with_model(outcome.model)
 
 

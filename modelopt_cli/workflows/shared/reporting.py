@@ -40,7 +40,7 @@ class Outcome:
     model: Checkpoint | None = None
 
 
-class Closing:
+class Reporting:
     """Made when a run begins; `report` ends it.
 
     `log`: for warnings of Python's that no run of the workflow keeps for itself, such as those of loading a model.
