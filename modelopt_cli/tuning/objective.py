@@ -11,7 +11,7 @@ from typing import Any
 
 from modelopt_cli.tuning.trials.trial import Params
 
-Report = tuple[int, Mapping[str, float]]
+StepReport = tuple[int, Mapping[str, float]]
 """(step, metrics) after that step."""
 
 
@@ -25,7 +25,7 @@ class Run(ABC):
     # that step from the start, or steps may be far apart
 
     @abstractmethod
-    def advance(self, until: int) -> list[Report]:
+    def advance(self, until: int) -> list[StepReport]:
         """Compute up to and including step `until` (at most `total`); return a report for each new step.
 
         Raises TrialError (kind nan, memory, ...) when the trial cannot go on.

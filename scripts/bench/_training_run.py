@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from modelopt_cli.data.idx_files import read_folder
-from modelopt_cli.tuning.objective import Objective, Report, Run
+from modelopt_cli.tuning.objective import Objective, Run, StepReport
 
 EPOCHS = 27
 Data = tuple[Tensor, Tensor, Tensor, Tensor]  # train inputs (N, D) and targets, validation inputs (M, D) and targets
@@ -112,10 +112,10 @@ class Training(Run):
             torch.set_rng_state(random)
         self._random = torch.get_rng_state()
 
-    def advance(self, until: int) -> list[Report]:
+    def advance(self, until: int) -> list[StepReport]:
         """Epochs, each with its validation accuracy."""
         torch.set_rng_state(self._random)
-        reports: list[Report] = []
+        reports: list[StepReport] = []
         while self.step < until:
             self._meter.check()
             self._accuracy = _epoch(self._model, self._steps, self._data, self._params["batch_size"])
@@ -168,8 +168,8 @@ class Recorded(Run):
     def __init__(self, params: Mapping[str, Any], meter: Meter, step: int) -> None:
         self._params, self._meter, self.step = params, meter, step
 
-    def advance(self, until: int) -> list[Report]:
-        reports: list[Report] = []
+    def advance(self, until: int) -> list[StepReport]:
+        reports: list[StepReport] = []
         while self.step < until:
             self._meter.check()
             self.step += 1

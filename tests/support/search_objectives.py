@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from modelopt_cli.core.errors import TrialError
-from modelopt_cli.tuning.objective import Objective, Report, Run
+from modelopt_cli.tuning.objective import Objective, Run, StepReport
 
 
 class Curve(Run):
@@ -20,8 +20,8 @@ class Curve(Run):
     def __init__(self, params: Mapping[str, Any], seed: int, total: int, step: int) -> None:
         self.params, self.seed, self.total, self.step = params, seed, total, step
 
-    def advance(self, until: int) -> list[Report]:
-        reports: list[Report] = []
+    def advance(self, until: int) -> list[StepReport]:
+        reports: list[StepReport] = []
         while self.step < min(until, self.total):
             self.step += 1
             self._misbehave(self.params.get("act", "run"))
@@ -91,8 +91,8 @@ class Descent(Run):
         self.rate, self.act, self.total, self.evens = params["rate"], params.get("act", "run"), total, evens
         self.step, self.error = state or (0, 1.0)
 
-    def advance(self, until: int) -> list[Report]:
-        reports: list[Report] = []
+    def advance(self, until: int) -> list[StepReport]:
+        reports: list[StepReport] = []
         while self.step < min(until, self.total):
             if self.act == "raise" or (self.act == "raise copies" and self.step > 0):
                 raise ValueError("no such luck")
@@ -136,7 +136,7 @@ class OpenEnded(Curve):
         super().__init__(params, 0, 10**15, 0)
         self._end, self._every, self._told = low + round(params["x"] * (high - low)), every, told
 
-    def advance(self, until: int) -> list[Report]:
+    def advance(self, until: int) -> list[StepReport]:
         if self.step >= self._end - self._end % max(self._every, 1) or not self._every:
             self.step = self.total = max(self.step, 1)
             return []
@@ -173,7 +173,7 @@ class Messy(Run):
     def __init__(self, params: Mapping[str, Any]) -> None:
         self.params, self.found = params, {}
 
-    def advance(self, until: int) -> list[Report]:
+    def advance(self, until: int) -> list[StepReport]:
         self.step = self.total
         if self.params["x"] == 0:
             _mess_up()

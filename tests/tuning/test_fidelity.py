@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from modelopt_cli.core.strategy import FAMILIES
 from modelopt_cli.tuning.executors.processes import Processes
 from modelopt_cli.tuning.executors.serial import Serial
-from modelopt_cli.tuning.objective import Objective, Report, Run
+from modelopt_cli.tuning.objective import Objective, Run, StepReport
 from modelopt_cli.tuning.schedulers import Scheduler
 from modelopt_cli.tuning.schedulers._brackets import halving
 from modelopt_cli.tuning.search.fidelity import Fidelity
@@ -43,7 +43,7 @@ class Sized(Run):
     def __init__(self, params: Mapping[str, Any], seed: int, step: int) -> None:
         self.params, self.seed, self.step = params, seed, step
 
-    def advance(self, until: int) -> list[Report]:
+    def advance(self, until: int) -> list[StepReport]:
         size = next(size for size in SIZES if size >= min(until, self.total))
         assert size > self.step
         trained.append((self.seed, size))
@@ -193,7 +193,7 @@ class Stepwise(Scheduler):
 
     sizes = False
 
-    def next(self, moment: Any) -> list[Any]:
+    def next(self, context: Any) -> list[Any]:
         return []
 
 

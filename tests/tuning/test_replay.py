@@ -12,7 +12,7 @@ import pytest
 
 from modelopt_cli.tuning.executors.processes import Processes
 from modelopt_cli.tuning.executors.serial import Serial
-from modelopt_cli.tuning.schedulers import Decision, Moment, Pause, Resume, Scheduler, Start
+from modelopt_cli.tuning.schedulers import Decision, Pause, Resume, Scheduler, SchedulerContext, Start
 from modelopt_cli.tuning.schedulers._sampler_and_stopper import SamplerAndStopper
 from modelopt_cli.tuning.search.replay import Replayed, replay
 from modelopt_cli.tuning.search.search import search
@@ -28,10 +28,10 @@ ASHA = SamplerAndStopper(stopper=Asha(factor=2))
 class InTurns(Scheduler):
     """Runs each trial to step 1, then pauses it while there are fewer than three paused; then lets it finish."""
 
-    def next(self, moment: Moment) -> list[Decision]:
+    def next(self, context: SchedulerContext) -> list[Decision]:
         found: list[Decision] = []
-        slots, paused = min(moment.slots, moment.left), [trial.number for trial in moment.paused]
-        for number in moment.waiting:
+        slots, paused = min(context.slots, context.left), [trial.number for trial in context.paused]
+        for number in context.waiting:
             found.append(Pause(number) if len(paused) < 3 else Resume(number))
         free = slots + sum(isinstance(decision, Pause) for decision in found)
         back = paused[:free] if len(paused) >= 2 else []

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from modelopt_cli.core.errors import UsageError
 from modelopt_cli.core.strategy import FAMILIES
-from modelopt_cli.tuning.schedulers import Moment
+from modelopt_cli.tuning.schedulers import SchedulerContext
 from modelopt_cli.tuning.schedulers._exploration import changing, explored
 from modelopt_cli.tuning.space.rules import Rule
 from modelopt_cli.tuning.space.space import Space, SpaceError
@@ -249,8 +249,8 @@ def test_freeze_thaw_starts_what_keeps_them() -> None:
         study.report_many(trial, [(1, {"loss": sum(trial.params.values())})], total=9)
         study.pause(trial)
     scheduler = FAMILIES["schedulers"].get("freeze_thaw")(initial_points=4)
-    moment = Moment(space, study.trials, (), 4, 9, 12, False, 0)
-    decisions = scheduler.next(moment)  # type: ignore[attr-defined]
+    context = SchedulerContext(space, study.trials, (), 4, 9, 12, False, 0)
+    decisions = scheduler.next(context)  # type: ignore[attr-defined]
     assert len(decisions) == 4
     for decision in decisions:
         params = getattr(decision, "params", None)

@@ -11,7 +11,7 @@ from modelopt_cli.core.errors import FailureKind
 from modelopt_cli.core.strategy import Strategy
 
 if TYPE_CHECKING:
-    from modelopt_cli.tuning.objective import Objective, Report
+    from modelopt_cli.tuning.objective import Objective, StepReport
     from modelopt_cli.tuning.trials.trial import Trial
 
 __all__ = ["Event", "Executor", "Limits", "Pool"]
@@ -30,7 +30,7 @@ class Event:
     """What a pool tells: a trial reported, reached its `until`, finished, or failed."""
 
     number: int  # of the trial
-    reports: Sequence[Report] = ()  # new points of the curve, in order
+    reports: Sequence[StepReport] = ()  # new points of the curve, in order
     metrics: Mapping[str, float] | None = None  # set when the run is complete or was stopped
     step: int = 0  # finished steps
     total: int | None = None  # steps of a complete run, where they are known

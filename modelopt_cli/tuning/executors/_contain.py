@@ -16,7 +16,7 @@ from modelopt_cli.tuning.trials.failures import classify, plain_metrics
 
 if TYPE_CHECKING:
     from modelopt_cli.tuning.executors._beginning import Beginning
-    from modelopt_cli.tuning.objective import Report, Run
+    from modelopt_cli.tuning.objective import Run, StepReport
 
 _FOREVER = sys.maxsize
 
@@ -54,7 +54,7 @@ class Contained:
     def advance(self, slice_seconds: float) -> Event:
         """Compute until `until`, the end, or until the slice is used up (at least one step)."""
         start = time.perf_counter()
-        reports: list[Report] = []
+        reports: list[StepReport] = []
         try:
             run = self._opened(start + slice_seconds)
             if run is None:
@@ -89,9 +89,9 @@ class Contained:
     def _waits(self, run: Run) -> bool:
         return self._news and run.step >= self._until
 
-    def _step(self, run: Run) -> list[Report]:
+    def _step(self, run: Run) -> list[StepReport]:
         until = min(self._until, run.total) if run.leaps else run.step + 1
-        reports: list[Report] = [(step, plain_metrics(metrics)) for step, metrics in run.advance(until)]
+        reports: list[StepReport] = [(step, plain_metrics(metrics)) for step, metrics in run.advance(until)]
         for step, _ in reports:
             if step < 0:
                 raise TrialError("error", f"it reported step {step}, but steps are not negative")
@@ -110,13 +110,13 @@ class Contained:
         except BaseException as error:
             return self._failed(error, [], start)
 
-    def _done(self, run: Run, reports: list[Report], start: float) -> Event:
+    def _done(self, run: Run, reports: list[StepReport], start: float) -> Event:
         metrics, step, total = plain_metrics(run.metrics()), run.step, run.known_total
         self.close()
         seconds = time.perf_counter() - start
         return Event(self.number, reports, metrics, step, total, done=True, seconds=seconds, again=self._again)
 
-    def _failed(self, error: BaseException, reports: list[Report], start: float) -> Event:
+    def _failed(self, error: BaseException, reports: list[StepReport], start: float) -> Event:
         if from_outside(error):
             raise error
         kind, reason = classify(error)

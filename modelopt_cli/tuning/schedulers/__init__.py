@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from modelopt_cli.tuning.space.space import Space
     from modelopt_cli.tuning.trials.trial import Params, Trial
 
-__all__ = ["Decision", "Moment", "Pause", "Resume", "Scheduler", "Start", "Stop", "plain", "settled"]
+__all__ = ["Decision", "Pause", "Resume", "Scheduler", "SchedulerContext", "Start", "Stop", "plain", "settled"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,7 @@ def plain(decisions: Sequence[Decision]) -> list[list[Any]]:
 
 
 @dataclass(frozen=True)
-class Moment:
+class SchedulerContext:
     """What a scheduler decides by: the history, who waits for a decision, and how many places are free.
 
     `slots`: free places, those of `waiting` trials not among them. `left`: how many trials may still be started by
@@ -218,12 +218,12 @@ class Scheduler(Strategy):
         """Why it cannot search `space` with `tuning.trials`: value, rule; remedy. None when it can."""
         return None
 
-    def sources(self, moment: Moment) -> Collection[int]:
+    def sources(self, context: SchedulerContext) -> Collection[int]:
         """Whose state others may still start from: it is kept when they go on, and when they have ended."""
         return ()
 
     @abstractmethod
-    def next(self, moment: Moment) -> list[Decision]:
+    def next(self, context: SchedulerContext) -> list[Decision]:
         """Decisions on every trial that waits at its `until`, and on the free places.
 
         A place that a decision frees (Pause, Stop) may be given away in the same list. The search ends when nothing

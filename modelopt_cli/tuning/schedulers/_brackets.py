@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from modelopt_cli.tuning.schedulers import Decision, Moment, Pause, Resume, Start, Stop, settled
+from modelopt_cli.tuning.schedulers import Decision, Pause, Resume, SchedulerContext, Start, Stop, settled
 from modelopt_cli.tuning.stoppers._rungs import at_rung
 from modelopt_cli.tuning.trials.ranking import by_front
 from modelopt_cli.tuning.trials.trial import State
@@ -53,24 +53,24 @@ def shorter(bracket: Bracket, by: int) -> Bracket:
     return Bracket(tuple(max(1, count // factor**i) for i in range(len(rungs))), rungs)
 
 
-def decide(moment: Moment, brackets: Iterator[Bracket], suggest: Suggest = lambda: None) -> list[Decision]:
+def decide(context: SchedulerContext, brackets: Iterator[Bracket], suggest: Suggest = lambda: None) -> list[Decision]:
     """Decisions for all places."""
-    places, held = moment.places, {trial.number: trial for trial in moment.held}
+    places, held = context.places, {trial.number: trial for trial in context.held}
     if places == 0:
         return []
-    ending = moment.to_the_end()
+    ending = context.to_the_end()
     for each in ending:
         if isinstance(each, Resume):
             del held[each.number]
     places -= len(ending)
-    if moment.over:
+    if context.over:
         stops = [Stop(number, "the search ended before it was promoted") for number in [*held][:places]]
         return [*ending, *stops]
-    if moment.unmeasured:
-        return moment.measure()
-    decisions: list[Decision] = [*(Pause(number) for number in moment.waiting), *ending]
-    begun = [trial for trial in moment.trials if trial.state is not State.QUEUED]
-    used_up = len(moment.trials) >= moment.space.size  # no bracket gets more than it has
+    if context.unmeasured:
+        return context.measure()
+    decisions: list[Decision] = [*(Pause(number) for number in context.waiting), *ending]
+    begun = [trial for trial in context.trials if trial.state is not State.QUEUED]
+    used_up = len(context.trials) >= context.space.size  # no bracket gets more than it has
     start = 0
     for bracket in brackets:
         members = begun[start : start + bracket.sizes[0]]
@@ -87,7 +87,7 @@ def decide(moment: Moment, brackets: Iterator[Bracket], suggest: Suggest = lambd
             places -= 1
         if places <= 0 or missing > 0:
             break
-    return _stopping_first(decisions, moment.places)
+    return _stopping_first(decisions, context.places)
 
 
 def _stopping_first(decisions: Sequence[Decision], places: int) -> list[Decision]:

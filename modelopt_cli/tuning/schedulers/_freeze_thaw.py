@@ -17,7 +17,7 @@ from modelopt_cli.tuning.samplers._improvement import log_expected_improvement
 from modelopt_cli.tuning.samplers._neighbours import near
 from modelopt_cli.tuning.samplers._settings import encoded
 from modelopt_cli.tuning.samplers._untried import Untried
-from modelopt_cli.tuning.schedulers import Decision, Moment, Pause, Resume, Start, Stop, settled
+from modelopt_cli.tuning.schedulers import Decision, Pause, Resume, SchedulerContext, Start, Stop, settled
 from modelopt_cli.tuning.schedulers._curves import Curves, told
 from modelopt_cli.tuning.trials.trial import State
 
@@ -31,32 +31,32 @@ _WIDTHS = (0.15, 0.03)
 _LEADERS = 5
 
 
-def decide(initial_points: int, growth: float, moment: Moment) -> list[Decision]:
+def decide(initial_points: int, growth: float, context: SchedulerContext) -> list[Decision]:
     """Decisions for all places; see FreezeThaw."""
-    places, held, total = moment.places, moment.held, moment.total
+    places, held, total = context.places, context.held, context.total
     if places == 0:
         return []
-    ending = moment.to_the_end()
+    ending = context.to_the_end()
     places -= len(ending)
     resumed = {decision.number for decision in ending if isinstance(decision, Resume)}
     held = [trial for trial in held if trial.number not in resumed]
-    if moment.over:
+    if context.over:
         text = "the search ended before it was worth going on"
         return [*ending, *(Stop(trial.number, text) for trial in held[:places])]
-    if moment.unmeasured:
-        return moment.measure()
-    decisions: list[Decision] = settled([*(Pause(number) for number in moment.waiting), *ending])
+    if context.unmeasured:
+        return context.measure()
+    decisions: list[Decision] = settled([*(Pause(number) for number in context.waiting), *ending])
     if places == 0:
         return decisions
-    queued = sum(trial.state is State.QUEUED for trial in moment.trials)
-    begun = len(moment.trials) - queued
-    first = max(min(initial_points, moment.space.size) - begun, queued)
+    queued = sum(trial.state is State.QUEUED for trial in context.trials)
+    begun = len(context.trials) - queued
+    first = max(min(initial_points, context.space.size) - begun, queued)
     if first > 0 or total is None:
         return [*decisions, *(Start(1) for _ in range(int(min(places, max(first, 1)))))]
-    if not told(moment.trials):  # no report holds the objective, so that only the ends of trials tell anything
-        return moment.measure()
-    choice = _Choice(moment, held, total, growth)
-    left = moment.steps_left
+    if not told(context.trials):  # no report holds the objective, so that only the ends of trials tell anything
+        return context.measure()
+    choice = _Choice(context, held, total, growth)
+    left = context.steps_left
     for _ in range(places):
         decisions += choice.finish(left) or choice.next()
     return settled(decisions)
@@ -65,25 +65,25 @@ def decide(initial_points: int, growth: float, moment: Moment) -> list[Decision]
 class _Choice:
     """The candidates of one moment, of which each place takes the best."""
 
-    def __init__(self, moment: Moment, held: Sequence[Trial], total: int, growth: float) -> None:
-        self._moment, self._held, self._total = moment, list(held), total
-        self._rng = moment.rng()
-        self._stages = list(moment.sizes) if moment.sizes is not None else stages(total, growth)
-        self._curves = Curves(moment.space, moment.trials, self._stages)
-        self._new = Untried(moment.space, moment.trials)
-        space = moment.space
+    def __init__(self, context: SchedulerContext, held: Sequence[Trial], total: int, growth: float) -> None:
+        self._context, self._held, self._total = context, list(held), total
+        self._rng = context.rng()
+        self._stages = list(context.sizes) if context.sizes is not None else stages(total, growth)
+        self._curves = Curves(context.space, context.trials, self._stages)
+        self._new = Untried(context.space, context.trials)
+        space = context.space
         self._codes = np.concatenate([encoded(space, [trial.params for trial in held]), self._candidates()])
         self._at = np.array([trial.step for trial in held] + [0] * (len(self._codes) - len(held)))
         self._under_way = [
             (space.encode(trial.params), self._later(trial.step))
-            for trial in moment.trials
-            if trial.state is State.RUNNING and trial.number not in moment.waiting
+            for trial in context.trials
+            if trial.state is State.RUNNING and trial.number not in context.waiting
         ]
 
     def _candidates(self) -> Array:
         """Codes of new settings."""
         leaders = self._curves.leaders(_LEADERS)
-        space = self._moment.space
+        space = self._context.space
         points = [self._rng.random((_RANDOM, space.dim))]
         if space.rules:
             points = [np.stack([space.encode(space.sample(self._rng)) for _ in range(_RANDOM)])]
@@ -100,7 +100,7 @@ class _Choice:
         self._believe()
         ends = self._curves.at_end(self._codes[: len(self._held)])
         index = int(np.argmin(self._curves.believed(ends)[0]))
-        if left > self._moment.cost(self._at[index], self._total):
+        if left > self._context.cost(self._at[index], self._total):
             return []
         trial = self._held[index]
         self._take(index, self._total)
@@ -120,7 +120,7 @@ class _Choice:
             if index < len(self._held):
                 decision = Resume(self._held[index].number, end)
             else:
-                params = self._moment.space.decode(self._codes[index])
+                params = self._context.space.decode(self._codes[index])
                 decision = Start(end, params) if self._new.take([params], 1) else None
             if decision is not None:
                 self._take(int(index), end)
@@ -144,7 +144,7 @@ class _Choice:
         found = []
         next_stage = np.array([self._later(step) for step in self._at])
         thrice = np.minimum(3 * np.maximum(self._at, 1), self._total)
-        if self._moment.sizes is not None:
+        if self._context.sizes is not None:
             thrice = np.asarray(self._stages)[np.searchsorted(self._stages, thrice)]
         for until, moved in (
             (next_stage, np.minimum(self._curves.moved(ends, self._codes, next_stage), deviation)),
@@ -152,7 +152,7 @@ class _Choice:
             (self._total, deviation),
         ):
             merit = log_expected_improvement(gain, np.maximum(moved, 1e-9), 0.0)
-            found.append(merit - np.log(np.maximum(self._moment.cost(self._at, until), 1)))
+            found.append(merit - np.log(np.maximum(self._context.cost(self._at, until), 1)))
         return np.asarray(np.max(found, axis=0))
 
     def _without(self, final: Array) -> Array:

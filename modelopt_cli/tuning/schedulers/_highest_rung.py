@@ -11,22 +11,22 @@ from modelopt_cli.tuning.stoppers._rungs import at_rung
 from modelopt_cli.tuning.trials.trial import State
 
 if TYPE_CHECKING:
-    from modelopt_cli.tuning.schedulers import Moment
+    from modelopt_cli.tuning.schedulers import SchedulerContext
     from modelopt_cli.tuning.trials.trial import Params, Trial
 
 
 class Suggestions:
     """Called for each new trial of a moment; see _brackets.Suggest."""
 
-    def __init__(self, moment: Moment, rungs: Sequence[int], random_share: float) -> None:
-        self._moment, self._rungs, self._random_share = moment, rungs, random_share
-        self._rng = moment.rng()
+    def __init__(self, context: SchedulerContext, rungs: Sequence[int], random_share: float) -> None:
+        self._context, self._rungs, self._random_share = context, rungs, random_share
+        self._rng = context.rng()
         self._found: list[Params] = []
 
     def __call__(self) -> Params | None:
         """The next setting; None: the sampler's."""
-        moment = self._moment
-        if self._rng.random() < self._random_share or any(trial.state is State.QUEUED for trial in moment.trials):
+        context = self._context
+        if self._rng.random() < self._random_share or any(trial.state is State.QUEUED for trial in context.trials):
             return None
         known = self._history()
         if known is None:
@@ -35,15 +35,15 @@ class Suggestions:
             dataclasses.replace(known[-1], number=len(known) + place, params=params, state=State.RUNNING, losses=None)
             for place, params in enumerate(self._found)
         ]
-        found = suggest(Plan(("parzen",), 1), moment.space, [*known, *under_way], self._rng, 1)
+        found = suggest(Plan(("parzen",), 1), context.space, [*known, *under_way], self._rng, 1)
         self._found += found
         return found[0] if found else None
 
     def _history(self) -> list[Trial] | None:
         """All trials as if they ended at that rung; who has not come there is under way."""
         for rung in reversed(self._rungs):
-            ended = [_at(trial, rung) for trial in self._moment.trials]
-            if sum(trial.state is State.COMPLETED for trial in ended) > self._moment.space.dim + 1:
+            ended = [_at(trial, rung) for trial in self._context.trials]
+            if sum(trial.state is State.COMPLETED for trial in ended) > self._context.space.dim + 1:
                 return ended
         return None
 

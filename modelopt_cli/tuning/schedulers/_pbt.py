@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from modelopt_cli.core.seeds import derive
-from modelopt_cli.tuning.schedulers import Decision, Moment, Pause, Resume, Start, Stop
+from modelopt_cli.tuning.schedulers import Decision, Pause, Resume, SchedulerContext, Start, Stop
 from modelopt_cli.tuning.schedulers._exploration import changing, explored
 from modelopt_cli.tuning.schedulers._population import Population, populations
 from modelopt_cli.tuning.trials.trial import State, Trial
@@ -23,22 +23,22 @@ if TYPE_CHECKING:
     from modelopt_cli.tuning.schedulers.pbt import Pbt
 
 
-def decide(options: Pbt, moment: Moment) -> list[Decision]:
+def decide(options: Pbt, context: SchedulerContext) -> list[Decision]:
     """Decisions on all that waits, and for all places."""
-    if moment.ending:
+    if context.ending:
         text = "the search ended before it had come to its end"
-        return [Stop(trial.number, text) for trial in moment.held[: moment.places]]
-    interval = options.interval or max(1, round((moment.total or 1) / 10))
-    on_the_way = [number for number in moment.waiting if moment.trials[number].step % interval]
-    pausing = [number for number in moment.waiting if number not in on_the_way]
+        return [Stop(trial.number, text) for trial in context.held[: context.places]]
+    interval = options.interval or max(1, round((context.total or 1) / 10))
+    on_the_way = [number for number in context.waiting if context.trials[number].step % interval]
+    pausing = [number for number in context.waiting if number not in on_the_way]
     decisions: list[Decision] = [
-        Resume(number, _next_point(moment.trials[number].step, interval)) for number in on_the_way
+        Resume(number, _next_point(context.trials[number].step, interval)) for number in on_the_way
     ]
     paused = tuple(
-        dataclasses.replace(trial, state=State.PAUSED) if trial.number in pausing else trial for trial in moment.trials
+        dataclasses.replace(trial, state=State.PAUSED) if trial.number in pausing else trial for trial in context.trials
     )
-    turns = _Turns(options, dataclasses.replace(moment, trials=paused), interval).all()
-    places = moment.places - len(on_the_way)
+    turns = _Turns(options, dataclasses.replace(context, trials=paused), interval).all()
+    places = context.places - len(on_the_way)
     found = [decision for _, decision in zip(range(places), turns, strict=False)]
     stopped = {decision.number for decision in found if isinstance(decision, Stop)}
     return [*decisions, *(Pause(number) for number in pausing if number not in stopped), *found]
@@ -56,19 +56,19 @@ def _fresh(trial: Trial) -> bool:
 class _Turns:
     """What is done with each place that is free, the most urgent first. A stop takes its place until it is done."""
 
-    def __init__(self, options: Pbt, moment: Moment, interval: int) -> None:
-        self._options, self._moment, self._interval = options, moment, interval
-        self._next = len(moment.trials)  # the number of the next trial
+    def __init__(self, options: Pbt, context: SchedulerContext, interval: int) -> None:
+        self._options, self._context, self._interval = options, context, interval
+        self._next = len(context.trials)  # the number of the next trial
 
     def all(self) -> Iterator[Decision]:
         """Trials that were begun, or asked for, before a search was cut off; then population by population."""
-        for trial in self._moment.trials:
+        for trial in self._context.trials:
             until = _next_point(trial.born, self._interval)
             if trial.state is State.QUEUED:
                 yield Start(until)
             elif _fresh(trial):
                 yield Resume(trial.number, until)
-        for population in populations(self._moment, self._options.population):
+        for population in populations(self._context, self._options.population):
             yield from self._copies(population)
             for _ in range(population.unbegun if self._more else 0):
                 yield Start(_next_point(0, self._interval))
@@ -78,10 +78,10 @@ class _Turns:
     @property
     def _more(self) -> bool:
         """Whether there are settings that no trial has had. (A sampler that has come to its end leaves `left` at 0.)"""
-        moment = self._moment
-        roots = sum(trial.parent is None for trial in moment.trials)
-        ended = moment.left == 0 and (moment.planned is None or len(moment.trials) < moment.planned)
-        return not ended and roots < moment.space.size
+        context = self._context
+        roots = sum(trial.parent is None for trial in context.trials)
+        ended = context.left == 0 and (context.planned is None or len(context.trials) < context.planned)
+        return not ended and roots < context.space.size
 
     def _copies(self, population: Population) -> Iterator[Decision]:
         """In the places of those that were stopped or have failed."""
@@ -95,14 +95,14 @@ class _Turns:
 
     def _donors(self, population: Population, step: int) -> list[Trial]:
         """Of whom copies are made; of nobody when all steps are spent, and who is under way goes on to its end."""
-        return population.donors(step, self._options.quantile) if self._moment.steps_left > 0 else []
+        return population.donors(step, self._options.quantile) if self._context.steps_left > 0 else []
 
     def _copy(self, donors: list[Trial]) -> Start:
         """Of one of them, drawn by the number that the copy gets, so that it is the same whenever that is decided."""
         import numpy as np
 
-        options, space = self._options, self._moment.space
-        rng = np.random.default_rng(derive(self._moment.seed, "pbt", self._next))
+        options, space = self._options, self._context.space
+        rng = np.random.default_rng(derive(self._context.seed, "pbt", self._next))
         donor = donors[int(rng.integers(len(donors)))]
         positions = changing(space, options.perturb)
         params = explored(space, donor.params, positions, options.factors, options.resample, rng)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from modelopt_cli.tuning.schedulers import Moment
+from modelopt_cli.tuning.schedulers import SchedulerContext
 from modelopt_cli.tuning.trials.lineage import losses_at
 from modelopt_cli.tuning.trials.ranking import Losses, by_front, non_dominated
 from modelopt_cli.tuning.trials.trial import State, Trial
@@ -17,15 +17,15 @@ _SIZE = 10  # where neither the option nor tuning.trials says it
 _FRUITLESS = 3  # copies of one state that failed before their first report: no more are made of it
 
 
-def populations(moment: Moment, size: int | None) -> list[Population]:
+def populations(context: SchedulerContext, size: int | None) -> list[Population]:
     """One after the other: each `size` trials that began at step 0 (None: all of tuning.trials), and their copies."""
-    roots = sum(trial.parent is None for trial in moment.trials)
-    limit = None if moment.planned is None else max(moment.planned, roots)
+    roots = sum(trial.parent is None for trial in context.trials)
+    limit = None if context.planned is None else max(context.planned, roots)
     each = size or limit or _SIZE
     groups: list[list[Trial]] = [[]]
     place: dict[int, int] = {}
     begun = 0
-    for trial in moment.trials:
+    for trial in context.trials:
         if trial.parent is None:
             place[trial.number], begun = begun // each, begun + 1
         else:
@@ -36,7 +36,7 @@ def populations(moment: Moment, size: int | None) -> list[Population]:
     if begun >= each * len(groups):
         groups.append([])  # the next one
     sizes = [each if limit is None else max(0, min(each, limit - each * index)) for index in range(len(groups))]
-    return [Population(moment.trials, group, own) for group, own in zip(groups, sizes, strict=True)]
+    return [Population(context.trials, group, own) for group, own in zip(groups, sizes, strict=True)]
 
 
 @dataclass(frozen=True)

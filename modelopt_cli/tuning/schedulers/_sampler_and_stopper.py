@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, final
 
-from modelopt_cli.tuning.schedulers import Decision, Moment, Resume, Scheduler, Start, Stop
+from modelopt_cli.tuning.schedulers import Decision, Resume, Scheduler, SchedulerContext, Start, Stop
 from modelopt_cli.tuning.stoppers import Stopper
 
 if TYPE_CHECKING:
@@ -17,18 +17,18 @@ class SamplerAndStopper(Scheduler):
 
     stopper: Stopper | None = None
 
-    def next(self, moment: Moment) -> list[Decision]:
+    def next(self, context: SchedulerContext) -> list[Decision]:
         """Stop or resume what waits; fill the free places with trials that were paused, then with new ones."""
-        decisions = [self._decide(moment.trials[number], moment) for number in moment.waiting]
+        decisions = [self._decide(context.trials[number], context) for number in context.waiting]
         until = None if self.stopper is None else 1
-        slots = moment.slots
-        for trial in moment.paused[:slots]:
+        slots = context.slots
+        for trial in context.paused[:slots]:
             decisions.append(Resume(trial.number, None if self.stopper is None else trial.step + 1))
             slots -= 1
-        return [*decisions, *(Start(until) for _ in range(min(slots, moment.left)))]
+        return [*decisions, *(Start(until) for _ in range(min(slots, context.left)))]
 
-    def _decide(self, trial: Trial, moment: Moment) -> Decision:
-        reason = self.stopper.reason(trial, moment.trials, moment.goals) if self.stopper is not None else None
+    def _decide(self, trial: Trial, context: SchedulerContext) -> Decision:
+        reason = self.stopper.reason(trial, context.trials, context.goals) if self.stopper is not None else None
         if reason is not None:
             return Stop(trial.number, reason)
         return Resume(trial.number, trial.step + 1)

@@ -7,7 +7,7 @@ from typing import Annotated, final
 from pydantic import Field
 
 from modelopt_cli.core.types import Count
-from modelopt_cli.tuning.schedulers import Decision, Moment, Scheduler
+from modelopt_cli.tuning.schedulers import Decision, Scheduler, SchedulerContext
 
 
 @final
@@ -24,11 +24,11 @@ class Bohb(Scheduler):
         1 / 3, description="Share of the settings that come from the sampler, whatever was learnt."
     )
 
-    def next(self, moment: Moment) -> list[Decision]:
+    def next(self, context: SchedulerContext) -> list[Decision]:
         """See the class."""
         from modelopt_cli.tuning.schedulers import _brackets
         from modelopt_cli.tuning.schedulers._highest_rung import Suggestions
 
-        longest = _brackets.halving(self.min_steps, self.factor, moment.total or self.min_steps, moment.sizes)
-        suggestions = Suggestions(moment, longest.rungs, self.random_share)
-        return _brackets.decide(moment, _brackets.cycled(longest), suggestions)
+        longest = _brackets.halving(self.min_steps, self.factor, context.total or self.min_steps, context.sizes)
+        suggestions = Suggestions(context, longest.rungs, self.random_share)
+        return _brackets.decide(context, _brackets.cycled(longest), suggestions)

@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, final
 from pydantic import Field
 
 from modelopt_cli.core.types import Count
-from modelopt_cli.tuning.schedulers import Decision, Moment, Scheduler
+from modelopt_cli.tuning.schedulers import Decision, Scheduler, SchedulerContext
 
 
 @final
@@ -24,8 +24,8 @@ class FreezeThaw(Scheduler):
         1.5, description="A trial runs until its steps have grown by this factor, then it is weighed again."
     )
 
-    def next(self, moment: Moment) -> list[Decision]:
+    def next(self, context: SchedulerContext) -> list[Decision]:
         """Pause what waits, then give each place to the most promising trial, paused or new."""
         from modelopt_cli.tuning.schedulers._freeze_thaw import decide
 
-        return decide(self.initial_points, self.growth, moment)
+        return decide(self.initial_points, self.growth, context)

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from modelopt_cli.core.errors import did_you_mean
 from modelopt_cli.core.types import Count, Fraction, Items, Positive
-from modelopt_cli.tuning.schedulers import Decision, Moment, Scheduler
+from modelopt_cli.tuning.schedulers import Decision, Scheduler, SchedulerContext
 from modelopt_cli.tuning.space.parameters import is_under
 
 if TYPE_CHECKING:
@@ -70,14 +70,14 @@ class Pbt(Scheduler):
             )
         return None
 
-    def sources(self, moment: Moment) -> Collection[int]:
+    def sources(self, context: SchedulerContext) -> Collection[int]:
         """See the base class."""
         from modelopt_cli.tuning.schedulers._population import populations
 
-        return [number for each in populations(moment, self.population) for number in each.sources]
+        return [number for each in populations(context, self.population) for number in each.sources]
 
-    def next(self, moment: Moment) -> list[Decision]:
+    def next(self, context: SchedulerContext) -> list[Decision]:
         """Judge who waits or is paused before it goes on; replace who was stopped or has failed."""
         from modelopt_cli.tuning.schedulers._pbt import decide
 
-        return decide(self, moment)
+        return decide(self, context)

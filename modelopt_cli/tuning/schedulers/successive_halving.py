@@ -7,7 +7,7 @@ from typing import Annotated, final
 from pydantic import Field
 
 from modelopt_cli.core.types import Count
-from modelopt_cli.tuning.schedulers import Decision, Moment, Scheduler
+from modelopt_cli.tuning.schedulers import Decision, Scheduler, SchedulerContext
 
 
 @final
@@ -21,10 +21,10 @@ class SuccessiveHalving(Scheduler):
     min_steps: Count = Field(1, description="Steps of the first rung.")
     factor: Annotated[int, Field(ge=2)] = Field(3, description="One in so many goes on, and rungs lie so far apart.")
 
-    def next(self, moment: Moment) -> list[Decision]:
+    def next(self, context: SchedulerContext) -> list[Decision]:
         """See the class."""
         from modelopt_cli.tuning.schedulers import _brackets
 
-        total = moment.total or self.min_steps
-        bracket = _brackets.halving(self.min_steps, self.factor, total, moment.sizes)
-        return _brackets.decide(moment, _brackets.repeated(bracket))
+        total = context.total or self.min_steps
+        bracket = _brackets.halving(self.min_steps, self.factor, total, context.sizes)
+        return _brackets.decide(context, _brackets.repeated(bracket))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from modelopt_cli.core.errors import SearchError, TrialError
 from modelopt_cli.tuning.executors import Event
-from modelopt_cli.tuning.schedulers import Decision, Moment, Pause, Resume, Scheduler, Start, Stop
+from modelopt_cli.tuning.schedulers import Decision, Pause, Resume, Scheduler, SchedulerContext, Start, Stop
 from modelopt_cli.tuning.search.result import why_failed
 from modelopt_cli.tuning.study.suggestions import Exhausted
 from modelopt_cli.tuning.trials.lineage import lineage
@@ -54,18 +54,18 @@ class Loop:
     def decide(self, pool: Pool) -> None:
         """Carry out the scheduler's decisions."""
         waiting, self.waiting, self.ends = self.waiting, [], []
-        moment = self._moment(waiting, pool)
-        decisions = self.scheduler.next(moment)
-        self.study.note(moment, decisions)
+        context = self._context(waiting, pool)
+        decisions = self.scheduler.next(context)
+        self.study.note(context, decisions)
         if self.scheduler.copies:
-            pool.keep({*self.scheduler.sources(moment), *(trial.number for trial in moment.paused)})
+            pool.keep({*self.scheduler.sources(context), *(trial.number for trial in context.paused)})
         for decision in decisions:
             self._carry_out(decision, pool)
 
-    def _moment(self, waiting: Sequence[int], pool: Pool) -> Moment:
+    def _context(self, waiting: Sequence[int], pool: Pool) -> SchedulerContext:
         free = 0 if self.why else max(0, pool.slots - len(self.running))
         study, left = self.study, 0 if self.why else self._left()
-        moment = Moment(
+        context = SchedulerContext(
             study.space,
             study.trials,
             waiting,
@@ -79,14 +79,14 @@ class Loop:
             self.open_ended,
             self.told,
         )
-        return replace(moment, committed=self._committed(moment)) if self.open_ended else moment
+        return replace(context, committed=self._committed(context)) if self.open_ended else context
 
-    def _committed(self, moment: Moment) -> int:
+    def _committed(self, context: SchedulerContext) -> int:
         """Steps that trials under way will still take, as far as that is known."""
         found = 0
-        for number in self.running - set(moment.waiting):
+        for number in self.running - set(context.waiting):
             until, step = self.untils.get(number), self.study.trials[number].step
-            found += max(0, (until or moment.total or 0) - step)
+            found += max(0, (until or context.total or 0) - step)
         return found
 
     def _left(self) -> int:

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from modelopt_cli.core.seeds import derive
-from modelopt_cli.tuning.schedulers import Moment, plain
+from modelopt_cli.tuning.schedulers import SchedulerContext, plain
 from modelopt_cli.tuning.study import header
 from modelopt_cli.tuning.study.study import Study
 from modelopt_cli.tuning.study.suggestions import Exhausted, suggest
@@ -117,7 +117,7 @@ def _decision(
     waiting, logged = payload["waiting"], payload["decisions"]
     asked = {name: payload[name] for name in ("slots", "left", "planned", "ending")}
     asked |= {name: payload[name] for name in ("open_ended", "told", "committed") if name in payload}
-    moment = Moment(
+    context = SchedulerContext(
         space=study.space,
         trials=study.trials,
         waiting=waiting,
@@ -126,7 +126,7 @@ def _decision(
         goals=study.goals,
         **asked,
     )
-    now = plain(scheduler.next(moment))
+    now = plain(scheduler.next(context))
     for place in range(max(len(logged), len(now))):
         before, again = (each[place] if place < len(each) else None for each in (logged, now))
         found.compare("decisions", f"decision {place + 1} with {_waiting(waiting)}", before, again)

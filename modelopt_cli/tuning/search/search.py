@@ -49,8 +49,8 @@ def search(
     this process: between steps); what runs then is ended and left as interrupted, as it is after `timeout` seconds, to
     be run first when the study is searched again. `converged` is asked after each trial that ends, and once at first:
     from a text on, why there is enough, no trial is begun any more. `on_change` is called with a trial after each of
-    its changes. `sizes`, `open_ended`, `told`: see Moment. `complete`: only complete trials may be best, as where
-    others have seen fewer folds or samples. Raises SearchError when `max_failures` trials in a row failed, or every
+    its changes. `sizes`, `open_ended`, `told`: see SchedulerContext. `complete`: only complete trials may be best, as
+    where others have seen fewer folds or samples. Raises SearchError when `max_failures` trials in a row failed, or every
     trial did.
     """
     return search_with(

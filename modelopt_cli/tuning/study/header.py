@@ -13,7 +13,7 @@ from modelopt_cli.tuning.space.space import Space
 from modelopt_cli.tuning.study import events
 from modelopt_cli.tuning.study.store import Store
 from modelopt_cli.tuning.study.warm_start import Knowledge, Source, study_file
-from modelopt_cli.tuning.trials.evaluation import Judge
+from modelopt_cli.tuning.trials.evaluator import ObjectiveEvaluator
 
 if TYPE_CHECKING:
     from modelopt_cli.tuning.study.study import Study
@@ -29,7 +29,7 @@ _LATER: dict[str, Any] = {"rules": []}
 def begin(
     study: Study,
     store: Store,
-    judge: Judge,
+    evaluator: ObjectiveEvaluator,
     fingerprint: Mapping[str, Any] | None,
     earlier: Sequence[str | Path | Source],
 ) -> Knowledge:
@@ -38,7 +38,7 @@ def begin(
     What it knows of `earlier` runs is noted with it, and read from there ever after; so is the order of the space's
     keys, on which suggestions depend, though the order in a mapping means nothing to who writes it.
     """
-    before, now = store.meta(), describe(study, judge, fingerprint)
+    before, now = store.meta(), describe(study, evaluator, fingerprint)
     before = {**_LATER, **before} if before else {}
     if before:
         check_unchanged(before, now)
@@ -47,7 +47,7 @@ def begin(
         plain = before.get("earlier")
     else:
         sources = (run if isinstance(run, Source) else Source(_trials_of(study_file(run))) for run in earlier)
-        plain = json.loads(json.dumps(Knowledge.gather(sources, study.space, judge).to_plain()))
+        plain = json.loads(json.dumps(Knowledge.gather(sources, study.space, evaluator).to_plain()))
         store.set_meta({**now, "earlier": plain})
     try:
         return Knowledge() if plain is None else Knowledge.from_plain(plain)
@@ -79,14 +79,14 @@ def _trials_of(path: Path) -> list[Trial]:
         store.close()
 
 
-def describe(study: Study, judge: Judge, fingerprint: Mapping[str, Any] | None) -> dict[str, Any]:
+def describe(study: Study, evaluator: ObjectiveEvaluator, fingerprint: Mapping[str, Any] | None) -> dict[str, Any]:
     """The values of NAMES as they come back from JSON. Raises UsageError for what JSON cannot hold."""
     values = {
         "space": study.space.to_spec(),
         "sampler": study.sampler.model_dump(mode="json"),
-        "objective": [str(goal) for goal in judge.goals],
+        "objective": [str(goal) for goal in evaluator.goals],
         "seed": study.seed,
-        "constraints": [str(condition) for condition in judge.constraints],
+        "constraints": [str(condition) for condition in evaluator.constraints],
         "stopper": None if study.stopper is None else study.stopper.model_dump(mode="json"),
         "repeats": study.repeats,
         "fingerprint": None if fingerprint is None else dict(fingerprint),

@@ -7,33 +7,33 @@ from typing import Any, Self
 
 from modelopt_cli.core.conditions import Condition, Goal
 from modelopt_cli.core.errors import InputError, UsageError
-from modelopt_cli.tuning.objective import Report
-from modelopt_cli.tuning.schedulers import Decision, Moment, plain
+from modelopt_cli.tuning.objective import StepReport
+from modelopt_cli.tuning.schedulers import Decision, SchedulerContext, plain
 from modelopt_cli.tuning.space.space import Space
 from modelopt_cli.tuning.study.events import NO_TRIAL, History
 from modelopt_cli.tuning.study.store import Store
-from modelopt_cli.tuning.trials.evaluation import Judge, Result
+from modelopt_cli.tuning.trials.evaluator import ObjectiveEvaluator, Result
 from modelopt_cli.tuning.trials.trial import State, Trial
 
 
 class TrialLog:
     """The part of a study that takes note. A context manager: leaving it lets go of the file."""
 
-    def __init__(self, space: Space, judge: Judge, store: Store, history: History) -> None:
+    def __init__(self, space: Space, evaluator: ObjectiveEvaluator, store: Store, history: History) -> None:
         """`history`: what the events of `store` have left."""
-        self.space, self._judge, self._store, self._history = space, judge, store, history
+        self.space, self._evaluator, self._store, self._history = space, evaluator, store, history
         self._trials = history.trials  # that very list
         self._seen = {space.canonical(trial.params) for trial in self._trials}
 
     @property
     def goals(self) -> tuple[Goal, ...]:
         """The objectives."""
-        return self._judge.goals
+        return self._evaluator.goals
 
     @property
     def constraints(self) -> tuple[Condition, ...]:
         """The constraints."""
-        return self._judge.constraints
+        return self._evaluator.constraints
 
     @property
     def trials(self) -> tuple[Trial, ...]:
@@ -42,17 +42,17 @@ class TrialLog:
 
     def report(self, trial: Trial | int, step: int, metrics: Mapping[str, float] | float) -> Trial:
         """Add a point to a running trial's curve: what its metrics are after `step` steps."""
-        return self.report_many(trial, [(step, self._judge.metrics(metrics))])
+        return self.report_many(trial, [(step, self._evaluator.metrics(metrics))])
 
-    def report_many(self, trial: Trial | int, reports: Sequence[Report], total: int | None = None) -> Trial:
+    def report_many(self, trial: Trial | int, reports: Sequence[StepReport], total: int | None = None) -> Trial:
         """Several points at once. `total`: the steps of a complete run, where they are known."""
         number = self._expect(trial, State.RUNNING)
         points = []
         for step, metrics in reports:
             if step < 0 or step != int(step):
                 raise UsageError(f"trial {number} reported step {step!r}, but steps are whole and not negative")
-            plain = self._judge.metrics(metrics)
-            points.append((int(step), plain, self._judge.losses(plain)))
+            plain = self._evaluator.metrics(metrics)
+            points.append((int(step), plain, self._evaluator.losses(plain)))
         known = {} if total is None or total == self._trials[number].total else {"total": total}
         return self._record("reported", number, {"points": points, **known}, commit=False)
 
@@ -93,17 +93,17 @@ class TrialLog:
         objective, make the trial a failed one. Raises UsageError for a trial that is not under way.
         """
         number = self._expect(trial, State.RUNNING, State.PAUSED)
-        verdict = self._judge.verdict(result, stopped, seconds)
+        verdict = self._evaluator.verdict(result, stopped, seconds)
         known = {} if total is None or total == self._trials[number].total else {"total": total}
         return self._record("told", number, {**verdict, **({} if counts else {"losses": None}), **known})
 
-    def note(self, moment: Moment, decisions: Sequence[Decision]) -> None:
+    def note(self, context: SchedulerContext, decisions: Sequence[Decision]) -> None:
         """Keep what a scheduler was asked and what it decided, so that `modelopt replay` can ask it again."""
         if decisions:
-            asked = {name: getattr(moment, name) for name in ("slots", "left", "planned", "ending")}
-            if moment.open_ended:
-                asked |= {"open_ended": True, "told": moment.told, "committed": moment.committed}
-            payload = {"waiting": list(moment.waiting), **asked, "decisions": plain(decisions)}
+            asked = {name: getattr(context, name) for name in ("slots", "left", "planned", "ending")}
+            if context.open_ended:
+                asked |= {"open_ended": True, "told": context.told, "committed": context.committed}
+            payload = {"waiting": list(context.waiting), **asked, "decisions": plain(decisions)}
             self._store.append("decided", NO_TRIAL, payload, commit=False)
 
     def follow(self, kind: str, number: int, payload: dict[str, Any]) -> None:

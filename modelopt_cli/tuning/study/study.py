@@ -33,7 +33,7 @@ from modelopt_cli.tuning.study.store import Store
 from modelopt_cli.tuning.study.suggestions import Exhausted, suggest
 from modelopt_cli.tuning.study.warm_start import Source
 from modelopt_cli.tuning.trials import ranking
-from modelopt_cli.tuning.trials.evaluation import Judge
+from modelopt_cli.tuning.trials.evaluator import ObjectiveEvaluator
 from modelopt_cli.tuning.trials.trial import Params, State, Trial
 
 __all__ = ["Exhausted", "Study"]
@@ -79,7 +79,7 @@ class Study(TrialLog):
             self.space = space if isinstance(space, Space) and not rules else _ruled(space, rules)
             self.sampler: Sampler = header.strategy("samplers", sampler)
             self.stopper: Stopper | None = None if stopper is None else header.strategy("stoppers", stopper)
-            judge = Judge.parse(objective, constraints)
+            evaluator = ObjectiveEvaluator.parse(objective, constraints)
             if self.sampler.exact:
                 self.space.grid()  # raises for what cannot be listed
         except ValueError as error:
@@ -90,8 +90,8 @@ class Study(TrialLog):
         self._believed: tuple[int, Believed | None] = (0, None)  # trials that had ended then
         store = Store(Path(path) if path is not None else None)
         try:
-            self.knowledge = header.begin(self, store, judge, fingerprint, earlier)
-            super().__init__(self.space, judge, store, header.replayed(store))
+            self.knowledge = header.begin(self, store, evaluator, fingerprint, earlier)
+            super().__init__(self.space, evaluator, store, header.replayed(store))
         except BaseException:
             store.close()
             raise

@@ -20,7 +20,7 @@ from modelopt_cli.tuning.space.matching import equal_but_for, holder_of, lookup,
 from modelopt_cli.tuning.space.parameters import Parameter
 from modelopt_cli.tuning.space.space import Space
 from modelopt_cli.tuning.study.events import replay
-from modelopt_cli.tuning.trials.evaluation import Judge
+from modelopt_cli.tuning.trials.evaluator import ObjectiveEvaluator
 from modelopt_cli.tuning.trials.trial import Params, State, Trial
 
 _NONE = "no setting of this space"
@@ -68,13 +68,13 @@ class Knowledge:
     left_out: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
     @classmethod
-    def gather(cls, sources: Iterable[Source], space: Space, judge: Judge) -> Knowledge:
+    def gather(cls, sources: Iterable[Source], space: Space, evaluator: ObjectiveEvaluator) -> Knowledge:
         """From the finished trials of `sources`, in order."""
         rows: list[dict[str, Any]] = []
         left_out: Counter[str] = Counter()
         for source in sources:
             for trial in source.trials:
-                row = _row(trial, source, space, judge)
+                row = _row(trial, source, space, evaluator)
                 if isinstance(row, str):
                     left_out[row] += 1
                 else:
@@ -116,11 +116,11 @@ def study_file(run: str | Path) -> Path:
     return path / "study.sqlite" if path.is_dir() else path
 
 
-def _row(trial: Trial, source: Source, space: Space, judge: Judge) -> dict[str, Any] | str:
+def _row(trial: Trial, source: Source, space: Space, evaluator: ObjectiveEvaluator) -> dict[str, Any] | str:
     """The trial as `from_plain` takes it, or why it is of no use."""
     if trial.state not in (State.COMPLETED, State.STOPPED):
         return "failed or not finished"
-    told = judge.verdict(trial.metrics, trial.reason if trial.state is State.STOPPED else "", trial.seconds)
+    told = evaluator.verdict(trial.metrics, trial.reason if trial.state is State.STOPPED else "", trial.seconds)
     if told["losses"] is None:
         return str(told["reason"])
     params = setting(space, trial.params, source)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from modelopt_cli.core.warning_log import WarningLog
 from modelopt_cli.experiment.expected_metrics import GAP
-from modelopt_cli.tuning.objective import Report
+from modelopt_cli.tuning.objective import StepReport
 from modelopt_cli.workflows.distillation import tables as distill_tables
 from modelopt_cli.workflows.distillation.networks import ALONE, STUDENT
 from modelopt_cli.workflows.distillation.pipeline import PRINCIPAL, DistillCourse
@@ -61,9 +61,9 @@ class DistillRun(RestorableRun):
     def _note(self) -> None:
         self.step, self.total, self.doing = self.course.step, self.course.total, self.course.doing
 
-    def advance(self, until: int) -> list[Report]:
+    def advance(self, until: int) -> list[StepReport]:
         """Train up to step `until`."""
-        reports: list[Report] = []
+        reports: list[StepReport] = []
         while self.step < min(until, self.total):
             with self._log.recording():
                 found = self.course.next()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from modelopt_cli.core.warning_log import WarningLog
 from modelopt_cli.results.files import write_whole
-from modelopt_cli.tuning.objective import Report
+from modelopt_cli.tuning.objective import StepReport
 from modelopt_cli.workflows.pruning.amounts import stand_ins
 from modelopt_cli.workflows.pruning.course import PruneCourse
 from modelopt_cli.workflows.runs.base import RestorableRun
@@ -52,10 +52,10 @@ class PruneRun(RestorableRun):
         self._seconds = 0.0 if state is None else float(state["seconds"])
         self.step, self.total, self.doing = self._course.step, self._course.total, self._course.doing
 
-    def advance(self, until: int) -> list[Report]:
+    def advance(self, until: int) -> list[StepReport]:
         """Train, prune and recover up to step `until`."""
         start = time.perf_counter()
-        reports: list[Report] = []
+        reports: list[StepReport] = []
         while self.step < min(until, self.total):
             with self._log.recording():
                 found = self._course.next()

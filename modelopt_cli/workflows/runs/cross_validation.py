@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from modelopt_cli.core.warning_log import WarningLog
-from modelopt_cli.tuning.objective import Report, Run
+from modelopt_cli.tuning.objective import Run, StepReport
 
 if TYPE_CHECKING:
     from modelopt_cli.data.prepared import Prepared
@@ -32,9 +32,9 @@ class CrossValidationRun(Run):
         self._log = WarningLog(known.get("warnings", ()))
         self.step = len(self.results)
 
-    def advance(self, until: int) -> list[Report]:
+    def advance(self, until: int) -> list[StepReport]:
         """Compute folds up to number `until`."""
-        reports: list[Report] = []
+        reports: list[StepReport] = []
         while self.step < min(until, self.total):
             run = self._open_fold(self._folds[self.step]())
             try:

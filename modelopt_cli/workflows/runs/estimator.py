@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from modelopt_cli.tuning.objective import Report
+from modelopt_cli.tuning.objective import StepReport
 from modelopt_cli.workflows.runs.base import ModelRun
 from modelopt_cli.workflows.runs.torch import checkpoint_of
 from modelopt_cli.workflows.shared import data_cache
@@ -36,7 +36,7 @@ class EstimatorRun(ModelRun):
         self._warnings: list[str] = []
         self._details: dict[str, Any] = {}
 
-    def advance(self, until: int) -> list[Report]:
+    def advance(self, until: int) -> list[StepReport]:
         """Fit, and judge on the validation split where there is one."""
         from modelopt_cli.training import early_stopping, estimators
 

@@ -26,7 +26,7 @@ from typing import Any, Literal
 from modelopt_cli.core.errors import TrialError, UsageError
 from modelopt_cli.core.references import redacted
 from modelopt_cli.core.supervised import Supervised, signal_name
-from modelopt_cli.tuning.objective import Report, Run
+from modelopt_cli.tuning.objective import Run, StepReport
 from modelopt_cli.workflows.runs.script_lines import Lines, metrics_of
 
 _POLL = 0.02  # seconds between looks at the script
@@ -74,7 +74,7 @@ class ScriptRun(Run):
         """`timeout`: seconds that it may compute. `pause`: what `suspend` does."""
         self.total = sys.maxsize
         self._steps, self._timeout, self._may_suspend = steps, timeout, pause == "suspend"
-        self._reports: list[Report] = []
+        self._reports: list[StepReport] = []
         self._metrics: dict[str, float] = {}
         self._tail: deque[str] = deque(maxlen=20)
         self._changed = threading.Condition()  # of the three above
@@ -165,7 +165,7 @@ class ScriptRun(Run):
             self._note(line, metrics=True)
         return True
 
-    def advance(self, until: int) -> list[Report]:
+    def advance(self, until: int) -> list[StepReport]:
         """New reports, up to the first at `until` or beyond; returns early, perhaps with none, so that the caller may
         stop or time out."""
         if self._suspended:
@@ -197,7 +197,7 @@ class ScriptRun(Run):
         if self._timeout is not None and computed > self._timeout and self._ended is None:
             raise TrialError("timeout", f"took longer than command.timeout ({self._timeout:g} s)")
 
-    def _take(self, until: int) -> list[Report]:
+    def _take(self, until: int) -> list[StepReport]:
         with self._changed:
             first = next((place for place, (step, _) in enumerate(self._reports) if step >= until), len(self._reports))
             new, self._reports = self._reports[: first + 1], self._reports[first + 1 :]

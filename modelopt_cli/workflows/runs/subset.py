@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from modelopt_cli.experiment.expected_metrics import SAMPLES
-from modelopt_cli.tuning.objective import Report, Run
+from modelopt_cli.tuning.objective import Run, StepReport
 from modelopt_cli.workflows.shared import data_cache
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class SizedRun(Run):
         self._metrics: Mapping[str, float] = state[1] if state else {}
         self._warnings: list[str] = list(state[2]) if state and len(state) > 2 else []  # older states have none
 
-    def advance(self, until: int) -> list[Report]:
+    def advance(self, until: int) -> list[StepReport]:
         """Train at the first size that reaches `until`, unless it has been."""
         if self.step >= min(until, self.total):
             return []

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from modelopt_cli.core.warning_log import WarningLog
-from modelopt_cli.tuning.objective import Report
+from modelopt_cli.tuning.objective import StepReport
 from modelopt_cli.workflows.runs.base import RestorableRun
 from modelopt_cli.workflows.runs.trainers import trainer_of
 from modelopt_cli.workflows.shared.data_cache import data_seed, raw_data, source_of
@@ -67,7 +67,7 @@ class TorchRun(RestorableRun):
         self.step = self.trainer.epoch
         self.total = self.trainer.epoch if self.trainer.stopped_early else self.trainer.epochs
 
-    def advance(self, until: int) -> list[Report]:
+    def advance(self, until: int) -> list[StepReport]:
         """Train up to epoch `until`."""
         start = time.perf_counter()
         with self._log.recording():

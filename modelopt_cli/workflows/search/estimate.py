@@ -19,7 +19,7 @@ from modelopt_cli.core.seeds import derive
 from modelopt_cli.experiment.expected_metrics import CHANGES
 from modelopt_cli.tuning.executors import Event, Limits, Pool
 from modelopt_cli.tuning.executors.processes import Processes
-from modelopt_cli.tuning.objective import Objective, Report, Run
+from modelopt_cli.tuning.objective import Objective, Run, StepReport
 from modelopt_cli.tuning.space.space import Space
 from modelopt_cli.tuning.trials.trial import Params, State, Trial
 from modelopt_cli.workflows.factory import open_single
@@ -127,7 +127,7 @@ class _MeasuringRun(Run):
     def __init__(self, experiment: Experiment) -> None:
         self._experiment, self._seconds = experiment, 0.0
 
-    def advance(self, until: int) -> list[Report]:
+    def advance(self, until: int) -> list[StepReport]:
         self._seconds, self.step = trial_seconds(self._experiment), until
         return []
 

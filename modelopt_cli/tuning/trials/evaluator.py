@@ -18,14 +18,14 @@ Result = float | Mapping[str, float] | BaseException
 
 
 @dataclass(frozen=True)
-class Judge:
+class ObjectiveEvaluator:
     """The objectives and constraints of a study."""
 
     goals: tuple[Goal, ...]
     constraints: tuple[Condition, ...]
 
     @classmethod
-    def parse(cls, objective: str | Sequence[str], constraints: Sequence[str]) -> Judge:
+    def parse(cls, objective: str | Sequence[str], constraints: Sequence[str]) -> ObjectiveEvaluator:
         """Raises ValueError with the rule."""
         goals = tuple(Goal.parse(text) for text in ([objective] if isinstance(objective, str) else objective))
         if not goals:
