@@ -17,7 +17,7 @@ from modelopt_cli.models.architectures import Architecture, Shapes
 from modelopt_cli.models.files import checkpoints
 from modelopt_cli.models.graph.emitted import Emitted
 from modelopt_cli.models.graph.network import Network
-from modelopt_cli.models.graph.slimming import Slimming
+from modelopt_cli.models.graph.unit_selection import UnitSelection
 from modelopt_cli.models.measure import example
 
 TABLE = Shapes((4,), 3, "classification")
@@ -70,7 +70,7 @@ def test_what_lost_units_comes_back(tmp_path: Path, name: str) -> None:
     network = Network(dense, samples)
     network.held = {group.prime: np.arange(group.size) > 0 for group in network.groups}
     module = Emitted(network.without(network.held, fresh=True)).eval()
-    saved(tmp_path / "m.pt", section, shapes, module, slimming=Slimming(network.kept(), (), "graph").to_plain())
+    saved(tmp_path / "m.pt", section, shapes, module, slimming=UnitSelection(network.kept(), (), "graph").to_plain())
     found = checkpoints.load(tmp_path / "m.pt").model
     more = example(shapes, 7)
     assert torch.allclose(found(more), module(more), atol=1e-6)

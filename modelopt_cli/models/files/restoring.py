@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from modelopt_cli.models.graph.capture import EXAMPLES
-from modelopt_cli.models.graph.slimming import Slimming, slim
+from modelopt_cli.models.graph.unit_selection import UnitSelection, rebuilt
 
 if TYPE_CHECKING:
     from modelopt_cli.models.architectures import Architecture, Shapes
@@ -31,7 +31,7 @@ def restored(architecture: Architecture, shapes: Shapes, state: Mapping[str, Ten
     """
     if not isinstance(state, Mapping) or not all(isinstance(item, Tensor) for item in state.values()):
         raise ValueError("its weights are no tensors by name")
-    plan = None if slimming is None else Slimming.from_plain(slimming)
+    plan = None if slimming is None else UnitSelection.from_plain(slimming)
     if plan is not None and plan.unsaved.keys() & state.keys():
         raise ValueError("some of its tensors are there twice")
     with torch.random.fork_rng(devices=[]):
@@ -50,9 +50,9 @@ def restored(architecture: Architecture, shapes: Shapes, state: Mapping[str, Ten
     return _filled(module, shapes, state, None)
 
 
-def _filled(module: nn.Module, shapes: Shapes, state: Mapping[str, Tensor], plan: Slimming | None) -> nn.Module:
+def _filled(module: nn.Module, shapes: Shapes, state: Mapping[str, Tensor], plan: UnitSelection | None) -> nn.Module:
     if plan is not None:
-        return slim(module, plan, state, lambda: _samples(shapes))
+        return rebuilt(module, plan, state, lambda: _samples(shapes))
     module.load_state_dict(dict(state))
     return module.eval()
 

@@ -16,8 +16,8 @@ from modelopt_cli.models.graph.capture import EXAMPLES, fixed_by
 from modelopt_cli.models.graph.edits import Edit, merged
 from modelopt_cli.models.graph.emitted import Emitted
 from modelopt_cli.models.graph.rewriting import Slices, slices
-from modelopt_cli.models.graph.slimming import Form, Slimming, emitted, slim
 from modelopt_cli.models.graph.surgery import AGREES, copied, difference, operate, trial
+from modelopt_cli.models.graph.unit_selection import Form, UnitSelection, emitted, rebuilt
 from modelopt_cli.pruning.common.distances import distance_for
 from modelopt_cli.pruning.units.budget import UnitBudget
 from modelopt_cli.pruning.units.pruner import Removal, UnitPruner
@@ -39,7 +39,7 @@ BATCH_SIZES = (1, 3, 17)
 """On these it is tried whether a graph, or a module that was shrunk, takes any batch."""
 
 
-class Shrinking:
+class UnitPruningSession:
     """`groups`: those that may lose units; `spared`: the others, and why. Captures the module when it is made."""
 
     def __init__(
@@ -240,37 +240,37 @@ class Shrinking:
             return module
         return Emitted(removal.graph).train(module.training)
 
-    def slimming(self) -> Slimming:
+    def selection(self) -> UnitSelection:
         """What has been done to the module so far."""
-        return Slimming(self.network.kept(), tuple(self._edits), self._form if self.network.held else "module")
+        return UnitSelection(self.network.kept(), tuple(self._edits), self._form if self.network.held else "module")
 
-    def with_unsaved(self, module: nn.Module) -> Slimming:
+    def with_unsaved(self, module: nn.Module) -> UnitSelection:
         """The same, with the tensors that the module's state dict leaves out."""
-        found, state = self.slimming(), module.state_dict()
+        found, state = self.selection(), module.state_dict()
         if found.form == "graph":
             return found
         names = [name for name in slices(self.network.analysis, self.network.held) if name not in state]
-        return Slimming(found.kept, found.edits, found.form, {name: attribute(module, name) for name in names})
+        return UnitSelection(found.kept, found.edits, found.form, {name: attribute(module, name) for name in names})
 
-    def rebuilt(self, origin: nn.Module, slimming: Slimming, state: Mapping[str, Tensor]) -> nn.Module:
+    def rebuilt(self, origin: nn.Module, selection: UnitSelection, state: Mapping[str, Tensor]) -> nn.Module:
         """The module that shrinking began with, as it was at that point."""
         module = duplicate(origin)
-        if not slimming.kept and slimming.form == "module":
+        if not selection.kept and selection.form == "module":
             module.load_state_dict(state)
             return module
-        if slimming.form == "graph":
-            return emitted(self.network.of(module), slimming, state)
-        return slim(module, slimming, state, lambda: self._example)
+        if selection.form == "graph":
+            return emitted(self.network.of(module), selection, state)
+        return rebuilt(module, selection, state, lambda: self._example)
 
-    def adopt(self, slimming: Slimming) -> None:
+    def adopt(self, selection: UnitSelection) -> None:
         """Go on from there."""
-        self.network.hold(slimming.kept)
-        self._edits = list(slimming.edits)
-        if slimming.kept:
-            self._form = slimming.form
+        self.network.hold(selection.kept)
+        self._edits = list(selection.edits)
+        if selection.kept:
+            self._form = selection.form
 
     def state(self) -> dict[str, Any]:
-        """What `load_state` needs beside the slimming."""
+        """What `load_state` needs beside the selection."""
         return {
             "refused": dict(self._pruner.refused),
             "warnings": list(self._warnings),

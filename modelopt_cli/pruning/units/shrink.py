@@ -49,16 +49,18 @@ def shrink(
     from modelopt_cli.models.duplicates import duplicate
     from modelopt_cli.pruning.units import tables
     from modelopt_cli.pruning.units.budget import FINAL
-    from modelopt_cli.pruning.units.session import Shrinking
+    from modelopt_cli.pruning.units.session import UnitPruningSession
 
     settings, copy = _settings(pruning), duplicate(module)
-    shrinking = Shrinking(settings, copy, _samples(inputs, targets, settings.calibration), _loss(targets, task), task)
+    session = UnitPruningSession(
+        settings, copy, _samples(inputs, targets, settings.calibration), _loss(targets, task), task
+    )
     target = settings.threshold if settings.threshold is not None else settings.amount
     if settings.budget is not None and settings.budget.of == "size_bytes":
-        shrinking.note_file(shrinking.network.costs.tensor_bytes({}))
-    _, found = shrinking.prune(FINAL if target is None else target, copy)
-    table = tables.groups(shrinking.network, shrinking.groups, shrinking.spared)
-    return Shrunk(found.train(module.training), table, tuple(shrinking.warnings))
+        session.note_file(session.network.costs.tensor_bytes({}))
+    _, found = session.prune(FINAL if target is None else target, copy)
+    table = tables.groups(session.network, session.groups, session.spared)
+    return Shrunk(found.train(module.training), table, tuple(session.warnings))
 
 
 def _samples(inputs: Tensor, targets: Tensor | None, most: int) -> Callable[[int], Sequence[Batch]]:

@@ -86,10 +86,10 @@ class PruneCourse:
     def _opened_model(self, bare: bool, extra: Mapping[str, Any] | None) -> PrunedModel:
         from modelopt_cli.pruning.structures import UnitStructure
         from modelopt_cli.workflows.pruning.masked import MaskedModel
-        from modelopt_cli.workflows.pruning.unit_pruned import SlimmedModel
+        from modelopt_cli.workflows.pruning.unit_pruned import UnitPrunedModel
 
         if isinstance(self._pruning.structure, UnitStructure):
-            return SlimmedModel(self._experiment, self.trainer, self._trainer_of, extra=extra)
+            return UnitPrunedModel(self._experiment, self.trainer, self._trainer_of, extra=extra)
         return MaskedModel(self._experiment, self.trainer, bare=bare, masks=(extra or {}).get("masks"))
 
     def _trainer_of(self, module: nn.Module) -> Trainer:

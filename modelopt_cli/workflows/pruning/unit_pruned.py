@@ -14,20 +14,20 @@ from modelopt_cli.results.report import Table
 from modelopt_cli.workflows.pruning import unit_tables
 from modelopt_cli.workflows.pruning.pruned_model import PrunedModel
 from modelopt_cli.workflows.shared import costs
-from modelopt_cli.workflows.shared.earlier_pruning import earlier_masks, earlier_slimming
+from modelopt_cli.workflows.shared.earlier_pruning import earlier_masks, earlier_units
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from modelopt_cli.experiment.experiment import Experiment
     from modelopt_cli.models.files.checkpoints import Checkpoint
-    from modelopt_cli.models.graph.slimming import Slimming
+    from modelopt_cli.models.graph.unit_selection import UnitSelection
     from modelopt_cli.training.batches import Batch
     from modelopt_cli.training.hooks import StepHook
     from modelopt_cli.training.trainer import Trainer
 
 
-class SlimmedModel(PrunedModel):
+class UnitPrunedModel(PrunedModel):
     """Pruned by a UnitStructure. Kept units count in the module it was given; in its checkpoint, in the code's."""
 
     def __init__(
@@ -40,8 +40,8 @@ class SlimmedModel(PrunedModel):
     ) -> None:
         """`extra`: of the checkpoint that the module came from. Raises UsageError where nothing can go."""
         from modelopt_cli.models.files.packed import unpack_masks
-        from modelopt_cli.models.graph.slimming import Slimming
-        from modelopt_cli.pruning.units.session import Shrinking
+        from modelopt_cli.models.graph.unit_selection import UnitSelection
+        from modelopt_cli.pruning.units.session import UnitPruningSession
         from modelopt_cli.pruning.weights.masking import Masking
 
         super().__init__(trainer)
@@ -52,10 +52,10 @@ class SlimmedModel(PrunedModel):
         model = experiment.require_model()
         masks = unpack_masks(packed, parameters) if packed else earlier_masks(model, parameters)
         self._earlier = Masking({name: parameters[name] for name in masks}, masks)
-        plain = (extra or {}).get("slimming") or earlier_slimming(model)
-        self._base = Slimming.from_plain(plain) if plain else Slimming({})
+        plain = (extra or {}).get("slimming") or earlier_units(model)
+        self._base = UnitSelection.from_plain(plain) if plain else UnitSelection({})
         samples: Callable[[int], Sequence[Batch]] = lambda count: self.trainer.samples(count)  # noqa: E731
-        self._shrinking = Shrinking(self._settings, self.module, samples, trainer.loss, trainer.task)
+        self._session = UnitPruningSession(self._settings, self.module, samples, trainer.loss, trainer.task)
         self._sizes: list[dict[str, Any]] = []
         self._times: list[dict[str, Any]] = []
         self._rebuilt: dict[str, nn.Module] = {}  # states, once they were asked for
@@ -63,27 +63,27 @@ class SlimmedModel(PrunedModel):
     @property
     def gone(self) -> tuple[int, int]:
         """(units that are gone, units that may go)"""
-        return self._shrinking.gone
+        return self._session.gone
 
     @property
     def spared(self) -> Mapping[str, str]:
         """Group or tensor -> why its units stay."""
-        return self._shrinking.spared
+        return self._session.spared
 
     @property
     def warnings(self) -> list[str]:
         """What could not be done, and what was done in its place."""
-        fixed = self._shrinking.fixed
+        fixed = self._session.fixed
         told = [f"there is no model.pt2, as it would take batches of one size alone: {fixed}"] if fixed else []
-        return [*self._shrinking.warnings, *told]
+        return [*self._session.warnings, *told]
 
     def check(self) -> None:
         """See the base class."""
-        self._shrinking.check(self.module)
+        self._session.check(self.module)
 
     def prune(self, target: float) -> None:
         """See the base class. Batch normalisation is measured anew on the way, where the file asks for it."""
-        slices, module = self._shrinking.prune(target, self.module)
+        slices, module = self._session.prune(target, self.module)
         if module is self.module:
             self.trainer.shrink(slices)
         else:
@@ -143,7 +143,7 @@ class SlimmedModel(PrunedModel):
         from modelopt_cli.models.files.packed import pack_masks
 
         extra: dict[str, Any] = {**checkpoint.extra, "pruning": self._settings.model_dump(mode="json")}
-        whole = self._base.then(self._shrinking.with_unsaved(self.module))
+        whole = self._base.then(self._session.with_unsaved(self.module))
         if whole.kept or whole.form == "graph":
             extra["slimming"] = whole.to_plain()
         if self._earlier.masks:
@@ -154,7 +154,7 @@ class SlimmedModel(PrunedModel):
         """Budgets of units are met while pruning; the share that stands for all of it."""
         from modelopt_cli.models.files.checkpoints import file_sizes
 
-        self._shrinking.note_file(file_sizes(self.recorded(checkpoint))[0])
+        self._session.note_file(file_sizes(self.recorded(checkpoint))[0])
         return FINAL
 
     def tables(self) -> dict[str, Table]:
@@ -163,34 +163,34 @@ class SlimmedModel(PrunedModel):
         found = {
             "stages": unit_tables.stages(self.module, self._judged, states),
             "costs": Table.from_records([*self._sizes, *self._times]),
-            "groups": group_tables.groups(self._shrinking.network, self._shrinking.groups, self.spared),
+            "groups": group_tables.groups(self._session.network, self._session.groups, self.spared),
             "layers": unit_tables.layers(self._origin, self.module),
         }
-        return found | self._round_tables(self._shrinking.sensitivity, ("group", "share removed", "loss"))
+        return found | self._round_tables(self._session.sensitivity, ("group", "share removed", "loss"))
 
     def restore(self, trained: Checkpoint) -> None:
         """Become its model."""
         from modelopt_cli.models.files.packed import unpack_masks
-        from modelopt_cli.models.graph.slimming import Slimming
+        from modelopt_cli.models.graph.unit_selection import UnitSelection
 
         plain = trained.extra.get("slimming")
-        slimming = Slimming.from_plain(plain) if plain else Slimming({})
-        self._become(trained.model, slimming.since(self._base))
+        selection = UnitSelection.from_plain(plain) if plain else UnitSelection({})
+        self._become(trained.model, selection.since(self._base))
         self._hold(unpack_masks(trained.extra.get("masks", {}), dict(self.module.named_parameters())))
 
-    def _become(self, module: nn.Module, slimming: Slimming) -> None:
-        self._shrinking.adopt(slimming)
+    def _become(self, module: nn.Module, selection: UnitSelection) -> None:
+        self._session.adopt(selection)
         self.module = module
         self.trainer = self._trainer_of(module)
 
     def as_it_was(self, name: str) -> nn.Module | None:
         """A module with the units and weights of that state; the same one each time."""
-        from modelopt_cli.models.graph.slimming import Slimming
+        from modelopt_cli.models.graph.unit_selection import UnitSelection
 
         if name in self._states and name not in self._rebuilt:
             kept = self._states[name]
-            slimming = Slimming.from_plain(kept["slimming"])
-            self._rebuilt[name] = self._shrinking.rebuilt(self._origin, slimming, kept["state"])
+            selection = UnitSelection.from_plain(kept["slimming"])
+            self._rebuilt[name] = self._session.rebuilt(self._origin, selection, kept["state"])
         return self._rebuilt.get(name)
 
     def note(self, name: str) -> None:
@@ -201,8 +201,8 @@ class SlimmedModel(PrunedModel):
     def _snapshot(self) -> dict[str, Any]:
         from modelopt_cli.training.copies import copied
 
-        slimming = self._shrinking.with_unsaved(self.module)
-        return {"slimming": slimming.to_plain(), "state": copied(dict(self.module.state_dict()), "cpu")}
+        selection = self._session.with_unsaved(self.module)
+        return {"slimming": selection.to_plain(), "state": copied(dict(self.module.state_dict()), "cpu")}
 
     @contextmanager
     def _standing_at(self, name: str) -> Iterator[Trainer]:
@@ -223,17 +223,17 @@ class SlimmedModel(PrunedModel):
             "states": self._states,
             "rounds": self._rounds,
             "masks": copied(self._earlier.masks, "cpu"),
-            "shrinking": self._shrinking.state(),
+            "shrinking": self._session.state(),
         }
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """See the base class."""
-        from modelopt_cli.models.graph.slimming import Slimming
+        from modelopt_cli.models.graph.unit_selection import UnitSelection
 
         self._states, self._rounds = dict(state["states"]), [dict(row) for row in state["rounds"]]
         self._rebuilt.clear()
-        self._shrinking.load_state(state["shrinking"])
-        now = Slimming.from_plain(state["now"]["slimming"])
+        self._session.load_state(state["shrinking"])
+        now = UnitSelection.from_plain(state["now"]["slimming"])
         if now.kept:
-            self._become(self._shrinking.rebuilt(self._origin, now, state["now"]["state"]), now)
+            self._become(self._session.rebuilt(self._origin, now, state["now"]["state"]), now)
         self._hold(state["masks"])

@@ -11,7 +11,7 @@ from modelopt_cli.tuning.objective import StepReport
 from modelopt_cli.workflows.runs.base import RestorableRun
 from modelopt_cli.workflows.runs.trainers import trainer_of
 from modelopt_cli.workflows.shared.data_cache import data_seed, raw_data, source_of
-from modelopt_cli.workflows.shared.earlier_pruning import earlier_masks, earlier_slimming, underlying
+from modelopt_cli.workflows.shared.earlier_pruning import earlier_masks, earlier_units, underlying
 
 if TYPE_CHECKING:
     from torch import nn
@@ -144,8 +144,8 @@ def checkpoint_of(
     """A trained model (module or estimator) with all that using it needs, and what its training told."""
     from modelopt_cli.models.files.checkpoints import Checkpoint
 
-    slimming = earlier_slimming(experiment.require_model())
-    extra: dict[str, Any] = {} if slimming is None else {"slimming": slimming}
+    units = earlier_units(experiment.require_model())
+    extra: dict[str, Any] = {} if units is None else {"slimming": units}
     training, torch = experiment.training, experiment.require_model().framework == "torch"
     if torch and training is not None and training.loss != "auto":  # what `modelopt evaluate` judges it by
         extra["loss"] = training.loss

@@ -21,7 +21,7 @@ def earlier_masks(model: Architecture, weights: Mapping[str, Tensor]) -> dict[st
     return unpack_masks(_loaded(model).extra.get("masks", {}), weights)
 
 
-def earlier_slimming(model: Architecture) -> Any:
+def earlier_units(model: Architecture) -> Any:
     """What the model.pt that a `model: {type: checkpoint}` section names keeps of its architecture's units, or None.
 
     As a checkpoint holds it.

@@ -20,8 +20,8 @@ from modelopt_cli.models.graph.bundles import in_place
 from modelopt_cli.models.graph.edits import Edit, merged
 from modelopt_cli.models.graph.emitted import Emitted
 from modelopt_cli.models.graph.network import Network
-from modelopt_cli.models.graph.slimming import Slimming, emitted, slim
 from modelopt_cli.models.graph.surgery import operate
+from modelopt_cli.models.graph.unit_selection import UnitSelection, emitted, rebuilt
 from tests.support import zoo as ZOO
 
 Keep = dict[Prime, Mask]
@@ -91,15 +91,15 @@ def random_keep(network: Network, seed: int, held: Keep | None = None) -> Keep:
     return found
 
 
-def slimming_of(network: Network, held: Keep, edits: tuple[Edit, ...] = (), form: Any = "graph") -> Slimming:
+def selection_of(network: Network, held: Keep, edits: tuple[Edit, ...] = (), form: Any = "graph") -> UnitSelection:
     before, network.held = network.held, held
     try:
-        return Slimming(network.kept(), edits, form)
+        return UnitSelection(network.kept(), edits, form)
     finally:
         network.held = before
 
 
-def alike(one: Slimming, other: Slimming) -> bool:
+def alike(one: UnitSelection, other: UnitSelection) -> bool:
     if (one.edits, one.form, one.kept.keys()) != (other.edits, other.form, other.kept.keys()):
         return False
     return all(
@@ -123,11 +123,11 @@ def test_plain_values_there_and_back(name: str, seed: int) -> None:
     """Through torch.save and weights_only; the units that are held then are those that were."""
     network = network_of(name)
     held = random_keep(network, seed)
-    before = slimming_of(network, held, EDITS)
+    before = selection_of(network, held, EDITS)
     file = io.BytesIO()
     torch.save(before.to_plain(), file)
     file.seek(0)
-    after = Slimming.from_plain(torch.load(file, weights_only=True))
+    after = UnitSelection.from_plain(torch.load(file, weights_only=True))
     assert alike(before, after)
     other = Network.__new__(Network)
     other.__dict__.update(network.__dict__)
@@ -149,7 +149,7 @@ def test_one_after_another_is_one(name: str, seeds: tuple[int, int]) -> None:
     first = random_keep(network, seeds[0])
     again = smaller(network, first, name)
     second = random_keep(again, seeds[1])
-    whole = slimming_of(network, first).then(slimming_of(again, second))
+    whole = selection_of(network, first).then(selection_of(again, second))
     other = Network.__new__(Network)
     other.__dict__.update(network.__dict__)
     other.hold(whole.kept)
@@ -169,7 +169,7 @@ def test_a_group_of_which_one_unit_is_left_and_its_neighbours_later() -> None:
     first = {width.prime: np.array([False, False, True, False])}
     again = smaller(network, first, "attention")
     heads = next(group for group in again.groups if group.size == 3)
-    whole = slimming_of(network, first).then(slimming_of(again, {heads.prime: np.array([False, True, False])}))
+    whole = selection_of(network, first).then(selection_of(again, {heads.prime: np.array([False, True, False])}))
     other = Network(make("attention"), inputs_of("attention"))
     other.hold(whole.kept)
     assert other.without(other.held, fresh=True).value.weight.shape == (1, 12)
@@ -183,7 +183,7 @@ def test_heads_first_and_the_width_of_values_later() -> None:
     again = smaller(network, first, "attention")
     width = next(group for group in again.groups if group.name.startswith("value"))
     second = {width.prime: np.array([True, False, True, True])}
-    whole = slimming_of(network, first).then(slimming_of(again, second))
+    whole = selection_of(network, first).then(selection_of(again, second))
     assert whole.kept["value.weight"][0].tolist() == [0, 2, 3, 8, 10, 11]
     assert whole.kept["query.weight"][0].tolist() == [0, 1, 2, 3, 8, 9, 10, 11]
 
@@ -194,21 +194,21 @@ def test_since_undoes_then(name: str, seeds: tuple[int, int]) -> None:
     network = network_of(name)
     first = random_keep(network, seeds[0])
     second = random_keep(network, seeds[1], first)
-    earlier, whole = slimming_of(network, first), slimming_of(network, second)
+    earlier, whole = selection_of(network, first), selection_of(network, second)
     assert alike(earlier.then(whole.since(earlier)), whole)
     assert whole.since(whole).kept == {}
-    assert alike(whole.since(Slimming({})), whole)
+    assert alike(whole.since(UnitSelection({})), whole)
 
 
 def test_edits_and_forms_of_both_count() -> None:
-    one = Slimming({}, (("0", "heads", 4), ("1", "heads", 4)), "module", {"a": torch.ones(1), "b": torch.ones(1)})
-    two = Slimming({}, (("0", "heads", 2),), "module", {"b": torch.zeros(1)})
+    one = UnitSelection({}, (("0", "heads", 4), ("1", "heads", 4)), "module", {"a": torch.ones(1), "b": torch.ones(1)})
+    two = UnitSelection({}, (("0", "heads", 2),), "module", {"b": torch.zeros(1)})
     whole = one.then(two)
     assert list(whole.edits) == merged(one.edits, two.edits)
     assert {name: float(value) for name, value in whole.unsaved.items()} == {"a": 1.0, "b": 0.0}
     assert whole.form == "module"
-    assert one.then(Slimming({}, form="graph")).form == "graph"
-    assert Slimming({}, form="graph").then(two).form == "graph"
+    assert one.then(UnitSelection({}, form="graph")).form == "graph"
+    assert UnitSelection({}, form="graph").then(two).form == "graph"
 
 
 # Rebuilt
@@ -232,12 +232,12 @@ def test_a_module_of_the_code_becomes_the_smaller_one(name: str, form: Any) -> N
         expected = module.eval()
         network = Network(make(name), inputs)  # what was captured shrank with it
         held = dict(zip((group.prime for group in network.groups), held.values(), strict=True))
-    plain = slimming_of(network, held, edits, form).to_plain()
+    plain = selection_of(network, held, edits, form).to_plain()
     state = expected.state_dict() if form == "module" else Emitted(expected).state_dict()  # type: ignore[arg-type]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(9)
         fresh = BUILT[name][0]()
-    found = slim(fresh, Slimming.from_plain(plain), state, lambda: inputs)
+    found = rebuilt(fresh, UnitSelection.from_plain(plain), state, lambda: inputs)
     assert not found.training
     assert isinstance(found, Emitted) == (form == "graph")
     with torch.no_grad():
@@ -259,9 +259,9 @@ def test_a_network_that_has_shrunk_gives_what_it_was_without_being_captured_agai
         network.held = keep
         with torch.no_grad():
             state = {key: tensor.clone() for key, tensor in small.state_dict().items()}
-            seen.append((Slimming(network.kept(), (), "graph"), state, small.eval()(inputs)))
-    for slimming, state, expected in seen:
-        found = emitted(network.of(deepcopy(origin)), slimming, state)
+            seen.append((UnitSelection(network.kept(), (), "graph"), state, small.eval()(inputs)))
+    for selection, state, expected in seen:
+        found = emitted(network.of(deepcopy(origin)), selection, state)
         with torch.no_grad():
             assert torch.allclose(found(inputs), expected, rtol=1e-6, atol=1e-6)
     fresh = make(name).state_dict()
@@ -299,15 +299,15 @@ PLAIN: dict[str, Any] = {
     ids=str,
 )
 def test_damaged_values_are_refused(damage: Any) -> None:
-    assert alike(Slimming.from_plain(PLAIN), Slimming(PLAIN["kept"], (("0", "out_features", 3),), "graph"))
+    assert alike(UnitSelection.from_plain(PLAIN), UnitSelection(PLAIN["kept"], (("0", "out_features", 3),), "graph"))
     with pytest.raises(ValueError):
-        Slimming.from_plain({**PLAIN, **damage} if isinstance(damage, dict) else damage)
+        UnitSelection.from_plain({**PLAIN, **damage} if isinstance(damage, dict) else damage)
 
 
 @pytest.mark.parametrize("missing", PLAIN)
 def test_what_is_missing_is_refused(missing: str) -> None:
     with pytest.raises(ValueError, match="what is kept of it cannot be read"):
-        Slimming.from_plain({name: value for name, value in PLAIN.items() if name != missing})
+        UnitSelection.from_plain({name: value for name, value in PLAIN.items() if name != missing})
 
 
 @pytest.mark.slow
@@ -334,9 +334,9 @@ def test_places_that_are_no_units_are_refused(name: str, tensor: str, dim: int, 
         network.hold({tensor: {dim: torch.tensor(places)}})
     assert network.held == {}
     with pytest.raises(ValueError):
-        slim(
+        rebuilt(
             make(name),
-            Slimming({tensor: {dim: torch.tensor(places)}}, (), "graph"),
+            UnitSelection({tensor: {dim: torch.tensor(places)}}, (), "graph"),
             {},
             lambda: inputs_of(name),
         )
@@ -345,7 +345,7 @@ def test_places_that_are_no_units_are_refused(name: str, tensor: str, dim: int, 
 def test_tensors_of_other_sizes_are_refused() -> None:
     name = "mlp"
     network = network_of(name)
-    slimming = slimming_of(network, random_keep(network, 3))
-    assert slimming.kept
+    selection = selection_of(network, random_keep(network, 3))
+    assert selection.kept
     with pytest.raises(ValueError, match="is not what is kept of the model's"):
-        slim(make(name), slimming, make(name).state_dict(), lambda: inputs_of(name))
+        rebuilt(make(name), selection, make(name).state_dict(), lambda: inputs_of(name))

@@ -22,7 +22,7 @@ Kept = Mapping[str, Mapping[int, Tensor]]
 
 
 @dataclass(frozen=True)
-class Slimming:
+class UnitSelection:
     """`form`: the module itself was shrunk, or its graph stands in its place."""
 
     kept: Kept
@@ -40,7 +40,7 @@ class Slimming:
         }
 
     @classmethod
-    def from_plain(cls, plain: Any) -> Slimming:
+    def from_plain(cls, plain: Any) -> UnitSelection:
         """From a checkpoint. Raises ValueError for what `to_plain` does not give."""
         try:
             kept = {
@@ -56,7 +56,7 @@ class Slimming:
             raise ValueError(f"it has the form {form!r}; there are module and graph")
         return cls(kept, edits, form, unsaved)
 
-    def then(self, later: Slimming) -> Slimming:
+    def then(self, later: UnitSelection) -> UnitSelection:
         """This one, and then a later one of what it left: as one of the dense module."""
         kept: dict[str, dict[int, Tensor]] = {name: dict(dims) for name, dims in self.kept.items()}
         for name, dims in later.kept.items():
@@ -64,9 +64,9 @@ class Slimming:
                 before = kept.get(name, {}).get(dim)
                 kept.setdefault(name, {})[dim] = places if before is None else before.long()[places.long()]
         form: Form = "graph" if "graph" in (self.form, later.form) else "module"
-        return Slimming(kept, tuple(merged(self.edits, later.edits)), form, {**self.unsaved, **later.unsaved})
+        return UnitSelection(kept, tuple(merged(self.edits, later.edits)), form, {**self.unsaved, **later.unsaved})
 
-    def since(self, earlier: Slimming) -> Slimming:
+    def since(self, earlier: UnitSelection) -> UnitSelection:
         """This one, of the dense module, as one of what an earlier one left: `earlier.then(it)` is this one."""
         kept: dict[str, dict[int, Tensor]] = {}
         for name, dims in self.kept.items():
@@ -75,24 +75,26 @@ class Slimming:
                 found = places if before is None else torch.searchsorted(before.long(), places.long())
                 if before is None or len(found) < len(before):
                     kept.setdefault(name, {})[dim] = found
-        return Slimming(kept, self.edits, self.form, self.unsaved)
+        return UnitSelection(kept, self.edits, self.form, self.unsaved)
 
 
-def slim(dense: nn.Module, slimming: Slimming, state: Mapping[str, Tensor], example: Callable[[], Tensor]) -> nn.Module:
-    """The dense module, built anew, as the slimming left it, with the tensors of `state`; in evaluation mode.
+def rebuilt(
+    dense: nn.Module, selection: UnitSelection, state: Mapping[str, Tensor], example: Callable[[], Tensor]
+) -> nn.Module:
+    """The dense module, built anew, as the selection has it, with the tensors of `state`; in evaluation mode.
 
     Its values play no part, so with the form `module` it may have none (on the meta device). `example`: makes
     (B, *inputs), for a graph that has to be captured. Raises ValueError where they do not fit.
     """
-    if slimming.form == "module":
-        load_shapes(dense, {**state, **slimming.unsaved}, slimming.edits)
+    if selection.form == "module":
+        load_shapes(dense, {**state, **selection.unsaved}, selection.edits)
         return dense.eval()
-    return emitted(Network(dense, example()), slimming, state)
+    return emitted(Network(dense, example()), selection, state)
 
 
-def emitted(network: Network, slimming: Slimming, state: Mapping[str, Tensor]) -> Emitted:
-    """The graph of a network that is whole, as the slimming left it. See `slim`; the network's tensors are changed."""
-    network.hold(slimming.kept)
+def emitted(network: Network, selection: UnitSelection, state: Mapping[str, Tensor]) -> Emitted:
+    """The graph of a whole network, as the selection has it. See `rebuilt`; the network's tensors are changed."""
+    network.hold(selection.kept)
     found = Emitted(network.without(network.held, fresh=True))
     own = found.state_dict()
     for name, tensor in state.items():
