@@ -59,11 +59,8 @@ UPWARDS = {
     "modelopt_cli.workflows.distillation.estimate imports modelopt_cli.workflows.search.estimate",
     "modelopt_cli.workflows.pruning.recovery_teacher imports modelopt_cli.workflows.distillation.criteria",
     "modelopt_cli.workflows.pruning.recovery_teacher imports modelopt_cli.workflows.distillation.teachers",
-    "modelopt_cli.workflows.pruning.run imports modelopt_cli.workflows.export",
     "modelopt_cli.workflows.search.best_model imports modelopt_cli.workflows.factory",
     "modelopt_cli.workflows.search.estimate imports modelopt_cli.workflows.factory",
-    "modelopt_cli.workflows.shared.preflight imports modelopt_cli.workflows.pruning.recovery_teacher",
-    "modelopt_cli.workflows.shared.over_seeds imports modelopt_cli.workflows.runs.torch",
 }
 """Imports against the order that stand for now. This may only shrink."""
 

@@ -72,7 +72,7 @@ class TeacherSettings(LearnerSettings):
         if self.weights is not None and self.training is not None:
             raise ValueError("a teacher with weights is trained already; leave out training, or the weights")
         if self.model is not None and self.model.framework == "torch":
-            ready = self.weights is not None or self.model.name() in ("checkpoint", "python")
+            ready = self.weights is not None or self.model.is_trained is not False
             if not ready and self.training is None:
                 raise ValueError(
                     f"the teacher {self.model.name()} would teach untrained; add training, e.g. training: "

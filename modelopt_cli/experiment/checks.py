@@ -126,7 +126,7 @@ def _sections(experiment: Experiment, tuning: TuningSettings, marks: Marks) -> l
     needed += {"prune": ["pruning"], "distill": ["training", "distillation"]}.get(tuning.workflow, [])
     pruning, model = experiment.pruning, experiment.model
     if tuning.workflow == "prune" and pruning is not None and model is not None:
-        given = model.name() == "checkpoint" or pruning.start == "initial"
+        given = bool(model.is_trained) or pruning.start == "initial"
         searched = {path.partition(".")[0] for path in tuning.space}
         if not given and not searched & {"model", "training"} and not {"pruning", "pruning.start"} & {*tuning.space}:
             needed.append("training")  # else the model would be pruned untrained

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modelopt_cli.core.errors import ModeloptError, UsageError
-from modelopt_cli.models.files.exporting import exported_bytes, format_of
+from modelopt_cli.models.files.exporting import about_model, exported_bytes, format_of
 from modelopt_cli.models.files.state_files import open_state
 from modelopt_cli.results.files import write_whole
 from modelopt_cli.results.report import Report, Table
@@ -84,13 +84,6 @@ def _model(path: Path, experiment_file: Path | None, trust_code: bool) -> tuple[
     assert experiment is not None
     data = prepared_data(experiment)
     return module, shapes, about_model(shapes, data.label_names, data.preprocessing.to_plain())
-
-
-def about_model(shapes: Shapes, label_names: Sequence[str], preprocessing: dict[str, Any]) -> dict[str, Any]:
-    """What a program without code says about itself: plain values."""
-    dtype = "float32" if shapes.tokens is None else "int64"
-    inputs = {"shape": list(shapes.inputs), "dtype": dtype}
-    return {"task": shapes.task, "inputs": inputs, "label_names": list(label_names), "preprocessing": preprocessing}
 
 
 def _warnings(found: Sequence[Check], fixed: str, out: Path) -> list[str]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from modelopt_cli.core.errors import UsageError
 from modelopt_cli.pruning.structures import UnitStructure
 from modelopt_cli.workflows.pruning.phases import needs_training, planned_epochs
+from modelopt_cli.workflows.pruning.recovery_teacher import check_recovery
 from modelopt_cli.workflows.pruning.run import PruneRun
 from modelopt_cli.workflows.shared import data_cache, run_files
 from modelopt_cli.workflows.shared.context import StageBegun
@@ -115,6 +116,7 @@ def check_parts(experiment: Experiment) -> None:
             "a pruning is judged on the validation split, not by cross-validation; leave out evaluation.cv"
         )
     preflight(experiment, prunes=True)
+    check_recovery(experiment)
 
 
 def details(experiment: Experiment, current: PruneRun, metrics: Mapping[str, float]) -> dict[str, Any]:

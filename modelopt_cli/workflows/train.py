@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from modelopt_cli.workflows.factory import open_run, trained_on_all
 from modelopt_cli.workflows.runs.cross_validation import CrossValidationRun
-from modelopt_cli.workflows.runs.script_objective import open_script
+from modelopt_cli.workflows.runs.script import open_script
 from modelopt_cli.workflows.shared import run_files
 from modelopt_cli.workflows.shared.context import Context, StageBegun
 from modelopt_cli.workflows.shared.metric_checks import check_metrics

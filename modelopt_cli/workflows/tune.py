@@ -18,7 +18,7 @@ from modelopt_cli.tuning.study.study import Study
 from modelopt_cli.tuning.trials.trial import State
 from modelopt_cli.workflows.distillation.checks import check_distillation
 from modelopt_cli.workflows.factory import ModelObjective, forget
-from modelopt_cli.workflows.runs.script_objective import CommandObjective
+from modelopt_cli.workflows.runs.script import CommandObjective
 from modelopt_cli.workflows.search import model_cache, warm_start
 from modelopt_cli.workflows.search.analysis import Insight, insight
 from modelopt_cli.workflows.search.best_model import finish_best
@@ -78,6 +78,10 @@ def _check(experiment: Experiment, context: Context, space: Space) -> str | None
     """
     workflow = experiment.require_tuning().workflow
     preflight(experiment, prunes=workflow == "prune")
+    if workflow == "prune" and experiment.pruning is not None:
+        from modelopt_cli.workflows.pruning.recovery_teacher import check_recovery
+
+        check_recovery(experiment)
     check_trials(experiment, context, space)
     samples = check_samples(experiment, space)
     if workflow == "distill":

@@ -12,6 +12,7 @@ from modelopt_cli.core.strategy import Strategy
 
 if TYPE_CHECKING:
     from modelopt_cli.data.raw import Task
+    from modelopt_cli.models.files.checkpoints import Checkpoint
 
 __all__ = ["Architecture", "Shapes"]
 
@@ -58,6 +59,8 @@ class Architecture(Strategy):
     framework: ClassVar[Literal["torch", "sklearn"]] = "torch"
     builds_on_meta: ClassVar[bool] = False
     """Whether `build` works where tensors have no values (torch's meta device), so that a file's claims are free."""
+    is_trained: ClassVar[bool | None] = False
+    """Whether what it builds has been trained before; None: it may, which its own code alone knows."""
 
     @abstractmethod
     def build(self, shapes: Shapes, seed: int) -> Any:
@@ -66,6 +69,10 @@ class Architecture(Strategy):
         Initial weights (or `random_state`) derive from `seed`; the caller has seeded torch's global generator with it.
         Raises UsageError where the options do not fit the shapes.
         """
+
+    def saved(self) -> Checkpoint | None:
+        """The saved model that it goes on from, with its masks and kept units; None for a new one."""
+        return None
 
     def check(self) -> None:
         """What can be verified only by importing; called before a run. Raises UsageError."""

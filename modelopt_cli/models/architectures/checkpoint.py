@@ -12,6 +12,7 @@ from modelopt_cli.models.architectures import Architecture
 
 if TYPE_CHECKING:
     from modelopt_cli.models.architectures import Shapes
+    from modelopt_cli.models.files.checkpoints import Checkpoint as Saved
 
 
 @final
@@ -19,6 +20,7 @@ class Checkpoint(Architecture):
     """A trained model.pt of modelopt: its architecture with its weights as the start."""
 
     path_fields: ClassVar[tuple[str, ...]] = ("path",)
+    is_trained: ClassVar[bool | None] = True
 
     path: str = Field(description="The model.pt; relative to the experiment file.")
     trust_code: bool = Field(False, exclude=True, description="Run the code that the model.pt names, if it names any.")
@@ -28,18 +30,20 @@ class Checkpoint(Architecture):
         """To what the file names."""
         return Consent(everything=self.trust_code)
 
-    def check(self) -> None:
-        """Read the file. Raises InputError or RefusedError."""
+    def saved(self) -> Saved:
+        """What the file holds. Raises InputError or RefusedError."""
         from modelopt_cli.models.files import checkpoints
 
-        checkpoints.load(self.path, self.consent)
+        return checkpoints.load(self.path, self.consent)
+
+    def check(self) -> None:
+        """Read the file. Raises InputError or RefusedError."""
+        self.saved()
 
     def build(self, shapes: Shapes, seed: int) -> Any:
         """The saved module. Raises UsageError when it does not fit the data."""
-        from modelopt_cli.models.files import checkpoints
-
-        found = checkpoints.load(self.path, self.consent)
-        if found.architecture.framework != self.framework:
-            raise UsageError(f"{self.path} holds a {found.architecture.framework} model; it cannot be trained further")
-        found.shapes.check_fit(shapes, self.path)
-        return found.model
+        saved = self.saved()
+        if saved.architecture.framework != self.framework:
+            raise UsageError(f"{self.path} holds a {saved.architecture.framework} model; it cannot be trained further")
+        saved.shapes.check_fit(shapes, self.path)
+        return saved.model

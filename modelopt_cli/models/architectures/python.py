@@ -24,6 +24,7 @@ class Python(Architecture):
     """
 
     path_fields: ClassVar[tuple[str, ...]] = ("folder",)
+    is_trained: ClassVar[bool | None] = None
 
     target: Target = Field(description="module:callable, e.g. my_package.models:build.")
     arguments: dict[str, Any] = Field(default_factory=dict, description="Keyword arguments of the callable.")

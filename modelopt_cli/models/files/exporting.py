@@ -6,7 +6,7 @@ import io
 import json
 import re
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,8 @@ from modelopt_cli.results.files import write_whole
 
 if TYPE_CHECKING:
     from torch import Tensor, fx, nn
+
+    from modelopt_cli.models.architectures import Shapes
 
 FORMATS = (".pt2", ".onnx")
 ABOUT = "modelopt.json"
@@ -32,6 +34,13 @@ def export(module: nn.Module, example: Tensor, path: Path, about: Mapping[str, A
     content, dynamic = exported_bytes(module, example, format_of(path), about)
     write_whole(path, lambda stream: stream.write(content))
     return dynamic
+
+
+def about_model(shapes: Shapes, label_names: Sequence[str], preprocessing: dict[str, Any]) -> dict[str, Any]:
+    """What a program without code says about itself: plain values."""
+    dtype = "float32" if shapes.tokens is None else "int64"
+    inputs = {"shape": list(shapes.inputs), "dtype": dtype}
+    return {"task": shapes.task, "inputs": inputs, "label_names": list(label_names), "preprocessing": preprocessing}
 
 
 def format_of(path: Path) -> str:

@@ -17,7 +17,7 @@ from modelopt_cli.workflows.distillation import criteria
 from modelopt_cli.workflows.distillation.networks import STUDENT, Member, members, shared_seed
 from modelopt_cli.workflows.distillation.trained_model import Learned, Turn
 from modelopt_cli.workflows.runs.estimator import EstimatorRun
-from modelopt_cli.workflows.runs.torch import TorchRun, pinned_data
+from modelopt_cli.workflows.runs.torch import TorchRun
 from modelopt_cli.workflows.shared import data_cache
 
 if TYPE_CHECKING:
@@ -195,7 +195,7 @@ class DistillCourse:
         }
         by_name = {one.name: one for one in self.members}
         parts: dict[str, Any] = {
-            "data": pinned_data(experiment),
+            "data": data_cache.pinned_data(experiment),
             **sections,
             "files": [_stamp(path) for path in _files(member)],
             "seed": member.seed,

@@ -15,8 +15,8 @@ from modelopt_cli.core.seeds import derive
 from modelopt_cli.workflows.pruning.amounts import amount_for, stand_ins
 from modelopt_cli.workflows.pruning.phases import Marks, Phase, needs_training, phases
 from modelopt_cli.workflows.pruning.recovery_teacher import recovery_guide
-from modelopt_cli.workflows.runs.torch import checkpoint_of
-from modelopt_cli.workflows.runs.trainers import trainer_of
+from modelopt_cli.workflows.runs.base import checkpoint_of
+from modelopt_cli.workflows.runs.torch import trainer_of
 
 if TYPE_CHECKING:
     from torch import nn

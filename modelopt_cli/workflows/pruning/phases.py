@@ -72,7 +72,7 @@ def needs_training(experiment: Experiment) -> bool:
 
     Raises UsageError where there is neither a model nor a training section.
     """
-    if experiment.require_pruning().start == "initial" or experiment.require_model().name() == "checkpoint":
+    if experiment.require_pruning().start == "initial" or experiment.require_model().is_trained:
         return False
     if experiment.training is None:
         raise UsageError(

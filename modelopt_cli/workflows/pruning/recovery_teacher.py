@@ -10,7 +10,7 @@ from modelopt_cli.models.duplicates import duplicate
 from modelopt_cli.pruning.structures import UnitStructure
 from modelopt_cli.workflows.distillation.criteria import teacher_guide
 from modelopt_cli.workflows.distillation.teachers import given
-from modelopt_cli.workflows.runs.trainers import trainer_of
+from modelopt_cli.workflows.runs.torch import trainer_of
 from modelopt_cli.workflows.shared import data_cache
 
 if TYPE_CHECKING:

@@ -130,10 +130,9 @@ class PruneRun(RestorableRun):
 
         A program that would take batches of one size alone is not written.
         """
-        from modelopt_cli.models.files.exporting import exported_bytes
+        from modelopt_cli.models.files.exporting import about_model, exported_bytes
         from modelopt_cli.pruning.structures import UnitStructure
         from modelopt_cli.pruning.units.session import joined
-        from modelopt_cli.workflows.export import about_model
 
         if not isinstance(self._experiment.require_pruning().structure, UnitStructure):
             return {}

@@ -7,8 +7,12 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from modelopt_cli.tuning.objective import Run
+from modelopt_cli.workflows.shared.data_cache import pinned_data
+from modelopt_cli.workflows.shared.earlier_pruning import earlier_units, underlying
 
 if TYPE_CHECKING:
+    from modelopt_cli.data.prepared import Prepared
+    from modelopt_cli.experiment.experiment import Experiment
     from modelopt_cli.models.files.checkpoints import Checkpoint
     from modelopt_cli.results.report import Table
 
@@ -54,3 +58,37 @@ class RestorableRun(ModelRun):
     @abstractmethod
     def restore(self, trained: Checkpoint) -> None:
         """Take the weights of a model that was made before from the same setting and seed."""
+
+
+def checkpoint_of(
+    experiment: Experiment, prepared: Prepared, model: Any, metrics: Mapping[str, float], warnings: Sequence[str] = ()
+) -> Checkpoint:
+    """A trained model (module or estimator) with all that using it needs, and what its training told."""
+    from modelopt_cli.models.files.checkpoints import Checkpoint
+
+    units = earlier_units(experiment.require_model())
+    extra: dict[str, Any] = {} if units is None else {"slimming": units}
+    training, torch = experiment.training, experiment.require_model().framework == "torch"
+    if torch and training is not None and training.loss != "auto":  # what `modelopt evaluate` judges it by
+        extra["loss"] = training.loss
+    return Checkpoint(
+        model=model,
+        architecture=underlying(experiment.require_model()),
+        shapes=prepared.shapes,
+        preprocessing=prepared.preprocessing.to_plain(),
+        label_names=prepared.label_names,
+        task=prepared.task,
+        metrics=dict(metrics),
+        data=pinned_data(experiment, prepared),
+        extra=extra,
+        warnings=list(warnings),
+        references=experiment.references,
+        own_metrics=_own_metrics(experiment),
+    )
+
+
+def _own_metrics(experiment: Experiment) -> tuple[tuple[str, str], ...]:
+    """(import path, folder) of the user's own metrics, what came in by ${NAME} as that."""
+    section = experiment.evaluation.model_dump(mode="json", include={"metrics", "folder"})
+    section = experiment.written(section, ("evaluation",))
+    return tuple((str(target), str(section["folder"])) for target in section["metrics"])

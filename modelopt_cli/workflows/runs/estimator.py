@@ -7,8 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from modelopt_cli.tuning.objective import StepReport
-from modelopt_cli.workflows.runs.base import ModelRun
-from modelopt_cli.workflows.runs.torch import checkpoint_of
+from modelopt_cli.workflows.runs.base import ModelRun, checkpoint_of
 from modelopt_cli.workflows.shared import data_cache
 
 if TYPE_CHECKING:

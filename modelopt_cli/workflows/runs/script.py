@@ -4,6 +4,9 @@ The script knows nothing of modelopt. Each line of its standard output, or of th
 MODELOPT_METRICS names, that is a JSON object with numbers counts: with a `step` it is a report (a point of the curve),
 without one it adds to the final metrics. Every other line is ordinary output (script_lines.py). MODELOPT_SEED holds the
 trial's seed.
+
+Nothing here imports torch, so a search's worker processes start at once, and one that keeps a suspended script holds
+little memory.
 """
 
 from __future__ import annotations
@@ -21,13 +24,17 @@ import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from modelopt_cli.core.errors import TrialError, UsageError
+from modelopt_cli.core.errors import StorageError, TrialError, UsageError
 from modelopt_cli.core.references import redacted
 from modelopt_cli.core.supervised import Supervised, signal_name
-from modelopt_cli.tuning.objective import Run, StepReport
+from modelopt_cli.tuning.objective import Objective, Run, StepReport
 from modelopt_cli.workflows.runs.script_lines import Lines, metrics_of
+
+if TYPE_CHECKING:
+    from modelopt_cli.experiment.experiment import Experiment
+    from modelopt_cli.tuning.trials.trial import Params
 
 _POLL = 0.02  # seconds between looks at the script
 _PATIENCE = 0.25  # `advance` returns at least this often, so that whoever calls it can stop or time out
@@ -247,3 +254,30 @@ class ScriptRun(Run):
         self._process.end()
         self._reader.join(_GRACE)
         self._scratch.cleanup()
+
+
+def open_script(experiment: Experiment, seed: int) -> Run:
+    """The experiment's command, started."""
+    command = experiment.require_command()
+    folder = Path(experiment.folder, command.cwd)
+    if not folder.is_dir():
+        raise StorageError(f"command.cwd: {folder} is no folder; the script is started in it")
+    return ScriptRun(
+        fill(command.argv, command.parameters),
+        folder=str(folder),
+        seed=seed,
+        steps=command.steps,
+        timeout=command.timeout,
+        pause=command.pause,
+    )
+
+
+class CommandObjective(Objective):
+    """Starts the experiment's script with a trial's values."""
+
+    def __init__(self, experiment: Experiment) -> None:
+        self._experiment = experiment
+
+    def open(self, params: Params, seed: int, state: Any = None) -> Run:
+        """The script under way."""
+        return open_script(self._experiment.with_values(params), seed)

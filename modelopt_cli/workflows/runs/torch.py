@@ -1,4 +1,4 @@
-"""One training of a torch module as a run: a step is an epoch."""
+"""One training of a torch module as a run: a step is an epoch. Every trainer of workflows/ is made here."""
 
 from __future__ import annotations
 
@@ -8,10 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from modelopt_cli.core.warning_log import WarningLog
 from modelopt_cli.tuning.objective import StepReport
-from modelopt_cli.workflows.runs.base import RestorableRun
-from modelopt_cli.workflows.runs.trainers import trainer_of
-from modelopt_cli.workflows.shared.data_cache import data_seed, raw_data, source_of
-from modelopt_cli.workflows.shared.earlier_pruning import earlier_masks, earlier_units, underlying
+from modelopt_cli.workflows.runs.base import RestorableRun, checkpoint_of
+from modelopt_cli.workflows.shared.earlier_pruning import earlier_masks
 
 if TYPE_CHECKING:
     from torch import nn
@@ -21,6 +19,9 @@ if TYPE_CHECKING:
     from modelopt_cli.models.files.checkpoints import Checkpoint
     from modelopt_cli.pruning.weights.masking import Masking
     from modelopt_cli.training.guidance import Guide
+    from modelopt_cli.training.hooks import StepHook
+    from modelopt_cli.training.settings import TrainingSettings
+    from modelopt_cli.training.trainer import Trainer
 
 
 class TorchRun(RestorableRun):
@@ -138,56 +139,32 @@ def _masking(experiment: Experiment, module: nn.Module) -> Masking | None:
     return Masking({name: parameters[name] for name in masks}, masks)
 
 
-def checkpoint_of(
-    experiment: Experiment, prepared: Prepared, model: Any, metrics: Mapping[str, float], warnings: Sequence[str] = ()
-) -> Checkpoint:
-    """A trained model (module or estimator) with all that using it needs, and what its training told."""
-    from modelopt_cli.models.files.checkpoints import Checkpoint
+def trainer_of(
+    experiment: Experiment,
+    prepared: Prepared,
+    module: nn.Module,
+    settings: TrainingSettings,
+    *,
+    seed: int,
+    monitor: str | Sequence[str] | None = None,
+    hooks: Sequence[StepHook] = (),
+    guide: Guide | None = None,
+) -> Trainer:
+    """A trainer of `module` on the experiment's data, device and augmentation.
 
-    units = earlier_units(experiment.require_model())
-    extra: dict[str, Any] = {} if units is None else {"slimming": units}
-    training, torch = experiment.training, experiment.require_model().framework == "torch"
-    if torch and training is not None and training.loss != "auto":  # what `modelopt evaluate` judges it by
-        extra["loss"] = training.loss
-    return Checkpoint(
-        model=model,
-        architecture=underlying(experiment.require_model()),
-        shapes=prepared.shapes,
-        preprocessing=prepared.preprocessing.to_plain(),
-        label_names=prepared.label_names,
-        task=prepared.task,
-        metrics=dict(metrics),
-        data=pinned_data(experiment, prepared),
-        extra=extra,
-        warnings=list(warnings),
-        references=experiment.references,
-        own_metrics=_own_metrics(experiment),
+    `settings` may differ from the experiment's own; the rest is as Trainer has it. Raises UsageError, TrialError."""
+    from modelopt_cli.core.device import choose
+    from modelopt_cli.training.trainer import Trainer
+
+    return Trainer(
+        module,
+        settings,
+        prepared,
+        seed=seed,
+        device=choose(experiment.device),
+        augment=experiment.require_data().augment,
+        monitor=monitor,
+        extra_metrics=experiment.evaluation.own,
+        hooks=hooks,
+        guide=guide,
     )
-
-
-def _own_metrics(experiment: Experiment) -> tuple[tuple[str, str], ...]:
-    """(import path, folder) of the user's own metrics, what came in by ${NAME} as that."""
-    section = experiment.evaluation.model_dump(mode="json", include={"metrics", "folder"})
-    section = experiment.written(section, ("evaluation",))
-    return tuple((str(target), str(section["folder"])) for target in section["metrics"])
-
-
-def pinned_data(experiment: Experiment, prepared: Prepared | None = None) -> dict[str, Any]:
-    """The data section with its splits written out, defaults and seed included, so that it gives the same anywhere.
-
-    `prepared`: what a model was trained on. Where that had no validation split (a final fit on all but the test
-    samples, as after cross-validation), the section has none either: nobody is to judge a model on what it learnt from.
-    """
-    from modelopt_cli.data.splits import Splits, pinned
-
-    source, raw, seed = source_of(experiment), raw_data(experiment), data_seed(experiment)
-    section = dict(source.model_dump(mode="json"))
-    if prepared is not None and prepared.validation is None:
-        asked = pinned(raw, source.splits or Splits(), seed)
-        changes: dict[str, Any] = {"validation": 0.0}
-        if isinstance(asked.validation, tuple) and asked.test is not None:  # a fraction would be drawn from others
-            changes["test"] = () if prepared.test is None else tuple(sorted(prepared.test.indices.tolist()))
-        section["splits"] = asked.model_copy(update=changes).model_dump(mode="json")
-    elif source.splits is not None or experiment.evaluation.cv is None:
-        section["splits"] = pinned(raw, source.splits, seed).model_dump(mode="json")
-    return section

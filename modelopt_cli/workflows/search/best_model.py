@@ -24,7 +24,6 @@ from modelopt_cli.workflows.factory import (
 )
 from modelopt_cli.workflows.pruning.run import PruneRun
 from modelopt_cli.workflows.runs.base import RestorableRun
-from modelopt_cli.workflows.runs.torch import pinned_data
 from modelopt_cli.workflows.shared import data_cache
 
 if TYPE_CHECKING:
@@ -151,7 +150,7 @@ def standing_alone(experiment: Experiment, seed: int, workflow: Workflow) -> dic
         gates = [gate for gate in experiment.gates if Condition.parse(gate).metric in foreseen.possible]
         document["gates"] = gates
     if experiment.data is not None and document.get("data") is not None:
-        document["data"] = pinned_data(experiment)
+        document["data"] = data_cache.pinned_data(experiment)
     return document
 
 

@@ -13,7 +13,7 @@ from modelopt_cli.tuning.space.parameters import is_under
 from modelopt_cli.tuning.space.space import Choice, Space
 from modelopt_cli.workflows.distillation.pipeline import DistillCourse
 from modelopt_cli.workflows.pruning.phases import needs_training
-from modelopt_cli.workflows.runs.torch import TorchRun, pinned_data
+from modelopt_cli.workflows.runs.torch import TorchRun
 from modelopt_cli.workflows.shared import data_cache
 from modelopt_cli.workflows.shared.context import Context, Message
 
@@ -75,7 +75,7 @@ def dense_file(experiment: Experiment, folder: str | Path) -> Path:
     """Where the trained model lies: named by the sections it depends on, the data's fingerprint and the seed."""
     prepared = data_cache.prepared_data(experiment)
     parts: dict[str, Any] = {
-        "data": pinned_data(experiment),
+        "data": data_cache.pinned_data(experiment),
         "model": experiment.require_model().model_dump(mode="json"),
         "training": experiment.require_training().model_dump(mode="json"),
         "seed": experiment.seed,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from modelopt_cli.core.seeds import derive
 from modelopt_cli.data import subsets
 from modelopt_cli.data.prepared import prepare
-from modelopt_cli.data.splits import SplitIndices, Splits, development, draw_part, folds, split
+from modelopt_cli.data.splits import SplitIndices, Splits, development, draw_part, folds, pinned, split
 from modelopt_cli.workflows.shared.run_scope import kept
 
 if TYPE_CHECKING:
@@ -66,6 +66,25 @@ def data_notes(experiment: Experiment) -> list[str]:
 def split_data(experiment: Experiment) -> SplitIndices:
     """Indices of the train, validation and test split."""
     return split(raw_data(experiment), source_of(experiment).splits, data_seed(experiment))
+
+
+def pinned_data(experiment: Experiment, prepared: Prepared | None = None) -> dict[str, Any]:
+    """The data section with its splits written out, defaults and seed included, so that it gives the same anywhere.
+
+    `prepared`: what a model was trained on. Where that had no validation split (a final fit on all but the test
+    samples, as after cross-validation), the section has none either: nobody is to judge a model on what it learnt from.
+    """
+    source, raw, seed = source_of(experiment), raw_data(experiment), data_seed(experiment)
+    section = dict(source.model_dump(mode="json"))
+    if prepared is not None and prepared.validation is None:
+        asked = pinned(raw, source.splits or Splits(), seed)
+        changes: dict[str, Any] = {"validation": 0.0}
+        if isinstance(asked.validation, tuple) and asked.test is not None:  # a fraction would be drawn from others
+            changes["test"] = () if prepared.test is None else tuple(sorted(prepared.test.indices.tolist()))
+        section["splits"] = asked.model_copy(update=changes).model_dump(mode="json")
+    elif source.splits is not None or experiment.evaluation.cv is None:
+        section["splits"] = pinned(raw, source.splits, seed).model_dump(mode="json")
+    return section
 
 
 def prepared_data(experiment: Experiment, step: int | None = None) -> Prepared:

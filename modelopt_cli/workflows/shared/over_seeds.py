@@ -14,10 +14,10 @@ import numpy as np
 from modelopt_cli.results.report import Cell, Report, Table
 from modelopt_cli.results.run_directory import RunDirectory
 from modelopt_cli.results.tables import deviation_column, metric_column
-from modelopt_cli.workflows.runs.torch import pinned_data
 from modelopt_cli.workflows.shared import run_files
 from modelopt_cli.workflows.shared.context import Context, Message
 from modelopt_cli.workflows.shared.costs import with_ratios
+from modelopt_cli.workflows.shared.data_cache import pinned_data
 from modelopt_cli.workflows.shared.reporting import Outcome, Reporting
 
 if TYPE_CHECKING:

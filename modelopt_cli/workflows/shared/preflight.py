@@ -43,7 +43,3 @@ def preflight(experiment: Experiment, *, prunes: bool = False) -> None:
         from modelopt_cli.training import losses
 
         losses.check(experiment.training, prepared.task, prepared.shapes.outputs)
-    if prunes and experiment.pruning is not None and experiment.pruning.guidance is not None:
-        from modelopt_cli.workflows.pruning.recovery_teacher import check_recovery
-
-        check_recovery(experiment)
