@@ -20,6 +20,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from modelopt_cli.models.modes import evaluating
+
 if TYPE_CHECKING:
     from modelopt_cli.models.architectures import Shapes
 
@@ -110,7 +112,7 @@ def macs(module: nn.Module, example: Tensor) -> dict[str, int]:
         for part in names:
             stack.callback(part.register_forward_pre_hook(enter).remove)
             stack.callback(part.register_forward_hook(leave).remove)
-        stack.enter_context(_evaluation([module]))
+        stack.enter_context(evaluating(module))
         stack.enter_context(torch.no_grad())  # inference mode has no graph that the counter could hang its hooks on
         stack.enter_context(_plain_kernels())
         stack.enter_context(counter)
@@ -216,7 +218,7 @@ def latency(
     found: list[Latency] = []
     try:
         torch.set_num_threads(threads)
-        with _evaluation(contenders.values()), torch.inference_mode():
+        with evaluating(*contenders.values()), torch.inference_mode():
             for size in batch_sizes:
                 batch = example[torch.arange(size, device=example.device) % len(example)]
                 calls = {name: _call(module, batch) for name, module in contenders.items()}
@@ -266,22 +268,6 @@ def _turns(calls: Mapping[str, Callable[[], float]], most: int, seconds: float) 
         for name in order if turn % 2 == 0 else reversed(order):
             times[name].append(calls[name]())
     return times
-
-
-@contextmanager
-def _evaluation(modules: Iterable[nn.Module]) -> Iterator[None]:
-    """Evaluation mode; each module in them has its own mode again afterwards."""
-    whole = list(modules)
-    modes = {part: part.training for module in whole for part in module.modules()}
-    try:
-        for module in whole:
-            module.eval()
-        yield
-    finally:
-        for module in whole:
-            module.train(modes[module])  # a module may do more in `train` than set the flag
-        for part, mode in modes.items():
-            part.training = mode
 
 
 @contextmanager

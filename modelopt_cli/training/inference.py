@@ -12,6 +12,7 @@ import torch
 
 from modelopt_cli.core.errors import ModeloptError, TrialError, UsageError
 from modelopt_cli.core.imports import describe_user_error
+from modelopt_cli.models.modes import evaluating
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -41,18 +42,11 @@ def forward(module: torch.nn.Module, inputs: torch.Tensor, transform: Transform)
     """Outputs (N, K) float32, on the module's device, of inputs (N, ...) on any device."""
     device = next((parameter.device for parameter in module.parameters()), torch.device("cpu"))
     size = batch_rows(inputs, device)
-    training = module.training
-    module.eval()
-    try:
-        with torch.inference_mode(), failures():
-            if len(inputs) <= size:
-                return module(transform(inputs.to(device))).float()  # type: ignore[no-any-return]
-            parts = [
-                module(transform(part.to(device, non_blocking=True))).float() for part in torch.split(inputs, size)
-            ]
-            return torch.cat(parts)
-    finally:
-        module.train(training)
+    with evaluating(module), torch.inference_mode(), failures():
+        if len(inputs) <= size:
+            return module(transform(inputs.to(device))).float()  # type: ignore[no-any-return]
+        parts = [module(transform(part.to(device, non_blocking=True))).float() for part in torch.split(inputs, size)]
+        return torch.cat(parts)
 
 
 def as_tensor(array: Array) -> torch.Tensor:

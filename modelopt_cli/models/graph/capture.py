@@ -18,6 +18,7 @@ from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols
 
 from modelopt_cli.core.errors import UsageError
 from modelopt_cli.models.graph.explaining import explained, explained_size, fixed_sizes
+from modelopt_cli.models.modes import evaluating
 
 _WITHOUT = "pruning.structure: weights needs no graph"
 EXAMPLES = 4
@@ -59,7 +60,7 @@ def exported(module: nn.Module, example: Tensor, *, otherwise: str = "") -> tupl
             f"the example has a batch size of {len(example)}, but torch.export takes a size of 0 or 1 for a constant "
             "of the network; give at least 2 samples"
         )
-    with _evaluated(module):
+    with evaluating(module):
         try:
             with quiet(), torch.no_grad():
                 try:
@@ -73,7 +74,7 @@ def exported(module: nn.Module, example: Tensor, *, otherwise: str = "") -> tupl
 
 def fixed_by(module: nn.Module, example: Tensor) -> str:
     """Why a graph of the module takes batches of one size only: the line of code, and what to write; "": any size."""
-    with _evaluated(module), quiet(), torch.no_grad(), fixed_sizes() as lines:
+    with evaluating(module), quiet(), torch.no_grad(), fixed_sizes() as lines:
         try:
             _export(module, example, _open_batch(module))
         except Exception as error:
@@ -81,19 +82,6 @@ def fixed_by(module: nn.Module, example: Tensor) -> str:
             where = f"{lines[0]} makes a constant of the batch size" if lines else first.rstrip(".")
             return f"{where} (len(inputs) and int(inputs.shape[0]) do, inputs.shape[0] does not)"
     return ""
-
-
-@contextmanager
-def _evaluated(module: nn.Module) -> Iterator[None]:
-    """In evaluation mode; afterwards every part is in the mode that it was in."""
-    modes = [(part, part.training) for part in module.modules()]
-    module.eval()
-    try:
-        yield
-    finally:
-        module.train(modes[0][1])  # what its own code does when the mode changes
-        for part, mode in modes:
-            part.training = mode
 
 
 def _open_batch(module: nn.Module) -> tuple[Any]:
