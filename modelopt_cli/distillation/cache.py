@@ -21,14 +21,14 @@ import numpy as np
 import torch
 
 from modelopt_cli.core.errors import StorageError
-from modelopt_cli.distillation.lessons import Lesson, Lessons, Teacher
 from modelopt_cli.distillation.sparse import Largest, pack, unpack
+from modelopt_cli.distillation.teacher_outputs import Teacher, TeacherOutput, TeacherOutputs
 from modelopt_cli.training.batches import Batch
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from modelopt_cli.training.guidance import Setting
+    from modelopt_cli.training.criterion import CriterionContext
 
 Rows = dict[str, "Tensor"]
 _NAMES = "names.json"
@@ -50,13 +50,13 @@ def digest(module: nn.Module) -> str:
     return found.hexdigest()[:24]
 
 
-class Stored(Lessons):
+class CachedTeacher(TeacherOutputs):
     """Looks answers up; asks the teacher once for each view."""
 
     def __init__(
         self,
         teacher: Teacher,
-        setting: Setting,
+        context: CriterionContext,
         key: str,
         *,
         folder: Path | None,
@@ -64,22 +64,22 @@ class Stored(Lessons):
         block: int,
     ) -> None:
         """`key`: of teacher and data. `folder`: where rows are mapped from; None: they are kept in memory."""
-        self._teacher, self._setting, self._folder = teacher, setting, folder
+        self._teacher, self._setting, self._folder = teacher, context, folder
         self._top_k, self._block = top_k, block
-        parts = (key, ",".join(teacher.paths), str(top_k), str(block), str(setting.autocast), setting.augmentations)
+        parts = (key, ",".join(teacher.paths), str(top_k), str(block), str(context.autocast), context.augmentations)
         self._key = hashlib.sha256("/".join(parts).encode()).hexdigest()[:24]
         self._view: tuple[str, Rows] | None = None
 
-    def lesson(self, batch: Batch, view: int) -> Lesson:
+    def teacher_output(self, batch: Batch, view: int) -> TeacherOutput:
         """See the base class."""
         rows = self._rows(view)
         places = self._setting.train.places[batch.indices]
         taken = {name: _take(rows[name], places, batch.inputs.device) for name in rows}
         features = {path: taken[f"tap:{path}"] for path in self._teacher.paths}
         if self._top_k is None:
-            return Lesson(taken["outputs"], features)
+            return TeacherOutput(taken["outputs"], features)
         kept = Largest(taken["values"], taken["classes"], taken["rest"])
-        return Lesson(unpack(kept, self._setting.outputs), features)
+        return TeacherOutput(unpack(kept, self._setting.outputs), features)
 
     def _rows(self, view: int) -> Rows:
         seed = f"-{self._setting.seed}-{view}" if self._setting.augmented is not None else ""
@@ -115,12 +115,12 @@ class Stored(Lessons):
 
     def _blocks(self, view: int) -> Iterator[Rows]:
         """Every train sample's answer, block after block."""
-        setting = self._setting
-        train = setting.train
+        context = self._setting
+        train = context.train
         whole, rest = divmod(len(train), self._block)
         sizes = [self._block] * whole + ([rest] if rest else [])
-        for batch in train.batches(torch.arange(len(train)), sizes, setting.transform):
-            seen = batch if setting.augmented is None else setting.augmented(batch, view)
+        for batch in train.batches(torch.arange(len(train)), sizes, context.transform):
+            seen = batch if context.augmented is None else context.augmented(batch, view)
             yield _row(self._teacher.answer(seen.inputs), self._top_k)
 
 
@@ -129,7 +129,7 @@ def row_bytes(teacher: Teacher, sample: Tensor, top_k: int | None) -> int:
     return _bytes(_row(teacher.answer(sample), top_k))
 
 
-def _row(answer: Lesson, top_k: int | None) -> Rows:
+def _row(answer: TeacherOutput, top_k: int | None) -> Rows:
     """What is kept of an answer."""
     kept = {"outputs": answer.outputs} if top_k is None else pack(answer.outputs, top_k)._asdict()
     return kept | {f"tap:{path}": feature for path, feature in answer.features.items()}

@@ -1,4 +1,4 @@
-"""One lesson from several teachers."""
+"""One teacher output from several teachers."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from torch.nn import functional as F
 
-from modelopt_cli.distillation.lessons import Lesson
+from modelopt_cli.distillation.teacher_outputs import TeacherOutput
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -19,24 +19,26 @@ Combination = Literal["mean", "weighted", "confidence"]
 
 
 def combined(
-    lessons: Sequence[Lesson], how: Combination, weights: Sequence[float], targets: Tensor, task: Task
-) -> Lesson:
+    teacher_outputs: Sequence[TeacherOutput], how: Combination, weights: Sequence[float], targets: Tensor, task: Task
+) -> TeacherOutput:
     """Their outputs as one, (B, K); features are the first teacher's.
 
     mean, weighted: of the logits, which is the geometric mean of the probabilities (Hinton et al., 2015, section 2).
     confidence: each sample's teachers weigh (1 - softmax of their losses on its target) / (teachers - 1) (Zhang et al.,
     ICASSP 2022, "Confidence-aware multi-teacher knowledge distillation", eq. 3).
     """
-    if len(lessons) == 1:
-        return lessons[0]
-    outputs = torch.stack([lesson.outputs for lesson in lessons])  # (teachers, B, K)
+    if len(teacher_outputs) == 1:
+        return teacher_outputs[0]
+    outputs = torch.stack([teacher_output.outputs for teacher_output in teacher_outputs])  # (teachers, B, K)
     if how == "confidence":
-        losses = torch.stack([_losses(lesson.outputs, targets, task) for lesson in lessons])  # (teachers, B)
-        shares = (1.0 - torch.softmax(losses, 0)) / (len(lessons) - 1)
+        losses = torch.stack(
+            [_losses(teacher_output.outputs, targets, task) for teacher_output in teacher_outputs]
+        )  # (teachers, B)
+        shares = (1.0 - torch.softmax(losses, 0)) / (len(teacher_outputs) - 1)
     else:
-        given = weights if how == "weighted" else [1.0] * len(lessons)
+        given = weights if how == "weighted" else [1.0] * len(teacher_outputs)
         shares = outputs.new_tensor(given).div(sum(given)).unsqueeze(1)
-    return Lesson((outputs * shares.unsqueeze(-1)).sum(0), lessons[0].features)
+    return TeacherOutput((outputs * shares.unsqueeze(-1)).sum(0), teacher_outputs[0].features)
 
 
 def _losses(outputs: Tensor, targets: Tensor, task: Task) -> Tensor:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Seen:
+class LossInputs:
     """B samples. Nothing of the teacher requires gradients."""
 
     student: Tensor  # (B, K) float32: logits, or values in units of the train targets' deviation
@@ -34,7 +34,7 @@ class Seen:
 
 
 @dataclass(frozen=True)
-class Sizes:
+class FeatureShapes:
     """What a loss with a state of its own is made for. Shapes are of one sample, found by a dry forward pass."""
 
     outputs: int  # K

@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from modelopt_cli.distillation.lessons import Live, Teacher
+from modelopt_cli.distillation.teacher_outputs import OnlineTeacher, Teacher
 from modelopt_cli.models.duplicates import duplicate
 
 if TYPE_CHECKING:
     from torch import nn
 
 
-class MovingAverage(Live):
+class MovingAverage(OnlineTeacher):
     """Weights are averaged over the steps; buffers (running statistics) are the student's."""
 
     def __init__(self, student: nn.Module, paths: tuple[str, ...], decay: float, *, autocast: bool) -> None:

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from modelopt_cli.distillation.lessons import Lesson
-from modelopt_cli.distillation.objective import Objective
-from modelopt_cli.training.guidance import Guide, Moment, Setting
+from modelopt_cli.distillation.teacher_outputs import TeacherOutput
+from modelopt_cli.distillation.weighted_losses import WeightedLosses
+from modelopt_cli.training.criterion import Criterion, CriterionContext, StepInfo
 from modelopt_cli.training.inference import precision
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from modelopt_cli.training.settings import TrainingSettings
 
 
-class MutualGuide(Guide):
+class MutualCriterion(Criterion):
     """Trains `peers` beside the student, by optimizers and rates of the same settings."""
 
     def __init__(self, settings: Guidance, peers: Sequence[nn.Module], training: TrainingSettings, task: Task) -> None:
@@ -34,21 +34,21 @@ class MutualGuide(Guide):
         self._settings, self._training, self._task = settings, training, task
         self._losses: list[Tensor] = []  # of the peers, in this step
 
-    def begin(self, setting: Setting) -> None:
+    def begin(self, context: CriterionContext) -> None:
         """See the base class."""
-        device, self._autocast, self._label_loss = setting.train.device, setting.autocast, setting.label_loss
-        self._student = Objective(self._settings.losses_for(self._task), self._task, setting.module, None)
-        self._student.begin(setting, None)
+        device, self._autocast, self._label_loss = context.train.device, context.autocast, context.label_loss
+        self._student = WeightedLosses(self._settings.losses_for(self._task), self._task, context.module, None)
+        self._student.begin(context, None)
         self._objectives, self._optimizers, self._rates = [], [], []
         for peer in self.peers:
             peer.to(device)
-            self._objectives.append(Objective(self._settings.losses_for(self._task), self._task, peer, None))
-            self._objectives[-1].begin(setting, None)
+            self._objectives.append(WeightedLosses(self._settings.losses_for(self._task), self._task, peer, None))
+            self._objectives[-1].begin(context, None)
             optimizer = self._training.optimizer.build([item for item in peer.parameters() if item.requires_grad])
             self._optimizers.append(optimizer)
             self._rates.append([group["lr"] for group in optimizer.param_groups])
 
-    def loss(self, batch: Batch, outputs: Tensor, label_loss: Callable[[], Tensor], moment: Moment) -> Tensor:
+    def loss(self, batch: Batch, outputs: Tensor, label_loss: Callable[[], Tensor], step_info: StepInfo) -> Tensor:
         """See the base class; the peers' losses are made too, from the same forward passes."""
         answers = [outputs]
         for peer in self.peers:
@@ -56,16 +56,16 @@ class MutualGuide(Guide):
             with precision(outputs.device, self._autocast):
                 found: Tensor = peer(batch.inputs)
             answers.append(found.float())
-        factor = self._training.schedule.factor(moment.step, moment.steps, moment.steps_per_epoch)
+        factor = self._training.schedule.factor(step_info.step, step_info.steps, step_info.steps_per_epoch)
         self._losses = []
         for place, objective in enumerate(self._objectives, start=1):
             own = answers[place]
             self._losses.append(
-                objective.loss(batch, own, _mean(answers, place), _on_labels(self._label_loss, own, batch), moment)
+                objective.loss(batch, own, _mean(answers, place), _on_labels(self._label_loss, own, batch), step_info)
             )
             for group, rate in zip(self._optimizers[place - 1].param_groups, self._rates[place - 1], strict=True):
                 group["lr"] = rate * factor
-        return self._student.loss(batch, outputs, _mean(answers, 0), label_loss, moment)
+        return self._student.loss(batch, outputs, _mean(answers, 0), label_loss, step_info)
 
     def after_step(self) -> None:
         """The student has taken its step; so do the peers."""
@@ -94,10 +94,10 @@ class MutualGuide(Guide):
             optimizer.load_state_dict(found)
 
 
-def _mean(answers: Sequence[Tensor], place: int) -> Lesson:
+def _mean(answers: Sequence[Tensor], place: int) -> TeacherOutput:
     """The mean of the others' outputs, without gradients."""
     others = [answer.detach() for at, answer in enumerate(answers) if at != place]
-    return Lesson(torch.stack(others).mean(0), {})
+    return TeacherOutput(torch.stack(others).mean(0), {})
 
 
 def _on_labels(loss: Loss, outputs: Tensor, batch: Batch) -> Callable[[], Tensor]:

@@ -19,18 +19,18 @@ if TYPE_CHECKING:
     from modelopt_cli.training.batches import Batch
 
 
-class Lesson(NamedTuple):
+class TeacherOutput(NamedTuple):
     """A teacher's answer to B samples, without gradients."""
 
     outputs: Tensor  # (B, K) float32
     features: Mapping[str, Tensor]  # path -> (B, ...)
 
 
-class Lessons(ABC):
+class TeacherOutputs(ABC):
     """A teacher at work during a training."""
 
     @abstractmethod
-    def lesson(self, batch: Batch, view: int) -> Lesson:
+    def teacher_output(self, batch: Batch, view: int) -> TeacherOutput:
         """The answer to a batch, whose inputs are as its `view` (counted from 1) shows them."""
 
 
@@ -47,25 +47,25 @@ class Teacher:
         """Where features are read."""
         return self._taps.paths
 
-    def answer(self, inputs: Tensor) -> Lesson:
+    def answer(self, inputs: Tensor) -> TeacherOutput:
         """Outputs and features of inputs (B, ...) on the module's device."""
         self.module.eval()
         with torch.no_grad(), precision(inputs.device, self._autocast):
             outputs: Tensor = self.module(inputs)
-        return Lesson(outputs.float(), self._taps.take())
+        return TeacherOutput(outputs.float(), self._taps.take())
 
     def close(self) -> None:
         """Take the hooks off the module."""
         self._taps.close()
 
 
-class Live(Lessons):
+class OnlineTeacher(TeacherOutputs):
     """Asks the teacher about each batch; `top_k`: what is said is what a store would keep."""
 
     def __init__(self, teacher: Teacher, top_k: int | None = None) -> None:
         self._teacher, self._top_k = teacher, top_k
 
-    def lesson(self, batch: Batch, view: int) -> Lesson:
+    def teacher_output(self, batch: Batch, view: int) -> TeacherOutput:
         """See the base class."""
         found = self._teacher.answer(batch.inputs)
         if self._top_k is None:

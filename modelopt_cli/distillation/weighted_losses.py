@@ -9,10 +9,10 @@ import torch
 
 from modelopt_cli.core.errors import UsageError
 from modelopt_cli.core.seeds import derive
-from modelopt_cli.distillation.lessons import Lesson
+from modelopt_cli.distillation.loss_inputs import FeatureShapes, LossInputs
 from modelopt_cli.distillation.losses import DistillationLoss, FeatureLoss
-from modelopt_cli.distillation.seen import Seen, Sizes
 from modelopt_cli.distillation.taps import Taps, resolve
+from modelopt_cli.distillation.teacher_outputs import TeacherOutput
 from modelopt_cli.training.copies import own_random_numbers
 
 if TYPE_CHECKING:
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
     from modelopt_cli.data.raw import Task
     from modelopt_cli.training.batches import Batch
-    from modelopt_cli.training.guidance import Moment, Setting
+    from modelopt_cli.training.criterion import CriterionContext, StepInfo
 
 
-class Objective:
+class WeightedLosses:
     """What one student learns by. `student`: its taps, `teacher_paths`: those of the teacher, in the losses' order."""
 
     def __init__(self, losses: Sequence[DistillationLoss], task: Task, student: nn.Module, teacher: nn.Module | None):
@@ -37,11 +37,11 @@ class Objective:
         self._states: dict[int, nn.Module] = {}
         self._places = torch.zeros(0, dtype=torch.int64)
 
-    def begin(self, setting: Setting, lesson: Callable[[Tensor], Lesson] | None) -> None:
-        """Make what the losses train and remember, sized by a dry forward pass; `lesson` answers to inputs (B, ...)."""
-        train = setting.train
+    def begin(self, context: CriterionContext, teacher_output: Callable[[Tensor], TeacherOutput] | None) -> None:
+        """Make what the losses train and remember, by a dry forward pass; `teacher_output` answers inputs (B, ...)."""
+        train = context.train
         remembers = next((loss.name() for loss in self._losses if loss.knows_samples), None)
-        if remembers is not None and setting.mixes:
+        if remembers is not None and context.mixes:
             raise UsageError(
                 f"the distillation loss {remembers} remembers what each sample is, but an augmentation mixes samples; "
                 "leave out mixup, or use another loss"
@@ -49,48 +49,53 @@ class Objective:
         if self._pairs:
             self._places = train.places
         self._taps.open()
-        if not self._pairs or lesson is None:
+        if not self._pairs or teacher_output is None:
             return
-        inputs = setting.transform(train.inputs[:2].to(train.device))
-        setting.module.eval()
+        inputs = context.transform(train.inputs[:2].to(train.device))
+        context.module.eval()
         with torch.no_grad():
-            setting.module(inputs)
-        own, taught = self._taps.take(), lesson(inputs).features
+            context.module(inputs)
+        own, taught = self._taps.take(), teacher_output(inputs).features
         targets, numbers = train.targets.to(train.device), torch.arange(len(train), device=train.device)
         for place, pairs in self._pairs.items():
             loss = self._losses[place]
             assert isinstance(loss, FeatureLoss)
-            sizes = Sizes(
-                outputs=setting.outputs,
+            shapes = FeatureShapes(
+                outputs=context.outputs,
                 samples=len(train),
                 targets=targets,
                 indices=numbers,
                 student=tuple(tuple(own[one].shape[1:]) for one, _ in pairs),
                 teacher=tuple(tuple(taught[other].shape[1:]) for _, other in pairs),
             )
-            seed = derive(setting.seed, "distillation", place)
+            seed = derive(context.seed, "distillation", place)
             with own_random_numbers(train.device):
                 torch.manual_seed(seed)
-                state = loss.init(sizes, seed)
+                state = loss.init(shapes, seed)
             if state is not None:
                 self._states[place] = state.to(train.device)
 
     def loss(
-        self, batch: Batch, outputs: Tensor, lesson: Lesson | None, label_loss: Callable[[], Tensor], moment: Moment
+        self,
+        batch: Batch,
+        outputs: Tensor,
+        teacher_output: TeacherOutput | None,
+        label_loss: Callable[[], Tensor],
+        step_info: StepInfo,
     ) -> Tensor:
-        """The weighted sum, (). What weighs nothing at this moment is not computed."""
+        """The weighted sum, (). What weighs nothing at this step is not computed."""
         own: Mapping[str, Tensor] = self._taps.take() if self._pairs else {}
-        taught = {} if lesson is None else lesson.features
+        taught = {} if teacher_output is None else teacher_output.features
         numbers = self._places[batch.indices].to(outputs.device) if self._pairs else batch.indices
         total = outputs.new_zeros(())
         for place, loss in enumerate(self._losses):
-            weight = loss.weight * loss.schedule.factor(moment.step, moment.steps, moment.steps_per_epoch)
+            weight = loss.weight * loss.schedule.factor(step_info.step, step_info.steps, step_info.steps_per_epoch)
             if weight == 0.0:
                 continue
             pairs = self._pairs.get(place, ())
-            seen = Seen(
+            inputs = LossInputs(
                 student=outputs,
-                teacher=outputs.detach() if lesson is None else lesson.outputs,
+                teacher=outputs.detach() if teacher_output is None else teacher_output.outputs,
                 targets=batch.targets,
                 weights=batch.weights,
                 indices=numbers,
@@ -99,7 +104,7 @@ class Objective:
                 student_features=tuple(own[one] for one, _ in pairs),
                 teacher_features=tuple(taught[other] for _, other in pairs),
             )
-            total = total + weight * loss.loss(seen, self._states.get(place))
+            total = total + weight * loss.loss(inputs, self._states.get(place))
         return total
 
     def parameters(self) -> list[nn.Parameter]:

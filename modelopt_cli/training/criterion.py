@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from modelopt_cli.training.losses import Loss
 
 
-class Moment(NamedTuple):
+class StepInfo(NamedTuple):
     """Where a training stands."""
 
     epoch: int  # from 1
@@ -27,8 +27,8 @@ class Moment(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Setting:
-    """The training that a guide takes part in."""
+class CriterionContext:
+    """The training that a criterion takes part in."""
 
     module: torch.nn.Module
     train: Split
@@ -43,7 +43,7 @@ class Setting:
     autocast: bool
 
 
-class Guide(StepHook):
+class Criterion(StepHook):
     """Gives the loss of each step. Takes part in the training's state, so that it resumes exactly."""
 
     views: int | None = None
@@ -54,12 +54,12 @@ class Guide(StepHook):
         return epoch if self.views is None else (epoch - 1) % self.views + 1
 
     @abstractmethod
-    def begin(self, setting: Setting) -> None:
-        """The training has been set up. Raises UsageError where the guide does not go with it."""
+    def begin(self, context: CriterionContext) -> None:
+        """The training has been set up. Raises UsageError where the criterion does not go with it."""
 
     @abstractmethod
     def loss(
-        self, batch: Batch, outputs: torch.Tensor, label_loss: Callable[[], torch.Tensor], moment: Moment
+        self, batch: Batch, outputs: torch.Tensor, label_loss: Callable[[], torch.Tensor], step_info: StepInfo
     ) -> torch.Tensor:
         """The loss of a batch, (): `outputs` (B, K) are the module's, `label_loss` gives the loss on the targets."""
 

@@ -9,13 +9,13 @@ import torch
 
 from modelopt_cli.core.errors import UsageError
 from modelopt_cli.core.seeds import derive
-from modelopt_cli.training.guidance import Moment, Setting
+from modelopt_cli.training.criterion import CriterionContext, StepInfo
 from modelopt_cli.training.inference import precision
 
 if TYPE_CHECKING:
     from modelopt_cli.data.augmentations import Augmentation
     from modelopt_cli.training.batches import Batch, Split
-    from modelopt_cli.training.guidance import Guide
+    from modelopt_cli.training.criterion import Criterion
     from modelopt_cli.training.hooks import StepHook
     from modelopt_cli.training.inference import Transform
     from modelopt_cli.training.losses import Loss
@@ -38,24 +38,24 @@ class EpochRunner:
         seed: int,
         augment: Sequence[Augmentation] = (),
         hooks: Sequence[StepHook] = (),
-        guide: Guide | None = None,
+        criterion: Criterion | None = None,
     ) -> None:
         self._module, self._settings, self._train = module, settings, train
         self._loss, self._transform, self._sizes, self._seed = loss, transform, list(sizes), seed
-        self._augment, self._outputs, self._guide = tuple(augment), outputs, guide
-        self._hooks = (*hooks, *([guide] if guide is not None else []))
+        self._augment, self._outputs, self._criterion = tuple(augment), outputs, criterion
+        self._hooks = (*hooks, *([criterion] if criterion is not None else []))
         check_augmentations(self._augment, train.inputs)
-        if guide is not None:
-            guide.begin(self._setting())
+        if criterion is not None:
+            criterion.begin(self._setting())
         self._parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
         if not self._parameters:
             raise UsageError("the model has no parameters to train; use a model with at least one nn.Parameter")
-        self._parameters += guide.parameters() if guide is not None else ()
+        self._parameters += criterion.parameters() if criterion is not None else ()
         self.optimizer = _optimizer(module, settings, self._parameters)
         self._rates = [group["lr"] for group in self.optimizer.param_groups]
 
-    def _setting(self) -> Setting:
-        return Setting(
+    def _setting(self) -> CriterionContext:
+        return CriterionContext(
             self._module,
             self._train,
             self._transform,
@@ -101,7 +101,7 @@ class EpochRunner:
                 self._set_rate(factor)
             for hook in self._hooks:
                 hook.before_step(step, steps)
-            total += self._step(batch, Moment(epoch, step, steps, len(self._sizes))) * len(batch.inputs)
+            total += self._step(batch, StepInfo(epoch, step, steps, len(self._sizes))) * len(batch.inputs)
             for hook in self._hooks:
                 hook.after_step()
         return float(total) / sum(self._sizes)
@@ -115,25 +115,25 @@ class EpochRunner:
         found = self._train.batches(order, self._sizes, self._transform)
         if not self._augment:
             return found
-        view = epoch if self._guide is None else self._guide.view(epoch)
+        view = epoch if self._criterion is None else self._criterion.view(epoch)
         return (self._augmented(batch, view) for batch in found)
 
-    def _step(self, batch: Batch, moment: Moment) -> torch.Tensor:
+    def _step(self, batch: Batch, step_info: StepInfo) -> torch.Tensor:
         """One optimizer step; returns the loss before it, (), detached."""
         if self._settings.optimizer.closure:
             first: list[torch.Tensor] = []
 
             def closure() -> torch.Tensor:
-                first.append(self._gradients(batch, moment))
+                first.append(self._gradients(batch, step_info))
                 return first[-1]
 
             self.optimizer.step(closure)  # type: ignore[arg-type]
             return first[0]
-        loss = self._gradients(batch, moment)
+        loss = self._gradients(batch, step_info)
         self.optimizer.step()
         return loss
 
-    def _gradients(self, batch: Batch, moment: Moment) -> torch.Tensor:
+    def _gradients(self, batch: Batch, step_info: StepInfo) -> torch.Tensor:
         """Set the clipped gradients of the loss; values are clipped before the norm."""
         for parameter in self._parameters:
             parameter.grad = None
@@ -143,10 +143,12 @@ class EpochRunner:
             outputs = outputs.float()
         else:
             outputs = self._module(batch.inputs)
-        if self._guide is None:
+        if self._criterion is None:
             loss = self._loss(outputs, batch.targets, batch.weights)
         else:
-            loss = self._guide.loss(batch, outputs, lambda: self._loss(outputs, batch.targets, batch.weights), moment)
+            loss = self._criterion.loss(
+                batch, outputs, lambda: self._loss(outputs, batch.targets, batch.weights), step_info
+            )
         torch.autograd.backward(loss)
         for hook in self._hooks:
             hook.after_backward()

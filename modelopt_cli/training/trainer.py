@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from modelopt_cli.data.augmentations import Augmentation
     from modelopt_cli.data.prepared import Prepared
     from modelopt_cli.data.raw import Task
-    from modelopt_cli.training.guidance import Guide
+    from modelopt_cli.training.criterion import Criterion
     from modelopt_cli.training.hooks import StepHook
     from modelopt_cli.training.losses import Loss
     from modelopt_cli.training.metrics import Metric
@@ -58,16 +58,16 @@ class Trainer:
         monitor: str | Sequence[str] | None = None,
         extra_metrics: Sequence[str | Metric] = (),
         hooks: Sequence[StepHook] = (),
-        guide: Guide | None = None,
+        criterion: Criterion | None = None,
     ) -> None:
         """`device`: as core/device.py chose it. `monitor`: metrics to report beside the losses, e.g. a search's goal.
 
-        `guide`: gives the loss that is descended, in place of the settings' own. Raises UsageError where settings, data
-        and module do not go together, TrialError when memory is short.
+        `criterion`: gives the loss that is descended, in place of the settings' own. Raises UsageError where settings,
+        data and module do not go together, TrialError when memory is short.
         """
         self.module, self.settings, self.seed = module, settings, seed
         self.epoch, self.epochs, self.stopped_early = 0, settings.epochs, False
-        self._prepared, self._device, self._guide = prepared, torch.device(device), guide
+        self._prepared, self._device, self._criterion = prepared, torch.device(device), criterion
         self._transform = input_transform(prepared.preprocessing, self._device)
         self._goal = goal_of(settings.monitored) if settings.monitored else None
         given = (monitor,) if isinstance(monitor, str) else tuple(monitor or ())
@@ -105,7 +105,7 @@ class Trainer:
             seed=self.seed,
             augment=augment,
             hooks=hooks,
-            guide=self._guide,
+            criterion=self._criterion,
         )
 
     @property
@@ -183,7 +183,7 @@ class Trainer:
             "optimizer": copied(self._runner.optimizer.state_dict(), "cpu"),
             "optimizer_options": self.settings.optimizer.model_dump(mode="json"),
             "best": {**vars(self._best), "weights": copied(self._best.weights, "cpu")},
-            **({} if self._guide is None else {"guide": copied(self._guide.state(), "cpu")}),
+            **({} if self._criterion is None else {"guide": copied(self._criterion.state(), "cpu")}),
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
@@ -199,8 +199,8 @@ class Trainer:
         if restoring.remembers_alike(state["optimizer_options"], self.settings.optimizer):
             restoring.load_optimizer(self._runner.optimizer, copied(state["optimizer"]))
         self._best = Best(**{**state["best"], "weights": copied(state["best"]["weights"])})
-        if self._guide is not None:
-            self._guide.load_state(copied(state["guide"]))
+        if self._criterion is not None:
+            self._criterion.load_state(copied(state["guide"]))
 
     def finish(self) -> None:
         """Put the best epoch's weights into the module where the settings keep them; training may still go on."""

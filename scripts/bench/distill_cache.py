@@ -27,7 +27,7 @@ from torch.nn import functional as F
 from modelopt_cli.core.strategy import FAMILIES
 from modelopt_cli.models.architectures import Architecture
 from modelopt_cli.training.batches import Batch
-from modelopt_cli.training.guidance import Guide, Moment, Setting
+from modelopt_cli.training.criterion import Criterion, CriterionContext, StepInfo
 from modelopt_cli.workflows.distillation import criteria
 from modelopt_cli.workflows.runs.torch import TorchRun
 from modelopt_cli.workflows.shared import data_cache
@@ -57,21 +57,21 @@ PAIRS: dict[str, tuple[int, int, dict[str, Any], dict[str, Any], list[dict[str, 
 }
 
 
-class Formula(Guide):
+class Formula(Criterion):
     """0.1 labels + 0.9 T² KL at T = 4, as one would write it by hand."""
 
     def __init__(self, teacher: torch.nn.Module) -> None:
         self._teacher = teacher
         self._logits = torch.empty(0)
 
-    def begin(self, setting: Setting) -> None:
-        train = setting.train
+    def begin(self, context: CriterionContext) -> None:
+        train = context.train
         with torch.no_grad():
-            self._logits = self._teacher.eval()(setting.transform(train.inputs))
+            self._logits = self._teacher.eval()(context.transform(train.inputs))
         self._places = torch.zeros(int(train.indices.max()) + 1, dtype=torch.int64)
         self._places[train.indices] = torch.arange(len(train))
 
-    def loss(self, batch: Batch, outputs: Tensor, label_loss: Callable[[], Tensor], moment: Moment) -> Tensor:
+    def loss(self, batch: Batch, outputs: Tensor, label_loss: Callable[[], Tensor], step_info: StepInfo) -> Tensor:
         teacher = self._logits[self._places[batch.indices]]
         soft = F.kl_div(F.log_softmax(outputs / 4, 1), F.softmax(teacher / 4, 1), reduction="batchmean")
         return 0.1 * label_loss() + 0.9 * 16 * soft
@@ -92,12 +92,12 @@ def contenders(pair: str, source: Path, folder: Path) -> tuple[dict[str, Callabl
         )
         assert isinstance(architecture, Architecture)
         torch.manual_seed(0)
-        lessons = [architecture.build(prepared.shapes, 0)]
-        guide = None if cache is None else criteria.guide(made, lessons, prepared, 0, folder / pair)
-        found[name] = _epoch(TorchRun(made, prepared, seed=0, guide=guide))
+        teacher_outputs = [architecture.build(prepared.shapes, 0)]
+        criterion = None if cache is None else criteria.criterion_of(made, teacher_outputs, prepared, 0, folder / pair)
+        found[name] = _epoch(TorchRun(made, prepared, seed=0, criterion=criterion))
         first[name] = found[name]()
         if cache is None and losses is SOFT:
-            found[FORMULA] = _epoch(TorchRun(made, prepared, seed=0, guide=Formula(lessons[0])))
+            found[FORMULA] = _epoch(TorchRun(made, prepared, seed=0, criterion=Formula(teacher_outputs[0])))
             first[FORMULA] = found[FORMULA]()
     return found, first
 

@@ -21,9 +21,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from modelopt_cli.core.strategy import FAMILIES
+from modelopt_cli.distillation.loss_inputs import FeatureShapes, LossInputs
 from modelopt_cli.distillation.losses import DistillationLoss, FeatureLoss
 from modelopt_cli.distillation.losses._review_kd import context_loss
-from modelopt_cli.distillation.seen import Seen, Sizes
 
 GOALS = {torch.float64: 1e-9, torch.float32: 1e-3}
 # name -> weight of the labels, of the loss, the loss, its taps
@@ -61,7 +61,7 @@ def _state(loss: DistillationLoss, taps: list[str], dtype: torch.dtype) -> torch
         who: {"low": (low, 8, 8), "high": (high, 4, 4), "vector": (high,)} for who, (low, high) in CHANNELS.items()
     }
     torch.manual_seed(2)
-    sizes = Sizes(
+    sizes = FeatureShapes(
         outputs=CLASSES,
         samples=BATCH,
         targets=torch.arange(BATCH) % CLASSES,
@@ -82,7 +82,7 @@ def ours(name: str, dtype: torch.dtype) -> tuple[Contender, dict[str, Tensor]]:
     def formula(s: Features, t: Features, y: Tensor) -> Tensor:
         own, other = tuple(s[tap] for tap in taps), tuple(t[tap] for tap in taps)
         plain = F.cross_entropy(s["logits"], y)
-        seen = Seen(
+        seen = LossInputs(
             s["logits"], t["logits"], y, None, torch.arange(len(y)), "classification", lambda: plain, own, other
         )
         if dtype == torch.float32:

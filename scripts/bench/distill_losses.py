@@ -24,7 +24,7 @@ from _common import write
 from _distill import cifar, experiment, mnist
 
 from modelopt_cli.core.errors import TrialError
-from modelopt_cli.workflows.distillation.networks import ALONE, STUDENT
+from modelopt_cli.workflows.distillation.jobs import ALONE, STUDENT
 from modelopt_cli.workflows.distillation.run import DistillRun
 
 Loss = dict[str, Any]

@@ -18,17 +18,17 @@ from modelopt_cli.core.errors import StorageError, TrialError, UsageError
 from modelopt_cli.data.augmentations._random import uniform
 from modelopt_cli.data.augmentations.jitter import Jitter
 from modelopt_cli.data.augmentations.mixup import Mixup
-from modelopt_cli.distillation import store
-from modelopt_cli.distillation.guide import TeacherGuide
+from modelopt_cli.distillation import cache as store
 from modelopt_cli.distillation.sparse import pack, unpack
+from modelopt_cli.distillation.teacher_criterion import TeacherCriterion
 from tests.support.teaching_fakes import (
     JITTER,
     SAMPLES,
     Counting,
     assert_same,
+    criterion,
     differ,
     forget,
-    guide,
     images,
     teacher,
     trained,
@@ -53,7 +53,7 @@ def test_cached_and_live_give_the_same_student_bit_for_bit(losses: Any, options:
     """In the same blocks of indices: the teacher's matrix products round the same."""
     views = {"views": 2} if options else {}
     found = [
-        trained(guide(losses=losses, cache={**cache, **views}, folder=tmp_path), shuffle=False, **options)
+        trained(criterion(losses=losses, cache={**cache, **views}, folder=tmp_path), shuffle=False, **options)
         for cache in (NONE, MEMORY, DISK)
     ]
     assert_same(found[0], found[1])
@@ -63,11 +63,11 @@ def test_cached_and_live_give_the_same_student_bit_for_bit(losses: Any, options:
 @pytest.mark.parametrize("options", [{}, {"augment": JITTER}], ids=["as they are", "augmented"])
 def test_memory_and_disk_give_the_same_student_when_shuffled(options: Any, tmp_path: Path) -> None:
     views = {"views": 3} if options else {}
-    first = trained(guide(losses=FITNETS, cache={**MEMORY, **views}), **options)
+    first = trained(criterion(losses=FITNETS, cache={**MEMORY, **views}), **options)
     forget()
-    second = trained(guide(losses=FITNETS, cache={**DISK, **views}, folder=tmp_path), **options)
+    second = trained(criterion(losses=FITNETS, cache={**DISK, **views}, folder=tmp_path), **options)
     assert_same(first, second)
-    live = trained(guide(losses=FITNETS, cache={**NONE, **views}), **options)
+    live = trained(criterion(losses=FITNETS, cache={**NONE, **views}), **options)
     for name, tensor in live.items():
         torch.testing.assert_close(tensor, first[name], rtol=1e-4, atol=1e-5)
 
@@ -75,29 +75,29 @@ def test_memory_and_disk_give_the_same_student_when_shuffled(options: Any, tmp_p
 @pytest.mark.parametrize("cache", [MEMORY, DISK], ids=["memory", "disk"])
 def test_the_teacher_is_asked_once_for_all_epochs_and_trainings(cache: Any, tmp_path: Path) -> None:
     asked = Counting(teacher())
-    trained(guide(asked, cache=cache, folder=tmp_path))
+    trained(criterion(asked, cache=cache, folder=tmp_path))
     sizes = [len(one) for one in asked.asked if len(one) not in (1, 2)]  # apart from dry passes
     assert sizes == [8, 8, 8]
     assert sum(map(len, asked.asked)) <= SAMPLES + 4
     asked.asked.clear()
-    trained(guide(asked, cache=cache, folder=tmp_path), seed=99)
+    trained(criterion(asked, cache=cache, folder=tmp_path), seed=99)
     assert sum(map(len, asked.asked)) <= 4, "without augmentation the seed does not matter"
 
 
-class Watched(TeacherGuide):
-    """Keeps what it taught: (epoch, sample) -> (inputs, lesson)."""
+class Watched(TeacherCriterion):
+    """Keeps what it taught: (epoch, sample) -> (inputs, outputs)."""
 
-    def _lesson(self, batch: Any, moment: Any) -> Any:
-        found = super()._lesson(batch, moment)
+    def _teacher_output(self, batch: Any, step_info: Any) -> Any:
+        found = super()._teacher_output(batch, step_info)
         for place, index in enumerate(batch.indices.tolist()):
-            self.seen[moment.epoch, index] = batch.inputs[place].clone(), found.outputs[place].clone()
+            self.seen[step_info.epoch, index] = batch.inputs[place].clone(), found.outputs[place].clone()
         return found
 
     seen: dict[tuple[int, int], tuple[Tensor, Tensor]]
 
 
 def watched(cache: Any, *, seed: int = 3, folder: Path | None = None, epochs: int = 5) -> Watched:
-    found = guide(cache=cache, folder=folder)
+    found = criterion(cache=cache, folder=folder)
     found.__class__ = Watched
     assert isinstance(found, Watched)
     found.seen = {}
@@ -118,9 +118,9 @@ def test_epoch_e_sees_exactly_its_view_and_what_the_teacher_says_about_it(cache:
         with torch.no_grad():
             answers = asked(expected)
         for place, index in enumerate(data.indices.tolist()):
-            inputs, lesson = seen[epoch, index]
+            inputs, teacher_output = seen[epoch, index]
             assert torch.equal(inputs, expected[place])
-            torch.testing.assert_close(lesson, answers[place], rtol=1e-4, atol=1e-5)
+            torch.testing.assert_close(teacher_output, answers[place], rtol=1e-4, atol=1e-5)
     one, other = ({index: seen[epoch, index][0] for index in data.indices.tolist()} for epoch in (1, 2))
     moved = sum(not torch.equal(one[index], other[index]) for index in one)
     assert moved > SAMPLES / 2, "the views differ"
@@ -135,7 +135,7 @@ def test_whatever_differs_has_another_key(tmp_path: Path) -> None:
         options = {name: given.pop(name) for name in ("seed", "augment", "batch_size", "data_") if name in given}
         cache = {**DISK, **given.pop("cache", {"views": 1} if options.get("augment") else {})}
         before = folders(tmp_path)
-        chosen = guide(given.pop("teacher", teacher()), cache=cache, folder=tmp_path, **given)
+        chosen = criterion(given.pop("teacher", teacher()), cache=cache, folder=tmp_path, **given)
         trained(chosen, epochs=2, data=options.pop("data_", None), **options)
         return folders(tmp_path) - before
 
@@ -157,20 +157,20 @@ def test_whatever_differs_has_another_key(tmp_path: Path) -> None:
 
 def test_views_without_augmentation_are_all_the_same() -> None:
     asked = Counting(teacher())
-    first = trained(guide(asked, cache={**MEMORY, "views": 3}))
+    first = trained(criterion(asked, cache={**MEMORY, "views": 3}))
     assert sum(map(len, asked.asked)) <= SAMPLES + 4
-    assert_same(first, trained(guide(cache=MEMORY)))
+    assert_same(first, trained(criterion(cache=MEMORY)))
 
 
 @pytest.mark.parametrize("where", ["memory", "disk"])
 def test_endless_augmentation_is_refused_and_auto_asks_the_teacher(where: str, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=rf"cache\.where is {where}, but data\.augment makes new .* \{{views: 4\}}"):
-        trainer(guide(cache={"where": where}, folder=tmp_path), augment=JITTER)
-    chosen = guide()
+        trainer(criterion(cache={"where": where}, folder=tmp_path), augment=JITTER)
+    chosen = criterion()
     trainer(chosen, augment=JITTER).advance(1)
     assert not chosen.cached
     assert not store._kept
-    chosen = guide(cache={"views": 4})
+    chosen = criterion(cache={"views": 4})
     trainer(chosen, augment=JITTER).advance(1)
     assert chosen.cached
 
@@ -179,18 +179,18 @@ def test_endless_augmentation_is_refused_and_auto_asks_the_teacher(where: str, t
 def test_mixup_is_refused(views: int | None, tmp_path: Path) -> None:
     mixing = (*JITTER, Mixup())
     with pytest.raises(UsageError, match="leave out mixup"):
-        trainer(guide(cache={"where": "memory", "views": views}), augment=mixing)
-    chosen = guide(cache={"views": views})
+        trainer(criterion(cache={"where": "memory", "views": views}), augment=mixing)
+    chosen = criterion(cache={"views": views})
     trainer(chosen, augment=mixing).advance(1)
     assert not chosen.cached
     crd = [{"type": "soft_targets"}, {"type": "crd", "taps": ["0"], "negatives": 4}]
     with pytest.raises(UsageError, match="crd remembers what each sample is"):
-        trainer(guide(losses=crd), augment=mixing)
+        trainer(criterion(losses=crd), augment=mixing)
 
 
 def test_a_cache_on_disk_needs_a_folder() -> None:
     with pytest.raises(UsageError, match="nothing is written here; use memory"):
-        trainer(guide(cache=DISK))
+        trainer(criterion(cache=DISK))
 
 
 class Breaks(nn.Module):
@@ -210,12 +210,12 @@ class Breaks(nn.Module):
 def test_rows_appear_on_disk_whole_or_not_at_all(tmp_path: Path) -> None:
     data, breaks = images(samples=27), Breaks(teacher())
     with pytest.raises(TrialError, match="the power went out"):
-        trained(guide(breaks, cache=DISK, folder=tmp_path), data=data)
+        trained(criterion(breaks, cache=DISK, folder=tmp_path), data=data)
     assert folders(tmp_path) == set()
     breaks.breaks = False
-    second = trained(guide(breaks, cache=DISK, folder=tmp_path), data=data)
+    second = trained(criterion(breaks, cache=DISK, folder=tmp_path), data=data)
     assert len(folders(tmp_path)) == 1
-    assert_same(second, trained(guide(breaks, cache=MEMORY), data=data))
+    assert_same(second, trained(criterion(breaks, cache=MEMORY), data=data))
 
 
 SCRIPT = """
@@ -225,13 +225,13 @@ from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 folder = Path(sys.argv[2])
 import torch
-from tests.support.teaching_fakes import guide, trained
+from tests.support.teaching_fakes import criterion, trained
 from modelopt_cli.distillation import store
 
 torch.set_num_threads(1)
 
 def student():
-    found = trained(guide(cache={"where": "disk"}, folder=folder))
+    found = trained(criterion(cache={"where": "disk"}, folder=folder))
     return float(sum(tensor.double().sum() for tensor in found.values())).hex()
 
 def killed(folder, blocks, count):
@@ -270,7 +270,7 @@ def test_two_processes_write_the_same_rows_at_once_and_one_that_was_killed_leave
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
     ended = subprocess.run(arguments, capture_output=True, text=True, env=environment, timeout=120)
     assert ended.returncode == 0, ended.stderr
-    expected = trained(guide(cache=MEMORY))
+    expected = trained(criterion(cache=MEMORY))
     total = float(sum(tensor.double().sum() for tensor in expected.values())).hex()
     assert ended.stdout.splitlines() == ["[True]", total, total], "what is unfinished is hidden, and never read"
     assert len([name for name in folders(tmp_path) if not name.startswith((".", "here"))]) == 1
@@ -282,7 +282,7 @@ def test_a_full_disk_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
     monkeypatch.setattr(np.lib.format, "open_memmap", full)
     with pytest.raises(StorageError, match=r"cannot hold the teacher's outputs \(No space left on device\)"):
-        trained(guide(cache=DISK, folder=tmp_path))
+        trained(criterion(cache=DISK, folder=tmp_path))
     assert folders(tmp_path) == set()
 
 
@@ -308,16 +308,16 @@ def test_auto_asks_the_teacher_where_outputs_would_take_too_much(monkeypatch: py
         (4 * 16 * SAMPLES, FITNETS, None, False),
         (4 * (16 + 4 * 96) * SAMPLES, FITNETS, None, True),
     ):
-        monkeypatch.setattr("modelopt_cli.distillation.guide.free_bytes", lambda _, free=free: free)
-        chosen = guide(losses=losses, cache={"views": views})
+        monkeypatch.setattr("modelopt_cli.distillation.teacher_criterion.free_bytes", lambda _, free=free: free)
+        chosen = criterion(losses=losses, cache={"views": views})
         trainer(chosen, augment=JITTER if views else ())
         assert chosen.cached is kept, (free, losses, views)
 
 
 def test_top_k_counts_what_it_keeps(monkeypatch: pytest.MonkeyPatch) -> None:
     """k values and k class numbers of 4 bytes, and the rest: 12 bytes in place of 16."""
-    monkeypatch.setattr("modelopt_cli.distillation.guide.free_bytes", lambda _: 4 * 12 * SAMPLES)
-    chosen = guide(cache={"top_k": 1})
+    monkeypatch.setattr("modelopt_cli.distillation.teacher_criterion.free_bytes", lambda _: 4 * 12 * SAMPLES)
+    chosen = criterion(cache={"top_k": 1})
     trainer(chosen)
     assert chosen.cached
 
@@ -343,7 +343,7 @@ def test_the_largest_are_exact_and_the_others_in_sum() -> None:
 
 
 def test_of_all_classes_but_one_training_is_as_with_all() -> None:
-    whole, sparse = (trained(guide(cache=MEMORY | more)) for more in ({}, {"top_k": 3}))
+    whole, sparse = (trained(criterion(cache=MEMORY | more)) for more in ({}, {"top_k": 3}))
     for name, tensor in whole.items():
         torch.testing.assert_close(sparse[name], tensor, rtol=1e-4, atol=1e-5)
 
@@ -351,17 +351,17 @@ def test_of_all_classes_but_one_training_is_as_with_all() -> None:
 @pytest.mark.parametrize("where", ["none", "disk"])
 def test_the_largest_alone_are_taught_wherever_they_are_kept(where: str, tmp_path: Path) -> None:
     """So that what `auto` decides on changes no student."""
-    kept = trained(guide(cache={**MEMORY, "top_k": 1}), shuffle=False)
-    other = trained(guide(cache={"where": where, "top_k": 1}, folder=tmp_path), shuffle=False)
+    kept = trained(criterion(cache={**MEMORY, "top_k": 1}), shuffle=False)
+    other = trained(criterion(cache={"where": where, "top_k": 1}, folder=tmp_path), shuffle=False)
     assert_same(kept, other)
-    assert differ(kept, trained(guide(cache=MEMORY), shuffle=False))
+    assert differ(kept, trained(criterion(cache=MEMORY), shuffle=False))
 
 
 def test_top_k_is_refused_where_it_keeps_all_or_there_are_no_classes() -> None:
     for k in (4, 100):
         with pytest.raises(UsageError, match=rf"top_k is {k}, but must be below the number of classes \(4\)"):
-            trainer(guide(cache={"top_k": k}))
-    chosen = guide(losses=[{"type": "mse"}], cache={"top_k": 1})
+            trainer(criterion(cache={"top_k": k}))
+    chosen = criterion(losses=[{"type": "mse"}], cache={"top_k": 1})
     chosen._task = "regression"
     with pytest.raises(UsageError, match="top_k is 1, but must be below the number of classes, and the task is regr"):
         trainer(chosen, data=images("regression"))

@@ -1,4 +1,4 @@
-"""One lesson from several teachers, against the formulas in float64."""
+"""One teacher output from several teachers, against the formulas in float64."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from scipy.special import log_softmax, softmax
 from modelopt_cli.core.errors import UsageError
 from modelopt_cli.data.raw import Task
 from modelopt_cli.distillation.combining import combined
-from modelopt_cli.distillation.guide import TeacherGuide
-from modelopt_cli.distillation.lessons import Lesson
-from tests.support.teaching_fakes import differ, guide, teacher, trained, trainer
+from modelopt_cli.distillation.teacher_criterion import TeacherCriterion
+from modelopt_cli.distillation.teacher_outputs import TeacherOutput
+from tests.support.teaching_fakes import criterion, differ, teacher, trained, trainer
 
 
-def lessons(count: int, seed: int = 0) -> list[Lesson]:
+def teacher_outputs(count: int, seed: int = 0) -> list[TeacherOutput]:
     generator = torch.Generator().manual_seed(seed)
     return [
-        Lesson(3 * torch.randn(7, 4, generator=generator), {"a": torch.randn(7, 2, generator=generator)})
+        TeacherOutput(3 * torch.randn(7, 4, generator=generator), {"a": torch.randn(7, 2, generator=generator)})
         for _ in range(count)
     ]
 
@@ -31,12 +31,12 @@ def targets_of(task: Task) -> torch.Tensor:
     return found if task == "regression" else (found > 0).float()
 
 
-def values(found: list[Lesson]) -> np.ndarray:
+def values(found: list[TeacherOutput]) -> np.ndarray:
     return np.stack([one.outputs.double().numpy() for one in found])
 
 
 def test_the_mean_of_logits_is_the_geometric_mean_of_probabilities() -> None:
-    given = lessons(3)
+    given = teacher_outputs(3)
     found = combined(given, "mean", [5.0, 1.0, 1.0], targets_of("classification"), "classification")
     assert np.allclose(found.outputs, values(given).mean(0), atol=1e-6)
     geometric = np.exp(np.log(softmax(values(given), -1)).mean(0))
@@ -45,7 +45,7 @@ def test_the_mean_of_logits_is_the_geometric_mean_of_probabilities() -> None:
 
 
 def test_weights_are_shares() -> None:
-    given = lessons(3)
+    given = teacher_outputs(3)
     for weights in ([1.0, 2.0, 5.0], [0.1, 0.2, 0.5]):
         found = combined(given, "weighted", weights, targets_of("classification"), "classification")
         assert np.allclose(found.outputs, np.average(values(given), axis=0, weights=weights), atol=1e-6)
@@ -54,7 +54,7 @@ def test_weights_are_shares() -> None:
 @pytest.mark.parametrize("task", ["classification", "multilabel", "regression"])
 @pytest.mark.parametrize("count", [2, 3])
 def test_confidence_is_equation_3_of_ca_mkd(task: Task, count: int) -> None:
-    given, targets = lessons(count), targets_of(task)
+    given, targets = teacher_outputs(count), targets_of(task)
     outputs = values(given)
     if task == "classification":
         losses = -np.take_along_axis(log_softmax(outputs, -1), targets.numpy()[None, :, None], -1)[..., 0]
@@ -72,25 +72,25 @@ def test_confidence_is_equation_3_of_ca_mkd(task: Task, count: int) -> None:
 
 
 def test_soft_targets_have_a_confidence_too() -> None:
-    given, hard = lessons(2), targets_of("classification")
+    given, hard = teacher_outputs(2), targets_of("classification")
     soft = torch.nn.functional.one_hot(hard, 4).float()
     one, other = (combined(given, "confidence", [], targets, "classification") for targets in (hard, soft))
     torch.testing.assert_close(one.outputs, other.outputs)
 
 
 def test_one_teacher_is_itself() -> None:
-    [given] = lessons(1)
+    [given] = teacher_outputs(1)
     assert combined([given], "confidence", [2.0], targets_of("classification"), "classification") is given
 
 
 def test_several_teachers_in_a_training() -> None:
     both = [teacher(5), teacher(6)]
-    mean = trained(guide(*both))
-    assert differ(mean, trained(guide(both[0])))
-    assert differ(mean, trained(guide(*both, combine="confidence")))
-    weighted = guide(*both, combine="weighted")
+    mean = trained(criterion(*both))
+    assert differ(mean, trained(criterion(both[0])))
+    assert differ(mean, trained(criterion(*both, combine="confidence")))
+    weighted = criterion(*both, combine="weighted")
     weighted._weights = [1e-9, 1e9]
-    alone = trained(guide(both[1]))
+    alone = trained(criterion(both[1]))
     found = trained(weighted)
     for name, tensor in alone.items():
         torch.testing.assert_close(found[name], tensor, rtol=1e-4, atol=1e-5)
@@ -101,7 +101,7 @@ def test_teachers_learn_nothing_and_no_gradient_reaches_them() -> None:
     before = [{name: tensor.clone() for name, tensor in one.state_dict().items()} for one in both]
     losses = [{"type": "soft_targets"}, {"type": "fitnets", "taps": ["0"]}]
     for cache in ("none", "memory"):
-        trained(guide(*both, losses=losses, combine="confidence", cache={"where": cache}))
+        trained(criterion(*both, losses=losses, combine="confidence", cache={"where": cache}))
     for one, old in zip(both, before, strict=True):
         assert all(torch.equal(tensor, old[name]) for name, tensor in one.state_dict().items())
         assert all(parameter.grad is None for parameter in one.parameters())
@@ -113,12 +113,12 @@ def test_other_numbers_of_outputs_are_never_broadcast(outputs: int) -> None:
     with pytest.raises(
         UsageError, match=rf"the teacher 2 gives \({outputs},\) outputs for a sample, but the student 4"
     ):
-        trainer(guide(teacher(), other))
+        trainer(criterion(teacher(), other))
     with pytest.raises(UsageError, match="the teacher gives"):
-        trainer(guide(other))
+        trainer(criterion(other))
 
 
-def test_a_guide_of_no_weights_shares_alike() -> None:
-    found = guide(teacher(5), teacher(6), combine="weighted")
-    assert isinstance(found, TeacherGuide)
+def test_a_criterion_of_no_weights_shares_alike() -> None:
+    found = criterion(teacher(5), teacher(6), combine="weighted")
+    assert isinstance(found, TeacherCriterion)
     assert found._weights == [1.0, 1.0]

@@ -13,18 +13,18 @@ from torch.nn import functional as F
 
 from modelopt_cli.core.errors import UsageError
 from modelopt_cli.core.seeds import derive
-from modelopt_cli.distillation.guide import MovingGuide
-from modelopt_cli.distillation.mutual import MutualGuide
-from modelopt_cli.training.guidance import Guide
+from modelopt_cli.distillation.mutual import MutualCriterion
+from modelopt_cli.distillation.teacher_criterion import MovingAverageCriterion
+from modelopt_cli.training.criterion import Criterion
 from modelopt_cli.training.settings import TrainingSettings
 from tests.support.teaching_fakes import (
     JITTER,
     SAMPLES,
     assert_same,
+    criterion,
     differ,
     forget,
     guidance,
-    guide,
     images,
     network,
     student,
@@ -73,7 +73,7 @@ def assert_close(found: dict[str, Tensor], module: nn.Module) -> None:
 
 
 def test_a_teacher_equals_a_loop_written_by_hand() -> None:
-    found = trained(guide(cache={"where": "none"}), **PLAIN)
+    found = trained(criterion(cache={"where": "none"}), **PLAIN)
     module, taught = student(), teacher()
     optimizer = sgd(module)
     module.train()
@@ -92,21 +92,21 @@ def test_labels_are_the_training_sections_own_loss() -> None:
     """Smoothing and class weights included; and a weight of zero is no loss at all."""
     options: dict[str, Any] = {"label_smoothing": 0.2, "class_weights": "balanced", **PLAIN}
     losses = [{"type": "labels"}, {"type": "soft_targets", "weight": 0.0}]
-    assert_same(trained(guide(losses=losses), **options), trained(None, **options))
+    assert_same(trained(criterion(losses=losses), **options), trained(None, **options))
 
 
 def test_clipping_is_of_student_and_projectors_together() -> None:
     losses = [{"type": "labels"}, {"type": "fitnets", "taps": ["0"], "weight": 10.0}]
     seen: list[float] = []
 
-    class Watching(type(guide())):  # type: ignore[misc]
+    class Watching(type(criterion())):  # type: ignore[misc]
         def after_backward(self) -> None:
             seen.append(float(torch.stack([one.grad.norm() for one in self.parameters()]).norm()))
 
         def after_step(self) -> None:
             assert float(torch.stack([one.grad.norm() for one in self.parameters()]).norm()) <= 0.0101
 
-    chosen = guide(losses=losses)
+    chosen = criterion(losses=losses)
     chosen.__class__ = Watching
     trained(chosen, clip_norm=0.01)
     assert min(seen) > 0.1
@@ -117,7 +117,7 @@ def test_weights_follow_their_schedules() -> None:
     warm = {"type": "warmup", "epochs": 2, "start": 0.0, "then": "constant"}
     losses = [{"type": "labels", "schedule": {"type": "step", "step_size": 1, "gamma": 0.5}}]
     losses += [{"type": "soft_targets", "weight": 0.9, "schedule": warm}]
-    chosen = guide(losses=losses, cache={"where": "none"})
+    chosen = criterion(losses=losses, cache={"where": "none"})
     found = trained(chosen, **PLAIN)
     schedules = [loss.schedule for loss in chosen._settings.losses]
     module, taught = student(), teacher()
@@ -144,7 +144,7 @@ def test_weights_follow_their_schedules() -> None:
 @pytest.mark.parametrize("decay", [0.3, 0.999])
 def test_a_moving_average_equals_one_written_by_hand(decay: float) -> None:
     """The decay is less in the first steps; buffers are the student's; the teacher is what it was before the step."""
-    chosen = MovingGuide(guidance(), "classification", decay)
+    chosen = MovingAverageCriterion(guidance(), "classification", decay)
     found = trained(chosen, **PLAIN)
     module = student()
     average = deepcopy(module).eval()
@@ -177,9 +177,9 @@ def peers_of(count: int) -> list[nn.Module]:
     return [network(2 + place, 20 + place, dropout=0.1) for place in range(count)]
 
 
-def mutual(count: int = 1, **training: Any) -> MutualGuide:
+def mutual(count: int = 1, **training: Any) -> MutualCriterion:
     settings = {"epochs": 4, "batch_size": 8, "optimizer": {"type": "sgd", "lr": 0.05, "momentum": 0.9}, **training}
-    return MutualGuide(guidance(), peers_of(count), TrainingSettings.model_validate(settings), "classification")
+    return MutualCriterion(guidance(), peers_of(count), TrainingSettings.model_validate(settings), "classification")
 
 
 @pytest.mark.parametrize("count", [1, 2])
@@ -206,18 +206,18 @@ def test_mutual_learning_equals_a_loop_written_by_hand(count: int) -> None:
 
 
 FEATURES = [{"type": "labels", "weight": 0.5}, {"type": "soft_targets", "weight": 0.5}]
-GUIDES: dict[str, Callable[[], Guide]] = {
-    "teacher": guide,
-    "two teachers": lambda: guide(teacher(5), teacher(6), combine="confidence", cache={"views": 2}),
-    "average": lambda: MovingGuide(guidance(), "classification", 0.9),
-    "average with taps": lambda: MovingGuide(
+GUIDES: dict[str, Callable[[], Criterion]] = {
+    "teacher": criterion,
+    "two teachers": lambda: criterion(teacher(5), teacher(6), combine="confidence", cache={"views": 2}),
+    "average": lambda: MovingAverageCriterion(guidance(), "classification", 0.9),
+    "average with taps": lambda: MovingAverageCriterion(
         guidance([*FEATURES, {"type": "fitnets", "taps": ["0"]}]), "classification", 0.9
     ),
     "mutual": lambda: mutual(2, schedule="cosine"),
     "mutual by adam": lambda: mutual(1, optimizer={"type": "adam", "lr": 0.01}),
-    "crd": lambda: guide(losses=[*FEATURES, {"type": "crd", "taps": ["0", "2"], "negatives": 8}]),
-    "review_kd": lambda: guide(losses=[*FEATURES, {"type": "review_kd", "taps": ["0", "2"]}]),
-    "vid": lambda: guide(losses=[*FEATURES, {"type": "vid", "taps": ["0"], "weight": 0.1}]),
+    "crd": lambda: criterion(losses=[*FEATURES, {"type": "crd", "taps": ["0", "2"], "negatives": 8}]),
+    "review_kd": lambda: criterion(losses=[*FEATURES, {"type": "review_kd", "taps": ["0", "2"]}]),
+    "vid": lambda: criterion(losses=[*FEATURES, {"type": "vid", "taps": ["0"], "weight": 0.1}]),
 }
 
 
@@ -258,7 +258,7 @@ def assert_equal(one: Any, other: Any) -> None:
 def test_the_seed_decides_on_what_losses_train_and_nothing_else_does() -> None:
     def projector(seed: int, noise: int) -> Tensor:
         torch.manual_seed(noise)
-        chosen = guide(losses=[{"type": "fitnets", "taps": ["0"]}])
+        chosen = criterion(losses=[{"type": "fitnets", "taps": ["0"]}])
         module = student()
         before = torch.get_rng_state()
         trainer(chosen, module, seed=seed)
@@ -278,7 +278,7 @@ def test_other_tasks_learn_from_their_teachers(task: Any) -> None:
         found._task = task
         return found
 
-    weights = trained(chosen(guide(losses=losses)), data=data, epochs=20)
+    weights = trained(chosen(criterion(losses=losses)), data=data, epochs=20)
     module = student()
     module.load_state_dict(weights)
     module.eval()
@@ -293,14 +293,14 @@ def test_other_tasks_learn_from_their_teachers(task: Any) -> None:
     [("regression", "soft_targets", "mse"), ("regression", "dkd", "mse"), ("multilabel", "dist", "soft_targets")],
 )
 def test_a_loss_for_another_task_is_refused(task: Any, loss: str, remedy: str) -> None:
-    chosen = guide(losses=[{"type": loss}])
+    chosen = criterion(losses=[{"type": loss}])
     chosen._task = task
     with pytest.raises(UsageError, match=rf"the distillation loss {loss} is made for .*, but the task is {task}; use"):
         trainer(chosen, data=images(task))
 
 
 def test_standardised_logits_are_of_classes() -> None:
-    chosen = guide(losses=[{"type": "soft_targets", "standardize": True}])
+    chosen = criterion(losses=[{"type": "soft_targets", "standardize": True}])
     chosen._task = "multilabel"
     with pytest.raises(UsageError, match=r"soft_targets\.standardize is about the logits of classes"):
         trainer(chosen, data=images("multilabel"))
@@ -308,12 +308,12 @@ def test_standardised_logits_are_of_classes() -> None:
 
 def test_features_need_a_teacher_with_features() -> None:
     settings = guidance([{"type": "soft_targets"}, {"type": "fitnets", "taps": ["0"]}])
-    chosen = MutualGuide(settings, peers_of(1), TrainingSettings(), "classification")
+    chosen = MutualCriterion(settings, peers_of(1), TrainingSettings(), "classification")
     with pytest.raises(UsageError, match="fitnets compares features, but there is no teacher with any"):
         trainer(chosen)
 
 
 def test_an_optimizer_that_looks_twice_at_a_step() -> None:
-    """The closure of LBFGS asks the guide several times for the same batch."""
-    found = trained(guide(), optimizer={"type": "lbfgs", "lr": 0.1, "max_iter": 3}, epochs=1)
+    """The closure of LBFGS asks the criterion several times for the same batch."""
+    found = trained(criterion(), optimizer={"type": "lbfgs", "lr": 0.1, "max_iter": 3}, epochs=1)
     assert all(bool(tensor.isfinite().all()) for tensor in found.values())

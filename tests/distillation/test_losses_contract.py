@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from modelopt_cli.data.raw import Task
+from modelopt_cli.distillation.loss_inputs import LossInputs
 from modelopt_cli.distillation.losses import DistillationLoss, OutputLoss
-from modelopt_cli.distillation.seen import Seen
 from tests.support.loss_cases import (
     CLASSES,
     FEATURE_CASES,
@@ -18,9 +18,9 @@ from tests.support.loss_cases import (
     NAMES,
     ON_FEATURES,
     drawn,
+    inputs_of,
     loss_of,
     random,
-    seen_of,
     state_of,
 )
 
@@ -32,37 +32,37 @@ STATEFUL = {"fitnets", "vid", "crd", "review_kd"}
 RELATIONAL = {"dist", "similarity_preserving", "rkd", "review_kd", "labels"}
 
 
-def seen_for(
+def inputs_for(
     name: str, kind: str, batch: int = 5, seed: int = 0, weights: Tensor | None = None
-) -> tuple[Seen, list[Tensor]]:
+) -> tuple[LossInputs, list[Tensor]]:
     """A batch, and what of it the student may learn from."""
     outputs, teacher = random(batch, CLASSES, seed=seed), random(batch, CLASSES, seed=seed + 30)
     if name in ON_FEATURES:
         students, teachers = drawn(KINDS[kind][0], batch, seed), drawn(KINDS[kind][1], batch, seed + 50)
         leaves = [one.requires_grad_() for one in students]
-        return seen_of(outputs, teacher, weights=weights, students=students, teachers=teachers), leaves
+        return inputs_of(outputs, teacher, weights=weights, students=students, teachers=teachers), leaves
     outputs.requires_grad_()
     task: Task = kind  # type: ignore[assignment]
-    return seen_of(outputs, teacher, task=task, weights=weights), [outputs]
+    return inputs_of(outputs, teacher, task=task, weights=weights), [outputs]
 
 
-def changed(seen: Seen, student: object, teacher: object) -> tuple[Seen, list[Tensor]]:
+def changed(inputs: LossInputs, student: object, teacher: object) -> tuple[LossInputs, list[Tensor]]:
     """The same batch with its outputs and features made by two functions."""
-    students = tuple(student(one.detach()).requires_grad_() for one in (seen.student, *seen.student_features))  # type: ignore[operator]
-    teachers = tuple(teacher(one.detach()) for one in (seen.teacher, *seen.teacher_features))  # type: ignore[operator]
-    found = seen_of(
-        students[0], teachers[0], task=seen.task, targets=seen.targets, students=students[1:], teachers=teachers[1:]
+    students = tuple(student(one.detach()).requires_grad_() for one in (inputs.student, *inputs.student_features))  # type: ignore[operator]
+    teachers = tuple(teacher(one.detach()) for one in (inputs.teacher, *inputs.teacher_features))  # type: ignore[operator]
+    found = inputs_of(
+        students[0], teachers[0], task=inputs.task, targets=inputs.targets, students=students[1:], teachers=teachers[1:]
     )
     return found, list(students[1:]) or [students[0]]
 
 
 def value_and_gradients(
-    loss: DistillationLoss, seen: Seen, leaves: list[Tensor], state: nn.Module | None, *, autocast: bool = False
+    loss: DistillationLoss, inputs: LossInputs, leaves: list[Tensor], state: nn.Module | None, *, autocast: bool = False
 ) -> list[Tensor]:
     torch.manual_seed(0)
     parameters = [] if state is None else list(state.parameters())
     with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
-        value = loss.loss(seen, state)
+        value = loss.loss(inputs, state)
     return [value.detach(), *torch.autograd.grad(value, [*leaves, *parameters])]
 
 
@@ -91,8 +91,8 @@ def test_values_and_gradients_are_finite(name: str, kind: str, batch: int) -> No
         for (of_student, student), (of_teacher, teacher) in (
             (one, other) for one in MAKERS.items() for other in MAKERS.items()
         ):
-            seen, leaves = changed(seen_for(name, kind, batch)[0], student, teacher)
-            found = value_and_gradients(loss, seen, leaves, copy.deepcopy(state))
+            inputs, leaves = changed(inputs_for(name, kind, batch)[0], student, teacher)
+            found = value_and_gradients(loss, inputs, leaves, copy.deepcopy(state))
             assert found[0].shape == ()
             assert found[0].dtype == torch.float32
             told = f"{loss}: student {of_student}, teacher {of_teacher}"
@@ -104,7 +104,7 @@ def test_values_and_gradients_are_finite(name: str, kind: str, batch: int) -> No
 def test_low_precision_is_accepted_and_compared_in_float32(name: str, kind: str) -> None:
     loss = loss_of(name)
     state = state_of(loss, kind)
-    low, low_leaves = changed(seen_for(name, kind)[0], torch.Tensor.bfloat16, torch.Tensor.bfloat16)
+    low, low_leaves = changed(inputs_for(name, kind)[0], torch.Tensor.bfloat16, torch.Tensor.bfloat16)
     full, leaves = changed(low, torch.Tensor.float, torch.Tensor.float)
     if name == "labels":
         assert loss.loss(low, None).isfinite()
@@ -119,9 +119,9 @@ def test_low_precision_is_accepted_and_compared_in_float32(name: str, kind: str)
 @pytest.mark.parametrize(("name", "kind"), CASES)
 def test_the_teacher_gets_no_gradient(name: str, kind: str) -> None:
     loss = loss_of(name)
-    seen, _ = seen_for(name, kind)
-    teachers = [seen.teacher.requires_grad_(), *(one.requires_grad_() for one in seen.teacher_features)]
-    loss.loss(seen, state_of(loss, kind)).backward()
+    inputs, _ = inputs_for(name, kind)
+    teachers = [inputs.teacher.requires_grad_(), *(one.requires_grad_() for one in inputs.teacher_features)]
+    loss.loss(inputs, state_of(loss, kind)).backward()
     assert all(one.grad is None for one in teachers)
 
 
@@ -130,8 +130,8 @@ def test_the_student_and_the_whole_state_get_gradients(name: str, kind: str) -> 
     loss = loss_of(name)
     state = state_of(loss, kind)
     assert (state is not None) == (name in STATEFUL)
-    seen, leaves = seen_for(name, kind)
-    loss.loss(seen, state).backward()
+    inputs, leaves = inputs_for(name, kind)
+    loss.loss(inputs, state).backward()
     own = [] if state is None else list(state.parameters())
     for one in (*leaves, *own):
         assert one.grad is not None
@@ -144,7 +144,7 @@ def test_the_same_seed_gives_the_same(name: str, kind: str) -> None:
     found = []
     for _ in range(2):
         state = state_of(loss, kind, seed=3)
-        steps = [value_and_gradients(loss, *seen_for(name, kind, seed=step), state) for step in range(2)]
+        steps = [value_and_gradients(loss, *inputs_for(name, kind, seed=step), state) for step in range(2)]
         found.append([one for step in steps for one in step])
     assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))
 
@@ -155,9 +155,9 @@ def test_states_are_saved_and_loaded_whole(name: str, kind: str) -> None:
     state, other = state_of(loss, kind, seed=1), state_of(loss, kind, seed=2)
     assert state is not None
     assert other is not None
-    value_and_gradients(loss, *seen_for(name, kind), state)  # so that what is remembered has changed
+    value_and_gradients(loss, *inputs_for(name, kind), state)  # so that what is remembered has changed
     other.load_state_dict(state.state_dict())
-    later = [value_and_gradients(loss, *seen_for(name, kind, seed=1), one) for one in (state, other)]
+    later = [value_and_gradients(loss, *inputs_for(name, kind, seed=1), one) for one in (state, other)]
     assert all(torch.equal(one, two) for one, two in zip(*later, strict=True))
 
 
@@ -166,22 +166,22 @@ def test_a_sample_without_weight_makes_no_difference(name: str, kind: str) -> No
     loss = loss_of(name)
     state = state_of(loss, kind)
     weights = torch.tensor([1.0, 2.0, 0.0, 0.5, 3.0])
-    seen, _ = seen_for(name, kind, weights=weights)
-    value_and_gradients(loss, *seen_for(name, kind), state)  # a first batch sets what crd divides by
+    inputs, _ = inputs_for(name, kind, weights=weights)
+    value_and_gradients(loss, *inputs_for(name, kind), state)  # a first batch sets what crd divides by
 
     def of(marred: int | None) -> float:
         torch.manual_seed(0)
-        parts = [one.detach().clone() for one in (seen.student, *seen.student_features)]
+        parts = [one.detach().clone() for one in (inputs.student, *inputs.student_features)]
         if marred is not None:
             for one in parts:
                 one[marred] += 1.0 + one[marred].abs()
-        other = seen_of(
+        other = inputs_of(
             parts[0],
-            seen.teacher,
-            task=seen.task,
+            inputs.teacher,
+            task=inputs.task,
             weights=weights,
             students=tuple(parts[1:]),
-            teachers=seen.teacher_features,
+            teachers=inputs.teacher_features,
         )
         return float(loss.loss(other, copy.deepcopy(state)).detach())
 
@@ -194,13 +194,15 @@ def test_losses_of_taps_are_added(name: str, kind: str) -> None:
     """But for those of knowledge review, which are one chain."""
     loss = loss_of(name)
     state = state_of(loss, kind)
-    seen, _ = seen_for(name, kind)
+    inputs, _ = inputs_for(name, kind)
 
     def of(*taps: int) -> float:
         torch.manual_seed(0)
-        students, teachers = ([each[tap] for tap in taps] for each in (seen.student_features, seen.teacher_features))
+        students, teachers = (
+            [each[tap] for tap in taps] for each in (inputs.student_features, inputs.teacher_features)
+        )
         part = None if state is None else nn.ModuleList(copy.deepcopy(state)[tap] for tap in taps)  # type: ignore[index]
-        one = seen_of(seen.student, seen.teacher, students=tuple(students), teachers=tuple(teachers))
+        one = inputs_of(inputs.student, inputs.teacher, students=tuple(students), teachers=tuple(teachers))
         return float(loss.loss(one, part).detach())
 
     if name == "crd":  # each tap draws negatives of its own

@@ -26,7 +26,7 @@ from tests.support.loss_cases import (
     featured,
     loss_of,
     random,
-    sizes_of,
+    shapes_of,
     state_of,
 )
 
@@ -219,13 +219,13 @@ def test_crd_is_the_papers_formula_over_several_batches(kind: str) -> None:
     for step in range(3):
         students, teachers = drawn(KINDS[kind][0][:1], seed=step), drawn(KINDS[kind][1][:1], seed=step + 50)
         leaf, exact = students[0].requires_grad_(), students[0].detach().double().requires_grad_()
-        seen = featured((leaf,), teachers, torch.arange(1.0, 6.0))
+        inputs = featured((leaf,), teachers, torch.arange(1.0, 6.0))
         torch.manual_seed(step)
-        negatives = negatives_of(part._drawn(seen.indices))
+        negatives = negatives_of(part._drawn(inputs.indices))
         torch.manual_seed(step)
-        found = loss.loss(seen, single)
+        found = loss.loss(inputs, single)
         pair = (as_maps(one).mean((2, 3)) for one in (exact, teachers[0].double()))
-        expected = weighted(reference.batch(*pair, seen.indices, negatives), seen.weights)
+        expected = weighted(reference.batch(*pair, inputs.indices, negatives), inputs.weights)
         parameters = list(part.parameters()), list(exact_part.parameters())
         alike(found, expected, [leaf, *parameters[0]], [exact, *parameters[1]])
         torch.testing.assert_close(part.memory.double(), torch.stack(reference.memory), rtol=1e-4, atol=1e-6)
@@ -235,12 +235,12 @@ def test_negatives_of_crd_are_of_other_classes_and_uniform() -> None:
     torch.manual_seed(0)
     targets = torch.tensor([0, 1, 0, 2, 0, 1, 0, 0, 0, 2, 0, 1])
     loss = loss_of("crd", negatives=5000)
-    sizes = sizes_of(((3,),), ((3,),), targets)
-    part = loss.init(sizes, 0)[0]
-    counts = part._drawn(sizes.indices)
+    shapes = shapes_of(((3,),), ((3,),), targets)
+    part = loss.init(shapes, 0)[0]
+    counts = part._drawn(shapes.indices)
     assert bool((counts.sum(1) == 5000).all())
     for target, row in zip(targets, counts, strict=True):
-        others = sizes.indices[targets != target]
+        others = shapes.indices[targets != target]
         absent = torch.ones(2 * SAMPLES, dtype=torch.bool)
         absent[others] = False
         assert float(row[absent].sum()) == 0
@@ -249,15 +249,15 @@ def test_negatives_of_crd_are_of_other_classes_and_uniform() -> None:
 
 
 def test_negatives_of_crd_are_all_others_where_targets_are_no_classes() -> None:
-    sizes = sizes_of(((3,),), ((3,),), random(SAMPLES, 1))
-    counts = loss_of("crd", negatives=500).init(sizes, 0)[0]._drawn(sizes.indices)
-    for number, row in zip(sizes.indices, counts, strict=True):
-        assert set(row.nonzero().flatten().tolist()) == {*sizes.indices.tolist()} - {int(number)}
+    shapes = shapes_of(((3,),), ((3,),), random(SAMPLES, 1))
+    counts = loss_of("crd", negatives=500).init(shapes, 0)[0]._drawn(shapes.indices)
+    for number, row in zip(shapes.indices, counts, strict=True):
+        assert set(row.nonzero().flatten().tolist()) == {*shapes.indices.tolist()} - {int(number)}
 
 
 def test_crd_refuses_samples_of_a_single_class() -> None:
     with pytest.raises(UsageError, match=r"all 12 train samples are of class 4; .*other classes.* use another loss"):
-        loss_of("crd").init(sizes_of(((3,),), ((3,),), torch.full((SAMPLES,), 4)), 0)
+        loss_of("crd").init(shapes_of(((3,),), ((3,),), torch.full((SAMPLES,), 4)), 0)
 
 
 # Knowledge review: three taps, so that a fusion's outcome is fused again
@@ -294,7 +294,7 @@ def reviewed(state: nn.Module, students: list[Tensor], teachers: list[Tensor]) -
 def test_review_is_the_papers_formula(last: tuple[tuple[int, ...], tuple[int, ...]]) -> None:
     shapes = ((3, 9, 7), (5, 5, 5), last[0]), ((4, 10, 6), (3, 5, 3), last[1])
     loss = loss_of("review_kd")
-    state = loss.init(sizes_of(*shapes), 0)
+    state = loss.init(shapes_of(*shapes), 0)
     for seed in (0, 1):
         students, teachers = drawn(shapes[0], seed=seed), drawn(shapes[1], seed=seed + 50)
         exact = [one.double().requires_grad_() for one in students]
@@ -381,31 +381,31 @@ def test_kinds_that_a_loss_cannot_compare_are_refused(name: str) -> None:
     assert isinstance(loss, FeatureLoss)
     for kind, (student, teacher) in KINDS.items():
         if (name, kind) in FEATURE_CASES:
-            loss.init(sizes_of(student, teacher), 0)
+            loss.init(shapes_of(student, teacher), 0)
         else:
             with pytest.raises(UsageError, match=rf"tap 1 of {name} gives \(.*; it takes .*: tap another module"):
-                loss.init(sizes_of(student, teacher), 0)
+                loss.init(shapes_of(student, teacher), 0)
     with pytest.raises(UsageError, match=rf"tap 1 of {name} gives \(2, 3, 4, 5\) in the student"):
-        loss.init(sizes_of(((2, 3, 4, 5),), ((2, 3, 4, 5),)), 0)
+        loss.init(shapes_of(((2, 3, 4, 5),), ((2, 3, 4, 5),)), 0)
     with pytest.raises(UsageError, match=rf"{name} has 2 taps of the student and 1 of the teacher; .*teacher_taps"):
-        loss.init(sizes_of(((2, 3, 3), (2, 3, 3)), ((2, 3, 3),)), 0)
+        loss.init(shapes_of(((2, 3, 3), (2, 3, 3)), ((2, 3, 3),)), 0)
 
 
 @pytest.mark.parametrize("name", ["fitnets", "attention_transfer", "nst", "vid", "review_kd"])
 def test_losses_by_position_refuse_features_of_two_kinds(name: str) -> None:
     other = (2,) if name == "review_kd" else (9, 2)
     with pytest.raises(UsageError, match=r"tap 2 of .*\(2, 3, 3\) in the student.*; it compares features of one kind"):
-        loss_of(name).init(sizes_of(((2, 4, 4), (2, 3, 3)), ((2, 4, 4), other)), 0)
+        loss_of(name).init(shapes_of(((2, 4, 4), (2, 3, 3)), ((2, 4, 4), other)), 0)
 
 
 @pytest.mark.parametrize("name", ["fitnets", "attention_transfer", "nst", "vid"])
 def test_losses_by_position_refuse_other_numbers_of_tokens(name: str) -> None:
     with pytest.raises(UsageError, match=r"\(5, 2\) in the student and \(6, 2\).*token by token.*same number"):
-        loss_of(name).init(sizes_of(((5, 2),), ((6, 2),)), 0)
+        loss_of(name).init(shapes_of(((5, 2),), ((6, 2),)), 0)
 
 
 @pytest.mark.parametrize("name", ["similarity_preserving", "rkd", "crd"])
 def test_losses_by_sample_compare_features_of_two_kinds(name: str) -> None:
     loss = loss_of(name)
-    state = loss.init(sizes_of(((2, 3, 3),), ((9, 2),)), 0)  # type: ignore[attr-defined]
+    state = loss.init(shapes_of(((2, 3, 3),), ((9, 2),)), 0)  # type: ignore[attr-defined]
     assert loss.loss(featured((random(5, 2, 3, 3),), (random(5, 9, 2),)), state).isfinite()

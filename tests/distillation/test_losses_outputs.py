@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from modelopt_cli.distillation.losses.dist import correlation
-from tests.support.loss_cases import NAMES, ON_FEATURES, loss_of, random, seen_of
+from tests.support.loss_cases import NAMES, ON_FEATURES, inputs_of, loss_of, random
 
 ON_OUTPUTS = [name for name in NAMES if name not in ON_FEATURES]
 Reference = Callable[[Tensor, Tensor, Tensor, Tensor, dict[str, Any]], Tensor]
@@ -119,8 +119,8 @@ def compared(
     expected = REFERENCES[name](prepare(exact), prepare(teacher.double()), targets, weights.double(), reference)
     student.requires_grad_()
     task = "regression" if name == "mse" else "classification"
-    seen = seen_of(student, teacher, task=task, targets=targets, weights=weights if seed % 2 else None)
-    found = loss_of(name, **options).loss(seen, None)
+    inputs = inputs_of(student, teacher, task=task, targets=targets, weights=weights if seed % 2 else None)
+    found = loss_of(name, **options).loss(inputs, None)
 
     torch.testing.assert_close(found.double(), expected.detach(), rtol=1e-4, atol=1e-6, check_dtype=False)
     gradients = torch.autograd.grad(found, student)[0], torch.autograd.grad(expected, exact)[0]
@@ -147,15 +147,15 @@ def test_every_loss_on_outputs_has_a_reference() -> None:
 
 def test_labels_are_the_training_sections_loss() -> None:
     student = random(5, 3).requires_grad_()
-    seen = seen_of(student, random(5, 3, seed=1))
-    assert torch.equal(loss_of("labels").loss(seen, None), F.cross_entropy(student, torch.tensor([0, 1, 2, 0, 1])))
+    inputs = inputs_of(student, random(5, 3, seed=1))
+    assert torch.equal(loss_of("labels").loss(inputs, None), F.cross_entropy(student, torch.tensor([0, 1, 2, 0, 1])))
 
 
 def test_soft_targets_of_labels_are_the_divergences_of_bernoulli_distributions() -> None:
     student, teacher, t = random(4, 3).requires_grad_(), random(4, 3, seed=1), 2.5
     q, p = (student.double() / t).sigmoid(), (teacher.double() / t).sigmoid()
     expected = t**2 * (p * (p / q).log() + (1 - p) * ((1 - p) / (1 - q)).log()).sum(1).mean()
-    found = loss_of("soft_targets", temperature=t).loss(seen_of(student, teacher, task="multilabel"), None)
+    found = loss_of("soft_targets", temperature=t).loss(inputs_of(student, teacher, task="multilabel"), None)
     torch.testing.assert_close(found, expected.float())
     gradients = [torch.autograd.grad(value, student)[0] for value in (found, expected)]
     torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-6)
@@ -164,18 +164,18 @@ def test_soft_targets_of_labels_are_the_divergences_of_bernoulli_distributions()
 def test_decoupled_parts_make_up_the_divergence() -> None:
     """Zhao et al.: KL = TCKD + (1 - p of the target) NCKD."""
     student, teacher, t = random(1, 5), random(1, 5, seed=1), 3.0
-    seen = seen_of(student, teacher, targets=torch.tensor([2]))
+    inputs = inputs_of(student, teacher, targets=torch.tensor([2]))
     beta = 1 - float((teacher / t).softmax(1)[0, 2])
-    found = loss_of("dkd", alpha=1.0, beta=beta, temperature=t).loss(seen, None)
-    torch.testing.assert_close(found, loss_of("soft_targets", temperature=t).loss(seen, None))
+    found = loss_of("dkd", alpha=1.0, beta=beta, temperature=t).loss(inputs, None)
+    torch.testing.assert_close(found, loss_of("soft_targets", temperature=t).loss(inputs, None))
 
 
 def test_decoupled_parts_take_the_largest_share_of_soft_targets() -> None:
     student, teacher = random(3, 4), random(3, 4, seed=1)
     shares = torch.tensor([[0.1, 0.6, 0.3, 0.0], [1.0, 0.0, 0.0, 0.0], [0.0, 0.2, 0.0, 0.8]])
-    mixed = loss_of("dkd").loss(seen_of(student, teacher, targets=shares), None)
-    assert mixed == loss_of("dkd").loss(seen_of(student, teacher, targets=torch.tensor([1, 0, 3])), None)
-    assert mixed != loss_of("dkd").loss(seen_of(student, teacher, targets=torch.tensor([2, 0, 3])), None)
+    mixed = loss_of("dkd").loss(inputs_of(student, teacher, targets=shares), None)
+    assert mixed == loss_of("dkd").loss(inputs_of(student, teacher, targets=torch.tensor([1, 0, 3])), None)
+    assert mixed != loss_of("dkd").loss(inputs_of(student, teacher, targets=torch.tensor([2, 0, 3])), None)
 
 
 @pytest.mark.parametrize("name", ["soft_targets", "dkd", "dist", "ttm", "wttm", "mse_logits", "mse"])
@@ -183,21 +183,23 @@ def test_a_student_that_is_its_teacher_has_nothing_to_learn(name: str) -> None:
     options = {"temperature": 1.0} if name in ("ttm", "wttm") else {}
     student = (3 * random(5, 4)).requires_grad_()
     task = "regression" if name == "mse" else "classification"
-    value = loss_of(name, **options).loss(seen_of(student, student.detach().clone(), task=task), None)
+    value = loss_of(name, **options).loss(inputs_of(student, student.detach().clone(), task=task), None)
     assert float(value.detach()) == pytest.approx(0.0, abs=1e-5)
     assert float(torch.autograd.grad(value, student)[0].abs().max()) < 1e-5
 
 
 def test_a_transformed_teacher_has_something_to_teach_a_student_as_sure_as_itself() -> None:
     logits = 3 * random(5, 4)
-    assert float(loss_of("ttm", temperature=5.0).loss(seen_of(logits, logits), None)) > 0.1
-    assert float(loss_of("ttm", temperature=5.0).loss(seen_of(logits / 5, logits), None)) == pytest.approx(0, abs=1e-6)
+    assert float(loss_of("ttm", temperature=5.0).loss(inputs_of(logits, logits), None)) > 0.1
+    assert float(loss_of("ttm", temperature=5.0).loss(inputs_of(logits / 5, logits), None)) == pytest.approx(
+        0, abs=1e-6
+    )
 
 
 def test_a_student_of_constant_probabilities_is_not_thrown_far_by_correlation() -> None:
     """As from a head that starts from zeros: the gradient of a correlation has no bound there."""
     student = torch.zeros(4, 10, requires_grad=True)
-    value = loss_of("dist").loss(seen_of(student, random(4, 10)), None)
+    value = loss_of("dist").loss(inputs_of(student, random(4, 10)), None)
     gradient = torch.autograd.grad(value, student)[0]
     assert 0 < float(gradient.abs().max()) < 1
 
@@ -206,7 +208,7 @@ def test_a_student_of_constant_probabilities_is_not_thrown_far_by_correlation() 
 @pytest.mark.parametrize("constant", [0.0, 0.1, -1e4])
 def test_a_student_of_constant_logits_is_not_thrown_far_by_standardizing(name: str, constant: float) -> None:
     student = torch.full((4, 10), constant, requires_grad=True)
-    value = loss_of(name, standardize=True).loss(seen_of(student, random(4, 10)), None)
+    value = loss_of(name, standardize=True).loss(inputs_of(student, random(4, 10)), None)
     gradient = torch.autograd.grad(value, student)[0]
     assert 1e-3 < float(gradient.abs().max()) < 10
 
@@ -222,8 +224,8 @@ def test_what_is_added_to_all_logits_of_a_sample_makes_no_difference(
     name: str, of_student: Tensor, of_teacher: Tensor
 ) -> None:
     student, teacher, loss = random(3, 5), random(3, 5, seed=1), loss_of(name)
-    moved = loss.loss(seen_of(student + of_student, teacher + of_teacher), None)
-    torch.testing.assert_close(moved, loss.loss(seen_of(student, teacher), None), rtol=1e-3, atol=1e-5)
+    moved = loss.loss(inputs_of(student + of_student, teacher + of_teacher), None)
+    torch.testing.assert_close(moved, loss.loss(inputs_of(student, teacher), None), rtol=1e-3, atol=1e-5)
 
 
 @pytest.mark.slow
@@ -231,9 +233,9 @@ def test_what_is_added_to_all_logits_of_a_sample_makes_no_difference(
 @given(shift=shifts, scale=scales)
 def test_standardized_logits_have_no_scale_and_no_mean(name: str, shift: Tensor, scale: Tensor) -> None:
     student, teacher, loss = random(3, 5), random(3, 5, seed=1), loss_of(name, standardize=True)
-    expected = loss.loss(seen_of(student, teacher), None)
-    for seen in (seen_of(scale * (student + shift), teacher), seen_of(student, scale * (teacher + shift))):
-        torch.testing.assert_close(loss.loss(seen, None), expected, rtol=1e-3, atol=1e-4)
+    expected = loss.loss(inputs_of(student, teacher), None)
+    for inputs in (inputs_of(scale * (student + shift), teacher), inputs_of(student, scale * (teacher + shift))):
+        torch.testing.assert_close(loss.loss(inputs, None), expected, rtol=1e-3, atol=1e-4)
 
 
 @given(shift=shifts, scale=scales)

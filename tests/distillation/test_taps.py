@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from modelopt_cli.core.errors import UsageError
 from modelopt_cli.distillation.taps import Taps, resolve
-from tests.support.teaching_fakes import guide, student, teacher, trainer
+from tests.support.teaching_fakes import criterion, student, teacher, trainer
 
 
 class Block(nn.Module):
@@ -134,7 +134,7 @@ def test_projectors_are_trained_and_stay_behind(name: str) -> None:
     taps: dict[str, Any] = {"taps": ["0", "2"]} if name != "crd" else {"taps": ["0"], "negatives": 8}
     losses = [{"type": "labels"}, {"type": "soft_targets", "weight": 0}, {"type": name, **taps, "weight": 0.5}]
     module, taught = student(), teacher()
-    chosen = guide(taught, losses=losses)
+    chosen = criterion(taught, losses=losses)
     run = trainer(chosen, module)
     before = [parameter.detach().clone() for parameter in chosen.parameters()]
     assert before, "there is something to train"
@@ -149,13 +149,13 @@ def test_projectors_are_trained_and_stay_behind(name: str) -> None:
 def test_as_many_taps_of_the_teacher_as_of_the_student() -> None:
     losses = [{"type": "fitnets", "taps": ["0", "2"], "teacher_taps": ["0"]}]
     with pytest.raises(UsageError, match=r"taps 2 modules of the student \(0, 2\), but 1 of the teacher \(0\)"):
-        trainer(guide(losses=losses))
+        trainer(criterion(losses=losses))
 
 
 def test_a_teacher_that_was_used_once_more_has_the_taps_of_the_second_time() -> None:
     taught = teacher()
     for tap in ("0", "2", "0"):
-        chosen = guide(taught, losses=[{"type": "fitnets", "taps": [tap]}], cache={"where": "none"})
+        chosen = criterion(taught, losses=[{"type": "fitnets", "taps": [tap]}], cache={"where": "none"})
         trainer(chosen).advance(1)
         chosen.close()
     assert not any(one._forward_hooks for one in taught.modules()), "nothing stays on the teacher"

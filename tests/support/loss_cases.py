@@ -10,8 +10,8 @@ from torch.nn import functional as F
 
 from modelopt_cli.core.strategy import FAMILIES
 from modelopt_cli.data.raw import Task
+from modelopt_cli.distillation.loss_inputs import FeatureShapes, LossInputs
 from modelopt_cli.distillation.losses import DistillationLoss, FeatureLoss
-from modelopt_cli.distillation.seen import Seen, Sizes
 
 Shapes = tuple[tuple[int, ...], ...]
 
@@ -49,7 +49,7 @@ def random(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
-def seen_of(
+def inputs_of(
     student: Tensor,
     teacher: Tensor,
     *,
@@ -58,12 +58,12 @@ def seen_of(
     weights: Tensor | None = None,
     students: tuple[Tensor, ...] = (),
     teachers: tuple[Tensor, ...] = (),
-) -> Seen:
+) -> LossInputs:
     """Targets, unless given, go round the classes; sample b of the batch has the number 2 b."""
     numbers = torch.arange(len(student))
     if targets is None:
         targets = numbers % student.shape[1] if task == "classification" else torch.zeros(student.shape)
-    return Seen(
+    return LossInputs(
         student=student,
         teacher=teacher,
         targets=targets,
@@ -76,20 +76,20 @@ def seen_of(
     )
 
 
-def featured(students: tuple[Tensor, ...], teachers: tuple[Tensor, ...], weights: Tensor | None = None) -> Seen:
+def featured(students: tuple[Tensor, ...], teachers: tuple[Tensor, ...], weights: Tensor | None = None) -> LossInputs:
     outputs = torch.zeros(len(students[0]), CLASSES)
-    return seen_of(outputs, outputs, students=students, teachers=teachers, weights=weights)
+    return inputs_of(outputs, outputs, students=students, teachers=teachers, weights=weights)
 
 
 def drawn(shapes: Shapes, batch: int = 5, seed: int = 0) -> tuple[Tensor, ...]:
     return tuple(random(batch, *shape, seed=10 * seed + place) for place, shape in enumerate(shapes))
 
 
-def sizes_of(student: Shapes, teacher: Shapes, targets: Tensor | None = None) -> Sizes:
+def shapes_of(student: Shapes, teacher: Shapes, targets: Tensor | None = None) -> FeatureShapes:
     """Train samples are every second number, from the last one on."""
     if targets is None:
         targets = torch.arange(SAMPLES) % 3
-    return Sizes(
+    return FeatureShapes(
         outputs=CLASSES,
         samples=2 * SAMPLES,
         targets=targets,
@@ -103,4 +103,4 @@ def state_of(loss: DistillationLoss, kind: str, seed: int = 0) -> nn.Module | No
     if not isinstance(loss, FeatureLoss):
         return None
     torch.manual_seed(seed)
-    return loss.init(sizes_of(*KINDS[kind]), seed)
+    return loss.init(shapes_of(*KINDS[kind]), seed)

@@ -1,4 +1,4 @@
-"""A small teacher, a smaller student and images that both can learn, for the tests of guides."""
+"""A small teacher, a smaller student and images that both can learn, for the tests of criteria."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from torch import Tensor, nn
 
 from modelopt_cli.data.augmentations.jitter import Jitter
 from modelopt_cli.data.prepared import Part, Prepared
-from modelopt_cli.distillation import store
-from modelopt_cli.distillation.guide import TeacherGuide
+from modelopt_cli.distillation import cache
 from modelopt_cli.distillation.settings import Guidance
+from modelopt_cli.distillation.teacher_criterion import TeacherCriterion
 from modelopt_cli.models.architectures import Shapes
-from modelopt_cli.training.guidance import Guide
+from modelopt_cli.training.criterion import Criterion
 from modelopt_cli.training.settings import TrainingSettings
 from modelopt_cli.training.trainer import Trainer
 
@@ -87,26 +87,31 @@ def guidance(losses: Any = LABELS_AND_SOFT, **given: Any) -> Guidance:
     return Guidance.model_validate({"losses": losses, **given})
 
 
-def guide(
+def criterion(
     *teachers: nn.Module, losses: Any = None, data: str = "d", folder: Path | None = None, **given: Any
-) -> TeacherGuide:
+) -> TeacherCriterion:
     settings = guidance(**given) if losses is None else guidance(losses, **given)
-    return TeacherGuide(settings, teachers or [teacher()], "classification", data=data, folder=folder)
+    return TeacherCriterion(settings, teachers or [teacher()], "classification", data=data, folder=folder)
 
 
 def trainer(
-    chosen: Guide | None, module: nn.Module | None = None, *, data: Prepared | None = None, seed: int = 3, **given: Any
+    chosen: Criterion | None,
+    module: nn.Module | None = None,
+    *,
+    data: Prepared | None = None,
+    seed: int = 3,
+    **given: Any,
 ) -> Trainer:
     augment = given.pop("augment", ())
     settings = TrainingSettings.model_validate(
         {"epochs": 4, "batch_size": 8, "optimizer": {"type": "sgd", "lr": 0.05, "momentum": 0.9}, **given}
     )
     return Trainer(
-        module or student(), settings, data or images(), seed=seed, device="cpu", augment=augment, guide=chosen
+        module or student(), settings, data or images(), seed=seed, device="cpu", augment=augment, criterion=chosen
     )
 
 
-def trained(chosen: Guide | None, module: nn.Module | None = None, **given: Any) -> dict[str, Tensor]:
+def trained(chosen: Criterion | None, module: nn.Module | None = None, **given: Any) -> dict[str, Tensor]:
     """The student's weights after the training."""
     found = trainer(chosen, module, **given)
     found.advance(found.epochs)
@@ -128,4 +133,4 @@ def through_pickle(state: Any) -> Any:
 
 
 JITTER = (Jitter(pixels=2),)
-forget = store.forget
+forget = cache.forget

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from modelopt_cli.distillation import store
+from modelopt_cli.distillation import cache
 from modelopt_cli.workflows.shared import costs
 
 
@@ -14,6 +14,6 @@ from modelopt_cli.workflows.shared import costs
 def quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Latency is measured for an instant, and no teacher's outputs are left from another test."""
     monkeypatch.setattr(costs, "_SECONDS", 0.01)
-    store.forget()
+    cache.forget()
     yield
-    store.forget()
+    cache.forget()

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from modelopt_cli.core.errors import ExperimentError, InputError, UsageError
-from modelopt_cli.distillation.guide import TeacherGuide
+from modelopt_cli.distillation.teacher_criterion import TeacherCriterion
 from modelopt_cli.experiment.experiment import Experiment
 from modelopt_cli.models.files import checkpoints
 from modelopt_cli.results.report import Report
@@ -59,13 +59,13 @@ def state_of(report: Report) -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_model_before_pruning_teaches(kind: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     taught: list[dict[str, torch.Tensor]] = []
-    begin = TeacherGuide.begin
+    begin = TeacherCriterion.begin
 
-    def watched(self: TeacherGuide, setting: Any) -> None:
+    def watched(self: TeacherCriterion, setting: Any) -> None:
         taught.append({name: tensor.clone() for name, tensor in self._modules[0].state_dict().items()})
         begin(self, setting)
 
-    monkeypatch.setattr(TeacherGuide, "begin", watched)
+    monkeypatch.setattr(TeacherCriterion, "begin", watched)
     report = pruned(experiment(KINDS[kind]), tmp_path / "run")
     assert len(taught) > 1
     dense = checkpoints.load(tmp_path / "run/dense.pt").model.state_dict()
@@ -79,7 +79,7 @@ def test_the_model_before_pruning_teaches(kind: str, monkeypatch: pytest.MonkeyP
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["weights", "neurons"])
 def test_labels_alone_are_a_recovery_without_a_teacher(kind: str) -> None:
-    """The guide changes nothing but the loss: with a teacher that weighs next to nothing it is as without."""
+    """The criterion changes nothing but the loss: with a teacher that weighs next to nothing it is as without."""
     losses = [{"type": "labels"}, {"type": "soft_targets", "weight": 0.0}]
     assert_same(
         state_of(pruned(experiment(KINDS[kind], {"losses": losses}))), state_of(pruned(experiment(KINDS[kind], None)))

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from modelopt_cli.core.errors import UsageError
-from modelopt_cli.distillation import store
+from modelopt_cli.distillation import cache
 from modelopt_cli.experiment.experiment import Experiment
 from modelopt_cli.models.files import checkpoints
 from modelopt_cli.results.report import Report
@@ -412,7 +412,7 @@ def test_a_plan_before_anything_is_trained() -> None:
     assert report.plan["estimated_seconds"] == pytest.approx(sum(report.plan["members"].values()))
     forest = distill.dry_run(experiment({"teacher": {"model": FOREST}, "baseline": False}), Context())
     assert forest.plan["epochs"] == 1 + 3
-    assert not store._kept, "no teacher is asked for what will be kept"
+    assert not cache._kept, "no teacher is asked for what will be kept"
 
 
 def test_the_resolved_experiment_is_the_experiment() -> None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from modelopt_cli.data.raw import Task
-    from modelopt_cli.distillation.seen import Seen, Sizes
+    from modelopt_cli.distillation.loss_inputs import FeatureShapes, LossInputs
 
 __all__ = ["DistillationLoss", "FeatureLoss", "OutputLoss"]
 
@@ -40,7 +40,7 @@ class DistillationLoss(Strategy):
     )
 
     @abstractmethod
-    def loss(self, seen: Seen, state: nn.Module | None) -> Tensor:
+    def loss(self, inputs: LossInputs, state: nn.Module | None) -> Tensor:
         """The loss of a batch, (), before its weight. `state`: what `init` made."""
 
 
@@ -55,21 +55,21 @@ class OutputLoss(DistillationLoss):
         "(logit standardisation, Sun et al., CVPR 2024); classes only.",
     )
 
-    def loss(self, seen: Seen, state: nn.Module | None) -> Tensor:
+    def loss(self, inputs: LossInputs, state: nn.Module | None) -> Tensor:
         """See the base class. Logits are compared in float32, also inside of autocast."""
         import torch
 
         from modelopt_cli.distillation.losses._divergence import standardized
 
-        with torch.autocast(seen.student.device.type, enabled=False):
-            student, teacher = seen.student.float(), seen.teacher.detach().float()
-            if self.standardize and seen.task == "classification":
+        with torch.autocast(inputs.student.device.type, enabled=False):
+            student, teacher = inputs.student.float(), inputs.teacher.detach().float()
+            if self.standardize and inputs.task == "classification":
                 student, teacher = standardized(student), standardized(teacher)
-            return self.compare(student, teacher, seen)
+            return self.compare(student, teacher, inputs)
 
     @abstractmethod
-    def compare(self, student: Tensor, teacher: Tensor, seen: Seen) -> Tensor:
-        """The loss, (), of logits (B, K) that may have been standardised; `seen` for targets and weights."""
+    def compare(self, student: Tensor, teacher: Tensor, inputs: LossInputs) -> Tensor:
+        """The loss, (), of logits (B, K) that may have been standardised; `inputs` for targets and weights."""
 
 
 class FeatureLoss(DistillationLoss):
@@ -85,7 +85,7 @@ class FeatureLoss(DistillationLoss):
         None, min_length=1, description="Modules of the teacher, one for each of the student's; null: the same paths."
     )
 
-    def init(self, sizes: Sizes, seed: int) -> nn.Module | None:
+    def init(self, shapes: FeatureShapes, seed: int) -> nn.Module | None:
         """What is trained or remembered beside the student (projectors, a memory bank); None: nothing.
 
         Its parameters are trained by the student's optimizer. The caller has seeded torch's generator with `seed`.
@@ -93,17 +93,17 @@ class FeatureLoss(DistillationLoss):
         """
         return None
 
-    def loss(self, seen: Seen, state: nn.Module | None) -> Tensor:
+    def loss(self, inputs: LossInputs, state: nn.Module | None) -> Tensor:
         """See the base class. Features are compared in float32, also inside of autocast."""
         import torch
 
-        with torch.autocast(seen.student.device.type, enabled=False):
-            students = [feature.float() for feature in seen.student_features]
-            teachers = [feature.detach().float() for feature in seen.teacher_features]
-            return self.compare(students, teachers, seen, state)
+        with torch.autocast(inputs.student.device.type, enabled=False):
+            students = [feature.float() for feature in inputs.student_features]
+            teachers = [feature.detach().float() for feature in inputs.teacher_features]
+            return self.compare(students, teachers, inputs, state)
 
     @abstractmethod
     def compare(
-        self, students: Sequence[Tensor], teachers: Sequence[Tensor], seen: Seen, state: nn.Module | None
+        self, students: Sequence[Tensor], teachers: Sequence[Tensor], inputs: LossInputs, state: nn.Module | None
     ) -> Tensor:
-        """The loss, (), of the features at the taps, in their order; `seen` for weights and sample numbers."""
+        """The loss, (), of the features at the taps, in their order; `inputs` for weights and sample numbers."""

@@ -19,8 +19,8 @@ from modelopt_cli.distillation.losses._features import normalized
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from modelopt_cli.distillation.loss_inputs import FeatureShapes
     from modelopt_cli.distillation.losses.crd import Crd
-    from modelopt_cli.distillation.seen import Sizes
 
 
 class Contrast(nn.Module):
@@ -33,18 +33,18 @@ class Contrast(nn.Module):
     memory: Tensor  # (2, samples, D): embeddings of student and teacher
     log_z: Tensor  # (2,) log of Z of either memory; inf before the first batch
 
-    def __init__(self, options: Crd, student: int, teacher: int, sizes: Sizes) -> None:
+    def __init__(self, options: Crd, student: int, teacher: int, shapes: FeatureShapes) -> None:
         super().__init__()
         self.options = options
         self.student = nn.Linear(student, options.dimensions)
         self.teacher = nn.Linear(teacher, options.dimensions)
         bound = math.sqrt(3 / options.dimensions)  # rows have an expected squared norm of 1
-        self.register_buffer("memory", torch.empty(2, sizes.samples, options.dimensions).uniform_(-bound, bound))
+        self.register_buffer("memory", torch.empty(2, shapes.samples, options.dimensions).uniform_(-bound, bound))
         self.register_buffer("log_z", torch.full((2,), math.inf))
-        self._register_classes(sizes)
+        self._register_classes(shapes)
 
-    def _register_classes(self, sizes: Sizes) -> None:
-        targets, indices = sizes.targets.cpu(), sizes.indices.cpu()
+    def _register_classes(self, shapes: FeatureShapes) -> None:
+        targets, indices = shapes.targets.cpu(), shapes.indices.cpu()
         known = targets.ndim == 1 and not targets.is_floating_point()
         own = targets if known else torch.arange(len(targets))  # (N,)
         found, own, counts = torch.unique(own, return_inverse=True, return_counts=True)
@@ -54,7 +54,7 @@ class Contrast(nn.Module):
                 "other classes: use another loss, such as fitnets"
             )
         self.register_buffer("order", indices[own.argsort(stable=True)])
-        self.register_buffer("classes", torch.zeros(sizes.samples, dtype=torch.long).index_copy(0, indices, own))
+        self.register_buffer("classes", torch.zeros(shapes.samples, dtype=torch.long).index_copy(0, indices, own))
         self.register_buffer("starts", counts.cumsum(0) - counts)
         self.register_buffer("counts", counts)
 

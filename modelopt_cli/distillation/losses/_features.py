@@ -16,7 +16,7 @@ from modelopt_cli.core.errors import UsageError
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from modelopt_cli.distillation.seen import Sizes
+    from modelopt_cli.distillation.loss_inputs import FeatureShapes
 
 Shape = tuple[int, ...]
 KINDS = {1: "vectors (C)", 2: "tokens (L, C)", 3: "maps (C, H, W)"}
@@ -24,28 +24,28 @@ POSITIONED = (2, 3)  # kinds that have more than one position
 
 
 def pairs(
-    sizes: Sizes, loss: str, kinds: Sequence[int] = (1, 2, 3), *, alike: bool = True
+    shapes: FeatureShapes, loss: str, kinds: Sequence[int] = (1, 2, 3), *, alike: bool = True
 ) -> list[tuple[Shape, Shape]]:
     """The (student, teacher) shapes of each tap. Raises UsageError unless `loss` can compare them.
 
     `kinds`: how many dimensions a feature may have. `alike`: position by position, so that both must be of one kind,
     tokens also of one number.
     """
-    if len(sizes.student) != len(sizes.teacher):
+    if len(shapes.student) != len(shapes.teacher):
         raise UsageError(
-            f"{loss} has {len(sizes.student)} taps of the student and {len(sizes.teacher)} of the teacher; it compares "
-            "them one by one: give as many teacher_taps as taps"
+            f"{loss} has {len(shapes.student)} taps of the student and {len(shapes.teacher)} of the teacher; it "
+            "compares them one by one: give as many teacher_taps as taps"
         )
-    found = list(zip(sizes.student, sizes.teacher, strict=True))
-    for number, shapes in enumerate(found, 1):
-        told = f"tap {number} of {loss} gives {shapes[0]} in the student and {shapes[1]} in the teacher"
-        if any(len(shape) not in kinds for shape in shapes):
-            raise UsageError(f"{told}; it takes {' or '.join(KINDS[kind] for kind in kinds)}: tap another module")
-        if alike and len(shapes[0]) != len(shapes[1]):
-            raise UsageError(f"{told}; it compares features of one kind: tap modules whose outputs are alike")
-        if alike and len(shapes[0]) == 2 and shapes[0][0] != shapes[1][0]:
-            raise UsageError(f"{told}; it compares token by token: tap modules with the same number of tokens")
-    return found
+    pairs_of_shapes = list(zip(shapes.student, shapes.teacher, strict=True))
+    for number, (student, teacher) in enumerate(pairs_of_shapes, 1):
+        fact = f"tap {number} of {loss} gives {student} in the student and {teacher} in the teacher"
+        if any(len(shape) not in kinds for shape in (student, teacher)):
+            raise UsageError(f"{fact}; it takes {' or '.join(KINDS[kind] for kind in kinds)}: tap another module")
+        if alike and len(student) != len(teacher):
+            raise UsageError(f"{fact}; it compares features of one kind: tap modules whose outputs are alike")
+        if alike and len(student) == 2 and student[0] != teacher[0]:
+            raise UsageError(f"{fact}; it compares token by token: tap modules with the same number of tokens")
+    return pairs_of_shapes
 
 
 def channels(shape: Shape) -> int:

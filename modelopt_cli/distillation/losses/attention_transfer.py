@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
-    from modelopt_cli.distillation.seen import Seen, Sizes
+    from modelopt_cli.distillation.loss_inputs import FeatureShapes, LossInputs
 
 
 @final
@@ -27,14 +27,14 @@ class AttentionTransfer(FeatureLoss):
 
     exponent: Annotated[float, Field(ge=1.0)] = Field(2.0, description="p: the higher, the more the peaks count.")
 
-    def init(self, sizes: Sizes, seed: int) -> None:
+    def init(self, shapes: FeatureShapes, seed: int) -> None:
         """Nothing is kept. Raises UsageError where features have no positions, or different ones."""
         from modelopt_cli.distillation.losses._features import POSITIONED, pairs
 
-        pairs(sizes, "attention_transfer", POSITIONED)
+        pairs(shapes, "attention_transfer", POSITIONED)
 
     def compare(
-        self, students: Sequence[Tensor], teachers: Sequence[Tensor], seen: Seen, state: nn.Module | None
+        self, students: Sequence[Tensor], teachers: Sequence[Tensor], inputs: LossInputs, state: nn.Module | None
     ) -> Tensor:
         """Mean over positions and over the batch."""
         import torch
@@ -45,7 +45,7 @@ class AttentionTransfer(FeatureLoss):
             (self._attention(student) - self._attention(teacher)).square().mean(1)
             for student, teacher in matched(students, teachers)
         ]
-        return seen.mean(torch.stack(values).sum(0))
+        return inputs.mean(torch.stack(values).sum(0))
 
     def _attention(self, feature: Tensor) -> Tensor:
         """(B, P), of norm 1, from (B, P, C)."""

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
-    from modelopt_cli.distillation.seen import Seen, Sizes
+    from modelopt_cli.distillation.loss_inputs import FeatureShapes, LossInputs
 
 
 @final
@@ -33,7 +33,7 @@ class Crd(FeatureLoss):
     temperature: Positive = Field(0.07, description="What scalar products of embeddings are divided by.")
     momentum: Fraction = Field(0.5, description="Share of the old embedding when the memory is renewed.")
 
-    def init(self, sizes: Sizes, seed: int) -> nn.Module:
+    def init(self, shapes: FeatureShapes, seed: int) -> nn.Module:
         """Embeddings and memory, one pair a tap. Raises UsageError where all samples are of one class."""
         from torch import nn
 
@@ -41,13 +41,13 @@ class Crd(FeatureLoss):
         from modelopt_cli.distillation.losses._features import channels, pairs
 
         found = [
-            Contrast(self, channels(student), channels(teacher), sizes)
-            for student, teacher in pairs(sizes, "crd", alike=False)
+            Contrast(self, channels(student), channels(teacher), shapes)
+            for student, teacher in pairs(shapes, "crd", alike=False)
         ]
-        return nn.ModuleList(found).to(sizes.targets.device)
+        return nn.ModuleList(found).to(shapes.targets.device)
 
     def compare(
-        self, students: Sequence[Tensor], teachers: Sequence[Tensor], seen: Seen, state: nn.Module | None
+        self, students: Sequence[Tensor], teachers: Sequence[Tensor], inputs: LossInputs, state: nn.Module | None
     ) -> Tensor:
         """Mean over the batch. Renews the memory of its samples."""
         import torch
@@ -56,7 +56,7 @@ class Crd(FeatureLoss):
 
         contrasts = cast("nn.ModuleList", state)
         values = [
-            contrast(positions(student).mean(1), positions(teacher).mean(1), seen.indices)
+            contrast(positions(student).mean(1), positions(teacher).mean(1), inputs.indices)
             for contrast, student, teacher in zip(contrasts, students, teachers, strict=True)
         ]
-        return seen.mean(torch.stack(values).sum(0))
+        return inputs.mean(torch.stack(values).sum(0))

@@ -12,7 +12,7 @@ from modelopt_cli.distillation.losses import OutputLoss
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from modelopt_cli.distillation.seen import Seen
+    from modelopt_cli.distillation.loss_inputs import LossInputs
 
 Weight = Annotated[float, Field(ge=0.0)]
 
@@ -30,10 +30,10 @@ class Dist(OutputLoss):
     gamma: Weight = Field(1.0, description="Weight of the relations between the samples of the batch, class by class.")
     temperature: Positive = Field(1.0, description="What logits are divided by.")
 
-    def compare(self, student: Tensor, teacher: Tensor, seen: Seen) -> Tensor:
+    def compare(self, student: Tensor, teacher: Tensor, inputs: LossInputs) -> Tensor:
         """Mean over the batch (between classes) and over classes (between samples)."""
         student, teacher = (student / self.temperature).softmax(1), (teacher / self.temperature).softmax(1)
-        between_classes = seen.mean(1 - correlation(student, teacher))
+        between_classes = inputs.mean(1 - correlation(student, teacher))
         between_samples = (1 - correlation(student.T, teacher.T)).mean()
         return self.beta * between_classes + self.gamma * between_samples
 

@@ -12,7 +12,7 @@ from modelopt_cli.distillation.losses import OutputLoss
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from modelopt_cli.distillation.seen import Seen
+    from modelopt_cli.distillation.loss_inputs import LossInputs
 
 Weight = Annotated[float, Field(ge=0.0)]
 
@@ -29,16 +29,16 @@ class Dkd(OutputLoss):
     beta: Weight = Field(8.0, description="Weight of the classes other than the target.")
     temperature: Positive = Field(4.0, description="What logits are divided by.")
 
-    def compare(self, student: Tensor, teacher: Tensor, seen: Seen) -> Tensor:
+    def compare(self, student: Tensor, teacher: Tensor, inputs: LossInputs) -> Tensor:
         """Mean over the batch."""
         from modelopt_cli.distillation.losses._divergence import binary_kl, kl, softened
 
-        targets = seen.targets.argmax(1) if seen.targets.ndim == 2 else seen.targets
+        targets = inputs.targets.argmax(1) if inputs.targets.ndim == 2 else inputs.targets
         student_odds, student_others = _parts(student / self.temperature, targets)
         teacher_odds, teacher_others = _parts(teacher / self.temperature, targets)
         target = binary_kl(teacher_odds, student_odds, 1.0)
         others = kl(softened(teacher_others, 1.0), softened(student_others, 1.0))
-        return self.temperature**2 * seen.mean(self.alpha * target + self.beta * others)
+        return self.temperature**2 * inputs.mean(self.alpha * target + self.beta * others)
 
 
 def _parts(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:

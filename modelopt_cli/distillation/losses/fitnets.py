@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
-    from modelopt_cli.distillation.seen import Seen, Sizes
+    from modelopt_cli.distillation.loss_inputs import FeatureShapes, LossInputs
 
 
 @final
@@ -22,17 +22,17 @@ class Fitnets(FeatureLoss):
     are averaged down to the smaller, and the mean stands for the paper's half of the sum.
     """
 
-    def init(self, sizes: Sizes, seed: int) -> nn.Module:
+    def init(self, shapes: FeatureShapes, seed: int) -> nn.Module:
         """One projector a tap. Raises UsageError where features are of different kinds."""
         from torch import nn
 
         from modelopt_cli.distillation.losses._features import channels, pairs
 
-        found = [nn.Linear(channels(student), channels(teacher)) for student, teacher in pairs(sizes, "fitnets")]
-        return nn.ModuleList(found).to(sizes.targets.device)
+        found = [nn.Linear(channels(student), channels(teacher)) for student, teacher in pairs(shapes, "fitnets")]
+        return nn.ModuleList(found).to(shapes.targets.device)
 
     def compare(
-        self, students: Sequence[Tensor], teachers: Sequence[Tensor], seen: Seen, state: nn.Module | None
+        self, students: Sequence[Tensor], teachers: Sequence[Tensor], inputs: LossInputs, state: nn.Module | None
     ) -> Tensor:
         """Mean over channels, positions and the batch."""
         import torch
@@ -44,4 +44,4 @@ class Fitnets(FeatureLoss):
             (projector(student) - teacher).square().mean((1, 2))
             for projector, (student, teacher) in zip(projectors, matched(students, teachers), strict=True)
         ]
-        return seen.mean(torch.stack(values).sum(0))
+        return inputs.mean(torch.stack(values).sum(0))

@@ -9,7 +9,7 @@ from modelopt_cli.distillation.losses import DistillationLoss
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from modelopt_cli.distillation.seen import Seen
+    from modelopt_cli.distillation.loss_inputs import LossInputs
 
 
 @final
@@ -18,6 +18,6 @@ class Labels(DistillationLoss):
 
     needs_teacher: ClassVar[bool] = False
 
-    def loss(self, seen: Seen, state: nn.Module | None) -> Tensor:
+    def loss(self, inputs: LossInputs, state: nn.Module | None) -> Tensor:
         """See the base class."""
-        return seen.label_loss()
+        return inputs.label_loss()

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from modelopt_cli.data.raw import Task
-    from modelopt_cli.distillation.seen import Seen
+    from modelopt_cli.distillation.loss_inputs import LossInputs
 
 
 @final
@@ -22,6 +22,6 @@ class Mse(DistillationLoss):
 
     tasks: ClassVar[tuple[Task, ...]] = ("regression",)
 
-    def loss(self, seen: Seen, state: nn.Module | None) -> Tensor:
+    def loss(self, inputs: LossInputs, state: nn.Module | None) -> Tensor:
         """See the base class. Mean over outputs and over the batch."""
-        return seen.mean((seen.student.float() - seen.teacher.detach().float()).square().mean(1))
+        return inputs.mean((inputs.student.float() - inputs.teacher.detach().float()).square().mean(1))

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from modelopt_cli.data.raw import Task
-    from modelopt_cli.distillation.seen import Seen
+    from modelopt_cli.distillation.loss_inputs import LossInputs
 
 
 @final
@@ -19,6 +19,6 @@ class MseLogits(OutputLoss):
 
     tasks: ClassVar[tuple[Task, ...]] = ("classification", "multilabel")
 
-    def compare(self, student: Tensor, teacher: Tensor, seen: Seen) -> Tensor:
+    def compare(self, student: Tensor, teacher: Tensor, inputs: LossInputs) -> Tensor:
         """Mean over classes and over the batch."""
-        return seen.mean((student - teacher).square().mean(1))
+        return inputs.mean((student - teacher).square().mean(1))

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
-    from modelopt_cli.distillation.seen import Seen, Sizes
+    from modelopt_cli.distillation.loss_inputs import FeatureShapes, LossInputs
 
 
 @final
@@ -22,14 +22,14 @@ class Nst(FeatureLoss):
     in size are averaged down to the smaller. Published weights are near 50.
     """
 
-    def init(self, sizes: Sizes, seed: int) -> None:
+    def init(self, shapes: FeatureShapes, seed: int) -> None:
         """Nothing is kept. Raises UsageError where features have no positions, or different ones."""
         from modelopt_cli.distillation.losses._features import POSITIONED, pairs
 
-        pairs(sizes, "nst", POSITIONED)
+        pairs(shapes, "nst", POSITIONED)
 
     def compare(
-        self, students: Sequence[Tensor], teachers: Sequence[Tensor], seen: Seen, state: nn.Module | None
+        self, students: Sequence[Tensor], teachers: Sequence[Tensor], inputs: LossInputs, state: nn.Module | None
     ) -> Tensor:
         """Means over pairs of channels, and over the batch."""
         import torch
@@ -40,7 +40,7 @@ class Nst(FeatureLoss):
         for student, teacher in matched(students, teachers):
             a, b = normalized(student, 1), normalized(teacher, 1)  # (B, P, C), (B, P, C')
             values.append(_kernel(a, a) + _kernel(b, b) - 2 * _kernel(a, b))
-        return seen.mean(torch.stack(values).sum(0))
+        return inputs.mean(torch.stack(values).sum(0))
 
 
 def _kernel(a: Tensor, b: Tensor) -> Tensor:

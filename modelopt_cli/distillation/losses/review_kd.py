@@ -11,8 +11,8 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
+    from modelopt_cli.distillation.loss_inputs import FeatureShapes, LossInputs
     from modelopt_cli.distillation.losses._review_kd import Review
-    from modelopt_cli.distillation.seen import Seen, Sizes
 
 
 @final
@@ -23,20 +23,20 @@ class ReviewKd(FeatureLoss):
     what came from the deeper ones, then compared with the teacher's at the same tap at several sizes.
     """
 
-    def init(self, sizes: Sizes, seed: int) -> nn.Module:
+    def init(self, shapes: FeatureShapes, seed: int) -> nn.Module:
         """The fusions. Raises UsageError where features are tokens, or of different kinds."""
         from modelopt_cli.distillation.losses._features import pairs
         from modelopt_cli.distillation.losses._review_kd import Review
 
-        found = pairs(sizes, "review_kd", (1, 3))
-        return Review([(student[0], teacher[0]) for student, teacher in found]).to(sizes.targets.device)
+        found = pairs(shapes, "review_kd", (1, 3))
+        return Review([(student[0], teacher[0]) for student, teacher in found]).to(shapes.targets.device)
 
     def compare(
-        self, students: Sequence[Tensor], teachers: Sequence[Tensor], seen: Seen, state: nn.Module | None
+        self, students: Sequence[Tensor], teachers: Sequence[Tensor], inputs: LossInputs, state: nn.Module | None
     ) -> Tensor:
         """Mean over channels, positions and the batch."""
         review = cast("Review", state)
-        return seen.mean(review([_maps(one) for one in students], [_maps(one) for one in teachers]))
+        return inputs.mean(review([_maps(one) for one in students], [_maps(one) for one in teachers]))
 
 
 def _maps(feature: Tensor) -> Tensor:

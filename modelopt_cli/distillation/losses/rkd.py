@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
-    from modelopt_cli.distillation.seen import Seen, Sizes
+    from modelopt_cli.distillation.loss_inputs import FeatureShapes, LossInputs
 
 Weight = Annotated[float, Field(ge=0.0)]
 
@@ -30,14 +30,14 @@ class Rkd(FeatureLoss):
     distance: Weight = Field(25.0, description="Weight of the distances between two samples.")
     angle: Weight = Field(50.0, description="Weight of the angles between three samples; 0 saves B³ values of memory.")
 
-    def init(self, sizes: Sizes, seed: int) -> None:
+    def init(self, shapes: FeatureShapes, seed: int) -> None:
         """Nothing is kept. Raises UsageError where there are not as many taps in the teacher."""
         from modelopt_cli.distillation.losses._features import pairs
 
-        pairs(sizes, "rkd", alike=False)
+        pairs(shapes, "rkd", alike=False)
 
     def compare(
-        self, students: Sequence[Tensor], teachers: Sequence[Tensor], seen: Seen, state: nn.Module | None
+        self, students: Sequence[Tensor], teachers: Sequence[Tensor], inputs: LossInputs, state: nn.Module | None
     ) -> Tensor:
         """Means over pairs and triplets of samples."""
         import torch

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
-    from modelopt_cli.distillation.seen import Seen, Sizes
+    from modelopt_cli.distillation.loss_inputs import FeatureShapes, LossInputs
 
 
 @final
@@ -21,14 +21,14 @@ class SimilarityPreserving(FeatureLoss):
     Features are flattened and may differ in shape. All samples of the batch count alike, whatever their weights.
     """
 
-    def init(self, sizes: Sizes, seed: int) -> None:
+    def init(self, shapes: FeatureShapes, seed: int) -> None:
         """Nothing is kept. Raises UsageError where there are not as many taps in the teacher."""
         from modelopt_cli.distillation.losses._features import pairs
 
-        pairs(sizes, "similarity_preserving", alike=False)
+        pairs(shapes, "similarity_preserving", alike=False)
 
     def compare(
-        self, students: Sequence[Tensor], teachers: Sequence[Tensor], seen: Seen, state: nn.Module | None
+        self, students: Sequence[Tensor], teachers: Sequence[Tensor], inputs: LossInputs, state: nn.Module | None
     ) -> Tensor:
         """Mean over the pairs of samples."""
         import torch

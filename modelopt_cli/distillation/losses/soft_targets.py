@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from modelopt_cli.data.raw import Task
-    from modelopt_cli.distillation.seen import Seen
+    from modelopt_cli.distillation.loss_inputs import LossInputs
 
 
 @final
@@ -24,12 +24,12 @@ class SoftTargets(OutputLoss):
 
     temperature: Positive = Field(4.0, description="What logits are divided by.")
 
-    def compare(self, student: Tensor, teacher: Tensor, seen: Seen) -> Tensor:
+    def compare(self, student: Tensor, teacher: Tensor, inputs: LossInputs) -> Tensor:
         """Sum over classes (labels: of Bernoulli distributions), mean over the batch."""
         from modelopt_cli.distillation.losses._divergence import binary_kl, kl, softened
 
-        if seen.task == "multilabel":
+        if inputs.task == "multilabel":
             values = binary_kl(teacher, student, self.temperature)
         else:
             values = kl(softened(teacher, self.temperature), softened(student, self.temperature))
-        return self.temperature**2 * seen.mean(values)
+        return self.temperature**2 * inputs.mean(values)

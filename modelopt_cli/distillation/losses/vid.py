@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
-    from modelopt_cli.distillation.seen import Seen, Sizes
+    from modelopt_cli.distillation.loss_inputs import FeatureShapes, LossInputs
 
 
 @final
@@ -28,7 +28,7 @@ class Vid(FeatureLoss):
 
     variance: Positive = Field(5.0, description="What sigma² of every channel starts from.")
 
-    def init(self, sizes: Sizes, seed: int) -> nn.Module:
+    def init(self, shapes: FeatureShapes, seed: int) -> nn.Module:
         """One Gaussian a tap. Raises UsageError where features are of different kinds."""
         from torch import nn
 
@@ -36,12 +36,12 @@ class Vid(FeatureLoss):
         from modelopt_cli.distillation.losses._vid import Gaussian
 
         found = [
-            Gaussian(channels(student), channels(teacher), self.variance) for student, teacher in pairs(sizes, "vid")
+            Gaussian(channels(student), channels(teacher), self.variance) for student, teacher in pairs(shapes, "vid")
         ]
-        return nn.ModuleList(found).to(sizes.targets.device)
+        return nn.ModuleList(found).to(shapes.targets.device)
 
     def compare(
-        self, students: Sequence[Tensor], teachers: Sequence[Tensor], seen: Seen, state: nn.Module | None
+        self, students: Sequence[Tensor], teachers: Sequence[Tensor], inputs: LossInputs, state: nn.Module | None
     ) -> Tensor:
         """Mean over channels, positions and the batch."""
         import torch
@@ -52,4 +52,4 @@ class Vid(FeatureLoss):
         values = [
             gaussian(*features) for gaussian, features in zip(gaussians, matched(students, teachers), strict=True)
         ]
-        return seen.mean(torch.stack(values).sum(0))
+        return inputs.mean(torch.stack(values).sum(0))

@@ -12,7 +12,7 @@ from modelopt_cli.distillation.losses import OutputLoss
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from modelopt_cli.distillation.seen import Seen
+    from modelopt_cli.distillation.loss_inputs import LossInputs
 
 
 @final
@@ -25,9 +25,9 @@ class Wttm(OutputLoss):
 
     temperature: Positive = Field(5.0, description="What the teacher's logits are divided by (1 / gamma in the paper).")
 
-    def compare(self, student: Tensor, teacher: Tensor, seen: Seen) -> Tensor:
+    def compare(self, student: Tensor, teacher: Tensor, inputs: LossInputs) -> Tensor:
         """Sum over classes, mean over the batch."""
         from modelopt_cli.distillation.losses._divergence import kl, softened
 
         power_sum = (softened(teacher, 1.0) / self.temperature).logsumexp(1).exp()  # (B,)
-        return seen.mean(power_sum * kl(softened(teacher, self.temperature), softened(student, 1.0)))
+        return inputs.mean(power_sum * kl(softened(teacher, self.temperature), softened(student, 1.0)))

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from modelopt_cli.core.errors import UsageError
-from modelopt_cli.workflows.distillation.criteria import guide, student_data
-from modelopt_cli.workflows.distillation.networks import Member, members
+from modelopt_cli.workflows.distillation.criteria import criterion_of, student_data
+from modelopt_cli.workflows.distillation.jobs import TrainingJob, members
 from modelopt_cli.workflows.runs.torch import TorchRun
 from modelopt_cli.workflows.shared import data_cache
 
@@ -37,26 +37,26 @@ def check_distillation(experiment: Experiment) -> None:
     for member in members(experiment, experiment.seed, baseline=settings.baseline):
         member.experiment.require_model().check()
         modules[member.name] = untrained(member, experiment)
-        if member.guided:
-            _check_guided(member, [modules[name] for name in member.taught_by], prepared)
+        if member.distilled:
+            _check_distilled(member, [modules[name] for name in member.taught_by], prepared)
 
 
-def _check_guided(member: Member, teachers: Sequence[nn.Module], prepared: Prepared) -> None:
+def _check_distilled(member: TrainingJob, teachers: Sequence[nn.Module], prepared: Prepared) -> None:
     """Set its training up, with teachers as they are now, and leave it at that."""
     from modelopt_cli.distillation.adapting import Estimator, itself
-    from modelopt_cli.distillation.objective import Objective
+    from modelopt_cli.distillation.weighted_losses import WeightedLosses
 
     settings = member.experiment.require_distillation()
     if any(isinstance(part, Estimator) for teacher in teachers for part in teacher.modules()):  # not fitted yet
         model = member.experiment.require_model().build(prepared.shapes, member.seed)
-        Objective(settings.losses_for(prepared.task), prepared.task, model, itself(teachers[0])).close()
+        WeightedLosses(settings.losses_for(prepared.task), prepared.task, model, itself(teachers[0])).close()
         return
-    found = guide(member.experiment, teachers, prepared, member.seed, Path())
-    TorchRun(member.experiment, prepared, seed=member.seed, guide=found)
+    found = criterion_of(member.experiment, teachers, prepared, member.seed, Path())
+    TorchRun(member.experiment, prepared, seed=member.seed, criterion=found)
     found.close()
 
 
-def untrained(member: Member, experiment: Experiment) -> nn.Module:
+def untrained(member: TrainingJob, experiment: Experiment) -> nn.Module:
     """The member's module in the student's place, as it is before training; a teacher that is there, as it is."""
     import torch
 

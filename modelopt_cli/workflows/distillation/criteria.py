@@ -1,4 +1,4 @@
-"""From the distillation section to what guides a student's training, and the data that it learns from."""
+"""From the distillation section to the criterion of a student's training, and the data that it learns from."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ if TYPE_CHECKING:
     from modelopt_cli.data.prepared import Prepared
     from modelopt_cli.distillation.settings import Guidance
     from modelopt_cli.experiment.experiment import Experiment
-    from modelopt_cli.training.guidance import Guide
+    from modelopt_cli.training.criterion import Criterion
 
 DECIDING = {"losses", "combine", "cache", "teachers", "ema", "mutual"}
 """Keys of the section that decide on what a student becomes, beside who its teachers are."""
 
 
-def guide(
+def criterion_of(
     experiment: Experiment, teachers: Sequence[nn.Module], prepared: Prepared, seed: int, folder: Path | None
-) -> Guide:
+) -> Criterion:
     """What the section says: finished teachers, the student's moving average, or peers.
 
     `teachers` take what the student takes. `folder`: where a cache on disk lies.
     """
-    from modelopt_cli.distillation.guide import MovingGuide
-    from modelopt_cli.distillation.mutual import MutualGuide
+    from modelopt_cli.distillation.mutual import MutualCriterion
+    from modelopt_cli.distillation.teacher_criterion import MovingAverageCriterion
 
     settings = experiment.require_distillation()
     if settings.mutual is not None:
@@ -45,11 +45,11 @@ def guide(
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(number)
                 peers.append(model.build(prepared.shapes, number))
-        return MutualGuide(settings, peers, experiment.require_training(), prepared.task)
+        return MutualCriterion(settings, peers, experiment.require_training(), prepared.task)
     if settings.ema is not None:
-        return MovingGuide(settings, prepared.task, settings.ema.decay)
+        return MovingAverageCriterion(settings, prepared.task, settings.ema.decay)
     weights = [teacher.weight for teacher in settings.given_teachers]
-    return teacher_guide(
+    return teacher_criterion(
         settings,
         teachers,
         prepared,
@@ -59,7 +59,7 @@ def guide(
     )
 
 
-def teacher_guide(
+def teacher_criterion(
     settings: Guidance,
     teachers: Sequence[nn.Module],
     prepared: Prepared,
@@ -67,11 +67,11 @@ def teacher_guide(
     weights: Sequence[float] = (),
     names: str = "",
     folder: Path | None = None,
-) -> Guide:
+) -> Criterion:
     """Finished teachers; `names`: what the train split lacks, which a cache must tell apart."""
-    from modelopt_cli.distillation.guide import TeacherGuide
+    from modelopt_cli.distillation.teacher_criterion import TeacherCriterion
 
-    return TeacherGuide(
+    return TeacherCriterion(
         settings,
         teachers,
         prepared.task,

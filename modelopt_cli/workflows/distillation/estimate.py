@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from modelopt_cli.workflows.distillation.checks import untrained
-from modelopt_cli.workflows.distillation.criteria import guide, student_data
-from modelopt_cli.workflows.distillation.networks import Member, members
+from modelopt_cli.workflows.distillation.criteria import criterion_of, student_data
+from modelopt_cli.workflows.distillation.jobs import TrainingJob, members
 from modelopt_cli.workflows.runs.torch import TorchRun
 from modelopt_cli.workflows.search.estimate import estimator_seconds, torch_seconds
 from modelopt_cli.workflows.shared import data_cache
@@ -28,7 +28,7 @@ def member_seconds(experiment: Experiment) -> dict[str, tuple[int, float]]:
     return found
 
 
-def _seconds(member: Member, experiment: Experiment) -> tuple[int, float]:
+def _seconds(member: TrainingJob, experiment: Experiment) -> tuple[int, float]:
     prepared = data_cache.prepared_data(member.experiment) if member.role == "teacher" else student_data(experiment)
     if member.experiment.require_model().framework == "sklearn":
         return 1, estimator_seconds(member.experiment, prepared)
@@ -36,12 +36,12 @@ def _seconds(member: Member, experiment: Experiment) -> tuple[int, float]:
     plain = torch_seconds(member.experiment, prepared, epochs)
     by_name = {one.name: one for one in members(experiment, experiment.seed, baseline=True)}
     teachers = [by_name[name] for name in member.taught_by]
-    if not member.guided or any(one.experiment.require_model().framework == "sklearn" for one in teachers):
+    if not member.distilled or any(one.experiment.require_model().framework == "sklearn" for one in teachers):
         return epochs, plain  # an estimator is asked once for all samples, in seconds
 
     def opened(own: Experiment, shortened: Prepared) -> TorchRun:
         modules = [untrained(one, experiment) for one in teachers]
-        return TorchRun(own, shortened, seed=0, guide=guide(own, modules, shortened, 0, None))
+        return TorchRun(own, shortened, seed=0, criterion=criterion_of(own, modules, shortened, 0, None))
 
     live = torch_seconds(_live(member.experiment), prepared, epochs, opened)
     return epochs, plain + max(0.0, live - plain) / (epochs if _is_cached(experiment) else 1)

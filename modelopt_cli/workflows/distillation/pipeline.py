@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from modelopt_cli.core.errors import TrialError
 from modelopt_cli.workflows.distillation import criteria
-from modelopt_cli.workflows.distillation.networks import STUDENT, Member, members, shared_seed
-from modelopt_cli.workflows.distillation.trained_model import Learned, Turn
+from modelopt_cli.workflows.distillation.jobs import STUDENT, TrainingJob, members, shared_seed
+from modelopt_cli.workflows.distillation.trained_model import TrainedModel, Turn
 from modelopt_cli.workflows.runs.estimator import EstimatorRun
 from modelopt_cli.workflows.runs.torch import TorchRun
 from modelopt_cli.workflows.shared import data_cache
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from modelopt_cli.experiment.experiment import Experiment
     from modelopt_cli.models.files.checkpoints import Checkpoint
-    from modelopt_cli.training.guidance import Guide
+    from modelopt_cli.training.criterion import Criterion
 
 PRINCIPAL = {"classification": "accuracy", "multilabel": "accuracy", "regression": "rmse"}
 """The metric that models of a task are compared by."""
@@ -48,11 +48,11 @@ class DistillCourse:
         self.experiment, self._seed, self._monitor, self._folder = experiment, seed, monitor, folder
         self.prepared = criteria.student_data(experiment)
         self.members = [shared_seed(one, experiment.seed) for one in members(experiment, seed, baseline=baseline)]
-        self.learned: dict[str, Learned] = {}
+        self.learned: dict[str, TrainedModel] = {}
         self.curve: list[tuple[str, int, dict[str, float]]] = []
         self._place = 0
         self._run: TorchRun | EstimatorRun | None = None
-        self._guide: Guide | None = None
+        self._criterion: Criterion | None = None
         self._ended: Any = None  # the state of the student's training after its last step
         self.cached = False  # whether the student's teachers were looked up
         self.step = 0
@@ -88,7 +88,7 @@ class DistillCourse:
         """Who is trained in the next step."""
         return self.members[self._place].name if self._place < len(self.members) else ""
 
-    def unfinished(self) -> Learned:
+    def unfinished(self) -> TrainedModel:
         """The student as it stands in the middle of its training. Raises TrialError before it has begun."""
         member = self.members[min(self._place, len(self.members) - 1)]
         if self._run is None or member.name != STUDENT:
@@ -106,7 +106,7 @@ class DistillCourse:
                 left += member.experiment.require_training().epochs if torch else 1
         return left
 
-    def _is_kept(self, member: Member) -> bool:
+    def _is_kept(self, member: TrainingJob) -> bool:
         return member.role == "given" or (member.name != STUDENT and self._file(member).exists())
 
     def _skip(self) -> None:
@@ -116,7 +116,7 @@ class DistillCourse:
             self.learned[member.name] = (
                 member.given(self.prepared)
                 if member.role == "given"
-                else Learned.load(self._file(member), member.name, self.experiment.consent)
+                else TrainedModel.load(self._file(member), member.name, self.experiment.consent)
             )
             learned = self.learned[member.name]
             trained = learned.curve if learned.by == self._seed else []
@@ -135,10 +135,10 @@ class DistillCourse:
             self._run = EstimatorRun(experiment, data_cache.prepared_data(experiment), seed=member.seed, wanted=[])
             return
         prepared = data_cache.prepared_data(experiment) if member.role == "teacher" else self.prepared
-        self._guide = None
-        if member.guided:
+        self._criterion = None
+        if member.distilled:
             taught_by = [self.learned[name].module(self.prepared) for name in member.taught_by]
-            self._guide = criteria.guide(experiment, taught_by, prepared, member.seed, self._folder)
+            self._criterion = criteria.criterion_of(experiment, taught_by, prepared, member.seed, self._folder)
         monitored = prepared.validation is not None
         training = experiment.require_training()
         if monitored:  # both the last and the best epoch are reported, whichever is kept
@@ -150,7 +150,7 @@ class DistillCourse:
             seed=member.seed,
             monitor=self._monitor if member.name == STUDENT else None,
             state=state,
-            guide=self._guide,
+            criterion=self._criterion,
         )
 
     def _finish(self, run: TorchRun | EstimatorRun) -> None:
@@ -160,17 +160,17 @@ class DistillCourse:
         learned = self._learned(run, member)
         learned.by = self._seed
         learned.curve = [(epoch, found) for name, epoch, found in self.curve if name == member.name]
-        if self._guide is not None:
-            self._guide.close()
-            self.cached = getattr(self._guide, "cached", False)
+        if self._criterion is not None:
+            self._criterion.close()
+            self.cached = getattr(self._criterion, "cached", False)
         self.learned[member.name] = learned
         if member.name != STUDENT:
             learned.save(self._file(member))
-        self._place, self._run, self._guide = self._place + 1, None, None
+        self._place, self._run, self._criterion = self._place + 1, None, None
 
-    def _learned(self, run: TorchRun | EstimatorRun, member: Member) -> Learned:
+    def _learned(self, run: TorchRun | EstimatorRun, member: TrainingJob) -> TrainedModel:
         if isinstance(run, EstimatorRun):
-            return Learned(member.name, run.checkpoint(run.metrics()), seconds=run.metrics()["train.seconds"])
+            return TrainedModel(member.name, run.checkpoint(run.metrics()), seconds=run.metrics()["train.seconds"])
         trainer = run.trainer
         states: dict[Turn, Mapping[str, Any]] = {"last": _state(trainer.module)}
         epochs: dict[Turn, int] = {"last": trainer.epoch}
@@ -180,13 +180,13 @@ class DistillCourse:
         kept: Turn = "best" if member.experiment.require_training().keeps_best and "best" in states else "last"
         if kept == "last":
             trainer.return_to_last()
-        return Learned(member.name, run.checkpoint({}), kept, states, epochs, run.seconds)
+        return TrainedModel(member.name, run.checkpoint({}), kept, states, epochs, run.seconds)
 
-    def _file(self, member: Member) -> Path:
+    def _file(self, member: TrainingJob) -> Path:
         """The member's stage file."""
         return self._folder / f"{self._digest(member)}.pt"
 
-    def _digest(self, member: Member) -> str:
+    def _digest(self, member: TrainingJob) -> str:
         """Of all that the member depends on."""
         experiment = member.experiment
         sections = {
@@ -205,7 +205,7 @@ class DistillCourse:
         if member.role != "teacher":
             settings = experiment.require_distillation()
             parts["leave out"] = list(settings.leave_out)
-            if member.guided:
+            if member.distilled:
                 parts["guidance"] = settings.model_dump(mode="json", include=criteria.DECIDING)
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -227,7 +227,7 @@ class DistillCourse:
         """The student is one that was trained before from the same setting and seed; whoever is missing is trained."""
         while self._place < len(self.members) - 1:
             self.next()
-        self.learned[STUDENT] = Learned(STUDENT, trained)
+        self.learned[STUDENT] = TrainedModel(STUDENT, trained)
         self._place, self._run, self.total = len(self.members), None, self.step
 
 
@@ -237,7 +237,7 @@ def _state(module: nn.Module) -> dict[str, Any]:
     return dict(copied(module.state_dict(), "cpu"))
 
 
-def _files(member: Member) -> list[str]:
+def _files(member: TrainingJob) -> list[str]:
     """Files that the member's model comes from."""
     model, settings = member.experiment.require_model(), member.settings
     named = [getattr(model, field, None) for field in model.path_fields]

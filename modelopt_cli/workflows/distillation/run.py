@@ -11,10 +11,10 @@ from modelopt_cli.core.warning_log import WarningLog
 from modelopt_cli.experiment.expected_metrics import GAP
 from modelopt_cli.tuning.objective import StepReport
 from modelopt_cli.workflows.distillation import tables as distill_tables
-from modelopt_cli.workflows.distillation.networks import ALONE, STUDENT
+from modelopt_cli.workflows.distillation.jobs import ALONE, STUDENT
 from modelopt_cli.workflows.distillation.pipeline import PRINCIPAL, DistillCourse
 from modelopt_cli.workflows.distillation.teachers import seen_before
-from modelopt_cli.workflows.distillation.trained_model import Learned
+from modelopt_cli.workflows.distillation.trained_model import TrainedModel
 from modelopt_cli.workflows.runs.base import RestorableRun
 from modelopt_cli.workflows.shared import costs
 
@@ -100,12 +100,12 @@ class DistillRun(RestorableRun):
         return [remark for remark in remarks if remark]
 
     @property
-    def student(self) -> Learned:
+    def student(self) -> TrainedModel:
         """The student: finished, or as it stands when the run is stopped early."""
         found = self.course.learned.get(STUDENT)
         return found if found is not None else self.course.unfinished()
 
-    def judge(self, learned: Learned, turn: str, split: str) -> dict[str, float]:
+    def judge(self, learned: TrainedModel, turn: str, split: str) -> dict[str, float]:
         """Every metric of a model at a turn on a split; read once, then remembered."""
         from modelopt_cli.core.device import choose
         from modelopt_cli.training.judging import judge
@@ -222,7 +222,7 @@ class DistillRun(RestorableRun):
                 found[member.name] = str(path)
         return found
 
-    def _judged_on(self, learned: Learned, split: str) -> dict[str, float]:
+    def _judged_on(self, learned: TrainedModel, split: str) -> dict[str, float]:
         return {} if getattr(self.course.prepared, split) is None else self.judge(learned, learned.kept, split)
 
     def restore(self, trained: Checkpoint) -> None:

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 from modelopt_cli.experiment.expected_metrics import GAP
 from modelopt_cli.results.report import Table
 from modelopt_cli.training.metric_names import LOWER_IS_BETTER
-from modelopt_cli.workflows.distillation.networks import ALONE, STUDENT
+from modelopt_cli.workflows.distillation.jobs import ALONE, STUDENT
 
 if TYPE_CHECKING:
-    from modelopt_cli.workflows.distillation.trained_model import Learned
+    from modelopt_cli.workflows.distillation.trained_model import TrainedModel
 
 
-def learner(one: Learned, turn: str, judged: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:
+def learner(one: TrainedModel, turn: str, judged: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:
     """A row: who, after which epoch, whether these are the weights that are kept, and every metric."""
     metrics = {name: value for found in judged.values() for name, value in found.items()}
     count = _parameters(one)
@@ -28,12 +28,12 @@ def learner(one: Learned, turn: str, judged: Mapping[str, Mapping[str, float]]) 
     }
 
 
-def not_trained(student: Learned) -> dict[str, Any]:
+def not_trained(student: TrainedModel) -> dict[str, Any]:
     """The row of a student alone that was switched off: no metrics, and the seconds that it would have taken."""
     return {"learner": ALONE, "turn": "not trained", "kept": True, "predicted seconds": student.seconds}
 
 
-def _parameters(one: Learned) -> int | None:
+def _parameters(one: TrainedModel) -> int | None:
     """None for an estimator."""
     parameters = getattr(one.checkpoint.model, "parameters", None)
     return None if parameters is None else sum(item.numel() for item in parameters())

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from modelopt_cli.core.consent import NOTHING
 from modelopt_cli.core.errors import RefusedError, UsageError
 from modelopt_cli.models.architectures.checkpoint import Checkpoint as CheckpointModel
-from modelopt_cli.workflows.distillation.trained_model import Learned
+from modelopt_cli.workflows.distillation.trained_model import TrainedModel
 
 if TYPE_CHECKING:
     from torch import nn
@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from modelopt_cli.models.files.checkpoints import Checkpoint
 
 
-def given(settings: TeacherSettings, name: str, seed: int, prepared: Prepared, consent: Consent = NOTHING) -> Learned:
+def given(
+    settings: TeacherSettings, name: str, seed: int, prepared: Prepared, consent: Consent = NOTHING
+) -> TrainedModel:
     """A teacher from a model.pt, from weights of a model, or as the user's own code builds it.
 
     `consent`: of the experiment, beside the teacher's own. Raises InputError for a file that cannot be read,
@@ -32,7 +34,7 @@ def given(settings: TeacherSettings, name: str, seed: int, prepared: Prepared, c
     if path is None and isinstance(settings.model, CheckpointModel):
         path, consent = settings.model.path, consent.also(settings.model.trust_code)
     found = checkpoints.load(path, consent) if path is not None else _built(settings, seed, prepared)
-    learned = Learned(name, found)
+    learned = TrainedModel(name, found)
     learned.module(prepared)
     return learned
 

@@ -22,7 +22,7 @@ _EXTRA = "learned"
 
 
 @dataclass
-class Learned:
+class TrainedModel:
     """`checkpoint.model` holds the weights of the turn that is kept, by the settings that it was trained with."""
 
     name: str
@@ -75,7 +75,7 @@ class Learned:
         checkpoints.save(path, replace(self.checkpoint, extra=extra), durable=False)
 
     @classmethod
-    def load(cls, path: Path, name: str, consent: Consent) -> Learned:
+    def load(cls, path: Path, name: str, consent: Consent) -> TrainedModel:
         """The inverse of `save`."""
         from modelopt_cli.models.files import checkpoints
 

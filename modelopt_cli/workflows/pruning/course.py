@@ -14,7 +14,7 @@ from modelopt_cli.core.errors import UsageError
 from modelopt_cli.core.seeds import derive
 from modelopt_cli.workflows.pruning.amounts import amount_for, stand_ins
 from modelopt_cli.workflows.pruning.phases import Marks, Phase, needs_training, phases
-from modelopt_cli.workflows.pruning.recovery_teacher import recovery_guide
+from modelopt_cli.workflows.pruning.recovery_teacher import recovery_criterion
 from modelopt_cli.workflows.runs.base import checkpoint_of
 from modelopt_cli.workflows.runs.torch import trainer_of
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from modelopt_cli.experiment.experiment import Experiment
     from modelopt_cli.models.files.checkpoints import Checkpoint
     from modelopt_cli.pruning.schedules import Stage
-    from modelopt_cli.training.guidance import Guide
+    from modelopt_cli.training.criterion import Criterion
     from modelopt_cli.training.trainer import Trainer
     from modelopt_cli.workflows.pruning.pruned_model import PrunedModel
 
@@ -70,7 +70,7 @@ class PruneCourse:
         if trains and state is None:
             self.model.check()
         self._place, self._opened, self._marks = 0, -1, Marks((), self._prune_to)
-        self._guide: Guide | None = None
+        self._criterion: Criterion | None = None
         self._rewound = self.trainer.state() if self._rewinds_to(0) else None
         if state is not None:
             self._load(state)
@@ -166,9 +166,11 @@ class PruneCourse:
         stage = self._stages[phase.stage]
         self._marks = Marks(stage.marks[1:], self._prune_to)
         seed = self._seed if stage.rewind is not None else derive(self._seed, "recovery", phase.stage)
-        self._guide = recovery_guide(self._experiment, self._prepared, lambda: self.model.as_it_was("before"), seed)
+        self._criterion = recovery_criterion(
+            self._experiment, self._prepared, lambda: self.model.as_it_was("before"), seed
+        )
         hooks = self.model.hooks(self._marks)
-        self.trainer = self._train(self.module, phase.settings, seed=seed, hooks=hooks, guide=self._guide)
+        self.trainer = self._train(self.module, phase.settings, seed=seed, hooks=hooks, criterion=self._criterion)
         if stage.rewind is not None:
             if self._rewound is None:
                 raise UsageError(
@@ -181,8 +183,8 @@ class PruneCourse:
         self.model.trainer = self.trainer
 
     def _leave(self, phase: Phase) -> None:
-        if self._guide is not None:
-            self._guide.close()
+        if self._criterion is not None:
+            self._criterion.close()
         self.trainer.finish()
         self.trainer.forget_best()  # what the phase leaves is what goes on
         self.model.settle()

@@ -1,4 +1,4 @@
-"""What guides the recovery of a pruned model: the model as it was before pruning, or another finished teacher."""
+"""The criterion by which a pruned model recovers: the model as it was before pruning, or another finished teacher."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from modelopt_cli.core.errors import UsageError
 from modelopt_cli.distillation.losses import FeatureLoss
 from modelopt_cli.models.duplicates import duplicate
 from modelopt_cli.pruning.structures import UnitStructure
-from modelopt_cli.workflows.distillation.criteria import teacher_guide
+from modelopt_cli.workflows.distillation.criteria import teacher_criterion
 from modelopt_cli.workflows.distillation.teachers import given
 from modelopt_cli.workflows.runs.torch import trainer_of
 from modelopt_cli.workflows.shared import data_cache
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
     from modelopt_cli.data.prepared import Prepared
     from modelopt_cli.experiment.experiment import Experiment
-    from modelopt_cli.training.guidance import Guide
+    from modelopt_cli.training.criterion import Criterion
 
 
-def recovery_guide(
+def recovery_criterion(
     experiment: Experiment, prepared: Prepared, dense: Callable[[], nn.Module | None], seed: int
-) -> Guide | None:
+) -> Criterion | None:
     """None where the recovery learns from labels alone. `dense`: the model as it was before pruning."""
     settings = experiment.require_pruning().guidance
     if settings is None:
@@ -36,7 +36,7 @@ def recovery_guide(
         found = dense()
         assert found is not None
         teacher = duplicate(found)
-    return teacher_guide(settings, [teacher], prepared)
+    return teacher_criterion(settings, [teacher], prepared)
 
 
 def check_recovery(experiment: Experiment) -> None:
@@ -60,9 +60,9 @@ def check_recovery(experiment: Experiment) -> None:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         module = experiment.require_model().build(prepared.shapes, seed)
-        guide = recovery_guide(experiment, prepared, lambda: module, seed)
+        criterion = recovery_criterion(experiment, prepared, lambda: module, seed)
         settings = pruning.recovery_over(experiment.training or TrainingSettings())
-        assert guide is not None
+        assert criterion is not None
         assert settings is not None
-        trainer_of(experiment, prepared, module, settings, seed=seed, guide=guide)
-        guide.close()
+        trainer_of(experiment, prepared, module, settings, seed=seed, criterion=criterion)
+        criterion.close()

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from modelopt_cli.experiment.experiment import Experiment
     from modelopt_cli.models.files.checkpoints import Checkpoint
     from modelopt_cli.pruning.weights.masking import Masking
-    from modelopt_cli.training.guidance import Guide
+    from modelopt_cli.training.criterion import Criterion
     from modelopt_cli.training.hooks import StepHook
     from modelopt_cli.training.settings import TrainingSettings
     from modelopt_cli.training.trainer import Trainer
@@ -35,9 +35,9 @@ class TorchRun(RestorableRun):
         seed: int,
         monitor: str | Sequence[str] | None = None,
         state: Mapping[str, Any] | None = None,
-        guide: Guide | None = None,
+        criterion: Criterion | None = None,
     ) -> None:
-        """`guide`: gives the loss that is descended, in place of the targets."""
+        """`criterion`: gives the loss that is descended, in place of the targets."""
         import torch
 
         from modelopt_cli.core.device import choose
@@ -56,7 +56,7 @@ class TorchRun(RestorableRun):
                 seed=seed,
                 monitor=monitor,
                 hooks=[self._masking] if self._masking else [],
-                guide=guide,
+                criterion=criterion,
             )
         self.seconds = 0.0  # that training took
         if state is not None:
@@ -148,7 +148,7 @@ def trainer_of(
     seed: int,
     monitor: str | Sequence[str] | None = None,
     hooks: Sequence[StepHook] = (),
-    guide: Guide | None = None,
+    criterion: Criterion | None = None,
 ) -> Trainer:
     """A trainer of `module` on the experiment's data, device and augmentation.
 
@@ -166,5 +166,5 @@ def trainer_of(
         monitor=monitor,
         extra_metrics=experiment.evaluation.own,
         hooks=hooks,
-        guide=guide,
+        criterion=criterion,
     )

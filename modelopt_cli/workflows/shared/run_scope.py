@@ -53,7 +53,7 @@ def one_run() -> Iterator[None]:
     finally:
         _run.reset(token)
         imports.remember_sources(before)
-        _forget_lessons()
+        _forget_teacher_outputs()
 
 
 def kept() -> Kept:
@@ -61,8 +61,8 @@ def kept() -> Kept:
     return _run.get() or _process
 
 
-def _forget_lessons() -> None:
+def _forget_teacher_outputs() -> None:
     """A teacher's answers are kept by its weights and form, but the code behind them may change as well."""
-    lessons = sys.modules.get("modelopt_cli.distillation.store")
-    if lessons is not None:
-        lessons.forget()
+    cache = sys.modules.get("modelopt_cli.distillation.cache")
+    if cache is not None:
+        cache.forget()
