@@ -20,9 +20,9 @@ from modelopt_cli.data.splits import Splits
 from modelopt_cli.distillation.losses import DistillationLoss
 from modelopt_cli.distillation.settings import Cache, DistillationSettings, TeacherSettings
 from modelopt_cli.experiment.command import CommandSettings
+from modelopt_cli.experiment.document.layout import plain
 from modelopt_cli.experiment.evaluation import EvaluationSettings
 from modelopt_cli.experiment.experiment import Experiment
-from modelopt_cli.experiment.layout import plain
 from modelopt_cli.experiment.recovery import PruningSection, RecoverySection
 from modelopt_cli.pruning.settings import Budget
 from modelopt_cli.training.settings import TrainingSettings

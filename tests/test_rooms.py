@@ -43,7 +43,7 @@ CIRCLES = {
     "modelopt_cli.data.preprocessing",
     "modelopt_cli.data.python_reading",
     "modelopt_cli.distillation.losses._crd",
-    "modelopt_cli.experiment.checks",
+    "modelopt_cli.experiment.checks.file",
     "modelopt_cli.models.architectures._cifar_resnet",
     "modelopt_cli.models.architectures._cnn",
     "modelopt_cli.models.architectures._mlp",

@@ -9,7 +9,7 @@ from pydantic import BaseModel
 
 from modelopt_cli.core.consent import Consent
 from modelopt_cli.core.strategy import Strategy
-from modelopt_cli.experiment.layout import Slot, slots, spelled_out
+from modelopt_cli.experiment.document.layout import Slot, slots, spelled_out
 
 _KEY = "trust_code"
 _OWN = "modelopt_cli."

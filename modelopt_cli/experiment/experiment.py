@@ -25,17 +25,17 @@ from modelopt_cli.core.strategy import Named, Settings
 from modelopt_cli.core.types import Count, Items
 from modelopt_cli.data.sources import DataSource
 from modelopt_cli.distillation.settings import DistillationSettings
-from modelopt_cli.experiment import paths
 from modelopt_cli.experiment.command import CommandSettings
 from modelopt_cli.experiment.consent import consent_in, trusting
+from modelopt_cli.experiment.document import document as paths
+from modelopt_cli.experiment.document.layout import Slot, anchor, plain, slots
+from modelopt_cli.experiment.document.marks import Finding, Mark, Marks, Problem, Rejected, Source, fail_all
+from modelopt_cli.experiment.document.messages import findings
+from modelopt_cli.experiment.document.overrides import Override, apply, normalise, value_mark
+from modelopt_cli.experiment.document.yaml_loader import Document, load_file
 from modelopt_cli.experiment.evaluation import EvaluationSettings
 from modelopt_cli.experiment.examples import EXAMPLES
-from modelopt_cli.experiment.layout import Slot, anchor, plain, slots
-from modelopt_cli.experiment.marks import Finding, Mark, Marks, Problem, Rejected, Source, fail_all
-from modelopt_cli.experiment.messages import findings
-from modelopt_cli.experiment.overrides import Override, apply, normalise, value_mark
 from modelopt_cli.experiment.recovery import PruningSection
-from modelopt_cli.experiment.yaml_loader import Document, load_file
 from modelopt_cli.models.architectures import Architecture
 from modelopt_cli.training.settings import TrainingSettings
 from modelopt_cli.tuning.search.settings import TuningSettings
@@ -109,7 +109,7 @@ class Experiment(Settings):
         file names. Raises ExperimentError with all problems found, each with its line;
         UsageError for a file that cannot be read; RefusedError for one that would run code.
         """
-        from modelopt_cli.experiment.checks import check
+        from modelopt_cli.experiment.checks.file import check
 
         document, folder = _read(source)
         document = apply(document, [Override.parse(text) for text in overrides], TOP)
@@ -153,7 +153,7 @@ class Experiment(Settings):
         kept = {name: getattr(self, name) for name in self.model_fields_set - touched}
         new = _validated(document, self._folder, self._origin, kept, self._references)
         if "tuning" in touched:
-            from modelopt_cli.experiment.checks import check
+            from modelopt_cli.experiment.checks.file import check
 
             problems = check(new, Marks(Mark(Source(self._origin))))
             if problems:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from modelopt_cli.core.errors import did_you_mean
-from modelopt_cli.experiment import paths
+from modelopt_cli.experiment.document import document as paths
 from modelopt_cli.tuning.space.parameters import is_under
 from modelopt_cli.tuning.space.rules import Rule, is_number
 from modelopt_cli.tuning.space.space import Space, SpaceError

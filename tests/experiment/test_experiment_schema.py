@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from modelopt_cli.core.strategy import FAMILIES
+from modelopt_cli.experiment.document.marks import Source
+from modelopt_cli.experiment.document.yaml_loader import parse
 from modelopt_cli.experiment.experiment import Experiment
-from modelopt_cli.experiment.marks import Source
 from modelopt_cli.experiment.schema import json_schema
-from modelopt_cli.experiment.yaml_loader import parse
 
 CONFIGS = sorted(Path(__file__).parents[2].joinpath("configs").glob("*.yaml"))
 SCHEMA = json_schema()

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from modelopt_cli.core.errors import ExperimentError
 from modelopt_cli.core.strategy import FAMILIES
+from modelopt_cli.experiment.document.document import PathError, every, get, nearest, put
 from modelopt_cli.experiment.experiment import TOP, Experiment
-from modelopt_cli.experiment.paths import PathError, every, get, nearest, put
 from modelopt_cli.tuning.space.space import Space
 
 CONFIGS = sorted(Path(__file__).parents[2].joinpath("configs").glob("*.yaml"))

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from modelopt_cli.core.errors import ExperimentError, ModeloptError, RefusedError, UsageError
 from modelopt_cli.core.scalars import number_in, resolve
 from modelopt_cli.core.yaml_dumper import dump
-from modelopt_cli.experiment.marks import Source
-from modelopt_cli.experiment.yaml_loader import load_file, parse
+from modelopt_cli.experiment.document.marks import Source
+from modelopt_cli.experiment.document.yaml_loader import load_file, parse
 
 
 def read(text: str) -> Any:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from modelopt_cli.experiment.marks import Rejected
+from modelopt_cli.experiment.document.marks import Rejected
 from modelopt_cli.tuning.space.parameters import is_under
 from modelopt_cli.tuning.space.space import Choice, Space
 from modelopt_cli.workflows.distillation.pipeline import DistillCourse

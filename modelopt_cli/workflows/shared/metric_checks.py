@@ -1,6 +1,6 @@
 """Whether a run will report the metrics that gates, objectives and monitors name; asked before anything is trained.
 
-`validate` refuses what no data could give (experiment/checks_metrics.py). Here the command line's gates are looked at
+`validate` refuses what no data could give (experiment/checks/metrics.py). Here the command line's gates are looked at
 too, and where the task or the splits are not known yet, the data are read.
 """
 
@@ -12,15 +12,15 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from modelopt_cli.core.errors import UsageError
-from modelopt_cli.experiment.checks_metrics import (
+from modelopt_cli.experiment.checks.metrics import (
     CORNERS,
     expectations,
     metric_findings,
     missing,
     trial_findings,
 )
+from modelopt_cli.experiment.document.marks import Finding
 from modelopt_cli.experiment.expected_metrics import Known, Outlook, Workflow, outlook
-from modelopt_cli.experiment.marks import Finding
 from modelopt_cli.training.metric_names import RANKED
 from modelopt_cli.workflows.shared import data_cache, gates
 

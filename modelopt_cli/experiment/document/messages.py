@@ -12,9 +12,9 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from modelopt_cli.core.scalars import number_in
-from modelopt_cli.experiment.layout import Slot, keys
-from modelopt_cli.experiment.marks import Finding, Path
-from modelopt_cli.experiment.paths import section_at, section_name, text
+from modelopt_cli.experiment.document.document import section_at, section_name, text
+from modelopt_cli.experiment.document.layout import Slot, keys
+from modelopt_cli.experiment.document.marks import Finding, Path
 
 _EXPECTED = {
     "int_type": "a whole number",

@@ -13,8 +13,8 @@ from typing import Any
 from pydantic import BaseModel
 
 from modelopt_cli.core.strategy import Strategy
-from modelopt_cli.experiment.layout import FREE, Slot, default, keys, slot_in
-from modelopt_cli.experiment.marks import Path
+from modelopt_cli.experiment.document.layout import FREE, Slot, default, keys, slot_in
+from modelopt_cli.experiment.document.marks import Path
 
 
 class PathError(ValueError):

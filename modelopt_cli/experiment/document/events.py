@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from modelopt_cli.experiment.marks import Mark, Source, fail
+from modelopt_cli.experiment.document.marks import Mark, Source, fail
 
 DEPTH = 64
 NODES = 100_000

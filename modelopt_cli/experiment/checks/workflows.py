@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from modelopt_cli.experiment.document.marks import Marks, Problem
 from modelopt_cli.experiment.examples import EXAMPLES
-from modelopt_cli.experiment.marks import Marks, Problem
 
 if TYPE_CHECKING:
     from modelopt_cli.experiment.experiment import Experiment

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from modelopt_cli.experiment.marks import Marks, Path, Problem
+from modelopt_cli.experiment.document.marks import Marks, Path, Problem
 
 if TYPE_CHECKING:
     from modelopt_cli.experiment.experiment import Experiment

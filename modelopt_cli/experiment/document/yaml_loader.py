@@ -13,8 +13,8 @@ from typing import Any
 from modelopt_cli.core.errors import ExperimentError, RefusedError, UsageError
 from modelopt_cli.core.references import Reference, substitute, variables_in
 from modelopt_cli.core.scalars import number_in, resolve
-from modelopt_cli.experiment.events import Node, compose
-from modelopt_cli.experiment.marks import Mark, Marks, Path, Source, fail
+from modelopt_cli.experiment.document.events import Node, compose
+from modelopt_cli.experiment.document.marks import Mark, Marks, Path, Source, fail
 
 BYTES = 1_000_000
 _CORE = "tag:yaml.org,2002:"

@@ -11,11 +11,11 @@ from pydantic import BaseModel
 
 from modelopt_cli.core.errors import UsageError
 from modelopt_cli.core.references import Reference
-from modelopt_cli.experiment.events import DEPTH
-from modelopt_cli.experiment.layout import Slot, sparse
-from modelopt_cli.experiment.marks import Finding, Mark, Path, Problem, Source, fail, fail_all
-from modelopt_cli.experiment.paths import PathError, nearest, put, text
-from modelopt_cli.experiment.yaml_loader import Document, parse
+from modelopt_cli.experiment.document.document import PathError, nearest, put, text
+from modelopt_cli.experiment.document.events import DEPTH
+from modelopt_cli.experiment.document.layout import Slot, sparse
+from modelopt_cli.experiment.document.marks import Finding, Mark, Path, Problem, Source, fail, fail_all
+from modelopt_cli.experiment.document.yaml_loader import Document, parse
 
 
 @dataclass(frozen=True)

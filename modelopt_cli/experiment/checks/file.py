@@ -10,21 +10,21 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from modelopt_cli.core.errors import UsageError, did_you_mean
-from modelopt_cli.experiment import paths
-from modelopt_cli.experiment.checks_measured import measured_findings, measured_path
-from modelopt_cli.experiment.checks_metrics import (
+from modelopt_cli.experiment.checks.measured import measured_findings, measured_path
+from modelopt_cli.experiment.checks.metrics import (
     CORNERS,
     expectations,
     gate_findings,
     metric_findings,
     trial_findings,
 )
-from modelopt_cli.experiment.checks_scheduler import scheduler_problems
-from modelopt_cli.experiment.checks_workflows import workflow_problems
+from modelopt_cli.experiment.checks.scheduler import scheduler_problems
+from modelopt_cli.experiment.checks.workflows import workflow_problems
+from modelopt_cli.experiment.document import document as paths
+from modelopt_cli.experiment.document.marks import Finding, Marks, Path, Problem, Rejected
 from modelopt_cli.experiment.examples import EXAMPLES
 from modelopt_cli.experiment.expected_metrics import outlook
 from modelopt_cli.experiment.experiment import TOP, Experiment
-from modelopt_cli.experiment.marks import Finding, Marks, Path, Problem, Rejected
 from modelopt_cli.experiment.search_space import search_space
 from modelopt_cli.tuning.executors import Limits
 from modelopt_cli.tuning.search.settings import TuningSettings

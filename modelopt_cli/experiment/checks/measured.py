@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from modelopt_cli.experiment.marks import Finding
+from modelopt_cli.experiment.document.marks import Finding
 
 if TYPE_CHECKING:
     from modelopt_cli.data.sources import DataSource

@@ -8,6 +8,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from modelopt_cli.core.conditions import Condition, Goal
+from modelopt_cli.experiment.document.marks import Finding, Path, Rejected
 from modelopt_cli.experiment.expected_metrics import (
     DEVIATION,
     SPLITS,
@@ -18,7 +19,6 @@ from modelopt_cli.experiment.expected_metrics import (
     nearest,
     outlook,
 )
-from modelopt_cli.experiment.marks import Finding, Path, Rejected
 from modelopt_cli.training.metric_names import metric_name, names
 from modelopt_cli.training.settings import TrainingSettings
 
