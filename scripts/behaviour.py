@@ -160,6 +160,8 @@ def _steady_row(columns: Sequence[str], row: Sequence[Any]) -> list[Any]:
 def steady_report(document: Mapping[str, Any]) -> dict[str, Any]:
     """A report without times, estimates and paths of artefacts (their names remain)."""
     found: dict[str, Any] = steady(document)
+    found.pop("kind", None)  # these two came when the form of a report was no longer guessed (issue 15)
+    found.get("details", {}).pop("workflow", None)
     found["plan"] = sorted(found.get("plan") or {})
     found["artefacts"] = {name: Path(str(path)).name for name, path in (found.get("artefacts") or {}).items()}
     return found
@@ -322,7 +324,7 @@ def run_files(folder: Path, *, order: bool = True) -> dict[str, Any]:
             parts["keys of environment.json"] = keys_of(content)
         elif path.name == "report.json":
             parts["report.json"] = steady_report(content)
-            parts["keys of report.json"] = list(content)
+            parts["keys of report.json"] = [key for key in content if key != "kind"]
         else:
             parts[path.name] = steady(content)
             parts[path.name.replace(".json", ".csv")] = _steady_csv(path.with_suffix(".csv"))

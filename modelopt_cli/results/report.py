@@ -3,14 +3,31 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, PrivateAttr
+from pydantic import BaseModel, ConfigDict, PrivateAttr, model_validator
 
 from modelopt_cli.core.references import without_values
 
 Cell = str | int | float | bool | None
+
+
+Kind = Literal[
+    "training",  # one model (or a script) trained; of several seeds too, as all kinds
+    "search",  # trials over a space
+    "pruning",  # weights of a model set to zero, judged on its data
+    "units",  # units of a model taken out, judged on its data
+    "weights_file",  # a file of weights pruned without its model's code
+    "distillation",  # a student and whom it is compared with
+    "evaluation",  # a saved model judged on a split or on new data
+    "inspection",  # the tensors of a file of weights, and what the model costs
+    "groups",  # the units of a model that stand or fall together
+    "export",  # a model written in another format
+    "replay",  # a search's log asked again
+    "plan",  # a dry run of any of these: what it would take
+]
+"""What a report is about: it says which tables and details (results/details.py) there are, and how it is shown."""
 
 
 class Table(BaseModel):
@@ -49,6 +66,7 @@ class Report(BaseModel):
     model_config = ConfigDict(frozen=True, ser_json_inf_nan="constants")
 
     format: int = 1
+    kind: Kind
     workflow: str
     name: str
     status: Literal["completed", "interrupted", "failed"] = "completed"
@@ -67,6 +85,19 @@ class Report(BaseModel):
 
     _model: Any = PrivateAttr(default=None)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _from_before(cls, content: Any) -> Any:
+        """Reports that were written before they had a kind are given theirs, and those of searches what a trial was."""
+        if isinstance(content, Mapping) and "kind" not in content:
+            tables = content.get("tables") or {}
+            kind = kind_of(str(content.get("workflow")), tables)
+            details = dict(content.get("details") or {})
+            if kind == "search" and "workflow" not in details:
+                details["workflow"] = "prune" if "stages" in tables else "distill" if "learners" in tables else "train"
+            return {**content, "kind": kind, "details": details}
+        return content
+
     @property
     def model(self) -> Any:
         """The trained model's checkpoint, in the process that trained it; not part of the JSON."""
@@ -80,3 +111,20 @@ class Report(BaseModel):
         """The same report, carrying the trained model."""
         self._model = model
         return self
+
+
+def kind_of(workflow: str, tables: Collection[str] = ()) -> Kind:
+    """The kind of a report that does not say it: by its workflow, and the tables that it has."""
+    if workflow == "prune":
+        bare = "layers" in tables and "stages" not in tables
+        return "units" if "costs" in tables else "weights_file" if bare else "pruning"
+    if workflow == "inspect":
+        return "groups" if "groups" in tables else "inspection"
+    kinds: dict[str, Kind] = {
+        "tune": "search",
+        "distill": "distillation",
+        "evaluate": "evaluation",
+        "export": "export",
+        "replay": "replay",
+    }
+    return kinds.get(workflow, "training")

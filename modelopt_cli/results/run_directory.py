@@ -20,7 +20,7 @@ from modelopt_cli.core.errors import GateError, InterruptedRunError, ModeloptErr
 from modelopt_cli.core.references import digest, redacted, without_values
 from modelopt_cli.results.environment import environment
 from modelopt_cli.results.files import write_json, write_text
-from modelopt_cli.results.report import Report, Table
+from modelopt_cli.results.report import Report, Table, kind_of
 from modelopt_cli.results.tables import as_csv, as_rows
 
 T = TypeVar("T")
@@ -158,6 +158,7 @@ class RunDirectory:
         known = isinstance(error, ModeloptError)
         self.write_report(
             Report(
+                kind=kind_of(self.workflow),
                 workflow=self.workflow,
                 name=str(self._experiment.get("name", "")),
                 status="failed",

@@ -58,7 +58,9 @@ def _run(experiment: Experiment, context: Context) -> Report:
             rmtree(own, ignore_errors=True)
         tables = {**outcome.tables, "curve": distill_tables.curve(current.course.curve)}
         artefacts = {**run_files.write(context, tables, outcome.model, interrupted), **artefacts}
-    return reporting.report("distill", replace(outcome, tables=tables), interrupted=interrupted, artefacts=artefacts)
+    return reporting.report(
+        "distillation", "distill", replace(outcome, tables=tables), interrupted=interrupted, artefacts=artefacts
+    )
 
 
 def judged(experiment: Experiment, current: DistillRun) -> Outcome:

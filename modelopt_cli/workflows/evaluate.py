@@ -56,6 +56,7 @@ def evaluate(
         classes=checkpoint.shapes.outputs,
     )
     return Report(
+        kind="evaluation",
         workflow="evaluate",
         name=Path(path).stem,
         seconds=time.perf_counter() - start,

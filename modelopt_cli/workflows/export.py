@@ -56,6 +56,7 @@ def run(
     rows: list[list[Any]] = [[check.batch_size, check.error] for check in found]
     told = {name: about[name] for name in ("task", "inputs", "label_names")}
     return Report(
+        kind="export",
         workflow="export",
         name=path.name,
         seconds=time.perf_counter() - start,

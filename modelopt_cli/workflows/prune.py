@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from modelopt_cli.experiment.experiment import Experiment
     from modelopt_cli.models.files.checkpoints import Checkpoint
     from modelopt_cli.pruning.settings import PruningSettings
-    from modelopt_cli.results.report import Report
+    from modelopt_cli.results.report import Kind, Report
     from modelopt_cli.workflows.shared.context import Context
 
 
@@ -70,7 +70,13 @@ def _run(experiment: Experiment, context: Context) -> Report:
         if not interrupted:  # what is the run's own is safe by now
             context.emit(StageBegun("writing the model that there was before, and the program of the new one"))
             artefacts |= {**_dense(context, current), **_program(context, current)}
-    return reporting.report("prune", replace(outcome, tables=tables), interrupted=interrupted, artefacts=artefacts)
+    outcome = replace(outcome, tables=tables)
+    return reporting.report(kind_of(experiment), "prune", outcome, interrupted=interrupted, artefacts=artefacts)
+
+
+def kind_of(experiment: Experiment) -> Kind:
+    """The kind of the report on a pruning: units are told of otherwise than weights."""
+    return "units" if isinstance(experiment.require_pruning().structure, UnitStructure) else "pruning"
 
 
 def judged(experiment: Experiment, current: PruneRun) -> Outcome:

@@ -75,6 +75,7 @@ def run(
     before |= sizes_of(path, exact=measure_compressed)
     after |= {} if dry_run else sizes_of(target, exact=measure_compressed)
     return Report(
+        kind="weights_file",
         workflow="prune",
         name=path.name,
         started=started.isoformat(timespec="seconds"),

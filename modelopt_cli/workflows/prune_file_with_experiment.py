@@ -85,7 +85,7 @@ def run(
             sizes = sizes_of(target)
     details = {**outcome.details, "dry_run": dry_run, "note": file.note}
     outcome = replace(outcome, metrics={**outcome.metrics, **sizes}, details=details)
-    report = reporting.report("prune", outcome, interrupted=False, artefacts=artefacts)
+    report = reporting.report(prune.kind_of(experiment), "prune", outcome, interrupted=False, artefacts=artefacts)
     return report.model_copy(update={"name": path.name}).with_model(outcome.model)
 
 

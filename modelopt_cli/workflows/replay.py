@@ -45,6 +45,7 @@ def run(path: Path, context: Context) -> Report:
     finally:
         store.close()
     return Report(
+        kind="replay",
         workflow="replay",
         name=path.name if experiment is None else experiment.name,
         seed=int(meta["seed"]),

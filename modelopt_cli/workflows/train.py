@@ -53,7 +53,7 @@ def _run(experiment: Experiment, context: Context) -> Report:
         finally:
             current.close()
         artefacts = run_files.write(context, tables, outcome.model, interrupted)
-    return reporting.report("train", outcome, interrupted=interrupted, artefacts=artefacts)
+    return reporting.report("training", "train", outcome, interrupted=interrupted, artefacts=artefacts)
 
 
 def _opened(experiment: Experiment, state: Any) -> Run:

@@ -21,7 +21,7 @@ from modelopt_cli.workflows.factory import ModelObjective, forget
 from modelopt_cli.workflows.runs.script import CommandObjective
 from modelopt_cli.workflows.search import model_cache, warm_start
 from modelopt_cli.workflows.search.analysis import Insight, insight
-from modelopt_cli.workflows.search.best_model import finish_best
+from modelopt_cli.workflows.search.best_model import command_of, finish_best
 from modelopt_cli.workflows.search.plan import Plan, make_plan
 from modelopt_cli.workflows.search.remarks import lacking_at_first, unheard, vain
 from modelopt_cli.workflows.shared import gates
@@ -270,6 +270,7 @@ class _Search:
                 self.context.directory.write_table(name, table)
         details = {
             "objective": [str(goal) for goal in self.experiment.require_tuning().goals],
+            "workflow": command_of(self.experiment.require_tuning()),
             "ended": result.reason,
             "why": result.why,
             "importance_missing": taught.missing,
@@ -278,6 +279,7 @@ class _Search:
         }
         took = {"actual_seconds": self.reporting.seconds, "actual_bytes": result.peak_bytes}
         return self.reporting.report(
+            "search",
             "tune",
             Outcome(metrics, tables, details, warnings, model),
             interrupted=interrupted or bool(self.context.stop),

@@ -120,8 +120,16 @@ def test_reports_of_earlier_versions_are_shown(cli):
     )
     best = {"number": 0, "params": {"a": 1}, "metrics": {"loss": 1.0}, "seed": 0}
     for name, report in {
-        "old": Report(workflow="tune", name="old", best=best, tables={"trials": trials}, metrics={"loss": 1.0}),
-        "older": Report(workflow="distill", name="older", tables={"learners": learners}, details={"seeds": [0, 1]}),
+        "old": Report(
+            kind="search", workflow="tune", name="old", best=best, tables={"trials": trials}, metrics={"loss": 1.0}
+        ),
+        "older": Report(
+            kind="distillation",
+            workflow="distill",
+            name="older",
+            tables={"learners": learners},
+            details={"seeds": [0, 1]},
+        ),
     }.items():
         Path(f"runs/{name}/1").mkdir(parents=True)
         Path(f"runs/{name}/1/report.json").write_text(report.model_dump_json())

@@ -29,6 +29,7 @@ SETTINGS = {
 def shown(width: int, *states: str) -> list[str]:
     rows = [[number, state, 0.9778, *SETTINGS.values(), 1.2345] for number, state in enumerate(states)]
     report = Report(
+        kind="search",
         workflow="tune",
         name="digits-mlp",
         best={"number": 0, "params": SETTINGS},

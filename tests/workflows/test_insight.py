@@ -78,6 +78,7 @@ def test_too_few_trials_are_told() -> None:
 
 def shown(found: Insight, goals: list[str]) -> str:
     report = Report(
+        kind="search",
         workflow="tune", name="x", tables=found.tables,
         details={"objective": goals, "importance_missing": found.missing},
     )  # fmt: skip

@@ -124,7 +124,9 @@ def test_a_resumed_run_reads_finished_seeds(step: int, tmp_path: Path, monkeypat
 
 def report_of(seed: int, **metrics: float) -> Report:
     learned = Table(columns=["learner", "test.a"], rows=[["x", metrics["a"]]])
-    return Report(workflow="w", name="n", seed=seed, metrics=metrics, tables={"t": learned}, warnings=["same"])
+    return Report(
+        kind="training", workflow="w", name="n", seed=seed, metrics=metrics, tables={"t": learned}, warnings=["same"]
+    )
 
 
 def test_any_run_can_be_repeated(tmp_path: Path) -> None:

@@ -55,6 +55,7 @@ def groups_report(name: str, module: nn.Module, network: Network, start: float) 
         "model.shrinkable": shares["share"],
     }
     return Report(
+        kind="groups",
         workflow="inspect",
         name=name,
         seconds=time.perf_counter() - start,

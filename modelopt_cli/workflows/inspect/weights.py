@@ -55,6 +55,7 @@ def run(
     plain, packed = quick_sizes(path)
     size = {"model.size_bytes": float(plain), "model.compressed_bytes": float(packed)}
     report = Report(
+        kind="inspection",
         workflow="inspect",
         name=path.name,
         metrics={**count(tensors.values()), **size},

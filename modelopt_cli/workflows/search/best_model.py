@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 from shutil import copyfile
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from modelopt_cli.core.conditions import Condition
 from modelopt_cli.core.consent import NOTHING
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from modelopt_cli.experiment.experiment import Experiment
     from modelopt_cli.models.files.checkpoints import Checkpoint
     from modelopt_cli.results.report import Table
+    from modelopt_cli.tuning.search.settings import TuningSettings
     from modelopt_cli.tuning.trials.trial import Trial
     from modelopt_cli.workflows.runs.base import ModelRun
     from modelopt_cli.workflows.shared.context import Context
@@ -58,6 +59,11 @@ class Winner:
     details: Mapping[str, Any] = field(default_factory=dict)
 
 
+def command_of(settings: TuningSettings) -> Literal["train", "prune", "distill"]:
+    """The command that runs a trial's setting by itself; `modelopt train` runs scripts, too."""
+    return "train" if settings.workflow == "command" else settings.workflow
+
+
 def finish_best(
     experiment: Experiment,
     best: Trial,
@@ -78,7 +84,7 @@ def finish_best(
     artefacts: dict[str, str] = {}
     distilling = open_distillation(chosen, best.seed, folder=folder) if settings.workflow == "distill" else None
     if context.directory is not None:
-        workflow: Any = settings.workflow if settings.workflow in ("prune", "distill") else "train"
+        workflow = command_of(settings)
         document = standing_alone(chosen, best.seed, workflow)
         if distilling is not None:
             artefacts |= distilling.keep_teachers(context.directory)

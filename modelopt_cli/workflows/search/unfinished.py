@@ -26,6 +26,7 @@ def unfinished_report(path: Path, failed: Report | None = None) -> Report:
     space = Space.from_spec(meta["space"])
     best = best_of(trials, believed(space, trials) if meta.get("repeats") else None)
     return Report(
+        kind="search",
         workflow="tune",
         name=path.parent.name,
         status="interrupted" if failed is None else failed.status,

@@ -61,7 +61,7 @@ def over_seeds(
         folder = directory.path
         tabled = {"directory": str(folder), "tables": str(folder / "seeds.csv"), "report": str(folder / "report.json")}
         artefacts = {} if interrupted else {**found[0].artefacts, **tabled}
-    return reporting.report(found[0].workflow, outcome, interrupted=interrupted, artefacts=artefacts)
+    return reporting.report(found[0].kind, found[0].workflow, outcome, interrupted=interrupted, artefacts=artefacts)
 
 
 def _once(run: Callable[[Experiment, Context], Report], experiment: Experiment, seed: int, context: Context) -> Report:

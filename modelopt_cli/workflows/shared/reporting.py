@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from modelopt_cli.core.warning_log import WarningLog
-from modelopt_cli.results.report import Report, Table
+from modelopt_cli.results.report import Kind, Report, Table
 from modelopt_cli.workflows.shared import gates
 
 if TYPE_CHECKING:
@@ -58,6 +58,7 @@ class Reporting:
 
     def report(
         self,
+        kind: Kind,
         workflow: str,
         outcome: Outcome,
         *,
@@ -71,6 +72,7 @@ class Reporting:
         chosen, told = _about_positive(experiment, outcome.metrics)
         demanded = [] if interrupted else gates.conditions(experiment, context)
         report = Report(
+            kind=kind,
             workflow=workflow,
             name=experiment.name,
             status="interrupted" if interrupted else "completed",
@@ -100,6 +102,7 @@ def planned(
 ) -> Report:
     """The report of a dry run: what was estimated, and what there is to say about the data."""
     return Report(
+        kind="plan",
         workflow=workflow,
         name=experiment.name,
         seed=experiment.seed,
