@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 from modelopt_cli.core.imports import Target
 from modelopt_cli.core.strategy import Settings
 from modelopt_cli.core.types import Count, Items
-from modelopt_cli.training.metric_names import OwnMetric
+from modelopt_cli.training.metrics.names import OwnMetric
 
 
 class EvaluationSettings(Settings):

@@ -14,7 +14,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Literal
 
 from modelopt_cli.pruning.structures import UnitStructure
-from modelopt_cli.training.metric_names import LOWER_IS_BETTER, RANKED, metric_name, names
+from modelopt_cli.training.metrics.names import LOWER_IS_BETTER, RANKED, metric_name, names
 
 if TYPE_CHECKING:
     from modelopt_cli.data.raw import Task

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from modelopt_cli.core.conditions import Goal
-from modelopt_cli.training.metric_names import LOWER_IS_BETTER
+from modelopt_cli.training.metrics.names import LOWER_IS_BETTER
 
 if TYPE_CHECKING:
     from modelopt_cli.training.settings import TrainingSettings

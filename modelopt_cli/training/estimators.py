@@ -16,9 +16,10 @@ import numpy as np
 from modelopt_cli.core.errors import ModeloptError, TrialError, UsageError
 from modelopt_cli.core.imports import describe_user_error
 from modelopt_cli.core.warning_log import WarningLog
-from modelopt_cli.training import early_stopping, metrics
-from modelopt_cli.training.metric_names import RANKED
-from modelopt_cli.training.metrics import Scores
+from modelopt_cli.training import boosters
+from modelopt_cli.training.metrics import scoring
+from modelopt_cli.training.metrics.names import RANKED
+from modelopt_cli.training.metrics.scoring import Scores
 
 if TYPE_CHECKING:
     from modelopt_cli.data.prepared import Part
@@ -34,7 +35,7 @@ _MOST_ROUNDED = 0.001
 def fit(estimator: Any, part: Part, stopping: Array | None = None) -> list[str]:
     """Fit on the samples of `part`, weighted where it has weights; returns the warnings, each once.
 
-    `stopping`: positions in `part` that early stopping goes by (see early_stopping.py) and nothing is fitted to.
+    `stopping`: positions in `part` that early stopping goes by (see boosters.py) and nothing is fitted to.
     Raises UsageError for an argument that scikit-learn refuses, TrialError for what else goes wrong.
     """
     name, log = type(estimator).__name__, WarningLog()
@@ -52,7 +53,7 @@ def fit(estimator: Any, part: Part, stopping: Array | None = None) -> list[str]:
         if stopping is None:
             estimator.fit(rows, targets, **options)
         else:
-            early_stopping.fit(estimator, rows, targets, part.weights if options else None, stopping)
+            boosters.fit(estimator, rows, targets, part.weights if options else None, stopping)
     return log.texts
 
 
@@ -64,12 +65,12 @@ def evaluate(
     prefix: str,
     classes: int | None = None,
     wanted: Collection[str] | None = None,
-    extra: Sequence[str | metrics.Metric] = (),
+    extra: Sequence[str | scoring.Metric] = (),
 ) -> dict[str, float]:
     """Every metric on `part`, or the `wanted` ones (full names); those of the labels alone need no `predict_proba`."""
     ranked = task != "regression" and (wanted is None or any(name.removeprefix(prefix) in RANKED for name in wanted))
     found = scores(estimator, part.inputs, task, classes, values=ranked)
-    return metrics.compute(
+    return scoring.compute(
         task,
         part.targets,
         found,

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from modelopt_cli.training.criterion import Criterion
     from modelopt_cli.training.hooks import StepHook
     from modelopt_cli.training.losses import Loss
-    from modelopt_cli.training.metrics import Metric
+    from modelopt_cli.training.metrics.scoring import Metric
     from modelopt_cli.training.settings import TrainingSettings
 
 Report = tuple[int, dict[str, float]]
@@ -91,8 +91,8 @@ class Trainer:
         )
         training, self.loss = losses.make(settings, prepared.task, prepared.shapes.outputs, targets, self._device)
         self._train = train
-        self._evaluator = Evaluator(self.module, prepared, train, self.loss, self._transform, extra=extra_metrics)
-        self._evaluator.check(self._monitors)
+        self.evaluator = Evaluator(prepared, train, self.loss, self._transform, extra=extra_metrics)
+        self.evaluator.check(self._monitors)
         checks.check_outputs(self.module, self._transform(train.inputs[:1].to(self._device)), prepared)
         self._runner = EpochRunner(
             self.module,
@@ -138,7 +138,7 @@ class Trainer:
         checks.check_finite(found, epoch, self.settings)
         self.epoch = epoch
         if epoch % self.settings.evaluate_every == 0 or epoch == self.epochs:
-            found.update(self._evaluator.after_epoch(self._monitors))
+            found.update(self.evaluator.after_epoch(self.module, self._monitors))
             checks.check_finite(found, epoch, self.settings)
             self._note(found)
         return epoch, found
@@ -230,7 +230,7 @@ class Trainer:
         """
         if not self.has(split):
             raise UsageError(f"the {split} split is empty; set data.splits.{split}")
-        return self._evaluator.measure(split, wanted)
+        return self.evaluator.measure(self.module, split, wanted)
 
     def predict(self, inputs: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
         """Logits (N, outputs) float32 of preprocessed inputs; regression: float64 values in the targets' own units."""

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from modelopt_cli.data.prepared import Part
     from modelopt_cli.models.files.checkpoints import Checkpoint
-    from modelopt_cli.training.metric_names import OwnMetric
+    from modelopt_cli.training.metrics.names import OwnMetric
 
 SPLITS = ("train", "validation", "test")
 
@@ -36,7 +36,8 @@ def evaluate(
     file that is no model or data it cannot use, UsageError for an unknown or empty split.
     """
     from modelopt_cli.models.files import checkpoints
-    from modelopt_cli.training import metric_names, metrics
+    from modelopt_cli.training.metrics import names as metric_names
+    from modelopt_cli.training.metrics import scoring as metrics
 
     start = time.perf_counter()
     consent = Consent(everything=trust_code)
@@ -148,7 +149,7 @@ def _judged(checkpoint: Checkpoint, part: Part) -> tuple[Any, float | None]:
     if checkpoint.architecture.framework == "sklearn":
         return _scores(checkpoint, part.inputs), None
     from modelopt_cli.training import losses
-    from modelopt_cli.training.judging import outputs_and_loss
+    from modelopt_cli.training.evaluation import outputs_and_loss
 
     loss = checkpoint.extra.get("loss", "auto")
     if loss not in losses.allowed(checkpoint.task):
@@ -159,7 +160,7 @@ def _judged(checkpoint: Checkpoint, part: Part) -> tuple[Any, float | None]:
 
 def _own_metrics(checkpoint: Checkpoint, consent: Consent, note: Callable[[str], None]) -> list[OwnMetric]:
     """The user's own metrics that the file names and may call; the others are told."""
-    from modelopt_cli.training.metric_names import OwnMetric
+    from modelopt_cli.training.metrics.names import OwnMetric
 
     found: list[OwnMetric] = []
     for target, folder in checkpoint.own_metrics:
@@ -215,7 +216,7 @@ def _not_finite(scores: Any) -> int:
 def _as_table(checkpoint: Checkpoint, scores: Any) -> Table:
     import numpy as np
 
-    from modelopt_cli.training.metrics import probabilities
+    from modelopt_cli.training.metrics.scoring import probabilities
 
     names = list(checkpoint.label_names) or [str(place) for place in range(checkpoint.shapes.outputs)]
     if checkpoint.task == "regression":

@@ -23,7 +23,8 @@ from sklearn.svm import SVC, SVR, LinearSVC
 from sklearn.tree import DecisionTreeClassifier
 
 from modelopt_cli.core.errors import TrialError, UsageError
-from modelopt_cli.training import estimators, metrics
+from modelopt_cli.training import estimators
+from modelopt_cli.training.metrics import scoring
 from tests.support.training_fakes import part, prepared
 
 CLASSIFIERS = [
@@ -77,8 +78,8 @@ def test_a_class_that_training_lacked_has_probability_zero() -> None:
     for estimator in (GaussianNB(), SVC()):
         estimators.fit(estimator, data.train)
         found = estimators.scores(estimator, data.test.inputs, "classification", 3)
-        assert metrics.probabilities("classification", found).shape == (20, 3)
-        assert not metrics.probabilities("classification", found)[:, 1].any()
+        assert scoring.probabilities("classification", found).shape == (20, 3)
+        assert not scoring.probabilities("classification", found)[:, 1].any()
         measured = estimators.evaluate(estimator, data.test, "classification", prefix="", classes=3)
         assert 0 < measured["accuracy"] < 1
 

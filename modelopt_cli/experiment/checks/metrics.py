@@ -19,7 +19,7 @@ from modelopt_cli.experiment.expected_metrics import (
     nearest,
     outlook,
 )
-from modelopt_cli.training.metric_names import metric_name, names
+from modelopt_cli.training.metrics.names import metric_name, names
 from modelopt_cli.training.settings import TrainingSettings
 
 if TYPE_CHECKING:

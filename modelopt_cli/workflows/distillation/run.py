@@ -108,13 +108,13 @@ class DistillRun(RestorableRun):
     def judge(self, learned: TrainedModel, turn: str, split: str) -> dict[str, float]:
         """Every metric of a model at a turn on a split; read once, then remembered."""
         from modelopt_cli.core.device import choose
-        from modelopt_cli.training.judging import judge
+        from modelopt_cli.training.evaluation import evaluate
 
         key = (learned.name, turn, split)
         if key not in self._judged:
             prepared = self.course.prepared
             with self._log.recording(), learned.standing_at(turn):  # type: ignore[arg-type]
-                self._judged[key] = judge(
+                self._judged[key] = evaluate(
                     learned.module(prepared),
                     prepared,
                     split,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from modelopt_cli.experiment.expected_metrics import GAP
 from modelopt_cli.results.report import Table
-from modelopt_cli.training.metric_names import LOWER_IS_BETTER
+from modelopt_cli.training.metrics.names import LOWER_IS_BETTER
 from modelopt_cli.workflows.distillation.jobs import ALONE, STUDENT
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from modelopt_cli.experiment.expected_metrics import CHANGES
 from modelopt_cli.results.report import Table
-from modelopt_cli.training.metric_names import LOWER_IS_BETTER
+from modelopt_cli.training.metrics.names import LOWER_IS_BETTER
 
 if TYPE_CHECKING:
     from torch import nn

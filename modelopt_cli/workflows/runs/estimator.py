@@ -27,23 +27,23 @@ class EstimatorRun(ModelRun):
         self, experiment: Experiment, prepared: Prepared, *, seed: int, wanted: Sequence[str] | None = None
     ) -> None:
         self._experiment, self._prepared, self._wanted = experiment, prepared, wanted
-        from modelopt_cli.training import early_stopping
+        from modelopt_cli.training import boosters
 
         self.estimator: Any = experiment.require_model().build(prepared.shapes, seed)
-        early_stopping.check_inside(self.estimator)
+        boosters.check_inside(self.estimator)
         self._metrics: dict[str, float] = {}
         self._warnings: list[str] = []
         self._details: dict[str, Any] = {}
 
     def advance(self, until: int) -> list[StepReport]:
         """Fit, and judge on the validation split where there is one."""
-        from modelopt_cli.training import early_stopping, estimators
+        from modelopt_cli.training import boosters, estimators
 
         if self.step >= until:
             return []
         start = time.perf_counter()
         train, stopping = self._prepared.train, None
-        if early_stopping.stops_early(self.estimator):
+        if boosters.stops_early(self.estimator):
             stopping, how = data_cache.stopping_samples(self._experiment, train.indices)
             self._details = {"early_stopping": _described(len(stopping), len(train), how)}
         self._warnings = estimators.fit(self.estimator, train, stopping)

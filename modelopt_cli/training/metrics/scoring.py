@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from modelopt_cli.core.errors import ModeloptError, TrialError, UsageError
-from modelopt_cli.training import confusion, ranking, regression
-from modelopt_cli.training.metric_names import metric_name
+from modelopt_cli.training.metrics import classification, regression, roc_auc
+from modelopt_cli.training.metrics.names import metric_name
 
 if TYPE_CHECKING:
     from modelopt_cli.data.raw import Task
@@ -112,16 +112,16 @@ def decide(task: Task, scores: Array | Scores) -> Array:
 def _classification(
     targets: Array, scores: Array | Scores, predictions: Array, weights: Array | None, classes: int | None, want: Any
 ) -> dict[str, float]:
-    found = confusion.measures(targets, predictions, weights, classes)
+    found = classification.measures(targets, predictions, weights, classes)
     ranks = _ranks("classification", scores)
     if ranks is not None and (want is None or "roc_auc" in want):
-        found.update(_present("roc_auc", ranking.roc_auc(targets, ranks, weights)))
+        found.update(_present("roc_auc", roc_auc.roc_auc(targets, ranks, weights)))
     if (want is None or "log_loss" in want) and not (isinstance(scores, Scores) and scores.kind == "decision"):
         shares = (
             None if isinstance(scores, Scores) and scores.values is None else probabilities("classification", scores)
         )
         if shares is not None:
-            found.update(_present("log_loss", ranking.log_loss(targets, shares, weights)))
+            found.update(_present("log_loss", classification.log_loss(targets, shares, weights)))
     return found
 
 
@@ -129,10 +129,10 @@ def _multilabel(
     targets: Array, scores: Array | Scores, predictions: Array, weights: Array | None, want: Any
 ) -> dict[str, float]:
     labels = targets.astype(np.int64)
-    found = confusion.label_measures(labels, predictions, weights)
+    found = classification.label_measures(labels, predictions, weights)
     ranks = _ranks("multilabel", scores)
     if ranks is not None and (want is None or "roc_auc" in want):
-        found.update(_present("roc_auc", ranking.mean_auc(labels, ranks, weights)))
+        found.update(_present("roc_auc", roc_auc.mean_auc(labels, ranks, weights)))
     return found
 
 

@@ -1,4 +1,4 @@
-"""Metrics of scores and probabilities: ROC AUC and log loss, equal to scikit-learn's."""
+"""The area under the ROC curve, which looks at the order of scores alone; equal to scikit-learn's."""
 
 from __future__ import annotations
 
@@ -27,18 +27,6 @@ def mean_auc(targets: Array, scores: Array, weights: Array | None) -> float | No
     areas = [_auc(targets[:, column] > 0, scores[:, column], weights) for column in range(scores.shape[1])]
     found = [area for area in areas if area is not None]
     return float(np.mean(found)) if found and len(found) == len(areas) else None
-
-
-def log_loss(targets: Array, shares: Array, weights: Array | None) -> float | None:
-    """Mean negative log probability of the true class, clipped at the dtype's epsilon as scikit-learn does.
-
-    targets: (N,) classes; shares: (N, classes) probabilities. None without any weight.
-    """
-    least = np.finfo(shares.dtype).eps
-    chosen = np.clip(shares[np.arange(len(targets)), targets], least, 1.0 - least).astype(np.float64)
-    if len(targets) == 0 or (weights is not None and weights.sum() <= 0):
-        return None
-    return float(-np.average(np.log(chosen), weights=weights))
 
 
 def _auc(positive: Array, scores: Array, weights: Array | None) -> float | None:

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from sklearn import metrics as reference
 
 from modelopt_cli.core.errors import TrialError, UsageError
-from modelopt_cli.training import metric_names, metrics
-from modelopt_cli.training.metrics import Scores
+from modelopt_cli.training.metrics import names as metric_names
+from modelopt_cli.training.metrics import scoring
+from modelopt_cli.training.metrics.scoring import Scores
 
 CLOSE = {"rel": 1e-9, "abs": 1e-12}
 
@@ -32,9 +33,9 @@ CASES = {"seed": st.integers(0, 2**31), "n": st.integers(1, 30), "weighted": st.
 def test_classification_equals_sklearn(seed: int, n: int, weighted: bool, classes: int) -> None:
     rng, logits, w = drawn(seed, n, classes, weighted)
     y = rng.integers(0, rng.integers(1, classes + 1), n)  # some classes may be absent
-    found = metrics.compute("classification", y, logits, prefix="", weights=w, classes=classes)
+    found = scoring.compute("classification", y, logits, prefix="", weights=w, classes=classes)
     p = logits.argmax(1)
-    shares = metrics.probabilities("classification", logits)
+    shares = scoring.probabilities("classification", logits)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         expected = {
@@ -58,7 +59,7 @@ def test_classification_equals_sklearn(seed: int, n: int, weighted: bool, classe
 def test_multilabel_equals_sklearn(seed: int, n: int, weighted: bool, labels: int) -> None:
     rng, logits, w = drawn(seed, n, labels, weighted)
     y = (rng.random((n, labels)) < 0.5).astype(np.float32)
-    found = metrics.compute("multilabel", y, logits, prefix="test.", weights=w, classes=labels)
+    found = scoring.compute("multilabel", y, logits, prefix="test.", weights=w, classes=labels)
     p = (logits >= 0).astype(int)
     if labels == 1:  # scikit-learn sees two classes in one column, and averages over both
         assert found["test.accuracy"] == pytest.approx(reference.accuracy_score(y, p, sample_weight=w))
@@ -77,7 +78,7 @@ def test_multilabel_equals_sklearn(seed: int, n: int, weighted: bool, labels: in
 def test_regression_equals_sklearn(seed: int, n: int, weighted: bool, outputs: int) -> None:
     rng, values, w = drawn(seed, n, outputs, weighted)
     y = np.round(rng.normal(size=(n, outputs)))
-    found = metrics.compute("regression", y, values, prefix="", weights=w)
+    found = scoring.compute("regression", y, values, prefix="", weights=w)
     expected = {
         "mae": reference.mean_absolute_error(y, values, sample_weight=w),
         "mse": reference.mean_squared_error(y, values, sample_weight=w),
@@ -91,25 +92,25 @@ def test_regression_equals_sklearn(seed: int, n: int, weighted: bool, outputs: i
 def test_decision_values_rank_but_are_no_probabilities() -> None:
     y = np.array([0, 1, 1, 0])
     values = np.array([[-2.0], [3.0], [-1.0], [0.5]])
-    found = metrics.compute("classification", y, Scores(values, "decision"), prefix="", classes=2)
+    found = scoring.compute("classification", y, Scores(values, "decision"), prefix="", classes=2)
     assert found["roc_auc"] == reference.roc_auc_score(y, values[:, 0])
     assert found["accuracy"] == 0.5
     assert "log_loss" not in found
-    shares = metrics.probabilities("classification", Scores(values, "decision"))
+    shares = scoring.probabilities("classification", Scores(values, "decision"))
     assert shares.tolist() == [[1, 0], [0, 1], [1, 0], [0, 1]]
 
 
 def test_predictions_decide_labels_where_the_model_gives_them() -> None:
     scores = Scores(np.array([[0.9, 0.1], [0.2, 0.8]]), predictions=np.array([1, 1]))
-    found = metrics.compute("classification", np.array([1, 1]), scores, prefix="", classes=2)
+    found = scoring.compute("classification", np.array([1, 1]), scores, prefix="", classes=2)
     assert found["accuracy"] == 1.0
     assert found["log_loss"] == pytest.approx(-np.mean(np.log([0.1, 0.8])))
     assert "roc_auc" not in found
-    four = metrics.probabilities("classification", Scores(None, predictions=np.array([1]), outputs=4))
+    four = scoring.probabilities("classification", Scores(None, predictions=np.array([1]), outputs=4))
     assert four.tolist() == [[0, 1, 0, 0]]
     labels_only = Scores(None, predictions=np.array([2, 0]))
-    assert metrics.probabilities("classification", labels_only).tolist() == [[0, 0, 1], [1, 0, 0]]
-    assert "log_loss" not in metrics.compute("classification", np.array([2, 1]), labels_only, prefix="", classes=3)
+    assert scoring.probabilities("classification", labels_only).tolist() == [[0, 0, 1], [1, 0, 0]]
+    assert "log_loss" not in scoring.compute("classification", np.array([2, 1]), labels_only, prefix="", classes=3)
 
 
 @pytest.mark.parametrize("task", ["classification", "multilabel", "regression"])
@@ -117,11 +118,11 @@ def test_wanted_gives_the_same_numbers_and_only_those(task: Any) -> None:
     rng = np.random.default_rng(0)
     logits = rng.normal(size=(40, 2))
     y = rng.integers(0, 2, 40) if task == "classification" else rng.integers(0, 2, (40, 2))
-    full = metrics.compute(task, y, logits, prefix="validation.", classes=2)
+    full = scoring.compute(task, y, logits, prefix="validation.", classes=2)
     assert set(full) == {f"validation.{name}" for name in metric_names.names(task, 2)}
     for name, value in full.items():
         wanted = [name, "train.seconds"]
-        assert metrics.compute(task, y, logits, prefix="validation.", classes=2, wanted=wanted) == {name: value}
+        assert scoring.compute(task, y, logits, prefix="validation.", classes=2, wanted=wanted) == {name: value}
 
 
 def cost(targets: np.ndarray, predictions: np.ndarray) -> float:
@@ -131,12 +132,12 @@ def cost(targets: np.ndarray, predictions: np.ndarray) -> float:
 
 def test_own_metrics_by_function_and_by_import_path() -> None:
     y, logits = np.array([0, 1, 1]), np.eye(2)[[0, 1, 0]]
-    found = metrics.compute(
+    found = scoring.compute(
         "classification", y, logits, prefix="t.", extra=(cost, "sklearn.metrics:zero_one_loss"), classes=2
     )
     assert found["t.cost"] == 1.0
     assert found["t.zero_one_loss"] == pytest.approx(1 / 3)
-    columns = metrics.compute("regression", y[:, None], logits[:, :1], prefix="", extra=(cost,))
+    columns = scoring.compute("regression", y[:, None], logits[:, :1], prefix="", extra=(cost,))
     assert columns["cost"] == 2.0
 
 
@@ -146,12 +147,12 @@ def test_an_own_metric_that_fails_is_a_usage_error() -> None:
 
     for metric, message in ((broken, "no samples of class 7"), (lambda a, b: None, "must return a number")):
         with pytest.raises(UsageError, match=message):
-            metrics.compute("classification", np.array([0]), np.eye(2)[:1], prefix="", extra=(metric,))
+            scoring.compute("classification", np.array([0]), np.eye(2)[:1], prefix="", extra=(metric,))
 
 
 def test_outputs_that_are_not_finite_are_told() -> None:
     with pytest.raises(TrialError, match="validation are not finite") as caught:
-        metrics.compute("classification", np.array([0]), np.array([[np.nan, 1.0]]), prefix="validation.")
+        scoring.compute("classification", np.array([0]), np.array([[np.nan, 1.0]]), prefix="validation.")
     assert caught.value.kind == "nan"
 
 
@@ -160,6 +161,6 @@ def test_order_of_samples_and_scale_of_weights_do_not_matter(seed: int, n: int, 
     rng, logits, w = drawn(seed, n, 3, weighted)
     y, order = rng.integers(0, 3, n), rng.permutation(n)
     moved = None if w is None else 3.0 * w[order]
-    first = metrics.compute("classification", y, logits, prefix="", weights=w)
-    second = metrics.compute("classification", y[order], logits[order], prefix="", weights=moved)
+    first = scoring.compute("classification", y, logits, prefix="", weights=w)
+    second = scoring.compute("classification", y[order], logits[order], prefix="", weights=moved)
     assert first == pytest.approx(second, rel=1e-6)

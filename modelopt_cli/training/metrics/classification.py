@@ -1,4 +1,4 @@
-"""Metrics of predicted classes and labels, from counts: exactly scikit-learn's, with `zero_division=0`."""
+"""Metrics of predicted classes and labels, and the log loss: exactly scikit-learn's, with `zero_division=0`."""
 
 from __future__ import annotations
 
@@ -51,6 +51,18 @@ def label_measures(targets: Array, predictions: Array, weights: Array | None) ->
     found["f1_micro"] = _divide(2.0 * hits.sum(), actual.sum() + predicted.sum())
     found["f1_weighted"] = _divide((each["f1"] * actual).sum(), actual.sum())
     return found
+
+
+def log_loss(targets: Array, shares: Array, weights: Array | None) -> float | None:
+    """Mean negative log probability of the true class, clipped at the dtype's epsilon as scikit-learn does.
+
+    targets: (N,) classes; shares: (N, classes) probabilities. None without any weight.
+    """
+    least = np.finfo(shares.dtype).eps
+    chosen = np.clip(shares[np.arange(len(targets)), targets], least, 1.0 - least).astype(np.float64)
+    if len(targets) == 0 or (weights is not None and weights.sum() <= 0):
+        return None
+    return float(-np.average(np.log(chosen), weights=weights))
 
 
 def _each(hits: Array, actual: Array, predicted: Array) -> dict[str, Array]:

@@ -10,7 +10,7 @@ import pytest
 
 from modelopt_cli import distill, load, train, tune
 from modelopt_cli.core.errors import UsageError
-from modelopt_cli.training import early_stopping
+from modelopt_cli.training import boosters
 from modelopt_cli.workflows.shared import data_cache
 
 SCALER = {"estimator": "sklearn.preprocessing.StandardScaler"}
@@ -81,7 +81,7 @@ def test_who_does_not_ask_for_it_is_fitted_to_all(table: str) -> None:
     assert "early_stopping" not in report.details
     from sklearn.ensemble import HistGradientBoostingClassifier
 
-    assert not early_stopping.stops_early(HistGradientBoostingClassifier(early_stopping=True)), "it draws its own"
+    assert not boosters.stops_early(HistGradientBoostingClassifier(early_stopping=True)), "it draws its own"
 
 
 @pytest.mark.parametrize("cv", [None, 3])
