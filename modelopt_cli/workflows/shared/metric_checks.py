@@ -21,12 +21,7 @@ from modelopt_cli.experiment.checks.metrics import (
 )
 from modelopt_cli.experiment.document.marks import Finding
 from modelopt_cli.experiment.expected_metrics import Known, Outlook, Workflow, outlook
-<<<<<<< HEAD
-from modelopt_cli.training.metric_names import RANKED
-=======
-from modelopt_cli.experiment.marks import Finding
 from modelopt_cli.training.metrics.names import RANKED
->>>>>>> ece4773 (Metrics in a folder; modules are evaluated without a trainer)
 from modelopt_cli.workflows.shared import data_cache, gates
 
 if TYPE_CHECKING:
