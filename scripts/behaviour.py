@@ -6,9 +6,9 @@
 
 A recording is a JSON file of thousands of entries, `section/case/part`, each the SHA-256 of some outcome in canonical
 form (floats by repr, tensors by their bytes, keys sorted) with that form's beginning, so that a difference can be read.
-`record --only NAME` (repeatable) records the sections, or the cases, whose names begin with NAME; `--work DIR` is where
-files are written. Compare recordings of the same machine, versions of libraries and `--work`: sums of floats depend on
-the first two, sizes of compressed files on the third.
+`record --only NAME` (repeatable) records the sections, or the cases, whose names begin with NAME; `compare
+--only NAME` compares these alone. Compare recordings of the same machine and versions of libraries: sums of floats
+depend on these. (With `--work DIR` files are kept; names of folders of another length change sizes of files.)
 
 It goes through the public face alone, so that it runs on any arrangement of the code: the command `modelopt` (found in
 pyproject.toml beside the package, and called in this process), `from modelopt_cli import load, train, ...`, and the
@@ -2216,6 +2216,11 @@ def record_all(out: Path, only: Sequence[str], work: Path) -> None:
     print(f"{len(recorder.entries)} entries in {sum(seconds.values()):.0f} s, written to {out}", file=sys.stderr)
 
 
+def chosen(name: str, only: Sequence[str]) -> bool:
+    """Whether an entry is of one of the sections or cases."""
+    return not only or any(name.startswith(each) for each in only)
+
+
 def _around(old: str, new: str) -> Iterator[str]:
     """The first place at which two texts differ."""
     place = next(
@@ -2226,9 +2231,12 @@ def _around(old: str, new: str) -> Iterator[str]:
         yield f"    {label}: {'...' if place > 80 else ''}{text[max(0, place - 80) : place + 160]}"
 
 
-def compare(old: Path, new: Path) -> int:
+def compare(old: Path, new: Path, only: Sequence[str] = ()) -> int:
     """Print every entry that differs, is missing or new; 1 when there is any."""
-    before, after = (json.loads(path.read_text())["entries"] for path in (old, new))
+    before, after = (
+        {name: entry for name, entry in json.loads(path.read_text())["entries"].items() if chosen(name, only)}
+        for path in (old, new)
+    )
     found = 0
     for name in sorted({*before, *after}):
         if name not in after:
@@ -2255,15 +2263,21 @@ def main() -> int:
         "--only", action="append", default=[], metavar="NAME", help=f"of: {', '.join(SECTIONS)}, or a case"
     )
     recording.add_argument(
-        "--work", type=Path, default=Path(tempfile.gettempdir()) / f"modelopt-behaviour-{os.getuid()}"
+        "--work", type=Path, help="where files are written; default: a new folder, removed at the end"
     )
     comparing = commands.add_parser("compare", help="compare two recordings")
     comparing.add_argument("old", type=Path)
     comparing.add_argument("new", type=Path)
+    comparing.add_argument("--only", action="append", default=[], metavar="NAME", help="compare these entries alone")
     arguments = parser.parse_args()
     if arguments.command == "compare":
-        return compare(arguments.old, arguments.new)
-    record_all(arguments.out.absolute(), arguments.only, arguments.work)
+        return compare(arguments.old, arguments.new, arguments.only)
+    out, work = arguments.out.absolute(), arguments.work
+    if work is not None:
+        record_all(out, arguments.only, work)
+        return 0
+    with tempfile.TemporaryDirectory(prefix="behaviour-", ignore_cleanup_errors=True) as folder:
+        record_all(out, arguments.only, Path(folder))
     return 0
 
 
