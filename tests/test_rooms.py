@@ -37,17 +37,8 @@ ORDER: dict[str, list[set[str]]] = {
 }
 CIRCLES = {
     "modelopt_cli.cli.render",
-    "modelopt_cli.data.aside",
-    "modelopt_cli.data.npz_reading",
-    "modelopt_cli.data.openml_reading",
-    "modelopt_cli.data.preprocessing",
-    "modelopt_cli.data.python_reading",
     "modelopt_cli.distillation.losses._crd",
     "modelopt_cli.experiment.checks.file",
-    "modelopt_cli.models.architectures._cifar_resnet",
-    "modelopt_cli.models.architectures._cnn",
-    "modelopt_cli.models.architectures._mlp",
-    "modelopt_cli.models.architectures._transformer",
     "modelopt_cli.models.graph.gains",
     "modelopt_cli.pruning.units.sensitivity",
     "modelopt_cli.tuning.schedulers._pbt",

@@ -14,14 +14,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from modelopt_cli.data.raw import RawData
-    from modelopt_cli.data.sources._table import TableSource
-
-
-def columns_aside(source: TableSource) -> tuple[str, ...]:
-    """Names of the columns that splits and folds may go by."""
-    splits = source.splits
-    named = [*source.aside, None if splits is None else splits.groups, source.time]
-    return tuple(dict.fromkeys(name for name in named if name is not None))
 
 
 def order_in_time(column: pd.Series[Any], name: str) -> np.ndarray:

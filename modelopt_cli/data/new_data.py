@@ -20,7 +20,7 @@ from modelopt_cli.data.idx_files import idx_files, is_idx, read_idx
 from modelopt_cli.data.image_files import SUFFIXES, decode, list_classes, list_images
 from modelopt_cli.data.npz_reading import sample_weights as array_weights
 from modelopt_cli.data.opening import head_of, table_suffix
-from modelopt_cli.data.prepared import Part
+from modelopt_cli.data.part import Part
 from modelopt_cli.data.preprocessing import Preprocessing
 from modelopt_cli.data.raw import Task
 from modelopt_cli.data.tables import (

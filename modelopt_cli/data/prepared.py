@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from modelopt_cli.core.errors import InputError
+from modelopt_cli.data.part import Part
 from modelopt_cli.data.preprocessing import Framework, Preprocessing
 
 if TYPE_CHECKING:
@@ -17,19 +18,6 @@ if TYPE_CHECKING:
     from modelopt_cli.data.sources import DataSource
     from modelopt_cli.data.splits import SplitIndices
     from modelopt_cli.models.architectures import Shapes
-
-
-@dataclass(frozen=True, eq=False)
-class Part:
-    """One split, preprocessed."""
-
-    inputs: np.ndarray  # (N, *shape) float32 (tables for scikit-learn: float64), uint8 images, int64 tokens
-    targets: np.ndarray  # (N,) int64 | (N, labels) float32 | (N, outputs) float64
-    weights: np.ndarray | None  # (N,) float32
-    indices: np.ndarray  # (N,) int64, positions in the source
-
-    def __len__(self) -> int:
-        return len(self.targets)
 
 
 @dataclass(frozen=True, eq=False)

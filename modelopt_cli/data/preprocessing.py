@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 import pandas as pd
@@ -19,12 +19,10 @@ import pandas as pd
 from modelopt_cli.core.errors import InputError
 from modelopt_cli.data.columns import ColumnKind, kind_of_texts, number_column, text_column
 from modelopt_cli.data.fitting import FIT, Kind, check_finite, check_infinite, checked_tokens, kind_of
+from modelopt_cli.data.part import Part
 from modelopt_cli.data.raw import RawData, Task
 from modelopt_cli.data.statistics import column_statistics
 from modelopt_cli.data.tables import check_columns
-
-if TYPE_CHECKING:
-    from modelopt_cli.data.prepared import Part
 
 VERSION = 1
 Framework = Literal["torch", "sklearn"]
@@ -138,8 +136,6 @@ class Preprocessing:
 
     def part(self, raw: RawData, indices: np.ndarray) -> Part:
         """Samples `indices` of `raw`, preprocessed."""
-        from modelopt_cli.data.prepared import Part
-
         rows = raw.inputs[indices] if isinstance(raw.inputs, np.ndarray) else raw.inputs.iloc[indices]
         weights = None if raw.weights is None else raw.weights[indices].astype(np.float32)
         return Part(self.apply(rows), self.apply_targets(raw.targets[indices]), weights, indices)

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from modelopt_cli.core.errors import InputError, MissingExtraError, did_you_mean
-from modelopt_cli.data.aside import columns_aside, order_in_time
+from modelopt_cli.data.aside import order_in_time
 from modelopt_cli.data.columns import (
     PLAIN,
     ColumnKind,
@@ -148,7 +148,7 @@ def table_to_raw(table: Table, source: TableSource, targets: Sequence[str]) -> R
     Raises InputError: a column that is not there or cannot be used, values that must not be missing, a target whose
     cells are mostly numbers but not all.
     """
-    aside = columns_aside(source)
+    aside = source.columns_aside()
     weights = [] if source.weights is None else [source.weights]
     check_columns(table.frame, [*targets, *source.drop, *source.categories, *weights, *aside], table.what)
     check_unique(table)

@@ -17,7 +17,7 @@ from modelopt_cli.core.errors import UsageError
 from modelopt_cli.training.inference import as_tensor
 
 if TYPE_CHECKING:
-    from modelopt_cli.data.prepared import Part
+    from modelopt_cli.data.part import Part
     from modelopt_cli.training.inference import Transform
     from modelopt_cli.training.settings import TrainingSettings
 

@@ -22,7 +22,7 @@ from modelopt_cli.training.metrics.names import RANKED
 from modelopt_cli.training.metrics.scoring import Scores
 
 if TYPE_CHECKING:
-    from modelopt_cli.data.prepared import Part
+    from modelopt_cli.data.part import Part
     from modelopt_cli.data.raw import Task
 
 Array = np.ndarray[Any, Any]

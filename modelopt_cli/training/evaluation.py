@@ -21,7 +21,8 @@ from modelopt_cli.training.metrics.names import metric_name, names
 from modelopt_cli.training.settings import TrainingSettings
 
 if TYPE_CHECKING:
-    from modelopt_cli.data.prepared import Part, Prepared
+    from modelopt_cli.data.part import Part
+    from modelopt_cli.data.prepared import Prepared
     from modelopt_cli.data.raw import Task
     from modelopt_cli.training.inference import Transform
     from modelopt_cli.training.losses import Loss

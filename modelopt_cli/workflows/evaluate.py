@@ -18,7 +18,7 @@ from modelopt_cli.workflows.shared.run_scope import one_run
 if TYPE_CHECKING:
     import numpy as np
 
-    from modelopt_cli.data.prepared import Part
+    from modelopt_cli.data.part import Part
     from modelopt_cli.models.files.checkpoints import Checkpoint
     from modelopt_cli.training.metrics.names import OwnMetric
 

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from modelopt_cli.core.strategy import FAMILIES
-from modelopt_cli.data.prepared import Part, Prepared
+from modelopt_cli.data.part import Part
+from modelopt_cli.data.prepared import Prepared
 from modelopt_cli.models.architectures import Shapes
 from modelopt_cli.pruning.common.distances import divergence
 from modelopt_cli.pruning.importances import WeightImportance

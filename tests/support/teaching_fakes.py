@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from modelopt_cli.data.augmentations.jitter import Jitter
-from modelopt_cli.data.prepared import Part, Prepared
+from modelopt_cli.data.part import Part
+from modelopt_cli.data.prepared import Prepared
 from modelopt_cli.distillation import cache
 from modelopt_cli.distillation.settings import Guidance
 from modelopt_cli.distillation.teacher_criterion import TeacherCriterion

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from modelopt_cli.data.prepared import Part, Prepared
+from modelopt_cli.data.part import Part
+from modelopt_cli.data.prepared import Prepared
 from modelopt_cli.models.architectures import Shapes
 from modelopt_cli.training.settings import TrainingSettings
 

@@ -71,6 +71,11 @@ class TableSource(DataSource):
         several = target is None or not isinstance(target, str)
         return tuple(task for task in super().tasks() if several or task != "multilabel")
 
+    def columns_aside(self) -> tuple[str, ...]:
+        """Names of the columns that splits and folds may go by."""
+        groups = None if self.splits is None else self.splits.groups
+        return tuple(dict.fromkeys(name for name in (*self.aside, groups, self.time) if name is not None))
+
     @property
     def marks(self) -> tuple[str, ...] | None:
         """`missing_values` as texts: -999.0 as the cell -999."""

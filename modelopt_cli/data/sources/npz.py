@@ -46,4 +46,14 @@ class Npz(DataSource):
         """One sample a row of the arrays; the test arrays follow the others."""
         from modelopt_cli.data.npz_reading import load
 
-        return load(self)
+        return load(
+            self.path,
+            inputs=self.inputs,
+            targets=self.targets,
+            weights=self.weights,
+            test_inputs=self.test_inputs,
+            test_targets=self.test_targets,
+            task=self.task,
+            tokens=self.tokens,
+            layout=self.layout,
+        )

@@ -39,6 +39,26 @@ class OpenML(TableSource):
 
     def load(self, seed: int) -> RawData:
         """One sample a row, in OpenML's order. Raises InputError when it is neither cached nor to be had."""
-        from modelopt_cli.data.openml_reading import load
+        import hashlib
+        from dataclasses import replace
 
-        return load(self)
+        import pandas as pd
+
+        from modelopt_cli.core.errors import InputError
+        from modelopt_cli.data.columns import Notation
+        from modelopt_cli.data.openml_reading import fetch
+        from modelopt_cli.data.tables import Table, mark_missing, table_to_raw
+
+        name: dict[str, str | int | None]
+        if self.dataset is None:
+            what, name = f"OpenML data set {self.data_id}", {"data_id": self.data_id}
+        else:
+            what, name = f"OpenML data set '{self.dataset}'", {"name": self.dataset, "version": self.version}
+        frame, targets = fetch(what, self.cache, **name)
+        if self.target is not None:
+            targets = (self.target,) if isinstance(self.target, str) else self.target
+        if not targets:
+            raise InputError(f"{what} names no target; set 'target' to one of: {', '.join(frame.columns[:20])}")
+        digest = hashlib.sha256(pd.util.hash_pandas_object(frame, index=False).to_numpy().tobytes()).hexdigest()
+        table = Table(mark_missing(frame, self.marks or ()), what, Notation(".", self.thousands))
+        return replace(table_to_raw(table, self, targets), fingerprint=digest, reading=self.reading())

@@ -44,4 +44,6 @@ class Python(DataSource):
         """What the function returns. Raises InputError, naming the line in its file, where it fails."""
         from modelopt_cli.data.python_reading import load
 
-        return load(self, seed)
+        return load(
+            self.target, self.folder, self.arguments, seed, task=self.task, tokens=self.tokens, layout=self.layout
+        )

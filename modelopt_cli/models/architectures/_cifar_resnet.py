@@ -1,4 +1,4 @@
-"""The module behind `cifar_resnet`. Parameter names are those of the widespread CIFAR ResNet checkpoints."""
+"""The torch module that the model type `cifar_resnet` builds, with the parameter names of widespread checkpoints."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from modelopt_cli.models.architectures._layers import image_shape
 
 if TYPE_CHECKING:
     from modelopt_cli.models.architectures import Shapes
-    from modelopt_cli.models.architectures.cifar_resnet import CifarResnet as Options
 
 
 class PaddedShortcut(nn.Module):
@@ -49,15 +48,15 @@ class BasicBlock(nn.Module):
 class CifarResnet(nn.Module):
     """A 3x3 stem, three stages of (depth - 2) / 6 blocks, global average pooling, linear."""
 
-    def __init__(self, shapes: Shapes, options: Options) -> None:
+    def __init__(self, shapes: Shapes, *, depth: int, width: int, shortcut: str) -> None:
         super().__init__()
         channels, _, _ = image_shape(shapes, "cifar_resnet")
-        width, blocks = options.width, (options.depth - 2) // 6
+        blocks = (depth - 2) // 6
         self.conv1 = nn.Conv2d(channels, width, 3, 1, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
-        self.layer1 = _stage(width, width, blocks, 1, options.shortcut)
-        self.layer2 = _stage(width, 2 * width, blocks, 2, options.shortcut)
-        self.layer3 = _stage(2 * width, 4 * width, blocks, 2, options.shortcut)
+        self.layer1 = _stage(width, width, blocks, 1, shortcut)
+        self.layer2 = _stage(width, 2 * width, blocks, 2, shortcut)
+        self.layer3 = _stage(2 * width, 4 * width, blocks, 2, shortcut)
         self.linear = nn.Linear(4 * width, shapes.outputs)
         for module in self.modules():
             if isinstance(module, nn.Conv2d | nn.Linear):

@@ -34,4 +34,4 @@ class CifarResnet(Architecture):
         """(B, C, H, W) -> (B, outputs). Weights after He et al. 2015b (normal, fan in)."""
         from modelopt_cli.models.architectures._cifar_resnet import CifarResnet as Module
 
-        return Module(shapes, self)
+        return Module(shapes, depth=self.depth, width=self.width, shortcut=self.shortcut)

@@ -42,4 +42,15 @@ class Cnn(Architecture):
         """(B, C, H, W) -> (B, outputs). Raises UsageError when an image is too small for its poolings."""
         from modelopt_cli.models.architectures._cnn import Cnn as Module
 
-        return Module(shapes, self)
+        return Module(
+            shapes,
+            channels=self.channels,
+            kernel=self.kernel,
+            convolutions=self.convolutions,
+            pool=self.pool,
+            batch_norm=self.batch_norm,
+            activation=self.activation,
+            head=self.head,
+            hidden=self.hidden,
+            dropout=self.dropout,
+        )

@@ -36,4 +36,12 @@ class Mlp(Architecture):
         """(B, *inputs) -> (B, outputs). Weights are uniform: within torch's bound (Kaiming), or Glorot's."""
         from modelopt_cli.models.architectures._mlp import Mlp as Module
 
-        return Module(shapes, self)
+        return Module(
+            shapes,
+            hidden=self.hidden,
+            activation=self.activation,
+            dropout=self.dropout,
+            input_dropout=self.input_dropout,
+            batch_norm=self.batch_norm,
+            initialization=self.initialization,
+        )

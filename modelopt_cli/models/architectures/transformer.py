@@ -40,4 +40,13 @@ class Transformer(Architecture):
         """(B, length) tokens, (B, length, features) or (B, C, H, W) -> (B, outputs)."""
         from modelopt_cli.models.architectures._transformer import Transformer as Module
 
-        return Module(shapes, self)
+        return Module(
+            shapes,
+            width=self.width,
+            depth=self.depth,
+            heads=self.heads,
+            feedforward=self.feedforward,
+            patch=self.patch,
+            pooling=self.pooling,
+            dropout=self.dropout,
+        )

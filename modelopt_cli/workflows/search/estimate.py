@@ -28,7 +28,8 @@ from modelopt_cli.workflows.search.model_cache import is_shared
 from modelopt_cli.workflows.shared import data_cache
 
 if TYPE_CHECKING:
-    from modelopt_cli.data.prepared import Part, Prepared
+    from modelopt_cli.data.part import Part
+    from modelopt_cli.data.prepared import Prepared
     from modelopt_cli.experiment.experiment import Experiment
 
 _PROBE_SECONDS = 2.0  # no further setting is probed after this long
