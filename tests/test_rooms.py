@@ -42,7 +42,6 @@ CIRCLES = {
     "modelopt_cli.models.graph.gains",
     "modelopt_cli.pruning.units.sensitivity",
     "modelopt_cli.tuning.schedulers._pbt",
-    "modelopt_cli.tuning.study.suggestions",
     "modelopt_cli.workflows.distillation.trained_model",
 }
 """A module of each circle that stands for now. This may only shrink."""

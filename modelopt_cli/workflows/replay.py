@@ -21,9 +21,10 @@ from modelopt_cli.tuning.study.store import Store
 from modelopt_cli.workflows.shared.context import Context, EpochEnded
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
-    from modelopt_cli.tuning.search.replay import Logged
+    from modelopt_cli.tuning.study.header import Header
+    from modelopt_cli.tuning.study.log import Event
 
 
 def run(path: Path, context: Context) -> Report:
@@ -36,10 +37,10 @@ def run(path: Path, context: Context) -> Report:
         raise InputError(f"{path} holds no study.sqlite, so it is no search; name a run of modelopt tune")
     store = Store(path / "study.sqlite", write=False)
     try:
-        meta, events = header.arguments(store), list(store.events())
+        begun_with, events = header.whole_header(store), list(store.events())
         file = path / "experiment.yaml"
         experiment = Experiment.load(file, checked=False) if file.exists() else None
-        found = _replayed(events, meta, _scheduler(experiment, meta), context, _sizes(experiment))
+        found = _replayed(events, begun_with, _scheduler(experiment, begun_with), context, _sizes(experiment))
     except ValueError as error:
         raise store.damaged(str(error)) from None
     finally:
@@ -48,18 +49,18 @@ def run(path: Path, context: Context) -> Report:
         kind="replay",
         workflow="replay",
         name=path.name if experiment is None else experiment.name,
-        seed=int(meta["seed"]),
+        seed=int(begun_with["seed"]),
         started=started.isoformat(timespec="seconds"),
         seconds=time.perf_counter() - clock,
-        details={"sampler": meta["sampler"], **_counts(found)},
+        details={"sampler": begun_with["sampler"], **_counts(found)},
         artefacts={"directory": str(path)},
         warnings=_remarks(path, found),
     )
 
 
 def _replayed(
-    events: list[Logged],
-    meta: Mapping[str, Any],
+    events: list[Event],
+    begun_with: Header,
     scheduler: Scheduler,
     context: Context,
     sizes: Sequence[int] | None,
@@ -68,7 +69,7 @@ def _replayed(
         if event == len(events) or events[event - 1][0] == "queued":
             context.emit(EpochEnded(event, len(events), {}, "replaying events"))
 
-    return replay(events, meta, scheduler, sizes=sizes, on_event=told)
+    return replay(events, begun_with, scheduler, sizes=sizes, on_event=told)
 
 
 def _sizes(experiment: Experiment | None) -> Sequence[int] | None:
@@ -76,12 +77,12 @@ def _sizes(experiment: Experiment | None) -> Sequence[int] | None:
     return None if fidelity is None else fidelity.sizes
 
 
-def _scheduler(experiment: Experiment | None, meta: Mapping[str, Any]) -> Scheduler:
+def _scheduler(experiment: Experiment | None, begun_with: Header) -> Scheduler:
     """What the search was run by: as its experiment says, or, for a study used by hand, its own stopper."""
     if experiment is not None:
         settings = experiment.require_tuning()
         return settings.scheduler or SamplerAndStopper(stopper=settings.stopper)
-    stopper = meta["stopper"]
+    stopper = begun_with["stopper"]
     return SamplerAndStopper(stopper=None if stopper is None else header.strategy("stoppers", stopper))
 
 

@@ -47,7 +47,7 @@ def dry_run(experiment: Experiment, context: Context) -> Report:
     space = search_space(experiment)
     _check(experiment, context, space)
     plan = make_plan(experiment, space)
-    list(warm_start.sources(experiment))  # raises for a run that cannot be read
+    list(warm_start.earlier_runs(experiment))  # raises for a run that cannot be read
     goals = [str(goal) for goal in experiment.require_tuning().goals]
     return planned("tune", experiment, plan.as_dict(), {"space": space.describe(), "objective": goals})
 
@@ -114,7 +114,7 @@ class _Search:
         check_resumed(experiment, context)
         samples = _check(experiment, context, space)
         plan = make_plan(experiment, space)
-        earlier = () if resuming else tuple(warm_start.sources(experiment))
+        earlier = () if resuming else tuple(warm_start.earlier_runs(experiment))
         if context.directory is not None:
             context.directory.write_experiment(experiment.written())
             context.directory.write_environment(experiment.seed, plan.device, experiment.variables())
@@ -129,7 +129,7 @@ class _Search:
             earlier=earlier,
         )
         if settings.warm_start and not resuming:
-            context.emit(Message(study.knowledge.text(), warning=not study.knowledge.trials))
+            context.emit(Message(study.warm_start.text(), warning=not study.warm_start.trials))
         found = cls(experiment, context, study.space, study, plan, reporting, samples)
         if not study.trials:
             found.enqueue()

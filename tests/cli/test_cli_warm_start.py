@@ -31,7 +31,7 @@ def test_a_search_knows_an_earlier_run_and_resumes_without_it(cli: Cli, earlier:
     assert ran.code == 0, ran.err
     assert "4 trials of earlier runs are known to the sampler" in ran.out + ran.err
     with Study.open(tmp_path / "new" / "study.sqlite") as study:
-        assert len(study.knowledge.trials) == 4
+        assert len(study.warm_start.trials) == 4
         assert [trial.number for trial in study.trials] == [0, 1]
     shutil.rmtree(earlier)
     again = cli("tune", "files/second.yaml", "--out", "new", "--resume", "--set", "tuning.trials=3")
@@ -46,7 +46,7 @@ def test_what_the_earlier_file_had_counts_for_what_it_did_not_search(cli: Cli, e
     (tmp_path / "more.yaml").write_text(more.replace("batch_size: 32,", "batch_size: 64,"))
     assert cli("tune", "more.yaml", "--out", "new").code == 0
     with Study.open(tmp_path / "new" / "study.sqlite") as study:
-        assert [trial.params["training.batch_size"] for trial in study.knowledge.trials] == [32] * 4
+        assert [trial.params["training.batch_size"] for trial in study.warm_start.trials] == [32] * 4
     fewer = SECOND.replace("../old", "old").replace("    model.hidden.0: [4, 8, 16]\n", "")
     (tmp_path / "fewer.yaml").write_text(fewer)
     ran = cli("tune", "fewer.yaml", "--out", "newer")
@@ -54,8 +54,8 @@ def test_what_the_earlier_file_had_counts_for_what_it_did_not_search(cli: Cli, e
     with Study.open(tmp_path / "newer" / "study.sqlite") as study:
         trials, _ = Study.read(earlier / "study.sqlite")
         same = [trial for trial in trials if trial.params["model.hidden.0"] == 8]
-        assert len(study.knowledge.trials) == len(same)
-        assert study.knowledge.left_out.get("no setting of this space", 0) == 4 - len(same)
+        assert len(study.warm_start.trials) == len(same)
+        assert study.warm_start.left_out.get("no setting of this space", 0) == 4 - len(same)
 
 
 @pytest.mark.parametrize("dry", [True, False])
@@ -96,7 +96,7 @@ def test_an_argument_that_nobody_named_is_as_the_estimator_has_it(cli: Cli, tmp_
     assert ran.code == 0, ran.err
     assert "3 trials of earlier runs are known to the sampler" in ran.out + ran.err
     with Study.open(tmp_path / "new" / "study.sqlite") as study:
-        assert [trial.params["model.steps.1.shrinking"] for trial in study.knowledge.trials] == [True] * 3
+        assert [trial.params["model.steps.1.shrinking"] for trial in study.warm_start.trials] == [True] * 3
     (tmp_path / "seeded.yaml").write_text(wider + "    model.steps.1.random_state: [1, 2]\n")
     ran = cli("tune", "seeded.yaml", "--out", "newer")
     assert ran.code == 0, ran.err

@@ -103,14 +103,14 @@ def test_the_luckiest_single_result_is_not_believed():
             study.tell(study.ask({"x": x}), loss)
     assert study.best.params == {"x": 0}
     assert study.best.loss == 0.26  # of its trials the one that came out best
-    beliefs = study.beliefs
+    beliefs = study.posterior
     assert isinstance(beliefs, Believed)
     assert sorted(len(group) for group in beliefs.settings) == [2, 3, 4, 5]
 
 
 def test_what_is_under_way_is_not_tried_again():
     study = searched(True, 0.15, trials=30)
-    beliefs = study.beliefs
+    beliefs = study.posterior
     assert beliefs is not None
     tried = [group[0].params for group in beliefs.settings]
     far = {"x": 1.0, "y": 0.0}

@@ -13,7 +13,7 @@ from modelopt_cli.core.errors import InputError, StorageError
 from modelopt_cli.tuning.space.space import Space
 from modelopt_cli.tuning.study.store import Store
 from modelopt_cli.tuning.study.study import Study
-from modelopt_cli.tuning.study.warm_start import Source, setting
+from modelopt_cli.tuning.study.warm_start import EarlierRun, setting
 from modelopt_cli.tuning.trials.trial import State
 from tests.support.sampler_histories import NAMES
 
@@ -41,7 +41,7 @@ def old(folder: Path, count: int = 20) -> Path:
 
 def test_earlier_trials_are_known_and_are_no_trials(tmp_path: Path) -> None:
     study = Study(SPACE, "bayesian", earlier=[old(tmp_path)])
-    known = study.knowledge.trials
+    known = study.warm_start.trials
     assert [trial.number for trial in known] == list(range(-20, 0))
     assert {trial.origin for trial in known} == {"earlier"}
     assert study.trials == ()
@@ -59,7 +59,7 @@ def test_losses_and_violations_are_those_of_the_new_study(tmp_path: Path) -> Non
         SPACE, "tpe", ["maximize cost", "minimize loss"], constraints=["loss <= 0.1"], earlier=[old(tmp_path)]
     )
     trials, _ = Study.read(tmp_path / "study.sqlite")
-    for known, trial in zip(study.knowledge.trials, trials, strict=True):
+    for known, trial in zip(study.warm_start.trials, trials, strict=True):
         assert known.params == trial.params
         assert known.losses == (-trial.metrics["cost"], trial.metrics["loss"])
         assert known.violation == pytest.approx(max(0.0, trial.metrics["loss"] - 0.1))
@@ -72,15 +72,15 @@ def test_what_is_of_no_use_is_left_out_and_counted(tmp_path: Path) -> None:
             before.tell(before.ask(), result)
         before.ask()
     study = Study(SPACE, "tpe", "minimize cost", earlier=[tmp_path / "study.sqlite"])
-    assert [trial.loss for trial in study.knowledge.trials] == [3.0]
-    assert sum(study.knowledge.left_out.values()) == 4
-    assert study.knowledge.left_out["failed or not finished"] == 3
+    assert [trial.loss for trial in study.warm_start.trials] == [3.0]
+    assert sum(study.warm_start.left_out.values()) == 4
+    assert study.warm_start.left_out["failed or not finished"] == 3
     assert "1 trials of earlier runs are known to the sampler; 1 left out: the objective's metric 'cost'" in (
-        study.knowledge.text()
+        study.warm_start.text()
     )
     narrow = Study({"x": {"float": [0, 1]}, "y": {"float": [5, 6]}}, "tpe", earlier=[tmp_path])
-    assert not narrow.knowledge.trials
-    assert narrow.knowledge.left_out["no setting of this space"] == 2
+    assert not narrow.warm_start.trials
+    assert narrow.warm_start.left_out["no setting of this space"] == 2
 
 
 @pytest.mark.slow
@@ -96,7 +96,7 @@ def test_a_study_goes_on_the_same_when_the_earlier_run_is_gone(name: str, tmp_pa
         run(folder / "study.sqlite", SPACE, 9, sampler="random", seed=5).close()  # it has grown
     shutil.rmtree(folder)
     with Study.open(tmp_path / "new.sqlite") as study:
-        assert [trial.params for trial in study.knowledge.trials] == [t.params for t in whole.knowledge.trials]
+        assert [trial.params for trial in study.warm_start.trials] == [t.params for t in whole.warm_start.trials]
         for _ in range(4):
             trial = study.ask()
             study.tell(trial, {"loss": value(trial.params), "cost": 1 - trial.params["x"]}, seconds=2.0)
@@ -156,16 +156,16 @@ FILE = {"lr": 0.5, "epochs": 5, "opt.m": 0.25, "opt": {"type": "sgd", "m": 0.25,
     ],
 )
 def test_what_an_earlier_setting_is_here(given: dict[str, Any], expected: dict[str, Any] | None) -> None:
-    found = setting(SECTIONS, given, Source((), FILE.__getitem__, FILE.__getitem__))
+    found = setting(SECTIONS, given, EarlierRun((), FILE.__getitem__, FILE.__getitem__))
     assert found == ("no setting of this space" if expected is None else expected)
 
 
 def test_the_files_of_both_runs_count_for_what_was_not_searched() -> None:
     space = Space.from_spec({"lr": {"float": [0, 1]}, "m": {"float": [0, 1]}})
     then, now = {"m": 0.1}, {"m": 0.9, "n": 3}
-    assert setting(space, {"lr": 0.5}, Source((), then.__getitem__, now.__getitem__)) == {"lr": 0.5, "m": 0.1}
-    assert setting(space, {"lr": 0.5, "n": 3}, Source((), {}.__getitem__, now.__getitem__)) == {"lr": 0.5, "m": 0.9}
-    assert setting(space, {"lr": 0.5}, Source(())) == "no setting of this space: nothing says what m was"
+    assert setting(space, {"lr": 0.5}, EarlierRun((), then.__getitem__, now.__getitem__)) == {"lr": 0.5, "m": 0.1}
+    assert setting(space, {"lr": 0.5, "n": 3}, EarlierRun((), {}.__getitem__, now.__getitem__)) == {"lr": 0.5, "m": 0.9}
+    assert setting(space, {"lr": 0.5}, EarlierRun(())) == "no setting of this space: nothing says what m was"
 
 
 def test_what_a_file_leaves_out_is_as_its_own_default_has_it() -> None:
@@ -175,8 +175,8 @@ def test_what_a_file_leaves_out_is_as_its_own_default_has_it() -> None:
         section, _, name = path.rpartition(".")
         return {"svc": {"shrinking": True}, "other": {}}[get(f"{section}.estimator")][name]
 
-    def source(then: dict[str, Any], now: dict[str, Any]) -> Source:
-        return Source((), then.__getitem__, now.__getitem__, default)
+    def source(then: dict[str, Any], now: dict[str, Any]) -> EarlierRun:
+        return EarlierRun((), then.__getitem__, now.__getitem__, default)
 
     svc, other = {"s.estimator": "svc"}, {"s.estimator": "other"}
     known = {"s.C": 1.0, "s.shrinking": True}

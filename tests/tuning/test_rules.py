@@ -207,8 +207,8 @@ def test_earlier_trials_that_break_a_rule_are_left_out_and_told(tmp_path: Path) 
         broken = sum(trial.params["hidden.0"] < trial.params["hidden.1"] for trial in study.trials)
     now = Study(MIXED, "tpe", rules=RULES[:1], earlier=[tmp_path / "s"])
     assert 0 < broken < 20
-    assert len(now.knowledge.trials) == 20 - broken
-    assert f"{broken} left out: they break the rule 'hidden.0 >= hidden.1'" in now.knowledge.text()
+    assert len(now.warm_start.trials) == 20 - broken
+    assert f"{broken} left out: they break the rule 'hidden.0 >= hidden.1'" in now.warm_start.text()
 
 
 @pytest.mark.slow

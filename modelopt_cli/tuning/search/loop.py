@@ -11,7 +11,7 @@ from modelopt_cli.core.errors import SearchError, TrialError
 from modelopt_cli.tuning.executors import Event
 from modelopt_cli.tuning.schedulers import Decision, Pause, Resume, Scheduler, SchedulerContext, Start, Stop
 from modelopt_cli.tuning.search.result import why_failed
-from modelopt_cli.tuning.study.suggestions import Exhausted
+from modelopt_cli.tuning.study.study import Exhausted
 from modelopt_cli.tuning.trials.lineage import lineage
 from modelopt_cli.tuning.trials.trial import State, Trial
 

@@ -12,16 +12,16 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from modelopt_cli.core.seeds import derive
 from modelopt_cli.tuning.schedulers import SchedulerContext, plain
 from modelopt_cli.tuning.study import header
-from modelopt_cli.tuning.study.study import Study
-from modelopt_cli.tuning.study.suggestions import Exhausted, suggest
-from modelopt_cli.tuning.study.warm_start import Knowledge, Source
+from modelopt_cli.tuning.study.log import Decided, Event, Queued
+from modelopt_cli.tuning.study.study import Exhausted, Study
+from modelopt_cli.tuning.study.warm_start import EarlierRun, WarmStart
 from modelopt_cli.tuning.trials.failures import first_line
 from modelopt_cli.tuning.trials.trial import State
 
@@ -30,13 +30,10 @@ if TYPE_CHECKING:
 
 KINDS = ("suggestions", "decisions", "endings")
 
-Logged = tuple[str, int, dict[str, Any]]
-"""(kind, trial, payload) of an event, as Store.events gives it."""
-
 
 @dataclass(frozen=True)
 class Disagreement:
-    """An answer that is not the logged one. `event`: its place in the log, from 1."""
+    """An answer that is not the logged one. `event`: its number in the log, from 1."""
 
     event: int
     what: str
@@ -63,73 +60,79 @@ class Replayed:
 
 
 def replay(
-    events: Iterable[Logged],
-    meta: Mapping[str, Any],
+    events: Iterable[Event],
+    begun_with: header.Header,
     scheduler: Scheduler,
     *,
     sizes: Sequence[int] | None = None,
     on_event: Callable[[int], None] = lambda number: None,
 ) -> Replayed:
-    """Go through the log of a study that was begun with `meta`.
+    """Go through the log of a study that was begun with this header.
 
-    `sizes`: as it was searched with. `on_event` is called with each place in the log.
-    Raises ValueError, which names the place, for an event that makes no sense.
+    `sizes`: as it was searched with. `on_event` is called with the number of each event in the log.
+    Raises ValueError, which names the event, for one that makes no sense.
     """
-    found = Replayed()
-    known = meta.get("earlier")
-    earlier = [] if known is None else [Source(Knowledge.from_plain(known).trials)]
-    with Study(**{name: meta[name] for name in header.NAMES}, earlier=earlier) as study:
+    replayed = Replayed()
+    known = begun_with.get("earlier")
+    earlier = [] if known is None else [EarlierRun(WarmStart.from_plain(known).trials)]
+    with Study(**header.arguments(begun_with), earlier=earlier) as study:
         stops: dict[int, str] | None = None  # reasons decided on; None: the log holds no decisions
         for kind, number, payload in events:
-            found.events += 1
-            on_event(found.events)
+            replayed.events += 1
+            on_event(replayed.events)
             try:
                 if kind == "queued" and payload["origin"] == "sampler":
-                    _suggestion(study, number, payload, found)
+                    _suggestion(study, number, payload, replayed)
                 elif kind == "decided":
                     stops = {} if stops is None else stops
-                    stops |= _decision(study, scheduler, payload, found, sizes)
+                    stops |= _decision(study, scheduler, payload, replayed, sizes)
                 elif kind == "told" and payload["state"] == State.STOPPED and stops is not None:
                     reason = stops.pop(number, "nothing: the trial was not to be stopped")
-                    found.compare("endings", f"why trial {number} was stopped", payload["reason"], first_line(reason))
+                    replayed.compare(
+                        "endings", f"why trial {number} was stopped", payload["reason"], first_line(reason)
+                    )
                 if kind != "decided":
                     study.follow(kind, number, payload)
             except (LookupError, TypeError, ValueError) as error:
-                raise ValueError(f"event {found.events}, '{kind}' of trial {number}: {error}") from None
-    return found
+                raise ValueError(f"event {replayed.events}, '{kind}' of trial {number}: {error}") from None
+    return replayed
 
 
-def _suggestion(study: Study, number: int, payload: dict[str, Any], found: Replayed) -> None:
+def _suggestion(study: Study, number: int, payload: Queued, replayed: Replayed) -> None:
     """Ask the sampler for the trial that was queued."""
     try:
-        params: Any = suggest(study)
+        params: Any = study.suggest()
     except Exhausted as error:
         params = f"none: {error}"
     seed = derive(study.seed, "trial", number)
     logged, now = (payload["params"], payload["seed"]), (params, seed)
-    found.compare("suggestions", f"the suggestion of trial {number} (params, seed)", logged, now)
+    replayed.compare("suggestions", f"the suggestion of trial {number} (params, seed)", logged, now)
 
 
 def _decision(
-    study: Study, scheduler: Scheduler, payload: dict[str, Any], found: Replayed, sizes: Sequence[int] | None
+    study: Study, scheduler: Scheduler, payload: Decided, replayed: Replayed, sizes: Sequence[int] | None
 ) -> dict[int, str]:
     """Ask the scheduler what it was asked; the logged stops, trial -> reason."""
     waiting, logged = payload["waiting"], payload["decisions"]
-    asked = {name: payload[name] for name in ("slots", "left", "planned", "ending")}
-    asked |= {name: payload[name] for name in ("open_ended", "told", "committed") if name in payload}
     context = SchedulerContext(
         space=study.space,
         trials=study.trials,
         waiting=waiting,
+        slots=payload["slots"],
+        left=payload["left"],
+        planned=payload["planned"],
+        ending=payload["ending"],
         seed=study.seed,
         sizes=sizes,
         goals=study.goals,
-        **asked,
+        open_ended=payload.get("open_ended", False),
+        told=payload.get("told"),
+        committed=payload.get("committed", 0),
     )
     now = plain(scheduler.next(context))
-    for place in range(max(len(logged), len(now))):
-        before, again = (each[place] if place < len(each) else None for each in (logged, now))
-        found.compare("decisions", f"decision {place + 1} with {_waiting(waiting)}", before, again)
+    for index in range(max(len(logged), len(now))):
+        before, again = (decisions[index] if index < len(decisions) else None for decisions in (logged, now))
+        replayed.compare("decisions", f"decision {index + 1} with {_waiting(waiting)}", before, again)
     return {decision[1]: decision[2] for decision in logged if decision[0] == "stop"}
 
 

@@ -50,8 +50,8 @@ def search(
     be run first when the study is searched again. `converged` is asked after each trial that ends, and once at first:
     from a text on, why there is enough, no trial is begun any more. `on_change` is called with a trial after each of
     its changes. `sizes`, `open_ended`, `told`: see SchedulerContext. `complete`: only complete trials may be best, as
-    where others have seen fewer folds or samples. Raises SearchError when `max_failures` trials in a row failed, or every
-    trial did.
+    where others have seen fewer folds or samples. Raises SearchError when `max_failures` trials in a row failed, or
+    every trial did.
     """
     return search_with(
         study,

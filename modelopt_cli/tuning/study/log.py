@@ -1,148 +1,151 @@
-"""What becomes of a study's trials: every change an event of its log, and its history what the events leave."""
+"""A study's log: the events that its store keeps, and the trials that they leave.
+
+`queued`: a setting is to be tried; `started`: its trial runs, for the first time or again; `reported`: points of its
+curve; `paused`; `requeued` and `suspended`: it was cut off, and what it had reported since is void; `told`: it has
+ended; `decided`: what a scheduler was asked, and what it said (what that led to has events of its own).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Self
+import dataclasses
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
 
-from modelopt_cli.core.conditions import Condition, Goal
-from modelopt_cli.core.errors import InputError, UsageError
-from modelopt_cli.tuning.objective import StepReport
-from modelopt_cli.tuning.schedulers import Decision, SchedulerContext, plain
-from modelopt_cli.tuning.space.space import Space
-from modelopt_cli.tuning.study.events import NO_TRIAL, History
-from modelopt_cli.tuning.study.store import Store
-from modelopt_cli.tuning.trials.evaluator import ObjectiveEvaluator, Result
-from modelopt_cli.tuning.trials.trial import State, Trial
+from modelopt_cli.tuning.trials.evaluator import Verdict
+from modelopt_cli.tuning.trials.trial import Metrics, Params, Point, State, Trial
+
+if TYPE_CHECKING:
+    from modelopt_cli.tuning.study.store import Store
+
+NO_TRIAL = -1
+"""The trial of a `decided` event, which is about none in particular."""
+
+Event = tuple[str, int, Any]
+"""(kind, number of the trial, payload): one of those below, or empty."""
 
 
-class TrialLog:
-    """The part of a study that takes note. A context manager: leaving it lets go of the file."""
+class Queued(TypedDict):
+    """Payload of `queued`."""
 
-    def __init__(self, space: Space, evaluator: ObjectiveEvaluator, store: Store, history: History) -> None:
-        """`history`: what the events of `store` have left."""
-        self.space, self._evaluator, self._store, self._history = space, evaluator, store, history
-        self._trials = history.trials  # that very list
-        self._seen = {space.canonical(trial.params) for trial in self._trials}
+    params: Params
+    seed: int
+    origin: str
+    parent: NotRequired[int]
+    born: NotRequired[int]
 
-    @property
-    def goals(self) -> tuple[Goal, ...]:
-        """The objectives."""
-        return self._evaluator.goals
 
-    @property
-    def constraints(self) -> tuple[Condition, ...]:
-        """The constraints."""
-        return self._evaluator.constraints
+class Reported(TypedDict):
+    """Payload of `reported`: (step, metrics, losses) of each point."""
 
-    @property
-    def trials(self) -> tuple[Trial, ...]:
-        """All trials, in order of number."""
-        return tuple(self._trials)
+    points: list[tuple[int, Metrics, list[float] | None]]
+    total: NotRequired[int]
 
-    def report(self, trial: Trial | int, step: int, metrics: Mapping[str, float] | float) -> Trial:
-        """Add a point to a running trial's curve: what its metrics are after `step` steps."""
-        return self.report_many(trial, [(step, self._evaluator.metrics(metrics))])
 
-    def report_many(self, trial: Trial | int, reports: Sequence[StepReport], total: int | None = None) -> Trial:
-        """Several points at once. `total`: the steps of a complete run, where they are known."""
-        number = self._expect(trial, State.RUNNING)
-        points = []
-        for step, metrics in reports:
-            if step < 0 or step != int(step):
-                raise UsageError(f"trial {number} reported step {step!r}, but steps are whole and not negative")
-            plain = self._evaluator.metrics(metrics)
-            points.append((int(step), plain, self._evaluator.losses(plain)))
-        known = {} if total is None or total == self._trials[number].total else {"total": total}
-        return self._record("reported", number, {"points": points, **known}, commit=False)
+class Told(Verdict):
+    """Payload of `told`."""
 
-    def pause(self, trial: Trial | int) -> Trial:
-        """Mark a running trial as paused; `resume` marks it as running again."""
-        return self._record("paused", self._expect(trial, State.RUNNING), {})
+    total: NotRequired[int]
 
-    def resume(self, trial: Trial | int) -> Trial:
-        """Mark a paused trial as running again; its curve goes on."""
-        return self._record("started", self._expect(trial, State.PAUSED), {})
 
-    def requeue(self, trial: Trial | int | None = None) -> None:
-        """Let a trial that is under way be asked for again, first, and run from the start.
+class Decided(TypedDict):
+    """Payload of `decided`: the scheduler's context, and its decisions as plain values."""
 
-        None: all that run; one that was paused before is paused again, as it was then.
-        """
-        if trial is not None:
-            self._record("requeued", self._expect(trial, State.RUNNING, State.PAUSED), {})
-            return
-        for each in [each for each in self._trials if each.state is State.RUNNING]:
-            self._record("suspended" if each.kept or each.parent is not None else "requeued", each.number, {})
+    waiting: list[int]
+    slots: int
+    left: int
+    planned: int | None
+    ending: bool
+    open_ended: NotRequired[bool]
+    told: NotRequired[int | None]
+    committed: NotRequired[int]
+    decisions: list[list[Any]]
 
-    def tell(
-        self,
-        trial: Trial | int,
-        result: Result,
-        *,
-        stopped: str = "",
-        seconds: float = 0.0,
-        counts: bool = True,
-        total: int | None = None,
-    ) -> Trial:
-        """End a trial with its value (one objective), its metrics, or the exception it failed with.
 
-        A failure of a certain kind: `TrialError("timeout", "took too long")`. `stopped`: why it was ended early; with
-        `counts` False what it tells, of a part of the folds or of the data, is no candidate for the best. `total`: the
-        steps of a complete run, where they are known by now. A value that is NaN or infinite, or metrics without the
-        objective, make the trial a failed one. Raises UsageError for a trial that is not under way.
-        """
-        number = self._expect(trial, State.RUNNING, State.PAUSED)
-        verdict = self._evaluator.verdict(result, stopped, seconds)
-        known = {} if total is None or total == self._trials[number].total else {"total": total}
-        return self._record("told", number, {**verdict, **({} if counts else {"losses": None}), **known})
+class TrialTable:
+    """The trials, in order of number, as the events so far have left them."""
 
-    def note(self, context: SchedulerContext, decisions: Sequence[Decision]) -> None:
-        """Keep what a scheduler was asked and what it decided, so that `modelopt replay` can ask it again."""
-        if decisions:
-            asked = {name: getattr(context, name) for name in ("slots", "left", "planned", "ending")}
-            if context.open_ended:
-                asked |= {"open_ended": True, "told": context.told, "committed": context.committed}
-            payload = {"waiting": list(context.waiting), **asked, "decisions": plain(decisions)}
-            self._store.append("decided", NO_TRIAL, payload, commit=False)
+    def __init__(self) -> None:
+        self.trials: list[Trial] = []
+        self._order = 0  # of the next point of a curve, among those of all curves
 
-    def follow(self, kind: str, number: int, payload: dict[str, Any]) -> None:
-        """Take over an event of another study's log, unasked. Raises ValueError when it makes no sense here."""
+    def apply(self, kind: str, number: int, payload: Any) -> None:
+        """Take over an event. Raises LookupError, TypeError, ValueError when it makes no sense."""
+        match kind:
+            case "queued":
+                self._queue(number, payload)
+            case "started":  # a paused trial goes on from its curve; a queued one has none
+                self._change(number, state=State.RUNNING, kept=len(self.trials[number].curve))
+            case "reported":
+                self._report(number, payload)
+            case "paused":
+                self._change(number, state=State.PAUSED)
+            case "requeued":  # will be run from the start, with the same number, setting and seed
+                self._change(number, state=State.QUEUED, curve=(), kept=0)
+                self._reorder()
+            case "suspended":  # is paused again as it was when it was last started
+                trial = self.trials[number]
+                self._change(number, state=State.PAUSED, curve=trial.curve[: trial.kept])
+                self._reorder()
+            case "told":
+                self._end(number, payload)
+            case "decided":
+                pass
+            case _:
+                raise KeyError(kind)
+
+    def _change(self, number: int, **fields: Any) -> None:
+        self.trials[number] = dataclasses.replace(self.trials[number], **fields)
+
+    def _queue(self, number: int, payload: Queued) -> None:
+        if number != len(self.trials):
+            raise ValueError(f"trial {number} comes after {len(self.trials)} trials")
+        parent, born = payload.get("parent"), payload.get("born", 0)
+        origin = payload["origin"]
+        self.trials.append(Trial(number, payload["params"], payload["seed"], origin=origin, parent=parent, born=born))
+
+    def _report(self, number: int, payload: Reported) -> None:
+        trial = self.trials[number]
+        points = [
+            Point(step, metrics, None if losses is None else tuple(losses), order)
+            for order, (step, metrics, losses) in enumerate(payload["points"], self._order)
+        ]
+        self._change(number, curve=(*trial.curve, *points), total=payload.get("total", trial.total))
+        self._order += len(points)
+
+    def _reorder(self) -> None:
+        """Points of a curve were taken back: the next one comes after the last that is left."""
+        self._order = 1 + max((trial.curve[-1].order for trial in self.trials if trial.curve), default=-1)
+
+    def _end(self, number: int, payload: Told) -> None:
+        losses = payload["losses"]
+        self._change(
+            number,
+            state=State(payload["state"]),
+            metrics=payload["metrics"],
+            losses=None if losses is None else tuple(losses),
+            violation=payload["violation"],
+            margins=tuple(payload.get("margins", ())),
+            failure=payload["failure"],
+            reason=payload["reason"],
+            seconds=payload["seconds"],
+            total=payload.get("total", self.trials[number].total),
+        )
+
+
+def replay(events: Iterable[Event]) -> TrialTable:
+    """What these events leave. Raises ValueError when they make no sense."""
+    table = TrialTable()
+    for kind, number, payload in events:
         try:
-            problem = self.space.problem(payload["params"]) if kind == "queued" else None
-            if problem is None:
-                self._record(kind, number, payload, commit=False)
-        except (LookupError, TypeError, AttributeError) as error:
-            raise ValueError(f"{type(error).__name__}: {error}") from None
-        if problem is not None:
-            raise ValueError(problem)
+            table.apply(kind, number, payload)
+        except (LookupError, TypeError, ValueError) as error:
+            raise ValueError(f"event '{kind}' of trial {number} makes no sense: {error}") from None
+    return table
 
-    def close(self) -> None:
-        """Let go of the file."""
-        self._store.close()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.close()
-
-    def _expect(self, trial: Trial | int, *states: State) -> int:
-        number = trial.number if isinstance(trial, Trial) else trial
-        if not 0 <= number < len(self._trials):
-            raise UsageError(f"there is no trial {number}; the study has {len(self._trials)}")
-        state = self._trials[number].state
-        if state not in states:
-            raise UsageError(f"trial {number} is {state}, but must be {' or '.join(states)}; ask for a new one")
-        return number
-
-    def _record(self, kind: str, number: int, payload: dict[str, Any], *, commit: bool = True) -> Trial:
-        try:
-            written = self._store.append(kind, number, payload, commit=commit)
-        except TypeError as error:
-            text = "use plain numbers, text, booleans, null, lists or mappings"
-            raise InputError(f"trial {number}: {error}; {text}") from None
-        self._history.apply(kind, number, written)
-        if kind == "queued":
-            self._seen.add(self.space.canonical(self._trials[number].params))
-        return self._trials[number]
+def stored_table(store: Store) -> TrialTable:
+    """What the events in `store` leave. Raises StorageError when they make no sense."""
+    try:
+        return replay(store.events())
+    except ValueError as error:
+        raise store.damaged(str(error)) from None

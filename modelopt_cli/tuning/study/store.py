@@ -85,7 +85,7 @@ class Store:
         if verdict != "ok":
             raise self.damaged(str(verdict))
 
-    def _check_place(self) -> None:
+    def _check_files(self) -> None:
         """Raise StorageError when the file was removed, renamed or replaced: SQLite would write on to nobody's file."""
         if self._path is None:
             return
@@ -118,7 +118,7 @@ class Store:
             return StorageError(f"{self._name} cannot be opened ({text}); choose another folder with --out")
         return self.damaged(text)
 
-    def append(self, kind: str, trial: int, payload: Mapping[str, Any], *, commit: bool) -> dict[str, Any]:
+    def append(self, kind: str, trial: int, payload: Mapping[str, object], *, commit: bool) -> Any:
         """Add an event and return its payload as it will be read back.
 
         `commit` False leaves it to the next commit, at most a second later when events keep coming. Raises TypeError
@@ -129,15 +129,14 @@ class Store:
         try:
             self._connection.execute("INSERT INTO events (time, kind, trial, payload) VALUES (?, ?, ?, ?)", row)
             if commit or time.monotonic() - self._committed > _GROUP_SECONDS:
-                self._check_place()
+                self._check_files()
                 self._connection.commit()
                 self._committed = time.monotonic()
         except sqlite3.DatabaseError as error:
             raise self._problem(error) from None
-        found: dict[str, Any] = json.loads(text)
-        return found
+        return json.loads(text)
 
-    def events(self) -> Iterator[tuple[str, int, dict[str, Any]]]:
+    def events(self) -> Iterator[tuple[str, int, Any]]:
         """(kind, trial, payload) in order."""
         try:
             for kind, trial, payload in self._connection.execute(
@@ -191,7 +190,7 @@ def _connect(path: Path | None, write: bool) -> sqlite3.Connection:
         connection.close()
         if write:
             raise
-        # A folder that cannot be written has no place for a reader's part of the log; nobody writes it either.
+        # A folder that cannot be written can hold no reader's part of the log; nobody writes it either.
         connection = sqlite3.connect(f"{uri}&immutable=1", uri=True)
     return connection
 

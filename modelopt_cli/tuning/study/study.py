@@ -9,43 +9,52 @@ True
 >>> study.best.params == min(study.trials, key=lambda trial: trial.loss).params
 True
 
-Every random choice derives from the study's seed and the trial's number, and a suggestion depends on the events before
-it alone: the same tells in the same order give the same asks, in memory, on disk and after a resume.
+Every change is an event of a log (study/log.py), kept in a store (study/store.py); the trials are what the events
+leave. Every random choice derives from the study's seed and the trial's number, and a suggestion depends on the events
+before it alone: the same tells in the same order give the same asks, in memory, on disk and after a resume.
 """
 
 from __future__ import annotations
 
+import itertools
+import json
+import math
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 
-from modelopt_cli.core.errors import UsageError
+from modelopt_cli.core.conditions import Condition, Goal
+from modelopt_cli.core.errors import InputError, UsageError
 from modelopt_cli.core.seeds import derive
 from modelopt_cli.tuning.analysis.replication import Believed, believed, best_of
+from modelopt_cli.tuning.objective import StepReport
 from modelopt_cli.tuning.samplers import Sampler
+from modelopt_cli.tuning.schedulers import Decision, SchedulerContext, plain
 from modelopt_cli.tuning.space.parameters import plain_value
 from modelopt_cli.tuning.space.space import Space
 from modelopt_cli.tuning.stoppers import Stopper
 from modelopt_cli.tuning.study import header
-from modelopt_cli.tuning.study.log import TrialLog
+from modelopt_cli.tuning.study.log import NO_TRIAL, Decided, Queued, Reported, stored_table
 from modelopt_cli.tuning.study.store import Store
-from modelopt_cli.tuning.study.suggestions import Exhausted, suggest
-from modelopt_cli.tuning.study.warm_start import Source
+from modelopt_cli.tuning.study.warm_start import EarlierRun, WarmStart, study_file
 from modelopt_cli.tuning.trials import ranking
-from modelopt_cli.tuning.trials.evaluator import ObjectiveEvaluator
+from modelopt_cli.tuning.trials.evaluator import ObjectiveEvaluator, Result
 from modelopt_cli.tuning.trials.trial import Params, State, Trial
 
 __all__ = ["Exhausted", "Study"]
 
+_ATTEMPTS = 3  # asks of the sampler before others are tried
+_DRAWS = 200  # random settings before a finite space is searched point by point
+_MOST_POINTS = 1_000_000
 
-def _ruled(space: Space | Mapping[str, Any], rules: str | Sequence[str]) -> Space:
-    spec = space.to_spec() if isinstance(space, Space) else plain_value(space)  # bounds may come from a data frame
-    return Space.from_spec(spec, [rules] if isinstance(rules, str) else rules)
+
+class Exhausted(LookupError):  # noqa: N818  (an end, not an error)
+    """Every setting of the space has been tried (or the sampler has no more)."""
 
 
-class Study(TrialLog):
-    """See the module docstring.
+class Study:
+    """See the module docstring. A context manager: leaving it lets go of the file.
 
     space: a Space, or its specification as written in a file. sampler, stopper: a name, a mapping with `type`, or the
     strategy itself. objective: `minimize METRIC` or `maximize METRIC`, or several of them. constraints: conditions
@@ -54,8 +63,8 @@ class Study(TrialLog):
     to try first. repeats: whether a setting may be tried again where that teaches more than a new one
     (analysis/replication.py). path: a file to keep the study in; an existing one is continued, its interrupted trials
     first, and must have been begun with the same arguments (and `fingerprint`, plain values of the caller's own).
-    earlier: runs (directories, study files, or Sources) whose trials the sampler shall know; noted when the study is
-    begun, so that one that is continued knows the same, whatever has become of them.
+    earlier: runs (directories, study files, or EarlierRuns) whose trials the sampler shall know; noted when the study
+    is begun, so that one that is continued knows the same, whatever has become of them.
     Raises UsageError where an argument makes no sense, StorageError for a file that is damaged or in use.
     """
 
@@ -73,13 +82,13 @@ class Study(TrialLog):
         initial: Sequence[Params] = (),
         repeats: bool = False,
         fingerprint: Mapping[str, Any] | None = None,
-        earlier: Sequence[str | Path | Source] = (),
+        earlier: Sequence[str | Path | EarlierRun] = (),
     ) -> None:
         try:
             self.space = space if isinstance(space, Space) and not rules else _ruled(space, rules)
             self.sampler: Sampler = header.strategy("samplers", sampler)
             self.stopper: Stopper | None = None if stopper is None else header.strategy("stoppers", stopper)
-            evaluator = ObjectiveEvaluator.parse(objective, constraints)
+            self._evaluator = ObjectiveEvaluator.parse(objective, constraints)
             if self.sampler.exact:
                 self.space.grid()  # raises for what cannot be listed
         except ValueError as error:
@@ -87,36 +96,103 @@ class Study(TrialLog):
         self.sampler.check()
         self.sampler.check_space(self.space)
         self.seed, self.repeats = seed, repeats
-        self._believed: tuple[int, Believed | None] = (0, None)  # trials that had ended then
-        store = Store(Path(path) if path is not None else None)
+        self._posterior: tuple[int, Believed | None] = (0, None)  # trials that had ended then
+        self._store = Store(Path(path) if path is not None else None)
         try:
-            self.knowledge = header.begin(self, store, evaluator, fingerprint, earlier)
-            super().__init__(self.space, evaluator, store, header.replayed(store))
+            self.warm_start = self._begin(fingerprint, earlier)
+            self._table = stored_table(self._store)
         except BaseException:
-            store.close()
+            self._store.close()
             raise
+        self._trials = self._table.trials  # that very list
+        self._seen = {self.space.canonical(trial.params) for trial in self._trials}
         self.requeue()
         for params in initial:
             self.queue(params)
+
+    def _begin(self, fingerprint: Mapping[str, Any] | None, earlier: Sequence[str | Path | EarlierRun]) -> WarmStart:
+        """Note what the study is begun with; one that is continued must have been begun with the same.
+
+        What it knows of `earlier` runs is noted with it, and read from there ever after; so is the order of the space's
+        keys, on which suggestions depend, though the order in a mapping means nothing to who writes it.
+        """
+        before, now = header.stored_header(self._store), self._header(fingerprint)
+        if before:
+            header.check_unchanged(before, now)
+            if json.dumps(before["space"]) != json.dumps(now["space"]):  # the same but for the order of keys
+                self.space = Space.from_spec(before["space"], now["rules"])
+            stored = before.get("earlier")
+        else:
+            runs = (
+                run if isinstance(run, EarlierRun) else EarlierRun(self.read(study_file(run))[0]) for run in earlier
+            )
+            stored = json.loads(json.dumps(WarmStart.gather(runs, self.space, self._evaluator).to_plain()))
+            self._store.set_meta({**now, "earlier": stored})
+        try:
+            return WarmStart() if stored is None else WarmStart.from_plain(stored)
+        except (LookupError, TypeError, ValueError) as error:
+            raise self._store.damaged(f"its earlier trials make no sense: {error}") from None
+
+    def _header(self, fingerprint: Mapping[str, Any] | None) -> header.Header:
+        return header.plain_header(
+            {
+                "space": self.space.to_spec(),
+                "sampler": self.sampler.model_dump(mode="json"),
+                "objective": [str(goal) for goal in self.goals],
+                "seed": self.seed,
+                "constraints": [str(condition) for condition in self.constraints],
+                "stopper": None if self.stopper is None else self.stopper.model_dump(mode="json"),
+                "repeats": self.repeats,
+                "fingerprint": None if fingerprint is None else dict(fingerprint),
+                "rules": [str(rule) for rule in self.space.rules],
+            }
+        )
 
     @classmethod
     def open(cls, path: str | Path) -> Self:
         """Continue the study at `path` with what it was begun with. Raises InputError when there is none."""
         store = Store(Path(path), write=False)
         try:
-            meta = header.arguments(store)
+            begun_with = header.whole_header(store)
         finally:
             store.close()
-        return cls(**{name: meta[name] for name in header.NAMES}, path=path)
+        return cls(**header.arguments(begun_with), path=path)
 
     @staticmethod
-    def read(path: str | Path) -> tuple[list[Trial], dict[str, Any]]:
+    def read(path: str | Path) -> tuple[list[Trial], header.Header]:
         """The trials of the study at `path` and what it was begun with, without taking it over; also while it runs."""
         store = Store(Path(path), write=False)
         try:
-            return header.replayed(store).trials, store.meta()
+            return stored_table(store).trials, header.stored_header(store)
         finally:
             store.close()
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._store.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    # What it knows
+
+    @property
+    def goals(self) -> tuple[Goal, ...]:
+        """The objectives."""
+        return self._evaluator.goals
+
+    @property
+    def constraints(self) -> tuple[Condition, ...]:
+        """The constraints."""
+        return self._evaluator.constraints
+
+    @property
+    def trials(self) -> tuple[Trial, ...]:
+        """All trials, in order of number."""
+        return tuple(self._trials)
 
     @property
     def best(self) -> Trial | None:
@@ -124,20 +200,26 @@ class Study(TrialLog):
 
         Where settings may be repeated, the best trial of the setting that is believed best.
         """
-        return best_of(self._trials, self.beliefs)
+        return best_of(self._trials, self.posterior)
 
     @property
-    def beliefs(self) -> Believed | None:
+    def posterior(self) -> Believed | None:
         """What is believed of settings that may be repeated; None: they may not, or it is too early."""
         ended = sum(trial.state.finished for trial in self._trials) if self.repeats else 0
-        if ended != self._believed[0]:
-            self._believed = (ended, believed(self.space, self._trials))
-        return self._believed[1]
+        if ended != self._posterior[0]:
+            self._posterior = (ended, believed(self.space, self._trials))
+        return self._posterior[1]
 
     @property
     def front(self) -> list[Trial]:
         """The best compromises between several objectives; with one, the best trials that are equal."""
         return ranking.front(self._trials)
+
+    def seen(self, params: Params) -> bool:
+        """True when this very setting has been asked for or enqueued before."""
+        return self.space.canonical(self.space.plain(params)) in self._seen
+
+    # Trials begin
 
     def queue(self, params: Params, origin: str = "initial") -> Trial:
         """Enqueue a setting to be tried before any suggestion; one already there is not added again.
@@ -162,7 +244,7 @@ class Study(TrialLog):
         """
         trial = next((trial for trial in self._trials if trial.state is State.QUEUED), None)
         if trial is None and params is None:
-            trial = self._add(suggest(self), "sampler")
+            trial = self._add(self.suggest(), "sampler")
         elif trial is None and params is not None:
             params = self.space.plain(params)
             problem = self.space.problem(params)
@@ -176,15 +258,86 @@ class Study(TrialLog):
         """Up to `n` trials to run at the same time; fewer when the space is exhausted, Exhausted when none is left."""
         if n < 1:
             raise UsageError(f"ask_many was given {n}, but must be at least 1")
-        found = [self.ask()]
+        trials = [self.ask()]
         with suppress(Exhausted):
-            while len(found) < n:
-                found.append(self.ask())
-        return found
+            while len(trials) < n:
+                trials.append(self.ask())
+        return trials
 
-    def seen(self, params: Params) -> bool:
-        """True when this very setting has been asked for or enqueued before."""
-        return self.space.canonical(self.space.plain(params)) in self._seen
+    def suggest(self) -> Params:
+        """What `ask` would try next if nothing were queued. Raises Exhausted.
+
+        The sampler's suggestion; where it repeats itself, a random or listed setting that was not tried yet. Where
+        settings may be repeated, one that was tried may be worth more than a new one. The sampler's generator is seeded
+        by (study's seed, number of the trial), so that the suggestion depends on nothing else.
+        """
+        import numpy as np
+
+        number, trials = len(self._trials), self.trials
+        if not self.sampler.exact:  # a list is tried from its beginning, whatever is known of it
+            trials = (*self.warm_start.trials, *trials)
+        for attempt in range(_ATTEMPTS):
+            rng = np.random.default_rng(derive(self.seed, "ask", number, attempt))
+            suggested = self.sampler.suggest(self.space, trials, rng, 1)
+            if not suggested:
+                break
+            if self.space.broken(suggested[0]) is not None:
+                continue
+            if self.repeats:
+                return self._repeated(suggested[0]) or suggested[0]
+            if not self.seen(suggested[0]):
+                return suggested[0]
+        if self.sampler.exact:
+            raise Exhausted(f"the {self.sampler.name()} has been tried completely")
+        rng = np.random.default_rng(derive(self.seed, "draw", number))
+        draws = (self.space.sample(rng) for _ in range(_DRAWS))
+        fresh = next((params for params in draws if self.repeats or not self.seen(params)), None)
+        fresh = fresh if fresh is not None else self._first_untried()
+        if fresh is None:
+            raise Exhausted(f"all {self.space.size} settings of the space have been tried")
+        return (self._repeated(fresh) or fresh) if self.repeats else fresh  # every one was tried, so which one again?
+
+    def _repeated(self, proposal: Params) -> Params | None:
+        """A setting to be tried once more in place of the proposal."""
+        posterior = None if self.sampler.exact else self.posterior
+        under_way = [trial.params for trial in self._trials if not trial.state.finished]
+        return None if posterior is None else posterior.again(proposal, under_way)
+
+    def _first_untried(self) -> Params | None:
+        """The first setting of a finite space that was not tried."""
+        if math.isinf(self.space.size):
+            return None
+        points = itertools.islice(self.space.every(), _MOST_POINTS)
+        return next((params for params in points if not self.seen(params)), None)
+
+    def _add(self, params: Params, origin: str, parent: int | None = None) -> Trial:
+        number = len(self._trials)
+        payload: Queued = {"params": params, "seed": derive(self.seed, "trial", number), "origin": origin}
+        if parent is not None:
+            born = self._trials[parent].saved
+            if born is None:
+                raise UsageError(f"trial {parent} was never paused, so no trial can go on from its state")
+            payload = {**payload, "parent": parent, "born": born}
+        return self._record("queued", number, payload)
+
+    # What becomes of them
+
+    def report(self, trial: Trial | int, step: int, metrics: Mapping[str, float] | float) -> Trial:
+        """Add a point to a running trial's curve: what its metrics are after `step` steps."""
+        return self.report_many(trial, [(step, self._evaluator.metrics(metrics))])
+
+    def report_many(self, trial: Trial | int, reports: Sequence[StepReport], total: int | None = None) -> Trial:
+        """Several points at once. `total`: the steps of a complete run, where they are known."""
+        number = self._expect(trial, State.RUNNING)
+        payload: Reported = {"points": []}
+        for step, metrics in reports:
+            if step < 0 or step != int(step):
+                raise UsageError(f"trial {number} reported step {step!r}, but steps are whole and not negative")
+            floats = self._evaluator.metrics(metrics)
+            payload["points"].append((int(step), floats, self._evaluator.losses(floats)))
+        if total is not None and total != self._trials[number].total:
+            payload["total"] = total
+        return self._record("reported", number, payload, commit=False)
 
     def should_stop(self, trial: Trial | int) -> str | None:
         """Why the study's stopper would end the trial now, None to let it go on (or without a stopper).
@@ -194,12 +347,103 @@ class Study(TrialLog):
         number = self._expect(trial, State.RUNNING)
         return None if self.stopper is None else self.stopper.reason(self._trials[number], self._trials, self.goals)
 
-    def _add(self, params: Params, origin: str, parent: int | None = None) -> Trial:
-        number = len(self._trials)
-        payload = {"params": params, "seed": derive(self.seed, "trial", number), "origin": origin}
-        if parent is not None:
-            born = self._trials[parent].saved
-            if born is None:
-                raise UsageError(f"trial {parent} was never paused, so no trial can go on from its state")
-            payload |= {"parent": parent, "born": born}
-        return self._record("queued", number, payload)
+    def pause(self, trial: Trial | int) -> Trial:
+        """Mark a running trial as paused; `resume` marks it as running again."""
+        return self._record("paused", self._expect(trial, State.RUNNING), {})
+
+    def resume(self, trial: Trial | int) -> Trial:
+        """Mark a paused trial as running again; its curve goes on."""
+        return self._record("started", self._expect(trial, State.PAUSED), {})
+
+    def requeue(self, trial: Trial | int | None = None) -> None:
+        """Let a trial that is under way be asked for again, first, and run from the start.
+
+        None: all that run; one that was paused before is paused again, as it was then.
+        """
+        if trial is not None:
+            self._record("requeued", self._expect(trial, State.RUNNING, State.PAUSED), {})
+            return
+        for each in [each for each in self._trials if each.state is State.RUNNING]:
+            self._record("suspended" if each.kept or each.parent is not None else "requeued", each.number, {})
+
+    def tell(
+        self,
+        trial: Trial | int,
+        result: Result,
+        *,
+        stopped: str = "",
+        seconds: float = 0.0,
+        counts: bool = True,
+        total: int | None = None,
+    ) -> Trial:
+        """End a trial with its value (one objective), its metrics, or the exception it failed with.
+
+        A failure of a certain kind: `TrialError("timeout", "took too long")`. `stopped`: why it was ended early; with
+        `counts` False what it tells, of a part of the folds or of the data, is no candidate for the best. `total`: the
+        steps of a complete run, where they are known by now. A value that is NaN or infinite, or metrics without the
+        objective, make the trial a failed one. Raises UsageError for a trial that is not under way.
+        """
+        number = self._expect(trial, State.RUNNING, State.PAUSED)
+        verdict = self._evaluator.verdict(result, stopped, seconds)
+        if not counts:
+            verdict["losses"] = None
+        known = {} if total is None or total == self._trials[number].total else {"total": total}
+        return self._record("told", number, {**verdict, **known})
+
+    # The log
+
+    def note(self, context: SchedulerContext, decisions: Sequence[Decision]) -> None:
+        """Keep what a scheduler was asked and what it decided, so that `modelopt replay` can ask it again."""
+        if not decisions:
+            return
+        payload: Decided = {
+            "waiting": list(context.waiting),
+            "slots": context.slots,
+            "left": context.left,
+            "planned": context.planned,
+            "ending": context.ending,
+            "decisions": plain(decisions),
+        }
+        if context.open_ended:
+            payload = {**payload, "open_ended": True, "told": context.told, "committed": context.committed}
+        self._store.append("decided", NO_TRIAL, payload, commit=False)
+
+    def follow(self, kind: str, number: int, payload: Any) -> None:
+        """Take over an event of another study's log, unasked. Raises ValueError when it makes no sense here."""
+        try:
+            problem = self.space.problem(payload["params"]) if kind == "queued" else None
+            if problem is None:
+                self._record(kind, number, payload, commit=False)
+        except (LookupError, TypeError, AttributeError) as error:
+            raise ValueError(f"{type(error).__name__}: {error}") from None
+        if problem is not None:
+            raise ValueError(problem)
+
+    def _expect(self, trial: Trial | int, *states: State) -> int:
+        number = trial.number if isinstance(trial, Trial) else trial
+        if not 0 <= number < len(self._trials):
+            raise UsageError(f"there is no trial {number}; the study has {len(self._trials)}")
+        state = self._trials[number].state
+        if state not in states:
+            raise UsageError(f"trial {number} is {state}, but must be {' or '.join(states)}; ask for a new one")
+        return number
+
+    def _record(self, kind: str, number: int, payload: Mapping[str, object], *, commit: bool = True) -> Trial:
+        try:
+            written = self._store.append(kind, number, payload, commit=commit)
+        except TypeError as error:
+            text = "use plain numbers, text, booleans, null, lists or mappings"
+            raise InputError(f"trial {number}: {error}; {text}") from None
+        self._table.apply(kind, number, written)
+        if kind == "queued":
+            self._seen.add(self.space.canonical(self._trials[number].params))
+        return self._trials[number]
+
+
+def _earlier_run(run: str | Path | EarlierRun) -> EarlierRun:
+    return run if isinstance(run, EarlierRun) else EarlierRun(Study.read(study_file(run))[0])
+
+
+def _ruled(space: Space | Mapping[str, Any], rules: str | Sequence[str]) -> Space:
+    spec = space.to_spec() if isinstance(space, Space) else plain_value(space)  # bounds may come from a data frame
+    return Space.from_spec(spec, [rules] if isinstance(rules, str) else rules)

@@ -1,4 +1,4 @@
-"""Trials of earlier runs: knowledge for a study's sampler, and no trials of the study.
+"""The warm start of a study: trials of earlier runs, which its sampler knows and which are no trials of the study.
 
 What counts is a finished trial that is a setting of this space and whose metrics hold this study's objectives. Its
 losses are this study's. What its run did not search is taken from that run's file, or is the default of what that file
@@ -14,19 +14,38 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from modelopt_cli.tuning.space.matching import equal_but_for, holder_of, lookup, own_value
 from modelopt_cli.tuning.space.parameters import Parameter
 from modelopt_cli.tuning.space.space import Space
-from modelopt_cli.tuning.study.events import replay
-from modelopt_cli.tuning.trials.evaluator import ObjectiveEvaluator
+from modelopt_cli.tuning.study.log import replay
+from modelopt_cli.tuning.trials.evaluator import ObjectiveEvaluator, Verdict
 from modelopt_cli.tuning.trials.trial import Params, State, Trial
 
 _NONE = "no setting of this space"
 
-Value = Callable[[str], Any]
+Values = Callable[[str], Any]
 """Dotted path -> the value that a file has there. Raises KeyError."""
+
+
+class _StoredSetting(TypedDict):
+    params: Params
+    seed: int
+
+
+class StoredTrial(TypedDict):
+    """A trial of an earlier run in a study's header, as two of its events would have it."""
+
+    queued: _StoredSetting
+    told: Verdict
+
+
+class StoredWarmStart(TypedDict):
+    """A WarmStart in a study's header."""
+
+    trials: list[StoredTrial]
+    left_out: dict[str, int]
 
 
 def unknown(path: str) -> Any:
@@ -34,13 +53,13 @@ def unknown(path: str) -> Any:
     raise KeyError(path)
 
 
-def no_default(path: str, get: Value) -> Any:
+def no_default(path: str, get: Values) -> Any:
     """The defaults of nothing."""
     raise KeyError(path)
 
 
 @dataclass(frozen=True)
-class Source:
+class EarlierRun:
     """The trials of an earlier run; `before`: the values of its file, `now`: those of this study's file.
 
     `default(path, get)`: what counts at a path that a file leaves out, such as an argument of an estimator, where `get`
@@ -48,11 +67,11 @@ class Source:
     """
 
     trials: Sequence[Trial]
-    before: Value = unknown
-    now: Value = unknown
-    default: Callable[[str, Value], Any] = no_default
+    before: Values = unknown
+    now: Values = unknown
+    default: Callable[[str, Values], Any] = no_default
 
-    def value(self, path: str, file: Value) -> Any:
+    def value(self, path: str, file: Values) -> Any:
         """What counts at a path of a file (`before`, `now`). Raises KeyError."""
         try:
             return file(path)
@@ -61,20 +80,23 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Knowledge:
-    """What a study knew when it began: `trials` have numbers below 0; `left_out` counts by reason those of no use."""
+class WarmStart:
+    """What a study knew of earlier runs when it began.
+
+    `trials` have numbers below 0; `left_out` counts by reason those of no use.
+    """
 
     trials: tuple[Trial, ...] = ()
     left_out: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
     @classmethod
-    def gather(cls, sources: Iterable[Source], space: Space, evaluator: ObjectiveEvaluator) -> Knowledge:
-        """From the finished trials of `sources`, in order."""
-        rows: list[dict[str, Any]] = []
+    def gather(cls, runs: Iterable[EarlierRun], space: Space, evaluator: ObjectiveEvaluator) -> WarmStart:
+        """From the finished trials of `runs`, in order."""
+        rows: list[StoredTrial] = []
         left_out: Counter[str] = Counter()
-        for source in sources:
-            for trial in source.trials:
-                row = _row(trial, source, space, evaluator)
+        for run in runs:
+            for trial in run.trials:
+                row = _row(trial, run, space, evaluator)
                 if isinstance(row, str):
                     left_out[row] += 1
                 else:
@@ -82,25 +104,17 @@ class Knowledge:
         return cls.from_plain({"trials": rows, "left_out": dict(left_out)})
 
     @classmethod
-    def from_plain(cls, plain: Mapping[str, Any]) -> Knowledge:
+    def from_plain(cls, plain: StoredWarmStart) -> WarmStart:
         """From what `to_plain` gave. Raises ValueError, LookupError or TypeError when it makes no sense."""
         rows = plain["trials"]
-        queued = [("queued", i, {**row["queued"], "origin": "earlier"}) for i, row in enumerate(rows)]
-        trials = replay([*queued, *(("told", i, row["told"]) for i, row in enumerate(rows))]).trials
+        queued = [("queued", number, {**row["queued"], "origin": "earlier"}) for number, row in enumerate(rows)]
+        trials = replay([*queued, *(("told", number, row["told"]) for number, row in enumerate(rows))]).trials
         numbered = (dataclasses.replace(trial, number=trial.number - len(rows)) for trial in trials)
         return cls(tuple(numbered), plain["left_out"])
 
-    def to_plain(self) -> dict[str, Any]:
-        """Plain values, for the study's store."""
-        fields = ("metrics", "losses", "violation", "failure", "reason", "seconds")
-        rows = [
-            {
-                "queued": {"params": trial.params, "seed": trial.seed},
-                "told": {"state": str(trial.state), **{name: getattr(trial, name) for name in fields}},
-            }
-            for trial in self.trials
-        ]
-        return {"trials": rows, "left_out": dict(self.left_out)}
+    def to_plain(self) -> StoredWarmStart:
+        """Plain values, for the study's header."""
+        return {"trials": [_stored(trial) for trial in self.trials], "left_out": dict(self.left_out)}
 
     def text(self) -> str:
         """For people: how many trials count, and why others do not."""
@@ -116,28 +130,43 @@ def study_file(run: str | Path) -> Path:
     return path / "study.sqlite" if path.is_dir() else path
 
 
-def _row(trial: Trial, source: Source, space: Space, evaluator: ObjectiveEvaluator) -> dict[str, Any] | str:
-    """The trial as `from_plain` takes it, or why it is of no use."""
+def _stored(trial: Trial) -> StoredTrial:
+    return {
+        "queued": {"params": trial.params, "seed": trial.seed},
+        "told": {
+            "state": str(trial.state),
+            "metrics": dict(trial.metrics),
+            "losses": None if trial.losses is None else list(trial.losses),
+            "violation": trial.violation,
+            "failure": trial.failure,
+            "reason": trial.reason,
+            "seconds": trial.seconds,
+        },
+    }
+
+
+def _row(trial: Trial, run: EarlierRun, space: Space, evaluator: ObjectiveEvaluator) -> StoredTrial | str:
+    """The trial by this study's objectives and space, or why it is of no use."""
     if trial.state not in (State.COMPLETED, State.STOPPED):
         return "failed or not finished"
-    told = evaluator.verdict(trial.metrics, trial.reason if trial.state is State.STOPPED else "", trial.seconds)
-    if told["losses"] is None:
-        return str(told["reason"])
-    params = setting(space, trial.params, source)
+    verdict = evaluator.verdict(trial.metrics, trial.reason if trial.state is State.STOPPED else "", trial.seconds)
+    if verdict["losses"] is None:
+        return verdict["reason"]
+    params = setting(space, trial.params, run)
     if isinstance(params, str):
         return params
-    return {"queued": {"params": params, "seed": trial.seed}, "told": {**told, "state": str(trial.state)}}
+    return {"queued": {"params": params, "seed": trial.seed}, "told": {**verdict, "state": str(trial.state)}}
 
 
-def setting(space: Space, given: Params, source: Source) -> Params | str:
+def setting(space: Space, given: Params, run: EarlierRun) -> Params | str:
     """The setting of `space` that an earlier trial's `given` stands for; a text: why it is none."""
     whole = _sections(given)
-    before, now = (_with(whole, file) for file in (source.before, source.now))
+    before, now = (_with(whole, file) for file in (run.before, run.now))
 
     def get(path: str) -> Any:
         with suppress(KeyError):
-            return source.value(path, before)
-        return source.value(path, now)
+            return run.value(path, before)
+        return run.value(path, now)
 
     lacking: list[str] = []
 
@@ -157,10 +186,10 @@ def setting(space: Space, given: Params, source: Source) -> Params | str:
         return f"they break the rule '{space.broken(params)}'"
     if space.problem(params) is not None:
         return _NONE
-    return params if all(_kept(path, value, params, space, source) for path, value in given.items()) else _NONE
+    return params if all(_kept(path, value, params, space, run) for path, value in given.items()) else _NONE
 
 
-def _with(whole: Params, file: Value) -> Value:
+def _with(whole: Params, file: Values) -> Values:
     """The values of a file with those of a setting in it, sections whole."""
 
     def get(path: str) -> Any:
@@ -187,7 +216,7 @@ def _sections(given: Params) -> Params:
     return whole
 
 
-def _kept(path: str, value: Any, params: Params, space: Space, source: Source) -> bool:
+def _kept(path: str, value: Any, params: Params, space: Space, run: EarlierRun) -> bool:
     """Whether what an earlier run searched at `path` is the same in the setting: searched too, or fixed to the same."""
     if path in params:
         return True
@@ -197,6 +226,6 @@ def _kept(path: str, value: Any, params: Params, space: Space, source: Source) -
     if any(path.startswith(f"{own}.") for own in params):
         return False  # in a section that is chosen here and does not name it
     try:
-        return equal_but_for(value, source.value(path, _with(params, source.now)), path, space.paths)
+        return equal_but_for(value, run.value(path, _with(params, run.now)), path, space.paths)
     except KeyError:
         return False

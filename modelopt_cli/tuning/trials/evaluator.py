@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import NotRequired, TypedDict
 
 from modelopt_cli.core.conditions import Condition, Goal
 from modelopt_cli.core.errors import FailureKind, UsageError, did_you_mean
@@ -15,6 +15,20 @@ from modelopt_cli.tuning.trials.trial import Metrics, State
 
 Result = float | Mapping[str, float] | BaseException
 """What a study is told about a trial: its value, its metrics, or what it failed with."""
+
+
+class Verdict(TypedDict):
+    """How a trial ended, as plain values; what they mean: Trial."""
+
+    state: str
+    failure: str
+    reason: str
+    seconds: float
+    metrics: Metrics
+    losses: list[float] | None
+    violation: float
+    margins: NotRequired[list[float | None]]
+    """Not of failed trials, nor in logs of older versions."""
 
 
 @dataclass(frozen=True)
@@ -43,22 +57,27 @@ class ObjectiveEvaluator:
 
     def losses(self, metrics: Mapping[str, float]) -> list[float] | None:
         """One per objective, lower is better; None when one is missing or not finite."""
-        found = [goal.loss(metrics) for goal in self.goals]
-        losses = [loss for loss in found if loss is not None]
-        return losses if len(losses) == len(found) else None
+        losses = [loss for goal in self.goals if (loss := goal.loss(metrics)) is not None]
+        return losses if len(losses) == len(self.goals) else None
 
-    def verdict(self, result: Result, stopped: str, seconds: float) -> dict[str, Any]:
-        """The `told` event: how the trial ended. `stopped`: why it was ended early, else empty."""
+    def verdict(self, result: Result, stopped: str, seconds: float) -> Verdict:
+        """How the trial ended. `stopped`: why it was ended early, else empty."""
         if isinstance(result, BaseException):
-            return _ended(State.FAILED, seconds, *classify(result))
+            return _failed(*classify(result), seconds, {})
         metrics = self.metrics(result)
         losses = self.losses(metrics)
         if losses is None:
-            return {**_ended(State.FAILED, seconds, *self._why_no_loss(metrics)), "metrics": metrics}
-        violation = math.fsum(condition.violation(metrics) for condition in self.constraints)
-        ended = _ended(State.STOPPED if stopped else State.COMPLETED, seconds, "", first_line(stopped))
-        margins = [condition.margin(metrics) for condition in self.constraints]
-        return {**ended, "metrics": metrics, "losses": losses, "violation": violation, "margins": margins}
+            return _failed(*self._why_no_loss(metrics), seconds, metrics)
+        return {
+            "state": str(State.STOPPED if stopped else State.COMPLETED),
+            "failure": "",
+            "reason": redacted(first_line(stopped)),
+            "seconds": seconds,
+            "metrics": metrics,
+            "losses": losses,
+            "violation": math.fsum(condition.violation(metrics) for condition in self.constraints),
+            "margins": [condition.margin(metrics) for condition in self.constraints],
+        }
 
     def _why_no_loss(self, metrics: Metrics) -> tuple[FailureKind, str]:
         goal = next(goal for goal in self.goals if goal.loss(metrics) is None)
@@ -69,6 +88,13 @@ class ObjectiveEvaluator:
         return "error", f"the objective's metric '{goal.metric}' was not reported; there were: {known}.{near}"
 
 
-def _ended(state: State, seconds: float, failure: str, reason: str) -> dict[str, Any]:
-    ended = {"state": str(state), "failure": failure, "reason": redacted(reason), "seconds": seconds}
-    return {**ended, "metrics": {}, "losses": None, "violation": 0.0}
+def _failed(failure: FailureKind, reason: str, seconds: float, metrics: Metrics) -> Verdict:
+    return {
+        "state": str(State.FAILED),
+        "failure": failure,
+        "reason": redacted(reason),
+        "seconds": seconds,
+        "metrics": metrics,
+        "losses": None,
+        "violation": 0.0,
+    }

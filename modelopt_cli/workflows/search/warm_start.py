@@ -10,19 +10,19 @@ from typing import TYPE_CHECKING, Any
 from modelopt_cli.core.errors import ModeloptError, UsageError
 from modelopt_cli.experiment.experiment import Experiment
 from modelopt_cli.tuning.study.study import Study
-from modelopt_cli.tuning.study.warm_start import Source, study_file, unknown
+from modelopt_cli.tuning.study.warm_start import EarlierRun, study_file, unknown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-def sources(experiment: Experiment) -> Iterator[Source]:
+def earlier_runs(experiment: Experiment) -> Iterator[EarlierRun]:
     """The runs in `tuning.warm_start`. Raises InputError for one that is not there, StorageError for a damaged one."""
     now = cache(experiment.value)
     for run in experiment.require_tuning().warm_start:
         file = study_file(run)
         trials, _ = Study.read(file)
-        yield Source(trials, _values(file.parent / "experiment.yaml"), now, _Defaults(experiment))
+        yield EarlierRun(trials, _values(file.parent / "experiment.yaml"), now, _Defaults(experiment))
 
 
 class _Defaults:

@@ -91,7 +91,7 @@ def repeats_table(study: Study) -> tuple[dict[str, Table], dict[str, Any]]:
     be worth: how often, mean and standard deviation of the objective, what is believed and how uncertain that is.
     Details: `believed`, of the best, and the `noise` of a trial, all in the objective's unit.
     """
-    beliefs = study.beliefs
+    beliefs = study.posterior
     if beliefs is None:
         return {}, {}
     goal, paths = study.goals[0], study.space.paths
