@@ -32,7 +32,7 @@ ORDER: dict[str, list[set[str]]] = {
         {""},
         {"weights", "units"},
     ],
-    "workflows": [{"shared"}, {"runs"}, {"pruning", "distillation"}, {"search"}, {"inspect", ""}],
+    "workflows": [{"shared"}, {"runs"}, {"distillation"}, {"pruning"}, {"search"}, {"inspect", ""}],
     "cli": [{"render"}, {""}, {"commands"}],
 }
 CIRCLES = {
@@ -47,8 +47,6 @@ CIRCLES = {
 """A module of each circle that stands for now. This may only shrink."""
 UPWARDS = {
     "modelopt_cli.workflows.distillation.estimate imports modelopt_cli.workflows.search.estimate",
-    "modelopt_cli.workflows.pruning.recovery_teacher imports modelopt_cli.workflows.distillation.criteria",
-    "modelopt_cli.workflows.pruning.recovery_teacher imports modelopt_cli.workflows.distillation.teachers",
     "modelopt_cli.workflows.search.best_model imports modelopt_cli.workflows.factory",
     "modelopt_cli.workflows.search.estimate imports modelopt_cli.workflows.factory",
 }

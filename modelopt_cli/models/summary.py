@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
 def summarise(model: Any) -> dict[str, float]:
@@ -21,3 +24,8 @@ def summarise(model: Any) -> dict[str, float]:
         "model.nonzero": float(sum(int(tensor.detach().count_nonzero()) for tensor in parameters)),
         "model.size_bytes": float(sum(tensor.numel() * tensor.element_size() for tensor in state.values())),
     }
+
+
+def count_parameters(module: nn.Module) -> int:
+    """All parameters of the module, tied ones once."""
+    return sum(parameter.numel() for parameter in module.parameters())

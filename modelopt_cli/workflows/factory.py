@@ -91,7 +91,7 @@ def open_pruning(
     start: dict[str, Any] = {}
     if dense is not None:
         loaded = checkpoints.load(dense, experiment.consent)
-        start = {"dense": loaded.model, "told": loaded.warnings}
+        start = {"dense": loaded.model, "warnings": loaded.warnings}
     budget = experiment.require_pruning().budget
     timed = wanted is None or any(name.startswith("model.latency") for name in wanted)
     timed |= budget is not None and budget.of == "latency_ms"

@@ -109,7 +109,7 @@ def _write_weights(target: Path, file: StateFile, current: PruneRun) -> dict[str
     done = {name: extra[name] for name in ("pruning",) if name in extra} | (
         {} if file.bare else {"masks": extra["masks"]}
     )
-    state = current.model.module.state_dict()
+    state = current.module.state_dict()
     names = own_names(file.tensors, state)
     masks = MaskedPairs(file.tensors).masks  # ... -> the values that they are of
 

@@ -20,7 +20,7 @@ from modelopt_cli.pruning.settings import PruningSettings
 from modelopt_cli.pruning.weights.masking import Masking
 from modelopt_cli.pruning.weights.pruner import Pruner
 from modelopt_cli.training.batches import Batch
-from modelopt_cli.workflows.pruning.phases import Marks
+from modelopt_cli.workflows.pruning.phases import PruningHook
 
 FAMILY = FAMILIES["pruning_schedules"]
 
@@ -106,7 +106,7 @@ def test_cubic_says_what_makes_no_sense() -> None:
 def test_marks_prune_at_their_steps_and_never_after_the_last_one() -> None:
     done: list[tuple[int, float]] = []
     now = 0
-    marks = Marks(
+    marks = PruningHook(
         [(0.0, 0.1), (0.24, 0.3), (0.26, 0.4), (0.5, 0.5), (1.0, 0.9)], lambda share: done.append((now, share))
     )
     for step in range(4):
@@ -120,15 +120,15 @@ def test_marks_prune_at_their_steps_and_never_after_the_last_one() -> None:
 def test_marks_go_on_at_the_step_they_were_left_at(resumed: int) -> None:
     given = [(place / 7, place / 10) for place in range(8)]
     whole: list[float] = []
-    marks = Marks(given, whole.append)
+    marks = PruningHook(given, whole.append)
     for step in range(resumed):
         marks.before_step(step, 10)
-    rest = Marks(given, whole.append)
+    rest = PruningHook(given, whole.append)
     rest.skip(resumed, 10)
     for step in range(resumed, 10):
         rest.before_step(step, 10)
     uninterrupted: list[float] = []
-    alone = Marks(given, uninterrupted.append)
+    alone = PruningHook(given, uninterrupted.append)
     for step in range(10):
         alone.before_step(step, 10)
     assert whole == uninterrupted

@@ -14,6 +14,7 @@ from modelopt_cli.core.errors import UsageError
 from modelopt_cli.experiment.experiment import Experiment
 from modelopt_cli.models.files import checkpoints
 from modelopt_cli.training.trainer import Trainer
+from modelopt_cli.workflows.pruning.masked import MaskedModel
 from modelopt_cli.workflows.pruning.run import PruneRun
 from modelopt_cli.workflows.runs.torch import TorchRun
 from modelopt_cli.workflows.shared import data_cache
@@ -44,6 +45,12 @@ def finished(chosen: Experiment, state: Any = None) -> PruneRun:
     return run
 
 
+def masked(run: PruneRun) -> MaskedModel:
+    """What prunes it, for runs of masks."""
+    assert isinstance(run.model, MaskedModel)
+    return run.model
+
+
 def through_a_file(state: Any) -> Any:
     stream = io.BytesIO()
     torch.save(state, stream)
@@ -52,7 +59,7 @@ def through_a_file(state: Any) -> Any:
 
 
 def weights(run: PruneRun) -> dict[str, Tensor]:
-    return {name: tensor.detach().clone() for name, tensor in run._course.module.state_dict().items()}
+    return {name: tensor.detach().clone() for name, tensor in run.module.state_dict().items()}
 
 
 def assert_same(first: dict[str, Tensor], second: dict[str, Tensor]) -> None:
@@ -139,21 +146,22 @@ def test_the_masks_are_torchs_global_unstructured_of_the_same_trained_model() ->
     run = finished(chosen)
     dense = TorchRun(chosen, data_cache.prepared_data(chosen), seed=3)
     dense.advance(3)
-    layers = {name.removesuffix(".weight"): mask for name, mask in run.model.masking.masks.items()}
+    layers = {name.removesuffix(".weight"): mask for name, mask in masked(run).masking.masks.items()}
     modules = dict(dense.trainer.module.named_modules())
     pairs = [(modules[name], "weight") for name in layers]
     torch_prune.global_unstructured(pairs, pruning_method=torch_prune.L1Unstructured, amount=0.7)
     assert len(layers) == 3
     for name, mask in layers.items():
-        assert torch.equal(mask, modules[name].weight_mask.bool())  # type: ignore[union-attr]
-        assert torch.equal(run._course.module.get_submodule(name).weight, modules[name].weight)
+        (own, expected) = (run.module.get_submodule(name), modules[name])
+        assert torch.equal(mask, expected.get_buffer("weight_mask").bool())
+        assert torch.equal(own.get_parameter("weight"), getattr(expected, "weight"))  # noqa: B009
 
 
 @pytest.mark.parametrize("recovery", [None, RECOVERY])
 def test_a_budget_of_weights_is_met_to_the_weight(recovery: dict[str, Any] | None) -> None:
     for budget, left in ((200, 200), ("60%", round(0.6 * 403)), ("100%", 403)):
         run = finished(experiment({"budget": {"nonzero": budget}, "recovery": recovery}, model=MLP))
-        assert sum(int(parameter.count_nonzero()) for parameter in run._course.module.parameters()) == left
+        assert sum(int(parameter.count_nonzero()) for parameter in run.module.parameters()) == left
 
 
 MLP = {"type": "mlp", "hidden": [24, 10]}  # 4*24 + 24 + 24*10 + 10 + 10*3 + 3 = 403 parameters
@@ -193,7 +201,7 @@ def test_a_winning_ticket_is_trained_from_the_early_weights_on_the_same_batches(
     run = finished(chosen)
     early = TorchRun(chosen, data, seed=3)
     early.advance(rewind)
-    masking = run.model.masking
+    masking = masked(run).masking
     module = early.trainer.module
     from modelopt_cli.pruning.weights.masking import Masking
 
@@ -207,9 +215,9 @@ def test_a_winning_ticket_is_trained_from_the_early_weights_on_the_same_batches(
 def test_movement_is_that_of_the_epochs_before_the_pruning() -> None:
     run = opened(experiment(COURSES["movement, another optimizer"]))
     run.advance(4)
-    sums = run.model.state()["movement"]
+    sums = run.state()["course"]["model"]["movement"]
     run.advance(5)
-    for name, mask in run.model.masking.masks.items():
+    for name, mask in masked(run).masking.masks.items():
         assert bool(sums[name].any())
         if bool(mask.any()) and not bool(mask.all()):
             assert float(sums[name][~mask].max()) <= float(sums[name][mask].min())
@@ -220,7 +228,7 @@ def test_cubic_reaches_its_amount_before_recovery_ends_and_never_goes_back() -> 
     shares = []
     while run.step < run.total:
         run.advance(run.step + 1)
-        gone, total = run.model.masking.gone
+        gone, total = masked(run).masking.gone
         shares.append(gone / total)
     assert shares == sorted(shares)
     assert shares[:4] == [0.0] * 4
@@ -230,12 +238,12 @@ def test_cubic_reaches_its_amount_before_recovery_ends_and_never_goes_back() -> 
 def test_recalibrated_batch_normalisation_has_the_plain_means_of_the_samples() -> None:
     pruning = {"amount": 0.5, "recalibrate_batch_norm": True, "calibration": 48}
     run = finished(experiment(pruning))
-    module, inputs = run._course.module.eval(), torch.cat([batch.inputs for batch in run._course.trainer.samples(48)])
+    module, inputs = run.module.eval(), torch.cat([batch.inputs for batch in run.trainer.samples(48)])
     seen: list[Tensor] = []
     norm = next(layer for layer in module.modules() if isinstance(layer, torch.nn.BatchNorm1d))
     norm.register_forward_pre_hook(lambda _, given: seen.append(given[0].detach()))
     module(inputs)
     torch.testing.assert_close(norm.running_mean, seen[0].mean(0), rtol=1e-4, atol=1e-5)
     assert norm.momentum == 0.1
-    spread = torch.stack([part.var(0) for part in seen[0].split(16)]).mean(0)
+    spread = torch.stack([part.var(0) for part in torch.split(seen[0], 16)]).mean(0)
     torch.testing.assert_close(norm.running_var, spread, rtol=1e-4, atol=1e-5)

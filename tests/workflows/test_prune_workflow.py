@@ -15,7 +15,6 @@ from modelopt_cli.models.files import checkpoints
 from modelopt_cli.results.report import Report, Table
 from modelopt_cli.results.run_directory import RunDirectory
 from modelopt_cli.workflows import prune, train, tune
-from modelopt_cli.workflows.pruning.course import PruneCourse
 from modelopt_cli.workflows.pruning.run import PruneRun
 from modelopt_cli.workflows.runs.torch import TorchRun
 from modelopt_cli.workflows.shared.context import Context, EpochEnded, StopFlag
@@ -192,14 +191,17 @@ def searched(
             shared.extend(step for step, _ in reports)
             return reports
 
-    epoch = PruneCourse._epoch
+    advance = PruneRun.advance
 
-    def counted(run: PruneRun, phase: Any) -> Any:
-        own.extend([1] if phase.kind == "train" else [])
-        return epoch(run, phase)
+    def counted(run: PruneRun, until: int) -> Any:
+        reports = []
+        while run.step < min(until, run.total):
+            own.extend([1] if run.doing == "training" else [])
+            reports += advance(run, run.step + 1)
+        return reports
 
     monkeypatch.setattr("modelopt_cli.workflows.search.model_cache.TorchRun", Counted)
-    monkeypatch.setattr(PruneCourse, "_epoch", counted)
+    monkeypatch.setattr(PruneRun, "advance", counted)
     tuning = {
         "workflow": "prune", "objective": "maximize validation.accuracy", "sampler": "random", "executor": "serial",
         "trials": 3, "space": space, **given,

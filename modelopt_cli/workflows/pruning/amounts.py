@@ -10,7 +10,6 @@ from modelopt_cli.core.errors import UsageError
 
 if TYPE_CHECKING:
     from modelopt_cli.pruning.settings import PruningSettings
-    from modelopt_cli.workflows.pruning.pruned_model import PrunedModel
 
 _SLACK = 0.98  # of a budget of bytes is aimed at: values change in recovery, and so does what they compress to
 _TRIES = 12
@@ -18,10 +17,11 @@ _SIZES = ("model.parameters", "model.nonzero", "model.size_bytes", "model.sparsi
 _OTHERS = (*_SIZES, "pruning.sparsity", "train.seconds", "train.epochs")
 
 
-def amount_for(settings: PruningSettings, model: PrunedModel) -> float | None:
+def amount_for(settings: PruningSettings, prunable: int, total: int) -> float | None:
     """The share of what may go that goes at the end; None for a threshold or a fixed structure.
 
-    For a budget of bytes a first guess. Raises UsageError for a budget below what may not go.
+    `prunable` of the model's `total` parameters may become 0. For a budget of bytes a first guess. Raises UsageError
+    for a budget below what may not go.
     """
     if settings.threshold is not None or settings.structure.fixed:
         return None
@@ -29,8 +29,6 @@ def amount_for(settings: PruningSettings, model: PrunedModel) -> float | None:
         return settings.amount
     if settings.budget.nonzero is None:
         return 0.5
-    _, prunable = model.gone
-    total = sum(parameter.numel() for parameter in model.module.parameters())
     left = settings.budget.left(total)
     if left < total - prunable:
         raise UsageError(
@@ -68,4 +66,4 @@ def stand_ins(validation: Iterable[str]) -> dict[str, float]:
     """
     own = list(validation)
     names = [*own, *(name.replace("validation.", "test.", 1) for name in own), *_OTHERS]
-    return {name: math.sqrt(place) for place, name in enumerate(names, start=2)}
+    return {name: math.sqrt(number) for number, name in enumerate(names, start=2)}

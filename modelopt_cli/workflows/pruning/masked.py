@@ -1,74 +1,121 @@
-"""A module whose weights become 0: its masks, and what they leave."""
+"""A module whose weights become 0: what prunes it, what is saved of it, and what it costs."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from modelopt_cli.models.files.packed import pack_masks, unpack_masks
 from modelopt_cli.models.measure import zeros
-from modelopt_cli.models.summary import summarise
+from modelopt_cli.models.summary import count_parameters, summarise
 from modelopt_cli.workflows.pruning import tables
 from modelopt_cli.workflows.pruning.amounts import search_amount
-from modelopt_cli.workflows.pruning.pruned_model import PrunedModel
+from modelopt_cli.workflows.pruning.snapshots import Snapshots
 from modelopt_cli.workflows.shared.earlier_pruning import earlier_masks
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from modelopt_cli.data.raw import Task
     from modelopt_cli.experiment.experiment import Experiment
     from modelopt_cli.models.files.checkpoints import Checkpoint
+    from modelopt_cli.models.graph.rewriting import Slices
     from modelopt_cli.pruning.common.selection import Selection
     from modelopt_cli.results.report import Table
+    from modelopt_cli.training.batches import Batch
     from modelopt_cli.training.hooks import StepHook
-    from modelopt_cli.training.trainer import Trainer
+    from modelopt_cli.training.losses import Loss
 
 
 _MUCH = 0.05  # of them: more than that is told even where it is less than one block
 _NOISE = 0.001  # of the weights that may go: a share that each tensor rounds is missed by that much without a word
 
 
-class MaskedModel(PrunedModel):
-    """Pruned by a MaskStructure."""
+class MaskedState(TypedDict, total=False):
+    """What a saved run holds of a masked model. Runs of earlier versions have no `asked` and `most_bytes`."""
+
+    masks: dict[str, Tensor]
+    states: dict[str, dict[str, Tensor]]
+    rounds: list[dict[str, Any]]
+    asked: float | None
+    most_bytes: float | None
+    movement: dict[str, Tensor]
+    sensitivity: list[list[Any]]
+
+
+class MaskedModel:
+    """Pruned by a MaskStructure. The module that it is made for stays the one that is pruned."""
 
     def __init__(
-        self, experiment: Experiment, trainer: Trainer, *, bare: bool, masks: Mapping[str, Tensor] | None = None
+        self,
+        experiment: Experiment,
+        module: nn.Module,
+        *,
+        samples: Callable[[int], Sequence[Batch]],
+        loss: Loss,
+        task: Task,
+        validation_loss: Callable[[], float],
+        bare: bool,
+        masks: Mapping[str, Tensor] | None = None,
     ) -> None:
-        """`bare`: the weights come from a bare file, so its rules say which may go; `masks`: packed, of the file."""
+        """`samples`: so many train samples; `bare`: the weights come from a bare file, so its rules say which may go.
+
+        `masks`: packed, of the file that the module came from. Raises UsageError where nothing can go.
+        """
         from modelopt_cli.pruning.common.distances import distance_for
         from modelopt_cli.pruning.weights.masking import Masking
         from modelopt_cli.pruning.weights.movement import MovementMeter
         from modelopt_cli.pruning.weights.pruner import Pruner
-        from modelopt_cli.training.hooks import StepHook
 
-        super().__init__(trainer)
+        self._module, self._samples = module, samples
         settings = self._settings = experiment.require_pruning()
-        parameters = dict(self.module.named_parameters())
+        parameters = dict(module.named_parameters())
         self._selection = _selected(experiment, parameters, bare=bare)
         self._zeros = {name: zeros(parameter) for name, parameter in parameters.items()}
         weights = {name: parameters[name] for name in self._selection.taken}
-        found = unpack_masks(masks, parameters) if masks else earlier_masks(experiment.require_model(), parameters)
-        kept = {name: parameters[name] for name in found if name not in weights}
-        self.masking = Masking(weights, {name: mask for name, mask in found.items() if name in weights})
-        self._earlier = Masking(kept, {name: found[name] for name in kept})  # what is left alone keeps its zeros
-        moving = MovementMeter(weights) if "movement" in settings.weight_importance.needs else None
-        self._meter: StepHook = moving or StepHook()
-        self._moving = moving
+        held = unpack_masks(masks, parameters) if masks else earlier_masks(experiment.require_model(), parameters)
+        spared = {name: parameters[name] for name in held if name not in weights}
+        self.masking = Masking(weights, {name: mask for name, mask in held.items() if name in weights})
+        self._earlier = Masking(spared, {name: held[name] for name in spared})  # what is left alone keeps its zeros
+        self._meter = MovementMeter(weights) if "movement" in settings.weight_importance.needs else None
         self._asked: float | None = None  # the share that the last pruning was to reach
         self._most_bytes: float | None = None  # of a budget
         self._bytes: float | None = None  # that the compressed model takes, as last measured
+        self.snapshots: Snapshots[dict[str, Tensor]] = Snapshots(_copied_state, self._copy_with)
         self._pruner = Pruner(
-            self.module,
+            module,
             settings,
             self.masking,
-            batches=lambda: self.trainer.samples(settings.calibration),
-            loss=trainer.loss,
-            distance=distance_for(trainer.task),
-            validation_loss=lambda: self.quick_metrics()["validation.loss"],
-            movement=moving.sums if moving else None,
+            batches=lambda: samples(settings.calibration),
+            loss=loss,
+            distance=distance_for(task),
+            validation_loss=validation_loss,
+            movement=self._meter.sums if self._meter else None,
         )
+
+    # What prunes
+
+    def prune(self, module: nn.Module, target: float) -> tuple[nn.Module, Slices]:
+        """Prune to the share `target` of all that may go, or by this threshold; the module, which is the same.
+
+        Then batch normalisation is measured anew, where the file asks for it. No tensor changes its shape.
+        """
+        from modelopt_cli.pruning.weights.pruner import recalibrate
+
+        self._asked = target if self._settings.threshold is None and not self._settings.structure.fixed else None
+        self._pruner.prune(target)
+        if self._settings.recalibrate_batch_norm:
+            recalibrate(module, self._samples(self._settings.calibration))
+        return module, {}
+
+    def hooks(self, *more: StepHook) -> list[StepHook]:
+        """What takes part in every optimizer step: the meter sees gradients before they are masked; masks come last."""
+        return [*([self._meter] if self._meter else []), *more, self.masking, self._earlier]
+
+    def settle(self) -> None:
+        """After training: apply the masks."""
+        self.masking.apply()
 
     @property
     def gone(self) -> tuple[int, int]:
@@ -79,6 +126,15 @@ class MaskedModel(PrunedModel):
     def spared(self) -> Mapping[str, str]:
         """Tensor -> the rule that spares it."""
         return self._selection.spared
+
+    def progress(self, module: nn.Module) -> dict[str, float]:
+        """`model.sparsity`: the share of all parameters that is gone."""
+        return {"model.sparsity": self.masking.gone[0] / max(count_parameters(module), 1)}
+
+    def round_row(self, module: nn.Module) -> dict[str, Any]:
+        """How far a round went."""
+        gone, total = self.masking.gone
+        return {"weights gone": gone, "sparsity": gone / total}
 
     @property
     def warnings(self) -> list[str]:
@@ -91,8 +147,8 @@ class MaskedModel(PrunedModel):
         """What was asked and is not reached, beyond one unit of what goes together."""
         settings, (gone, total) = self._settings, self.masking.gone
         missed: list[str] = []
-        unit = settings.mask_structure.weights(self.masking.weights)
-        let_pass = max(1.0, min(max(unit, _NOISE * total), _MUCH * total))
+        together = settings.mask_structure.weights(self.masking.weights)
+        let_pass = max(1.0, min(max(together, _NOISE * total), _MUCH * total))
         if self._asked is not None and abs(gone - self._asked * total) > let_pass:
             what = "amount" if settings.budget is None else f"budget.{settings.budget.of}"
             missed.append(
@@ -117,86 +173,28 @@ class MaskedModel(PrunedModel):
         }
         return [rule for rule, holds in rules.items() if holds] or ["every tensor gives a whole number"]
 
-    def hooks(self, *more: StepHook) -> list[StepHook]:
-        """The meter sees gradients before they are masked; masks come last."""
-        return [self._meter, *more, self.masking, self._earlier]
+    # What it costs
 
-    def settle(self) -> None:
-        """Apply the masks."""
-        self.masking.apply()
-
-    def progress(self) -> dict[str, float]:
-        """`model.sparsity`: the share of all parameters that is gone."""
-        return {"model.sparsity": self.masking.gone[0] / max(self.parameters, 1)}
-
-    @property
-    def parameters(self) -> int:
-        """All parameters of the module."""
-        return sum(parameter.numel() for parameter in self.module.parameters())
-
-    def prune(self, target: float) -> None:
-        """See Pruner.prune; then batch normalisation is measured anew, where the file asks for it."""
-        from modelopt_cli.pruning.weights.pruner import recalibrate
-
-        self._asked = target if self._settings.threshold is None and not self._settings.structure.fixed else None
-        self._pruner.prune(target)
-        if self._settings.recalibrate_batch_norm:
-            recalibrate(self.module, self.trainer.samples(self._settings.calibration))
-
-    def _went(self) -> dict[str, Any]:
-        gone, total = self.masking.gone
-        return {"weights gone": gone, "sparsity": gone / total}
-
-    def _snapshot(self) -> dict[str, Any]:
-        from modelopt_cli.training.copies import copied
-
-        found: dict[str, Any] = copied(self.module.state_dict(), "cpu")
-        return found
-
-    @contextmanager
-    def _standing_at(self, name: str) -> Iterator[Trainer]:
-        from modelopt_cli.training.copies import copied
-
-        now = copied(self.module.state_dict())
-        try:
-            self.module.load_state_dict(self._states[name])
-            yield self.trainer
-        finally:
-            self.module.load_state_dict(now)
+    noise: Sequence[str] = ()
+    """Nothing is timed."""
 
     def sizes(self, checkpoint: Checkpoint) -> dict[str, float]:
-        """Parameters, what is not 0, the share that is 0, and the bytes of the compressed model.pt."""
+        """Parameters, what is not 0, the share that is 0, and the bytes of the compressed model.pt.
+
+        `checkpoint`: of the model, with numbers that stand for its metrics.
+        """
         from modelopt_cli.models.files.checkpoints import file_sizes
 
-        found = summarise(self.module)
+        summary = summarise(self._module)
         gone, total = self.masking.gone
-        share = 1.0 - found["model.nonzero"] / max(found["model.parameters"], 1.0)
+        share = 1.0 - summary["model.nonzero"] / max(summary["model.parameters"], 1.0)
         self._bytes = float(file_sizes(self.recorded(checkpoint))[1])
         packed = {"model.compressed_bytes": self._bytes}
-        return {**found, "model.sparsity": share, "pruning.sparsity": gone / max(total, 1), **packed}
+        return {**summary, "model.sparsity": share, "pruning.sparsity": gone / max(total, 1), **packed}
 
-    def recorded(self, checkpoint: Checkpoint) -> Checkpoint:
-        """The checkpoint with the masks, and what was done."""
-        done = self._settings.model_dump(mode="json")
-        masks = pack_masks(
-            {**self.masking.masks, **self._earlier.masks}, {**self.masking.weights, **self._earlier.weights}
-        )
-        return replace(checkpoint, extra={**checkpoint.extra, "pruning": done, "masks": masks})
-
-    def as_it_was(self, name: str) -> nn.Module | None:
-        """A copy with the weights of that state."""
-        from modelopt_cli.models.duplicates import duplicate
-
-        if name not in self._states:
-            return None
-        module = duplicate(self.module)
-        module.load_state_dict(self._states[name])
-        return module
-
-    def restore(self, trained: Checkpoint) -> None:
-        """Take over its weights and masks."""
-        self.module.load_state_dict(trained.model.state_dict())
-        self.masking.set(unpack_masks(trained.extra["masks"], self.masking.weights))
+    def speed(self, module: nn.Module) -> dict[str, float]:
+        """Nothing: zeros make a model no faster."""
+        return {}
 
     def amount_for_size(self, checkpoint: Checkpoint) -> float:
         """The share whose removal brings the compressed model.pt to the budget; by magnitude, which decides little."""
@@ -209,7 +207,7 @@ class MaskedModel(PrunedModel):
         budget, structure = self._settings.budget, self._settings.mask_structure
         assert budget is not None
         dense = {name: weight.detach().clone() for name, weight in self.masking.weights.items()}
-        sizes = {name: weight.numel() for name, weight in dense.items()}
+        counts = {name: weight.numel() for name, weight in dense.items()}
         magnitudes = {name: weight.abs() for name, weight in dense.items()}
         floor = self._settings.keep_at_least
 
@@ -218,7 +216,7 @@ class MaskedModel(PrunedModel):
                 magnitudes,
                 torch.abs,
                 self.masking.removed,
-                lambda scores: allocate_weights(Global(), scores, sizes, share, keep_at_least=floor),
+                lambda scores: allocate_weights(Global(), scores, counts, share, keep_at_least=floor),
             )
             for name, weight in self.masking.weights.items():
                 weight.data.masked_fill_(~kept[name], 0.0)
@@ -231,40 +229,80 @@ class MaskedModel(PrunedModel):
         self._most_bytes = budget.left(size(0.0))
         return search_amount(size, self._most_bytes, budget.told(self._most_bytes))
 
-    def tables(self) -> dict[str, Table]:
+    def tables(self, module: nn.Module) -> dict[str, Table]:
         """`stages`: before, straight after the last pruning, at the end; `layers`; `rounds`; `sensitivity`."""
-        states = {name: self._states.get(name) or self.module.state_dict() for name in self._judged}
-        found = {
-            "stages": tables.stages(self.module, self._judged, states),
-            "layers": tables.layers(self.module, self._zeros, self.spared),
-        }
-        return found | self._round_tables(self._pruner.sensitivity, ("tensor", "sparsity", "validation.loss"))
+        names = [name for name, _ in module.named_parameters()]
 
-    def state(self) -> dict[str, Any]:
-        """What `load_state` needs to go on."""
+        def left(saved: Mapping[str, Tensor] | None) -> dict[str, float]:
+            state = saved or module.state_dict()
+            kept = [state[name] for name in names]
+            count = sum(tensor.numel() for tensor in kept)
+            nonzero = count - sum(map(zeros, kept))
+            return {"model.nonzero": nonzero, "model.sparsity": 1.0 - nonzero / max(count, 1)}
+
+        columns = ("tensor", "sparsity", "validation.loss")
+        return {
+            "stages": self.snapshots.table(left),
+            "layers": tables.masked_layers(module, self._zeros, self.spared),
+            **tables.course_tables(self.snapshots.rounds, self._pruner.sensitivity, columns),
+        }
+
+    # What is saved
+
+    def recorded(self, checkpoint: Checkpoint) -> Checkpoint:
+        """The checkpoint with the masks, and what was done, so that it can be loaded and gone on with."""
+        done = self._settings.model_dump(mode="json")
+        masks = pack_masks(
+            {**self.masking.masks, **self._earlier.masks}, {**self.masking.weights, **self._earlier.weights}
+        )
+        return replace(checkpoint, extra={**checkpoint.extra, "pruning": done, "masks": masks})
+
+    def restore(self, module: nn.Module, trained: Checkpoint) -> nn.Module:
+        """Take over the weights and masks of a model that was pruned before from the same setting; the module."""
+        module.load_state_dict(trained.model.state_dict())
+        self.masking.set(unpack_masks(trained.extra["masks"], self.masking.weights))
+        return module
+
+    def state(self, module: nn.Module) -> MaskedState:
+        """What `load_state` needs to go on, beside the module's own."""
         from modelopt_cli.training.copies import copied
 
-        moved = copied(self._moving.sums, "cpu") if self._moving else {}
         return {
             "masks": copied(self.masking.masks, "cpu"),
-            "states": self._states,
-            "rounds": self._rounds,
+            "states": self.snapshots.saved,
+            "rounds": self.snapshots.rounds,
             "asked": self._asked,
             "most_bytes": self._most_bytes,
-            "movement": moved,
+            "movement": copied(self._meter.sums, "cpu") if self._meter else {},
             "sensitivity": [list(row) for row in self._pruner.sensitivity],
         }
 
-    def load_state(self, state: Mapping[str, Any]) -> None:
-        """Go on from what `state` gave."""
+    def load_state(self, module: nn.Module, state: MaskedState) -> nn.Module:
+        """Go on from what `state` gave; the module, which is the same."""
         self.masking.set(state["masks"])
         self._asked, self._most_bytes = state.get("asked"), state.get("most_bytes")
-        self._states, self._rounds = dict(state["states"]), [dict(row) for row in state["rounds"]]
+        self.snapshots.load(state["states"], state["rounds"])
         self._pruner.sensitivity = [
             (str(name), float(share), float(loss)) for name, share, loss in state["sensitivity"]
         ]
-        if self._moving:
-            self._moving.load(state["movement"])
+        if self._meter:
+            self._meter.load(state["movement"])
+        return module
+
+    def _copy_with(self, weights: Mapping[str, Tensor]) -> nn.Module:
+        """A copy of the module with the weights of a snapshot."""
+        from modelopt_cli.models.duplicates import duplicate
+
+        module = duplicate(self._module)
+        module.load_state_dict(weights)
+        return module
+
+
+def _copied_state(module: nn.Module) -> dict[str, Tensor]:
+    from modelopt_cli.training.copies import copied
+
+    state: dict[str, Tensor] = copied(module.state_dict(), "cpu")
+    return state
 
 
 def _selected(experiment: Experiment, parameters: Mapping[str, nn.Parameter], *, bare: bool) -> Selection:

@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Phase:
-    """A part of the run. Its steps are epochs; a pruning is a step by itself."""
+    """A part of the run. Its steps are epochs; a pruning is a step by itself. `stage`: number of the schedule's."""
 
     kind: Literal["train", "collect", "prune", "recover"]
     settings: TrainingSettings
     stage: int = -1
-    first: int = 0  # the epoch that is gone back to before the phase begins
+    first: int = 0  # the epoch to go back to before the phase begins
 
     @property
     def steps(self) -> int:
@@ -37,23 +37,23 @@ def phases(
     pruning: PruningSettings, training: TrainingSettings, stages: Sequence[Stage], *, trains: bool
 ) -> list[Phase]:
     """All phases of a run; `trains`: it begins with the training section's training."""
-    found = [Phase("train", training)] if trains else []
+    course = [Phase("train", training)] if trains else []
     recovery = pruning.recovery_over(training)
     if "movement" in getattr(pruning.importance, "needs", ()):
         epochs = getattr(pruning.importance, "epochs", 1)
-        found.append(Phase("collect", (recovery or training).model_copy(update={"epochs": epochs})))
-    for place, stage in enumerate(stages):
-        found.append(Phase("prune", training, place))
+        course.append(Phase("collect", (recovery or training).model_copy(update={"epochs": epochs})))
+    for number, stage in enumerate(stages):
+        course.append(Phase("prune", training, number))
         if stage.rewind is not None:
             if stage.rewind >= training.epochs:
                 raise UsageError(
                     f"pruning.schedule.rewind is {stage.rewind}, but training has {training.epochs} epochs, so nothing "
                     "would be trained again; set it below training.epochs"
                 )
-            found.append(Phase("recover", training, place, first=stage.rewind))
+            course.append(Phase("recover", training, number, first=stage.rewind))
         elif recovery is not None:
-            found.append(Phase("recover", recovery, place))
-    return found
+            course.append(Phase("recover", recovery, number))
+    return course
 
 
 def planned_epochs(experiment: Experiment, *, shared: bool) -> int:
@@ -82,7 +82,7 @@ def needs_training(experiment: Experiment) -> bool:
     return True
 
 
-class Marks(StepHook):
+class PruningHook(StepHook):
     """Prunes further at given shares of a recovery's steps."""
 
     def __init__(self, marks: Sequence[tuple[float, float]], prune: Callable[[float], None]) -> None:
@@ -102,11 +102,11 @@ class Marks(StepHook):
 
     def before_step(self, step: int, steps: int) -> None:
         """Prune when the time has come."""
-        target = None
+        amount = None
         while not self.done and self._step(steps) <= step:
-            target, self._next = self._marks[self._next][1], self._next + 1
-        if target is not None:
-            self._prune(target)
+            amount, self._next = self._marks[self._next][1], self._next + 1
+        if amount is not None:
+            self._prune(amount)
 
     def _step(self, steps: int) -> int:
         """The optimizer step that the next mark falls on; the last one still leaves a step of recovery."""

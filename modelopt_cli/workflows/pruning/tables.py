@@ -1,8 +1,8 @@
-"""Tables of a pruning: the model at its turns, and its tensors."""
+"""Tables of a pruning beside its stages: a row for each parameter, rounds, and the sensitivity that was measured."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from modelopt_cli.models.measure import zeros
@@ -10,42 +10,40 @@ from modelopt_cli.results.report import Table
 from modelopt_cli.workflows.shared.module_of_file import shape_text
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
-
-LAYERS = ["tensor", "shape", "weights", "zero before", "zeroed", "sparsity", "spared"]
+    from torch import nn
 
 
-def layers(module: nn.Module, before: Mapping[str, int], spared: Mapping[str, str]) -> Table:
+def masked_layers(module: nn.Module, before: Mapping[str, int], spared: Mapping[str, str]) -> Table:
     """A row a parameter; `before`: its zeros before pruning, `spared`: the rule that spares it."""
     rows: list[list[Any]] = []
     for name, parameter in module.named_parameters():
-        count, found = parameter.numel(), zeros(parameter)
-        rows.append(
-            [
-                name,
-                shape_text(parameter),
-                count,
-                before[name],
-                found - before[name],
-                found / max(count, 1),
-                spared.get(name),
-            ]
-        )
-    return Table(columns=LAYERS, rows=rows)
+        count, zero = parameter.numel(), zeros(parameter)
+        sparsity = zero / max(count, 1)
+        shape = shape_text(parameter)
+        rows.append([name, shape, count, before[name], zero - before[name], sparsity, spared.get(name)])
+    return Table(columns=["tensor", "shape", "weights", "zero before", "zeroed", "sparsity", "spared"], rows=rows)
 
 
-def stages(
-    module: nn.Module, judged: Mapping[str, Mapping[str, float]], states: Mapping[str, Mapping[str, Tensor]]
-) -> Table:
-    """A row a turn that was judged: its metrics, and what of the parameters is not 0 in its state."""
-    rows: list[dict[str, Any]] = []
-    names = [name for name, _ in module.named_parameters()]
-    for stage, metrics in judged.items():
-        if metrics:
-            kept = [states[stage][name] for name in names]
-            count = sum(tensor.numel() for tensor in kept)
-            nonzero = count - sum(map(zeros, kept))
-            rows.append(
-                {"stage": stage, **metrics, "model.nonzero": nonzero, "model.sparsity": 1.0 - nonzero / max(count, 1)}
-            )
-    return Table.from_records(rows)
+def smaller_layers(before: nn.Module, after: nn.Module) -> Table:
+    """A row a parameter: its shape before and after units were taken out."""
+    now = dict(after.named_parameters())
+    rows: list[list[Any]] = []
+    for name, parameter in before.named_parameters():
+        left = now.get(name)
+        count = 0 if left is None else left.numel()
+        shape = None if left is None else shape_text(left)
+        rows.append([name, shape_text(parameter), shape, count, 1 - count / parameter.numel()])
+    return Table(columns=["tensor", "shape before", "shape", "weights", "share removed"], rows=rows)
+
+
+def course_tables(
+    rounds: Sequence[Mapping[str, Any]], sensitivity: Sequence[tuple[str, float, float]], columns: Sequence[str]
+) -> dict[str, Table]:
+    """`rounds` and `sensitivity` (with these columns), each where there is any."""
+    tables = {}
+    if rounds:
+        tables["rounds"] = Table.from_records(rounds)
+    if sensitivity:
+        rows: list[list[Any]] = [list(row) for row in sensitivity]
+        tables["sensitivity"] = Table(columns=list(columns), rows=rows)
+    return tables

@@ -2,63 +2,120 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from modelopt_cli.models.duplicates import duplicate
+from modelopt_cli.models.summary import count_parameters
 from modelopt_cli.pruning.units import tables as group_tables
 from modelopt_cli.pruning.units.budget import FINAL
 from modelopt_cli.results.report import Table
-from modelopt_cli.workflows.pruning import unit_tables
-from modelopt_cli.workflows.pruning.pruned_model import PrunedModel
+from modelopt_cli.workflows.pruning import tables
+from modelopt_cli.workflows.pruning.snapshots import Snapshots
 from modelopt_cli.workflows.shared import costs
 from modelopt_cli.workflows.shared.earlier_pruning import earlier_masks, earlier_units
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from modelopt_cli.data.raw import Task
     from modelopt_cli.experiment.experiment import Experiment
     from modelopt_cli.models.files.checkpoints import Checkpoint
+    from modelopt_cli.models.graph.rewriting import Slices
     from modelopt_cli.models.graph.unit_selection import UnitSelection
     from modelopt_cli.training.batches import Batch
     from modelopt_cli.training.hooks import StepHook
-    from modelopt_cli.training.trainer import Trainer
+    from modelopt_cli.training.losses import Loss
 
 
-class UnitPrunedModel(PrunedModel):
+class UnitSnapshot(TypedDict):
+    """A module without some of its units, as plain values and tensors: which units are left, and its state dict."""
+
+    slimming: Any  # UnitSelection.to_plain
+    state: dict[str, Tensor]
+
+
+class UnitPrunedState(TypedDict):
+    """What a saved run holds of a model that loses units."""
+
+    now: UnitSnapshot
+    states: dict[str, UnitSnapshot]
+    rounds: list[dict[str, Any]]
+    masks: dict[str, Tensor]  # of an earlier pruning
+    shrinking: Any  # UnitPruningSession.state
+
+
+class UnitPrunedModel:
     """Pruned by a UnitStructure. Kept units count in the module it was given; in its checkpoint, in the code's."""
 
     def __init__(
         self,
         experiment: Experiment,
-        trainer: Trainer,
-        trainer_of: Callable[[nn.Module], Trainer],
+        module: nn.Module,
         *,
+        samples: Callable[[int], Sequence[Batch]],
+        loss: Loss,
+        task: Task,
         extra: Mapping[str, Any] | None = None,
+        check: bool = False,
     ) -> None:
-        """`extra`: of the checkpoint that the module came from. Raises UsageError where nothing can go."""
+        """`samples`: so many train samples; `extra`: of the checkpoint that the module came from.
+
+        `check`: look for what training does not change and would stop the pruning after it. Raises UsageError where
+        nothing can go.
+        """
         from modelopt_cli.models.files.packed import unpack_masks
         from modelopt_cli.models.graph.unit_selection import UnitSelection
         from modelopt_cli.pruning.units.session import UnitPruningSession
         from modelopt_cli.pruning.weights.masking import Masking
 
-        super().__init__(trainer)
-        self._settings, self._trainer_of = experiment.require_pruning(), trainer_of
-        self._origin = duplicate(self.module)
-        parameters = dict(self.module.named_parameters())
+        self._settings, self._samples = experiment.require_pruning(), samples
+        self._origin = duplicate(module)
+        parameters = dict(module.named_parameters())
         packed = (extra or {}).get("masks")
         model = experiment.require_model()
         masks = unpack_masks(packed, parameters) if packed else earlier_masks(model, parameters)
         self._earlier = Masking({name: parameters[name] for name in masks}, masks)
         plain = (extra or {}).get("slimming") or earlier_units(model)
         self._base = UnitSelection.from_plain(plain) if plain else UnitSelection({})
-        samples: Callable[[int], Sequence[Batch]] = lambda count: self.trainer.samples(count)  # noqa: E731
-        self._session = UnitPruningSession(self._settings, self.module, samples, trainer.loss, trainer.task)
-        self._sizes: list[dict[str, Any]] = []
+        self._session = UnitPruningSession(self._settings, module, samples, loss, task)
+        self.snapshots: Snapshots[UnitSnapshot] = Snapshots(self._captured, self._rebuilt, rebuilt_once=True)
+        self._sizes: list[dict[str, Any]] = []  # records of the table `costs`
         self._times: list[dict[str, Any]] = []
-        self._rebuilt: dict[str, nn.Module] = {}  # states, once they were asked for
+        self.noise: Sequence[str] = ()  # what made timings unsure
+        if check:
+            self._session.check(module)
+
+    # What prunes
+
+    def prune(self, module: nn.Module, target: float) -> tuple[nn.Module, Slices]:
+        """Prune to the share `target` of all units, or by this threshold; the module, and what stayed of its tensors.
+
+        The module may be another one: a graph in place of the one that was captured. Batch normalisation is measured
+        anew on the way, where the file asks for it.
+        """
+        from modelopt_cli.models.graph.rewriting import sliced
+
+        slices, pruned = self._session.prune(target, module)
+        masks = self._earlier.masks  # lose what their weights lost; a trainer at work goes on to apply them
+        masks |= {name: sliced(mask, slices[name]) for name, mask in masks.items() if name in slices}
+        self._hold(pruned, masks)
+        return pruned, slices
+
+    def _hold(self, module: nn.Module, masks: Mapping[str, Tensor]) -> None:
+        """The masks of an earlier pruning are those of this module's parameters."""
+        parameters = dict(module.named_parameters())
+        self._earlier.weights = {name: parameters[name] for name in masks}
+        self._earlier.set(masks)
+
+    def hooks(self, *more: StepHook) -> list[StepHook]:
+        """What takes part in every optimizer step while it is trained: earlier masks come last."""
+        return [*more, self._earlier]
+
+    def settle(self) -> None:
+        """After training: earlier masks hold."""
+        self._earlier.apply()
 
     @property
     def gone(self) -> tuple[int, int]:
@@ -70,85 +127,49 @@ class UnitPrunedModel(PrunedModel):
         """Group or tensor -> why its units stay."""
         return self._session.spared
 
+    def progress(self, module: nn.Module) -> dict[str, float]:
+        """`model.parameters`"""
+        return {"model.parameters": float(count_parameters(module))}
+
+    def round_row(self, module: nn.Module) -> dict[str, Any]:
+        """How far a round went."""
+        gone, total = self.gone
+        return {"units gone": gone, "share": gone / max(total, 1), **self.progress(module)}
+
     @property
     def warnings(self) -> list[str]:
         """What could not be done, and what was done in its place."""
         fixed = self._session.fixed
-        told = [f"there is no model.pt2, as it would take batches of one size alone: {fixed}"] if fixed else []
-        return [*self._session.warnings, *told]
+        program = [f"there is no model.pt2, as it would take batches of one size alone: {fixed}"] if fixed else []
+        return [*self._session.warnings, *program]
 
-    def check(self) -> None:
-        """See the base class."""
-        self._session.check(self.module)
-
-    def prune(self, target: float) -> None:
-        """See the base class. Batch normalisation is measured anew on the way, where the file asks for it."""
-        slices, module = self._session.prune(target, self.module)
-        if module is self.module:
-            self.trainer.shrink(slices)
-        else:
-            self.module = module
-            self.trainer = self._trainer_of(module)
-        self._follow_masks(slices)
-
-    def _follow_masks(self, slices: Mapping[str, list[Tensor | None]]) -> None:
-        """Masks of an earlier pruning lose what their weights lost; a trainer at work goes on to apply them."""
-        from modelopt_cli.models.graph.rewriting import sliced
-
-        masks = self._earlier.masks
-        masks |= {name: sliced(mask, slices[name]) for name, mask in masks.items() if name in slices}
-        self._hold(masks)
-
-    def _hold(self, masks: Mapping[str, Tensor]) -> None:
-        parameters = dict(self.module.named_parameters())
-        self._earlier.weights = {name: parameters[name] for name in masks}
-        self._earlier.set(masks)
-
-    def hooks(self, *more: StepHook) -> list[StepHook]:
-        """Earlier masks come last."""
-        return [*more, self._earlier]
-
-    def settle(self) -> None:
-        """Earlier masks hold."""
-        self._earlier.apply()
-
-    def progress(self) -> dict[str, float]:
-        """`model.parameters`"""
-        return {"model.parameters": float(sum(parameter.numel() for parameter in self.module.parameters()))}
+    # What it costs
 
     def sizes(self, checkpoint: Checkpoint) -> dict[str, float]:
-        """Parameters, bytes, multiply-accumulates, FLOPs; `pruning.units_removed`, a share."""
+        """Parameters, bytes, multiply-accumulates, FLOPs; `pruning.units_removed`, a share.
+
+        `checkpoint`: of the model, with numbers that stand for its metrics.
+        """
         from modelopt_cli.models.files.checkpoints import file_sizes
         from modelopt_cli.pruning.units.session import joined
 
         gone, total = self.gone
-        before = self.as_it_was("before") or self.module
+        module: nn.Module = checkpoint.model
+        before = self.snapshots.module("before") or module
         files = file_sizes(replace(checkpoint, model=before)), file_sizes(self.recorded(checkpoint))
-        inputs = joined(self.trainer.samples(1))
-        self._sizes = costs.sizes(before, self.module, inputs, (files[0][0], files[1][0]))
+        inputs = joined(self._samples(1))
+        self._sizes = costs.sizes(before, module, inputs, (files[0][0], files[1][0]))
         removed = {"pruning.units_removed": gone / max(total, 1), "model.compressed_bytes": float(files[1][1])}
         return {**costs.metrics(self._sizes), **removed}
 
-    def speed(self) -> dict[str, float]:
+    def speed(self, module: nn.Module) -> dict[str, float]:
         """Milliseconds for a batch of 1 and of 64, measured in turns with the model before pruning."""
         from modelopt_cli.pruning.units.session import joined
 
-        inputs = joined(self.trainer.samples(max(costs.BATCH_SIZES)))
-        before = self.as_it_was("before") or self.module
-        self._times, self.noise = costs.times(before, self.module, inputs)
+        inputs = joined(self._samples(max(costs.BATCH_SIZES)))
+        before = self.snapshots.module("before") or module
+        self._times, self.noise = costs.times(before, module, inputs)
         return costs.metrics(self._times)
-
-    def recorded(self, checkpoint: Checkpoint) -> Checkpoint:
-        """The checkpoint with the units that are kept, and masks of an earlier pruning."""
-        from modelopt_cli.models.files.packed import pack_masks
-
-        extra: dict[str, Any] = {**checkpoint.extra, "pruning": self._settings.model_dump(mode="json")}
-        whole = self._base.then(self._session.with_unsaved(self.module))
-        if whole.kept or whole.form == "graph":
-            extra["slimming"] = whole.to_plain()
-        if self._earlier.masks:
-            extra["masks"] = pack_masks(self._earlier.masks, self._earlier.weights)
-        return replace(checkpoint, extra=extra)
 
     def amount_for_size(self, checkpoint: Checkpoint) -> float:
         """Budgets of units are met while pruning; the share that stands for all of it."""
@@ -157,83 +178,90 @@ class UnitPrunedModel(PrunedModel):
         self._session.note_file(file_sizes(self.recorded(checkpoint))[0])
         return FINAL
 
-    def tables(self) -> dict[str, Table]:
+    def tables(self, module: nn.Module) -> dict[str, Table]:
         """`stages`, `costs`, `groups`, `layers`, `rounds`, `sensitivity`."""
-        states = {name: self._states.get(name) for name in self._judged}
-        found = {
-            "stages": unit_tables.stages(self.module, self._judged, states),
+        names = {name for name, _ in module.named_parameters()}
+
+        def left(saved: UnitSnapshot | None) -> dict[str, float]:
+            state = module.state_dict() if saved is None else saved["state"]
+            return {"model.parameters": sum(tensor.numel() for name, tensor in state.items() if name in names)}
+
+        columns = ("group", "share removed", "loss")
+        return {
+            "stages": self.snapshots.table(left),
             "costs": Table.from_records([*self._sizes, *self._times]),
             "groups": group_tables.groups(self._session.network, self._session.groups, self.spared),
-            "layers": unit_tables.layers(self._origin, self.module),
+            "layers": tables.smaller_layers(self._origin, module),
+            **tables.course_tables(self.snapshots.rounds, self._session.sensitivity, columns),
         }
-        return found | self._round_tables(self._session.sensitivity, ("group", "share removed", "loss"))
 
-    def restore(self, trained: Checkpoint) -> None:
-        """Become its model."""
+    # What is saved
+
+    def recorded(self, checkpoint: Checkpoint) -> Checkpoint:
+        """The checkpoint with the units that are kept, and masks of an earlier pruning."""
+        from modelopt_cli.models.files.packed import pack_masks
+
+        extra: dict[str, Any] = {**checkpoint.extra, "pruning": self._settings.model_dump(mode="json")}
+        whole = self._base.then(self._session.with_unsaved(checkpoint.model))
+        if whole.kept or whole.form == "graph":
+            extra["slimming"] = whole.to_plain()
+        if self._earlier.masks:
+            extra["masks"] = pack_masks(self._earlier.masks, self._earlier.weights)
+        return replace(checkpoint, extra=extra)
+
+    def restore(self, module: nn.Module, trained: Checkpoint) -> nn.Module:
+        """What a model that was pruned before from the same setting has in this module's place."""
         from modelopt_cli.models.files.packed import unpack_masks
         from modelopt_cli.models.graph.unit_selection import UnitSelection
 
         plain = trained.extra.get("slimming")
         selection = UnitSelection.from_plain(plain) if plain else UnitSelection({})
-        self._become(trained.model, selection.since(self._base))
-        self._hold(unpack_masks(trained.extra.get("masks", {}), dict(self.module.named_parameters())))
+        smaller = self._become(trained.model, selection.since(self._base))
+        self._hold(smaller, unpack_masks(trained.extra.get("masks", {}), dict(smaller.named_parameters())))
+        return smaller
 
-    def _become(self, module: nn.Module, selection: UnitSelection) -> None:
-        self._session.adopt(selection)
-        self.module = module
-        self.trainer = self._trainer_of(module)
-
-    def as_it_was(self, name: str) -> nn.Module | None:
-        """A module with the units and weights of that state; the same one each time."""
-        from modelopt_cli.models.graph.unit_selection import UnitSelection
-
-        if name in self._states and name not in self._rebuilt:
-            kept = self._states[name]
-            selection = UnitSelection.from_plain(kept["slimming"])
-            self._rebuilt[name] = self._session.rebuilt(self._origin, selection, kept["state"])
-        return self._rebuilt.get(name)
-
-    def note(self, name: str) -> None:
-        """See the base class."""
-        super().note(name)
-        self._rebuilt.pop(name, None)
-
-    def _snapshot(self) -> dict[str, Any]:
-        from modelopt_cli.training.copies import copied
-
-        selection = self._session.with_unsaved(self.module)
-        return {"slimming": selection.to_plain(), "state": copied(dict(self.module.state_dict()), "cpu")}
-
-    @contextmanager
-    def _standing_at(self, name: str) -> Iterator[Trainer]:
-        module = self.as_it_was(name)
-        assert module is not None
-        yield self._trainer_of(module)
-
-    def _went(self) -> dict[str, Any]:
-        gone, total = self.gone
-        return {"units gone": gone, "share": gone / max(total, 1), **self.progress()}
-
-    def state(self) -> dict[str, Any]:
+    def state(self, module: nn.Module) -> UnitPrunedState:
         """What `load_state` needs to go on."""
         from modelopt_cli.training.copies import copied
 
         return {
-            "now": self._snapshot(),
-            "states": self._states,
-            "rounds": self._rounds,
+            "now": self._captured(module),
+            "states": self.snapshots.saved,
+            "rounds": self.snapshots.rounds,
             "masks": copied(self._earlier.masks, "cpu"),
             "shrinking": self._session.state(),
         }
 
-    def load_state(self, state: Mapping[str, Any]) -> None:
-        """See the base class."""
+    def load_state(self, module: nn.Module, state: UnitPrunedState) -> nn.Module:
+        """Go on from what `state` gave; the module as it was then."""
         from modelopt_cli.models.graph.unit_selection import UnitSelection
 
-        self._states, self._rounds = dict(state["states"]), [dict(row) for row in state["rounds"]]
-        self._rebuilt.clear()
+        self.snapshots.load(state["states"], state["rounds"])
         self._session.load_state(state["shrinking"])
-        now = UnitSelection.from_plain(state["now"]["slimming"])
-        if now.kept:
-            self._become(self._session.rebuilt(self._origin, now, state["now"]["state"]), now)
-        self._hold(state["masks"])
+        selection = UnitSelection.from_plain(state["now"]["slimming"])
+        if selection.kept:
+            module = self._become(self._rebuilt(state["now"]), selection)
+        self._hold(module, state["masks"])
+        return module
+
+    def _become(self, module: nn.Module, selection: UnitSelection) -> nn.Module:
+        """Go on with this module."""
+        self._session.adopt(selection)
+        return self._placed(module)
+
+    def _placed(self, module: nn.Module) -> nn.Module:
+        """On the device of the module that was captured."""
+        return module.to(next(self._origin.parameters()).device)
+
+    def _captured(self, module: nn.Module) -> UnitSnapshot:
+        from modelopt_cli.training.copies import copied
+
+        selection = self._session.with_unsaved(module)
+        return {"slimming": selection.to_plain(), "state": copied(dict(module.state_dict()), "cpu")}
+
+    def _rebuilt(self, snapshot: UnitSnapshot) -> nn.Module:
+        """A module with the units and weights of a snapshot."""
+        from modelopt_cli.models.graph.unit_selection import UnitSelection
+
+        selection = UnitSelection.from_plain(snapshot["slimming"])
+        return self._placed(self._session.rebuilt(self._origin, selection, snapshot["state"]))
