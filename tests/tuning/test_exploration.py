@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modelopt_cli.tuning.schedulers._exploration import changing, explored, multiplied
-from modelopt_cli.tuning.space.ranges import Float, Integer
+from modelopt_cli.tuning.space.parameters import Float, Integer
 from modelopt_cli.tuning.space.space import Space
 from tests.support.space_strategies import spaces
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from modelopt_cli.tuning.space.parameters import Choice, Ordinal, Parameter, is_under
-from modelopt_cli.tuning.space.ranges import Float, Integer
+from modelopt_cli.tuning.space.parameters import Choice, Float, Integer, Ordinal, Parameter, is_under
 
 if TYPE_CHECKING:
     import numpy as np

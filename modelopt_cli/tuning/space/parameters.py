@@ -1,7 +1,8 @@
-"""Search parameters: what each of them can do, and the two that list their values (choice, ordinal).
+"""Search parameters: ranges of numbers (float, int) and lists of values (choice, ordinal).
 
 Each maps its values to the unit interval and back. One with finitely many values numbers them 0 .. size-1 and gives
-each an equal share of [0, 1], its code being the middle of its share; for the exceptions see ranges.py.
+each an equal share of [0, 1], its code being the middle of its share. Two are otherwise: a continuous float is
+(log-)linear in its code; an int with `log` gets the share of [0, 1] that [v - 1/2, v + 1/2] has on the log axis.
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ import copy
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
 from functools import cached_property
 from typing import Any, ClassVar, Literal, Self
 
@@ -49,7 +51,7 @@ def plain_value(value: Any) -> Any:
 
 @dataclass(frozen=True)
 class Belief:
-    """A value that is believed to be good, and how firmly, between 0 and 1 (what that means: samplers/_belief.py)."""
+    """A value that is believed to be good, and how firmly, between 0 and 1."""
 
     value: Any
     confidence: float
@@ -81,14 +83,18 @@ class Parameter(ABC):
     def decode(self, u: float) -> Any:
         """The value at `u`, clipped to [0, 1]; the inverse of `encode` (see each class for its precision)."""
 
-    @property
-    @abstractmethod
-    def grid_size(self) -> int | float:
-        """How many values a grid takes; inf when continuous without `count`."""
-
     @abstractmethod
     def grid_value(self, i: int) -> Any:
         """Value i, from 0, of the `grid_size` ones that a grid takes, ascending."""
+
+    @abstractmethod
+    def text(self) -> str:
+        """The range for people: `0.0001 to 1, log`."""
+
+    @property
+    def grid_size(self) -> int | float:
+        """How many values a grid takes; inf when continuous without `count`."""
+        return self.size
 
     def grid(self) -> Iterator[Any]:
         """The values that a grid takes. Raises ValueError when it cannot list them."""
@@ -104,13 +110,9 @@ class Parameter(ABC):
         return self
 
     @property
-    @abstractmethod
     def ends(self) -> tuple[Any, ...]:
         """What must be valid for all to be: the lowest and highest value of a number, every value of a choice."""
-
-    @abstractmethod
-    def text(self) -> str:
-        """The range for people: `0.0001 to 1, log`."""
+        return tuple(self.grid())
 
     def contains(self, value: Any) -> bool:
         """Whether `value` is one of the parameter's own (an int also counts as the equal float)."""
@@ -141,10 +143,10 @@ class _Listed(Parameter):
 
     def index(self, value: Any) -> int:
         """Position of a contained value. Raises ValueError when it is none."""
-        found = self._indices.get(freeze(value))
-        if found is None:
+        index = self._indices.get(freeze(value))
+        if index is None:
             raise ValueError(f"{value!r} is none of: {self.text()}")
-        return found
+        return index
 
     def value(self, index: int) -> Any:
         """A copy of the value at `index`."""
@@ -173,16 +175,6 @@ class _Listed(Parameter):
     def grid_value(self, i: int) -> Any:
         return self.value(i)
 
-    @property
-    @override
-    def grid_size(self) -> int:
-        return len(self.values)
-
-    @property
-    @override
-    def ends(self) -> tuple[Any, ...]:
-        return tuple(self.grid())
-
     @override
     def text(self) -> str:
         return " | ".join(str(value.get("type", value) if isinstance(value, dict) else value) for value in self.values)
@@ -204,3 +196,199 @@ class Ordinal(_Listed):
     """Ordered values: neighbours are alike."""
 
     kind = "ordinal"
+
+
+def _exact(number: float) -> Fraction:
+    """The decimal number as it was written: steps of 0.1 meet 0.3, not 0.30000000000000004."""
+    return Fraction(repr(number))
+
+
+def _spread(size: int, count: int | None, i: int) -> int:
+    """Index i of `count` spread evenly over 0 .. size-1, both ends included (the middle for a count of 1)."""
+    if count is None or count >= size:
+        return i
+    return (size - 1) // 2 if count == 1 else (2 * i * (size - 1) + count - 1) // (2 * (count - 1))
+
+
+def _number(value: Any, low: float, high: float) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+        raise ValueError(f"{value!r} is no number in [{low!r}, {high!r}]")
+
+
+@dataclass(frozen=True)
+class _Range(Parameter):
+    """A number in [low, high]; `step` restricts it to low + k step, `count` says how many points a grid takes."""
+
+    low: float
+    high: float
+    log: bool = False
+    step: float | None = None
+    count: int | None = None
+
+    @override
+    def uncounted(self) -> Self:
+        return replace(self, count=None)
+
+    @property
+    @override
+    def ends(self) -> tuple[Any, ...]:
+        return (self.low,) if self.size == 1 else (self.low, self.decode(1.0))
+
+    @override
+    def text(self) -> str:
+        step = "" if self.step is None else f", step {self.step:g}"
+        return f"{self._bounds()}{', log' if self.log else ''}{step}"
+
+    def _bounds(self) -> str:
+        return f"{self.low} to {self.high}"
+
+
+@dataclass(frozen=True)
+class Float(_Range):
+    """A float.
+
+    Continuous: decode(encode(v)) equals v within 1e-15 of the larger bound's size, with `log` within 1e-12 relative;
+    the bounds themselves, and all values with `step`, come back exactly.
+    """
+
+    kind = "float"
+
+    @cached_property
+    @override
+    def size(self) -> int | float:
+        if self.low == self.high:
+            return 1
+        if self.step is None:
+            return math.inf
+        return int((_exact(self.high) - _exact(self.low)) // _exact(self.step)) + 1
+
+    def _value(self, index: int) -> float:
+        return self.low if self.step is None else float(_exact(self.low) + index * _exact(self.step))
+
+    def _index(self, value: float) -> int:
+        return 0 if self.step is None else min(max(round((value - self.low) / self.step), 0), int(self.size) - 1)
+
+    @override
+    def coerce(self, value: Any) -> float:
+        _number(value, self.low, self.high)
+        if self.step is None:
+            return float(value)
+        near = self._value(self._index(value))
+        if abs(near - value) > 1e-9 * self.step:
+            raise ValueError(f"{value!r} is not {self.low!r} plus a multiple of the step {self.step!r}")
+        return near
+
+    @override
+    def encode(self, value: float) -> float:
+        if math.isfinite(self.size):
+            return (self._index(value) + 0.5) / self.size
+        if not self.log:
+            return (value - self.low) / (self.high - self.low)
+        width = math.log(self.high) - math.log(self.low)
+        return min(max((math.log(value) - math.log(self.low)) / width, 0.0), 1.0) if width > 0 else 0.5
+
+    @override
+    def decode(self, u: float) -> float:
+        if math.isfinite(self.size):
+            return self._value(min(max(int(u * self.size), 0), int(self.size) - 1))
+        if u <= 0.0 or u >= 1.0:
+            return self.low if u <= 0.0 else self.high
+        if self.log:
+            value = math.exp(math.log(self.low) * (1 - u) + math.log(self.high) * u)
+        else:
+            value = self.low + u * (self.high - self.low)
+        return min(max(value, self.low), self.high)
+
+    @override
+    def grid_value(self, i: int) -> float:
+        if math.isfinite(self.size):
+            return self._value(_spread(int(self.size), self.count, i))
+        return self._point(i)
+
+    def _point(self, i: int) -> float:
+        """Point i of `count` on the continuous axis; inner points rounded to what a person would write."""
+        count = self.count or 1
+        if count > 1 and i in (0, count - 1):
+            return self.high if i else self.low
+        share = Fraction(i, count - 1) if count > 1 else Fraction(1, 2)
+        if self.log:
+            return min(max(float(f"{self.decode(float(share)):.12g}"), self.low), self.high)
+        return float(_exact(self.low) + share * (_exact(self.high) - _exact(self.low)))
+
+    @property
+    @override
+    def grid_size(self) -> int | float:
+        return min(self.size, self.count or math.inf)
+
+    @override
+    def _bounds(self) -> str:
+        return f"{self.low:g} to {self.high:g}"
+
+    @override
+    def key(self, value: Any) -> Hashable:
+        return freeze(float(value) if isinstance(value, int) and not isinstance(value, bool) else value)
+
+
+@dataclass(frozen=True)
+class Integer(_Range):
+    """A whole number; decode(encode(v)) == v exactly, up to 2**52 values.
+
+    Of more, codes (floats) tell only some apart, and decode to a neighbour: seeds of 64 bits can be searched, too.
+    """
+
+    kind = "int"
+    low: int
+    high: int
+    step: int | None = None
+
+    @property
+    @override
+    def size(self) -> int:
+        return (self.high - self.low) // (self.step or 1) + 1
+
+    @override
+    def coerce(self, value: Any) -> int:
+        _number(value, self.low, self.high)
+        if value != int(value):
+            raise ValueError(f"{value!r} is no whole number")
+        if (int(value) - self.low) % (self.step or 1):
+            raise ValueError(f"{value!r} is not {self.low!r} plus a multiple of the step {self.step!r}")
+        return int(value)
+
+    def _edges(self) -> tuple[float, float]:
+        """The log axis, from half a unit below `low` to half a unit above `high`."""
+        return math.log(self.low - 0.5), math.log(self.high + 0.5)
+
+    @override
+    def encode(self, value: int) -> float:
+        if self.log:
+            a, b = self._edges()
+            return (math.log(value) - a) / (b - a)
+        return ((value - self.low) // (self.step or 1) + 0.5) / self.size
+
+    @override
+    def decode(self, u: float) -> int:
+        u = min(max(u, 0.0), 1.0)
+        if self.log:
+            a, b = self._edges()
+            return min(max(math.floor(math.exp(a + (b - a) * u) + 0.5), self.low), self.high)
+        return self.low + min(int(u * self.size), self.size - 1) * (self.step or 1)
+
+    @cached_property
+    def _log_points(self) -> list[int] | None:
+        """The `count` points of a logarithmic grid, rounded, each once."""
+        if not self.log or self.count is None or self.count >= self.size:
+            return None
+        shares = [i / (self.count - 1) for i in range(self.count)] if self.count > 1 else [0.5]
+        return sorted({round(self.low * (self.high / self.low) ** share) for share in shares})
+
+    @override
+    def grid_value(self, i: int) -> int:
+        if self._log_points is not None:
+            return self._log_points[i]
+        return self.low + _spread(self.size, self.count, i) * (self.step or 1)
+
+    @property
+    @override
+    def grid_size(self) -> int:
+        return min(self.size, self.count or self.size) if self._log_points is None else len(self._log_points)

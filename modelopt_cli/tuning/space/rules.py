@@ -109,10 +109,10 @@ class _Pair(_Term):
 
     def number(self, get: Get) -> float:
         try:
-            found: float = _ARITHMETIC[self.sign](self.left.number(get), self.right.number(get))
+            result: float = _ARITHMETIC[self.sign](self.left.number(get), self.right.number(get))
         except OverflowError:  # a whole number beyond floats, with a float
             return float("inf")
-        return found
+        return result
 
     def paths(self) -> Iterator[str]:
         yield from self.left.paths()
@@ -223,24 +223,24 @@ class _Parser:
         return Rule(self._text.strip(), sign, left, right)
 
     def _sum(self) -> _Term:
-        found = self._term()
+        terms = self._term()
         while sign := self._take("+ -"):
-            found = _Pair(sign, found, self._term())
-        return found
+            terms = _Pair(sign, terms, self._term())
+        return terms
 
     def _term(self) -> _Term:
-        found = self._factor()
+        factors = self._factor()
         while sign := self._take("*"):
-            found = _Pair(sign, found, self._factor())
-        return found
+            factors = _Pair(sign, factors, self._factor())
+        return factors
 
     def _factor(self) -> _Term:
         self._depth += 1
         if self._depth > _DEEPEST:
             raise self._wrong(f"brackets and signs are nested more than {_DEEPEST} deep")
-        found = self._inner()
+        factor = self._inner()
         self._depth -= 1
-        return found
+        return factor
 
     def _inner(self) -> _Term:
         kind, text = self._next
@@ -248,10 +248,10 @@ class _Parser:
             inner = self._factor()
             return inner if sign == "+" else _negative(inner)
         if self._take("("):
-            found = self._sum()
+            inner = self._sum()
             if not self._take(")"):
                 raise self._wrong("a bracket is not closed")
-            return found
+            return inner
         if kind not in ("number", "path", "quoted"):
             raise self._wrong(f"'{text}' stands where a path or a number is due" if text else "it breaks off")
         self._at += 1

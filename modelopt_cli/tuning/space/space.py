@@ -19,8 +19,16 @@ from typing import TYPE_CHECKING, Any
 
 from modelopt_cli.core.errors import did_you_mean
 from modelopt_cli.tuning.space.matching import holder_of, lookup, own_value
-from modelopt_cli.tuning.space.parameters import Choice, Ordinal, Parameter, freeze, is_under, plain_value
-from modelopt_cli.tuning.space.ranges import Float, Integer
+from modelopt_cli.tuning.space.parameters import (
+    Choice,
+    Float,
+    Integer,
+    Ordinal,
+    Parameter,
+    freeze,
+    is_under,
+    plain_value,
+)
 from modelopt_cli.tuning.space.rules import Rule, is_number
 from modelopt_cli.tuning.space.spec import parse
 from modelopt_cli.tuning.space.tree import Node, SpaceError, grid_point, spans, walk
@@ -59,22 +67,22 @@ class Space:
 
     def ruled(self, rules: Sequence[Rule]) -> Space:
         """The same with these rules only. Raises SpaceError, whose `where` begins with the number of the rule."""
-        for place, rule in enumerate(rules):
+        for number, rule in enumerate(rules):
             for path in rule.paths:
                 values = list(self._values_of(path))
                 if not values:
                     known = did_you_mean(path, self.paths).strip() or f"searched: {', '.join(self.paths)}"
-                    raise SpaceError(f"'{rule}' names '{path}', which is not searched; {known}", (place,))
+                    raise SpaceError(f"'{rule}' names '{path}', which is not searched; {known}", (number,))
                 if not any(is_number(value) for value in values):
-                    raise SpaceError(f"'{rule}' compares '{path}', which is never a number; leave it out", (place,))
+                    raise SpaceError(f"'{rule}' compares '{path}', which is never a number; leave it out", (number,))
             if not rule.paths:
-                raise SpaceError(f"'{rule}' names nothing that is searched; remove it", (place,))
-        found = Space(self.roots, self.spec, tuple(rules))
-        kept = found._kept()
+                raise SpaceError(f"'{rule}' names nothing that is searched; remove it", (number,))
+        space = Space(self.roots, self.spec, tuple(rules))
+        kept = space._kept()
         if kept < len(rules):
             others = f", with {', '.join(repr(str(rule)) for rule in rules[:kept])}" if kept else ""
             raise SpaceError(f"no setting of the space keeps '{rules[kept]}'{others}; loosen it", (kept,))
-        return found
+        return space
 
     def names(self, path: str) -> bool:
         """Whether a path is searched, or lies in some value of one that is."""
@@ -93,7 +101,7 @@ class Space:
         best = 0
         listed = self._unruled.every() if self._unruled.size <= _LISTED else self._drawn(random.Random(0), _TRIES)
         for params in listed:
-            kept = next((place for place, rule in enumerate(self.rules) if not self._keeps(rule, params)), None)
+            kept = next((number for number, rule in enumerate(self.rules) if not self._keeps(rule, params)), None)
             if kept is None:
                 return len(self.rules)
             best = max(best, kept)
@@ -181,14 +189,14 @@ class Space:
 
     def positions(self, params: Mapping[str, Any]) -> list[int]:
         """Positions in `parameters` of those that count in `params`. Raises KeyError or ValueError."""
-        found: list[int] = []
+        positions: list[int] = []
 
         def pick(position: int, parameter: Parameter) -> Any:
-            found.append(position)
+            positions.append(position)
             return params[parameter.path]
 
         self.walk(pick)
-        return found
+        return positions
 
     def active(self, params: Mapping[str, Any]) -> tuple[Parameter, ...]:
         """The parameters that count in `params`, in order. Raises KeyError or ValueError when it is no setting."""
@@ -221,15 +229,15 @@ class Space:
 
         What is no value of the space stays, for `problem` to name.
         """
-        found: Params = {path: plain_value(value) for path, value in params.items()}
+        own_values: Params = {path: plain_value(value) for path, value in params.items()}
 
         def pick(_: int, parameter: Parameter) -> Any:
-            value = found[parameter.path] = parameter.coerce(found[parameter.path])
+            value = own_values[parameter.path] = parameter.coerce(own_values[parameter.path])
             return value
 
         with suppress(KeyError, ValueError):
             self.walk(pick)
-        return found
+        return own_values
 
     @cached_property
     def _floats(self) -> dict[str, Float]:
@@ -272,9 +280,9 @@ class Space:
     def _listed_sample(self, rng: np.random.Generator) -> Params:
         """One of the settings that keep the rules, where random ones hardly ever do."""
         if self._unruled.size <= _LISTED:
-            found = [params for params in self._unruled.every() if self.broken(params) is None]
-            if found:
-                return found[int(rng.integers(len(found)))]
+            settings = [params for params in self._unruled.every() if self.broken(params) is None]
+            if settings:
+                return settings[int(rng.integers(len(settings)))]
         raise SpaceError(f"none of {_TRIES} random settings keeps the rules {self._rule_texts}; loosen them")
 
     @property
@@ -337,7 +345,9 @@ class Space:
         rng = random.Random(0)
         for target, own in enumerate(self.parameters):
             for end in own.ends:
-                tried = (self._with_end(target, end, rng, at_ends=place < _AT_ENDS) for place in range(2 * _AT_ENDS))
+                tried = (
+                    self._with_end(target, end, rng, at_ends=attempt < _AT_ENDS) for attempt in range(2 * _AT_ENDS)
+                )
                 yield from islice((params for params in tried if self.broken(params) is None), 1)
 
     def _with_end(self, target: int, end: Any, rng: random.Random, *, at_ends: bool) -> Params:

@@ -18,16 +18,15 @@ from dataclasses import replace
 from typing import Any
 
 from modelopt_cli.core.errors import did_you_mean
-from modelopt_cli.tuning.space.parameters import Choice, Ordinal, freeze
-from modelopt_cli.tuning.space.priors import parse_belief
-from modelopt_cli.tuning.space.ranges import Float, Integer
+from modelopt_cli.tuning.space.parameters import Belief, Choice, Float, Integer, Ordinal, Parameter, freeze
 from modelopt_cli.tuning.space.tree import Node, SpaceError, Where
 
 KINDS = ("float", "int", "choice", "ordinal")
-_BELIEF = ("prior", "confidence")
-_RANGE = ("log", "step", "count", *_BELIEF)
-_OPTIONS = {"float": _RANGE, "int": _RANGE, "choice": _BELIEF, "ordinal": _BELIEF}
+_PRIOR = ("prior", "confidence")
+_RANGE = ("log", "step", "count", *_PRIOR)
+_OPTIONS = {"float": _RANGE, "int": _RANGE, "choice": _PRIOR, "ordinal": _PRIOR}
 _FORMS = "{float: [low, high]}, {int: [low, high]}, {choice: [...]}, {ordinal: [...]} or a list of values"
+_CONFIDENCE = 0.8
 _LARGEST_INTEGER = 2**64 - 1  # seeds have at most 64 bits
 _MOST_STEPS = 2**40  # of a float: beyond it, its code in [0, 1] no longer gives the value back exactly
 
@@ -81,21 +80,48 @@ def _node(path: str, spec: Any, where: Where, condition: tuple[str, int] | None)
     kind = _kind(spec, where)
     position = (*where, kind)
     if kind == "choice":
-        return _believed(_choice(path, _items(spec[kind], kind, position), position, condition), spec)
+        return _with_prior(_choice(path, _items(spec[kind], kind, position), position, condition), spec)
     if kind == "ordinal":
         items = [_plain(item, (*position, i)) for i, item in enumerate(_items(spec[kind], kind, position))]
         _refuse_equal(items, position)
-        return _believed(Node(Ordinal(path, tuple(items), condition=condition), where), spec)
-    return _believed(Node(_range(path, kind, spec, where, condition), where), spec)
+        return _with_prior(Node(Ordinal(path, tuple(items), condition=condition), where), spec)
+    return _with_prior(Node(_range(path, kind, spec, where, condition), where), spec)
 
 
-def _believed(node: Node, spec: Mapping[Any, Any]) -> Node:
+def _with_prior(node: Node, spec: Mapping[Any, Any]) -> Node:
     """The node with what the spec says of a prior belief."""
     try:
-        belief = parse_belief(node.parameter, spec)
+        prior = _prior(node.parameter, spec)
     except ValueError as error:
         raise SpaceError(str(error), node.where) from None
-    return node if belief is None else replace(node, parameter=replace(node.parameter, prior=belief))
+    return node if prior is None else replace(node, parameter=replace(node.parameter, prior=prior))
+
+
+def _prior(parameter: Parameter, spec: Mapping[Any, Any]) -> Belief | None:
+    """None when the spec names no prior. Raises ValueError with the rule."""
+    confidence = spec.get("confidence", _CONFIDENCE)
+    if "prior" not in spec:
+        if "confidence" in spec:
+            raise ValueError("confidence stands without a prior; name the value that is believed to be good")
+        return None
+    number = isinstance(confidence, int | float) and not isinstance(confidence, bool) and math.isfinite(confidence)
+    if not number or not 0 < confidence < 1:
+        raise ValueError(f"confidence is {confidence!r}, but must lie between 0 and 1, both left out; write e.g. 0.8")
+    try:
+        return Belief(_prior_value(parameter, spec["prior"]), float(confidence))
+    except ValueError as error:
+        raise ValueError(f"prior: {error}; name a value of the space") from None
+
+
+def _prior_value(parameter: Parameter, value: Any) -> Any:
+    """The parameter's own value; a text also stands for the one section of that type."""
+    if isinstance(parameter, Choice) and isinstance(value, str):
+        named = [own for own in parameter.values if isinstance(own, Mapping) and own.get("type") == value]
+        if len(named) == 1:
+            return named[0]
+        if named:
+            raise ValueError(f"'{value}' is the type of {len(named)} sections; write the fixed part of one")
+    return parameter.coerce(value)
 
 
 def _kind(spec: Mapping[Any, Any], where: Where) -> str:

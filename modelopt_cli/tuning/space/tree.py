@@ -85,7 +85,7 @@ def walk(roots: Sequence[Node], pick: Callable[[int, Parameter], Any]) -> Params
 
 def spans(roots: Sequence[Node]) -> dict[int, list[tuple[int, int]]]:
     """Position of a choice -> for each branch, the positions at which everything below it starts and stops."""
-    found: dict[int, list[tuple[int, int]]] = {}
+    spans_of: dict[int, list[tuple[int, int]]] = {}
 
     def visit(nodes: Sequence[Node], position: int) -> int:
         for node in nodes:
@@ -93,11 +93,11 @@ def spans(roots: Sequence[Node]) -> dict[int, list[tuple[int, int]]]:
             for branch in node.branches:
                 start = position
                 position = visit(branch, position)
-                found.setdefault(own, []).append((start, position))
+                spans_of.setdefault(own, []).append((start, position))
         return position
 
     visit(roots, 0)
-    return found
+    return spans_of
 
 
 def grid_point(nodes: Sequence[Node], index: int) -> Params:
