@@ -363,7 +363,7 @@ class Integer(_Range):
     def encode(self, value: int) -> float:
         if self.log:
             a, b = self._edges()
-            return (math.log(value) - a) / (b - a)
+            return (math.log(value) - a) / (b - a) if b > a else 0.5  # floats no longer tell large neighbours apart
         return ((value - self.low) // (self.step or 1) + 0.5) / self.size
 
     @override

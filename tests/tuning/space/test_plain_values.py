@@ -109,6 +109,13 @@ def test_whole_numbers_have_up_to_64_bits(
         assert abs(parameter.decode(code) - value) <= parameter.size * 2e-16 * (parameter.decode(1.0) - low + 1)
 
 
+def test_a_logarithmic_axis_of_large_neighbours_has_codes() -> None:
+    low = 281_474_963_430_337  # its neighbours have the same logarithm
+    parameter = Space.from_spec({"n": {"int": [low, low], "log": True}}).parameters[0]
+    assert parameter.encode(low) == 0.5
+    assert parameter.decode(0.5) == low
+
+
 @pytest.mark.parametrize("sampler", NAMES)
 def test_every_sampler_draws_seeds_of_64_bits(sampler: str) -> None:
     study = Study({"seed": {"int": [0, 2**63]}, "x": {"float": [0, 1], "step": 0.5}}, sampler, seed=1)
