@@ -38,7 +38,6 @@ ORDER: dict[str, list[set[str]]] = {
 CIRCLES = {
     "modelopt_cli.cli.render",
     "modelopt_cli.distillation.losses._crd",
-    "modelopt_cli.experiment.checks.file",
     "modelopt_cli.models.graph.gains",
     "modelopt_cli.pruning.units.sensitivity",
     "modelopt_cli.tuning.schedulers._pbt",

@@ -80,7 +80,7 @@ def placeholders(word: str) -> list[str]:
         parts = list(Formatter().parse(word))
     except ValueError:
         raise ValueError(f"argv: '{word}' has a single brace; write {{{{ or }}}} for a literal one") from None
-    found = []
+    names = []
     for _, name, format_spec, conversion in parts:
         if name is None:
             continue
@@ -90,5 +90,5 @@ def placeholders(word: str) -> list[str]:
                 f"{':' + format_spec if format_spec else ''}}} in '{word}' is no plain name; write {{name}}, "
                 "or {{ and }} for literal braces"
             )
-        found.append(name)
-    return found
+        names.append(name)
+    return names

@@ -58,5 +58,5 @@ def trusting(value: Any, slot: Slot) -> Any:
     if section is None or not isinstance(value, Mapping):
         return value
     known = slots(section)
-    found = {key: trusting(item, known[key]) if key in known else item for key, item in value.items()}
-    return {**found, _KEY: True} if _KEY in known and found.get("path") is not None else found
+    trusted = {key: trusting(item, known[key]) if key in known else item for key, item in value.items()}
+    return {**trusted, _KEY: True} if _KEY in known and trusted.get("path") is not None else trusted

@@ -19,7 +19,7 @@ from modelopt_cli.training.metrics.names import LOWER_IS_BETTER, RANKED, metric_
 if TYPE_CHECKING:
     from modelopt_cli.data.raw import Task
     from modelopt_cli.data.sources import DataSource
-    from modelopt_cli.experiment.experiment import Experiment
+    from modelopt_cli.experiment.sections import Sections
 
 Workflow = Literal["train", "prune", "distill", "command"]
 
@@ -43,8 +43,8 @@ COSTS = frozenset(_MEASURED)
 
 
 @dataclass(frozen=True)
-class Known:
-    """What is known once the data are read. `lacking`: metrics of the task that this estimator cannot have."""
+class DataFacts:
+    """What the data say once they are read. `lacking`: metrics of the task that this estimator cannot have."""
 
     task: Task
     classes: int
@@ -53,7 +53,7 @@ class Known:
 
 
 @dataclass(frozen=True)
-class Outlook:
+class ExpectedMetrics:
     """All that decides which metrics a run reports. `tasks` and `perhaps` (splits) hold what is not known yet."""
 
     workflow: Workflow
@@ -69,15 +69,15 @@ class Outlook:
     taught: bool = False  # by a teacher, with the student alone beside it
     sized: bool = False
 
-    def knowing(self, known: Known) -> Outlook:
+    def knowing(self, facts: DataFacts) -> ExpectedMetrics:
         """The same once the data have been read."""
         return replace(
             self,
-            tasks=(known.task,),
-            classes=known.classes,
-            splits=known.splits,
+            tasks=(facts.task,),
+            classes=facts.classes,
+            splits=facts.splits,
             perhaps=frozenset(),
-            lacking=known.lacking,
+            lacking=facts.lacking,
         )
 
     @property
@@ -125,36 +125,36 @@ class Outlook:
 
 
 @cache
-def _possible(each: Outlook) -> frozenset[str]:
-    found: set[str] = {"train.seconds"}
+def _possible(run: ExpectedMetrics) -> frozenset[str]:
+    possible: set[str] = {"train.seconds"}
     for split in SPLITS:
-        if each.judged(split):
-            found |= {f"{split}.{name}" for name in each._plain_names}
-            found |= {f"{split}.{_change(name)}" for name in each._plain_names if each.workflow == "prune"}
-            found |= {f"{split}.{GAP}"} if each.taught else set()
-    if each.folded:
-        found |= {f"validation.{name}{DEVIATION}" for name in each._plain_names}
-    if each.framework == "sklearn":
-        found.add("model.size_bytes")
+        if run.judged(split):
+            possible |= {f"{split}.{name}" for name in run._plain_names}
+            possible |= {f"{split}.{_change(name)}" for name in run._plain_names if run.workflow == "prune"}
+            possible |= {f"{split}.{GAP}"} if run.taught else set()
+    if run.folded:
+        possible |= {f"validation.{name}{DEVIATION}" for name in run._plain_names}
+    if run.framework == "sklearn":
+        possible.add("model.size_bytes")
     else:
-        found.add("train.epochs")
-        if each.workflow == "prune":
-            found |= {*(_SMALLER if each.units else _MASKED)}
+        possible.add("train.epochs")
+        if run.workflow == "prune":
+            possible |= {*(_SMALLER if run.units else _MASKED)}
         else:
-            found |= {*_SIZES, *(_MEASURED if each.workflow == "distill" else ())}
-    return frozenset(found | ({SAMPLES} if each.sized else set()))
+            possible |= {*_SIZES, *(_MEASURED if run.workflow == "distill" else ())}
+    return frozenset(possible | ({SAMPLES} if run.sized else set()))
 
 
 def _change(name: str) -> str:
     return name + CHANGES[name in LOWER_IS_BETTER]
 
 
-def outlook(
-    experiment: Experiment, workflow: Workflow, *, searched: bool = False, known: Known | None = None
-) -> Outlook | None:
+def expect_metrics(
+    experiment: Sections, workflow: Workflow, *, searched: bool = False, facts: DataFacts | None = None
+) -> ExpectedMetrics | None:
     """What is known beforehand of a run of the experiment; None for a script, which reports what it likes.
 
-    `searched`: a trial of a search runs the workflow. `known`: the data have been read.
+    `searched`: a trial of a search runs the workflow. `facts`: the data have been read.
     """
     if workflow == "command" or experiment.model is None or experiment.data is None:
         return None
@@ -162,7 +162,7 @@ def outlook(
     sure, perhaps = _splits(experiment.data, folded=folded)
     pruning, distillation = experiment.pruning, experiment.distillation
     tuning = experiment.tuning if searched else None
-    found = Outlook(
+    expected = ExpectedMetrics(
         workflow=workflow,
         framework=experiment.model.framework,
         tasks=experiment.data.tasks(),
@@ -178,7 +178,7 @@ def outlook(
         and (distillation.baseline or searched),
         sized=tuning is not None and tuning.fidelity is not None,
     )
-    return found if known is None else found.knowing(known)
+    return expected if facts is None else expected.knowing(facts)
 
 
 def _splits(data: DataSource, *, folded: bool) -> tuple[frozenset[str], frozenset[str]]:
@@ -218,7 +218,7 @@ def listed(known: Iterable[str]) -> str:
     if by_split["validation"] and by_split["validation"] == by_split["test"]:
         parts.append(f"after validation. and test.: {', '.join(sorted(by_split['test']))}")
     else:
-        parts += [f"after {split}.: {', '.join(sorted(found))}" for split, found in by_split.items() if found]
+        parts += [f"after {split}.: {', '.join(sorted(names))}" for split, names in by_split.items() if names]
     rest = sorted(name for name in known if name.partition(".")[0] not in SPLITS)
     if rest:
         parts.append(f"{'beside these' if parts else 'these'}: {', '.join(rest)}")

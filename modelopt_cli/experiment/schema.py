@@ -13,14 +13,13 @@ _ABOUT = ("title", "description", "default")
 
 def json_schema() -> dict[str, Any]:
     """The schema as plain values. A strategy is a name or a mapping whose `type` decides on the other keys."""
-    found = Experiment.model_json_schema()
-    definitions = found["$defs"]
-    definitions["TuningSettings"]["properties"]["space"] |= {
+    schema = Experiment.model_json_schema()
+    schema["$defs"]["TuningSettings"]["properties"]["space"] |= {
         "additionalProperties": {"$ref": "#/$defs/SearchSpec"},
         "propertyNames": {"pattern": r"^[^.]+(\.[^.]+)*$"},
     }
-    found = _with_variables(found)
-    found["$defs"] |= {
+    schema = _with_variables(schema)
+    schema["$defs"] |= {
         "SearchSpec": _search_spec(),
         "Variable": {
             "type": "string",
@@ -29,7 +28,7 @@ def json_schema() -> dict[str, Any]:
         },
     }
     head = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "modelopt experiment"}
-    return {**head, **{key: value for key, value in found.items() if key != "title"}}
+    return {**head, **{key: value for key, value in schema.items() if key != "title"}}
 
 
 def _search_spec() -> dict[str, Any]:

@@ -3,32 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from modelopt_cli.core.errors import did_you_mean
-from modelopt_cli.experiment.document import document as paths
+from modelopt_cli.experiment.sections import Sections
 from modelopt_cli.tuning.space.parameters import is_under
 from modelopt_cli.tuning.space.rules import Rule, is_number
 from modelopt_cli.tuning.space.space import Space, SpaceError
 
-if TYPE_CHECKING:
-    from modelopt_cli.experiment.experiment import Experiment
-
 __all__ = ["search_space"]
 
 
-def search_space(experiment: Experiment) -> Space:
-    """Raises SpaceError; where it is about a rule, `where` is ("rules", place), else a position in tuning.space."""
+def search_space(experiment: Sections) -> Space:
+    """Raises SpaceError; where it is about a rule, `where` is ("rules", index), else a position in tuning.space."""
     tuning = experiment.require_tuning()
     space = Space.from_spec(tuning.space)
     if not tuning.rules:
         return space
     rules = []
-    for place, text in enumerate(tuning.rules):
+    for index, text in enumerate(tuning.rules):
         rule = Rule.parse(text)
         problem = next(_unknown(rule, experiment, space), None)
         if problem is not None:
-            raise SpaceError(problem, ("rules", place))
+            raise SpaceError(problem, ("rules", index))
         rules.append(rule.fixed(lambda path: _fixed(path, experiment, space)))
     try:
         return space.ruled(rules)
@@ -36,14 +33,14 @@ def search_space(experiment: Experiment) -> Space:
         raise SpaceError(error.message, ("rules", *error.where)) from None
 
 
-def _fixed(path: str, experiment: Experiment, space: Space) -> Any:
+def _fixed(path: str, experiment: Sections, space: Space) -> Any:
     """The file's value at a path that is not searched. Raises KeyError for one that is."""
     if space.names(path):
         raise KeyError(path)
     return experiment.value(path)
 
 
-def _unknown(rule: Rule, experiment: Experiment, space: Space) -> Iterator[str]:
+def _unknown(rule: Rule, experiment: Sections, space: Space) -> Iterator[str]:
     """What the rule names without there being a number: rule; remedy."""
     for path in rule.paths:
         if space.names(path):
@@ -58,9 +55,7 @@ def _unknown(rule: Rule, experiment: Experiment, space: Space) -> Iterator[str]:
         except KeyError:
             near = did_you_mean(path, space.paths).strip()
             if not near:
-                from modelopt_cli.experiment.experiment import TOP
-
-                nearest = paths.nearest(path, experiment.document, TOP)
+                nearest = experiment.nearest(path)
                 near = f"did you mean '{nearest}'?" if nearest else f"searched: {', '.join(space.paths)}"
             yield f"'{rule}' names '{path}', which names nothing in this file; {near}"
             continue

@@ -13,6 +13,7 @@ import torch
 
 from modelopt_cli import distill, evaluate, load, predict
 from modelopt_cli.core.errors import RefusedError
+from modelopt_cli.core.yaml_dumper import dump
 from tests.cli.conftest import QUICK, Cli
 
 TRAIN = QUICK[: QUICK.index("tuning:")]
@@ -326,7 +327,7 @@ def test_consent_is_no_other_experiment(cli: Cli, model: dict[str, Any], tmp_pat
     taught = {**load("plain.yaml").document, "distillation": {"teacher": "run/model.pt"}}
     with_flag, without = load(taught, trust_code=True), load(taught)
     assert with_flag.resolved()["distillation"]["teacher"]["trust_code"] is True
-    (tmp_path / "experiment.yaml").write_text(without.to_yaml().replace("    trust_code: false\n", ""))
+    (tmp_path / "experiment.yaml").write_text(dump(without.resolved()).replace("    trust_code: false\n", ""))
     check_unchanged(tmp_path, with_flag)
 
 

@@ -13,8 +13,11 @@ from hypothesis import strategies as st
 
 from modelopt_cli.core.errors import ExperimentError
 from modelopt_cli.core.strategy import FAMILIES
-from modelopt_cli.experiment.document.document import PathError, every, get, nearest, put
-from modelopt_cli.experiment.experiment import TOP, Experiment
+from modelopt_cli.core.yaml_dumper import dump
+from modelopt_cli.experiment.document.document import Document, PathError, value_at
+from modelopt_cli.experiment.document.marks import Mark, Marks, Source
+from modelopt_cli.experiment.experiment import Experiment
+from modelopt_cli.experiment.sections import LAYOUT
 from modelopt_cli.tuning.space.space import Space
 
 CONFIGS = sorted(Path(__file__).parents[2].joinpath("configs").glob("*.yaml"))
@@ -28,7 +31,7 @@ DIGITS: dict[str, Any] = {
 def same(experiment: Experiment, folder: Path) -> bool:
     """Whether the experiment survives resolving, writing, pickling, and reading in another folder."""
     path = folder / "other.yaml"
-    path.write_text(experiment.to_yaml())
+    path.write_text(dump(experiment.resolved()))
     copies = [Experiment.load(experiment.resolved()), Experiment.load(path), pickle.loads(pickle.dumps(experiment))]
     return all(copy == experiment and copy.resolved() == experiment.resolved() for copy in copies)
 
@@ -46,8 +49,8 @@ def test_shipped_files_load_and_round_trip(path: Path, tmp_path: Path, monkeypat
             assert same(changed, tmp_path)
             for name, value in setting.items():
                 if not isinstance(value, dict):
-                    found = changed.value(name)
-                    assert found == value or (isinstance(found, dict) and found["type"] == value), name
+                    taken = changed.value(name)
+                    assert taken == value or (isinstance(taken, dict) and taken["type"] == value), name
 
 
 @pytest.mark.parametrize("family", ["optimizers", "schedules"])
@@ -277,10 +280,12 @@ def test_changing_the_tuning_section_checks_the_space_again() -> None:
 
 # Paths
 
+DOCUMENT = Document(DIGITS, Marks(Mark(Source("experiment"))), layout=LAYOUT)
+
 
 def test_put_shares_what_is_not_on_the_path() -> None:
-    changed, path = put(DIGITS, "training.optimizer.lr", 1, TOP)
-    assert path == ("training", "optimizer", "lr")
+    changed = DOCUMENT.put("training.optimizer.lr", 1).values
+    assert changed["training"]["optimizer"] == {"type": "sgd", "momentum": 0.9, "lr": 1}
     assert changed["data"] is DIGITS["data"]
     assert "lr" not in DIGITS["training"]["optimizer"]
 
@@ -299,23 +304,25 @@ def test_put_shares_what_is_not_on_the_path() -> None:
 )
 def test_paths_that_name_nothing(path: str, rule: str) -> None:
     with pytest.raises(PathError, match=rule):
-        put(DIGITS, path, 1, TOP)
+        DOCUMENT.put(path, 1)
 
 
 def test_every_path_can_be_set_and_found() -> None:
     experiment = Experiment.load(DIGITS)
     resolved = experiment.resolved()
-    known = list(every(DIGITS, TOP))
+    known = list(DOCUMENT.paths())
     assert {"training.optimizer.lr", "model.hidden.0", "tuning.space", "command.argv", "data.splits.seed"} <= set(known)
     for path in known:
-        changed, keys = put(DIGITS, path, "new", TOP)
-        assert get(changed, path) == "new"
+        mark = Mark(Source("override"))
+        changed = DOCUMENT.override(path, "new", mark, {})
+        assert value_at(changed.values, path) == "new"
+        keys = next(keys for keys, other in changed.marks.values.items() if other is mark)
         assert ".".join(map(str, keys)) == path
     for path in ("training.optimizer.lr", "model.hidden.0", "data.augment"):
-        assert get(resolved, path) == experiment.value(path)
+        assert value_at(resolved, path) == experiment.value(path)
     for path in ("training.nothing", "model.hidden.9", "seed.x", "model.hidden.x"):
         with pytest.raises(KeyError):
-            get(resolved, path)
+            value_at(resolved, path)
 
 
 @pytest.mark.parametrize(
@@ -329,4 +336,4 @@ def test_every_path_can_be_set_and_found() -> None:
     ],
 )
 def test_nearest(path: str, near: str) -> None:
-    assert nearest(path, DIGITS, TOP) == near
+    assert DOCUMENT.nearest(path) == near

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from modelopt_cli.experiment.expected_metrics import GAP, Known, Workflow, outlook
+from modelopt_cli.experiment.expected_metrics import GAP, DataFacts, Workflow, expect_metrics
 from modelopt_cli.experiment.experiment import Experiment
 from modelopt_cli.results.report import Report
 from modelopt_cli.workflows import distill, prune, train, tune
@@ -72,15 +72,15 @@ def experiment(kind: str, **sections: Any) -> Experiment:
     return Experiment.load({**document, **sections})
 
 
-def known(chosen: Experiment) -> Known:
+def known(chosen: Experiment) -> DataFacts:
     """With what only a fitted estimator tells."""
     return metric_checks.learn(chosen, {"validation.log_loss"})
 
 
 def assert_foreseen(chosen: Experiment, report: Report, workflow: Workflow, *, searched: bool = False) -> None:
-    before = outlook(chosen, workflow, searched=searched)
+    before = expect_metrics(chosen, workflow, searched=searched)
     assert before is not None
-    exact = outlook(chosen, workflow, searched=searched, known=known(chosen))
+    exact = expect_metrics(chosen, workflow, searched=searched, facts=known(chosen))
     assert exact is not None
     found = {name for name in report.metrics if not name.endswith(GAP)}  # undefined where there is no gap
     assert found == {name for name in exact.possible if not name.endswith(GAP)}
@@ -116,7 +116,7 @@ def test_trainings_of_estimators(data: str, model: dict[str, Any], cv: int | Non
     chosen = experiment(data, model=model, training=None, evaluation={"cv": cv})
     report = train.run(chosen, Context())
     if model["estimator"].endswith("NearestCentroid"):  # what it can say depends on scikit-learn's version
-        assert set(report.metrics) <= outlook(chosen, "train").possible  # type: ignore[union-attr]
+        assert set(report.metrics) <= expect_metrics(chosen, "train").possible  # type: ignore[union-attr]
         return
     assert_foreseen(chosen, report, "train")
 
@@ -141,10 +141,10 @@ def test_without_a_student_alone_or_a_teacher_there_is_no_gap() -> None:
     itself = experiment("iris", distillation={"ema": {}})
     for chosen in (alone, itself):
         assert_foreseen(chosen, distill.run(chosen, Context()), "distill")
-        found = outlook(chosen, "distill")
+        found = expect_metrics(chosen, "distill")
         assert found is not None
         assert not any(name.endswith(GAP) for name in found.possible)
-    searched = outlook(alone, "distill", searched=True)  # where an objective asks for it, it is trained
+    searched = expect_metrics(alone, "distill", searched=True)  # where an objective asks for it, it is trained
     assert searched is not None
     assert "validation.gap_closed" in searched.possible
 
@@ -179,7 +179,7 @@ def test_searches(workflow: Workflow, sections: dict[str, Any]) -> None:
     chosen = experiment("iris", **{**sections, "tuning": {**tuning, **sections.get("tuning", {})}})
     report = tune.run(chosen, Context())
     if sections.get("model") is TREE and "evaluation" in sections:  # folds are judged by what somebody looks at
-        foreseen = outlook(chosen, "train", searched=True)
+        foreseen = expect_metrics(chosen, "train", searched=True)
         assert foreseen is not None
         asked = {name for name in foreseen.possible if name.startswith("validation.")}
         chosen = chosen.with_values({"gates": [f"{name} >= 0" for name in sorted(asked)]})
@@ -211,7 +211,7 @@ def test_reports_under_way_hold_what_is_said_of_them() -> None:
         (less := experiment("iris", pruning=UNITS), open_pruning(less, 0, wanted=wanted)),
         (tree := experiment("iris", model=TREE, training=None), open_run(tree, 0, wanted=wanted)),
     ):
-        found = outlook(chosen, "prune" if chosen.pruning is not None else "train")
+        found = expect_metrics(chosen, "prune" if chosen.pruning is not None else "train")
         assert found is not None
         reported = {name for _, metrics in run.advance(run.total) for name in metrics}
         assert reported <= found.early

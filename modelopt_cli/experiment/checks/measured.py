@@ -7,19 +7,17 @@ others' training samples.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from modelopt_cli.data.sources import DataSource
 from modelopt_cli.experiment.document.marks import Finding
-
-if TYPE_CHECKING:
-    from modelopt_cli.data.sources import DataSource
-    from modelopt_cli.experiment.experiment import Experiment
+from modelopt_cli.experiment.sections import Sections
 
 _WHY = "results on different samples cannot be compared, and the best of them would be the luckiest"
 
 
-def measured_path(experiment: Experiment, path: str) -> Finding | None:
-    """Why a search may not try values at this path of the file; None where it may, or where nothing tells."""
+def measured_path(experiment: Sections, path: str) -> tuple[str, str] | None:
+    """(rule, remedy): why a search may not try values at this path; None where it may, or where nothing tells."""
     head, _, rest = path.partition(".")
     option = rest.partition(".")[0]
     data = experiment.data
@@ -27,10 +25,10 @@ def measured_path(experiment: Experiment, path: str) -> Finding | None:
         return None
     if option != "type" and option not in type(data).model_fields:
         return None  # no option of this data set at all
-    return Finding(tuple(path.split(".")), f"a search cannot change data.{option}: {_WHY}", _may(data), at_key=True)
+    return f"a search cannot change data.{option}: {_WHY}", _may(data)
 
 
-def measured_findings(experiment: Experiment, trial: Experiment, setting: Mapping[str, Any]) -> Iterator[Finding]:
+def measured_findings(experiment: Sections, trial: Sections, setting: Mapping[str, Any]) -> Iterator[Finding]:
     """What a setting changes of what is measured. `trial`: the experiment with the setting's values."""
     if experiment.data is not None and trial.data is not None and "data" in setting:
         yield from _data(experiment.data, trial.data)
@@ -53,7 +51,7 @@ def _may(data: DataSource) -> str:
     return f"of these data, a search may try: {', '.join(sorted(data.changes_inputs))}"
 
 
-def _loss(experiment: Experiment, setting: Mapping[str, Any]) -> Iterator[Finding]:
+def _loss(experiment: Sections, setting: Mapping[str, Any]) -> Iterator[Finding]:
     """The loss that is descended is also the one that models are judged by, in its own unit."""
     tuning = experiment.require_tuning()
     judged = [goal.metric for goal in tuning.goals] + [condition.metric for condition in tuning.conditions]

@@ -5,31 +5,29 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from modelopt_cli.core.conditions import Condition, Goal
+from modelopt_cli.distillation.settings import LearnerSettings
 from modelopt_cli.experiment.document.marks import Finding, Path, Rejected
 from modelopt_cli.experiment.expected_metrics import (
     DEVIATION,
     SPLITS,
-    Known,
-    Outlook,
+    DataFacts,
+    ExpectedMetrics,
     Workflow,
+    expect_metrics,
     listed,
     nearest,
-    outlook,
 )
+from modelopt_cli.experiment.sections import Sections
+from modelopt_cli.pruning.settings import Recovery
 from modelopt_cli.training.metrics.names import metric_name, names
 from modelopt_cli.training.settings import TrainingSettings
-
-if TYPE_CHECKING:
-    from modelopt_cli.distillation.settings import LearnerSettings
-    from modelopt_cli.experiment.experiment import Experiment
-    from modelopt_cli.pruning.settings import Recovery
-    from modelopt_cli.tuning.space.space import Space
+from modelopt_cli.tuning.space.space import Space
 
 Setting = Mapping[str, Any]
-Expectation = tuple[Outlook, Setting]
+Expectation = tuple[ExpectedMetrics, Setting]
 """What is known of a trial's metrics, and one of the settings of which it is true."""
 
 CORNERS = 2000
@@ -37,41 +35,44 @@ CORNERS = 2000
 _TELLING = ("model", "pruning", "distillation")  # sections whose choices change what there is to report
 
 
-def metric_findings(experiment: Experiment, known: Known | None = None) -> list[Finding]:
-    """What holds whatever the workflow: the user's own metrics, and what trainings are monitored by."""
-    found = outlook(experiment, "train", known=known)
-    return [] if found is None else [*_own(experiment, found), *_monitors(experiment, found)]
+def metric_findings(experiment: Sections, facts: DataFacts | None = None) -> list[Finding]:
+    """What holds whatever the workflow: the user's own metrics, and what trainings are monitored by.
+
+    `facts`: the data have been read.
+    """
+    expected = expect_metrics(experiment, "train", facts=facts)
+    return [] if expected is None else [*_own(experiment, expected), *_monitors(experiment, expected)]
 
 
-def expectations(experiment: Experiment, space: Space) -> list[Expectation]:
+def expectations(experiment: Sections, space: Space) -> list[Expectation]:
     """What is known of the trials' metrics, each kind of trial once; empty for a script."""
-    workflow, found = experiment.require_tuning().workflow, dict[Outlook, Setting]()
+    workflow, kinds = experiment.require_tuning().workflow, dict[ExpectedMetrics, Setting]()
     for setting in islice(space.corners(), CORNERS):
         try:
-            trial = experiment.attempt(setting)
-        except Rejected:  # told elsewhere; of an experiment that was changed in Python, by the trial itself
+            trial = experiment.changed(setting)
+        except Rejected:  # corner_findings says so; of an experiment that was changed in Python, the trial itself does
             continue
-        foreseen = outlook(trial, workflow, searched=True)
-        if foreseen is not None:
-            found.setdefault(foreseen, setting)
-    return list(found.items())
+        expected = expect_metrics(trial, workflow, searched=True)
+        if expected is not None:
+            kinds.setdefault(expected, setting)
+    return list(kinds.items())
 
 
-def gate_findings(experiment: Experiment, trials: Sequence[Expectation]) -> list[Finding]:
+def gate_findings(experiment: Sections, trials: Sequence[Expectation]) -> list[Finding]:
     """Gates of the file on metrics that no workflow reports which may run it. `trials`: of its search."""
-    outlooks = [outlook(experiment, workflow) for workflow in _workflows(experiment)] + [each for each, _ in trials]
-    known = [each for each in outlooks if each is not None]
-    if not known or len(known) < len(outlooks):
+    runs = [expect_metrics(experiment, workflow) for workflow in _workflows(experiment)]
+    foreseeable = [expected for expected in (*runs, *(each for each, _ in trials)) if expected is not None]
+    if not foreseeable or None in runs:
         return []
-    possible = frozenset[str]().union(*(each.possible for each in known))
+    possible = frozenset[str]().union(*(expected.possible for expected in foreseeable))
     return [
-        Finding(("gates", place), *missing(metric, "the gate's metric", possible, experiment))
-        for place, metric in enumerate(Condition.parse(gate).metric for gate in experiment.gates)
+        Finding(("gates", index), *missing(metric, "the gate's metric", possible, experiment))
+        for index, metric in enumerate(Condition.parse(gate).metric for gate in experiment.gates)
         if metric not in possible
     ]
 
 
-def _workflows(experiment: Experiment) -> Iterator[Workflow]:
+def _workflows(experiment: Sections) -> Iterator[Workflow]:
     if experiment.command is not None and experiment.model is None:
         yield "command"
         return
@@ -82,32 +83,32 @@ def _workflows(experiment: Experiment) -> Iterator[Workflow]:
         yield "distill"
 
 
-def trial_findings(experiment: Experiment, trials: Sequence[Expectation]) -> list[Finding]:
+def trial_findings(experiment: Sections, trials: Sequence[Expectation]) -> list[Finding]:
     """Objectives and constraints that some setting does not report; rules on metrics that none does."""
     if not trials:  # of a script
         return []
-    found: list[Finding] = []
+    findings: list[Finding] = []
     for path, metric, what in _demanded(experiment):
         lacking = [(each, setting) for each, setting in trials if metric not in _chosen_by(each)]
         if lacking:
             each, setting = lacking[0]
             rule, remedy = missing(metric, what, _chosen_by(each), experiment)
-            found.append(Finding(path, rule + ("" if len(lacking) == len(trials) else _when(setting)), remedy))
+            findings.append(Finding(path, rule + ("" if len(lacking) == len(trials) else _when(setting)), remedy))
     for path, metric, what, early in _rules(experiment):
         possible = frozenset[str]().union(*(each.early if early else _chosen_by(each) for each, _ in trials))
         if metric not in possible:
             rule, remedy = missing(metric, what, possible, experiment)
-            found.append(Finding(path, rule + (" while trials are under way" if early else ""), remedy))
-    return found
+            findings.append(Finding(path, rule + (" while trials are under way" if early else ""), remedy))
+    return findings
 
 
-def _chosen_by(each: Outlook) -> frozenset[str]:
+def _chosen_by(each: ExpectedMetrics) -> frozenset[str]:
     """What a choice may look at: never the test split."""
     return frozenset(name for name in each.possible if not name.startswith("test."))
 
 
-def _rules(experiment: Experiment) -> Iterator[tuple[Path, str, str, bool]]:
-    """(place, metric, what it is, whether running trials are judged by it) of what ends a trial or the search."""
+def _rules(experiment: Sections) -> Iterator[tuple[Path, str, str, bool]]:
+    """(path, metric, what it is, whether running trials are judged by it) of what ends a trial or the search."""
     tuning = experiment.require_tuning()
     if tuning.stop_when is not None:
         for name in tuning.stop_when.metrics():
@@ -118,14 +119,14 @@ def _rules(experiment: Experiment) -> Iterator[tuple[Path, str, str, bool]]:
             yield ("tuning", "stopper", "condition"), name, what, True
 
 
-def _demanded(experiment: Experiment) -> Iterator[tuple[Path, str, str]]:
-    """(place, metric, what it is) of all that every trial must report."""
+def _demanded(experiment: Sections) -> Iterator[tuple[Path, str, str]]:
+    """(path, metric, what it is) of all that every trial must report."""
     tuning = experiment.require_tuning()
     several = not isinstance(tuning.objective, str)
-    for place, goal in enumerate(tuning.goals):
-        yield ("tuning", "objective", *([place] if several else [])), goal.metric, "the objective's metric"
-    for place, condition in enumerate(tuning.conditions):
-        yield ("tuning", "constraints", place), condition.metric, "the constraint's metric"
+    for index, goal in enumerate(tuning.goals):
+        yield ("tuning", "objective", *([index] if several else [])), goal.metric, "the objective's metric"
+    for index, condition in enumerate(tuning.conditions):
+        yield ("tuning", "constraints", index), condition.metric, "the constraint's metric"
 
 
 def _when(setting: Setting) -> str:
@@ -134,7 +135,7 @@ def _when(setting: Setting) -> str:
     return f" (when {', '.join(values)})" if values else ""
 
 
-def missing(metric: str, what: str, possible: Collection[str], experiment: Experiment) -> tuple[str, str]:
+def missing(metric: str, what: str, possible: Collection[str], experiment: Sections) -> tuple[str, str]:
     """(rule, remedy) for a metric that is not among the `possible` ones."""
     split, _, rest = metric.partition(".")
     if rest and split in SPLITS and not any(name.startswith(f"{split}.") for name in possible):
@@ -151,7 +152,7 @@ def missing(metric: str, what: str, possible: Collection[str], experiment: Exper
     )
 
 
-def _because(metric: str, experiment: Experiment) -> str:
+def _because(metric: str, experiment: Sections) -> str:
     split, _, name = metric.partition(".")
     if split == "train" and name not in ("seconds", "epochs", "samples"):
         return ": trainings are judged on the validation and the test split"
@@ -160,44 +161,44 @@ def _because(metric: str, experiment: Experiment) -> str:
     return ""
 
 
-def _own(experiment: Experiment, found: Outlook) -> Iterator[Finding]:
-    """Metrics of the user's that are called like another one, whose place in the report they would take."""
+def _own(experiment: Sections, expected: ExpectedMetrics) -> Iterator[Finding]:
+    """Metrics of the user's that are called like another one, whose values in the report theirs would replace."""
     called = [metric_name(metric) for metric in experiment.evaluation.metrics]
     often = Counter(called)
-    by_task = [set(names(task, found.classes)) | {"loss"} for task in found.tasks]
-    for place, name in enumerate(called):
-        path: Path = ("evaluation", "metrics", place)
-        rule = f"'{experiment.evaluation.metrics[place]}' is reported as '{name}'"
+    by_task = [set(names(task, expected.classes)) | {"loss"} for task in expected.tasks]
+    for index, name in enumerate(called):
+        path: Path = ("evaluation", "metrics", index)
+        rule = f"'{experiment.evaluation.metrics[index]}' is reported as '{name}'"
         if name in set.intersection(*by_task):
             yield Finding(path, f"{rule}, and so is a metric that there is without it", "rename the function")
-        elif often[name] > 1 and called.index(name) < place:
+        elif often[name] > 1 and called.index(name) < index:
             yield Finding(path, f"{rule}, and so is another one in this list", "rename one of the functions")
-        elif found.folded and name.endswith(DEVIATION) and name.removesuffix(DEVIATION) in set(called).union(*by_task):
+        elif expected.folded and name.endswith(DEVIATION) and name.removesuffix(DEVIATION) in {*called}.union(*by_task):
             yield Finding(path, f"{rule}, and so is a deviation over the folds of evaluation.cv", "rename the function")
 
 
-def _monitors(experiment: Experiment, found: Outlook) -> Iterator[Finding]:
+def _monitors(experiment: Sections, expected: ExpectedMetrics) -> Iterator[Finding]:
     for path, given, training in _trainings(experiment):
         if training.monitored is None:
             continue
         metric = _metric(training.monitored)
-        if metric in found.monitored:
+        if metric in expected.monitored:
             continue
         key = next((key for key in ("monitor", "patience", "keep") if getattr(given, key) is not None), "monitor")
-        if metric.startswith("validation.") and not found.judged("validation"):
+        if metric.startswith("validation.") and not expected.judged("validation"):
             yield Finding(
                 (*path, key),
                 f"{metric} is monitored, but there is no validation split",
                 "set data.splits.validation (e.g. 0.2), or leave out patience, monitor and keep: best",
             )
             continue
-        near = nearest(metric, found.monitored)
-        known = ", ".join(dict.fromkeys(name.partition(".")[2] for name in sorted(found.monitored)))
-        told = f"known, after validation. or train.: {known}"
+        near = nearest(metric, expected.monitored)
+        known = ", ".join(dict.fromkeys(name.partition(".")[2] for name in sorted(expected.monitored)))
+        reported = f"known, after validation. or train.: {known}"
         yield Finding(
             (*path, key),
             f"'{metric}' is monitored, but epochs are judged by no such metric",
-            f"did you mean '{near}'? {told}" if near else told,
+            f"did you mean '{near}'? {reported}" if near else reported,
         )
 
 
@@ -205,8 +206,8 @@ def _metric(monitor: str) -> str:
     return Goal.parse(monitor).metric if " " in monitor.strip() else monitor
 
 
-def _trainings(experiment: Experiment) -> Iterator[tuple[Path, TrainingSettings | Recovery, TrainingSettings]]:
-    """(place, section, what it comes to) of every training that the file describes."""
+def _trainings(experiment: Sections) -> Iterator[tuple[Path, TrainingSettings | Recovery, TrainingSettings]]:
+    """(path, section, what it comes to) of every training that the file describes."""
     model, pruning, distillation = experiment.require_model(), experiment.pruning, experiment.distillation
     if model.framework == "torch" and experiment.training is not None:
         yield ("training",), experiment.training, experiment.training
@@ -217,9 +218,9 @@ def _trainings(experiment: Experiment) -> Iterator[tuple[Path, TrainingSettings 
     if distillation is None:
         return
     learners: list[tuple[Path, LearnerSettings]] = [
-        ((name, place), learner)
+        ((name, index), learner)
         for name in ("teachers", "assistants")
-        for place, learner in enumerate(getattr(distillation, name))
+        for index, learner in enumerate(getattr(distillation, name))
     ]
     if distillation.teacher is not None:
         learners.append((("teacher",), distillation.teacher))

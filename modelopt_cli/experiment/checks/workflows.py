@@ -1,44 +1,98 @@
-"""What the workflow that a file is made for would refuse: a file with a distillation is for `modelopt distill`, ..."""
+"""What a workflow asks of the file's sections: the one that a file without a search is made for, or that trials run."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
-from modelopt_cli.experiment.document.marks import Marks, Problem
-from modelopt_cli.experiment.examples import EXAMPLES
-
-if TYPE_CHECKING:
-    from modelopt_cli.experiment.experiment import Experiment
+from modelopt_cli.experiment.document.marks import Finding, Path
+from modelopt_cli.experiment.expected_metrics import expect_metrics
+from modelopt_cli.experiment.sections import EXAMPLES, Sections
+from modelopt_cli.tuning.search.settings import TuningSettings
 
 
-def workflow_problems(experiment: Experiment, marks: Marks) -> list[Problem]:
-    """Of a file without a search. One without a model is about models that lie in files, and has nothing to check."""
+def workflow_findings(experiment: Sections) -> list[Finding]:
+    """Of a file without a search: a file with a distillation is for `modelopt distill`, one with a pruning for `prune`.
+
+    One without a model is about models that lie in files, and has nothing to check.
+    """
     if experiment.model is None:
         return []
-    found = []
+    findings: list[Finding] = []
     if experiment.distillation is not None:
-        found += list(_distillation(experiment, marks))
+        findings += _distillation(experiment)
     if experiment.pruning is not None:
-        takes = "pruning takes torch models"
-        found += list(_unfit(experiment, marks, "pruning", "the model", takes))
-    return list(dict.fromkeys(found))
+        findings += _unfit(experiment, "pruning", "the model", "pruning takes torch models")
+    return findings
 
 
-def _distillation(experiment: Experiment, marks: Marks) -> Iterator[Problem]:
+def _distillation(experiment: Sections) -> Iterator[Finding]:
     takes = "distillation trains torch models (a teacher may be of scikit-learn)"
-    unfit = list(_unfit(experiment, marks, "distillation", "the student", takes))
+    unfit = list(_unfit(experiment, "distillation", "the student", takes))
     yield from unfit
     for name in ("data", "training"):
         if not unfit and getattr(experiment, name) is None:
             rule = f"a distillation needs a {name} section"
-            yield Problem(marks.key(("distillation",)), rule, f"add one, e.g. {EXAMPLES[name]}")
+            yield Finding(("distillation",), rule, f"add one, e.g. {EXAMPLES[name]}", at_key=True)
 
 
-def _unfit(experiment: Experiment, marks: Marks, what: str, who: str, takes: str) -> Iterator[Problem]:
+def _unfit(experiment: Sections, what: str, who: str, takes: str) -> Iterator[Finding]:
     model = experiment.require_model()
     if model.framework != "torch":
-        yield Problem(marks.value(("model",)), f"{who} is {model.name()}, but {takes}", "use another model")
+        yield Finding(("model",), f"{who} is {model.name()}, but {takes}", "use another model")
     if experiment.evaluation.cv is not None:
-        rule = f"a {what} is judged on the validation split, not by cross-validation"
-        yield Problem(marks.key(("evaluation", "cv")), rule, "leave out evaluation.cv")
+        yield _folded(what)
+
+
+def _folded(what: str) -> Finding:
+    rule = f"a {what} is judged on the validation split, not by cross-validation"
+    return Finding(("evaluation", "cv"), rule, "leave out evaluation.cv", at_key=True)
+
+
+def missing_sections(experiment: Sections, tuning: TuningSettings) -> list[Finding]:
+    """Sections that trials need, and that the file lacks."""
+    needed = ["command"] if tuning.workflow == "command" else ["data", "model"]
+    if tuning.workflow == "train" and experiment.model is not None and experiment.model.framework == "torch":
+        needed.append("training")
+    needed += {"prune": ["pruning"], "distill": ["training", "distillation"]}.get(tuning.workflow, [])
+    pruning, model = experiment.pruning, experiment.model
+    if tuning.workflow == "prune" and pruning is not None and model is not None:
+        given = model.name() == "checkpoint" or pruning.start == "initial"
+        searched = {path.partition(".")[0] for path in tuning.space}
+        if not given and not searched & {"model", "training"} and not {"pruning", "pruning.start"} & {*tuning.space}:
+            needed.append("training")  # else the model would be pruned untrained
+    path: Path = ("tuning", "workflow") if "workflow" in tuning.model_fields_set else ("tuning",)
+    findings = []
+    for name in needed:
+        if getattr(experiment, name) is None:
+            remedy = f"add one, e.g. {EXAMPLES[name]}"
+            if name != "command" and experiment.command is not None:
+                remedy = "to search a script's parameters, set tuning.workflow: command"
+            rule = f"the workflow {tuning.workflow} needs a {name} section"
+            findings.append(Finding(path, rule, remedy, at_key=len(path) == 1))
+    return findings
+
+
+def search_findings(experiment: Sections, tuning: TuningSettings) -> list[Finding]:
+    """What a search cannot have, or a search over prunings or distillations."""
+    findings = []
+    if experiment.seeds > 1:
+        rule = "a search draws the seeds of its trials itself"
+        findings.append(Finding(("seeds",), rule, "leave out seeds, or run the file without tuning", at_key=True))
+    expected = expect_metrics(experiment, tuning.workflow, searched=True)
+    if expected is not None and not expected.judged("validation"):
+        rule = "the validation split is empty, so a search has nothing to choose by"
+        remedy = "set data.splits.validation (e.g. 0.2) or evaluation.cv (e.g. 5)"
+        return [*findings, Finding(("data", "splits", "validation"), rule, remedy)]
+    what = {"prune": "pruning", "distill": "distillation"}.get(tuning.workflow)
+    if what is None:
+        return findings
+    if experiment.evaluation.cv is not None:
+        findings.append(_folded(what))
+    if tuning.refit is not None:
+        rule = f"the model of a {what} is not fitted again"
+        findings.append(Finding(("tuning", "refit"), rule, "leave out tuning.refit", at_key=True))
+    model = experiment.require_model()
+    if model.framework != "torch":
+        rule = f"the workflow {tuning.workflow} takes torch models, but the model is {model.name()}"
+        findings.append(Finding(("model",), rule, "use another model"))
+    return findings

@@ -97,7 +97,7 @@ class _Builder:
             fail(mark, "a second document starts here, but an experiment is one", "remove '---' and what follows it")
         elif isinstance(event, yaml.ScalarEvent):
             plain = bool(event.implicit[0]) and event.style in (None, "")
-            self._place(Node("scalar", mark, event.tag, event.value, plain), event.anchor)
+            self._add_node(Node("scalar", mark, event.tag, event.value, plain), event.anchor)
         elif isinstance(event, yaml.SequenceStartEvent):
             self._open(Node("list", mark, event.tag, closed=False), event.anchor)
         elif isinstance(event, yaml.MappingStartEvent):
@@ -108,7 +108,7 @@ class _Builder:
             self._close()
 
     def _open(self, node: Node, anchor: str | None) -> None:
-        self._place(node, anchor)
+        self._add_node(node, anchor)
         self._stack.append(node)
 
     def _close(self) -> None:
@@ -116,10 +116,10 @@ class _Builder:
         node.closed = True
         if self._stack:
             parent = self._stack[-1]
-            parent.size += node.size - 1  # itself was counted when it was placed
+            parent.size += node.size - 1  # itself was counted when it was added
             parent.height = max(parent.height, node.height + 1)
 
-    def _place(self, node: Node, anchor: str | None) -> None:
+    def _add_node(self, node: Node, anchor: str | None) -> None:
         if anchor is not None:
             self._anchors[anchor] = node
         self._attach(node, node.mark)

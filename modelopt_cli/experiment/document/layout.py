@@ -1,4 +1,4 @@
-"""What may stand where in an experiment file, read off the settings classes: for paths, hints and anchoring."""
+"""What may stand where in an experiment file, read off the classes of its sections: for paths, hints and anchoring."""
 
 from __future__ import annotations
 
@@ -63,10 +63,10 @@ def keys(section: type[BaseModel]) -> list[str]:
 
 def slot_in(section: type[BaseModel], key: str) -> Slot | None:
     """The slot of a key; None when the section does not know it."""
-    found = slots(section).get(key)
-    if found is None and key == "type" and issubclass(section, Strategy):
+    slot = slots(section).get(key)
+    if slot is None and key == "type" and issubclass(section, Strategy):
         return Slot()
-    return FREE if found is None and is_open(section) else found
+    return FREE if slot is None and is_open(section) else slot
 
 
 def _slot(annotation: Any, metadata: Sequence[Any] = ()) -> Slot:
@@ -149,12 +149,12 @@ def anchor(value: Any, slot: Slot, folder: Path) -> Any:
             return value
         value = {"type": value}
     known = slots(section)
-    found = {key: anchor(item, known[key], folder) if key in known else item for key, item in value.items()}
+    anchored = {key: anchor(item, known[key], folder) if key in known else item for key, item in value.items()}
     for key in paths:
-        given = found[key] if key in found else default(section, key)
+        given = anchored[key] if key in anchored else default(section, key)
         if given is not None:
-            found[key] = _joined(given, folder)
-    return found
+            anchored[key] = _joined(given, folder)
+    return anchored
 
 
 def spelled_out(value: Any, slot: Slot) -> Any:

@@ -1,4 +1,4 @@
-"""Where things stand in a file, and how a mistake is shown there: file:line:column, the line, a caret, the remedy."""
+"""Where the keys and values of a file stand, and how a mistake is shown there: file:line:column, the line, a caret."""
 
 from __future__ import annotations
 
@@ -51,6 +51,11 @@ class Mark:
             return self.source.name
         return f"{self.source.name}:{self.line + 1}:{self.column + 1}"
 
+    @property
+    def order(self) -> tuple[bool, int, int]:
+        """What marks of one file are sorted by: their lines; those without a line come last."""
+        return self.line is None, self.line or 0, self.column
+
     def excerpt(self) -> str:
         """The line with a caret under the stretch; empty where there is no line."""
         if self.line is None or self.line >= len(self.source.lines):
@@ -78,16 +83,12 @@ class Problem:
 
 @dataclass(frozen=True)
 class Finding:
-    """A mistake at a path of a document, its place in a text not yet known; `at_key`: the key itself is wrong."""
+    """A mistake at a path of a document (which knows its mark); `at_key`: the key itself is wrong."""
 
     path: Path
     message: str
     remedy: str = ""
     at_key: bool = False
-
-    def at(self, marks: Marks) -> Problem:
-        """With its place."""
-        return Problem((marks.key if self.at_key else marks.value)(self.path), self.message, self.remedy)
 
 
 @dataclass
@@ -118,13 +119,13 @@ class Marks:
                 return mark
         return self.whole
 
-    def replace(self, path: Path, mark: Mark) -> None:
-        """What stands at `path`, and all below it, comes from `mark` now."""
-        for marks in (self.keys, self.values):
-            for old in [old for old in marks if old[: len(path)] == path]:
-                del marks[old]
-        self.values[path] = mark
-        self.keys[path] = mark
+    def replaced(self, path: Path, mark: Mark) -> Marks:
+        """The same where what stands at `path`, and all below it, comes from `mark`."""
+        keys, values = (
+            {**{other: each for other, each in marks.items() if other[: len(path)] != path}, path: mark}
+            for marks in (self.keys, self.values)
+        )
+        return Marks(self.whole, keys, values)
 
 
 def fail(mark: Mark, message: str, remedy: str = "", kind: type[ModeloptError] = ExperimentError) -> NoReturn:
@@ -135,21 +136,14 @@ def fail(mark: Mark, message: str, remedy: str = "", kind: type[ModeloptError] =
 class Rejected(Exception):  # noqa: N818
     """Values that the experiment cannot take."""
 
-    def __init__(self, found: Sequence[Finding]) -> None:
-        super().__init__("; ".join(item.message for item in found))
-        self.found = found
+    def __init__(self, findings: Sequence[Finding]) -> None:
+        super().__init__("; ".join(finding.message for finding in findings))
+        self.findings = findings
 
 
 def fail_all(problems: Iterable[Problem]) -> NoReturn:
     """Raise all problems as one ExperimentError, in the order of their lines, at most MOST of them."""
-    ordered = sorted(dict.fromkeys(problems), key=lambda problem: (problem.mark.line is None, _place(problem.mark)))
-    raise ExperimentError("\n".join([*map(str, ordered[:MOST]), *_rest(ordered)]))
-
-
-def _place(mark: Mark) -> tuple[int, int]:
-    return (mark.line or 0, mark.column)
-
-
-def _rest(problems: Sequence[Problem]) -> list[str]:
-    more = len(problems) - MOST
-    return [f"... and {more} more problem{'s' if more > 1 else ''}"] if more > 0 else []
+    ordered = sorted(dict.fromkeys(problems), key=lambda problem: problem.mark.order)
+    more = len(ordered) - MOST
+    rest = [f"... and {more} more problem{'s' if more > 1 else ''}"] if more > 0 else []
+    raise ExperimentError("\n".join([*map(str, ordered[:MOST]), *rest]))

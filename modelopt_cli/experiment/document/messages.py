@@ -1,4 +1,4 @@
-"""From pydantic's errors to messages for people: where, what was expected, what was found, what to do."""
+"""From pydantic's errors to messages for people: where, what was expected, what stands there, what to do."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from modelopt_cli.core.scalars import number_in
-from modelopt_cli.experiment.document.document import section_at, section_name, text
-from modelopt_cli.experiment.document.layout import Slot, keys
+from modelopt_cli.experiment.document.document import Document, section_name, text
+from modelopt_cli.experiment.document.layout import keys
 from modelopt_cli.experiment.document.marks import Finding, Path
 
 _EXPECTED = {
@@ -39,36 +39,36 @@ _BOUNDS = {
 
 @dataclass(frozen=True)
 class _Located:
-    """A pydantic error with its place; `union`: where alternatives begin that it is one of, if any."""
+    """A pydantic error with the path that it is about; `union`: where alternatives begin that it is one of, if any."""
 
     error: ErrorDetails
     path: Path
     union: Path | None
 
 
-def findings(error: ValidationError, document: Any, top: Slot) -> list[Finding]:
+def findings(error: ValidationError, document: Document) -> list[Finding]:
     """What is wrong with `document`; alternatives of one value are told as one finding."""
-    located = [_locate(item, document) for item in error.errors(include_url=False)]
-    groups: dict[Path, list[_Located]] = {}
-    found: list[Finding] = []
+    located = [_locate(item, document.values) for item in error.errors(include_url=False)]
+    alternatives: dict[Path, list[_Located]] = {}
+    mistakes: list[Finding] = []
     for item in located:
         if item.union is None:
-            found.append(_finding(item, document, top))
+            mistakes.append(_finding(item, document))
         else:
-            groups.setdefault(item.union, []).append(item)
-    for union, members in groups.items():
-        found += _best(union, members, document, top)
-    return found
+            alternatives.setdefault(item.union, []).append(item)
+    for union, members in alternatives.items():
+        mistakes += _best(union, members, document)
+    return mistakes
 
 
-def _locate(error: ErrorDetails, document: Any) -> _Located:
-    """Follow the error's location through the document; what is no key there names an alternative of a union."""
+def _locate(error: ErrorDetails, values: Any) -> _Located:
+    """Follow the error's location through the values; what is no key there names an alternative of a union."""
     path: Path = ()
     union: Path | None = None
-    current = document
+    current = values
     location = error["loc"]
-    for place, part in enumerate(location):
-        last = place == len(location) - 1
+    for index, part in enumerate(location):
+        last = index == len(location) - 1
         if _holds(current, part):
             current, path = current[part], (*path, part)
         elif last and error["type"] == "missing":
@@ -84,16 +84,16 @@ def _holds(current: Any, part: str | int) -> bool:
     return isinstance(current, Mapping) and part in current
 
 
-def _best(union: Path, members: Sequence[_Located], document: Any, top: Slot) -> list[Finding]:
+def _best(union: Path, members: Sequence[_Located], document: Document) -> list[Finding]:
     """The findings of the alternative that was meant: the deepest; else the one of the right type; else all in one."""
     deepest = max(len(member.path) for member in members)
     if deepest > len(union):
-        return [_finding(member, document, top) for member in members if len(member.path) == deepest]
+        return [_finding(member, document) for member in members if len(member.path) == deepest]
     other = [member for member in members if _expectation(member.error) is None]
     if other:
-        return [_finding(other[0], document, top)]
+        return [_finding(other[0], document)]
     nouns = list(dict.fromkeys(str(_expectation(member.error)) for member in members))
-    return [_expected(union, " or ".join(nouns), members[0].error["input"], _least_items(union, document, top))]
+    return [_expected(union, " or ".join(nouns), members[0].error["input"], _least_items(union, document))]
 
 
 def _expectation(error: ErrorDetails) -> str | None:
@@ -103,17 +103,17 @@ def _expectation(error: ErrorDetails) -> str | None:
     return _EXPECTED.get(error["type"])
 
 
-def _finding(located: _Located, document: Any, top: Slot) -> Finding:
+def _finding(located: _Located, document: Document) -> Finding:
     error, path = located.error, located.path
     kind, context = error["type"], error.get("ctx", {})
     if kind == "extra_forbidden":
-        return _unknown_key(path, document, top)
+        return _unknown_key(path, document)
     if kind == "missing":
-        return _missing(path, document, top)
+        return _missing(path, document)
     if kind == "literal_error":
         return _not_listed(path, str(context["expected"]), error["input"])
     if kind in _EXPECTED:
-        return _expected(path, _EXPECTED[kind], error["input"], _least_items(path, document, top))
+        return _expected(path, _EXPECTED[kind], error["input"], _least_items(path, document))
     if kind in _BOUNDS:
         name, words = _BOUNDS[kind]
         return Finding(path, f"{_name(path)} must be {words} {context[name]:g}, but is {error['input']:g}")
@@ -154,9 +154,9 @@ def describe(value: Any) -> str:
     return "a list" if isinstance(value, list | tuple) else repr(value)
 
 
-def _least_items(path: Path, document: Any, top: Slot) -> int:
+def _least_items(path: Path, document: Document) -> int:
     """How many items a list at `path` needs at least; 1 where it does not say."""
-    section = section_at(path[:-1], document, top)
+    section = document.section_at(path[:-1])
     field = section.model_fields.get(str(path[-1])) if section is not None and path else None
     return 1 if field is None else max([1, *_lengths(field.annotation), *_lengths(field)])
 
@@ -202,8 +202,8 @@ def _length(path: Path, kind: str, context: Mapping[str, Any], value: Any) -> Fi
     return Finding(path, f"{_name(path)} needs {words} {count} item{'s' if count != 1 else ''}, but has {len(value)}")
 
 
-def _unknown_key(path: Path, document: Any, top: Slot) -> Finding:
-    section = section_at(path[:-1], document, top)
+def _unknown_key(path: Path, document: Document) -> Finding:
+    section = document.section_at(path[:-1])
     inside = text(path[:-1]) or "an experiment"
     if section is None:
         return Finding(path, f"unknown key '{path[-1]}' in {inside}", at_key=True)
@@ -225,8 +225,8 @@ def near_key(word: str, section: type[BaseModel]) -> str | None:
     return names[near[0]] if near else None
 
 
-def _missing(path: Path, document: Any, top: Slot) -> Finding:
-    section = section_at(path[:-1], document, top)
+def _missing(path: Path, document: Document) -> Finding:
+    section = document.section_at(path[:-1])
     field = section.model_fields.get(str(path[-1])) if section is not None else None
     inside = text(path[:-1]) or "the experiment"
     remedy = f"add {path[-1]}: ... ({field.description.rstrip('.')})" if field and field.description else ""

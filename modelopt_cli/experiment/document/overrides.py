@@ -1,4 +1,4 @@
-"""Overrides: `training.epochs=5` from the command line, the value read as it would be in the file."""
+"""What replaces values of a file: overrides such as `training.epochs=5`, read as YAML is, and values from Python."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from pydantic import BaseModel
 
 from modelopt_cli.core.errors import UsageError
 from modelopt_cli.core.references import Reference
-from modelopt_cli.experiment.document.document import PathError, nearest, put, text
+from modelopt_cli.experiment.document.document import Document, PathError, text
 from modelopt_cli.experiment.document.events import DEPTH
-from modelopt_cli.experiment.document.layout import Slot, sparse
+from modelopt_cli.experiment.document.layout import sparse
 from modelopt_cli.experiment.document.marks import Finding, Mark, Path, Problem, Source, fail, fail_all
-from modelopt_cli.experiment.document.yaml_loader import Document, parse
+from modelopt_cli.experiment.document.yaml_loader import parse
 
 
 @dataclass(frozen=True)
@@ -38,26 +38,21 @@ class Override:
         return cls(path.strip(), document.values, Mark(Source(name)), document.references)
 
 
-def apply(document: Document, overrides: Sequence[Override], top: Slot) -> Document:
-    """`document` with the overrides, from the shortest path to the longest; its marks and references follow.
+def apply(document: Document, overrides: Sequence[Override]) -> Document:
+    """`document` with the overrides, from the shortest path to the longest.
 
     Raises ExperimentError, with the nearest path, where a path names nothing.
     """
     problems: list[Problem] = []
-    values, marks, references = document.values, document.marks, dict(document.references)
     for override in sorted(overrides, key=lambda override: override.path.count(".")):
         try:
-            values, path = put(values, override.path, override.value, top)
+            document = document.override(override.path, override.value, override.mark, override.references)
         except PathError as error:
-            near = nearest(override.path, values, top)
+            near = document.nearest(override.path)
             problems.append(Problem(override.mark, str(error), f"did you mean '{near}'?" if near else ""))
-        else:
-            marks.replace(path, override.mark)
-            references = {other: each for other, each in references.items() if other[: len(path)] != path}
-            references |= {(*path, *below): each for below, each in override.references.items()}
     if problems:
         fail_all(problems)
-    return Document(values, marks, references)
+    return document
 
 
 def normalise(value: Any, mark: Mark, depth: int = 0) -> Any:

@@ -1,18 +1,19 @@
-"""The strict YAML reader: values with the place of each, and nothing that could surprise or do harm.
+"""The strict YAML reader: the values of a text with the mark of each, and nothing that could surprise or do harm.
 
-Scalars as in YAML 1.2 (scalars.py), environment variables (core/references.py), limits (events.py). Refused: duplicate
-and non-text keys, merge keys, tags beyond the core ones, several documents, more than 1 MB.
+Scalars as in YAML 1.2 (core/scalars.py), environment variables (core/references.py), limits (events.py). Refused:
+duplicate and non-text keys, merge keys, tags beyond the core ones, several documents, more than 1 MB.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import replace
 from pathlib import Path as FilePath
 from typing import Any
 
-from modelopt_cli.core.errors import ExperimentError, RefusedError, UsageError
+from modelopt_cli.core.errors import ExperimentError, RefusedError, UsageError, did_you_mean
 from modelopt_cli.core.references import Reference, substitute, variables_in
 from modelopt_cli.core.scalars import number_in, resolve
+from modelopt_cli.experiment.document.document import Document
 from modelopt_cli.experiment.document.events import Node, compose
 from modelopt_cli.experiment.document.marks import Mark, Marks, Path, Source, fail
 
@@ -20,19 +21,10 @@ BYTES = 1_000_000
 _CORE = "tag:yaml.org,2002:"
 
 
-@dataclass(frozen=True)
-class Document:
-    """Plain values (dict, list, str, int, float, bool, None), where they stand, and which came from the environment."""
-
-    values: Any
-    marks: Marks
-    references: dict[Path, Reference] = field(default_factory=dict)
-
-
 def load_file(path: FilePath) -> Document:
     """The document in a file, a mapping at its top. Raises ExperimentError (RefusedError for a tag that runs code)."""
     source = Source(str(path), _read(path))
-    document = parse(source)
+    document = replace(parse(source), folder=path.absolute().parent)
     top = Mark(source)
     if document.values is None:
         fail(top, "the file is empty", "an experiment starts with 'version: 1' (see: modelopt init)")
@@ -70,8 +62,6 @@ def _read(path: FilePath) -> str:
 
 
 def _near(path: FilePath) -> str:
-    from modelopt_cli.core.errors import did_you_mean
-
     try:
         names = [item.name for item in path.parent.iterdir() if item.suffix in (".yaml", ".yml")]
     except OSError:
@@ -100,7 +90,7 @@ class _Reader:
                 self.references[path] = Reference(node.text, scalar, variables_in(node.text), node.plain)
             return scalar
         if node.kind == "list":
-            return [self.value(item, (*path, place)) for place, item in enumerate(node.items)]
+            return [self.value(item, (*path, index)) for index, item in enumerate(node.items)]
         return self._mapping(node, path)
 
     def _tag(self, node: Node) -> str | None:
@@ -123,7 +113,7 @@ class _Reader:
         return kind
 
     def _mapping(self, node: Node, path: Path) -> dict[str, Any]:
-        found: dict[str, Any] = {}
+        values: dict[str, Any] = {}
         first: dict[str, Mark] = {}
         for key_node, value_node in zip(node.items[::2], node.items[1::2], strict=True):
             key = self._key(key_node)
@@ -132,8 +122,8 @@ class _Reader:
                 fail(key_node.mark, f"the key '{key}' stands twice (first in line {line})", "remove one of the two")
             first[key] = key_node.mark
             self.marks.keys[(*path, key)] = key_node.mark
-            found[key] = self.value(value_node, (*path, key))
-        return found
+            values[key] = self.value(value_node, (*path, key))
+        return values
 
     def _key(self, node: Node) -> str:
         if node.kind != "scalar":

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from modelopt_cli.core.conditions import Condition
 from modelopt_cli.core.consent import NOTHING
-from modelopt_cli.experiment.expected_metrics import Workflow, outlook
+from modelopt_cli.experiment.expected_metrics import Workflow, expect_metrics
 from modelopt_cli.tuning.trials.lineage import lineage
 from modelopt_cli.workflows.distillation.run import DistillRun
 from modelopt_cli.workflows.factory import (
@@ -151,7 +151,7 @@ def standing_alone(experiment: Experiment, seed: int, workflow: Workflow) -> dic
     """
     document = {key: value for key, value in experiment.resolved().items() if key != "tuning"}
     document["seed"] = seed
-    foreseen = outlook(experiment, workflow)
+    foreseen = expect_metrics(experiment, workflow)
     if foreseen is not None:
         gates = [gate for gate in experiment.gates if Condition.parse(gate).metric in foreseen.possible]
         document["gates"] = gates

@@ -20,7 +20,7 @@ from modelopt_cli.experiment.checks.metrics import (
     trial_findings,
 )
 from modelopt_cli.experiment.document.marks import Finding
-from modelopt_cli.experiment.expected_metrics import Known, Outlook, Workflow, outlook
+from modelopt_cli.experiment.expected_metrics import DataFacts, ExpectedMetrics, Workflow, expect_metrics
 from modelopt_cli.training.metrics.names import RANKED
 from modelopt_cli.workflows.shared import data_cache, gates
 
@@ -34,18 +34,18 @@ _FEW = 200  # samples that an estimator is fitted to, to see what it can say
 
 def check_metrics(experiment: Experiment, context: Context, workflow: Workflow) -> None:
     """Raise UsageError for a gate on a metric that this workflow does not report, and for such a monitor."""
-    foreseen = outlook(experiment, workflow)
-    if foreseen is None:
+    expected = expect_metrics(experiment, workflow)
+    if expected is None:
         return
     asked = {gate.metric for gate in gates.conditions(experiment, context)}
-    _check_gates(experiment, context, [foreseen])
+    _check_gates(experiment, context, [expected])
     monitors = metric_findings(experiment)
-    if asked <= foreseen.certain and len(foreseen.tasks) == 1 and not foreseen.perhaps:
+    if asked <= expected.certain and len(expected.tasks) == 1 and not expected.perhaps:
         experiment.refuse(monitors)
         return
-    known = learn(experiment, asked)
-    experiment.refuse(metric_findings(experiment, known))
-    _check_gates(experiment, context, [foreseen.knowing(known)])
+    facts = learn(experiment, asked)
+    experiment.refuse(metric_findings(experiment, facts))
+    _check_gates(experiment, context, [expected.knowing(facts)])
 
 
 def check_trials(experiment: Experiment, context: Context, space: Space) -> None:
@@ -90,9 +90,9 @@ def _named(setting: Mapping[str, Any]) -> str:
     return ", ".join(f"{path} = {value!r}" for path, value in setting.items())
 
 
-def _check_gates(experiment: Experiment, context: Context, foreseen: Sequence[Outlook]) -> None:
+def _check_gates(experiment: Experiment, context: Context, runs: Sequence[ExpectedMetrics]) -> None:
     """Gates, of the file and of the command line, on a metric that none of the runs reports."""
-    possible = frozenset[str]().union(*(each.possible for each in foreseen))
+    possible = frozenset[str]().union(*(each.possible for each in runs))
     lacking = [gate for gate in gates.conditions(experiment, context) if gate.metric not in possible]
     for gate in lacking:
         rule, remedy = missing(gate.metric, "the gate's metric", possible, experiment)
@@ -102,7 +102,7 @@ def _check_gates(experiment: Experiment, context: Context, foreseen: Sequence[Ou
         experiment.refuse([Finding(("gates", place), rule, remedy)])
 
 
-def learn(experiment: Experiment, asked: Collection[str]) -> Known:
+def learn(experiment: Experiment, asked: Collection[str]) -> DataFacts:
     """What the data say. An estimator is tried where one of the metrics `asked` for needs more than its labels."""
     raw = data_cache.raw_data(experiment)
     if experiment.evaluation.cv is not None:
@@ -115,7 +115,7 @@ def learn(experiment: Experiment, asked: Collection[str]) -> Known:
     if ranked and experiment.require_model().framework == "sklearn" and raw.task != "regression":
         lacking = _lacking(experiment)
     classes = len(raw.label_names) or int(raw.targets.max()) + 1 if raw.task == "classification" else 0
-    return Known(raw.task, classes, frozenset(splits), lacking)
+    return DataFacts(raw.task, classes, frozenset(splits), lacking)
 
 
 def _lacking(experiment: Experiment) -> frozenset[str]:
