@@ -66,10 +66,10 @@ def _records(path: Path) -> dict[str, Record]:
 def choose_key(path: Path, asked: str | None, usual: Sequence[str], option: str) -> str:
     """`asked`, or the first of the `usual` names that the file has."""
     names = keys_of(path)
-    found = asked or next((name for name in usual if name in names), None)
-    if found is None:
+    key = asked or next((name for name in usual if name in names), None)
+    if key is None:
         raise InputError(f"'{path}' has none of {', '.join(usual)}; set '{option}' to one of: {', '.join(names)}")
-    return found
+    return key
 
 
 def as_inputs(values: Any, *, tokens: bool = False, layout: Layout = "auto") -> np.ndarray:

@@ -67,12 +67,12 @@ class Notation:
     def numbers(self, texts: Iterable[str]) -> np.ndarray:
         """(N,) float64, NaN for what is no number."""
         known: dict[str, float] = {}
-        found = []
+        numbers = []
         for text in texts:
             if text not in known:
                 known[text] = self.number(text)
-            found.append(known[text])
-        return np.array(found, np.float64)
+            numbers.append(known[text])
+        return np.array(numbers, np.float64)
 
     def canonical(self, text: str) -> str:
         """The text of a number as `label_text` gives it, so that 1, 01 and 1.0 are the same; others as they are."""
@@ -218,13 +218,13 @@ def text_column(
 def _each(column: pd.Series[Any], missing: np.ndarray, read: Callable[[Any], Any]) -> list[Any]:
     """What `read` makes of each cell (None: missing), asked once for cells that are the same."""
     known: dict[Any, Any] = {}
-    found = []
+    texts = []
     for absent, cell in zip(missing.tolist(), column.tolist(), strict=True):
         key = None if absent else cell if type(cell) is str else (type(cell), str(cell))
         if key not in known:
             known[key] = read(None if absent else cell)
-        found.append(known[key])
-    return found
+        texts.append(known[key])
+    return texts
 
 
 def shown(cell: Any, most: int = 40) -> str:

@@ -101,18 +101,18 @@ def cells_of(path: Path, form: CsvForm, columns: Sequence[str]) -> pd.DataFrame:
 
 def lines_of(path: Path, form: CsvForm, rows: Collection[int]) -> dict[int, int]:
     """The lines that data rows (from 0) stand in: of the file, from 1; where a row has several, the last one."""
-    wanted, found, row = set(rows), {}, -1
+    wanted, lines, row = set(rows), {}, -1
     with open_text(path, check_text(path, form.encoding)) as file:
         reader = csv.reader(file, delimiter=form.separator, skipinitialspace=True)
         for cells in reader:
             if not cells:
                 continue
             if row in wanted:
-                found[row] = reader.line_num
+                lines[row] = reader.line_num
             row += 1
             if row > max(wanted, default=-1) + 1:
                 break
-    return found
+    return lines
 
 
 def header_of(path: Path, separator: str, encoding: str) -> list[str]:

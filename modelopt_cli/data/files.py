@@ -14,18 +14,18 @@ if TYPE_CHECKING:
 
 def existing(path: str | Path, kind: str = "file") -> Path:
     """`path`, which is there and of that kind (file | folder). Raises InputError with the nearest name."""
-    found = Path(path).expanduser()
-    right = found.is_file() if kind == "file" else found.is_dir()
+    absolute = Path(path).expanduser()
+    right = absolute.is_file() if kind == "file" else absolute.is_dir()
     if right:
-        return found
-    if found.exists():
-        raise InputError(f"'{found}' is {'a folder' if found.is_dir() else 'a file'}, but must be a {kind}")
+        return absolute
+    if absolute.exists():
+        raise InputError(f"'{absolute}' is {'a folder' if absolute.is_dir() else 'a file'}, but must be a {kind}")
     near = ""
-    if found.parent.is_dir():
-        near = did_you_mean(found.name, (item.name for item in found.parent.iterdir()))
-    elif str(found.parent) != ".":
-        near = f" Its folder '{found.parent}' does not exist either."
-    raise InputError(f"there is no {kind} '{found}'.{near}")
+    if absolute.parent.is_dir():
+        near = did_you_mean(absolute.name, (item.name for item in absolute.parent.iterdir()))
+    elif str(absolute.parent) != ".":
+        near = f" Its folder '{absolute.parent}' does not exist either."
+    raise InputError(f"there is no {kind} '{absolute}'.{near}")
 
 
 def read_bytes(path: Path) -> bytes:

@@ -43,22 +43,22 @@ def is_idx(path: Path) -> bool:
 
 def idx_files(folder: Path) -> dict[tuple[str, str], Path]:
     """(train | test, images | labels) -> file; a plain file is preferred to its gzipped copy."""
-    found: dict[tuple[str, str], Path] = {}
+    files: dict[tuple[str, str], Path] = {}
     for item in sorted(folder.iterdir(), reverse=True):  # `name` after `name.gz`, so that it wins
         match = _FILE.match(item.name)
         if match and item.is_file():
-            found["train" if "train" in match["set"].lower() else "test", match["what"]] = item
-    for part in {part for part, _ in found}:
+            files["train" if "train" in match["set"].lower() else "test", match["what"]] = item
+    for part in {part for part, _ in files}:
         for what in ("images", "labels"):
-            if (part, what) not in found:
+            if (part, what) not in files:
                 raise InputError(f"'{folder}' has IDX files of the {part} set, but none with its {what}")
-    if not found:
+    if not files:
         names = ", ".join(sorted(item.name for item in folder.iterdir())[:5]) or "nothing"
         raise InputError(
             f"'{folder}' holds no IDX files, e.g. train-images-idx3-ubyte.gz and train-labels-idx1-ubyte.gz; "
             f"it holds: {names}"
         )
-    return found
+    return files
 
 
 def read_folder(folder: Path) -> IdxFolder:

@@ -171,8 +171,8 @@ def _listed(roots: list[Path], least: int) -> ClassFiles:
     by_root = [{item.name: _images_in(item) for item in _folders(root)} for root in roots]
     classes = tuple(sorted(by_root[0]))
     if len(classes) < least:
-        found = f"one class folder, '{classes[0]}'" if classes else "no class folders"
-        raise InputError(f"'{roots[0]}' has {found}; it needs {least} or more, each with the images of one class")
+        have = f"one class folder, '{classes[0]}'" if classes else "no class folders"
+        raise InputError(f"'{roots[0]}' has {have}; it needs {least} or more, each with the images of one class")
     for root, found_classes in zip(roots[1:], by_root[1:], strict=True):
         unknown = sorted(set(found_classes) - set(classes))
         if unknown:

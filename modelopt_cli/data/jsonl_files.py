@@ -46,9 +46,9 @@ def _object(line: str, what: str) -> dict[str, Any]:
 
 
 def _once(pairs: list[tuple[str, Any]], what: str) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
+    record = dict(pairs)
+    if len(record) < len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
         raise InputError(f"{what} has two values called {shown(twice)}; give each its own name")
-    return found
+    return record

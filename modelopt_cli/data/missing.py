@@ -67,11 +67,12 @@ def told_dropped(frame: pd.DataFrame, columns: Sequence[str], rows: int, written
 
 def check_classes(before: Mapping[str, int], left: Sequence[str], target: str, dropped: Sequence[str]) -> None:
     """Raises InputError where a class of `before` (class -> rows) is not among those `left`."""
-    gone = [name for name in before if name not in left]
-    if gone:
+    vanished = [name for name in before if name not in left]
+    if vanished:
         others = [name for name in dropped if name != target]
         remedy = f"write 'missing: {{{target}: drop}}' to drop by the target alone" if others else "fill them in"
+        columns = ", ".join(repr(name) for name in dropped[:_MOST])
         raise InputError(
-            f"data.missing: drop would leave out every row of class '{gone[0]}' of '{target}' ({before[gone[0]]} rows) "
-            f"for missing values in {', '.join(repr(name) for name in dropped[:_MOST])}; {remedy}"
+            f"data.missing: drop would leave out every row of class '{vanished[0]}' of '{target}' "
+            f"({before[vanished[0]]} rows) for missing values in {columns}; {remedy}"
         )

@@ -62,10 +62,10 @@ def load_inputs(path: str | Path, preprocessing: Preprocessing, note: Note = lam
 
 def names_of(path: str | Path) -> list[str] | None:
     """The files of a folder of images, relative to it, in the order of `load_inputs`; None for other data."""
-    place = _found(path)
-    if not place.is_dir() or is_idx(place):
+    source = _found(path)
+    if not source.is_dir() or is_idx(source):
         return None
-    return [str(file.relative_to(place)) for file in list_images(place)]
+    return [str(file.relative_to(source)) for file in list_images(source)]
 
 
 def load_labelled(
@@ -81,19 +81,19 @@ def load_labelled(
     Image files are labelled by their folders. Raises InputError, also for a class that the model does not know.
     """
     names = preprocessing.target_names or ("target",)
-    place = _found(path)
+    source = _found(path)
     labels = tuple(label_names) if task == "classification" and len(names) == 1 else ()  # else one-hot columns
-    data = _read(place, preprocessing, _Wanted(names, labels, weights), note)
+    data = _read(source, preprocessing, _Wanted(names, labels, weights), note)
     if data.targets is None:
-        raise InputError(f"'{place}' has no targets to evaluate against; use a table, a .npz file or class folders")
+        raise InputError(f"'{source}' has no targets to evaluate against; use a table, a .npz file or class folders")
     inputs = preprocessing.apply(data.inputs)
     codes = encode(data.targets, task, label_names, names)
     if len(codes) != len(inputs):
-        raise InputError(f"'{place}' has {len(inputs)} inputs, but {len(codes)} targets; each input needs one")
+        raise InputError(f"'{source}' has {len(inputs)} inputs, but {len(codes)} targets; each input needs one")
     if data.weights is None and (preprocessing.weighted or weights is not None):
         named = "" if weights is None else f" ('{weights}')"
         note(
-            f"the model was trained with sample weights{named}, and '{place}' has none: in these figures all samples "
+            f"the model was trained with sample weights{named}, and '{source}' has none: in these figures all samples "
             "count alike"
         )
     shares = None if data.weights is None else data.weights.astype(np.float32)
@@ -108,94 +108,95 @@ class _NewData:
 
 
 def _found(path: str | Path) -> Path:
-    place = Path(path).expanduser()
-    return place if place.is_dir() else existing(place)
+    source = Path(path).expanduser()
+    return source if source.is_dir() else existing(source)
 
 
-def _read(place: Path, preprocessing: Preprocessing, wanted: _Wanted, note: Note) -> _NewData:
-    suffix = place.suffix.lower()
-    if is_idx(place):
-        return _read_idx(place, note)
-    if place.is_dir() or suffix in SUFFIXES:
-        return _read_images(place, preprocessing, labelled=bool(wanted.targets), note=note)
-    if table_suffix(place) in (*_TEXT, *PARQUET):
-        return _from_table(_read_table(place, preprocessing, wanted), place, preprocessing, wanted, note)
+def _read(source: Path, preprocessing: Preprocessing, wanted: _Wanted, note: Note) -> _NewData:
+    suffix = source.suffix.lower()
+    if is_idx(source):
+        return _read_idx(source, note)
+    if source.is_dir() or suffix in SUFFIXES:
+        return _read_images(source, preprocessing, labelled=bool(wanted.targets), note=note)
+    if table_suffix(source) in (*_TEXT, *PARQUET):
+        return _from_table(_read_table(source, preprocessing, wanted), source, preprocessing, wanted, note)
     layout = preprocessing.reading.get("layout", "auto")
     tokens = preprocessing.kind == "tokens"
     if suffix == ".npy":
-        return _NewData(as_inputs(read_npy(place), tokens=tokens, layout=layout))
+        return _NewData(as_inputs(read_npy(source), tokens=tokens, layout=layout))
     if suffix == ".npz":
-        inputs = read_npz(place, choose_key(place, _key(place, preprocessing, "inputs"), INPUT_KEYS, "inputs"))
+        inputs = read_npz(source, choose_key(source, _key(source, preprocessing, "inputs"), INPUT_KEYS, "inputs"))
         answers, shares = None, None
         if wanted.targets:
-            answers = read_npz(place, choose_key(place, _key(place, preprocessing, "targets"), TARGET_KEYS, "targets"))
-        if wanted.weights is not None and wanted.weights in keys_of(place):
-            shares = array_weights(read_npz(place, wanted.weights), len(inputs))
+            key = choose_key(source, _key(source, preprocessing, "targets"), TARGET_KEYS, "targets")
+            answers = read_npz(source, key)
+        if wanted.weights is not None and wanted.weights in keys_of(source):
+            shares = array_weights(read_npz(source, wanted.weights), len(inputs))
         return _NewData(as_inputs(inputs, tokens=tokens, layout=layout), answers, shares)
-    refuse_other_kinds(head_of(place), f"'{place}'")
+    refuse_other_kinds(head_of(source), f"'{source}'")
     raise InputError(
-        f"'{place}' is no kind of data; use .csv, .tsv, .jsonl, .parquet, .npz, .npy, IDX files, or images"
+        f"'{source}' is no kind of data; use .csv, .tsv, .jsonl, .parquet, .npz, .npy, IDX files, or images"
     )
 
 
-def _key(place: Path, preprocessing: Preprocessing, option: str) -> str | None:
+def _key(source: Path, preprocessing: Preprocessing, option: str) -> str | None:
     """The training data's name of the array, where this file has it too."""
     name = preprocessing.reading.get(option)
-    return name if name in keys_of(place) else None
+    return name if name in keys_of(source) else None
 
 
-def _read_idx(place: Path, note: Note) -> _NewData:
-    if place.is_file():
-        return _NewData(as_inputs(read_idx(place), layout="channels_first"))
-    files = idx_files(place)
+def _read_idx(source: Path, note: Note) -> _NewData:
+    if source.is_file():
+        return _NewData(as_inputs(read_idx(source), layout="channels_first"))
+    files = idx_files(source)
     part = "test" if ("test", "images") in files else "train"
     if len(files) > 2:
-        note(f"'{place}' has train and test files; the test files are used")
+        note(f"'{source}' has train and test files; the test files are used")
     images = as_inputs(read_idx(files[part, "images"]), layout="channels_first")
     return _NewData(images, read_idx(files[part, "labels"]))
 
 
-def _read_images(place: Path, preprocessing: Preprocessing, labelled: bool, note: Note) -> _NewData:
+def _read_images(source: Path, preprocessing: Preprocessing, labelled: bool, note: Note) -> _NewData:
     if preprocessing.kind != "images":
-        raise InputError(f"'{place}' is images, but the model was trained on {preprocessing.kind}")
+        raise InputError(f"'{source}' is images, but the model was trained on {preprocessing.kind}")
     reading = preprocessing.reading
     size = None if reading.get("size") is None else (int(reading["size"][0]), int(reading["size"][1]))
     most = int(reading.get("max_pixels", 89_478_485))
     mode = "gray" if preprocessing.shape[0] == 1 else "color"
     over_white = bool(reading.get("over_white", "max_pixels" not in reading))  # else a model of an earlier version
-    if labelled and place.is_dir():
-        listed = list_classes(place, least=1)
+    if labelled and source.is_dir():
+        listed = list_classes(source, least=1)
         images, _ = decode(listed.files, size, mode, most, over_white=over_white, note=note)  # type: ignore[arg-type]
         return _NewData(images, np.array(listed.classes)[listed.targets])
-    files = list_images(place) if place.is_dir() else [place]
+    files = list_images(source) if source.is_dir() else [source]
     images, _ = decode(files, size, mode, most, over_white=over_white, note=note)  # type: ignore[arg-type]
     return _NewData(images)
 
 
-def _read_table(place: Path, preprocessing: Preprocessing, wanted: _Wanted) -> Table:
+def _read_table(source: Path, preprocessing: Preprocessing, wanted: _Wanted) -> Table:
     reading = preprocessing.reading
     notation = Notation(reading.get("decimal", "."), reading.get("thousands"))
     missing = None if reading.get("missing_values") is None else tuple(reading["missing_values"])
-    suffix = table_suffix(place)
+    suffix = table_suffix(source)
     if suffix in PARQUET:
-        frame = read_parquet(place, may_be_empty=not wanted.targets)
-        return Table(mark_missing(frame, missing or ()), f"'{place}'", notation)
+        frame = read_parquet(source, may_be_empty=not wanted.targets)
+        return Table(mark_missing(frame, missing or ()), f"'{source}'", notation)
     if suffix in JSONL:
-        return jsonl_table(place, notation, missing or ())
-    encoding = new_encoding(place, reading.get("encoding", "utf-8"))
+        return jsonl_table(source, notation, missing or ())
+    encoding = new_encoding(source, reading.get("encoding", "utf-8"))
     names = {*preprocessing.feature_names, *wanted.targets}
     first = "\t" if suffix == ".tsv" else reading.get("separator", ",")
-    found = {mark: len(names.intersection(header_of(place, mark, encoding))) for mark in (first, *_SEPARATORS)}
-    separator = max(found, key=lambda mark: (found[mark], mark == first))  # the first of the best
+    matching = {mark: len(names.intersection(header_of(source, mark, encoding))) for mark in (first, *_SEPARATORS)}
+    separator = max(matching, key=lambda mark: (matching[mark], mark == first))  # the first of the best
     learnt = {**preprocessing.categories, **(dict.fromkeys(wanted.targets, wanted.labels) if wanted.labels else {})}
     form, may_be_empty = CsvForm(separator, encoding, notation, missing), not wanted.targets
-    return read_text_table(place, form, learnt, learnt=learnt, may_be_empty=may_be_empty)
+    return read_text_table(source, form, learnt, learnt=learnt, may_be_empty=may_be_empty)
 
 
-def _from_table(table: Table, place: Path, preprocessing: Preprocessing, wanted: _Wanted, note: Note) -> _NewData:
+def _from_table(table: Table, source: Path, preprocessing: Preprocessing, wanted: _Wanted, note: Note) -> _NewData:
     """Every cell is read by what its column was learnt as, whatever the other cells of this file are."""
     if preprocessing.kind != "numbers":
-        raise InputError(f"'{place}' is a table, but the model was trained on {preprocessing.kind}; use .npz or .npy")
+        raise InputError(f"'{source}' is a table, but the model was trained on {preprocessing.kind}; use .npz or .npy")
     check_unique(table)
     frame, names = table.frame, preprocessing.feature_names
     beside = {*wanted.targets, *preprocessing.target_names, *([] if wanted.weights is None else [wanted.weights])}
@@ -204,17 +205,17 @@ def _from_table(table: Table, place: Path, preprocessing: Preprocessing, wanted:
         rest = frame.drop(columns=list(beside), errors="ignore")
         if rest.shape[1] != preprocessing.shape[0]:
             raise InputError(
-                f"'{place}' has {rest.shape[1]} columns, but the model takes {preprocessing.shape[0]} numbers"
+                f"'{source}' has {rest.shape[1]} columns, but the model takes {preprocessing.shape[0]} numbers"
             )
         columns = [number_column(rest[name], str(name), None, table.notation, table.place) for name in rest.columns]
         inputs = np.stack(columns, 1)
     else:
-        _check_names(frame, [*names, *wanted.targets], place)
+        _check_names(frame, [*names, *wanted.targets], source)
         extra = [str(name) for name in frame.columns if name not in {*names, *beside}]
         if extra:
-            note(f"'{place}': ignored {len(extra)} columns that the model does not use: {', '.join(extra[:10])}")
+            note(f"'{source}': ignored {len(extra)} columns that the model does not use: {', '.join(extra[:10])}")
         inputs = pd.DataFrame({name: _feature(table, name, preprocessing, note) for name in names})
-    _check_names(frame, wanted.targets, place)
+    _check_names(frame, wanted.targets, source)
     targets = pd.DataFrame({name: _target(table, name, preprocessing, wanted.labels) for name in wanted.targets})
     weights = None
     if wanted.weights is not None and wanted.weights in frame.columns:
@@ -246,13 +247,13 @@ def _target(table: Table, name: str, preprocessing: Preprocessing, labels: tuple
     return number_column(column, name, kind, table.notation, table.place)
 
 
-def _check_names(frame: pd.DataFrame, wanted: Sequence[str], place: Path) -> None:
+def _check_names(frame: pd.DataFrame, wanted: Sequence[str], source: Path) -> None:
     names = [str(name) for name in frame.columns]
     missing = [name for name in wanted if name not in names]
     if missing:
         listed = ", ".join(f"'{name}'" for name in missing[:10]) + (", ..." if len(missing) > 10 else "")
         has = ", ".join(names[:20]) + (", ..." if len(names) > 20 else "")
         raise InputError(
-            f"'{place}' lacks {len(missing)} of the columns that the model was trained on: {listed}."
+            f"'{source}' lacks {len(missing)} of the columns that the model was trained on: {listed}."
             f"{did_you_mean(missing[0], names)} It has: {has}"
         )

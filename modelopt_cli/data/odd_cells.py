@@ -57,26 +57,26 @@ class OddCells:
 
     def remedies(self) -> list[str]:
         """What to write so that the column is read as numbers."""
-        found = []
+        remedies = []
         if self.signs:
-            found.append("take the sign out of the cells")
+            remedies.append("take the sign out of the cells")
         elif self.notation != self.usual:
             decimal = (
                 [] if self.notation.decimal == self.usual.decimal else [f'data.decimal: "{self.notation.decimal}"']
             )
             thousands = [] if self.notation.thousands is None else [f'data.thousands: "{self.notation.thousands}"']
-            found.append(f"write {' and '.join([*decimal, *thousands])}")
+            remedies.append(f"write {' and '.join([*decimal, *thousands])}")
         if self.quoted:
-            found.append("take the quotes off the numbers")
+            remedies.append("take the quotes off the numbers")
         if self.odd:
             texts = [cell if len(cell) <= 40 else cell[:40] + "…" for cell in list(self.odd)[:_MOST_TEXTS]]
             listed = json.dumps(texts, ensure_ascii=False)[:-1] + (", ...]" if len(self.odd) > _MOST_TEXTS else "]")
             means = "they mean" if len(self.odd) > 1 else "it means"
-            found.append(
+            remedies.append(
                 f"if {means} a missing value write data.missing_values: {listed} (it replaces the usual list, so add "
                 "what else is missing in the file, such as NA)"
             )
-        return found
+        return remedies
 
 
 def odd_cells(column: pd.Series, notation: Notation) -> OddCells | None:
@@ -111,8 +111,8 @@ def odd_cells(column: pd.Series, notation: Notation) -> OddCells | None:
     if share(best) * 2 <= len(rows):
         return None
     odd: dict[str, list[int]] = {}
-    for place in np.flatnonzero(~best[codes]):
-        odd.setdefault(texts[codes[place]], []).append(int(rows[place]))
+    for position in np.flatnonzero(~best[codes]):
+        odd.setdefault(texts[codes[position]], []).append(int(rows[position]))
     changed = np.flatnonzero((best & ~plain)[codes])
     in_quotes = np.array([isinstance(cell, str) for cell in present])
     quoted = bool(in_quotes[best[codes]].any() and not in_quotes[best[codes]].all())

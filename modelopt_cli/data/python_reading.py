@@ -31,14 +31,14 @@ def load(
     function = load_target(target, folder)
     if not callable(function):
         raise InputError(f"data target '{target}' is a {type(function).__name__}, but must be a function")
-    found = _call(function, target, arguments, seed)
-    if isinstance(found, RawData):
-        return found if found.fingerprint else replace(found, fingerprint=_fingerprint(found))
-    if not isinstance(found, tuple | list) or len(found) != 2:
+    returned = _call(function, target, arguments, seed)
+    if isinstance(returned, RawData):
+        return returned if returned.fingerprint else replace(returned, fingerprint=_fingerprint(returned))
+    if not isinstance(returned, tuple | list) or len(returned) != 2:
         raise InputError(
-            f"data target '{target}' returned {_described(found)}; it must return (inputs, targets) or RawData"
+            f"data target '{target}' returned {_described(returned)}; it must return (inputs, targets) or RawData"
         )
-    inputs, targets = (_to_host(part, target, what) for part, what in zip(found, ("inputs", "targets"), strict=True))
+    inputs, targets = (_to_host(part, target, what) for part, what in zip(returned, ("inputs", "targets"), strict=True))
     names: tuple[str, ...] = ()
     kinds: dict[str, ColumnKind] = {}
     notes: list[str] = []
@@ -151,5 +151,5 @@ def _fingerprint(raw: RawData) -> str:
     return hash_arrays(np.asarray(raw.inputs), raw.targets)
 
 
-def _described(found: Any) -> str:
-    return f"{len(found)} values" if isinstance(found, tuple | list) else type(found).__name__
+def _described(returned: Any) -> str:
+    return f"{len(returned)} values" if isinstance(returned, tuple | list) else type(returned).__name__

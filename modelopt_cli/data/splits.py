@@ -226,14 +226,14 @@ def _folds_of_groups(
     stratified = raw.task == "classification"
     if stratified:
         _check_members(raw, targets, cv)
-    found = []
+    pairs = []
     for repeat in range(repeats):
         shuffled = {"shuffle": True, "random_state": seed + repeat} if repeats > 1 else {}
         folder = (StratifiedGroupKFold if stratified else GroupKFold)(cv, **shuffled)
-        found += [(indices[train], indices[part]) for train, part in folder.split(indices, targets, groups)]
-    if any(not len(part) for _, part in found):
+        pairs += [(indices[train], indices[part]) for train, part in folder.split(indices, targets, groups)]
+    if any(not len(part) for _, part in pairs):
         raise InputError(f"evaluation.groups: the groups of '{column}' do not fill {cv} folds; use a smaller cv")
-    return found
+    return pairs
 
 
 def _set_test_aside(raw: RawData, settings: Splits, seed: int) -> tuple[np.ndarray, np.ndarray, int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+_LEAST = np.finfo(np.float64).tiny
 _CHUNK = 256  # images at a time, so that a chunk stays in the cache
 
 
@@ -53,7 +54,11 @@ def medians(array: np.ndarray) -> np.ndarray:
 
 
 def _deviation(mean: np.ndarray, variance: np.ndarray, count: int, unit: np.ndarray | float = 1.0) -> np.ndarray:
-    """Square root, times `unit`; 1 where the variance is rounding error of a constant (scikit-learn's bound)."""
+    """Square root, times `unit`; 1 where the variance is rounding error of a constant (scikit-learn's bound).
+
+    So it is where the deviation is subnormal: it has lost its digits, and may have been rounded to 0.
+    """
     epsilon = np.finfo(np.float64).eps
     constant = variance <= count * epsilon * variance + (count * mean * epsilon) ** 2
-    return np.where(constant, 1.0, np.sqrt(variance) * unit)
+    deviation = np.sqrt(variance) * unit
+    return np.where(constant | (deviation < _LEAST), 1.0, deviation)

@@ -41,9 +41,9 @@ def _turns(classes: np.ndarray) -> np.ndarray:
     _, which, members = np.unique(classes, return_inverse=True, return_counts=True)
     by_class = np.argsort(which, kind="stable")
     starts = np.cumsum(members) - members
-    place = np.empty(len(classes), np.int64)
-    place[by_class] = np.arange(len(classes)) - np.repeat(starts, members)
-    return np.where(place == 0, 0.0, (place + 0.5) / members[which])
+    rank = np.empty(len(classes), np.int64)
+    rank[by_class] = np.arange(len(classes)) - np.repeat(starts, members)
+    return np.where(rank == 0, 0.0, (rank + 0.5) / members[which])
 
 
 def latest(indices: np.ndarray, count: int) -> np.ndarray:

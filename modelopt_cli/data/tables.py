@@ -249,13 +249,13 @@ def check_targets(table: Table, names: Sequence[str], task: str, kinds: Mapping[
         odd = _odd(table, name, kinds)
         if odd is None:
             continue
-        told, remedies = odd.told(table.where), odd.remedies()
+        what_is_odd, remedies = odd.told(table.where), odd.remedies()
         if task not in ("classification", "multilabel"):
             if odd.odd:
                 remedies[-1] += f", and data.missing: {{{name}: drop}}"
             remedies.append("if the cells are classes write data.task: classification")
-            raise InputError(f"{table.what}: target '{name}' is text, though {told}; {'; '.join(remedies)}")
-        notes.append(f"target '{name}' is taken as classes, though {told}; for numbers {'; '.join(remedies)}")
+            raise InputError(f"{table.what}: target '{name}' is text, though {what_is_odd}; {'; '.join(remedies)}")
+        notes.append(f"target '{name}' is taken as classes, though {what_is_odd}; for numbers {'; '.join(remedies)}")
     return notes
 
 
@@ -386,8 +386,8 @@ def _without_missing(
 def _moved(
     lines: Callable[[Collection[int]], Mapping[int, int]], rows: np.ndarray, some: Collection[int]
 ) -> Mapping[int, int]:
-    found = lines([int(rows[row]) for row in some])
-    return {row: found[int(rows[row])] for row in some if int(rows[row]) in found}
+    line_of = lines([int(rows[row]) for row in some])
+    return {row: line_of[int(rows[row])] for row in some if int(rows[row]) in line_of}
 
 
 def _told_dropped(table: Table, complete: Table, dropped: Sequence[str]) -> str:
@@ -426,9 +426,10 @@ def _check_target_complete(table: Table, name: str, kind: ColumnKind, *, drops: 
             f"missing, write 'missing_values: [{listed}]' (and what else means missing in the file)"
         )
     first = data_row(int(missing[0]))
-    place = table.where(int(missing[0]))
-    place = first if place == first else f"{place}, {first}"
+    first_missing = table.where(int(missing[0]))
+    first_missing = first if first_missing == first else f"{first_missing}, {first}"
     raise InputError(
-        f"target '{name}' has {count} missing values (empty, NA or nan), the first in {place}{as_class}; fill them in, "
-        f"or drop the rows with 'missing: drop', or with 'missing: {{{name}: drop}}' those without a target alone"
+        f"target '{name}' has {count} missing values (empty, NA or nan), the first in {first_missing}{as_class}; fill "
+        f"them in, or drop the rows with 'missing: drop', or "
+        f"with 'missing: {{{name}: drop}}' those without a target alone"
     )

@@ -142,12 +142,12 @@ def _known_one_hot(columns: list[np.ndarray], label_names: Sequence[str], names:
     if not _is_one_hot(columns):
         raise InputError(f"the targets {', '.join(names)} must have exactly one 1 in each row, as in the training data")
     # The model's classes may stand in another order than the columns: data.positive makes its class the second.
-    labels = list(names) if set(names) == set(label_names) else [str(place) for place in range(len(columns))]
+    labels = list(names) if set(names) == set(label_names) else [str(position) for position in range(len(columns))]
     codes = np.array(
-        [label_names.index(label) if label in label_names else place for place, label in enumerate(labels)]
+        [label_names.index(label) if label in label_names else position for position, label in enumerate(labels)]
     )
-    found: np.ndarray = codes[_hot(columns)].astype(np.int64)
-    return found
+    as_classes: np.ndarray = codes[_hot(columns)].astype(np.int64)
+    return as_classes
 
 
 def _is_binary(column: np.ndarray) -> bool:
@@ -165,8 +165,8 @@ def _classes(columns: list[np.ndarray], name: str) -> tuple[np.ndarray, tuple[st
         column = np.array([label_text(value) for value in column])
     classes, codes = np.unique(column, return_inverse=True)
     if len(classes) < 2:
-        found = f"only one class, '{label_text(classes[0])}'" if len(classes) else "no value"
-        raise InputError(f"target '{name}' has {found}; classification needs two or more")
+        holds = f"only one class, '{label_text(classes[0])}'" if len(classes) else "no value"
+        raise InputError(f"target '{name}' has {holds}; classification needs two or more")
     return codes.astype(np.int64), tuple(label_text(value) for value in classes)
 
 

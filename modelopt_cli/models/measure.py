@@ -215,7 +215,7 @@ def latency(
     are as before when it ends.
     """
     before = torch.get_num_threads()
-    found: list[Latency] = []
+    latencies: list[Latency] = []
     try:
         torch.set_num_threads(threads)
         with evaluating(*contenders.values()), torch.inference_mode():
@@ -224,13 +224,13 @@ def latency(
                 calls = {name: _call(module, batch) for name, module in contenders.items()}
                 _turns(calls, _WARM_UP, _WARM_UP_SHARE * seconds)
                 times = _turns(calls, runs, seconds)
-                found += [
+                latencies += [
                     Latency(name, size, threads, str(device_of(module)), tuple(times[name]))
                     for name, module in contenders.items()
                 ]
     finally:
         torch.set_num_threads(before)
-    return found
+    return latencies
 
 
 def device_of(module: nn.Module) -> torch.device:

@@ -37,9 +37,9 @@ def chosen(outputs: Any, name: str) -> Tensor:
     parts = _parts(outputs)
     tensors = {key: part for key, part in parts.items() if isinstance(part, torch.Tensor)}
     for wanted in ({"logits"}, set(tensors), set(_NAMES)):
-        found = [tensor for key, tensor in tensors.items() if key in wanted]
-        if len(found) == 1:
-            return found[0]
+        candidates = [tensor for key, tensor in tensors.items() if key in wanted]
+        if len(candidates) == 1:
+            return candidates[0]
     what = ", ".join(map(str, tensors)) or "no tensor"
     raise UsageError(
         f"the model {name} returns {type(outputs).__name__} with {what}, but one tensor of shape (N, outputs) is "

@@ -15,5 +15,5 @@ def patches(
     if len(kernel) == 1:
         inputs = inputs[:, :, None]
         kernel, stride, padding, dilation = (1, *kernel), (1, *stride), (0, *padding), (1, *dilation)
-    found = F.unfold(inputs, tuple(kernel), tuple(dilation), tuple(padding), tuple(stride))
-    return found.transpose(1, 2)
+    columns = F.unfold(inputs, tuple(kernel), tuple(dilation), tuple(padding), tuple(stride))
+    return columns.transpose(1, 2)

@@ -192,6 +192,12 @@ class TestPlain:
         assert np.array_equal(found, steps.apply(values))
         assert np.isfinite(found).all()
 
+    def test_a_deviation_that_rounds_to_zero(self) -> None:
+        scaled = fitted(raw(np.array([[5e-324, 1.0], [0.0, 2.0]])), standardize=True).apply(
+            np.array([[5e-324, 1.0], [0.0, 2.0]])
+        )
+        assert scaled.tolist() == [[0.0, -1.0], [0.0, 1.0]]
+
     def test_damage_and_newer_versions_are_told(self) -> None:
         plain = fitted(raw(np.ones((2, 2)))).to_plain()
         with pytest.raises(InputError, match="newer"):

@@ -37,13 +37,13 @@ class Idx(DataSource):
 
         folder = existing(self.path, "folder")
         data = read_folder(folder)
-        found = interpret(data.labels, "classification", ("labels",))
-        samples = len(found.values)
+        targets = interpret(data.labels, "classification", ("labels",))
+        samples = len(targets.values)
         return RawData(
             inputs=as_inputs(data.images, layout="channels_first"),
-            targets=found.values,
+            targets=targets.values,
             task="classification",
-            label_names=found.label_names,
+            label_names=targets.label_names,
             test_indices=np.arange(samples - data.test, samples) if data.test else None,
             fingerprint=hash_arrays(*(hash_file(path) for _, path in sorted(idx_files(folder).items()))),
             target_names=("labels",),

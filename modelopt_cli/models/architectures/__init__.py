@@ -32,15 +32,15 @@ class Shapes:
     @classmethod
     def from_plain(cls, plain: Any) -> Shapes:
         """From a file. Raises ValueError for what no model has."""
-        found = cls(**{**plain, "inputs": tuple(plain["inputs"])})
-        sizes = (*found.inputs, found.outputs, 1 if found.tokens is None else found.tokens)
-        if not found.inputs or any(type(size) is not int or size < 1 for size in sizes):
-            raise ValueError(f"its model would take {found.inputs!r:.100} and give {found.outputs!r:.100}")
-        if math.prod(found.inputs) > _LARGEST_SAMPLE or max(sizes) > _LARGEST_SIZE:
-            raise ValueError(f"its model would take samples of shape {found.inputs!r:.100}, which are too large")
-        if found.task not in ("classification", "multilabel", "regression"):
-            raise ValueError(f"its task is {found.task!r:.100}")
-        return found
+        shapes = cls(**{**plain, "inputs": tuple(plain["inputs"])})
+        sizes = (*shapes.inputs, shapes.outputs, 1 if shapes.tokens is None else shapes.tokens)
+        if not shapes.inputs or any(type(size) is not int or size < 1 for size in sizes):
+            raise ValueError(f"its model would take {shapes.inputs!r:.100} and give {shapes.outputs!r:.100}")
+        if math.prod(shapes.inputs) > _LARGEST_SAMPLE or max(sizes) > _LARGEST_SIZE:
+            raise ValueError(f"its model would take samples of shape {shapes.inputs!r:.100}, which are too large")
+        if shapes.task not in ("classification", "multilabel", "regression"):
+            raise ValueError(f"its task is {shapes.task!r:.100}")
+        return shapes
 
     def check_fit(self, data: Shapes, origin: object) -> None:
         """Raise UsageError where a model of these shapes, saved in `origin`, does not fit the data's."""

@@ -226,5 +226,5 @@ def _counterpart(estimator: Any, wanted: str) -> str:
     other = {"regressor": "Classifier", "classifier": "Regressor"}[wanted]
     name = last.__name__.replace(other, wanted.capitalize())
     package = ".".join(last.__module__.split(".")[:2])
-    found = name != last.__name__ and hasattr(sys.modules.get(package, sys.modules[last.__module__]), name)
-    return f" such as {name}" if found else ""
+    exported = name != last.__name__ and hasattr(sys.modules.get(package, sys.modules[last.__module__]), name)
+    return f" such as {name}" if exported else ""

@@ -38,9 +38,9 @@ class Sklearn(Architecture):
         if self.steps is not None:
             if not self.steps:
                 raise ValueError("steps is empty; list at least one estimator")
-            for place, step in enumerate(self.steps):
+            for number, step in enumerate(self.steps):
                 if not isinstance(step.get("estimator"), str):
-                    raise ValueError(f"step {place + 1} needs 'estimator', a dotted path such as sklearn.svm.SVC")
+                    raise ValueError(f"step {number + 1} needs 'estimator', a dotted path such as sklearn.svm.SVC")
             if self.arguments:
                 raise ValueError("'arguments' stands beside steps; write arguments inside a step")
             if self.model_extra:

@@ -192,11 +192,11 @@ def _known(name: str) -> bool:
 
 def _foreign(claims: Claims, error: Exception) -> str | None:
     """What the file asks for that no state dict needs: the first strange name, else what torch's reader stopped at."""
-    told = _MISSED.search(str(error)) if isinstance(error, UnpicklingError) else None
+    names_missed = _MISSED.search(str(error)) if isinstance(error, UnpicklingError) else None
     strange = [name for name in claims.names if not _known(name)]
-    if strange or told is None:
+    if strange or names_missed is None:
         return next(iter(strange), None)
-    return next((name for name in claims.names if name.endswith(told[1])), told[1])
+    return next((name for name in claims.names if name.endswith(names_missed[1])), names_missed[1])
 
 
 def _runs_code(path: Path, name: str) -> str:

@@ -33,9 +33,9 @@ class CheckedStream:
         """As of a file."""
         return self._raw.read(size)
 
-    def seek(self, place: int, whence: int = os.SEEK_SET) -> int:
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         """As of a file."""
-        return self._raw.seek(place, whence)
+        return self._raw.seek(offset, whence)
 
     def tell(self) -> int:
         """As of a file."""
@@ -63,10 +63,10 @@ class CheckedStream:
         if self._worker is not None:
             self._worker.shutdown()
 
-    def _at(self, place: int) -> Record | None:
+    def _at(self, offset: int) -> Record | None:
         """The record that begins there."""
-        index = bisect_right(self._starts, place) - 1
-        return self._records[index] if index >= 0 and self._starts[index] == place else None
+        index = bisect_right(self._starts, offset) - 1
+        return self._records[index] if index >= 0 and self._starts[index] == offset else None
 
     def _add_up(self, view: memoryview) -> tuple[int, int]:
         """(bytes read, their checksum). Nothing of `view` is in use any more when it ends."""

@@ -91,7 +91,7 @@ def _content(checkpoint: Checkpoint) -> dict[str, Any]:
     framework = checkpoint.architecture.framework
     sections = {"architecture": checkpoint.architecture.model_dump(mode="json"), "data": _plain(checkpoint.data)}
     marks = [_put_back(sections, key, name, checkpoint.references) for key, name in _SECTIONS.items()]
-    referring = [mark for found in marks for mark in found]
+    referring = [mark for section_marks in marks for mark in section_marks]
     content = {
         MARK: FORMAT,
         "framework": framework,
@@ -123,7 +123,7 @@ def _put_back(sections: dict[str, Any], key: str, name: str, references: Mapping
         if isinstance(value, dict):
             return {each: plain(item, (*path, each)) for each, item in value.items()}
         if isinstance(value, list):
-            return [plain(item, (*path, place)) for place, item in enumerate(value)]
+            return [plain(item, (*path, index)) for index, item in enumerate(value)]
         if isinstance(value, Written):
             marks.append([list(path), value.plain])
             return str(value)
@@ -215,14 +215,14 @@ def agreed(family: str, section: Any, path: str | Path, consent: Consent, more: 
             raise refusal(path, f"the {family.noun} {name!r}, which is {entry_point!r} of another package", more)
 
     with asked_first(ask):
-        found = Named(family).parse(section)
-    code = found.code()
+        strategy = Named(family).parse(section)
+    code = strategy.code()
     if code is None:
-        return found
+        return strategy
     own = consent.agreed(code)
     if own is None:
         raise refusal(path, f"the {family.removesuffix('s')} {code}", more)
-    return found.model_copy(update={"folder": own.folder, "arguments": dict(own.arguments)})
+    return strategy.model_copy(update={"folder": own.folder, "arguments": dict(own.arguments)})
 
 
 def _architecture(given: Any, path: str | Path, consent: Consent, depth: int = 0) -> Architecture:
@@ -232,14 +232,14 @@ def _architecture(given: Any, path: str | Path, consent: Consent, depth: int = 0
                 raise InputError(f"{path} is damaged: it stands for a model that stands for itself")
             other = str(given["path"])
             return _architecture(read(other)["architecture"], other, consent, depth + 1)
-        found = agreed("models", given, path, consent)
+        architecture = agreed("models", given, path, consent)
     except ValueError as error:
         raise InputError(
             f"{path} holds a model that cannot be built here: {str(error).splitlines()[0]}; install the package that "
             "the model comes from, or use the modelopt that wrote the file"
         ) from None
-    assert isinstance(found, Architecture)
-    return found
+    assert isinstance(architecture, Architecture)
+    return architecture
 
 
 def read(path: str | Path) -> dict[str, Any]:

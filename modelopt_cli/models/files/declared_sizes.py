@@ -301,25 +301,25 @@ def check_archive(memory: mmap.mmap, path: Path) -> dict[str, zip_files.Record] 
 
 
 def _records(memory: mmap.mmap, claims: Claims) -> dict[str, zip_files.Record]:
-    found = zip_files.records(memoryview(memory), str(claims.path))
-    kind = kinds.archive_kind(found)
+    records = zip_files.records(memoryview(memory), str(claims.path))
+    kind = kinds.archive_kind(records)
     if kind is not None:
         raise InputError(f"{claims.path} is {kind}")
-    claimed = sum(record.size for record in found.values())
+    claimed = sum(record.size for record in records.values())
     if claimed > len(memory):
         raise claims.refuse(f"its entries unpack to {claimed:,} bytes, in a file of {len(memory):,}")
-    return found
+    return records
 
 
 def _look_into_archive(memory: mmap.mmap, claims: Claims) -> dict[str, zip_files.Record]:
-    found = _records(memory, claims)
-    named = {name.lower(): record for name, record in found.items()}  # torch's reader does not tell cases apart
-    prefix = next(iter(found)).partition("/")[0].lower()
+    records = _records(memory, claims)
+    named = {name.lower(): record for name, record in records.items()}  # torch's reader does not tell cases apart
+    prefix = next(iter(records)).partition("/")[0].lower()
     content = named.get(f"{prefix}/data.pkl")
     if content is None:
         raise InputError(f"{claims.path} is an archive, but none that torch.save wrote: it has no data.pkl")
     data, what = memoryview(memory), str(claims.path)
-    if not zip_files.without_checksums(found):
+    if not zip_files.without_checksums(records):
         zip_files.check(data, content, what)
     steps = zip_files.content(data, content, what)
     _Reader(steps[: end_of(steps, 0, what)], claims).load()
@@ -329,17 +329,17 @@ def _look_into_archive(memory: mmap.mmap, claims: Claims) -> dict[str, zip_files
             raise InputError(f"{claims.path} is damaged: it holds no numbers for the storage {key[:100]}")
         if nbytes > record.size:
             raise claims.refuse(f"{nbytes:,} bytes of an entry that has {record.size:,}")
-    return found
+    return records
 
 
 def _look_at_pickles(memory: mmap.mmap, claims: Claims) -> None:
     """Torch's older format: pickles one after another, then the numbers."""
-    place, size = 0, len(memory)
+    offset, size = 0, len(memory)
     for _ in range(_PICKLES):
-        end = end_of(memory, place, str(claims.path))
-        _Reader(memory[place:end], claims).load()
-        place = end
-        if place >= size:
+        end = end_of(memory, offset, str(claims.path))
+        _Reader(memory[offset:end], claims).load()
+        offset = end
+        if offset >= size:
             break
     nbytes = sum(claims.storages.values())
     if nbytes > _ABSURD * size:
@@ -352,15 +352,15 @@ def _look_at_other(memory: mmap.mmap, claims: Claims) -> None:
     """What is not torch's: named where it is known, else gone through for the names in it, if it is a pickle."""
     what = str(claims.path)
     kind = kinds.kind_of(memory[: kinds.HEAD], claims.path.name)
-    told = InputError(f"{what} is {kind}")
+    refusal = InputError(f"{what} is {kind}")
     if kind is not None and not kind.startswith("text"):
-        raise told
+        raise refusal
     try:
         end = end_of(memory, 0, what)
     except InputError:
         if kind is None:
             raise
-        raise told from None
+        raise refusal from None
     _Reader(memory[:end], claims).load()
 
 

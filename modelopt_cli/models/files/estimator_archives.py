@@ -23,14 +23,14 @@ def check_estimator(data: bytes, what: str) -> None:
 
 
 def _check(data: memoryview, what: str, most: int) -> None:
-    found = zip_files.records(data, what)
-    total = sum(record.size for record in found.values())
+    records = zip_files.records(data, what)
+    total = sum(record.size for record in records.values())
     if total > most:
         raise RefusedError(
             f"{what} asks for memory that it does not hold (its entries unpack to {total:,} bytes, of {len(data):,}), "
             "so it is refused"
         )
-    for record in found.values():
+    for record in records.values():
         zip_files.check(data, record, what)
         if record.name.endswith(".npy"):
             _check_array(zip_files.content(data, record, what), f"{record.name[:100]} in {what}")

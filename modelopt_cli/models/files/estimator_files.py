@@ -28,9 +28,9 @@ def dumped(estimator: Any) -> bytes:
     try:
         return bytes(skops.io.dumps(estimator))
     except Exception as error:  # whatever it, or what it holds, makes skops do
-        told = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UsageError(
-            f"the estimator {type(estimator).__name__} cannot be saved: {told} (skops keeps plain values, arrays and "
+            f"the estimator {type(estimator).__name__} cannot be saved: {reason} (skops keeps plain values, arrays and "
             "objects of importable classes); use another estimator, or keep such things out of its attributes"
         ) from None
 

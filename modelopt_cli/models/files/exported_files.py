@@ -40,14 +40,14 @@ class Ran(nn.Module):
 
 def checks(module: nn.Module, ran: Ran, batches: Sequence[Tensor]) -> list[Check]:
     """Compare both on each batch; the module is in evaluation mode."""
-    found = []
+    outputs = []
     for batch in batches:
         try:
-            found.append(Check(len(batch), difference(ran, module, batch)))
+            outputs.append(Check(len(batch), difference(ran, module, batch)))
         except Exception as error:  # whatever a runtime raises
             lines = str(error).strip().splitlines()
-            found.append(Check(len(batch), float("inf"), lines[0] if lines else type(error).__name__))
-    return found
+            outputs.append(Check(len(batch), float("inf"), lines[0] if lines else type(error).__name__))
+    return outputs
 
 
 def _pt2(content: bytes) -> tuple[str, Outputs]:

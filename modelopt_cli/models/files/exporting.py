@@ -46,8 +46,8 @@ def about_model(shapes: Shapes, label_names: Sequence[str], preprocessing: dict[
 def format_of(path: Path) -> str:
     """`.pt2` or `.onnx`. Raises UsageError for other suffixes, and where what it needs is not installed."""
     if path.suffix not in FORMATS:
-        found = f"the suffix '{path.suffix}'" if path.suffix else "no suffix"
-        raise UsageError(f"{path} has {found}, which says the format; name a file that ends in {' or '.join(FORMATS)}")
+        ending = f"the suffix '{path.suffix}'" if path.suffix else "no suffix"
+        raise UsageError(f"{path} has {ending}, which says the format; name a file that ends in {' or '.join(FORMATS)}")
     if path.suffix == ".onnx":
         try:
             import onnx  # noqa: F401
@@ -104,11 +104,11 @@ def _onnx(program: Any, example: Tensor, about: str) -> bytes:
     _lay_out_attention(program)
     try:
         with quiet():
-            found = torch.onnx.export(program, (example,), dynamo=True, verbose=False, **names)
+            exported = torch.onnx.export(program, (example,), dynamo=True, verbose=False, **names)
     except torch.onnx.errors.OnnxExporterError as error:
         raise UsageError(f"torch cannot write the model as ONNX: {_reason(error)}; write a .pt2") from error
-    assert found is not None
-    proto = found.model_proto
+    assert exported is not None
+    proto = exported.model_proto
     _name_batch(proto)
     entry = proto.metadata_props.add()
     entry.key, entry.value = ABOUT, about

@@ -106,15 +106,15 @@ class _Placed:
         self._made: list[tuple[Any, Callable[[Any], Any]]] = []
 
     def defaultdict(self, factory: Any = None, *rest: Any) -> dict[Any, Any]:
-        found: dict[Any, Any] = dict(*rest)
+        mapping: dict[Any, Any] = dict(*rest)
         make = factory if factory in _FACTORIES else None
-        self._made.append((found, lambda items: defaultdict(make, items)))
-        return found
+        self._made.append((mapping, lambda items: defaultdict(make, items)))
+        return mapping
 
     def deque(self, items: Any = (), longest: int | None = None) -> list[Any]:
-        found = list(items)
-        self._made.append((found, lambda items: deque(items, longest)))
-        return found
+        values = list(items)
+        self._made.append((values, lambda items: deque(items, longest)))
+        return values
 
     def put(self, content: Any) -> Any:
         """The content with every such container in its place."""

@@ -33,27 +33,27 @@ def end_of(data: bytes | mmap.mmap, start: int, what: str) -> int:
     Raises InputError where it is cut off or no pickle, RefusedError where a step names more bytes than there can be, or
     there are too many steps.
     """
-    place, size = start, len(data)
+    offset, size = start, len(data)
     for _ in range(MOST_STEPS):
-        if place >= size:
+        if offset >= size:
             break
-        step = data[place]
-        place += 1
+        step = data[offset]
+        offset += 1
         length = _FIXED.get(step)
         if length is None and (width := _COUNTED.get(step)):
-            place += width
-            length = int.from_bytes(data[place - width : place], "little")
-            _there(length, size - place, size, what)
+            offset += width
+            length = int.from_bytes(data[offset - width : offset], "little")
+            _there(length, size - offset, size, what)
         elif length is None and step in _ARGUMENTS:
-            length = _lines(data, place, 2 if step in _PAIRS else 1, what)
+            length = _lines(data, offset, 2 if step in _PAIRS else 1, what)
         elif length is None:
             break
         elif step == _FRAME:
-            framed = int.from_bytes(data[place : place + length], "little")
-            _there(framed, size - place - length, size, what)
+            framed = int.from_bytes(data[offset : offset + length], "little")
+            _there(framed, size - offset - length, size, what)
         elif step == _STOP:
-            return place
-        place += length
+            return offset
+        offset += length
     else:
         raise RefusedError(f"{what} takes more than {MOST_STEPS:,} steps to read, so it is refused")
     raise InputError(f"{what} cannot be read as a model: it is truncated, damaged, or no model at all")
@@ -73,10 +73,10 @@ def _there(length: int, left: int, size: int, what: str) -> None:
 
 def _lines(data: bytes | mmap.mmap, start: int, lines: int, what: str) -> int:
     """The length of so many lines."""
-    place = start
+    offset = start
     for _ in range(lines):
-        end = data.find(b"\n", place, place + _LONGEST_LINE)
+        end = data.find(b"\n", offset, offset + _LONGEST_LINE)
         if end < 0:
             raise InputError(f"{what} cannot be read as a model: it is truncated, damaged, or no model at all")
-        place = end + 1
-    return place - start
+        offset = end + 1
+    return offset - start

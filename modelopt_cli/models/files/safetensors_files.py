@@ -133,10 +133,10 @@ class Mapped:
             listed = {name: value for name, value in self._listed().items() if name != "__metadata__"}
             if len(listed) > _MOST_TENSORS:
                 raise RefusedError(f"{self.path} holds {len(listed):,} tensors, more than {_MOST_TENSORS:,}: refused")
-            found = {name: self._entry(name, value) for name, value in listed.items()}
+            entries = {name: self._entry(name, value) for name, value in listed.items()}
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             raise self._damage("its header is no list of tensors") from None
-        places = sorted((entry.start, entry.stop) for entry in found.values())
+        places = sorted((entry.start, entry.stop) for entry in entries.values())
         begin, end = len(self._header), max((stop for _, stop in places), default=len(self._header))
         if any(start < stop for (_, stop), (start, _) in pairwise(places)):
             raise RefusedError(f"{self.path} holds tensors that overlap, so it is refused")
@@ -144,7 +144,7 @@ class Mapped:
             raise RefusedError(f"{self.path} claims {end:,} bytes in a file of {self._size:,}, so it is refused")
         if end != self._size or any(stop != start for (_, stop), (start, _) in pairwise([(0, begin), *places])):
             raise self._damage(f"its tensors take {end:,} bytes, but it has {self._size:,}, or there are gaps")
-        return found
+        return entries
 
     def _listed(self) -> dict[str, Any]:
         """The header. Raises RefusedError where it takes far more memory than it has, ValueError where it is none."""
@@ -169,9 +169,9 @@ class Mapped:
         if len(shape) > _MOST_AXES or math.prod(max(1, one) for one in shape) > _LARGEST:
             raise self._damage(f"'{name[:100]}' has an impossible shape, of {len(shape)} axes up to {max(shape):.3g}")
         held, known = end - begin, getattr(torch, _DTYPES.get(value["dtype"], ""), None)
-        place = (len(self._header) + begin, len(self._header) + end)
+        extent = (len(self._header) + begin, len(self._header) + end)
         if known is None:  # a dtype that torch has not: bytes, which are left alone
-            return Entry(self._memory, torch.uint8, (held,), *place)
+            return Entry(self._memory, torch.uint8, (held,), *extent)
         needed = math.prod(shape) * known.itemsize
         if needed > held:
             raise RefusedError(
@@ -180,7 +180,7 @@ class Mapped:
             )
         if needed < held:
             raise self._damage(f"'{name}' takes {needed:,} bytes, but has {held:,}")
-        return Entry(self._memory, known, shape, *place)
+        return Entry(self._memory, known, shape, *extent)
 
     def _damage(self, why: str) -> InputError:
         return InputError(f"{self.path} cannot be read as safetensors ({why}): it is truncated or damaged")
@@ -188,10 +188,10 @@ class Mapped:
 
 def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """An object of JSON. Raises ValueError for a key that stands there twice: readers differ in which they take."""
-    found = dict(pairs)
-    if len(found) != len(pairs):
+    header = dict(pairs)
+    if len(header) != len(pairs):
         raise ValueError("a key stands there twice")
-    return found
+    return header
 
 
 def _bytes(piece: Tensor) -> memoryview:

@@ -49,8 +49,8 @@ def _estimate(file: Path, samples: int) -> int:
     size = file.stat().st_size
     read = packed = 0
     with file.open("rb") as stream:
-        for place in range(samples):
-            stream.seek(int((place + 0.5) / samples * max(0, size - _SAMPLE)))
+        for number in range(samples):
+            stream.seek(int((number + 0.5) / samples * max(0, size - _SAMPLE)))
             chunk = stream.read(_SAMPLE)
             read, packed = read + len(chunk), packed + len(zlib.compress(chunk, 1))
     return round(size * packed / read) if read else 0

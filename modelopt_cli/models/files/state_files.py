@@ -213,16 +213,16 @@ def _replace(tensor: Tensor, pieces: Iterable[Tensor]) -> None:
     """Write pieces into the tensor, each as soon as it is made."""
     import torch
 
-    place, rest = 0, []
+    start, rest = 0, []
     with torch.no_grad():
         for piece in pieces:
             if piece is tensor:
                 return
             if tensor.is_contiguous():
-                tensor.view(-1)[place : place + piece.numel()] = piece.reshape(-1)
+                tensor.view(-1)[start : start + piece.numel()] = piece.reshape(-1)
             else:
                 rest.append(piece.reshape(-1))
-            place += piece.numel()
+            start += piece.numel()
         if rest:
             tensor.copy_(torch.cat(rest).view(tensor.shape))
 
