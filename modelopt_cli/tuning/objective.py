@@ -66,3 +66,6 @@ class Objective(ABC):
     @abstractmethod
     def open(self, params: Params, seed: int, state: Any = None) -> Run:
         """A run of `params`; from `state` when given, else from the start. Raises TrialError."""
+
+    def ended(self, run: Run, seed: int, metrics: Mapping[str, float]) -> None:  # noqa: B027  (most keep nothing)
+        """Keep what is to outlive a trial's run: it was completed or stopped, its metrics stand; it is closed next."""

@@ -94,13 +94,13 @@ def judged(experiment: Experiment, current: PruneRun) -> Outcome:
 @one_run()
 def dry_run(experiment: Experiment, context: Context) -> Report:
     """Everything that can be checked without training, and how long it will take."""
-    from modelopt_cli.workflows.search.estimate import run_seconds
+    from modelopt_cli.workflows.runs.timing import training_seconds
 
     check_metrics(experiment, context, "prune")
     check(experiment)
     epochs = planned_epochs(experiment, shared=False)
-    run_seconds(experiment, epochs)  # the first one pays for imports and warm-up
-    plan = {"epochs": epochs, "estimated_seconds": run_seconds(experiment, epochs)}
+    training_seconds(experiment, epochs)  # the first one pays for imports and warm-up
+    plan = {"epochs": epochs, "estimated_seconds": training_seconds(experiment, epochs)}
     return planned("prune", experiment, plan, {"dry_run": True})
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from modelopt_cli.workflows.factory import open_run, trained_on_all
 from modelopt_cli.workflows.runs.cross_validation import CrossValidationRun
+from modelopt_cli.workflows.runs.opening import open_run, trained_on_all
 from modelopt_cli.workflows.runs.script import open_script
 from modelopt_cli.workflows.shared import run_files
 from modelopt_cli.workflows.shared.context import Context, StageBegun
@@ -80,10 +80,10 @@ def dry_run(experiment: Experiment, context: Context) -> Report:
     preflight(experiment)
     plan: dict[str, Any] = {}
     if experiment.model is not None:
-        from modelopt_cli.workflows.search.estimate import trial_seconds
+        from modelopt_cli.workflows.runs.timing import training_seconds
 
-        trial_seconds(experiment)  # the first one pays for imports and warm-up
-        plan = {"estimated_seconds": trial_seconds(experiment)}
+        training_seconds(experiment)  # the first one pays for imports and warm-up
+        plan = {"estimated_seconds": training_seconds(experiment)}
     return planned("train", experiment, plan)
 
 

@@ -16,7 +16,6 @@ from modelopt_cli.tuning.search.search import search
 from modelopt_cli.tuning.space.space import Space
 from modelopt_cli.tuning.study.study import Study
 from modelopt_cli.tuning.trials.trial import State
-from modelopt_cli.workflows.distillation.checks import check_distillation
 from modelopt_cli.workflows.factory import ModelObjective, forget
 from modelopt_cli.workflows.runs.script import CommandObjective
 from modelopt_cli.workflows.search import model_cache, warm_start
@@ -85,6 +84,8 @@ def _check(experiment: Experiment, context: Context, space: Space) -> str | None
     check_trials(experiment, context, space)
     samples = check_samples(experiment, space)
     if workflow == "distill":
+        from modelopt_cli.workflows.distillation.checks import check_distillation
+
         check_distillation(experiment)
     return samples
 

@@ -203,7 +203,8 @@ def test_several_seeds_report_the_same_names() -> None:
 def test_reports_under_way_hold_what_is_said_of_them() -> None:
     """So that a stopper's metric is refused where no report would ever hold it."""
     wanted = ["validation.f1", "validation.loss"]
-    from modelopt_cli.workflows.factory import open_pruning, open_run
+    from modelopt_cli.workflows.factory import open_pruning
+    from modelopt_cli.workflows.runs.opening import open_run
 
     for chosen, run in (
         (plain := experiment("iris"), open_run(plain, 0, wanted=wanted)),

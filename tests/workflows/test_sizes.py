@@ -39,10 +39,13 @@ MLP: dict[str, Any] = {
 }
 
 
-def opened(experiment: Experiment, params: Any, keep: Path | None = None, state: Any = None) -> Run:
+def objective(experiment: Experiment, keep: Path | None = None) -> ModelObjective:
     tuning = experiment.require_tuning()
-    keep_folder = None if keep is None else str(keep)
-    return ModelObjective(experiment, tuning.goals, tuning.metrics, keep_folder).open(params, 5, state)
+    return ModelObjective(experiment, tuning.goals, tuning.metrics, None if keep is None else str(keep))
+
+
+def opened(experiment: Experiment, params: Any, state: Any = None) -> Run:
+    return objective(experiment).open(params, 5, state)
 
 
 def rows_of(report: Report) -> list[dict[str, Any]]:
@@ -58,10 +61,12 @@ def test_the_full_size_is_bit_for_bit_the_training_without_sizes(document: dict[
     for experiment, way in ((without, [10**6]), (with_sizes, [9]), (with_sizes, [1, 2, 9])):
         keep = tmp_path / str(len(found))
         keep.mkdir()
-        run = opened(experiment, {path: 0.05}, keep)
+        search = objective(experiment, keep)
+        run = search.open({path: 0.05}, 5)
         for until in way:
             run.advance(min(until, run.total))
         metrics = dict(run.metrics())
+        search.ended(run, 5, metrics)
         assert metrics.pop("train.samples", 90.0) == 90.0
         assert metrics.pop("train.seconds") > 0
         found.append(metrics)

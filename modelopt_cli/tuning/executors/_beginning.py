@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -54,6 +54,10 @@ class Beginning:
             raise TrialError("error", f"the lost state of the trial it goes on from cannot be computed again: {text}")
         if self._state is None:
             raise TrialError("error", "the trial that it goes on from has no state to go on from")
+
+    def ended(self, run: Run, metrics: Mapping[str, float]) -> None:
+        """Tell the objective that the run has come to its end."""
+        self._objective.ended(run, self._seed, metrics)
 
     def close(self) -> None:
         """Free what is held."""

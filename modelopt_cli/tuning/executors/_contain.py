@@ -112,6 +112,7 @@ class Contained:
 
     def _done(self, run: Run, reports: list[StepReport], start: float) -> Event:
         metrics, step, total = plain_metrics(run.metrics()), run.step, run.known_total
+        self._beginning.ended(run, metrics)
         self.close()
         seconds = time.perf_counter() - start
         return Event(self.number, reports, metrics, step, total, done=True, seconds=seconds, again=self._again)

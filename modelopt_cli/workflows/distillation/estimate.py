@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from modelopt_cli.workflows.distillation.checks import untrained
 from modelopt_cli.workflows.distillation.criteria import criterion_of, student_data
 from modelopt_cli.workflows.distillation.jobs import TrainingJob, members
+from modelopt_cli.workflows.runs.timing import estimator_seconds, torch_seconds
 from modelopt_cli.workflows.runs.torch import TorchRun
-from modelopt_cli.workflows.search.estimate import estimator_seconds, torch_seconds
 from modelopt_cli.workflows.shared import data_cache
 
 if TYPE_CHECKING:

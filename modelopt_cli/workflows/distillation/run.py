@@ -145,10 +145,10 @@ class DistillRun(RestorableRun):
             **summarise(student.checkpoint.model),
             "train.seconds": student.seconds,
             "train.epochs": float(student.epochs.get(student.kept, 0)),
-            **(self.costs() if self._costed else {}),
+            **(costs.metrics(self._measured()) if self._costed else {}),
         }
 
-    def costs(self) -> dict[str, float]:
+    def costs(self, judged: Mapping[str, float]) -> dict[str, float]:
         """What the student costs, as metrics; measured once, in turns with its (first) teacher."""
         return costs.metrics(self._measured())
 

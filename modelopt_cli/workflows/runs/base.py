@@ -37,6 +37,10 @@ class ModelRun(Run):
     def checkpoint(self, metrics: Mapping[str, float]) -> Checkpoint:
         """The model with all that using it needs."""
 
+    def costs(self, judged: Mapping[str, float]) -> Mapping[str, float]:
+        """What the model costs, where that is measured apart from `metrics`; `judged`: its metrics on validation."""
+        return {}
+
     @property
     def noise(self) -> list[str]:
         """What made its timings unsure: told beside its warnings, and not kept with the model."""

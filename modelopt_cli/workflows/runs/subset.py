@@ -32,6 +32,7 @@ class SizedRun(Run):
     ) -> None:
         """`whole` opens the training of the last size, `part` of another. `samples`: how many a size has."""
         self._sizes, self._whole, self._part, self._samples = sizes, whole, part, samples
+        self.trained: Run | None = None  # the training of the last size, once it has ended
         self.total = sizes[-1]
         self.step: int = state[0] if state else 0
         self._metrics: Mapping[str, float] = state[1] if state else {}
@@ -50,7 +51,7 @@ class SizedRun(Run):
             self._warnings = list(run.warnings)
         finally:
             run.close()
-        self.step = size
+        self.step, self.trained = size, run if size == self.total else None
         return [(size, self._metrics)]
 
     def metrics(self) -> Mapping[str, float]:

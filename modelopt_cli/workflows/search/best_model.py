@@ -13,17 +13,9 @@ from modelopt_cli.core.conditions import Condition
 from modelopt_cli.core.consent import NOTHING
 from modelopt_cli.experiment.expected_metrics import Workflow, expect_metrics
 from modelopt_cli.tuning.trials.lineage import lineage
-from modelopt_cli.workflows.distillation.run import DistillRun
-from modelopt_cli.workflows.factory import (
-    kept_model,
-    noted_warnings,
-    open_distillation,
-    open_pruning,
-    open_single,
-    trained_on_all,
-)
-from modelopt_cli.workflows.pruning.run import PruneRun
+from modelopt_cli.workflows.factory import kept_model, noted_warnings, open_distillation, open_pruning
 from modelopt_cli.workflows.runs.base import RestorableRun
+from modelopt_cli.workflows.runs.opening import open_single, trained_on_all
 from modelopt_cli.workflows.shared import data_cache
 
 if TYPE_CHECKING:
@@ -108,8 +100,9 @@ def finish_best(
     else:
         run = _trained(chosen, legs, keep, settings.refit is not None)
     judged = run.full_metrics()
-    metrics = {**_costs(run, judged, best), **judged, **run.test_metrics()}
-    checkpoint = run.checkpoint({**best.metrics, **metrics})
+    # Of what a model costs a search measures only what it looks at; what it measured stands.
+    metrics = {**run.costs(judged), **best.metrics, **judged, **run.test_metrics()}
+    checkpoint = run.checkpoint(metrics)
     if context.directory is not None:
         from modelopt_cli.models.files import checkpoints
 
@@ -135,13 +128,6 @@ def _name_teachers(section: dict[str, Any], kept: Mapping[str, str], experiment:
 def _trusted(experiment: Experiment) -> dict[str, bool]:
     """For a file that was made from this experiment here: it may run the code that the experiment names."""
     return {"trust_code": True} if experiment.consent != NOTHING else {}
-
-
-def _costs(run: ModelRun, judged: Mapping[str, float], best: Trial) -> dict[str, float]:
-    """What a pruned model costs, of which a search measures only what it looks at; what it measured stands."""
-    if isinstance(run, DistillRun):
-        return {**run.costs(), **best.metrics}
-    return {**run.costs(judged), **best.metrics} if isinstance(run, PruneRun) else {}
 
 
 def standing_alone(experiment: Experiment, seed: int, workflow: Workflow) -> dict[str, Any]:

@@ -8,7 +8,6 @@ measured in a worker process, within the trials' limits.
 from __future__ import annotations
 
 import dataclasses
-import math
 import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -16,26 +15,19 @@ from typing import TYPE_CHECKING, Any
 from modelopt_cli.core.errors import UsageError
 from modelopt_cli.core.interrupts import from_outside, watched
 from modelopt_cli.core.seeds import derive
-from modelopt_cli.experiment.expected_metrics import CHANGES
 from modelopt_cli.tuning.executors import Event, Limits, Pool
 from modelopt_cli.tuning.executors.processes import Processes
 from modelopt_cli.tuning.objective import Objective, Run, StepReport
 from modelopt_cli.tuning.space.space import Space
 from modelopt_cli.tuning.trials.trial import Params, State, Trial
-from modelopt_cli.workflows.factory import open_single
-from modelopt_cli.workflows.pruning.phases import planned_epochs
+from modelopt_cli.workflows.runs.timing import training_seconds
 from modelopt_cli.workflows.search.model_cache import is_shared
-from modelopt_cli.workflows.shared import data_cache
 
 if TYPE_CHECKING:
-    from modelopt_cli.data.part import Part
-    from modelopt_cli.data.prepared import Prepared
     from modelopt_cli.experiment.experiment import Experiment
 
 _PROBE_SECONDS = 2.0  # no further setting is probed after this long
 _PROBE_SETTINGS = 8
-_BATCHES = 100  # an epoch of at most this many batches is run whole
-_SAMPLES = 5000  # an estimator is fitted on at most this many samples
 _PATIENCE = 30.0  # seconds after which a setting of the user's own code is given up
 
 
@@ -136,80 +128,16 @@ class _MeasuringRun(Run):
         return {"seconds": self._seconds}
 
 
-def run_seconds(experiment: Experiment, epochs: int) -> float:
-    """Estimated seconds of a run of torch training that lasts `epochs`, from a short one."""
-    return torch_seconds(experiment, data_cache.prepared_data(experiment), epochs)
-
-
 def trial_seconds(experiment: Experiment) -> float:
-    """Estimated seconds of one training of this experiment, from a short one."""
-    cv = experiment.evaluation.cv
-    repeats = 1 if cv is None else len(data_cache.fold_indices(experiment))
-    prepared = data_cache.prepared_data(experiment) if cv is None else data_cache.prepared_fold(experiment, 0)
-    if experiment.require_model().framework == "sklearn":
-        return repeats * estimator_seconds(experiment, prepared)
-    return repeats * torch_seconds(experiment, prepared, _epochs(experiment))
+    """Estimated seconds of one trial, from a short one."""
+    return training_seconds(experiment, _epochs(experiment))
 
 
-def estimator_seconds(experiment: Experiment, prepared: Prepared) -> float:
-    """Fit on at most 5,000 samples; the time grows with their number."""
-    count = len(prepared.train.targets)
-    scale = max(1.0, count / _SAMPLES)
-    run = open_single(experiment, _shortened(prepared, _SAMPLES), 0, wanted=_wanted(experiment))
-    start = time.perf_counter()
-    run.advance(1)
-    return (time.perf_counter() - start) * scale
+def _epochs(experiment: Experiment) -> int | None:
+    """Epochs of a whole trial; None: those of the training section."""
+    tuning = experiment.require_tuning()
+    if tuning.workflow != "prune":
+        return None
+    from modelopt_cli.workflows.pruning.phases import planned_epochs
 
-
-def torch_seconds(
-    experiment: Experiment, prepared: Prepared, epochs: int, opened: Callable[[Experiment, Prepared], Run] | None = None
-) -> float:
-    """Open, two epochs of at most 100 batches, final metrics; an epoch's time grows with its batches.
-
-    `opened`: how a run of the experiment on these data is opened; None: as a plain training.
-    """
-    if experiment.training is None:  # a loaded model, to be pruned
-        experiment = experiment.with_values({"training": {}})
-    training = experiment.require_training()
-    batches = math.ceil(len(prepared.train.targets) / training.batch_size)
-    used = min(batches, _BATCHES)
-    shortened = _shortened(prepared, used * training.batch_size)
-    start = time.perf_counter()
-    run = (
-        open_single(experiment, shortened, 0, wanted=_wanted(experiment))
-        if opened is None
-        else opened(experiment, shortened)
-    )
-    begun = time.perf_counter()
-    run.advance(min(2, run.total))
-    trained = time.perf_counter()
-    run.metrics()
-    ended = time.perf_counter()
-    epoch = (trained - begun) / max(run.step, 1) * batches / used
-    return begun - start + epoch * epochs + ended - trained
-
-
-def _epochs(experiment: Experiment) -> int:
-    """Epochs of a whole run."""
-    tuning = experiment.tuning
-    if tuning is None or tuning.workflow != "prune":
-        return experiment.require_training().epochs
     return planned_epochs(experiment, shared=is_shared(experiment, Space.from_spec(tuning.space)))
-
-
-def _wanted(experiment: Experiment) -> list[str]:
-    tuning = experiment.tuning
-    return [] if tuning is None else [goal.metric for goal in tuning.goals if not goal.metric.endswith(CHANGES)]
-
-
-def _shortened(prepared: Prepared, most: int) -> Prepared:
-    return dataclasses.replace(prepared, train=_head(prepared.train, most))
-
-
-def _head(part: Part, most: int) -> Part:
-    if len(part.targets) <= most:
-        return part
-    weights = None if part.weights is None else part.weights[:most]
-    return dataclasses.replace(
-        part, inputs=part.inputs[:most], targets=part.targets[:most], weights=weights, indices=part.indices[:most]
-    )

@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING, Any
 from modelopt_cli.experiment.document.marks import Rejected
 from modelopt_cli.tuning.space.parameters import is_under
 from modelopt_cli.tuning.space.space import Choice, Space
-from modelopt_cli.workflows.distillation.pipeline import DistillCourse
-from modelopt_cli.workflows.pruning.phases import needs_training
 from modelopt_cli.workflows.runs.torch import TorchRun
 from modelopt_cli.workflows.shared import data_cache
 from modelopt_cli.workflows.shared.context import Context, Message
@@ -33,6 +31,8 @@ def is_shared(experiment: Experiment, space: Space) -> bool:
         return False
     if any(path.partition(".")[0] == "pruning" and path.endswith(".start") for path in space.paths):
         return False
+    from modelopt_cli.workflows.pruning.phases import needs_training
+
     settings: list[dict[str, Any]] = [{}]
     for parameter in space.parameters:
         if isinstance(parameter, Choice) and parameter.path.startswith("pruning.schedule"):
@@ -52,6 +52,8 @@ def make(experiment: Experiment, space: Space, context: Context, scratch: Path) 
     """Train, before any trial, what all share; the model that all prune, or None."""
     workflow, folder = experiment.require_tuning().workflow, stage_folder(context, scratch)
     if workflow == "distill" and teachers_are_shared(experiment, space):
+        from modelopt_cli.workflows.distillation.pipeline import DistillCourse
+
         context.emit(Message("training the teachers of all trials"))
         DistillCourse(experiment, seed=experiment.seed, baseline=False, folder=folder).train_teachers()
     if workflow == "prune" and is_shared(experiment, space):
