@@ -33,6 +33,15 @@ ORDER: dict[str, list[set[str]]] = {
         {"weights", "units"},
     ],
     "workflows": [{"shared"}, {"runs"}, {"distillation"}, {"pruning"}, {"factory"}, {"search"}, {"inspect", ""}],
+    "experiment": [
+        {"document"},
+        {"command", "evaluation", "recovery", "consent"},
+        {"sections"},
+        {"expected_metrics", "search_space"},
+        {"checks"},
+        {"experiment"},
+        {"schema"},
+    ],
     "cli": [{"render"}, {""}, {"commands"}],
 }
 CIRCLES = {

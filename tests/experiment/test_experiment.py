@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+import copy
 import pickle
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from modelopt_cli.core.errors import ExperimentError
 from modelopt_cli.core.strategy import FAMILIES
 from modelopt_cli.core.yaml_dumper import dump
-from modelopt_cli.experiment.document.document import Document, PathError, value_at
-from modelopt_cli.experiment.document.marks import Mark, Marks, Source
+from modelopt_cli.experiment.document.marks import Finding
 from modelopt_cli.experiment.experiment import Experiment
-from modelopt_cli.experiment.sections import LAYOUT
 from modelopt_cli.tuning.space.space import Space
+from tests.support.bad_experiments import GOOD, outcome, write
 
 CONFIGS = sorted(Path(__file__).parents[2].joinpath("configs").glob("*.yaml"))
+
+
 DIGITS: dict[str, Any] = {
     "data": {"type": "digits"},
     "model": "mlp",
@@ -55,10 +58,10 @@ def test_shipped_files_load_and_round_trip(path: Path, tmp_path: Path, monkeypat
 
 @pytest.mark.parametrize("family", ["optimizers", "schedules"])
 def test_strategies_of_training_round_trip(family: str, tmp_path: Path) -> None:
-    required = {"step": {"every": 3}, "multi_step": {"at": [2, 4]}}
+    required: dict[str, dict[str, Any]] = {"step": {"every": 3}, "multi_step": {"at": [2, 4]}}
     for name in FAMILIES[family].names():
         fields = FAMILIES[family].get(name).model_fields
-        given = {"type": name}
+        given: dict[str, Any] = {"type": name}
         given |= {key: value for key, value in required.get(name, {}).items() if key in fields}
         if any(field.is_required() for key, field in fields.items() if key not in given):
             continue
@@ -69,7 +72,10 @@ def test_strategies_of_training_round_trip(family: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("family", ["samplers", "stoppers", "schedulers", "executors"])
 def test_strategies_of_tuning_round_trip(family: str, tmp_path: Path) -> None:
-    required = {"threshold": {"condition": "validation.loss <= 2"}, "pbt": {"perturb": ["training.epochs"]}}
+    required: dict[str, dict[str, Any]] = {
+        "threshold": {"condition": "validation.loss <= 2"},
+        "pbt": {"perturb": ["training.epochs"]},
+    }
     for name in FAMILIES[family].names():
         given = {"type": name, **required.get(name, {})}
         space = {"training.epochs": [1, 2]}
@@ -112,56 +118,6 @@ def test_names(tmp_path: Path) -> None:
         assert Experiment.load(path).name == name
         assert Experiment.load(str(path), ["name=other"]).name == "other"
     assert Experiment.load({}).name == "experiment"
-
-
-def test_overrides_are_read_as_yaml() -> None:
-    experiment = Experiment.load(
-        DIGITS,
-        [
-            "training.optimizer.lr=1e-3",
-            "model.hidden=[64, 32]",
-            "training.schedule={type: warmup, then: cosine}",
-            "training.schedule.epochs=2.5",
-            "training.monitor=validation.loss",
-            "training.patience=",
-            "gates=['test.accuracy >= 0.9']",
-            "name='1'",
-        ],
-    )
-    training = experiment.resolved()["training"]
-    assert training["optimizer"]["lr"] == 0.001
-    assert experiment.resolved()["model"]["hidden"] == [64, 32]
-    assert training["schedule"]["epochs"] == 2.5
-    assert training["schedule"]["then"]["type"] == "cosine"
-    assert (training["monitor"], training["patience"]) == ("validation.loss", None)
-    assert experiment.gates == ("test.accuracy >= 0.9",)
-    assert experiment.name == "1"
-
-
-def test_overrides_go_from_the_shortest_path_to_the_longest() -> None:
-    overrides = ["training.optimizer.lr=0.5", "training.optimizer=adamw", "model.hidden=[1]", "model=cnn", "model=mlp"]
-    resolved = Experiment.load(DIGITS, overrides).resolved()
-    assert (resolved["training"]["optimizer"]["type"], resolved["training"]["optimizer"]["lr"]) == ("adamw", 0.5)
-    assert resolved["model"]["hidden"] == [1]
-
-
-def test_overrides_create_what_is_missing() -> None:
-    overrides = ["training.optimizer.lr=0.5", "training.schedule.end=0.1", "evaluation.cv=3", "data.splits.test=0.3"]
-    resolved = Experiment.load({"data": "digits", "training": {"schedule": "cosine"}}, overrides).resolved()
-    assert resolved["training"]["optimizer"] | {"type": "adam", "lr": 0.5} == resolved["training"]["optimizer"]
-    assert resolved["training"]["schedule"] == {"type": "cosine", "end": 0.1}
-    assert resolved["evaluation"]["cv"] == 3
-    assert resolved["data"]["splits"]["test"] == 0.3
-    assert Experiment.load({}, ["model.type=mlp", "model.hidden=[3]"]).resolved()["model"]["hidden"] == [3]
-    assert Experiment.load({}, ["model.hidden=[3]", "model.type=mlp"]).resolved()["model"]["hidden"] == [3]
-
-
-def test_overrides_of_the_space_take_paths_with_dots() -> None:
-    tuning = {"objective": "minimize validation.loss", "space": {"training.epochs": [1, 2]}}
-    overrides = ["tuning.space.training.batch_size=[1, 2]", "tuning.space.training.epochs={int: [1, 9]}"]
-    overrides.append("tuning.space.training.epochs.log=true")
-    space = Experiment.load({**DIGITS, "tuning": tuning}, overrides).require_tuning().space
-    assert space == {"training.epochs": {"int": [1, 9], "log": True}, "training.batch_size": [1, 2]}
 
 
 def test_with_values_applies_a_chosen_section_before_what_is_in_it() -> None:
@@ -278,62 +234,119 @@ def test_changing_the_tuning_section_checks_the_space_again() -> None:
         experiment.with_values({"tuning.space": {"training.epochs": [0]}})
 
 
-# Paths
+def test_mappings_have_no_lines() -> None:
+    with pytest.raises(
+        ExperimentError, match=r"^experiment: training.epochs: expected a whole number, got the text 'x'$"
+    ):
+        Experiment.load({"training": {"epochs": "x"}})
+    wrong: list[tuple[dict[Any, Any], str]] = [
+        ({1: 2}, "the key 1 is no text"),
+        ({"seed": object()}, "is no plain value"),
+    ]
+    for value, rule in wrong:
+        with pytest.raises(ExperimentError, match=rule):
+            Experiment.load(value)
+    endless: dict[str, Any] = {}
+    endless["data"] = endless
+    with pytest.raises(ExperimentError, match="nested more than 64 deep"):
+        Experiment.load(endless)
 
-DOCUMENT = Document(DIGITS, Marks(Mark(Source("experiment"))), layout=LAYOUT)
+
+def test_values_of_a_search_are_told_by_path_and_value(tmp_path: Path) -> None:
+    experiment = Experiment.load(write(tmp_path))
+    with pytest.raises(
+        ExperimentError, match=r"x.yaml: training.epochs=0: training.epochs must be at least 1, but is 0"
+    ):
+        experiment.with_values({"training.epochs": 0, "training.batch_size": 8})
+    with pytest.raises(ExperimentError, match=r"training.optimizer.momentum=0.5: there is no 'momentum'"):
+        experiment.with_values({"training.optimizer": {"type": "adamw"}, "training.optimizer.momentum": 0.5})
+    with pytest.raises(ExperimentError, match="objective"):
+        experiment.with_values({"tuning.objective": "best"})
+    with pytest.raises(ExperimentError, match="names nothing"):
+        experiment.with_values({"tuning.space": {"a.b": [1]}})
 
 
-def test_put_shares_what_is_not_on_the_path() -> None:
-    changed = DOCUMENT.put("training.optimizer.lr", 1).values
-    assert changed["training"]["optimizer"] == {"type": "sgd", "momentum": 0.9, "lr": 1}
-    assert changed["data"] is DIGITS["data"]
-    assert "lr" not in DIGITS["training"]["optimizer"]
+def test_mistakes_are_shown_in_the_file_and_elsewhere_by_its_name(tmp_path: Path) -> None:
+    """A worker process gets an experiment without the text of its file; one with other values has no such text."""
+    experiment = Experiment.load(write(tmp_path), ["training.epochs=3"])
+    wrong = Finding(("model", "hidden"), "too wide", "write less")
+    for read, start in [
+        (experiment, f"{tmp_path / 'x.yaml'}:8:11: too wide\n    8 |   hidden: [128, 64]"),
+        (pickle.loads(pickle.dumps(experiment)), f"{tmp_path / 'x.yaml'}: too wide\nwrite less"),
+        (experiment.with_values({"seed": 1}), f"{tmp_path / 'x.yaml'}: too wide\nwrite less"),
+    ]:
+        read.refuse([])
+        with pytest.raises(ExperimentError) as caught:
+            read.refuse([wrong])
+        assert str(caught.value).startswith(start)
+    with pytest.raises(ExperimentError, match=r"^--set training.epochs=3: too many$"):
+        experiment.refuse([Finding(("training", "epochs"), "too many")])
 
 
-@pytest.mark.parametrize(
-    ("path", "rule"),
+def test_require_says_what_to_add(tmp_path: Path) -> None:
+    path = tmp_path / "y.yaml"
+    path.write_text("data: iris\n")
+    experiment = Experiment.load(path)
+    experiment.require("data")
+    with pytest.raises(ExperimentError, match=r"y.yaml: there is no model section; add one, e.g. model: \{type: mlp\}"):
+        experiment.require("data", "model")
+    for name in ("training", "tuning", "command"):
+        with pytest.raises(ExperimentError, match=f"no {name} section"):
+            getattr(experiment, f"require_{name}")()
+
+
+def paths(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return [path, *(inner for key, item in items for inner in paths(item, (*path, key)))]
+
+
+def document() -> dict[str, Any]:
+    return yaml.safe_load(GOOD)  # type: ignore[no-any-return]
+
+
+strange: st.SearchStrategy[Any] = st.sampled_from(
     [
-        ("training.epoch", "there is no 'epoch' in training"),
-        ("training.optimizer.beta", r"there is no 'beta' in training.optimizer \(sgd\)"),
-        ("nothing", "there is no 'nothing' in an experiment"),
-        ("seed.x", "seed is the value 0"),
-        ("model.hidden.-1", "so there is no '-1' in it"),
-        ("training.class_weights.0", r"training.class_weights is not set \(null\)"),
-        ("", "is no path"),
-    ],
+        None,
+        True,
+        0,
+        -1,
+        10**30,
+        0.5,
+        1e308,
+        float("nan"),
+        float("inf"),
+        "",
+        "sgd",
+        "a.b",
+        [],
+        [[]],
+        [1, "a"],
+        {},
+        {"type": 1},
+        {"type": "sgd"},
+        {"type": "mlp"},
+        {"float": [0, 1]},
+        {"choice": []},
+        {"a": {"b": 1}},
+        "maximize a",
+        {"int": [1, 2]},
+    ]
 )
-def test_paths_that_name_nothing(path: str, rule: str) -> None:
-    with pytest.raises(PathError, match=rule):
-        DOCUMENT.put(path, 1)
 
 
-def test_every_path_can_be_set_and_found() -> None:
-    experiment = Experiment.load(DIGITS)
-    resolved = experiment.resolved()
-    known = list(DOCUMENT.paths())
-    assert {"training.optimizer.lr", "model.hidden.0", "tuning.space", "command.argv", "data.splits.seed"} <= set(known)
-    for path in known:
-        mark = Mark(Source("override"))
-        changed = DOCUMENT.override(path, "new", mark, {})
-        assert value_at(changed.values, path) == "new"
-        keys = next(keys for keys, other in changed.marks.values.items() if other is mark)
-        assert ".".join(map(str, keys)) == path
-    for path in ("training.optimizer.lr", "model.hidden.0", "data.augment"):
-        assert value_at(resolved, path) == experiment.value(path)
-    for path in ("training.nothing", "model.hidden.9", "seed.x", "model.hidden.x"):
-        with pytest.raises(KeyError):
-            value_at(resolved, path)
-
-
-@pytest.mark.parametrize(
-    ("path", "near"),
-    [
-        ("training.batchsize", "training.batch_size"),
-        ("optimizer.lr", "training.optimizer.lr"),
-        ("lr", "training.optimizer.lr"),
-        ("model.hiden.0", "model.hidden.0"),
-        ("qqqqqqq", ""),
-    ],
-)
-def test_nearest(path: str, near: str) -> None:
-    assert DOCUMENT.nearest(path) == near
+@pytest.mark.slow
+@settings(max_examples=300, deadline=None)
+@given(path=st.sampled_from([path for path in paths(document()) if path]), value=strange, key=st.none() | st.text())
+def test_any_value_anywhere_is_taken_or_refused_in_our_words(
+    path: tuple[Any, ...], value: Any, key: str | None
+) -> None:
+    values = document()
+    inner = values
+    for part in path[:-1]:
+        inner = inner[part]
+    inner[path[-1] if key is None or isinstance(inner, list) else key] = copy.deepcopy(value)
+    experiment, error = outcome(lambda: Experiment.load(values))
+    assert "Input should" not in error
+    assert "validation error" not in error
+    if experiment:
+        assert Experiment.load(experiment.resolved()) == experiment

@@ -1,8 +1,7 @@
-"""The YAML reader: YAML 1.2 scalars, environment variables, marks, and everything that is refused."""
+"""The YAML reader: values, environment variables, and everything that is refused."""
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +13,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from modelopt_cli.core.errors import ExperimentError, ModeloptError, RefusedError, UsageError
-from modelopt_cli.core.scalars import number_in, resolve
 from modelopt_cli.core.yaml_dumper import dump
 from modelopt_cli.experiment.document.marks import Source
 from modelopt_cli.experiment.document.yaml_loader import load_file, parse
@@ -28,61 +26,6 @@ def refusal(text: str, kind: type[ModeloptError] = ExperimentError) -> str:
     with pytest.raises(kind) as caught:
         read(text)
     return str(caught.value)
-
-
-# The examples of YAML 1.2.2, section 10.3.2, and what differs from YAML 1.1.
-@pytest.mark.parametrize(
-    ("text", "value"),
-    [
-        ("1e-3", 0.001),
-        ("1.0e-4", 0.0001),
-        ("+12e03", 12000.0),
-        ("-2E+05", -200000.0),
-        ("12.", 12.0),
-        (".5", 0.5),
-        ("0o17", 15),
-        ("0x1F", 31),
-        ("017", 17),
-        ("-19", -19),
-        ("+1", 1),
-        ("null", None),
-        ("~", None),
-        ("", None),
-        ("true", True),
-        ("False", False),
-        (".inf", math.inf),
-        ("-.INF", -math.inf),
-        ("no", "no"),
-        ("yes", "yes"),
-        ("on", "on"),
-        ("off", "off"),
-        ("y", "y"),
-        ("100_000", "100_000"),
-        ("1:30", "1:30"),
-        ("2020-01-01", "2020-01-01"),
-        ("0b11", "0b11"),
-        ("1e", "1e"),
-        (".", "."),
-        ("9" * 5000, "9" * 5000),
-    ],
-)
-def test_scalars(text: str, value: object) -> None:
-    found = resolve(text)
-    assert found == value
-    assert type(found) is type(value)
-
-
-def test_nan() -> None:
-    found = resolve(".NaN")
-    assert isinstance(found, float)
-    assert math.isnan(found)
-
-
-@pytest.mark.parametrize(
-    ("text", "meant"), [("100_000", "100000"), (" 0.1 ", "0.1"), ("1_0.5e3", "10.5e3"), ("a_1", None)]
-)
-def test_numbers_in_text(text: str, meant: str | None) -> None:
-    assert number_in(text) == meant
 
 
 def test_quoted_and_tagged_scalars() -> None:
@@ -133,22 +76,6 @@ def test_what_is_written_reads_back_the_same(values: dict[str, Any]) -> None:
     assert read(text) == values
     if "${" not in text:
         assert yaml.safe_load(text) == values
-
-
-def test_marks() -> None:
-    marks = parse(Source("x.yaml", "a:\n  b: [10, 20]\n  'c d': {e: 1}\n")).marks
-    assert str(marks.key(("a", "b"))) == "x.yaml:2:3"
-    assert str(marks.value(("a", "b", 1))) == "x.yaml:2:11"
-    assert str(marks.value(("a", "c d", "e"))) == "x.yaml:3:14"
-    assert str(marks.value(("a", "absent"))) == "x.yaml:1:1"
-    assert marks.value(("a", "b", 1)).excerpt() == "    2 |   b: [10, 20]\n      |           ^^"
-
-
-def test_the_line_of_a_mark_is_shown_as_a_window_when_long() -> None:
-    message = refusal("a: {" + "b: 1, " * 100 + "b: 2}")
-    line, caret = message.splitlines()[1:3]
-    assert len(line) < 130
-    assert line[caret.index("^")] == "b"
 
 
 @pytest.mark.parametrize(
@@ -207,9 +134,9 @@ def test_billion_laughs_are_counted_before_they_are_expanded() -> None:
 
 
 def test_aliases_within_the_limits_are_expanded_to_separate_values() -> None:
-    found = read("a: &x {b: [1, 2]}\nc: *x\n")
-    assert found == {"a": {"b": [1, 2]}, "c": {"b": [1, 2]}}
-    assert found["a"]["b"] is not found["c"]["b"]
+    values = read("a: &x {b: [1, 2]}\nc: *x\n")
+    assert values == {"a": {"b": [1, 2]}, "c": {"b": [1, 2]}}
+    assert values["a"]["b"] is not values["c"]["b"]
 
 
 def test_aliases_count_towards_the_depth() -> None:

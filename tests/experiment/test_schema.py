@@ -17,7 +17,7 @@ from modelopt_cli.experiment.schema import json_schema
 
 CONFIGS = sorted(Path(__file__).parents[2].joinpath("configs").glob("*.yaml"))
 SCHEMA = json_schema()
-TYPES = {
+TYPES: dict[str, type | tuple[type, ...]] = {
     "object": dict,
     "array": list,
     "string": str,
@@ -88,10 +88,10 @@ def holds(keyword: str, rule: Any, value: Any, schema: dict[str, Any]) -> bool:
 
 
 def resolve(reference: str) -> Any:
-    found: Any = SCHEMA
-    for part in reference.removeprefix("#/").split("/"):
-        found = found[part]
-    return found
+    schema: Any = SCHEMA
+    for key in reference.removeprefix("#/").split("/"):
+        schema = schema[key]
+    return schema
 
 
 def parts(schema: Any) -> Iterator[dict[str, Any]]:
@@ -108,12 +108,12 @@ def parts(schema: Any) -> Iterator[dict[str, Any]]:
 def branches(schema: Any) -> dict[str, dict[str, Any]]:
     """Type name -> schema of the strategies that a field takes."""
     options = [resolve(option["$ref"]) if "$ref" in option else option for option in schema.get("anyOf", [])]
-    found: dict[str, dict[str, Any]] = {}
+    strategies: dict[str, dict[str, Any]] = {}
     for option in options:
         if "type" in option.get("properties", {}):
-            found[option["properties"]["type"]["const"]] = option
-        found |= branches(option)
-    return found
+            strategies[option["properties"]["type"]["const"]] = option
+        strategies |= branches(option)
+    return strategies
 
 
 def test_all_references_resolve_and_definitions_stand_at_the_top() -> None:
@@ -147,9 +147,9 @@ def test_no_family_is_forgotten() -> None:
 
 @pytest.mark.parametrize("name", FIELDS)
 def test_every_strategy_and_option_is_described(name: str) -> None:
-    family, found = FAMILIES[name], branches(FIELDS[name])
-    assert sorted(found) == sorted(family.names())
-    for strategy, schema in found.items():
+    family, described = FAMILIES[name], branches(FIELDS[name])
+    assert sorted(described) == sorted(family.names())
+    for strategy, schema in described.items():
         fields = family.get(strategy).model_fields
         assert list(schema["properties"]) == ["type", *fields]
         assert "type" in schema["required"]
