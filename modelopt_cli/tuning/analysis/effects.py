@@ -12,8 +12,9 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from modelopt_cli.tuning.analysis.finished_trials import Ended
+from modelopt_cli.tuning.analysis.finished_trials import FinishedTrials
 from modelopt_cli.tuning.analysis.surrogate import Surrogate
+from modelopt_cli.tuning.samplers._common.encoding import parents
 from modelopt_cli.tuning.space.parameters import Choice, Ordinal, Parameter
 from modelopt_cli.tuning.space.space import Space
 
@@ -29,20 +30,18 @@ class Branches:
 
     def __init__(self, space: Space) -> None:
         self.space = space
-        self.parent: dict[int, tuple[int, int]] = {}  # the nearest choice above, and its branch
-        for choice, branches in sorted(space.below.items()):  # inner choices come later, so the nearest stays
-            for branch, (start, stop) in enumerate(branches):
-                self.parent |= dict.fromkeys(range(start, stop), (choice, branch))
+        self._parents = parents(space)
 
     def above(self, *positions: int) -> dict[int, int]:
         """The choices above parameters, each with the branch under which they stand."""
-        found: dict[int, int] = {}
+        branches: dict[int, int] = {}
         for position in positions:
-            at = position
-            while at in self.parent:
-                at, branch = self.parent[at]
-                found[at] = branch
-        return found
+            parent = self._parents[position]
+            while parent is not None:
+                choice, branch = parent
+                branches[choice] = branch
+                parent = self._parents[choice]
+        return branches
 
     def share(self, *positions: int) -> float:
         """The share of random settings in which parameters count."""
@@ -76,9 +75,9 @@ class Effect:
 class Effects:
     """Effects in a space, by a process of what was measured. `surrogate`: one fitted before."""
 
-    def __init__(self, space: Space, ended: Ended, surrogate: Surrogate | None = None) -> None:
+    def __init__(self, space: Space, finished: FinishedTrials, surrogate: Surrogate | None = None) -> None:
         self.space, self.branches = space, Branches(space)
-        self.surrogate = Surrogate(space, ended.params, ended.losses, _HELD) if surrogate is None else surrogate
+        self.surrogate = Surrogate(space, finished.params, finished.losses, _HELD) if surrogate is None else surrogate
 
     @cached_property
     def _random(self) -> Array:
@@ -90,7 +89,7 @@ class Effects:
     @cached_property
     def variance(self) -> float:
         """Of the process's mean over random settings; 1 is the variance of what was measured."""
-        mean, _ = self.surrogate.predict(self.surrogate.settings.snap(self._random))
+        mean, _ = self.surrogate.predict(self.surrogate.encoding.snap(self._random))
         return float((mean / self.surrogate.scale).var())
 
     def of(self, position: int, values: int = 25, *, ends: bool = True) -> Effect:
@@ -113,8 +112,8 @@ class Effects:
         for choice, branch in self.branches.above(*positions).items():
             cube[:, :, choice] = (branch + 0.5) / len(self.space.below[choice])
         cube[:, :, list(positions)] = points[:, None]
-        found = self.surrogate.predict(self.surrogate.settings.snap(cube.reshape(-1, self.space.dim)))
-        mean, deviation = (each.reshape(len(points), _OTHERS).mean(axis=1) for each in found)
+        predictions = self.surrogate.predict(self.surrogate.encoding.snap(cube.reshape(-1, self.space.dim)))
+        mean, deviation = (column.reshape(len(points), _OTHERS).mean(axis=1) for column in predictions)
         return mean, deviation
 
 

@@ -1,4 +1,4 @@
-"""What the ended trials of a search measured: the numbers that importance and effects are about."""
+"""What the finished trials of a search measured: the numbers that importances and effects are computed from."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from modelopt_cli.tuning.samplers._history import losses_of
+from modelopt_cli.tuning.samplers._common.history import losses_of
 from modelopt_cli.tuning.space.space import Space
 from modelopt_cli.tuning.trials.divergence import drawn_back
 from modelopt_cli.tuning.trials.trial import Params, Trial
@@ -20,29 +20,29 @@ _FAR = 6.0
 
 
 @dataclass(frozen=True, eq=False)
-class Ended:
+class FinishedTrials:
     """N settings and the loss of one objective at each. Trials without one are left out."""
 
     params: list[Params]
     losses: Array  # (N,) lower is better
 
     @classmethod
-    def of(cls, trials: Sequence[Trial], objective: int) -> Ended:
+    def of(cls, trials: Sequence[Trial], objective: int) -> FinishedTrials:
         """Completed and stopped trials, the latter as of their last report.
 
         Of trials that diverged the loss is the worst of the others, and losses far above those of three quarters of
         the trials (six times as far above the best) are cut there: how badly a training diverged would else be all
         that there is to explain.
         """
-        ended = [trial for trial in trials if trial.state.finished]
-        found = [(trial.params, losses[objective]) for trial in ended if (losses := losses_of(trial)) is not None]
-        values = np.array([loss for _, loss in found], dtype=float)
-        if len(values):
-            values = drawn_back(values, certain=True)
-            best = float(values.min())
-            spread = float(np.quantile(values, 0.75, method="lower")) - best
-            values = np.minimum(values, best + _FAR * spread) if spread > 0 else values
-        return cls([params for params, _ in found], values)
+        finished = [trial for trial in trials if trial.state.finished]
+        rows = [(trial.params, losses[objective]) for trial in finished if (losses := losses_of(trial)) is not None]
+        measured = np.array([loss for _, loss in rows], dtype=float)
+        if len(measured):
+            measured = drawn_back(measured, certain=True)
+            best = float(measured.min())
+            spread = float(np.quantile(measured, 0.75, method="lower")) - best
+            measured = np.minimum(measured, best + _FAR * spread) if spread > 0 else measured
+        return cls([params for params, _ in rows], measured)
 
     def too_few(self, space: Space) -> str:
         """Why nothing can be said, with the figure; empty when it can."""

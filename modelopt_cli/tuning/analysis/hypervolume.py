@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from modelopt_cli.tuning.trials.ranking import Losses, candidates, front, non_dominated
 from modelopt_cli.tuning.trials.trial import State, Trial
 
-_BEYOND = 0.1  # of the front's range: so far behind its worst losses the reference point lies
+_BEHIND = 0.1  # of the front's range: so far behind its worst losses the reference point lies
 
 
 def hypervolume(points: Sequence[Losses], reference: Losses) -> float:
@@ -61,14 +61,14 @@ def reference_of(trials: Sequence[Trial]) -> Losses | None:
     2018, "How to specify a reference point in hypervolume calculation"). Where the front has no range, that of all
     trials that are feasible stands in, else the loss's own size. None: no trial is feasible.
     """
-    found = [trial.losses or () for trial in front(trials) if trial.violation == 0]
+    best = [trial.losses or () for trial in front(trials) if trial.violation == 0]
     everywhere = [trial.losses or () for trial in candidates(trials)]
-    if not found:
+    if not best:
         return None
     reference = []
-    for column, every in zip(zip(*found, strict=True), zip(*everywhere, strict=True), strict=True):
+    for column, every in zip(zip(*best, strict=True), zip(*everywhere, strict=True), strict=True):
         span = max(column) - min(column) or max(every) - min(every) or abs(max(column)) or 1.0
-        reference.append(max(column) + _BEYOND * span)
+        reference.append(max(column) + _BEHIND * span)
     return tuple(reference)
 
 

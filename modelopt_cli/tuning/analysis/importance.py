@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modelopt_cli.tuning.analysis.effects import Effect, Effects
-from modelopt_cli.tuning.analysis.finished_trials import Ended
+from modelopt_cli.tuning.analysis.finished_trials import FinishedTrials
 from modelopt_cli.tuning.space.space import Space
 
 _LEAST = 5  # trials in which a parameter counts, to say something about it
@@ -38,11 +38,13 @@ class Importance:
 class Analysis:
     """A process of what a search measured, taken apart. Nothing in it is random."""
 
-    def __init__(self, space: Space, ended: Ended) -> None:
-        self.effects = Effects(space, ended)
-        codes = np.stack([space.encode(params) for params in ended.params])
+    def __init__(self, space: Space, finished: FinishedTrials) -> None:
+        self.effects = Effects(space, finished)
+        codes = np.stack([space.encode(params) for params in finished.params])
         self._counted = (~np.isnan(codes)).sum(axis=0)  # (dim,)
-        self._without = [Effects(space, ended, each) for each in self.effects.surrogate.without_parts(_PARTS)]
+        self._without = [
+            Effects(space, finished, surrogate) for surrogate in self.effects.surrogate.without_parts(_PARTS)
+        ]
 
     def importances(self) -> list[Importance]:
         """Of every parameter, in order of position."""
@@ -59,13 +61,13 @@ class Analysis:
         """The effects of the pairs that explain most together, of the most important parameters."""
         ranked = sorted(importances, key=lambda each: -(each.share or 0.0))
         positions = [each.position for each in ranked if each.share is not None][:_CANDIDATES]
-        effects, found = self.effects, []
+        effects, rows = self.effects, []
         for a, b in combinations(sorted(positions), 2):
             if effects.branches.together(a, b):
                 effect = effects.of_two(a, b)
-                found.append((effects.branches.share(a, b) * effect.variance, a, b, effect))
-        found.sort(key=lambda each: (-each[0], each[1], each[2]))
-        return [(a, b, effect) for _, a, b, effect in found[:most]]
+                rows.append((effects.branches.share(a, b) * effect.variance, a, b, effect))
+        rows.sort(key=lambda row: (-row[0], row[1], row[2]))
+        return [(a, b, effect) for _, a, b, effect in rows[:most]]
 
 
 def _share(effects: Effects, position: int) -> float:

@@ -3,7 +3,7 @@
 Makarova et al., AutoML 2022, "Automatic Termination for Hyperparameter Optimization": with a process of the loss, min
 over the evaluated settings of its upper confidence bound, minus min over all settings of its lower one. The bounds lie
 sqrt(beta) deviations from the mean, beta = 2 log(D n² pi² / (6 delta)) / 5 with D parameters after n trials,
-delta = 0.1, and the fifth that Srinivas et al. 2010 found to do.
+delta = 0.1, and the division by five that Srinivas et al. 2010 found to do.
 
 It is the process's bound, no proof: in many dimensions few trials make a process too sure, so the first bound comes
 after 20 trials, and after 10 a parameter.
@@ -17,8 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modelopt_cli.tuning.analysis.surrogate import Surrogate
-from modelopt_cli.tuning.samplers._history import losses_of, softened
-from modelopt_cli.tuning.samplers._neighbours import climbed, near
+from modelopt_cli.tuning.samplers._common.encoding import encoded
+from modelopt_cli.tuning.samplers._common.history import losses_of, winsorized
+from modelopt_cli.tuning.samplers._common.neighbours import climbed, near
 from modelopt_cli.tuning.space.space import Space
 from modelopt_cli.tuning.trials.divergence import diverged
 from modelopt_cli.tuning.trials.trial import Trial
@@ -31,28 +32,28 @@ _POINTS, _NEIGHBOURS = 1000, 300  # of the cube, and of the lowest ones in each 
 _WIDTHS = (0.15, 0.05, 0.015, 0.005)
 
 
-def regret_bound(space: Space, ended: Sequence[Trial]) -> float | None:
+def regret_bound(space: Space, finished: Sequence[Trial]) -> float | None:
     """The bound, in the unit of the first objective; None when there are too few trials, or nothing to learn from.
 
-    Settings that failed, diverged or break a constraint count as the worst; losses far above the middle are drawn in,
+    Settings that failed, diverged or break a constraint count as the worst; losses far above the middle are winsorized,
     as they are for the search, which leaves those near the best as they are.
     """
-    if len(ended) < max(_LEAST, _LEAST_EACH * space.dim):
+    if len(finished) < max(_LEAST, _LEAST_EACH * space.dim):
         return None
-    found = [losses_of(trial) if trial.violation == 0 else None for trial in ended]
-    good = np.array([losses is not None for losses in found], dtype=bool)
-    known = np.array([losses[0] for losses in found if losses is not None])
+    rows = [losses_of(trial) if trial.violation == 0 else None for trial in finished]
+    good = np.array([losses is not None for losses in rows], dtype=bool)
+    known = np.array([losses[0] for losses in rows if losses is not None])
     if len(known):
         usable = ~diverged(known)
         known, good[good] = known[usable], usable
     if len(known) < 2 or np.ptp(known) == 0:
         return None
-    values = np.empty(len(ended))
-    values[good] = softened(known, known)
-    values[~good] = values[good].max()
-    surrogate = Surrogate(space, [trial.params for trial in ended], values)
-    width = beta(space.dim, len(ended)) ** 0.5
-    evaluated = np.stack([space.encode(trial.params) for trial, ok in zip(ended, good, strict=True) if ok])
+    losses = np.empty(len(finished))
+    losses[good] = winsorized(known, known)
+    losses[~good] = losses[good].max()
+    surrogate = Surrogate(space, [trial.params for trial in finished], losses)
+    width = beta(space.dim, len(finished)) ** 0.5
+    evaluated = encoded(space, [trial.params for trial, ok in zip(finished, good, strict=True) if ok])
     mean, deviation = surrogate.predict(evaluated)
     lowest = min(_lowest(surrogate, evaluated, known, width), float((mean - width * deviation).min()))
     return float((mean + width * deviation).min()) - lowest
@@ -73,5 +74,5 @@ def _lowest(surrogate: Surrogate, codes: Array, losses: Array, width: float) -> 
 
     leaders = codes[np.argsort(losses, kind="stable")[:5]]
     first = np.concatenate([rng.random((_POINTS, codes.shape[1])), near(leaders, _WIDTHS[0], _NEIGHBOURS, rng)])
-    _, found = climbed(first, surrogate.settings.snap, depth, _WIDTHS, _NEIGHBOURS, rng, surrogate.settings.space)
-    return -float(found.max(initial=-np.inf))
+    _, depths = climbed(first, surrogate.encoding.snap, depth, _WIDTHS, _NEIGHBOURS, rng, surrogate.encoding.space)
+    return -float(depths.max(initial=-np.inf))

@@ -1,4 +1,7 @@
-"""A history as Optuna's trials, and its samplers asked for the next: define-by-run, so that conditions hold."""
+"""The suggestions of `optuna`: a history as Optuna's own trials, and one of its samplers asked for the next.
+
+It is asked parameter by parameter (define-by-run), so that conditions hold.
+"""
 
 from __future__ import annotations
 
@@ -21,8 +24,8 @@ from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState
 
 from modelopt_cli.core.errors import UsageError, did_you_mean
-from modelopt_cli.tuning.samplers._history import losses_of
-from modelopt_cli.tuning.samplers._untried import Untried
+from modelopt_cli.tuning.samplers._common.history import losses_of
+from modelopt_cli.tuning.samplers._common.untried import Untried
 from modelopt_cli.tuning.space.space import Choice, Float, Integer, Parameter, Space
 from modelopt_cli.tuning.trials.divergence import drawn_back
 from modelopt_cli.tuning.trials.trial import Params, Trial
@@ -57,24 +60,24 @@ def suggest(
     n: int,
 ) -> list[Params]:
     """`n` settings; see Sampler.suggest. Each counts as running for the ones after it."""
-    new, axes = Untried(space, trials), _Axes(space)
+    new, axes = Untried(space, trials), Axes(space)
     sampler = build(name, options, int(rng.integers(2**31)))
     with _quietly():
         study = _study(sampler, axes, trials)
         try:
-            found = new.take((axes.ask(study) for _ in range(_ATTEMPTS * n) if len(new.seen) < space.size), n)
+            suggested = new.take((axes.ask(study) for _ in range(_ATTEMPTS * n) if len(new.seen) < space.size), n)
         except (ValueError, NotImplementedError) as error:
             raise UsageError(f"{name} cannot search this space: {error}; use another sampler") from None
-    return found + new.fill(iter(lambda: space.sample(rng), None), n - len(found), rng)
+    return suggested + new.fill(iter(lambda: space.sample(rng), None), n - len(suggested), rng)
 
 
-def _study(sampler: BaseSampler, axes: _Axes, trials: Sequence[Trial]) -> optuna.Study:
+def _study(sampler: BaseSampler, axes: Axes, trials: Sequence[Trial]) -> optuna.Study:
     """A study in memory that holds the history."""
     objectives = max((len(losses) for trial in trials if (losses := losses_of(trial))), default=1)
     constrained = any(trial.violation > 0 for trial in trials)
     study = optuna.create_study(sampler=sampler, directions=["minimize"] * objectives)
     completed = 0
-    for trial, values in zip(trials, _told(trials), strict=True):
+    for trial, values in zip(trials, completed_losses(trials), strict=True):
         frozen = axes.frozen(trial, values, constrained)
         if isinstance(sampler, optuna.samplers.BaseGASampler) and frozen.state is TrialState.COMPLETE:
             assert sampler.population_size is not None
@@ -84,22 +87,22 @@ def _study(sampler: BaseSampler, axes: _Axes, trials: Sequence[Trial]) -> optuna
     return study
 
 
-def _told(trials: Sequence[Trial]) -> list[Sequence[float] | None]:
+def completed_losses(trials: Sequence[Trial]) -> list[Sequence[float] | None]:
     """Of each trial the losses; None: it has not ended, or failed. What diverged is as bad as the worst of the others.
 
     Optuna leaves failed trials out, so that it would learn nothing of where they lie.
     """
-    found = [losses_of(trial) if trial.state.finished else None for trial in trials]
-    known = [losses for losses in found if losses is not None]
+    ended = [losses_of(trial) if trial.state.finished else None for trial in trials]
+    known = [losses for losses in ended if losses is not None]
     if not known:
         return [None] * len(trials)
     table = np.array(known, dtype=float)
     several = table.shape[1] > 1  # what is bad in one objective may be best in another
     rows = iter(np.stack([drawn_back(column, certain=several) for column in table.T], axis=1).tolist())
-    return [None if losses is None else next(rows) for losses in found]
+    return [None if losses is None else next(rows) for losses in ended]
 
 
-class _Axes:
+class Axes:
     """The parameters of a space as Optuna's distributions, each under a name of its own."""
 
     def __init__(self, space: Space) -> None:

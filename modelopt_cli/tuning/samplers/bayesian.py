@@ -33,6 +33,6 @@ class Bayesian(Sampler):
 
     def suggest(self, space: Space, trials: Sequence[Trial], rng: np.random.Generator, n: int) -> list[Params]:
         """The `n` most promising settings that are not in the history; see Sampler."""
-        from modelopt_cli.tuning.samplers._two_models import Plan, suggest
+        from modelopt_cli.tuning.samplers._gp.suggestion import suggest
 
-        return suggest(Plan(("process", "parzen"), self.initial_points, patience=self.patience), space, trials, rng, n)
+        return suggest(space, trials, rng, n, self.initial_points, self.patience)

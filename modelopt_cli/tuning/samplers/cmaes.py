@@ -43,6 +43,6 @@ class Cmaes(Sampler):
     def suggest(self, space: Space, trials: Sequence[Trial], rng: np.random.Generator, n: int) -> list[Params]:
         """`n` draws from the distribution after the last complete generation, not in the history; see Sampler."""
         self.check()
-        from modelopt_cli.tuning.samplers._generations import suggest
+        from modelopt_cli.tuning.samplers._cmaes import suggest
 
         return suggest(space, trials, rng, n, self.sigma, self.population)

@@ -32,8 +32,8 @@ class Evolution(Sampler):
 
     def suggest(self, space: Space, trials: Sequence[Trial], rng: np.random.Generator, n: int) -> list[Params]:
         """`n` points of a Sobol sequence, or mutants, that are not in the history; see Sampler."""
-        from modelopt_cli.tuning.samplers._mutation import children
-        from modelopt_cli.tuning.samplers._untried import Untried, design, endless, sequence_seed
+        from modelopt_cli.tuning.samplers._common.untried import Untried, design, endless, sequence_seed
+        from modelopt_cli.tuning.samplers._evolution import children
 
         new, seed = Untried(space, trials), sequence_seed(trials, rng)
         start = max(min(self.population - len(trials), n), 0)

@@ -20,7 +20,7 @@ class Random(Sampler):
 
     def suggest(self, space: Space, trials: Sequence[Trial], rng: np.random.Generator, n: int) -> list[Params]:
         """`n` random settings that are not in the history; see Sampler."""
-        from modelopt_cli.tuning.samplers._untried import Untried
+        from modelopt_cli.tuning.samplers._common.untried import Untried
 
         draws = iter(lambda: space.sample(rng), None)
         return Untried(space, trials).fill(draws, n, rng)

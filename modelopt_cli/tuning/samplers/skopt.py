@@ -42,7 +42,7 @@ class Skopt(Sampler):
 
     def suggest(self, space: Space, trials: Sequence[Trial], rng: np.random.Generator, n: int) -> list[Params]:
         """The `n` most promising settings that are not in the history; see Sampler."""
-        from modelopt_cli.tuning.samplers._model_based import Plan, suggest
+        from modelopt_cli.tuning.samplers._skopt import Plan, suggest
 
         plan = Plan(
             surrogate=self.surrogate,

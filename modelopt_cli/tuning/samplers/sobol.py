@@ -28,7 +28,7 @@ class Sobol(Sampler):
 
     def suggest(self, space: Space, trials: Sequence[Trial], rng: np.random.Generator, n: int) -> list[Params]:
         """The next `n` points of the sequence that are not in the history; see Sampler."""
-        from modelopt_cli.tuning.samplers._untried import Untried, endless, sequence_seed
+        from modelopt_cli.tuning.samplers._common.untried import Untried, endless, sequence_seed
 
         seed = sequence_seed(trials, rng) if self.seed is None else self.seed
         return Untried(space, trials).fill(endless("sobol", space, seed, len(trials)), n, rng)

@@ -30,7 +30,6 @@ class Tpe(Sampler):
 
     def suggest(self, space: Space, trials: Sequence[Trial], rng: np.random.Generator, n: int) -> list[Params]:
         """The `n` most promising settings that are not in the history; see Sampler."""
-        from modelopt_cli.tuning.samplers._two_models import Plan, suggest
+        from modelopt_cli.tuning.samplers._tpe import suggest
 
-        plan = Plan(("parzen",), self.initial_points, self.good, self.most_good)
-        return suggest(plan, space, trials, rng, n)
+        return suggest(space, trials, rng, n, self.initial_points, self.good, self.most_good)

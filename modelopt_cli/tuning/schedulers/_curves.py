@@ -1,4 +1,7 @@
-"""Learning curves of all trials, by a Gaussian process over settings and the logarithm of the step."""
+"""Learning curves of all trials, by a Gaussian process over settings and the logarithm of the step.
+
+For the scheduler `freeze_thaw`, which asks it where a curve will end, and how much more steps would tell about that.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +14,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from modelopt_cli.tuning.samplers._history import softened, standard
-from modelopt_cli.tuning.samplers._process import Inputs, Process, Spots, fitted
-from modelopt_cli.tuning.samplers._settings import Settings, encoded
+from modelopt_cli.tuning.samplers._common.encoding import Encoding, Points, encoded
+from modelopt_cli.tuning.samplers._common.history import standard, winsorized
+from modelopt_cli.tuning.samplers._gp.process import Process, QueryPoints, fitted
 from modelopt_cli.tuning.trials.divergence import drawn_back
 from modelopt_cli.tuning.trials.trial import Point, State
 
@@ -35,19 +38,19 @@ class Curves:
 
     Failed trials end with the worst of all; what diverged counts as no worse than that.
 
-    Raises ValueError where there is not one (see `told`).
+    Raises ValueError where there is not one (see `any_reported`).
     """
 
     def __init__(self, space: Space, trials: Sequence[Trial], stages: Sequence[int]) -> None:
-        self.settings, self._total = Settings(space), stages[-1]
+        self.encoding, self._total = Encoding(space), stages[-1]
         rows: list[tuple[int, int, float, int]] = []
         known: list[Trial] = []
         for trial in trials:
-            points = _at_stages(trial, stages)
+            reports = _at_stages(trial, stages)
             failed = trial.state is State.FAILED
-            if points or failed:
-                rows += [(len(known), p.step, p.losses[0], p.order) for p in points if p.losses is not None]
-                rows += [(len(known), self._total, math.inf, trial.curve[-1].order if points else 0)] if failed else []
+            if reports or failed:
+                rows += [(len(known), at.step, at.losses[0], at.order) for at in reports if at.losses is not None]
+                rows += [(len(known), self._total, math.inf, trial.curve[-1].order if reports else 0)] if failed else []
                 known.append(trial)
         self._codes = encoded(space, [trial.params for trial in known])
         who, steps, losses, order = (np.array(column) for column in zip(*rows, strict=True))
@@ -58,30 +61,30 @@ class Curves:
         hyper = self._hyper(np.sort(np.argsort(order, kind="stable")[: _milestone(len(order))]))
         # The process tells settings apart; how the typical curve goes on is taken out, so that it need not guess it.
         losses = losses - to_come(losses, who, steps)
-        held = _subset(losses, who, steps, _HELD)
+        held = _thinned(losses, who, steps, _HELD)
         self._targets = _standardised(losses)
-        self._inputs = self.inputs(self._codes[who[held]], steps[held])
-        self._process = Process(self._inputs, self._targets[held], hyper)
-        self._own = self._targets[held]
+        self._points = self.points(self._codes[who[held]], steps[held])
+        self._process = Process(self._points, self._targets[held], hyper)
+        self._held_targets = self._targets[held]
 
     def _hyper(self, early: Index) -> Array:
-        """Fitted to the points that there were at the last milestone, so that most moments need no fit."""
+        """Fitted to the points that there were at the last milestone, so that most decisions need no fit."""
         who, steps, losses = self._who[early], self._steps[early], self._losses[early]
-        kept = _subset(losses, who, steps, _FITTED)
+        kept = _thinned(losses, who, steps, _FITTED)
         targets = _standardised(losses)[kept]
-        inputs = self.inputs(self._codes[who[kept]], steps[kept])
-        key = inputs.numbers.tobytes() + inputs.categories.tobytes() + targets.tobytes()
+        points = self.points(self._codes[who[kept]], steps[kept])
+        key = points.numbers.tobytes() + points.categories.tobytes() + targets.tobytes()
         if key not in _fits:
             if len(_fits) >= _MOST_FITS:
                 _fits.clear()
-            _fits[key] = fitted(inputs, targets, starts=1)
+            _fits[key] = fitted(points, targets, starts=1)
         return _fits[key]
 
-    def inputs(self, codes: Array, steps: Index) -> Inputs:
+    def points(self, codes: Array, steps: Index) -> Points:
         """Settings (N, dim) at steps (N,): the step is one more number, log(step) / log(total)."""
-        found = self.settings.inputs(codes)
+        settings = self.encoding.points(codes)
         time = np.log(np.maximum(steps, 1)) / math.log(max(self._total, 2))
-        return Inputs(np.concatenate([found.numbers, time[:, None]], axis=1), found.categories)
+        return Points(np.concatenate([settings.numbers, time[:, None]], axis=1), settings.categories)
 
     @property
     def best(self) -> float:
@@ -93,30 +96,30 @@ class Curves:
         order = self._who[np.argsort(self._targets, kind="stable")]
         return self._codes[list(dict.fromkeys(order.tolist()))[:count]]
 
-    def at_end(self, codes: Array) -> Spots:
+    def at_end(self, codes: Array) -> QueryPoints:
         """Settings (N, dim) at the end of their curves."""
-        return self._process.at(self.inputs(codes, np.full(len(codes), self._total)))
+        return self._process.at(self.points(codes, np.full(len(codes), self._total)))
 
-    def believed(self, spots: Spots) -> tuple[Array, Array]:
+    def posterior(self, queries: QueryPoints) -> tuple[Array, Array]:
         """Mean and deviation (N,) of the target there."""
-        return self._process.believed(spots)
+        return self._process.posterior(queries)
 
-    def moved(self, ends: Spots, codes: Array, steps: Index) -> Array:
+    def moved(self, ends: QueryPoints, codes: Array, steps: Index) -> Array:
         """(N,) deviation of what the predicted `ends` of settings (N, dim) would be, were each known up to `steps`."""
-        covariance, variance = self._process.together(ends, self._process.at(self.inputs(codes, steps)))
+        covariance, variance = self._process.paired_covariance(ends, self._process.at(self.points(codes, steps)))
         return np.asarray(np.abs(covariance) / np.sqrt(variance + self._process.noise))
 
-    def pretend(self, code: Array, step: int) -> None:
+    def fantasize(self, code: Array, step: int) -> None:
         """What is under way counts with its predicted loss (Ginsbourger et al., 2010, "Kriging believer")."""
-        spot = self.inputs(code[None], np.array([step]))
-        self._own = np.append(self._own, self._process.predict(spot)[0])
-        numbers = np.concatenate([self._inputs.numbers, spot.numbers])
-        self._inputs = Inputs(numbers, np.concatenate([self._inputs.categories, spot.categories]))
-        self._process = self._process.with_points(self._inputs, self._own)
+        point = self.points(code[None], np.array([step]))
+        self._held_targets = np.append(self._held_targets, self._process.predict(point)[0])
+        numbers = np.concatenate([self._points.numbers, point.numbers])
+        self._points = Points(numbers, np.concatenate([self._points.categories, point.categories]))
+        self._process = self._process.with_points(self._points, self._held_targets)
 
 
-def told(trials: Sequence[Trial]) -> bool:
-    """Whether some trial has told anything about its curve."""
+def any_reported(trials: Sequence[Trial]) -> bool:
+    """Whether something is known of some trial's curve: a report with losses, its end, or that it failed."""
     return any(
         trial.state is State.FAILED
         or trial.losses is not None
@@ -130,15 +133,15 @@ def _at_stages(trial: Trial, stages: Sequence[int]) -> list[Point]:
 
     Of one that has reported no loss on the way, what it came to in the end.
     """
-    found: dict[int, Point] = {}
+    reports: dict[int, Point] = {}
     for point in trial.curve:
         if point.losses is not None and point.step >= stages[0]:
             stage = stages[bisect_right(stages, point.step) - 1]
-            found.setdefault(stage, dataclasses.replace(point, step=stage))
-    if not found and trial.losses is not None:
+            reports.setdefault(stage, dataclasses.replace(point, step=stage))
+    if not reports and trial.losses is not None:
         order = trial.curve[-1].order if trial.curve else 0
-        found[stages[-1]] = Point(stages[-1], trial.metrics, trial.losses, order)
-    return list(found.values())
+        reports[stages[-1]] = Point(stages[-1], trial.metrics, trial.losses, order)
+    return list(reports.values())
 
 
 def to_come(losses: Array, who: Index, steps: Index) -> Array:
@@ -160,18 +163,18 @@ def to_come(losses: Array, who: Index, steps: Index) -> Array:
 
 def _milestone(count: int) -> int:
     """The last of 8, 11, 15, ... that is not above `count`; `count` itself where there are fewer."""
-    found = _FIRST
-    while (after := round(found * _MORE) + 1) <= count:
-        found = after
-    return min(found, count)
+    last = _FIRST
+    while (after := round(last * _MORE) + 1) <= count:
+        last = after
+    return min(last, count)
 
 
 def _standardised(losses: Array) -> Array:
-    """Mean 0 and variance 1, bad ones drawn in."""
-    return standard(softened(losses, losses))
+    """Mean 0 and variance 1, bad ones winsorized."""
+    return standard(winsorized(losses, losses))
 
 
-def _subset(losses: Array, who: Index, steps: Index, most: int) -> Index:
+def _thinned(losses: Array, who: Index, steps: Index, most: int) -> Index:
     """All points, or `most`: first the last ones of the best trials, the others spread evenly over the rest."""
     if len(losses) <= most:
         return np.arange(len(losses))

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from modelopt_cli.tuning.samplers._improvement import log_expected_improvement
-from modelopt_cli.tuning.samplers._neighbours import near
-from modelopt_cli.tuning.samplers._settings import encoded
-from modelopt_cli.tuning.samplers._untried import Untried
+from modelopt_cli.tuning.samplers._common.encoding import encoded
+from modelopt_cli.tuning.samplers._common.neighbours import near
+from modelopt_cli.tuning.samplers._common.untried import Untried
+from modelopt_cli.tuning.samplers._gp.acquisition import log_expected_improvement
 from modelopt_cli.tuning.schedulers import Decision, Pause, Resume, SchedulerContext, Start, Stop, settled
-from modelopt_cli.tuning.schedulers._curves import Curves, told
+from modelopt_cli.tuning.schedulers._curves import Curves, any_reported
 from modelopt_cli.tuning.trials.trial import State
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def decide(initial_points: int, growth: float, context: SchedulerContext) -> lis
     first = max(min(initial_points, context.space.size) - begun, queued)
     if first > 0 or total is None:
         return [*decisions, *(Start(1) for _ in range(int(min(places, max(first, 1)))))]
-    if not told(context.trials):  # no report holds the objective, so that only the ends of trials tell anything
+    if not any_reported(context.trials):  # no report holds the objective, so that only the ends of trials tell anything
         return context.measure()
     choice = _Choice(context, held, total, growth)
     left = context.steps_left
@@ -63,7 +63,7 @@ def decide(initial_points: int, growth: float, context: SchedulerContext) -> lis
 
 
 class _Choice:
-    """The candidates of one moment, of which each place takes the best."""
+    """The candidates of one decision, of which each place takes the best."""
 
     def __init__(self, context: SchedulerContext, held: Sequence[Trial], total: int, growth: float) -> None:
         self._context, self._held, self._total = context, list(held), total
@@ -88,7 +88,7 @@ class _Choice:
         if space.rules:
             points = [np.stack([space.encode(space.sample(self._rng)) for _ in range(_RANDOM)])]
         points += [near(leaders, width, _NEAR, self._rng) for width in _WIDTHS]
-        return self._curves.settings.snap(np.concatenate(points))
+        return self._curves.encoding.snap(np.concatenate(points))
 
     def _later(self, step: int) -> int:
         return next((stage for stage in self._stages if stage > step), self._total)
@@ -97,23 +97,24 @@ class _Choice:
         """The trial that promises most runs to its end when the steps that are left just suffice for that."""
         if not self._held or left > self._total:
             return []
-        self._believe()
+        self._fantasize()
         ends = self._curves.at_end(self._codes[: len(self._held)])
-        index = int(np.argmin(self._curves.believed(ends)[0]))
+        index = int(np.argmin(self._curves.posterior(ends)[0]))
         if left > self._context.cost(self._at[index], self._total):
             return []
         trial = self._held[index]
         self._take(index, self._total)
         return [Resume(trial.number, self._total)]
 
-    def _believe(self) -> None:
+    def _fantasize(self) -> None:
+        """Trials that were given a place count with their predicted losses."""
         for code, end in self._under_way:
-            self._curves.pretend(code, end)
+            self._curves.fantasize(code, end)
         self._under_way.clear()
 
     def next(self) -> list[Decision]:
         """The best that is left, which then counts as under way; nothing when a finite space is used up."""
-        self._believe()
+        self._fantasize()
         for index in np.argsort(-self._merit(), kind="stable"):
             end = self._later(int(self._at[index]))
             decision: Decision | None = None
@@ -139,9 +140,9 @@ class _Choice:
         if not len(self._codes):
             return np.empty(0)
         ends = self._curves.at_end(self._codes)
-        final, deviation = self._curves.believed(ends)
+        final, deviation = self._curves.posterior(ends)
         gain = final - self._without(final)
-        found = []
+        merits = []
         next_stage = np.array([self._later(step) for step in self._at])
         thrice = np.minimum(3 * np.maximum(self._at, 1), self._total)
         if self._context.sizes is not None:
@@ -152,24 +153,24 @@ class _Choice:
             (self._total, deviation),
         ):
             merit = log_expected_improvement(gain, np.maximum(moved, 1e-9), 0.0)
-            found.append(merit - np.log(np.maximum(self._context.cost(self._at, until), 1)))
-        return np.asarray(np.max(found, axis=0))
+            merits.append(merit - np.log(np.maximum(self._context.cost(self._at, until), 1)))
+        return np.asarray(np.max(merits, axis=0))
 
     def _without(self, final: Array) -> Array:
         """(N,) what there is to improve on without each: the best seen, or predicted of another trial under way."""
-        found = np.full(len(final), self._curves.best)
+        best = np.full(len(final), self._curves.best)
         under_way = final[: len(self._held)]
         if len(under_way):
             order = np.argsort(under_way, kind="stable")
-            found = np.minimum(found, under_way[order[0]])
+            best = np.minimum(best, under_way[order[0]])
             second = under_way[order[1]] if len(order) > 1 else np.inf
-            found[order[0]] = min(self._curves.best, second)
-        return found
+            best[order[0]] = min(self._curves.best, second)
+        return best
 
 
 def stages(total: int, growth: float) -> list[int]:
     """The steps at which trials are weighed: 1, then grown by the factor (by one at least), at last `total`."""
-    found = [1]
-    while found[-1] < total:
-        found.append(min(total, max(found[-1] + 1, round(found[-1] * growth))))
-    return found
+    steps = [1]
+    while steps[-1] < total:
+        steps.append(min(total, max(steps[-1] + 1, round(steps[-1] * growth))))
+    return steps

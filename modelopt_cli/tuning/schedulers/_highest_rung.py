@@ -1,4 +1,7 @@
-"""Settings by Parzen estimators of the losses at the highest rung that enough trials have reached."""
+"""The new settings of BOHB: by Parzen estimators of the losses at the highest rung that enough trials have reached.
+
+The estimators are those of the sampler `tpe`.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from modelopt_cli.tuning.samplers._two_models import Plan, suggest
+from modelopt_cli.tuning.samplers.tpe import Tpe
 from modelopt_cli.tuning.stoppers._rungs import at_rung
 from modelopt_cli.tuning.trials.trial import State
 
@@ -16,12 +19,12 @@ if TYPE_CHECKING:
 
 
 class Suggestions:
-    """Called for each new trial of a moment; see _brackets.Suggest."""
+    """Called for each new trial that one decision starts; see _brackets.Suggest."""
 
     def __init__(self, context: SchedulerContext, rungs: Sequence[int], random_share: float) -> None:
         self._context, self._rungs, self._random_share = context, rungs, random_share
         self._rng = context.rng()
-        self._found: list[Params] = []
+        self._suggested: list[Params] = []  # since the history
 
     def __call__(self) -> Params | None:
         """The next setting; None: the sampler's."""
@@ -32,12 +35,12 @@ class Suggestions:
         if known is None:
             return None
         under_way = [
-            dataclasses.replace(known[-1], number=len(known) + place, params=params, state=State.RUNNING, losses=None)
-            for place, params in enumerate(self._found)
+            dataclasses.replace(known[-1], number=len(known) + count, params=params, state=State.RUNNING, losses=None)
+            for count, params in enumerate(self._suggested)
         ]
-        found = suggest(Plan(("parzen",), 1), context.space, [*known, *under_way], self._rng, 1)
-        self._found += found
-        return found[0] if found else None
+        settings = Tpe(initial_points=1).suggest(context.space, [*known, *under_way], self._rng, 1)
+        self._suggested += settings
+        return settings[0] if settings else None
 
     def _history(self) -> list[Trial] | None:
         """All trials as if they ended at that rung; who has not come there is under way."""

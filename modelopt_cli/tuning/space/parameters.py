@@ -14,6 +14,7 @@ from collections.abc import Hashable, Iterator
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import cached_property
+from itertools import pairwise
 from typing import Any, ClassVar, Literal, Self
 
 from typing_extensions import override
@@ -105,6 +106,11 @@ class Parameter(ABC):
             )
         return map(self.grid_value, range(int(self.grid_size)))
 
+    @property
+    def ordered(self) -> bool:
+        """Whether neighbouring values are alike, so that a model may take them as numbers."""
+        return True
+
     def uncounted(self) -> Self:
         """The same parameter without `count`: its grid takes every value."""
         return self
@@ -189,6 +195,17 @@ class Choice(_Listed):
     """Unordered values or whole sections; of a section, the value is its fixed part (without what is searched)."""
 
     kind = "choice"
+
+    @cached_property
+    @override
+    def ordered(self) -> bool:
+        """Three or more numbers that rise, or fall, from each to the next are ordered."""
+        if any(isinstance(value, bool) or not isinstance(value, int | float) for value in self.values):
+            return False
+        numbers = [float(value) for value in self.values]
+        rising = sum(a < b for a, b in pairwise(numbers))
+        falling = sum(a > b for a, b in pairwise(numbers))
+        return len(numbers) > 2 and max(rising, falling) == len(numbers) - 1
 
 
 @dataclass(frozen=True)

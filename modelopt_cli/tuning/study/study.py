@@ -27,7 +27,7 @@ from typing import Any, Self
 from modelopt_cli.core.conditions import Condition, Goal
 from modelopt_cli.core.errors import InputError, UsageError
 from modelopt_cli.core.seeds import derive
-from modelopt_cli.tuning.analysis.replication import Believed, believed, best_of
+from modelopt_cli.tuning.analysis.replication import Posterior, best_of, posterior
 from modelopt_cli.tuning.objective import StepReport
 from modelopt_cli.tuning.samplers import Sampler
 from modelopt_cli.tuning.schedulers import Decision, SchedulerContext, plain
@@ -96,7 +96,7 @@ class Study:
         self.sampler.check()
         self.sampler.check_space(self.space)
         self.seed, self.repeats = seed, repeats
-        self._posterior: tuple[int, Believed | None] = (0, None)  # trials that had ended then
+        self._posterior: tuple[int, Posterior | None] = (0, None)  # trials that had ended then
         self._store = Store(Path(path) if path is not None else None)
         try:
             self.warm_start = self._begin(fingerprint, earlier)
@@ -198,16 +198,16 @@ class Study:
     def best(self) -> Trial | None:
         """The best finished trial: feasible before infeasible, then the lowest loss of the first objective.
 
-        Where settings may be repeated, the best trial of the setting that is believed best.
+        Where settings may be repeated, the best trial of the setting with the lowest posterior mean.
         """
         return best_of(self._trials, self.posterior)
 
     @property
-    def posterior(self) -> Believed | None:
-        """What is believed of settings that may be repeated; None: they may not, or it is too early."""
+    def posterior(self) -> Posterior | None:
+        """What settings that may be repeated are worth without noise; None: they may not, or it is too early."""
         ended = sum(trial.state.finished for trial in self._trials) if self.repeats else 0
         if ended != self._posterior[0]:
-            self._posterior = (ended, believed(self.space, self._trials))
+            self._posterior = (ended, posterior(self.space, self._trials))
         return self._posterior[1]
 
     @property

@@ -35,7 +35,7 @@ def insight(space: Space, trials: Sequence[Trial], goals: Sequence[Goal]) -> Ins
 
     Means and deviations are in the metric's unit. Trials that failed say nothing here.
     """
-    from modelopt_cli.tuning.analysis.finished_trials import Ended
+    from modelopt_cli.tuning.analysis.finished_trials import FinishedTrials
 
     if any(trial.parent is not None for trial in trials):
         reason = "not known: trials went on from others' states, so that no setting alone made their values"
@@ -43,14 +43,14 @@ def insight(space: Space, trials: Sequence[Trial], goals: Sequence[Goal]) -> Ins
     rows: dict[str, list[list[Cell]]] = {name: [] for name in _COLUMNS}
     missing: dict[str, str] = {}
     for objective, goal in enumerate(goals):
-        ended = Ended.of(trials, objective)
-        reason = ended.too_few(space)
+        finished = FinishedTrials.of(trials, objective)
+        reason = finished.too_few(space)
         if reason:
             missing[goal.metric] = reason
             continue
         from modelopt_cli.tuning.analysis.importance import Analysis
 
-        for name, found in _Rows(space, Analysis(space, ended), goal).all().items():
+        for name, found in _Rows(space, Analysis(space, finished), goal).all().items():
             rows[name] += found
     tables = {name: Table(columns=_COLUMNS[name], rows=found) for name, found in rows.items() if found}
     return Insight(tables, missing)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from modelopt_cli.core.errors import InputError
 from modelopt_cli.results.report import Report
-from modelopt_cli.tuning.analysis.replication import believed, best_of
+from modelopt_cli.tuning.analysis.replication import best_of, posterior
 from modelopt_cli.tuning.space.space import Space
 from modelopt_cli.tuning.study.study import Study
 from modelopt_cli.workflows.shared.tables import best_row, schedule_table, trials_table
@@ -24,7 +24,7 @@ def unfinished_report(path: Path, failed: Report | None = None) -> Report:
         raise InputError(f"{path} has no report yet and no trials to show; wait for it, or start it again")
     trials, meta = Study.read(store)
     space = Space.from_spec(meta["space"])
-    best = best_of(trials, believed(space, trials) if meta.get("repeats") else None)
+    best = best_of(trials, posterior(space, trials) if meta.get("repeats") else None)
     return Report(
         kind="search",
         workflow="tune",

@@ -91,18 +91,18 @@ def repeats_table(study: Study) -> tuple[dict[str, Table], dict[str, Any]]:
     be worth: how often, mean and standard deviation of the objective, what is believed and how uncertain that is.
     Details: `believed`, of the best, and the `noise` of a trial, all in the objective's unit.
     """
-    beliefs = study.posterior
-    if beliefs is None:
+    posterior = study.posterior
+    if posterior is None:
         return {}, {}
     goal, paths = study.goals[0], study.space.paths
     sign = -1.0 if goal.maximize else 1.0
     rows: list[list[Cell]] = []
-    for place in beliefs.mean.argsort(kind="stable").tolist():
-        group = beliefs.settings[place]
+    for rank in posterior.mean.argsort(kind="stable").tolist():
+        group = posterior.settings[rank]
         if len(group) > 1 or not rows:
             values = [trial.metrics[goal.metric] for trial in group]
             spread = stdev(values) if len(values) > 1 else None
-            believed = [sign * float(beliefs.mean[place]), float(beliefs.deviation[place])]
+            believed = [sign * float(posterior.mean[rank]), float(posterior.deviation[rank])]
             trials = " ".join(str(trial.number) for trial in group)
             params = (cell(group[0].params.get(path)) for path in paths)
             rows.append([len(group), fmean(values), spread, *believed, trials, *params])
@@ -110,7 +110,7 @@ def repeats_table(study: Study) -> tuple[dict[str, Table], dict[str, Any]]:
     own = ["times", "believed", "uncertainty", "trials", *paths]
     metric = metric_column(goal.metric, own)
     columns = ["times", metric, metric + DEVIATION, "believed", "uncertainty"]
-    details = {"believed": {"metric": goal.metric, **best, "noise": beliefs.noise}}
+    details = {"believed": {"metric": goal.metric, **best, "noise": posterior.noise}}
     return {"repeats": Table(columns=[*columns, "trials", *paths], rows=rows)}, details
 
 

@@ -140,7 +140,7 @@ def test_luck_at_a_small_size_is_never_best_but_is_known_to_the_sampler() -> Non
     assert lucky.best is not None
     assert lucky.best.state is State.COMPLETED
     assert lucky.front == [lucky.best]
-    from modelopt_cli.tuning.samplers._history import losses_of
+    from modelopt_cli.tuning.samplers._common.history import losses_of
 
     assert [losses_of(trial) for trial in small] == [(trial.metrics["loss"],) for trial in small]
 

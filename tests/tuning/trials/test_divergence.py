@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from modelopt_cli.tuning.analysis.finished_trials import Ended
+from modelopt_cli.tuning.analysis.finished_trials import FinishedTrials
 from modelopt_cli.tuning.study.study import Study
 from modelopt_cli.tuning.trials.divergence import diverged, diverged_rows, drawn_back
 
@@ -124,14 +124,14 @@ def test_importance_looks_at_the_others() -> None:
     for number in range(20):
         trial = study.ask()
         study.tell(trial, 1e30 if number % 3 == 0 else trial.params["x"])
-    ended = Ended.of(study.trials, 0)
-    assert ended.losses.max() <= 1.0
-    assert len(ended.losses) == 20
+    finished = FinishedTrials.of(study.trials, 0)
+    assert finished.losses.max() <= 1.0
+    assert len(finished.losses) == 20
 
 
 def test_the_regret_and_repeats_are_about_the_others() -> None:
     from modelopt_cli.tuning.analysis.regret import regret_bound
-    from modelopt_cli.tuning.analysis.replication import believed
+    from modelopt_cli.tuning.analysis.replication import posterior
 
     bounds = {}
     for value in (1e6, 1e30):
@@ -140,18 +140,18 @@ def test_the_regret_and_repeats_are_about_the_others() -> None:
             trial = study.ask()
             study.tell(trial, value if number in (3, 9) else (trial.params["x"] - 0.3) ** 2)
         bounds[value] = regret_bound(study.space, study.trials)
-        beliefs = believed(study.space, study.trials)
-        assert beliefs is not None
-        assert beliefs.mean.max() < 1.0
-        assert beliefs.noise < 0.05
+        known = posterior(study.space, study.trials)
+        assert known is not None
+        assert known.mean.max() < 1.0
+        assert known.noise < 0.05
     assert bounds[1e6] == bounds[1e30]
     assert bounds[1e6] is not None
     assert bounds[1e6] < 0.2
 
 
 def test_curves_and_margins_are_not_flattened_by_what_diverged() -> None:
-    from modelopt_cli.tuning.samplers._feasibility import Feasibility
-    from modelopt_cli.tuning.samplers._settings import Settings
+    from modelopt_cli.tuning.samplers._common.encoding import Encoding
+    from modelopt_cli.tuning.samplers._gp.acquisition import Feasibility
     from modelopt_cli.tuning.schedulers._curves import Curves
     from modelopt_cli.tuning.space.space import Space
 
@@ -163,13 +163,13 @@ def test_curves_and_margins_are_not_flattened_by_what_diverged() -> None:
         study.pause(trial)
     curves = Curves(study.space, study.trials, [1, 2])
     codes = np.array([[0.05], [0.5], [0.95]])
-    means, _ = curves.believed(curves.at_end(codes))
+    means, _ = curves.posterior(curves.at_end(codes))
     assert np.diff(means).min() > 0.3, "the others' losses rise with x"
 
     space = Space.from_spec({"x": {"float": [0, 1]}})
     points = np.linspace(0, 1, 12)[:, None]
     margins = np.stack([0.5 - points[:, 0], np.ones(12)], axis=1)
     margins[-1, 0] = -1e30
-    merit = Feasibility(Settings(space), points, margins, np.random.default_rng(0)).log_merit(codes)
+    merit = Feasibility(Encoding(space), points, margins, np.random.default_rng(0)).log_merit(codes)
     assert merit[0] > -0.5
     assert merit[2] < -5

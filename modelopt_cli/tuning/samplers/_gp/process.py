@@ -1,0 +1,210 @@
+"""A Gaussian process that knows numbers, categories and conditions, fitted by its most probable hyperparameters.
+
+Covariance of two settings: s² M(r) C. M is the Matérn 5/2 function of r² = sum over numbers of ((w(x) - w(y)) / l)²;
+a number that does not count stands in the middle, since then the choice above it tells the settings apart. C is
+exp(-sum over categories that differ of h). w is Kumaraswamy's distribution function, which warps each number's axis.
+
+Priors: length scales LogNormal(sqrt(2) + log(D) / 2, sqrt(3)), so that they grow with the dimension (Hvarfner et al.,
+ICML 2024), with their mode at exp(sqrt(2) - 3) sqrt(D); warps LogNormal(0, 0.3) (Snoek et al., ICML 2014); h
+LogNormal(log 2, 0.5), which keeps categories nearly independent; noise LogNormal(-4, 1) and s² LogNormal(0, 0.5), of
+targets with variance 1.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import cho_solve, cholesky, solve_triangular
+from scipy.optimize import minimize
+from scipy.spatial.distance import cdist
+
+from modelopt_cli.tuning.samplers._common.encoding import Points
+
+Array = NDArray[np.float64]
+
+_ROOT5 = 5.0**0.5
+_EDGE = 1e-6  # warped numbers stay this far inside of the cube
+_JITTER = 1e-8
+_WARP, _CATEGORY, _NOISE, _SCALE = (0.0, 0.3), (np.log(2.0), 0.5), (-4.0, 1.0), (0.0, 0.5)  # mean, deviation of logs
+_STARTS = (0.5, 0.15)  # first length scales, times the root of the dimension
+_STEPS = 40
+
+
+@dataclass(frozen=True, eq=False)
+class _Hyper:
+    """Hyperparameters: logarithms."""
+
+    lengths: Array  # (P,)
+    warps: Array  # (2, P)
+    categories: Array  # (Q,)
+    scale: float
+    noise: float
+
+    @classmethod
+    def unpacked(cls, flat: Array, p: int, q: int) -> _Hyper:
+        return cls(flat[:p], flat[p : 3 * p].reshape(2, p), flat[3 * p : 3 * p + q], float(flat[-2]), float(flat[-1]))
+
+
+@dataclass(frozen=True, eq=False)
+class QueryPoints:
+    """M settings as a process of N settings looks at them."""
+
+    points: Points
+    warped: Array  # (M, P)
+    cross: Array  # (M, N) covariance with the points
+    solved: Array  # (N, M) the same, by the factor
+
+
+class Process:
+    """A process fitted to targets (N,) with mean 0 and variance 1."""
+
+    def __init__(self, points: Points, targets: Array, hyper: Array | None = None) -> None:
+        """`hyper`: as another process found it; None: fitted."""
+        self.points, self.targets = points, targets
+        self.hyper = fitted(points, targets) if hyper is None else hyper
+        self._unpacked = _Hyper.unpacked(self.hyper, points.numbers.shape[1], points.categories.shape[1])
+        self._warped = _warp(points.numbers, self._unpacked)[0]
+        covariance = self._covariance(points, self._warped)
+        covariance[np.diag_indices_from(covariance)] += np.exp(self._unpacked.noise) + _JITTER
+        self._factor = cholesky(covariance, lower=True)
+        self._weights = cho_solve((self._factor, True), targets)
+
+    def with_points(self, points: Points, targets: Array) -> Process:
+        """The same hyperparameters on other points."""
+        return Process(points, targets, self.hyper)
+
+    def predict(self, points: Points) -> tuple[Array, Array]:
+        """Mean (M,) and standard deviation (M,) of what is not noise."""
+        return self.posterior(self.at(points))
+
+    def at(self, points: Points) -> QueryPoints:
+        """What the process needs to know of M settings for all that is asked about them."""
+        warped = _warp(points.numbers, self._unpacked)[0]
+        cross = self._covariance(points, warped)  # (M, N)
+        return QueryPoints(points, warped, cross, solve_triangular(self._factor, cross.T, lower=True))
+
+    def posterior(self, queries: QueryPoints) -> tuple[Array, Array]:
+        """Mean (M,) and standard deviation (M,) of what is not noise."""
+        return queries.cross @ self._weights, np.sqrt(self._variance(queries))
+
+    def _variance(self, queries: QueryPoints) -> Array:
+        variance = np.exp(self._unpacked.scale) - np.einsum("nm,nm->m", queries.solved, queries.solved)
+        return np.asarray(np.maximum(variance, 1e-12))
+
+    @property
+    def noise(self) -> float:
+        """Variance of the noise."""
+        return float(np.exp(self._unpacked.noise))
+
+    def paired_covariance(self, one: QueryPoints, other: QueryPoints) -> tuple[Array, Array]:
+        """Posterior covariance (M,) of each setting of `one` with its partner in `other`; variance of the latter."""
+        apart = (((one.warped - other.warped) / np.exp(self._unpacked.lengths)) ** 2).sum(1)
+        differ = (one.points.categories != other.points.categories) @ np.exp(self._unpacked.categories)
+        r = _ROOT5 * np.sqrt(apart)
+        prior = np.exp(self._unpacked.scale - r - differ) * (1.0 + r + r * r / 3.0)
+        return np.asarray(prior - np.einsum("nm,nm->m", one.solved, other.solved)), self._variance(other)
+
+    def joint(self, queries: QueryPoints) -> Array:
+        """Posterior covariance (M, M) of settings, without noise."""
+        prior = self._prior_covariance(queries.points, queries.warped, queries.points, queries.warped)
+        return np.asarray(prior - queries.solved.T @ queries.solved)
+
+    def _covariance(self, points: Points, warped: Array) -> Array:
+        """(M, N) of settings and those that the process was fitted to."""
+        return self._prior_covariance(points, warped, self.points, self._warped)
+
+    def _prior_covariance(self, points: Points, warped: Array, others: Points, others_warped: Array) -> Array:
+        """(M, N) covariance of settings with others, before anything was seen."""
+        hyper = self._unpacked
+        lengths = np.exp(hyper.lengths)
+        apart = cdist(warped / lengths, others_warped / lengths, "sqeuclidean")
+        exponent = np.zeros_like(apart)
+        for c, weight in enumerate(np.exp(hyper.categories)):
+            exponent += weight * (points.categories[:, c, None] != others.categories[None, :, c])
+        r = _ROOT5 * np.sqrt(apart)
+        return np.asarray(np.exp(hyper.scale - r - exponent) * (1.0 + r + r * r / 3.0))
+
+
+def fitted(points: Points, targets: Array, starts: int = 2) -> Array:
+    """The most probable hyperparameters, from so many starts (at most 2)."""
+    density = HyperPosterior(points, targets)
+    optima = [
+        minimize(density, start, jac=True, method="L-BFGS-B", bounds=density.bounds, options={"maxiter": _STEPS})
+        for start in density.starts()[:starts]
+    ]
+    return np.asarray(min(optima, key=lambda optimum: float(optimum.fun)).x)
+
+
+class HyperPosterior:
+    """Minus the logarithm of the posterior density of the hyperparameters, and its gradient."""
+
+    def __init__(self, points: Points, targets: Array) -> None:
+        self._points, self._targets = points, targets
+        self._p, self._q = points.numbers.shape[1], points.categories.shape[1]
+        codes = points.categories
+        self._differ = (codes[:, None] != codes[None]).transpose(2, 0, 1).astype(np.float64)  # (Q, N, N)
+        dimension = max(self._p + self._q, 1)
+        # A density of l has its maximum where that of log l, less its variance, has it.
+        means = [np.full(self._p, 2.0**0.5 - 3.0 + 0.5 * np.log(dimension)), np.full(2 * self._p, _WARP[0])]
+        widths = [np.full(self._p, 3.0**0.5), np.full(2 * self._p, _WARP[1])]
+        self._mean = np.concatenate([*means, np.full(self._q, _CATEGORY[0]), [_SCALE[0], _NOISE[0]]])
+        self._width = np.concatenate([*widths, np.full(self._q, _CATEGORY[1]), [_SCALE[1], _NOISE[1]]])
+        low = np.concatenate([np.full(self._p, np.log(0.01)), np.full(2 * self._p, -1.5), np.full(self._q, -2.0)])
+        high = np.concatenate([np.full(self._p, np.log(100.0)), np.full(2 * self._p, 1.5), np.full(self._q, 3.0)])
+        self.bounds = [*zip(low, high, strict=True), (-3.0, 4.0), (np.log(1e-6), 0.0)]
+
+    def starts(self) -> list[Array]:
+        """Where the search begins."""
+        starts = []
+        for share in _STARTS:
+            start = self._mean.copy()
+            start[: self._p] = np.log(share * max(self._p + self._q, 1) ** 0.5)
+            starts.append(start)
+        return starts
+
+    def __call__(self, flat: Array) -> tuple[float, Array]:
+        hyper = _Hyper.unpacked(flat, self._p, self._q)
+        warped, slopes = _warp(self._points.numbers, hyper)
+        gaps = warped.T[:, :, None] - warped.T[:, None, :]  # (P, N, N)
+        inverse = np.exp(-2.0 * hyper.lengths)[:, None, None]
+        squares = gaps * gaps * inverse
+        r = _ROOT5 * np.sqrt(squares.sum(0))
+        weights = np.exp(hyper.categories)
+        outer = np.exp(hyper.scale - r - np.tensordot(weights, self._differ, 1))  # s² C exp(-r)
+        clean = outer * (1.0 + r + r * r / 3.0)
+        covariance = clean.copy()
+        covariance[np.diag_indices_from(covariance)] += np.exp(hyper.noise) + _JITTER
+        try:
+            factor = cholesky(covariance, lower=True)
+        except np.linalg.LinAlgError:
+            return 1e10, np.zeros_like(flat)
+        solved = cho_solve((factor, True), self._targets)
+        value = 0.5 * float(self._targets @ solved) + float(np.log(np.diag(factor)).sum())
+        outside = 0.5 * (cho_solve((factor, True), np.eye(len(solved))) - np.outer(solved, solved))  # dvalue / dK
+        steep = outside * outer * (5.0 / 3.0) * (1.0 + r)  # (N, N)
+        by_gap = -steep * gaps * inverse  # (P, N, N), antisymmetric
+        turned = 2.0 * by_gap.sum(2)  # (P, N)
+        gradient = np.concatenate(
+            [
+                (steep * squares).sum((1, 2)),
+                *((slope.T * turned).sum(1) for slope in slopes),
+                -weights * (outside * clean * self._differ).sum((1, 2)),
+                [(outside * clean).sum(), np.exp(hyper.noise) * np.trace(outside)],
+            ]
+        )
+        z = (flat - self._mean) / self._width
+        return value + 0.5 * float(z @ z), gradient + z / self._width
+
+
+def _warp(numbers: Array, hyper: _Hyper) -> tuple[Array, tuple[Array, Array]]:
+    """w (N, P), and its derivatives by log a and log b."""
+    x = np.clip(numbers, _EDGE, 1.0 - _EDGE)
+    a, b = np.exp(hyper.warps)
+    powered = x**a
+    left = 1.0 - powered
+    rest = left**b
+    by_a = a * b * left ** (b - 1.0) * powered * np.log(x)
+    by_b = -b * rest * np.log(left)
+    return 1.0 - rest, (by_a, by_b)
