@@ -45,7 +45,6 @@ ORDER: dict[str, list[set[str]]] = {
     "cli": [{"render"}, {""}, {"commands"}],
 }
 CIRCLES = {
-    "modelopt_cli.cli.render",
     "modelopt_cli.distillation.losses._crd",
     "modelopt_cli.models.graph.gains",
     "modelopt_cli.pruning.units.sensitivity",

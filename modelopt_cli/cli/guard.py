@@ -153,7 +153,7 @@ def _tell(message: str, code: int, kind: str, as_json: bool = False) -> int:
     if as_json:
         document = {"error": {"type": kind, "message": message, "exit_code": code}}
         output.json_document(json.dumps(document))
-    from modelopt_cli.cli.render import error
+    from modelopt_cli.cli.render.console import error
 
     with contextlib.suppress(OSError, ValueError):  # standard error may be closed, too
         error(message)

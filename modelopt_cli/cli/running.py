@@ -94,7 +94,7 @@ def execute(
     trust_code: bool = False,
 ) -> None:
     """Load, run in a run directory (or check and estimate, `dry_run`), render; ends the command with its exit code."""
-    from modelopt_cli.cli import render
+    from modelopt_cli.cli.render import progress
     from modelopt_cli.core.errors import InterruptedRunError
     from modelopt_cli.core.watched import family_watched
     from modelopt_cli.experiment.experiment import Experiment
@@ -111,7 +111,7 @@ def execute(
     with (
         _directory(experiment, out, resume, name) as directory,
         family_watched(),
-        render.progress(quiet=quiet or as_json) as emit,
+        progress.shown(quiet=quiet or as_json) as emit,
     ):
         _listen(stop)
         directory.workflow = name
@@ -128,11 +128,11 @@ def execute(
 
 def run_in_memory(run: Callable[[Context], Report], demanded: tuple[Any, ...], *, quiet: bool) -> Report:
     """Run without a run directory, with progress and signals."""
-    from modelopt_cli.cli import render
+    from modelopt_cli.cli.render import progress
     from modelopt_cli.workflows.shared.context import Context, StopFlag
 
     stop = StopFlag()
-    with render.progress(quiet=quiet) as emit:
+    with progress.shown(quiet=quiet) as emit:
         _listen(stop)
         return run(Context(None, emit, stop, False, demanded))
 
@@ -207,7 +207,7 @@ def show(report: Report, *, as_json: bool, quiet: bool) -> None:
     if as_json:
         output.json_document(report.to_json())
     else:
-        render.report(report, quiet=quiet)
+        render.show(report, quiet=quiet)
 
 
 def _listen(stop: StopFlag) -> None:

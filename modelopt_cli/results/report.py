@@ -103,6 +103,10 @@ class Report(BaseModel):
         """The trained model's checkpoint, in the process that trained it; not part of the JSON."""
         return self._model
 
+    def records(self, table: str) -> list[dict[str, Any]]:
+        """The rows of a table as records; none where there is no such table."""
+        return self.tables[table].records() if table in self.tables else []
+
     def to_json(self) -> str:
         """The report as a JSON document for others to read: without values that came from the environment."""
         return json.dumps(without_values(json.loads(self.model_dump_json())), indent=2, ensure_ascii=False)

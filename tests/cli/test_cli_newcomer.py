@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from modelopt_cli.cli.render.live import describe
-from modelopt_cli.cli.render.search import render_report
+from modelopt_cli.cli.render import search
+from modelopt_cli.cli.render.progress import describe
 from modelopt_cli.results.report import Report, Table
 from modelopt_cli.tuning.trials.trial import State, Trial
 from tests.support.cli import Cli
@@ -42,7 +42,7 @@ def shown(width: int, *states: str) -> list[str]:
         },
     )
     console = Console(file=io.StringIO(), width=width, highlight=False)
-    render_report(console, report, quiet=False)
+    search.render(console, report, quiet=False)
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue().split("best setting")[0].splitlines()
 

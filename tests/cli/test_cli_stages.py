@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-import time
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from modelopt_cli.cli import running
-from modelopt_cli.cli.render import live
+from modelopt_cli.cli.render.progress import PlainProgress
 from modelopt_cli.workflows.shared.context import StageBegun, StopFlag
 
 if TYPE_CHECKING:
@@ -64,15 +64,25 @@ def test_distilling_tells_who_is_trained(cli: Cli) -> None:
     assert stages == ["teacher", "student alone", "student", "judging and measuring what came of it"]
 
 
-def test_a_stage_that_takes_long_is_told_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(live, "_SILENCE", 0.2)
-    stream = io.StringIO()
-    with live.PlainProgress(Console(file=stream)) as progress:
+class Listened(io.StringIO):
+    """Says when a text has been written twice."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self._text, self.twice = text, threading.Event()
+
+    def write(self, written: str) -> int:
+        count = super().write(written)
+        if self.getvalue().count(self._text) > 1:
+            self.twice.set()
+        return count
+
+
+def test_a_stage_that_takes_long_is_told_again() -> None:
+    stream = Listened("still pruning by obs (")
+    with PlainProgress(Console(file=stream), silence=0.2) as progress:
         progress.take(StageBegun("pruning by obs"))
-        deadline = time.monotonic() + 20
-        while stream.getvalue().count("still pruning by obs (") < 2:
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+        assert stream.twice.wait(20)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from modelopt_cli import Experiment, tune
-from modelopt_cli.cli.render.search import render_report
+from modelopt_cli.cli.render import search
 from modelopt_cli.core.conditions import Goal
 from modelopt_cli.results.report import Report
 from modelopt_cli.tuning.study.study import Study
@@ -83,7 +83,7 @@ def shown(found: Insight, goals: list[str]) -> str:
         details={"objective": goals, "importance_missing": found.missing},
     )  # fmt: skip
     console = Console(file=io.StringIO(), width=120)
-    render_report(console, report, quiet=False)
+    search.render(console, report, quiet=False)
     return console.file.getvalue()  # type: ignore[attr-defined]
 
 

@@ -15,7 +15,7 @@ import yaml
 from rich.console import Console
 
 from modelopt_cli import Experiment, Report, load, tune
-from modelopt_cli.cli.render.search import render_report
+from modelopt_cli.cli.render import search
 from modelopt_cli.core.errors import ExperimentError, SearchError
 from modelopt_cli.models.files import checkpoints
 from modelopt_cli.tuning.study.study import Study
@@ -110,7 +110,7 @@ def test_the_schedule_is_a_table_a_file_and_a_text(run: tuple[Report, Path]) -> 
     trials = {row["trial"]: row for row in rows(report, "trials")}
     assert [trials[row["trial"]]["parent"] for row in schedule] == [None, *(row["trial"] for row in schedule[:-1])]
     stream = io.StringIO()
-    render_report(Console(file=stream, width=120), report, quiet=False)
+    search.render(Console(file=stream, width=120), report, quiet=False)
     text = stream.getvalue()
     assert f"schedule of the best trial: {len(schedule)} settings, one after the other" in text
     assert "importance for validation.loss: not known: trials went on from others' states" in text

@@ -22,7 +22,9 @@ def clean(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> None:
     """Remove runs, after saying how much that frees. A running one is never touched."""
-    from modelopt_cli.cli import output, render
+    from modelopt_cli.cli import output
+    from modelopt_cli.cli.render import lists
+    from modelopt_cli.cli.render.text import size
     from modelopt_cli.core.errors import InputError, StorageError, did_you_mean
     from modelopt_cli.results.listing import list_runs
 
@@ -45,13 +47,13 @@ def clean(
     if not chosen:
         output.line(f"nothing to remove under {runs_root()}")
         return
-    render.runs(chosen, runs_root())
-    size = render.size(sum(run.bytes for run in chosen))
+    lists.runs(chosen, runs_root())
+    freed = size(sum(run.bytes for run in chosen))
     if not yes:
-        typer.confirm(f"Remove these {len(chosen)} runs and free {size}?", abort=True)
+        typer.confirm(f"Remove these {len(chosen)} runs and free {freed}?", abort=True)
     for run in chosen:
         try:
             shutil.rmtree(run.path)
         except OSError as error:
             raise StorageError(f"{run.path} cannot be removed ({error.strerror})") from None
-    output.line(f"removed {len(chosen)} runs, freed {size}")
+    output.line(f"removed {len(chosen)} runs, freed {freed}")

@@ -17,18 +17,19 @@ def list_(
     json: Json = False,
 ) -> None:
     """List every strategy with a one-line summary."""
-    from modelopt_cli.cli import output, render
+    from modelopt_cli.cli import output
+    from modelopt_cli.cli.render import lists
     from modelopt_cli.core.errors import UsageError, did_you_mean
     from modelopt_cli.core.strategy import FAMILIES
 
     if family is not None and family not in FAMILIES:
         raise UsageError(f"there is no family '{family}'.{did_you_mean(family, FAMILIES)} Known: {', '.join(FAMILIES)}")
-    found = {
+    summaries = {
         each.name: {name: each.get(name).summary() for name in each.names()}
         for each in FAMILIES.values()
         if family is None or each.name == family
     }
     if json:
-        output.json_document(json_module.dumps(found, indent=2))
+        output.json_document(json_module.dumps(summaries, indent=2))
     else:
-        render.strategies(found)
+        lists.strategies(summaries)

@@ -15,11 +15,12 @@ def runs(
     json: Json = False,
 ) -> None:
     """List the runs under runs/ (or $MODELOPT_RUNS)."""
-    from modelopt_cli.cli import output, render
+    from modelopt_cli.cli import output
+    from modelopt_cli.cli.render import lists
     from modelopt_cli.results.listing import list_runs
 
-    found = [run for run in list_runs(runs_root()) if name is None or run.name == name]
+    chosen = [run for run in list_runs(runs_root()) if name is None or run.name == name]
     if json:
-        output.json_document(json_module.dumps([run.as_dict() for run in found], indent=2))
+        output.json_document(json_module.dumps([run.as_dict() for run in chosen], indent=2))
     else:
-        render.runs(found, runs_root())
+        lists.runs(chosen, runs_root())

@@ -27,9 +27,9 @@ def validate(
         try:
             experiment = Experiment.load(file, set_ or [])
         except UsageError as error:
-            from modelopt_cli.cli import render
+            from modelopt_cli.cli.render.console import error as show_error
 
-            render.error(str(error))
+            show_error(str(error))
             wrong += 1
         else:
             output.line(f"{file}: ok ({_about(experiment)})")

@@ -10,7 +10,7 @@ from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 from rich.text import Text
 
-from modelopt_cli.core.text import printable
+from modelopt_cli.core.text import message_lines, printable
 
 
 class SafeConsole(Console):
@@ -36,3 +36,9 @@ class SafeConsole(Console):
 def console(*, stderr: bool = False, **options: Any) -> Console:
     """For results (standard output) or for progress and errors (`stderr`). Texts are shown as they are: no markup."""
     return SafeConsole(stderr=stderr, highlight=False, markup=False, emoji=False, **options)
+
+
+def error(message: str) -> None:
+    """One clear message on standard error."""
+    text = Text.assemble(("error: ", "bold red"), message_lines(message))
+    console(stderr=True, soft_wrap=True).print(text)

@@ -2,29 +2,30 @@
 
 from __future__ import annotations
 
-from rich.console import Console
-from rich.text import Text
+import math
+from typing import cast
 
-from modelopt_cli.cli.render import size
+from rich.console import Console
+
+from modelopt_cli.cli.render import parts
+from modelopt_cli.cli.render.text import size
+from modelopt_cli.results.details import ExportDetails
 from modelopt_cli.results.report import Report
 
 
-def render_exported(console: Console, report: Report, *, quiet: bool) -> None:
+def render(console: Console, report: Report, *, quiet: bool) -> None:
     """Print the report; `quiet` leaves the warnings and the file."""
     if not quiet:
-        details, inputs = report.details, report.details["inputs"]
-        batch = "B" if details["any_batch_size"] else str(report.tables["checks"].rows[0][0])
-        shape = ", ".join([batch, *map(str, inputs["shape"])])
-        told = f"{report.metrics['model.parameters']:,.0f} parameters, {size(report.metrics['export.size_bytes'])}"
-        _line(console, "model", f"{report.name}, {told}")
-        _line(console, "takes", f"({shape}) {inputs['dtype']}, preprocessed as the model's data are")
-        sizes = " and ".join(str(count) for count, error in report.tables["checks"].rows if error != float("inf"))
+        details, checks = cast(ExportDetails, report.details), report.records("checks")
+        batch = "B" if details["any_batch_size"] else str(checks[0]["batch size"])
+        shape = ", ".join([batch, *map(str, details["inputs"]["shape"])])
+        sizes = " and ".join(str(row["batch size"]) for row in checks if row["relative error"] != math.inf)
+        parameters, written = report.metrics["model.parameters"], size(report.metrics["export.size_bytes"])
+        parts.line(console, "model     ", f"{report.name}, {parameters:,.0f} parameters, {written}")
+        parts.line(
+            console, "takes     ", f"({shape}) {details['inputs']['dtype']}, preprocessed as the model's data are"
+        )
         off = f"off by at most {report.metrics['export.error']:.1e} of the largest output"
-        _line(console, "checked", f"with {details['runtime']} on batches of {sizes}: {off}")
-    for warning in report.warnings:
-        console.print(Text.assemble(("note: ", "yellow"), warning), soft_wrap=True)
-    _line(console, "exported", report.artefacts["exported"])
-
-
-def _line(console: Console, label: str, text: str) -> None:
-    console.print(Text.assemble((f"{label:<9} ", "dim"), text), soft_wrap=True)
+        parts.line(console, "checked   ", f"with {details['runtime']} on batches of {sizes}: {off}")
+    parts.warnings(console, report, "note: ")
+    parts.line(console, "exported  ", report.artefacts["exported"])

@@ -7,7 +7,7 @@ of pruning.include.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 from rich import box
 from rich.console import Console
@@ -15,7 +15,8 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from modelopt_cli.cli.render.pruning import records
+from modelopt_cli.cli.render import parts
+from modelopt_cli.results.details import GroupsDetails
 from modelopt_cli.results.report import Report
 
 _ROWS = 40  # kinds of groups shown
@@ -28,17 +29,17 @@ _MORE = "... and {:,} more (--json has them all)"
 _COSTS = ("units", "parameters of a unit", "macs of a unit")
 
 
-def render_groups(console: Console, report: Report, *, quiet: bool) -> None:
+def render(console: Console, report: Report, *, quiet: bool) -> None:
     """Print the report, `quiet` or not."""
-    kinds = _kinds(records(report, "groups"))
+    kinds = _kinds(report.records("groups"))
     console.print(Text(f"{report.name}: units that stand or fall together", style="bold"))
     if kinds:
         _groups(console, kinds)
         _notes(console, kinds)
     else:
         console.print("none: nothing can be taken out of this model")
-    _frozen(console, records(report, "frozen"))
-    _coverage(console, report)
+    _frozen(console, report.records("frozen"))
+    _coverage(console, cast(GroupsDetails, report.details))
 
 
 def _kinds(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -48,21 +49,21 @@ def _kinds(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         named = (_pattern(row["group"]), _signs(row), *map(_pattern, _sides(row)))
         alike.setdefault((*named, *(row[label] for label in _COSTS)), []).append(row)
     return [
-        {**found[0], "sides": _sides(found[0]), "count": len(found), "group": _shared([row["group"] for row in found])}
-        for found in alike.values()
+        {**same[0], "sides": _sides(same[0]), "count": len(same), "group": _shared([row["group"] for row in same])}
+        for same in alike.values()
     ]
 
 
 def _shared(paths: Sequence[str]) -> str:
     """The path, with a `*` where they differ."""
-    parts = zip(*(path.split(".") for path in paths), strict=True)
-    return ".".join(each[0] if len(set(each)) == 1 else "*" for each in parts)
+    names = zip(*(path.split(".") for path in paths), strict=True)
+    return ".".join(each[0] if len(set(each)) == 1 else "*" for each in names)
 
 
 def _pattern(path: str) -> str:
     """`h.0.attn` -> `h.*.attn`; a number at the end stays."""
-    *parts, last = path.split(".")
-    return ".".join([*("*" if part.isdigit() else part for part in parts), last])
+    *above, last = path.split(".")
+    return ".".join([*("*" if name.isdigit() else name for name in above), last])
 
 
 def _signs(row: Mapping[str, Any]) -> str:
@@ -93,27 +94,27 @@ def _groups(console: Console, kinds: Sequence[dict[str, Any]]) -> None:
     console.print(table)
     if len(kinds) > _ROWS:
         console.print(Text(_MORE.format(sum(kind["count"] for kind in kinds[_ROWS:])), style="dim"))
-    told = "parameters and MACs (of a sample): how many fewer when one unit goes; [dimension]; +more such places"
-    console.print(Text(told, style="dim"))
+    legend = "parameters and MACs (of a sample): how many fewer when one unit goes; [dimension]; +more such places"
+    console.print(Text(legend, style="dim"))
 
 
 def _sides(row: Mapping[str, Any]) -> list[str]:
     """`weight[0] +1`, `..fc2.weight[1]`: the first place on each side, and how many more; without the group's path."""
-    found = []
+    sides = []
     for side in ("made in", "taken in"):
         if row[side]:
             first, *more = row[side].split(", ")
-            found.append(_relative(first, row["group"]) + (f" +{len(more)}" if more else ""))
-    return found
+            sides.append(_relative(first, row["group"]) + (f" +{len(more)}" if more else ""))
+    return sides
 
 
 def _relative(tensor: str, group: str) -> str:
     """`h.0.mlp.fc2.weight[1]` beside `h.0.mlp.fc1` is `..fc2.weight[1]`."""
-    own, parts = group.partition("#")[0].split("."), tensor.split(".")
-    same = next((place for place, (one, other) in enumerate(zip(own, parts, strict=False)) if one != other), len(own))
-    if same == len(own) and len(parts) > same:
-        return ".".join(parts[same:])
-    return (".." if same else "") + ".".join(parts[same:])
+    own, names = group.partition("#")[0].split("."), tensor.split(".")
+    same = next((at for at, (one, other) in enumerate(zip(own, names, strict=False)) if one != other), len(own))
+    if same == len(own) and len(names) > same:
+        return ".".join(names[same:])
+    return (".." if same else "") + ".".join(names[same:])
 
 
 def _notes(console: Console, kinds: Sequence[dict[str, Any]]) -> None:
@@ -133,20 +134,20 @@ def _notes(console: Console, kinds: Sequence[dict[str, Any]]) -> None:
 
 def _by_reason(kinds: Iterable[Mapping[str, Any]], column: str) -> dict[str, list[str]]:
     """Reason -> groups."""
-    found: dict[str, list[str]] = {}
+    groups: dict[str, list[str]] = {}
     for kind in kinds:
         if kind[column]:
-            found.setdefault(kind[column], []).append(kind["group"])
-    return found
+            groups.setdefault(kind[column], []).append(kind["group"])
+    return groups
 
 
 def _computed(text: str) -> str:
     """`statistics in h.0.norm, statistics in h.1.norm` -> `statistics in h.*.norm`."""
-    found: dict[str, dict[str, None]] = {}
+    modules: dict[str, dict[str, None]] = {}  # what is computed -> where
     for each in text.split(", "):
-        what, _, place = each.partition(" in ")
-        found.setdefault(what, {})[_pattern(place)] = None
-    return "; ".join(f"{what} in {_enumerated(places)}" for what, places in found.items())
+        what, _, module = each.partition(" in ")
+        modules.setdefault(what, {})[_pattern(module)] = None
+    return "; ".join(f"{what} in {_enumerated(paths)}" for what, paths in modules.items())
 
 
 def _first_clauses(reason: str) -> str:
@@ -154,16 +155,16 @@ def _first_clauses(reason: str) -> str:
     return "; ".join(clauses[:_CLAUSES]) + ("; ..." if len(clauses) > _CLAUSES else "")
 
 
-def _explain(console: Console, sign: str, meaning: str, found: Sequence[tuple[Sequence[str], str]]) -> None:
-    """A line for each: the groups, and what is so of them."""
-    if not found:
+def _explain(console: Console, sign: str, meaning: str, notes: Sequence[tuple[Sequence[str], str]]) -> None:
+    """A line for each note: the groups, and what is so of them."""
+    if not notes:
         return
     console.print(Text.assemble((f"{sign} ", "yellow"), meaning))
-    for names, told in found[:_NOTES]:
-        text = Text.assemble(_enumerated(names), (f": {told}" if told else "", "dim"))
+    for names, note in notes[:_NOTES]:
+        text = Text.assemble(_enumerated(names), (f": {note}" if note else "", "dim"))
         console.print(Padding(text, (0, 0, 0, 2), expand=False))
-    if len(found) > _NOTES:
-        console.print(Text(f"  {_MORE.format(len(found) - _NOTES)}", style="dim"))
+    if len(notes) > _NOTES:
+        console.print(Text(f"  {_MORE.format(len(notes) - _NOTES)}", style="dim"))
 
 
 def _enumerated(names: Iterable[str]) -> str:
@@ -191,25 +192,25 @@ def _frozen(console: Console, rows: Sequence[dict[str, Any]]) -> None:
     if len(stuck) > _FROZEN:
         console.print(Text(_MORE.format(len(stuck) - _FROZEN), style="dim"))
     if len(stuck) < len(rows):
-        told = f"{'and ' * bool(stuck)}{len(rows) - len(stuck):,} along which groups hold all parameters (--json)"
-        console.print(Text(told, style="dim"))
+        others = f"{'and ' * bool(stuck)}{len(rows) - len(stuck):,} along which groups hold all parameters (--json)"
+        console.print(Text(others, style="dim"))
 
 
-def _coverage(console: Console, report: Report) -> None:
-    found = report.details["coverage"]
-    exact, reasons = found["share_without_shifts"], found["reasons"]
-    beside = "" if exact == found["share"] else f"; those without ! hold {exact:.2%}"
+def _coverage(console: Console, details: GroupsDetails) -> None:
+    coverage = details["coverage"]
+    exact, reasons = coverage["share_without_shifts"], coverage["reasons"]
+    beside = "" if exact == coverage["share"] else f"; those without ! hold {exact:.2%}"
     console.print()
-    text = f"groups hold {found['share']:.2%} of {found['parameters']:,} parameters{beside}"
-    console.print(Text.assemble(("coverage", "bold"), f"  {text}"), soft_wrap=True)
+    text = f"groups hold {coverage['share']:.2%} of {coverage['parameters']:,} parameters{beside}"
+    parts.line(console, "coverage", f"  {text}", "bold")
     for reason, each in list(reasons.items())[:_NOTES]:
         console.print(Text.assemble(f"{each['share']:>8.2%}  ", ("stay: ", "dim"), reason), soft_wrap=True)
     if len(reasons) > _NOTES:
         console.print(Text(_MORE.format(len(reasons) - _NOTES), style="dim"))
-    unknown = report.details["unknown_operators"]
+    unknown = details["unknown_operators"]
     if unknown:
         names = _enumerated(f"{name} ({count} times)" if count > 1 else name for name, count in unknown.items())
-        console.print(Text.assemble(("note: ", "yellow"), f"operators that are not known: {names}"), soft_wrap=True)
+        parts.line(console, "note: ", f"operators that are not known: {names}", "yellow")
 
 
 def _broken(path: str, console: Console) -> str:

@@ -1,18 +1,32 @@
-"""The plan of a run beside what it took."""
+"""A dry run: the space that would be searched, what was planned, where, and what it is thought to take."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, cast
 
 from rich.console import Console
 from rich.text import Text
 
-from modelopt_cli.cli.render import duration, size
+from modelopt_cli.cli.render import parts
+from modelopt_cli.cli.render.text import duration, size
+from modelopt_cli.results.details import PlanDetails
+from modelopt_cli.results.report import Report
 
 
-def render_plan(console: Console, plan: Mapping[str, Any]) -> None:
-    """What was to be done, where, and what it was thought to take and took."""
+def render(console: Console, report: Report, *, quiet: bool) -> None:
+    """Print the report; `quiet` leaves out the space."""
+    details = cast(PlanDetails, report.details)
+    if "space" in details and not quiet:
+        rows = [[row["path"], row["kind"], row["range"], row["when"] or "always"] for row in details["space"]]
+        parts.cells(console, "search space", ["path", "kind", "range", "searched when"], rows)
+    if report.plan:
+        planned(console, report.plan)
+    parts.warnings(console, report)
+
+
+def planned(console: Console, plan: Mapping[str, Any]) -> None:
+    """What was to be done, where, and what it was thought to take; of a run that has ended, also what it took."""
     console.print(Text("plan", style="bold"))
     if "trials" in plan:
         settings = "infinitely many settings" if plan["space_size"] is None else f"{plan['space_size']:,} settings"
@@ -41,7 +55,9 @@ def _sizes(console: Console, sizes: Sequence[int], samples: Sequence[int]) -> No
     console.print(f"  {text}; a step is 1/{sizes[-1]}", soft_wrap=True)
 
 
-def _estimate(console: Console, what: str, estimated: float | None, actual: float | None, show: Any) -> None:
+def _estimate(
+    console: Console, what: str, estimated: float | None, actual: float | None, show: Callable[[float], str]
+) -> None:
     guess = show(estimated) if estimated is not None else "unknown before a trial has run"
     took = f"; took {show(actual)}" if actual else ""
     console.print(f"  {what}: estimated {guess}{took}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
+from collections.abc import Callable, Iterator
 from typing import Self
 
 from rich.console import Console, Group, RenderableType
@@ -12,7 +13,8 @@ from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.text import Text
 
-from modelopt_cli.cli.render import number
+from modelopt_cli.cli.render.console import console
+from modelopt_cli.cli.render.text import number, short
 from modelopt_cli.core.conditions import Goal
 from modelopt_cli.core.references import redacted
 from modelopt_cli.experiment.expected_metrics import SAMPLES
@@ -29,6 +31,15 @@ _STYLE = {
     "queued": "dim",
 }
 _LAST = 6  # trials shown below the bar
+
+
+@contextlib.contextmanager
+def shown(*, quiet: bool) -> Iterator[Callable[[Event], None]]:
+    """What takes a workflow's events: a live display on a terminal, plain lines elsewhere, warnings if quiet."""
+    screen = console(stderr=True)
+    form = QuietProgress if quiet else LiveProgress if screen.is_terminal else PlainProgress
+    with form(screen) as display:
+        yield display.take
 
 
 class QuietProgress:
@@ -49,14 +60,15 @@ class QuietProgress:
             self._console.print(Text.assemble(("warning: ", "yellow"), event.text), soft_wrap=True)
 
 
-_SILENCE = 30.0  # seconds without a line, after which one says what is still being done
-
-
 class PlainProgress(QuietProgress):
-    """A line for each stage and each trial that ends, for epochs at most one a second, and one at least in 30 s."""
+    """A line for each stage and each trial that ends, for epochs at most one a second.
 
-    def __init__(self, console: Console) -> None:
+    After `silence` seconds without a line one says what is still being done.
+    """
+
+    def __init__(self, console: Console, silence: float = 30.0) -> None:
         super().__init__(console)
+        self._silence = silence
         self._doing, self._since, self._spoke = "at work", time.monotonic(), time.monotonic()
         self._over = threading.Event()
         self._beat = threading.Thread(target=self._beating, daemon=True)
@@ -97,8 +109,8 @@ class PlainProgress(QuietProgress):
         self._over.set()
 
     def _beating(self) -> None:
-        while not self._over.wait(max(0.05, self._spoke + _SILENCE - time.monotonic())):
-            if time.monotonic() - self._spoke >= _SILENCE:
+        while not self._over.wait(max(0.05, self._spoke + self._silence - time.monotonic())):
+            if time.monotonic() - self._spoke >= self._silence:
                 with contextlib.suppress(OSError, ValueError):  # standard error is closed: the run matters more
                     self._line(f"still {self._doing} ({time.monotonic() - self._since:.0f} s)")
 
@@ -181,14 +193,8 @@ def describe(trial: Trial, goals: tuple[str, ...]) -> str:
     steps = f" step {trial.curve[-1].step}" if trial.state is State.RUNNING and trial.curve else ""
     if SAMPLES in values and trial.state is not State.COMPLETED:  # what it tells is about so many
         steps = f" at {values[SAMPLES]:,.0f} samples"
-    settings = "  ".join(f"{_short(path)}={number(value)}" for path, value in trial.params.items())
+    settings = "  ".join(f"{short(path)}={number(value)}" for path, value in trial.params.items())
     return redacted(f"trial {trial.number:<4} {trial.state}{steps}  {'  '.join(shown)}  {settings}")
-
-
-def _short(path: str) -> str:
-    """The last name of a path; the one before it too where that is a place in a list: hidden.0."""
-    before, _, last = path.rpartition(".")
-    return f"{before.rpartition('.')[2]}.{last}" if before and last.isdigit() else last
 
 
 def _best(best: Trial | None, goals: tuple[str, ...]) -> str:

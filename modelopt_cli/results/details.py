@@ -1,0 +1,188 @@
+"""What `Report.details` holds, for each kind of report. Keys are those of report.json; old files may lack some."""
+
+from __future__ import annotations
+
+from typing import Any, TypedDict
+
+
+class EarlyStopping(TypedDict):
+    """Which samples a booster's early stopping went by."""
+
+    samples: int
+    of: int
+    split: str
+    drawn: str
+
+
+class TrainingDetails(TypedDict, total=False):
+    """Of a training, and of the model that other runs ended with."""
+
+    positive_class: str  # which one the metrics of two classes are about
+    early_stopping: EarlyStopping
+    seeds: list[int]  # where the run was repeated
+
+
+class BestPosterior(TypedDict):
+    """What the best setting of a search with noisy results is thought to be worth."""
+
+    metric: str
+    times: int
+    mean: float
+    deviation: float | None
+    believed: float
+    uncertainty: float
+    noise: float
+
+
+class SearchDetails(TrainingDetails, total=False):
+    """Of a search; `workflow` is the command that runs its best setting."""
+
+    objective: list[str]
+    workflow: str
+    ended: str
+    why: str
+    importance_missing: dict[str, str]  # metric -> why nothing can be said
+    front: list[int]  # numbers of trials
+    hypervolume: float
+    reference: dict[str, float]  # metric -> the corner up to which the hypervolume goes
+    believed: BestPosterior
+
+
+class PlanDetails(TypedDict, total=False):
+    """Of a dry run."""
+
+    space: list[dict[str, str]]  # path, kind, range, when: of each parameter
+    objective: list[str]
+    dry_run: bool
+
+
+class PruningDetails(TrainingDetails, total=False):
+    """Of a pruning by an experiment file, of weights or of units."""
+
+    pruning: dict[str, Any]  # the section, resolved
+    asked: dict[str, Any]  # threshold, amount or budget; or the structure, where that says how much
+    reached: dict[str, float]
+    spared: dict[str, int]  # rule -> how many tensors or groups
+    dry_run: bool
+    note: str
+
+
+class WeightsFileDetails(TypedDict):
+    """Of a file of weights that was pruned as it is."""
+
+    before: dict[str, float]  # metrics
+    spared: dict[str, int]
+    spared_names: dict[str, list[str]]  # rule -> the first of them
+    kind: str  # of the file
+    dry_run: bool
+    note: str
+    compressed_estimated: bool
+
+
+class DistillationDetails(TrainingDetails, total=False):
+    """Of a distillation."""
+
+    distillation: dict[str, Any]  # the section, resolved
+    members: list[str]
+    cached: bool
+    dry_run: bool
+
+
+class EvaluationDetails(TypedDict, total=False):
+    """Of a saved model that was judged."""
+
+    positive_class: str
+    model: str
+    on: str
+    samples: int
+    undefined: list[str]  # metrics that these data do not allow
+
+
+class Measured(TypedDict, total=False):
+    """How forward passes were timed, and against what."""
+
+    device: str
+    threads: int
+    dtype: str
+    runs: dict[str, int]  # batch size -> warm runs
+    baseline: dict[str, Any]  # file, and its metrics
+
+
+class InspectionDetails(TypedDict, total=False):
+    """Of a file of weights that was looked into."""
+
+    kind: str
+    note: str
+    histograms: dict[str, list[int]]
+    compressed_estimated: bool
+    measured: Measured
+
+
+class Reason(TypedDict):
+    """How much stays for one reason."""
+
+    parameters: int
+    share: float
+
+
+class Coverage(TypedDict):
+    """How many of a model's parameters its units hold."""
+
+    parameters: int
+    share: float
+    share_without_shifts: float
+    reasons: dict[str, Reason]
+
+
+class GroupsDetails(TypedDict):
+    """Of a model's units."""
+
+    coverage: Coverage
+    unknown_operators: dict[str, int]
+
+
+class Inputs(TypedDict):
+    """What an exported program takes."""
+
+    shape: list[int]
+    dtype: str
+
+
+class ExportDetails(TypedDict):
+    """Of a model that was written in another format."""
+
+    model: str
+    format: str
+    any_batch_size: bool
+    runtime: str
+    task: str
+    inputs: Inputs
+    label_names: list[str]
+
+
+class Asked(TypedDict):
+    """How many questions a replay asked, and how many answers were those of the log."""
+
+    asked: int
+    agreed: int
+
+
+class Difference(TypedDict):
+    """The first answer that was another one."""
+
+    event: int
+    what: str
+    logged: Any
+    now: Any
+
+
+class ReplayDetails(TypedDict):
+    """Of a search's log that was asked again."""
+
+    sampler: dict[str, Any]
+    events: int
+    suggestions: Asked
+    decisions: Asked
+    endings: Asked
+    agrees: bool
+    first: Difference | None
