@@ -105,7 +105,7 @@ def test_labels_are_read_as_they_were_learnt(
     labels: list[str], new: list[str], codes: list[int], tmp_path: Path
 ) -> None:
     text = "x,y\n" + "".join(f"{i},{labels[i % len(labels)]}\n" for i in range(18))
-    options = {"missing_values": []} if "None" in labels else {}
+    options: dict[str, Any] = {"missing_values": []} if "None" in labels else {}
     if labels[0] == "01":
         options["task"] = "classification"
     data = learnt(write(tmp_path, "train.csv", text), **options)

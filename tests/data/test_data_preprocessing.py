@@ -27,7 +27,11 @@ RNG = np.random.default_rng(0)
 
 
 def raw(inputs: Any, **changes: Any) -> RawData:
-    values = {"targets": np.arange(len(inputs)) % 2, "task": "classification", "label_names": ("a", "b")}
+    values: dict[str, Any] = {
+        "targets": np.arange(len(inputs)) % 2,
+        "task": "classification",
+        "label_names": ("a", "b"),
+    }
     return RawData(inputs=inputs, **(values | changes))
 
 
@@ -202,9 +206,10 @@ class TestPlain:
         plain = fitted(raw(np.ones((2, 2)))).to_plain()
         with pytest.raises(InputError, match="newer"):
             Preprocessing.from_plain(plain | {"version": 99})
-        for damaged in ({}, {"version": 1}, plain | {"fill": "x"}, plain | {"categories": 3}, []):
+        broken: list[Any] = [{}, {"version": 1}, plain | {"fill": "x"}, plain | {"categories": 3}, []]
+        for damaged in broken:
             with pytest.raises(InputError, match="damaged"):
-                Preprocessing.from_plain(damaged)  # type: ignore[arg-type]
+                Preprocessing.from_plain(damaged)
 
 
 class TestPrepare:

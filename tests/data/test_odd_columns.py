@@ -23,13 +23,9 @@ N = 40
 
 def source(path: Path, **options: Any) -> DataSource:
     kind = "parquet" if path.suffix == ".parquet" else "csv"
-    return (
-        FAMILIES["data"]
-        .get(kind)
-        .model_validate(  # type: ignore[no-any-return]
-            {"path": str(path), "target": "y", **options}
-        )
-    )
+    made = FAMILIES["data"].get(kind).model_validate({"path": str(path), "target": "y", **options})
+    assert isinstance(made, DataSource)
+    return made
 
 
 def load(path: Path, **options: Any) -> RawData:

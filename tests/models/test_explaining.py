@@ -26,12 +26,13 @@ class Mine(nn.Module):
     def forward(self, inputs):
         hidden = self.first(inputs)
 """
+Written = Callable[[str], ModuleType]
 LINE = len(HEAD.splitlines()) + 1
 EXAMPLE = torch.randn(4, 4)
 
 
 @pytest.fixture
-def written(tmp_path: Path) -> Callable[[str], ModuleType]:
+def written(tmp_path: Path) -> Written:
     """A module of Python, with these lines in the middle of `forward`, in a folder of its own."""
 
     def write(lines: str, before: str = "") -> ModuleType:
@@ -49,7 +50,7 @@ def written(tmp_path: Path) -> Callable[[str], ModuleType]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("code", "told"),
+    ("code", "parts"),
     [
         ("if hidden.sum() > 0: hidden = hidden * 2", ("aten.gt", "what runs there depends", "torch.where")),
         ("if hidden.max().item() > 1: hidden = hidden * 2", ("aten.max", "what runs there depends", "torch.cond")),
@@ -62,12 +63,14 @@ def written(tmp_path: Path) -> Callable[[str], ModuleType]:
         ("hidden = hidden[hidden[:, 0] > 0]", ("aten.index", "how large the result", "torch.where")),
     ],
 )
-def test_the_line_and_what_stopped_it(written, capfd, code, told):
+def test_the_line_and_what_stopped_it(
+    written: Written, capfd: pytest.CaptureFixture[str], code: str, parts: tuple[str, ...]
+) -> None:
     module = written(f"        {code}").Mine()
     with pytest.raises(UsageError) as caught:
         capture(module, EXAMPLE)
     message = str(caught.value)
-    for part in (f"mine.py:{LINE}: `{code}`", *told, "pruning.structure: weights needs no graph"):
+    for part in (f"mine.py:{LINE}: `{code}`", *parts, "pruning.structure: weights needs no graph"):
         assert part in message
     assert "/torch/" not in message
     assert message.count("\n") == 0
@@ -75,7 +78,9 @@ def test_the_line_and_what_stopped_it(written, capfd, code, told):
     assert module.training, "the module is as it was"
 
 
-def test_where_a_library_is_stopped_both_lines_are_told(written, tmp_path, monkeypatch):
+def test_where_a_library_is_stopped_both_lines_are_told(
+    written: Written, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     installed = tmp_path / "site-packages" / "theirs.py"
     installed.parent.mkdir()
     installed.write_text("def choose(hidden):\n    return hidden if hidden.sum() > 0 else -hidden\n")
@@ -87,7 +92,7 @@ def test_where_a_library_is_stopped_both_lines_are_told(written, tmp_path, monke
     assert f"mine.py:{LINE + 1})" in str(caught.value)
 
 
-def test_an_operator_that_does_not_tell_its_shape(written):
+def test_an_operator_that_does_not_tell_its_shape(written: Written) -> None:
     code = "hidden = torch.ops.modelopt_test.twice(hidden)"
     with torch.library._scoped_library("modelopt_test", "DEF") as library:
         library.define("twice(Tensor x) -> Tensor")
@@ -98,7 +103,7 @@ def test_an_operator_that_does_not_tell_its_shape(written):
         assert part in str(caught.value)
 
 
-def test_a_model_that_fails_by_itself_is_not_the_graphs_fault(written):
+def test_a_model_that_fails_by_itself_is_not_the_graphs_fault(written: Written) -> None:
     with pytest.raises(UsageError) as caught:
         exported(written("        raise KeyError('no')").Mine(), EXAMPLE)
     message = str(caught.value)
@@ -106,18 +111,18 @@ def test_a_model_that_fails_by_itself_is_not_the_graphs_fault(written):
     assert message.endswith(f"mine.py:{LINE}: KeyError: 'no'")
 
 
-def test_what_stops_nothing(written, capfd):
+def test_what_stops_nothing(written: Written, capfd: pytest.CaptureFixture[str]) -> None:
     """Data that are printed, or kept, or read as a number that nothing is decided by."""
     for code in ("print(hidden.mean())", "self.kept = hidden", "hidden = hidden / hidden.abs().max().item()"):
         capture(written(f"        {code}").Mine(), EXAMPLE)
     assert capfd.readouterr() == ("", "")
 
 
-def test_a_batch_of_one():
+def test_a_batch_of_one() -> None:
     with pytest.raises(UsageError, match="give at least 2 samples"):
         capture(nn.Linear(4, 2), EXAMPLE[:1])
 
 
-def test_past_torch_operators(written):
+def test_past_torch_operators(written: Written) -> None:
     with pytest.raises(UsageError, match=r"such as writing to its \.data"):
         exported(written("        hidden.data[:, 0] = 0").Mine(), EXAMPLE)

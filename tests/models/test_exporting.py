@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -69,7 +71,7 @@ def slim_graph() -> nn.Module:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("make", [convolutional, slim_graph])
-def test_a_program_runs_and_learns_where_modelopt_is_not(tmp_path, make):
+def test_a_program_runs_and_learns_where_modelopt_is_not(tmp_path: Path, make: Callable[[], nn.Module]) -> None:
     path = tmp_path / "m.pt2"
     assert export(make(), torch.randn(4, 1, 8, 8), path)
     command = [sys.executable, "-c", ALONE, str(path), "1", "8", "8"]
@@ -81,7 +83,7 @@ def test_a_program_runs_and_learns_where_modelopt_is_not(tmp_path, make):
 @pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".pt2", ".onnx"])
 @pytest.mark.parametrize("make", [convolutional, slim_graph, Attention])
-def test_what_is_read_back_computes_the_same(make, suffix):
+def test_what_is_read_back_computes_the_same(make: Callable[[], nn.Module], suffix: str) -> None:
     module = make().eval()
     content, dynamic = exported_bytes(module, torch.randn(4, 1, 8, 8), suffix)
     assert dynamic
@@ -97,7 +99,7 @@ def test_what_is_read_back_computes_the_same(make, suffix):
 
 
 @pytest.mark.slow
-def test_onnx_without_its_runtime(monkeypatch):
+def test_onnx_without_its_runtime(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     module = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3)).eval()
     content, _ = exported_bytes(module, torch.randn(4, 4), ".onnx")
@@ -107,7 +109,7 @@ def test_onnx_without_its_runtime(monkeypatch):
 
 
 @pytest.mark.parametrize("missing", ["onnx", "onnxscript"])
-def test_the_extra_is_named(monkeypatch, tmp_path, missing):
+def test_the_extra_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, missing: str) -> None:
     monkeypatch.setitem(sys.modules, missing, None)
     with pytest.raises(UsageError, match=rf"{missing} is not installed; .*modelopt-cli\[onnx\]"):
         export(nn.Linear(4, 3), torch.randn(4, 4), tmp_path / "m.onnx")
@@ -117,7 +119,7 @@ def test_the_extra_is_named(monkeypatch, tmp_path, missing):
 
 
 @pytest.mark.slow
-def test_what_the_files_say_about_themselves(tmp_path):
+def test_what_the_files_say_about_themselves(tmp_path: Path) -> None:
     import onnx
 
     about = {"label_names": ["ä", "b"]}
@@ -140,7 +142,7 @@ def test_what_the_files_say_about_themselves(tmp_path):
 
 
 @pytest.mark.slow
-def test_an_operator_that_onnx_has_not(tmp_path):
+def test_an_operator_that_onnx_has_not(tmp_path: Path) -> None:
     class Odd(nn.Module):
         def forward(self, inputs: torch.Tensor) -> torch.Tensor:
             return torch.special.bessel_j0(inputs)
@@ -150,7 +152,7 @@ def test_an_operator_that_onnx_has_not(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_one_batch_size_only(tmp_path):
+def test_one_batch_size_only(tmp_path: Path) -> None:
     class Fixed(nn.Module):
         def forward(self, inputs: torch.Tensor) -> torch.Tensor:
             return inputs.reshape(4, 2, 2).sum(2) + torch.arange(4.0)[:, None]

@@ -21,7 +21,9 @@ CIFAR = Shapes((3, 32, 32), 10, "classification")
 class Counting(nn.Module):
     """Writes down its name, its batch and how it is called; takes `ticks` of the fake clock."""
 
-    def __init__(self, name: str, log: list[tuple], ticks: int = 0, clock: list[float] | None = None) -> None:
+    def __init__(
+        self, name: str, log: list[tuple[str, int, int]], ticks: int = 0, clock: list[float] | None = None
+    ) -> None:
         super().__init__()
         self.inner = nn.Dropout(0.5)
         self.name, self.log, self.ticks, self.clock = name, log, ticks, clock
@@ -124,7 +126,7 @@ def test_counting_leaves_the_module_as_it_was() -> None:
 
 
 def test_contenders_take_turns_on_a_fake_clock(monkeypatch: pytest.MonkeyPatch) -> None:
-    log: list[tuple] = []
+    log: list[tuple[str, int, int]] = []
     clock = [0.0]
     monkeypatch.setattr(measure, "perf_counter", lambda: clock[0])
     slow, fast = Counting("slow", log, 6, clock).train(), Counting("fast", log, 2, clock).train()
@@ -148,7 +150,7 @@ def test_contenders_take_turns_on_a_fake_clock(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_the_seconds_end_the_turns(monkeypatch: pytest.MonkeyPatch) -> None:
-    log: list[tuple] = []
+    log: list[tuple[str, int, int]] = []
     clock = [0.0]
     monkeypatch.setattr(measure, "perf_counter", lambda: clock[0])
     module = Counting("it", log, 100, clock)

@@ -185,13 +185,14 @@ def test_an_argument_called_estimator_stands_under_arguments(steps: bool) -> Non
         "cv": 4,
         "arguments": {"estimator": {"estimator": "sklearn.svm.LinearSVC", "C": 0.25}},
     }
-    made = built("classification", **({"steps": [SCALER, outer]} if steps else outer))
+    options: dict[str, Any] = {"steps": [SCALER, outer]} if steps else outer
+    made = built("classification", **options)
     last = made.steps[-1][1] if steps else made
     assert (last.cv, last.estimator.C, last.estimator.random_state) == (4, 0.25, 3)
 
 
 def test_an_estimator_that_lacks_the_one_inside_says_where_it_is_written() -> None:
-    model = {"estimator": "sklearn.model_selection.GridSearchCV", "param_grid": {"C": [1.0]}}
+    model: dict[str, Any] = {"estimator": "sklearn.model_selection.GridSearchCV", "param_grid": {"C": [1.0]}}
     with pytest.raises(UsageError, match=r"named so: arguments: \{estimator: \{estimator: sklearn\."):
         built("classification", **model)
     with pytest.raises(ValueError, match="'arguments' stands beside steps"):

@@ -525,7 +525,7 @@ ATTENTIONS = {
 }
 
 
-def _recurrent(kind: type[nn.RNNBase], width: int = 4, units: int = 4, **options: Any) -> OperatorCase:
+def _recurrent(kind: Callable[..., nn.RNNBase], width: int = 4, units: int = 4, **options: Any) -> OperatorCase:
     """A recurrent layer of four units between two linear layers; `b` takes `width` of it."""
     return OperatorCase(
         lambda m, x: m.b(m.layer(torch.tanh(m.a(x)))[0]),

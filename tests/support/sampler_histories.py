@@ -75,7 +75,8 @@ def history(space: Space, count: int, seed: int = 0, objectives: int = 1) -> lis
     trials = []
     for number in range(count):
         losses: tuple[float, ...] | None = tuple(float(loss) for loss in rng.standard_normal(objectives))
-        state, violation, curve = State.COMPLETED, 0.0, ()
+        state, violation = State.COMPLETED, 0.0
+        curve: tuple[Point, ...] = ()
         if number % 7 == 3:
             state, losses = State.FAILED, None
         elif number % 7 == 4:

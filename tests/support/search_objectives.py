@@ -89,6 +89,7 @@ class Descent(Run):
 
     def __init__(self, params: Mapping[str, Any], seed: int, total: int, state: Any, evens: bool) -> None:
         self.rate, self.act, self.total, self.evens = params["rate"], params.get("act", "run"), total, evens
+        self.error: float
         self.step, self.error = state or (0, 1.0)
 
     def advance(self, until: int) -> list[StepReport]:
@@ -171,17 +172,18 @@ class Messy(Run):
     """Where `x` is 0 it changes all that its process has once; else it measures what it finds there."""
 
     def __init__(self, params: Mapping[str, Any]) -> None:
-        self.params, self.found = params, {}
+        self.params = params
+        self.surroundings: dict[str, float] = {}
 
     def advance(self, until: int) -> list[StepReport]:
         self.step = self.total
         if self.params["x"] == 0:
             _mess_up()
-        self.found = _seen()
+        self.surroundings = _seen()
         return []
 
     def metrics(self) -> Mapping[str, float]:
-        return {"loss": self.params["x"], **self.found}
+        return {"loss": self.params["x"], **self.surroundings}
 
 
 class MessyObjective(Objective):

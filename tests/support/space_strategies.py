@@ -56,7 +56,7 @@ SPECS = st.dictionaries(
 
 
 def spaces(specs: st.SearchStrategy[dict[str, Any]] = SPECS) -> st.SearchStrategy[Space]:
-    return specs.map(_space_or_none).filter(lambda space: space is not None)
+    return specs.map(_space_or_none).filter(lambda space: space is not None)  # type: ignore[return-value]
 
 
 def _space_or_none(spec: dict[str, Any]) -> Space | None:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from modelopt_cli.data.augmentations.jitter import Jitter
 from modelopt_cli.data.part import Part
 from modelopt_cli.data.prepared import Prepared
+from modelopt_cli.data.raw import Task
 from modelopt_cli.distillation import cache
 from modelopt_cli.distillation.settings import Guidance
 from modelopt_cli.distillation.teacher_criterion import TeacherCriterion
@@ -25,7 +26,7 @@ from modelopt_cli.training.trainer import Trainer
 SAMPLES, CLASSES = 26, 4
 
 
-def images(task: str = "classification", samples: int = SAMPLES) -> Prepared:
+def images(task: Task = "classification", samples: int = SAMPLES) -> Prepared:
     """(N, 1, 6, 6) images; no two alike. Indices are not places in the split, and not in order."""
     rng = np.random.default_rng(0)
     inputs = rng.normal(size=(samples + 10, 1, 6, 6)).astype(np.float32)
@@ -34,12 +35,15 @@ def images(task: str = "classification", samples: int = SAMPLES) -> Prepared:
     if task == "multilabel":
         targets = (latent > 0).astype(np.float32)
     indices = rng.permutation(samples + 30)[: samples + 10]
-    parts = [Part(inputs[a:b], targets[a:b], None, indices[a:b]) for a, b in ((0, samples), (samples, samples + 10))]
+    train, validation = (
+        Part(inputs[a:b], targets[a:b], None, indices[a:b]) for a, b in ((0, samples), (samples, samples + 10))
+    )
     return Prepared(
-        *parts,
+        train,
+        validation,
         None,
-        shapes=Shapes((1, 6, 6), CLASSES, task),  # type: ignore[arg-type]
-        task=task,  # type: ignore[arg-type]
+        shapes=Shapes((1, 6, 6), CLASSES, task),
+        task=task,
         label_names=(),
         preprocessing=SimpleNamespace(),  # type: ignore[arg-type]
         fingerprint="",

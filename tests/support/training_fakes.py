@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -11,6 +11,8 @@ from torch import nn
 
 from modelopt_cli.data.part import Part
 from modelopt_cli.data.prepared import Prepared
+from modelopt_cli.data.preprocessing import Preprocessing
+from modelopt_cli.data.raw import Task
 from modelopt_cli.models.architectures import Shapes
 from modelopt_cli.training.settings import TrainingSettings
 
@@ -20,7 +22,7 @@ def part(inputs: Any, targets: Any, weights: Any = None, start: int = 0) -> Part
 
 
 def prepared(
-    task: str = "classification",
+    task: Task = "classification",
     counts: tuple[int, int, int] = (60, 30, 20),
     features: int = 5,
     outputs: int = 3,
@@ -47,12 +49,16 @@ def prepared(
         part(inputs[a:b], targets[a:b], None if weights is None else weights[a:b], a) if b > a else None
         for a, b in zip([0, *ends[:-1]], ends, strict=True)
     ]
+    train, validation, test = parts
+    assert train is not None
     return Prepared(
-        *parts,
+        train,
+        validation,
+        test,
         shapes=Shapes((features,), outputs, task),
         task=task,
         label_names=tuple(f"c{i}" for i in range(outputs)),
-        preprocessing=SimpleNamespace(**preprocessing),
+        preprocessing=cast(Preprocessing, SimpleNamespace(**preprocessing)),
         fingerprint="",
     )
 

@@ -752,7 +752,12 @@ def bert() -> nn.Module:
     """(B, length) -> (B, 2)."""
     from transformers import BertConfig, BertForSequenceClassification
 
-    sizes = {"hidden_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 96}
+    sizes: dict[str, Any] = {
+        "hidden_size": 48,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "intermediate_size": 96,
+    }
     config = BertConfig(**sizes, vocab_size=VOCABULARY, max_position_embeddings=64)
     return Wrapped(BertForSequenceClassification(config), "input_ids")
 
@@ -761,8 +766,8 @@ def llama_gqa() -> nn.Module:
     """(B, length) -> (B, length, VOCABULARY). Eight query heads share two heads of keys and values."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    sizes = {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2}
-    heads = {"num_attention_heads": 8, "num_key_value_heads": 2}
+    sizes: dict[str, Any] = {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2}
+    heads: dict[str, Any] = {"num_attention_heads": 8, "num_key_value_heads": 2}
     config = LlamaConfig(**sizes, **heads, vocab_size=VOCABULARY, max_position_embeddings=64, **_ends())
     return Wrapped(LlamaForCausalLM(config), "input_ids", use_cache=False)
 
@@ -779,12 +784,12 @@ def swin() -> nn.Module:
     """(B, 3, 32, 32) -> (B, 10). Windows of 4x4, shifted in every second block; a patch merging."""
     from transformers import SwinConfig, SwinForImageClassification
 
-    stages = {"embed_dim": 16, "depths": [2, 2], "num_heads": [2, 4], "drop_path_rate": 0.0}
-    config = SwinConfig(**stages, image_size=32, patch_size=4, window_size=4, num_labels=10)
+    stages: dict[str, Any] = {"embed_dim": 16, "depths": [2, 2], "num_heads": [2, 4], "drop_path_rate": 0.0}
+    config = SwinConfig(**stages, image_size=32, patch_size=4, window_size=4, num_labels=10)  # type: ignore[call-arg]
     return Wrapped(SwinForImageClassification(config), "pixel_values")
 
 
-def _ends() -> dict[str, int]:
+def _ends() -> dict[str, Any]:
     """Special tokens within the small vocabulary."""
     return {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
 
