@@ -1,4 +1,4 @@
-"""What the commands that run a workflow share: the run directory, signals, progress, gates, the exit code."""
+"""How a command runs a workflow: in a run directory, with progress and signals; then report, gates and exit code."""
 
 from __future__ import annotations
 
@@ -9,58 +9,16 @@ import sys
 import threading
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Protocol
-
-import typer
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from types import FrameType
+
+    from modelopt_cli.core.conditions import Condition
     from modelopt_cli.experiment.experiment import Experiment
     from modelopt_cli.results.report import GateResult, Report
+    from modelopt_cli.results.run_directory import RunDirectory
     from modelopt_cli.workflows.shared.context import Context, StopFlag
-
-File = Annotated[Path, typer.Argument(help="The experiment file.", show_default=False)]
-Key = Annotated[
-    str | None,
-    typer.Option("--key", metavar="NAME", help="The part of the file that holds the weights, where it has several."),
-]
-Weights = Annotated[
-    Path,
-    typer.Argument(
-        help="Weights: .pt, .pth, .bin, .safetensors, a folder of safetensors shards, or a model.pt of modelopt.",
-        show_default=False,
-    ),
-]
-Set = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="PATH=VALUE", help="Change a value of the file, e.g. training.epochs=5."),
-]
-Out = Annotated[Path | None, typer.Option(help="Folder for the results; default: runs/<name>/<number>.")]
-Gate = Annotated[
-    list[str] | None,
-    typer.Option("--gate", metavar="CONDITION", help='E.g. "test.accuracy >= 0.95"; exit 3 when not met.'),
-]
-Resume = Annotated[
-    bool, typer.Option("--resume", help="Continue the newest run of this experiment (or the one at --out).")
-]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Check everything, estimate time and memory, run nothing.")]
-Json = Annotated[bool, typer.Option("--json", help="Print the report as one JSON document on standard output.")]
-TrustCode = Annotated[
-    bool,
-    typer.Option(
-        "--trust-code",
-        help="Run the code that a model.pt names (a model or data of somebody's own). Only for files whose maker you "
-        "trust.",
-    ),
-]
-TrustPickle = Annotated[
-    bool,
-    typer.Option(
-        "--trust-pickle",
-        help="Run the code that the file names, e.g. to read a whole pickled module. Only for files whose maker you "
-        "trust; never needed for a state dict.",
-    ),
-]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress; only the result.")]
 
 _HARD_STOP = 8.0  # seconds after a signal; everything on disk is whole at any time, so leaving is safe
 
@@ -83,17 +41,17 @@ class Workflow(Protocol):
 def execute(
     workflow: Workflow,
     file: Path,
+    overrides: Sequence[str] | None,
+    gates: Sequence[str] | None,
     *,
-    overrides: Sequence[str],
     out: Path | None,
-    gates: Sequence[str],
     resume: bool,
     dry_run: bool,
+    trust_code: bool,
     as_json: bool,
     quiet: bool,
-    trust_code: bool = False,
 ) -> None:
-    """Load, run in a run directory (or check and estimate, `dry_run`), render; ends the command with its exit code."""
+    """Load, run in a run directory (or check and estimate, `dry_run`), show; ends the command with its exit code."""
     from modelopt_cli.cli.render import progress
     from modelopt_cli.core.errors import InterruptedRunError
     from modelopt_cli.core.watched import family_watched
@@ -101,11 +59,10 @@ def execute(
     from modelopt_cli.workflows.shared.context import Context, StopFlag
 
     demanded = conditions(gates)
+    experiment = Experiment.load(file, overrides or (), trust_code=trust_code)
     if dry_run:
-        planned = workflow.dry_run(Experiment.load(file, overrides, trust_code=trust_code), Context(gates=demanded))
-        show(planned, as_json=as_json, quiet=quiet)
+        show(workflow.dry_run(experiment, Context(gates=demanded)), as_json=as_json, quiet=quiet)
         return
-    experiment = Experiment.load(file, overrides, trust_code=trust_code)
     stop = StopFlag()
     name = workflow.run.__module__.rpartition(".")[2]
     with (
@@ -126,7 +83,7 @@ def execute(
     demand(report)
 
 
-def run_in_memory(run: Callable[[Context], Report], demanded: tuple[Any, ...], *, quiet: bool) -> Report:
+def run_in_memory(run: Callable[[Context], Report], demanded: tuple[Condition, ...], *, quiet: bool) -> Report:
     """Run without a run directory, with progress and signals."""
     from modelopt_cli.cli.render import progress
     from modelopt_cli.workflows.shared.context import Context, StopFlag
@@ -137,18 +94,18 @@ def run_in_memory(run: Callable[[Context], Report], demanded: tuple[Any, ...], *
         return run(Context(None, emit, stop, False, demanded))
 
 
-def conditions(gates: Sequence[str]) -> tuple[Any, ...]:
+def conditions(gates: Sequence[str] | None) -> tuple[Condition, ...]:
     """The command line's gates. Raises UsageError."""
     from modelopt_cli.core.conditions import Condition
     from modelopt_cli.core.errors import UsageError
 
     try:
-        return tuple(Condition.parse(gate) for gate in gates)
+        return tuple(Condition.parse(gate) for gate in gates or ())
     except ValueError as error:
         raise UsageError(f"--gate: {error}") from None
 
 
-def expect(gates: Sequence[str], known: Collection[str]) -> None:
+def expect(gates: Sequence[str] | None, known: Collection[str]) -> None:
     """Raise UsageError for a gate of the command line on a metric that is not among the known ones."""
     from modelopt_cli.core.errors import UsageError
     from modelopt_cli.experiment.expected_metrics import listed, nearest
@@ -160,7 +117,7 @@ def expect(gates: Sequence[str], known: Collection[str]) -> None:
             raise UsageError(f"--gate '{gate}': there is no such metric here; {hint}there are {listed(known)}")
 
 
-def judge(report: Report, gates: Sequence[str]) -> Report:
+def judge(report: Report, gates: Sequence[str] | None) -> Report:
     """The report with the command line's gates judged on its metrics.
 
     Raises UsageError for a metric that it neither has nor tells as undefined.
@@ -190,7 +147,7 @@ def _missed(gate: GateResult, report: Report) -> str:
     return f"gate not met: {gate.condition} (value {gate.value:.6g}, margin {gate.margin:.6g})"
 
 
-def _directory(experiment: Experiment, out: Path | None, resume: bool, workflow: str) -> Any:
+def _directory(experiment: Experiment, out: Path | None, resume: bool, workflow: str) -> RunDirectory:
     from modelopt_cli.results.run_directory import RunDirectory
 
     if out is not None:
@@ -213,7 +170,7 @@ def show(report: Report, *, as_json: bool, quiet: bool) -> None:
 def _listen(stop: StopFlag) -> None:
     """SIGINT and SIGTERM end the run cleanly; a second one, or eight seconds, end the process at once."""
 
-    def handle(number: int, frame: Any) -> None:
+    def handle(number: int, frame: FrameType | None) -> None:
         if stop:
             os._exit(128 + number)
         stop.set(number)

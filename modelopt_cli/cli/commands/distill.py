@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from modelopt_cli.cli.running import DryRun, File, Gate, Json, Out, Quiet, Resume, Set, TrustCode, execute
+from modelopt_cli.cli.options import DryRun, File, Gate, Json, Out, Quiet, Resume, Set, TrustCode
+from modelopt_cli.cli.running import execute
 
 
 def distill(
@@ -22,12 +23,12 @@ def distill(
     execute(
         workflow,
         file,
-        overrides=set_ or [],
+        set_,
+        gate,
         out=out,
-        gates=gate or [],
         resume=resume,
         dry_run=dry_run,
+        trust_code=trust_code,
         as_json=json,
         quiet=quiet,
-        trust_code=trust_code,
     )

@@ -7,11 +7,12 @@ from typing import Annotated
 
 import typer
 
-from modelopt_cli.cli.running import Gate, Json, Quiet, TrustCode, demand, judge, show
+from modelopt_cli.cli.options import Gate, Json, Quiet, SavedModel, TrustCode
+from modelopt_cli.cli.running import demand, judge, show
 
 
 def evaluate(
-    model: Annotated[Path, typer.Argument(help="A model.pt that modelopt wrote.", show_default=False)],
+    model: SavedModel,
     split: Annotated[str, typer.Option(help="Split of the data that the model was trained with.")] = "test",
     data: Annotated[
         Path | None, typer.Option(help="Labelled data to use instead: CSV, Parquet, NPZ, or a folder.")
@@ -24,6 +25,6 @@ def evaluate(
     """Compute every metric of a model, on a split of its data or on new data."""
     from modelopt_cli.workflows.evaluate import evaluate as workflow
 
-    report = judge(workflow(model, split, data, trust_code=trust_code), gate or [])
+    report = judge(workflow(model, split, data, trust_code=trust_code), gate)
     show(report, as_json=json, quiet=quiet)
     demand(report)

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from modelopt_cli.cli.running import Json, Quiet, TrustCode, Weights, show
+from modelopt_cli.cli.options import Force, Json, Quiet, TrustCode, Weights
+from modelopt_cli.cli.running import show
 
 
 def export(
@@ -23,7 +24,7 @@ def export(
         Path | None,
         typer.Option(metavar="FILE", help="Its model: and data: sections say what bare weights are of."),
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
+    force: Force = False,
     trust_code: TrustCode = False,
     json: Json = False,
     quiet: Quiet = False,

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from modelopt_cli.cli.running import Json, Key, TrustCode, TrustPickle, Weights, show
+from modelopt_cli.cli.options import Json, Key, TrustCode, TrustPickle, Weights
+from modelopt_cli.cli.running import show
 
 
 def inspect_(

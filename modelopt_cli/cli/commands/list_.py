@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from modelopt_cli.cli.running import Json
+from modelopt_cli.cli.options import Json
 
 
 def list_(

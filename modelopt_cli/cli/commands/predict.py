@@ -13,11 +13,11 @@ from typing import Annotated
 
 import typer
 
-from modelopt_cli.cli.running import TrustCode
+from modelopt_cli.cli.options import Force, SavedModel, TrustCode
 
 
 def predict(
-    model: Annotated[Path, typer.Argument(help="A model.pt that modelopt wrote.", show_default=False)],
+    model: SavedModel,
     data: Annotated[
         Path,
         typer.Argument(
@@ -26,7 +26,7 @@ def predict(
         ),
     ],
     out: Annotated[Path | None, typer.Option(help="File to write; default: standard output.")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
+    force: Force = False,
     trust_code: TrustCode = False,
 ) -> None:
     """Predict new data: labels and probabilities (or values) as CSV."""
@@ -39,8 +39,8 @@ def predict(
 
     if out is not None and out.exists() and not force:
         raise UsageError(f"{out} exists; choose another file, or overwrite it with --force")
-    with output.one_document(), _file(data) as place:
-        table, notes = predicted(model, place, trust_code=trust_code)
+    with output.one_document(), _file(data) as file:
+        table, notes = predicted(model, file, trust_code=trust_code)
         text = as_csv(table)
         if out is None:
             output.document(text)
@@ -58,8 +58,8 @@ def _file(data: Path) -> Iterator[Path]:
         yield data
         return
     with TemporaryDirectory(prefix="modelopt-") as folder:
-        place = Path(folder, "standard-input.csv")
+        file = Path(folder, "standard-input.csv")
         source = contextlib.nullcontext(sys.stdin.buffer) if standard else data.open("rb")
-        with source as stream, place.open("wb") as copy:
+        with source as stream, file.open("wb") as copy:
             shutil.copyfileobj(stream, copy)
-        yield place
+        yield file

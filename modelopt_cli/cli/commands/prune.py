@@ -8,23 +8,8 @@ from typing import Annotated, Literal
 import typer
 
 from modelopt_cli.cli.commands.prune_options import PruneOptions
-from modelopt_cli.cli.running import (
-    Gate,
-    Json,
-    Key,
-    Quiet,
-    Resume,
-    Set,
-    TrustCode,
-    TrustPickle,
-    conditions,
-    demand,
-    execute,
-    expect,
-    judge,
-    run_in_memory,
-    show,
-)
+from modelopt_cli.cli.options import Gate, Json, Key, Quiet, Resume, Set, TrustCode, TrustPickle
+from modelopt_cli.cli.running import conditions, demand, execute, expect, judge, run_in_memory, show
 
 
 def prune(
@@ -86,17 +71,17 @@ def prune(
 ) -> None:
     """Take the least important weights out of a model: of a file of weights, or of an experiment's trained model."""
     given = PruneOptions(
-        threshold,
-        amount,
-        pattern,
-        scope,
-        keep_at_least,
-        tuple(include or ()),
-        tuple(exclude or ()),
-        everything,
-        structure,
-        importance,
-        budget,
+        threshold=threshold,
+        amount=amount,
+        pattern=pattern,
+        budget=budget,
+        structure=structure,
+        importance=importance,
+        scope=scope,
+        keep_at_least=keep_at_least,
+        include=tuple(include or ()),
+        exclude=tuple(exclude or ()),
+        everything=everything,
     )
     by_experiment = target.suffix in (".yaml", ".yml")
     _refuse_mixed(by_experiment, experiment, set_, resume, bool(force or trust_pickle or measure_compressed or key))
@@ -106,14 +91,14 @@ def prune(
         execute(
             workflow,
             target,
-            overrides=[*given.overrides(), *(set_ or [])],
+            [*given.overrides(), *(set_ or [])],
+            gate,
             out=out,
-            gates=gate or [],
             resume=resume,
             dry_run=dry_run,
+            trust_code=trust_code,
             as_json=json,
             quiet=quiet,
-            trust_code=trust_code,
         )
         return
     if experiment is not None:
@@ -126,13 +111,13 @@ def prune(
             lambda context: prune_file_with_experiment.run(
                 target, loaded, context, out, dry_run=dry_run, force=force, key=key, trust_code=trust_code
             ),
-            conditions(gate or []),
+            conditions(gate),
             quiet=quiet or json,
         )
     else:
         from modelopt_cli.workflows import prune_file
 
-        expect(gate or [], (*prune_file.COUNTED, *(() if dry_run else prune_file.WRITTEN)))
+        expect(gate, (*prune_file.COUNTED, *(() if dry_run else prune_file.WRITTEN)))
         exact = measure_compressed or any("compressed_bytes" in condition for condition in gate or ())
         report = prune_file.run(
             target,
@@ -144,7 +129,7 @@ def prune(
             measure_compressed=exact,
             key=key,
         )
-        report = judge(report, gate or [])
+        report = judge(report, gate)
     show(report, as_json=json, quiet=quiet)
     demand(report)
 

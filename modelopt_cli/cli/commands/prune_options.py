@@ -109,35 +109,36 @@ class PruneOptions:
     def overrides(self) -> list[str]:
         """Values of an experiment's pruning section, as --set takes them. Raises UsageError."""
         self.check()
-        found: list[str] = []
+        values: list[str] = []
         if self.given:
             others = [name for name in ("threshold", "amount", "budget") if name not in self.given]
-            found += [f"pruning.{name}=null" for name in others]
-            found += [
-                f"pruning.{name}={getattr(self, name)}" for name in self.given if name not in ("pattern", "budget")
-            ]
-            found += self._shape()
+            values += [f"{name}=null" for name in others]
+            values += [f"{name}={getattr(self, name)}" for name in self.given if name not in ("pattern", "budget")]
+            values += self._shape()
         if self.budget is not None:
             what, _, value = self.budget.partition("=")
-            found.append(f"pruning.budget={{{what}: {value}}}")
+            values.append(f"budget={{{what}: {value}}}")
         for name in ("structure", "importance"):
             if getattr(self, name) is not None:
-                found.append(f"pruning.{name}={getattr(self, name)}")
-        found += [f"pruning.keep_at_least={self.keep_at_least}"] if self.keep_at_least else []
+                values.append(f"{name}={getattr(self, name)}")
+        if self.keep_at_least:
+            values.append(f"keep_at_least={self.keep_at_least}")
         for name in ("include", "exclude"):
-            patterns = getattr(self, name)
-            found += [f"pruning.{name}={json.dumps(list(patterns))}"] if patterns else []
-        return found + (["pruning.all=true"] if self.everything else [])
+            globs = getattr(self, name)
+            values += [f"{name}={json.dumps(list(globs))}"] if globs else []
+        if self.everything:
+            values.append("all=true")
+        return [f"pruning.{value}" for value in values]
 
     def _shape(self) -> list[str]:
         if self.pattern is not None:
             structure = json.dumps(self._structure().model_dump(mode="json"))
-            return [f"pruning.structure={structure}", "pruning.allocation=null"]
+            return [f"structure={structure}", "allocation=null"]
         if self.threshold is not None:
-            return ["pruning.allocation=null"]
+            return ["allocation=null"]
         if self.scope is None:
             return []
-        return [f"pruning.allocation={'uniform' if self.scope == 'layer' else 'global'}"]
+        return [f"allocation={'uniform' if self.scope == 'layer' else 'global'}"]
 
 
 _RULE = "say how much goes by exactly one of --threshold, --amount, --pattern and --budget"

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-import typer
-
-from modelopt_cli.cli.running import Json, Quiet, runs_root
+from modelopt_cli.cli.options import Json, Quiet, Run
+from modelopt_cli.cli.running import runs_root
 from modelopt_cli.cli.running import show as show_report
 
 
 def replay(
-    run: Annotated[
-        str, typer.Argument(help="A run's folder, name/number, or a name (its newest run).", show_default=False)
-    ],
+    run: Run,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from modelopt_cli.cli.running import Json, runs_root
+from modelopt_cli.cli.options import Json
+from modelopt_cli.cli.running import runs_root
 
 
 def runs(

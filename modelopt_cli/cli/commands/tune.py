@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from modelopt_cli.cli.running import DryRun, File, Gate, Json, Out, Quiet, Resume, Set, TrustCode, execute
+from modelopt_cli.cli.options import DryRun, File, Gate, Json, Out, Quiet, Resume, Set, TrustCode
+from modelopt_cli.cli.running import execute
 
 
 def tune(
@@ -33,12 +34,12 @@ def tune(
     execute(
         workflow,
         file,
-        overrides=overrides,
+        overrides,
+        gate,
         out=out,
-        gates=gate or [],
         resume=resume,
         dry_run=dry_run,
+        trust_code=trust_code,
         as_json=json,
         quiet=quiet,
-        trust_code=trust_code,
     )

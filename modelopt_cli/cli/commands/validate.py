@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from modelopt_cli.cli.running import Set
+from modelopt_cli.cli.options import Set
 
 if TYPE_CHECKING:
     from modelopt_cli.pruning.settings import PruningSettings

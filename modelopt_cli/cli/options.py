@@ -1,0 +1,65 @@
+"""Arguments and options that several commands have, each declared once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+# What a command is about
+
+File = Annotated[Path, typer.Argument(help="The experiment file.", show_default=False)]
+Weights = Annotated[
+    Path,
+    typer.Argument(
+        help="Weights: .pt, .pth, .bin, .safetensors, a folder of safetensors shards, or a model.pt of modelopt.",
+        show_default=False,
+    ),
+]
+SavedModel = Annotated[Path, typer.Argument(help="A model.pt that modelopt wrote.", show_default=False)]
+Run = Annotated[
+    str, typer.Argument(help="A run's folder, name/number, or a name (its newest run).", show_default=False)
+]
+Key = Annotated[
+    str | None,
+    typer.Option("--key", metavar="NAME", help="The part of the file that holds the weights, where it has several."),
+]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="PATH=VALUE", help="Change a value of the file, e.g. training.epochs=5."),
+]
+
+# What it may do
+
+TrustCode = Annotated[
+    bool,
+    typer.Option(
+        "--trust-code",
+        help="Run the code that a model.pt names (a model or data of somebody's own). Only for files whose maker you "
+        "trust.",
+    ),
+]
+TrustPickle = Annotated[
+    bool,
+    typer.Option(
+        "--trust-pickle",
+        help="Run the code that the file names, e.g. to read a whole pickled module. Only for files whose maker you "
+        "trust; never needed for a state dict.",
+    ),
+]
+Force = Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")]
+Resume = Annotated[
+    bool, typer.Option("--resume", help="Continue the newest run of this experiment (or the one at --out).")
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Check everything, estimate time and memory, run nothing.")]
+
+# What comes of it
+
+Out = Annotated[Path | None, typer.Option(help="Folder for the results; default: runs/<name>/<number>.")]
+Gate = Annotated[
+    list[str] | None,
+    typer.Option("--gate", metavar="CONDITION", help='E.g. "test.accuracy >= 0.95"; exit 3 when not met.'),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print the report as one JSON document on standard output.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress; only the result.")]
