@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from modelopt_cli import load, prune
-from modelopt_cli.pruning.allocating import allocate, allocate_weights
-from modelopt_cli.pruning.allocations import Allocation, Judge
+from modelopt_cli.pruning.allocations import Allocation, SensitivityProbe
 from modelopt_cli.pruning.allocations.divergence import Divergence
 from modelopt_cli.pruning.allocations.erk import Erk
 from modelopt_cli.pruning.allocations.global_ import Global
@@ -20,25 +19,25 @@ from modelopt_cli.pruning.allocations.lamp import Lamp
 from modelopt_cli.pruning.allocations.sensitivity import Sensitivity
 from modelopt_cli.pruning.allocations.threshold import Threshold
 from modelopt_cli.pruning.allocations.uniform import Uniform
-from modelopt_cli.pruning.common.cuts import Cut, joint_share
+from modelopt_cli.pruning.common.cuts import BlockScores, Cut, joint_share
 from modelopt_cli.pruning.structures.block import Block
 
 SHAPES = {"stem": (8, 4, 3, 3), "point": (16, 8, 1, 1), "wide": (8, 16, 5, 5), "linear": (12, 16)}
 ALLOCATIONS = [Global(), Lamp(), Erk(), Uniform(), Sensitivity(), Divergence()]
 
 
-class Removed(Judge):
+class Removed(SensitivityProbe):
     """What a cut costs: the squares of what it takes, summed over the blocks' own scores."""
 
     def __init__(self, scores: dict[str, Tensor]) -> None:
         self._scores = scores
 
     def loss(self, name: str, cut: Cut) -> float:
-        return self.damage(name, cut)
+        return self.output_error(name, cut)
 
-    def damage(self, name: str, cut: Cut) -> float:
-        gone = cut.removes(self._scores[name])
-        return float(self._scores[name][gone].square().sum())
+    def output_error(self, name: str, cut: Cut) -> float:
+        removed = cut.removes(self._scores[name])
+        return float(self._scores[name][removed].square().sum())
 
 
 def weights(seed: int = 0) -> dict[str, Tensor]:
@@ -50,8 +49,8 @@ def masks(allocation: Allocation, amount: float, given: dict[str, Tensor], floor
     sizes = {name: weight.numel() for name, weight in given.items()}
 
     def cut(scores: Any) -> dict[str, Cut]:
-        judge = Removed(dict(scores))
-        return allocate_weights(allocation, scores, sizes, amount, keep_at_least=floor, judge=judge)
+        probe = Removed(dict(scores))
+        return allocation.allocate_weights(scores, sizes, amount, keep_at_least=floor, probe=probe)
 
     return dict(Block(rows=2, columns=4).keep({name: each.abs() for name, each in given.items()}, torch.abs, {}, cut))
 
@@ -101,19 +100,19 @@ def test_a_threshold_is_compared_with_the_scores_themselves() -> None:
     st.integers(0, 99),
     st.booleans(),
 )
-def test_priced_ranking_is_a_ranking_and_misses_by_less_than_one_score(
+def test_a_ranking_of_blocks_is_a_ranking_and_misses_by_less_than_one_score(
     sizes: list[tuple[int, int]], share: float, seed: int, coarse: bool
 ) -> None:
     generator = torch.Generator().manual_seed(seed)
-    scores = {str(place): torch.rand(size, generator=generator) for place, (size, _) in enumerate(sizes)}
+    scores = {str(number): torch.rand(size, generator=generator) for number, (size, _) in enumerate(sizes)}
     if coarse:  # many equal ones
         scores = {name: (3 * score).floor() for name, score in scores.items()}
-    prices = {str(place): price for place, (_, price) in enumerate(sizes)}
-    cuts = joint_share(scores, share, prices)
+    blocks = {str(number): block for number, (_, block) in enumerate(sizes)}
+    cuts = joint_share(BlockScores(scores, blocks), share)
     removed = {name: cut.removes(scores[name]) for name, cut in cuts.items()}
-    total = sum(score.numel() * prices[name] for name, score in scores.items())
-    taken = sum(int(removed[name].sum()) * prices[name] for name in scores)
-    assert abs(taken - round(share * total)) <= max(prices.values())
+    total = sum(score.numel() * blocks[name] for name, score in scores.items())
+    taken = sum(int(removed[name].sum()) * blocks[name] for name in scores)
+    assert abs(taken - round(share * total)) <= max(blocks.values())
     lost = [float(score[removed[name]].max()) for name, score in scores.items() if removed[name].any()]
     left = [float(score[~removed[name]].min()) for name, score in scores.items() if not removed[name].all()]
     assert not lost or not left or max(lost) <= min(left)
@@ -123,7 +122,7 @@ def test_priced_ranking_is_a_ranking_and_misses_by_less_than_one_score(
 def test_where_scores_stand_for_one_weight_each_nothing_changes(allocation: Allocation) -> None:
     scores = {name: weight.abs() for name, weight in weights().items()}
     sizes = {name: score.numel() for name, score in scores.items()}
-    assert allocate_weights(allocation, scores, sizes, 0.4) == allocate(allocation, scores, 0.4)
+    assert allocation.allocate_weights(scores, sizes, 0.4) == allocation.allocate(scores, 0.4)
 
 
 def pruned(**pruning: Any) -> Any:

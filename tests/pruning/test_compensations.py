@@ -16,7 +16,7 @@ from modelopt_cli.pruning.compensations import Compensated, WeightCompensation
 from modelopt_cli.pruning.settings import PruningSettings
 from modelopt_cli.pruning.weights.collection import collect
 from modelopt_cli.pruning.weights.masking import Masking
-from modelopt_cli.pruning.weights.pruner import Pruner
+from modelopt_cli.pruning.weights.pruner import WeightPruner
 from modelopt_cli.training.batches import Batch
 
 NAMES = [
@@ -153,7 +153,7 @@ def pruned(name: str, *, bias: bool = True) -> tuple[nn.Module, nn.Module, Tenso
     ]
     masking = Masking({name: each for name, each in module.named_parameters() if each.ndim > 1})
     settings = PruningSettings.model_validate({"amount": 0.5, "compensation": name})
-    Pruner(
+    WeightPruner(
         module,
         settings,
         masking,

@@ -10,8 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from modelopt_cli.core.errors import UsageError
-from modelopt_cli.pruning.allocating import allocate
-from modelopt_cli.pruning.allocations import Allocation, Judge
+from modelopt_cli.pruning.allocations import Allocation, SensitivityProbe
 from modelopt_cli.pruning.allocations.erk import Erk
 from modelopt_cli.pruning.allocations.global_ import Global
 from modelopt_cli.pruning.allocations.lamp import Lamp
@@ -83,7 +82,7 @@ def tensors() -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize("target", [0.0, 0.5, 0.69])
 def test_a_floor_holds_and_the_total_stays(allocation: Allocation, floor: float, target: float) -> None:
     scores = tensors()
-    cuts = allocate(allocation, scores, target, keep_at_least=floor)
+    cuts = allocation.allocate(scores, target, keep_at_least=floor)
     gone = {name: cuts[name].count(score) for name, score in scores.items()}
     for name, score in scores.items():
         assert score.numel() - gone[name] >= math.ceil(floor * score.numel())
@@ -94,9 +93,9 @@ def test_a_floor_holds_and_the_total_stays(allocation: Allocation, floor: float,
 
 def test_a_floor_above_what_is_to_stay_wins() -> None:
     scores = tensors()
-    cuts = allocate(Global(), scores, 0.9, keep_at_least=0.5)
+    cuts = Global().allocate(scores, 0.9, keep_at_least=0.5)
     assert all(cuts[name].count(score) == score.numel() // 2 for name, score in scores.items())
-    assert allocate(Threshold(), {"w": torch.arange(10.0)}, 9.0, keep_at_least=0.3)["w"].count(torch.arange(10.0)) == 7
+    assert Threshold().allocate({"w": torch.arange(10.0)}, 9.0, keep_at_least=0.3)["w"].count(torch.arange(10.0)) == 7
 
 
 @pytest.mark.slow
@@ -147,13 +146,13 @@ def test_sensitivity_spares_what_costs() -> None:
     cost = {"small": 0.0, "wide": 10.0, "kernel": 0.1, "large": 1.0}
     seen: list[tuple[str, float]] = []
 
-    class Costs(Judge):
+    class Costs(SensitivityProbe):
         def loss(self, name: str, cut: Cut) -> float:
             share = cut.count(scores[name]) / scores[name].numel()
             seen.append((name, share))
             return 1.0 + cost[name] * share**2
 
-        def damage(self, name: str, cut: Cut) -> float:
+        def output_error(self, name: str, cut: Cut) -> float:
             raise AssertionError("it looks at the loss alone")
 
     cuts = Sensitivity().cuts(scores, 0.6, Costs())

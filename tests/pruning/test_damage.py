@@ -16,9 +16,9 @@ from modelopt_cli.models.graph.network import Network
 from modelopt_cli.pruning.common.cuts import lowest
 from modelopt_cli.pruning.common.distances import apart, distance_for, divergence, relative_error
 from modelopt_cli.pruning.common.moments import Moments
-from modelopt_cli.pruning.units.consumers import measure, takers_are_known
-from modelopt_cli.pruning.units.output_error import Damage
-from modelopt_cli.pruning.units.sensitivity import UnitJudge
+from modelopt_cli.pruning.units.consumers import consumers_are_known, measure
+from modelopt_cli.pruning.units.pruner import UnitPruner
+from modelopt_cli.pruning.units.sensitivity import OutputErrors, UnitSensitivityProbe
 from tests.support import zoo as ZOO
 from tests.support.unit_cases import batches, compensation, copies, inputs_of, network_of, outputs, pruner, tensors_of
 
@@ -30,9 +30,9 @@ def stays_of(size: int, seed: int = 0) -> Tensor:
     return torch.from_numpy(np.random.default_rng(seed).permutation(size) >= size // 2)
 
 
-def fast(network: Network, given: Sequence[Tensor], name: str) -> Damage:
+def fast(network: Network, given: Sequence[Tensor], name: str) -> OutputErrors:
     consumers = measure(network.current(), network.analysis, network.groups, network.held, given, 64)
-    return Damage(network.current(), consumers, given, compensation(name), divergence)
+    return OutputErrors(network.current(), consumers, given, compensation(name), divergence)
 
 
 def slow(network: Network, group: Group, stays: Tensor, given: Sequence[Tensor], name: str) -> float:
@@ -59,13 +59,13 @@ def test_a_cut_on_trial_is_a_cut(net: str, which: str) -> None:
     """In-place ReLU, shortcuts, batch normalization without a bias, several takers; again and again."""
     network, given = network_of(net), list(inputs_of(net, 40).split(25))
     group = network.grouping.named(which)
-    assert takers_are_known(network.current(), network.analysis, group)
+    assert consumers_are_known(network.current(), network.analysis, group)
     for name in ("none", "bias", "least_squares", "obs"):
-        damage = fast(network, given, name)
+        errors = fast(network, given, name)
         for seed in (0, 1, 0):
             stays = stays_of(group.size, seed)
             expected = slow(network, group, stays, given, name)
-            assert damage.of(which, stays) == pytest.approx(expected, rel=1e-3, abs=1e-6), name
+            assert errors.of(which, stays) == pytest.approx(expected, rel=1e-3, abs=1e-6), name
             assert expected > 1e-4
 
 
@@ -82,7 +82,7 @@ def test_of_what_is_left_the_rest_is_tried(which: str) -> None:
     expected = slow(smaller, group, stays, [inputs], "least_squares")
     graph = network.without(held)
     consumers = measure(graph, network.analysis, network.groups, held, [inputs], 64)
-    found = Damage(graph, consumers, [inputs], compensation("least_squares"), divergence).of(which, stays)
+    found = OutputErrors(graph, consumers, [inputs], compensation("least_squares"), divergence).of(which, stays)
     assert found == pytest.approx(expected, rel=1e-3)
 
 
@@ -91,13 +91,13 @@ def test_nothing_is_changed_and_groups_may_take_turns() -> None:
     graph = network.current()
     before, inputs = copies(tensors_of(graph)), given[0].clone()
     consumers = measure(graph, network.analysis, network.groups, {}, given, 64)
-    damage = Damage(graph, consumers, given, compensation("least_squares"), divergence)
+    errors = OutputErrors(graph, consumers, given, compensation("least_squares"), divergence)
     stays = {group.name: stays_of(group.size) for group in network.groups}
-    found = [damage.of(name, stays[name]) for name in ("0", "3", "0", "3")]
+    found = [errors.of(name, stays[name]) for name in ("0", "3", "0", "3")]
     assert found[:2] == found[2:]
     assert all(torch.equal(tensor, before[key]) for key, tensor in tensors_of(graph).items())
     assert torch.equal(given[0], inputs)
-    assert damage.of("0", torch.ones(8, dtype=torch.bool)) == pytest.approx(0.0, abs=1e-6)
+    assert errors.of("0", torch.ones(8, dtype=torch.bool)) == pytest.approx(0.0, abs=1e-6)
 
 
 class Aliased(nn.Module):
@@ -126,8 +126,8 @@ def test_what_is_written_through_a_view_is_undone() -> None:
     assert network.groups
     for group in network.groups:
         stays = stays_of(group.size)
-        damage = fast(network, given, "none")
-        found = [damage.of(group.name, stays) for _ in range(3)]
+        errors = fast(network, given, "none")
+        found = [errors.of(group.name, stays) for _ in range(3)]
         assert found[0] == found[1] == found[2]
         assert found[0] == pytest.approx(slow(network, group, stays, given, "none"), rel=1e-3, abs=1e-6)
 
@@ -135,10 +135,12 @@ def test_what_is_written_through_a_view_is_undone() -> None:
 # Where it is asked for
 
 
-def judge_of(net: str, *, shift: bool = False) -> tuple[UnitJudge, Network, Tensor]:
-    network, inputs = network_of(net), inputs_of(net, 40)
-    found = pruner(network, batches(inputs), network.groups if shift else None, amount=0.5, allocation="divergence")
-    return UnitJudge(found, batches(inputs), found.scores(batches(inputs)), None), network, inputs
+def probe_of(net: str, *, shift: bool = False) -> tuple[UnitPruner, UnitSensitivityProbe, dict[str, Tensor]]:
+    """(the pruner of a network, its probe, the scores that the probe cuts)."""
+    network, given = network_of(net), batches(inputs_of(net, 40))
+    made = pruner(network, given, network.groups if shift else None, amount=0.5, allocation="divergence")
+    scores = made.scores(given)
+    return made, made.probe(given, scores), scores
 
 
 def whole_way(network: Network, inputs: Tensor, group: Group, stays: Tensor) -> float:
@@ -154,11 +156,12 @@ def whole_way(network: Network, inputs: Tensor, group: Group, stays: Tensor) -> 
 )
 def test_what_cannot_be_tried_fast_is_tried_whole(net: str, which: str, shift: bool) -> None:
     """Units of an LSTM, of a product of values, of a layer norm's statistics: the smaller graph itself is run."""
-    judge, network, inputs = judge_of(net, shift=shift)
-    group, scores = network.grouping.named(which), judge._scores[which]
-    cut = lowest(scores, group.size // 2)
-    expected = whole_way(network, inputs, group, ~cut.removes(scores))
-    assert judge.damage(which, cut) == pytest.approx(expected, rel=1e-3, abs=1e-6)
+    made, probe, scores = probe_of(net, shift=shift)
+    network, inputs = made.network, inputs_of(net, 40)
+    group = network.grouping.named(which)
+    cut = lowest(scores[which], group.size // 2)
+    expected = whole_way(network, inputs, group, ~cut.removes(scores[which]))
+    assert probe.output_error(which, cut) == pytest.approx(expected, rel=1e-3, abs=1e-6)
 
 
 def test_columns_of_zero_are_not_the_whole_of_a_norms_units() -> None:
@@ -171,28 +174,29 @@ def test_columns_of_zero_are_not_the_whole_of_a_norms_units() -> None:
 
 
 def test_the_loss_is_that_of_the_smaller_graph() -> None:
-    judge, network, inputs = judge_of("cnn")
-    cut = lowest(judge._scores["0"], 3)
-    graph = network.without({network.groups[0].prime: (~cut.removes(judge._scores["0"])).numpy()})
+    made, probe, scores = probe_of("cnn")
+    network, inputs = made.network, inputs_of("cnn", 40)
+    cut = lowest(scores["0"], 3)
+    graph = network.without({network.groups[0].prime: (~cut.removes(scores["0"])).numpy()})
     expected = nn.functional.cross_entropy(outputs(graph, inputs), batches(inputs)[0].targets)
-    assert judge.loss("0", cut) == pytest.approx(float(expected), rel=1e-5)
+    assert probe.loss("0", cut) == pytest.approx(float(expected), rel=1e-5)
 
 
 def test_the_same_cut_is_tried_once_and_all_are_noted(monkeypatch: pytest.MonkeyPatch) -> None:
-    judge, _, _ = judge_of("mlp")
+    made, probe, scores = probe_of("mlp")
     runs = []
-    original: Callable[..., float] = Damage.of
+    original: Callable[..., float] = OutputErrors.of
 
-    def counted(self: Damage, group: str, stays: Tensor) -> float:
+    def counted(self: OutputErrors, group: str, stays: Tensor) -> float:
         runs.append(group)
         return original(self, group, stays)
 
-    monkeypatch.setattr(Damage, "of", counted)
-    cut = lowest(judge._scores["0"], 3)
-    assert judge.damage("0", cut) == judge.damage("0", cut)
-    judge.damage("0", lowest(judge._scores["0"], 6))
+    monkeypatch.setattr(OutputErrors, "of", counted)
+    cut = lowest(scores["0"], 3)
+    assert probe.output_error("0", cut) == probe.output_error("0", cut)
+    probe.output_error("0", lowest(scores["0"], 6))
     assert len(runs) == 2
-    assert [row[:2] for row in judge._pruner.sensitivity] == [("0", 0.25), ("0", 0.5)]
+    assert [row[:2] for row in made.sensitivity] == [("0", 0.25), ("0", 0.5)]
 
 
 # Distances

@@ -13,29 +13,29 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from modelopt_cli.core.errors import UsageError
-from modelopt_cli.pruning.allocations import Judge
+from modelopt_cli.pruning.allocations import SensitivityProbe
 from modelopt_cli.pruning.allocations.divergence import Divergence
 from modelopt_cli.pruning.common.cuts import Cut
 from modelopt_cli.pruning.common.distances import divergence
 from modelopt_cli.pruning.settings import PruningSettings
 from modelopt_cli.pruning.weights.masking import Masking
-from modelopt_cli.pruning.weights.pruner import Pruner
+from modelopt_cli.pruning.weights.pruner import WeightPruner
 from tests.support.unit_cases import batches, inputs_of, loss, make
 
 Curves = Mapping[str, list[float]]
 
 
-class Table(Judge):
-    """Damage by count from a table, and prices (1 by default)."""
+class Table(SensitivityProbe):
+    """Error by count from a table, and prices (1 by default)."""
 
     def __init__(self, scores: Mapping[str, Tensor], curves: Curves, prices: Mapping[str, float] | None = None) -> None:
         self.scores, self.curves, self.prices = scores, curves, prices or {}
         self.tried: list[tuple[str, int]] = []
 
     def loss(self, name: str, cut: Cut) -> float:
-        raise AssertionError("it looks at the damage alone")
+        raise AssertionError("it looks at the error alone")
 
-    def damage(self, name: str, cut: Cut) -> float:
+    def output_error(self, name: str, cut: Cut) -> float:
         count = cut.count(self.scores[name])
         self.tried.append((name, count))
         return self.curves[name][count]
@@ -54,13 +54,13 @@ def ranked(sizes: list[int], gone: list[int] | None = None, seed: int = 0) -> di
     return found
 
 
-def removed(scores: Mapping[str, Tensor], target: float, judge: Judge, **options: int) -> dict[str, int]:
-    cuts = Divergence(**options).cuts(scores, target, judge)
+def removed(scores: Mapping[str, Tensor], target: float, probe: SensitivityProbe, **options: int) -> dict[str, int]:
+    cuts = Divergence(**options).cuts(scores, target, probe)
     return {name: cuts[name].count(score) for name, score in scores.items()}
 
 
 def brute_force(curves: Curves, prices: Mapping[str, float], wanted: float) -> float:
-    """The least damage of all vectors of counts that save enough."""
+    """The least error of all vectors of counts that save enough."""
     least = math.inf
     for counts in itertools.product(*(range(len(curve)) for curve in curves.values())):
         if sum(prices[name] * count for name, count in zip(curves, counts, strict=True)) >= wanted - 1e-9:
@@ -84,15 +84,15 @@ TARGETS = st.integers(0, 1000).map(lambda n: n / 1000)  # not so near to a whole
 @settings(deadline=None, max_examples=30)
 @given(rises=RISES, target=TARGETS)
 def test_where_each_more_costs_more_it_is_the_best_there_is(rises: list[list[float]], target: float) -> None:
-    """Units of one price: the marginal damages are taken in order, so that nothing is better."""
+    """Units of one price: the marginal errors are taken in order, so that nothing is better."""
     curves = summed([sorted(each) for each in rises])
     scores, prices = ranked([len(curve) for curve in curves.values()]), dict.fromkeys(curves, 1.0)
     counts = removed(scores, target, Table(scores, curves))
     wanted = target * sum(len(score) for score in scores.values())
     assert sum(counts.values()) == math.ceil(wanted - 1e-9)
     whole = completed(curves)
-    damage = sum(whole[name][count] for name, count in counts.items())
-    assert damage == pytest.approx(brute_force(whole, prices, wanted), rel=1e-9, abs=1e-9)
+    error = sum(whole[name][count] for name, count in counts.items())
+    assert error == pytest.approx(brute_force(whole, prices, wanted), rel=1e-9, abs=1e-9)
 
 
 @settings(deadline=None, max_examples=30)
@@ -106,8 +106,8 @@ def test_it_is_within_a_step_of_the_best(rises: list[list[float]], prices: list[
     whole = completed(curves)
     wanted = target * sum(price[name] * len(score) for name, score in scores.items())
     assert sum(price[name] * count for name, count in counts.items()) >= wanted - 1e-9
-    damage, best = sum(whole[name][count] for name, count in counts.items()), brute_force(whole, price, wanted)
-    assert best - 1e-9 <= damage <= best + max(max(curve) for curve in whole.values()) + 1e-9
+    error, best = sum(whole[name][count] for name, count in counts.items()), brute_force(whole, price, wanted)
+    assert best - 1e-9 <= error <= best + max(max(curve) for curve in whole.values()) + 1e-9
     assert sum(price[name] * (count - 1) for name, count in counts.items()) < wanted or not any(counts.values())
 
 
@@ -181,7 +181,7 @@ def test_the_last_one_goes_last() -> None:
     assert removed(scores, 0.5, Table(scores, curves)) == {"g0": 3, "g1": 1}
 
 
-def test_it_needs_a_judge() -> None:
+def test_it_needs_a_probe() -> None:
     with pytest.raises(UsageError, match="needs a model and data; use global"):
         Divergence().cuts(ranked([3]), 0.5)
 
@@ -189,30 +189,30 @@ def test_it_needs_a_judge() -> None:
 def test_millions_of_weights_are_looked_at_as_often_as_ten() -> None:
     scores = {name: torch.linspace(0, 1, 1_000_000) for name in ("g0", "g1")}
 
-    class Square(Judge):
+    class Square(SensitivityProbe):
         tried = 0
 
         def loss(self, name: str, cut: Cut) -> float:
             raise AssertionError
 
-        def damage(self, name: str, cut: Cut) -> float:
+        def output_error(self, name: str, cut: Cut) -> float:
             self.tried += 1
             return (1.0 if name == "g0" else 2.0) * (cut.count(scores[name]) / 1e6) ** 2
 
-    judge = Square()
-    counts = removed(scores, 0.3, judge)
+    probe = Square()
+    counts = removed(scores, 0.3, probe)
     assert sum(counts.values()) == 600_000
     assert counts["g0"] > counts["g1"] > 0
-    assert judge.tried == 30
+    assert probe.tried == 30
 
 
 # Weights
 
 
-def weight_pruner(module: nn.Module, allocation: str = "divergence") -> Pruner:
+def weight_pruner(module: nn.Module, allocation: str = "divergence") -> WeightPruner:
     given = batches(inputs_of("mlp", 60))
     masking = Masking({name: each for name, each in module.named_parameters() if each.ndim > 1})
-    return Pruner(
+    return WeightPruner(
         module,
         PruningSettings.model_validate({"amount": 0.5, "allocation": allocation}),
         masking,
@@ -237,12 +237,12 @@ def test_weights_too() -> None:
     for name, weight in found.masking.weights.items():
         assert torch.equal(weight, before[name] * found.masking.masks[name])
     assert divergence(dense, module(inputs).detach()) <= divergence(dense, other(inputs).detach())
-    name, share, damage = found.sensitivity[3]
+    name, share, error = found.sensitivity[3]
     alone = make("mlp")
     weight = alone.get_parameter(name)
     with torch.no_grad():
         weight[weight.abs() <= weight.abs().flatten().kthvalue(round(share * weight.numel())).values] = 0.0
-    assert damage == pytest.approx(divergence(dense, alone(inputs).detach()), rel=1e-4)
+    assert error == pytest.approx(divergence(dense, alone(inputs).detach()), rel=1e-4)
     found.prune(0.9)
     assert found.masking.gone[0] == math.ceil(0.9 * total - 1e-9)
 

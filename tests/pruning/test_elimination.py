@@ -12,33 +12,33 @@ from torch import Tensor
 
 from modelopt_cli.core.errors import UsageError
 from modelopt_cli.pruning.common.elimination import eliminated
-from modelopt_cli.pruning.common.units import Taker, Units
+from modelopt_cli.pruning.common.units import Consumer, Units
 from modelopt_cli.pruning.importances.obs import Obs
 from tests.support.unit_cases import batches, inputs_of, network_of, pruner
 
 
 def units(seed: int, size: int = 5, layers: tuple[tuple[int, int], ...] = ((3, 1),)) -> Units:
-    """`layers`: of each taker the outputs, and the columns of each unit; it also takes two inputs of other groups."""
+    """`layers`: of each consumer its outputs, and the columns of each unit; it takes two inputs of others, too."""
     generator = torch.Generator().manual_seed(seed)
-    takers = []
+    consumers = []
     for out, width in layers:
         count = size * width + 2
         mixing = torch.randn(count, count, generator=generator, dtype=torch.float64)
         x = torch.randn(4 * count, count, generator=generator, dtype=torch.float64) @ mixing + 0.5
         columns = torch.randperm(count, generator=generator)[: size * width].view(size, width)
         weight = torch.randn(out, count, generator=generator, dtype=torch.float64)
-        takers.append(Taker(weight, x.T @ x / len(x), columns))
-    return Units("layer", size, [], [], [], takers=takers)
+        consumers.append(Consumer(weight, x.T @ x / len(x), columns))
+    return Units("layer", size, [], [], [], consumers=consumers)
 
 
-def lost(taker: Taker, gone: list[int], damping: float) -> float:
+def lost(consumer: Consumer, gone: list[int], damping: float) -> float:
     """Half of min (W' - W) H (W' - W)^T over W' without these units' columns, by least squares."""
-    gram = taker.gram
+    gram = consumer.gram
     hessian = gram + damping * gram.diagonal().mean() * torch.eye(len(gram), dtype=torch.float64)
     factor = torch.linalg.cholesky(hessian).T
     stays = torch.ones(len(gram), dtype=torch.bool)
-    stays[taker.columns[gone].flatten()] = False
-    target = factor @ taker.matrix.double().T
+    stays[consumer.columns[gone].flatten()] = False
+    target = factor @ consumer.matrix.double().T
     fit = torch.linalg.lstsq(factor[:, stays], target).solution
     return 0.5 * float((target - factor[:, stays] @ fit).square().sum())
 
@@ -48,9 +48,9 @@ def greedy(given: Units, damping: float) -> tuple[list[int], list[float]]:
     gone: list[int] = []
     costs = []
     while len(gone) < given.size - 1:
-        now = sum(lost(taker, gone, damping) for taker in given.takers)
+        now = sum(lost(consumer, gone, damping) for consumer in given.consumers)
         rises = {
-            unit: sum(lost(taker, [*gone, unit], damping) for taker in given.takers) - now
+            unit: sum(lost(consumer, [*gone, unit], damping) for consumer in given.consumers) - now
             for unit in range(given.size)
             if unit not in gone
         }
@@ -88,15 +88,15 @@ def test_the_order_is_not_that_of_the_first_costs() -> None:
     differ = 0
     for seed in range(20):
         case = units(seed, 6)
-        first = torch.tensor([lost(case.takers[0], [unit], 0.01) for unit in range(6)])
+        first = torch.tensor([lost(case.consumers[0], [unit], 0.01) for unit in range(6)])
         differ += order_of(first)[:-1] != greedy(case, 0.01)[0]
     assert differ > 10
 
 
-def test_all_takers_count() -> None:
+def test_all_consumers_count() -> None:
     case = units(3, 6, ((3, 1), (4, 2)))
     both = eliminated(case, 0.01)
-    each = [eliminated(replace(case, takers=[taker]), 0.01) for taker in case.takers]
+    each = [eliminated(replace(case, consumers=[consumer]), 0.01) for consumer in case.consumers]
     assert order_of(both) not in [order_of(one) for one in each] or not torch.allclose(each[0], each[1])
     assert all(not torch.allclose(both, one) for one in each)
 
@@ -107,8 +107,8 @@ def test_a_unit_that_is_worth_nothing_goes_first_and_a_copy_costs_nothing() -> N
     x[:, 4] = x[:, 1]
     weight = torch.randn(3, 5, generator=generator, dtype=torch.float64)
     weight[:, 2] = 0.0
-    taker = Taker(weight, x.T @ x / 200, torch.arange(5)[:, None])
-    scores = eliminated(Units("layer", 5, [], [], [], takers=[taker]), 1e-8)
+    consumer = Consumer(weight, x.T @ x / 200, torch.arange(5)[:, None])
+    scores = eliminated(Units("layer", 5, [], [], [], consumers=[consumer]), 1e-8)
     assert order_of(scores)[0] == 2
     assert set(order_of(scores)[1:2]) <= {1, 4}
     assert float(scores.sort().values[1]) < 1e-5 * float(scores.sort().values[2])
@@ -127,15 +127,15 @@ def test_what_takes_the_units_must_be_known() -> None:
         Obs().scores(Units("lstm", 3, [], [], []))
 
 
-def test_through_the_network_the_takers_are_the_layers_that_take_the_units() -> None:
+def test_through_the_network_the_consumers_are_the_layers_that_take_the_units() -> None:
     """Of the first layer of a perceptron: the second one, with what the ReLU gives."""
     network = network_of("mlp")
     inputs = inputs_of("mlp", 50)
     found = pruner(network, batches(inputs, (30, 20)), importance={"type": "obs", "damping": 0.05}, amount=0.5)
     weight, bias = (network.tensor(f"0.{name}").detach() for name in ("weight", "bias"))
     hidden = torch.relu(inputs @ weight.T + bias).double()
-    taker = Taker(network.tensor("2.weight").detach(), hidden.T @ hidden / 50, torch.arange(12)[:, None])
-    expected = Units("0", 12, [], [], [], takers=[taker])
+    consumer = Consumer(network.tensor("2.weight").detach(), hidden.T @ hidden / 50, torch.arange(12)[:, None])
+    expected = Units("0", 12, [], [], [], consumers=[consumer])
     scores = found.scores(batches(inputs, (30, 20)))["0"]
     torch.testing.assert_close(scores, eliminated(expected, 0.05), rtol=1e-4, atol=1e-7)
     order, _ = greedy(expected, 0.05)

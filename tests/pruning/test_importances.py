@@ -14,8 +14,7 @@ from torch.nn import functional as F
 from modelopt_cli.core.strategy import FAMILIES
 from modelopt_cli.pruning.common.statistics import Statistics
 from modelopt_cli.pruning.importances import WeightImportance
-from modelopt_cli.pruning.weights.collection import collect
-from modelopt_cli.pruning.weights.movement import MovementMeter
+from modelopt_cli.pruning.weights.collection import MovementMeter, collect
 from modelopt_cli.training.batches import Batch
 
 NAMES = [

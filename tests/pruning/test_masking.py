@@ -19,7 +19,7 @@ from modelopt_cli.pruning.common.distances import divergence
 from modelopt_cli.pruning.importances import WeightImportance
 from modelopt_cli.pruning.settings import PruningSettings
 from modelopt_cli.pruning.weights.masking import Masking
-from modelopt_cli.pruning.weights.pruner import Pruner
+from modelopt_cli.pruning.weights.pruner import WeightPruner
 from modelopt_cli.training.batches import Batch
 from modelopt_cli.training.hooks import StepHook
 from modelopt_cli.training.settings import TrainingSettings
@@ -189,7 +189,7 @@ def test_what_is_gone_stays_gone_and_the_next_pruning_counts_it(name: str) -> No
     module, data = mlp(), prepared().train
     masking = Masking({layer: weight for layer, weight in module.named_parameters() if weight.ndim > 1})
     batch = Batch(torch.from_numpy(data.inputs), torch.from_numpy(data.targets), None, torch.arange(60))
-    pruner = Pruner(
+    pruner = WeightPruner(
         module,
         PruningSettings.model_validate({"amount": 0.5, "importance": name}),
         masking,

@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn.utils import prune
 
-from modelopt_cli.pruning.allocating import allocate
 from modelopt_cli.pruning.allocations import Allocation
 from modelopt_cli.pruning.allocations.global_ import Global
 from modelopt_cli.pruning.allocations.threshold import Threshold
@@ -45,7 +44,7 @@ def keep(
     contributions = importance.contributions(weights, Statistics())
 
     def cut(scores):  # type: ignore[no-untyped-def]
-        return {} if allocation is None else allocate(allocation, scores, target, keep_at_least=floor)
+        return {} if allocation is None else allocation.allocate(scores, target, keep_at_least=floor)
 
     return dict(structure.keep(contributions, importance.merit, {}, cut))
 

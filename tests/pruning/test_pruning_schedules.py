@@ -18,7 +18,7 @@ from modelopt_cli.pruning.importances.synflow import Synflow
 from modelopt_cli.pruning.schedules import PruningSchedule, Stage
 from modelopt_cli.pruning.settings import PruningSettings
 from modelopt_cli.pruning.weights.masking import Masking
-from modelopt_cli.pruning.weights.pruner import Pruner
+from modelopt_cli.pruning.weights.pruner import WeightPruner
 from modelopt_cli.training.batches import Batch
 from modelopt_cli.workflows.pruning.phases import PruningHook
 
@@ -143,13 +143,13 @@ def bias_free(depth: int) -> nn.Module:
     return nn.Sequential(*layers[:-1])
 
 
-def pruner(module: nn.Module, importance: dict[str, Any]) -> Pruner:
+def pruner(module: nn.Module, importance: dict[str, Any]) -> WeightPruner:
     """By a criterion without data: the batch is an example of the inputs."""
     masking = Masking(dict(module.named_parameters()))
     settings = PruningSettings.model_validate({"amount": 0.5, "importance": importance})
     given = [Batch(torch.zeros(1, 6), torch.zeros(1, dtype=torch.int64), None, torch.arange(1))]
     loss = lambda outputs, targets, weights: F.cross_entropy(outputs, targets)  # noqa: E731
-    return Pruner(
+    return WeightPruner(
         module,
         settings,
         masking,
@@ -163,7 +163,7 @@ def pruner(module: nn.Module, importance: dict[str, Any]) -> Pruner:
 def test_synflow_is_conserved_from_layer_to_layer() -> None:
     """Tanaka et al. 2020, theorem 2: between input and output every layer's scores have the same sum."""
     found = pruner(bias_free(5), {"type": "synflow"})
-    scores = Synflow().contributions(found.masking.weights, found._collected(Synflow.needs))
+    scores = Synflow().contributions(found.masking.weights, found.collected(Synflow.needs))
     sums = [float(scores[name].double().sum()) for name in found.masking.weights]
     assert sums == pytest.approx([sums[0]] * 5, rel=1e-4)
 

@@ -369,7 +369,7 @@ def test_a_debt_is_seen_through_views_and_dropout(linear: Any, monkeypatch: pyte
     assert wide.sum_with() is None
     keep = half([group for group in network.groups if group.name == "start"])
     paid, _ = rebuilt(network, keep, inputs, "least_squares")
-    monkeypatch.setattr("modelopt_cli.pruning.units.residual.Debt.batches", lambda self, rows: None)
+    monkeypatch.setattr("modelopt_cli.pruning.units.reconstruction.ShortcutResidual.batches", lambda self, rows: None)
     unpaid, _ = rebuilt(network, keep, inputs, "least_squares")
     assert distance(network, paid, inputs) < distance(network, unpaid, inputs)
 
@@ -381,6 +381,6 @@ def test_layers_pay_what_a_shortcut_lost(shortcut: str, monkeypatch: pytest.Monk
     network, inputs = network_of(shortcut), inputs_of(shortcut, 150)
     keep = half([group for group in network.groups if group.name == "stem"])
     paid, _ = rebuilt(network, keep, inputs, "least_squares")
-    monkeypatch.setattr("modelopt_cli.pruning.units.residual.Debt.batches", lambda self, rows: None)
+    monkeypatch.setattr("modelopt_cli.pruning.units.reconstruction.ShortcutResidual.batches", lambda self, rows: None)
     unpaid, _ = rebuilt(network, keep, inputs, "least_squares")
     assert distance(network, paid, inputs) < distance(network, unpaid, inputs)

@@ -14,7 +14,7 @@ from modelopt_cli.pruning.allocations.global_ import Global
 from modelopt_cli.pruning.allocations.uniform import Uniform
 from modelopt_cli.pruning.common.cuts import joint_share
 from modelopt_cli.pruning.structures.neurons import Neurons
-from modelopt_cli.pruning.units.choice import Masks, gone, near, tied, within
+from modelopt_cli.pruning.units.masks import Masks, near, removed, tied, within
 
 
 def ranks_of(sizes: list[int], seed: int) -> dict[str, Tensor]:
@@ -93,7 +93,7 @@ def test_what_a_group_may_not_give_the_others_give(
         wanted, amount, lambda share: structure.keep(ranks, lambda scores: allocation.cuts(scores, share)), ranks
     )
     most = {name: structure.most(name, score.numel()) for name, score in ranks.items()}
-    assert gone(found) == min(wanted, sum(most.values()))
+    assert removed(found) == min(wanted, sum(most.values()))
     for name, mask in found.items():
         assert int((~mask).sum()) <= most[name]
         if not bool(mask.all()):  # in a group the best stay
@@ -107,8 +107,8 @@ def test_in_steps_no_more_is_missing_than_a_step_would_be_too_much() -> None:
     for wanted in range(12, 33):
         found = near(wanted, wanted / 44, masks, ranks, set(ranks), dict.fromkeys(ranks, 4))
         assert all(count % 4 == 0 for count in left(found).values())
-        assert abs(gone(found) - wanted) <= abs(gone(masks(wanted / 44)) - wanted)
-        assert abs(gone(found) - wanted) < 4
+        assert abs(removed(found) - wanted) <= abs(removed(masks(wanted / 44)) - wanted)
+        assert abs(removed(found) - wanted) < 4
     assert left(near(44, 1.0, masks, ranks, set(ranks))) == {"g0": 4, "g1": 4, "g2": 4}
 
 

@@ -22,7 +22,7 @@ from modelopt_cli.models.graph.rewriting import rewritten
 from modelopt_cli.pruning.common.units import UnitStatistic
 from modelopt_cli.pruning.units import collection as unit_collection
 from modelopt_cli.pruning.units.collection import collect_units, make_units
-from modelopt_cli.pruning.units.points import points
+from modelopt_cli.pruning.units.points import activity_points
 from modelopt_cli.training.batches import Batch
 
 STATISTICS: tuple[UnitStatistic, ...] = get_args(UnitStatistic)
@@ -454,7 +454,7 @@ def test_one_backward_pass_gives_what_one_a_sample_gives(name: str, monkeypatch:
     expected = collected(network, given)
 
     def blind(*arguments: Any) -> Any:
-        found = points(*arguments)
+        found = activity_points(*arguments)
         return {group: tuple(replace(each, samples=None) for each in some) for group, some in found.items()}
 
     monkeypatch.setattr(unit_collection, "points", blind)

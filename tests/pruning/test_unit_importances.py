@@ -114,9 +114,9 @@ def scores(
     consumers = measure(graph, analysis, groups, {}, [batch.inputs for batch in given], 64)
     scored = {}
     for group in groups:
-        takers = [each.taker(graph) for each in consumers[group.name]] if criterion.needs_takers else []
+        own = consumers[group.name] if criterion.needs_consumers else []
         units = make_units(graph, analysis, group, {}, aggregate, found[group.name])
-        scored[group.name] = criterion.scores(replace(units, takers=takers))
+        scored[group.name] = criterion.scores(replace(units, consumers=own))
     return scored, groups
 
 

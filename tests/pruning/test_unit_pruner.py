@@ -17,7 +17,7 @@ from modelopt_cli.models.graph.rewriting import rewritten, set_tensor
 from modelopt_cli.models.measure import macs
 from modelopt_cli.pruning.common.distances import divergence
 from modelopt_cli.pruning.importances import UnitImportance
-from modelopt_cli.pruning.units.choice import Limit
+from modelopt_cli.pruning.units.masks import Limit
 from modelopt_cli.pruning.units.pruner import Removal, UnitPruner
 from modelopt_cli.pruning.units.selection import choose_groups
 from modelopt_cli.training.batches import Batch

@@ -12,27 +12,26 @@ if TYPE_CHECKING:
 
 
 def whole_numbers(
-    wanted: Mapping[str, float], sizes: Mapping[str, int], share: float, prices: Mapping[str, int] | None = None
+    wanted: Mapping[str, float], sizes: Mapping[str, int], share: float, block_sizes: Mapping[str, int]
 ) -> dict[str, int]:
     """Numbers next to `wanted`, each from 0 to its size, that are `share` of all sizes: largest remainders first.
 
-    `prices`: what one of each counts for; the sum is then the nearest to that share of all that steps of one reach.
+    `block_sizes`: what one of each counts for; where that is not 1 the sum is the nearest that steps of one reach.
     """
-    worth = {name: 1 if prices is None else prices[name] for name in wanted}
-    found = {name: min(sizes[name], max(0, int(wanted[name]))) for name in wanted}
-    total = round(share * sum(sizes[name] * worth[name] for name in sizes))
-    missing = total - sum(found[name] * worth[name] for name in found)
+    counts = {name: min(sizes[name], max(0, int(wanted[name]))) for name in wanted}
+    total = round(share * sum(sizes[name] * block_sizes[name] for name in sizes))
+    missing = total - sum(counts[name] * block_sizes[name] for name in counts)
     step = 1 if missing > 0 else -1
-    order = sorted(wanted, key=lambda name: step * (found[name] - wanted[name]))
+    order = sorted(wanted, key=lambda name: step * (counts[name] - wanted[name]))
     while missing:
         moved = False
         for name in order:
-            nearer = abs(missing - step * worth[name]) < abs(missing)
-            if nearer and 0 <= found[name] + step <= sizes[name]:
-                found[name], missing, moved = found[name] + step, missing - step * worth[name], True
+            nearer = abs(missing - step * block_sizes[name]) < abs(missing)
+            if nearer and 0 <= counts[name] + step <= sizes[name]:
+                counts[name], missing, moved = counts[name] + step, missing - step * block_sizes[name], True
         if not moved:
             break
-    return found
+    return counts
 
 
 def cut_to(scores: Mapping[str, Tensor], removed: Mapping[str, int]) -> dict[str, Cut]:

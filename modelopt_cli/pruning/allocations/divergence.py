@@ -1,4 +1,4 @@
-"""The least total damage for what is saved."""
+"""The least total output error for what is saved."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pydantic import Field
 
 from modelopt_cli.core.errors import UsageError
 from modelopt_cli.core.types import Count
-from modelopt_cli.pruning.allocations import Allocation, Judge
+from modelopt_cli.pruning.allocations import Allocation, SensitivityProbe
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 Curve = list[tuple[int, float]]
-"""(how many are removed, damage), ascending."""
+"""(how many are removed, output error), ascending."""
 
 
 @final
@@ -37,47 +37,43 @@ class Divergence(Allocation):
     levels: Count = Field(16, description="Steps in which each group is cut on trial; between them it is interpolated.")
 
     def cuts(
-        self,
-        scores: Mapping[str, Tensor],
-        target: float,
-        judge: Judge | None = None,
-        prices: Mapping[str, int] | None = None,
+        self, scores: Mapping[str, Tensor], target: float, probe: SensitivityProbe | None = None
     ) -> dict[str, Cut]:
         """The share `target` of what all scores save together is saved, each by its group's price."""
         from modelopt_cli.pruning.common.cuts import lowest
 
-        if judge is None:
+        if probe is None:
             raise UsageError("allocation divergence measures outputs, so it needs a model and data; use global")
         sizes = {name: score.numel() for name, score in scores.items()}
-        gone = {name: int((score == -math.inf).sum()) for name, score in scores.items()}
-        curves = {name: self._curve(name, score, gone[name], judge) for name, score in scores.items()}
-        worth = {name: judge.price(name) if prices is None else float(prices[name]) for name in scores}
-        wanted = target * sum(worth[name] * sizes[name] for name in sizes)
-        removed = _least(curves, worth, wanted * (1.0 - 1e-12))
+        before = {name: int((score == -math.inf).sum()) for name, score in scores.items()}  # are gone already
+        curves = {name: self._curve(name, score, before[name], probe) for name, score in scores.items()}
+        prices = {name: probe.price(name) for name in scores}
+        wanted = target * sum(prices[name] * sizes[name] for name in sizes)
+        removed = _least(curves, prices, wanted * (1.0 - 1e-12))
         return {name: lowest(score, removed[name]) for name, score in scores.items()}
 
-    def _curve(self, name: str, score: Tensor, gone: int, judge: Judge) -> Curve:
-        """What is gone costs nothing, more never less, and the last one a lot."""
+    def _curve(self, name: str, score: Tensor, before: int, probe: SensitivityProbe) -> Curve:
+        """What is gone before costs nothing, more never less, and the last one a lot."""
         from modelopt_cli.pruning.common.cuts import lowest
 
         size = score.numel()
-        if gone == size:
+        if before == size:
             return [(0, 0.0), (size, 0.0)] if size else [(0, 0.0)]
-        steps = min(self.levels, size - gone)
+        steps = min(self.levels, size - before)
         curve, worst = [(0, 0.0)], 0.0
-        for count in sorted({gone + round((size - gone) * step / steps) for step in range(steps)} - {0}):
-            found = 0.0 if count == gone else judge.damage(name, lowest(score, count))
-            worst = max(worst, found if math.isfinite(found) else 10.0 * worst + 10.0)
+        for count in sorted({before + round((size - before) * step / steps) for step in range(steps)} - {0}):
+            error = 0.0 if count == before else probe.output_error(name, lowest(score, count))
+            worst = max(worst, error if math.isfinite(error) else 10.0 * worst + 10.0)
             curve.append((count, worst))
-        last, before = curve[-1][0], curve[-2:][0]
+        last, previous = curve[-1][0], curve[-2:][0]
         if last < size - 1:  # on as it went last
-            slope = (worst - before[1]) / (last - before[0]) if last > gone else 1.0
+            slope = (worst - previous[1]) / (last - previous[0]) if last > before else 1.0
             curve.append((size - 1, worst + max(slope, 1e-9) * (size - 1 - last)))
         return [*curve, (size, curve[-1][1] * 10.0 + 10.0)]
 
 
 def _least(curves: Mapping[str, Curve], prices: Mapping[str, float], wanted: float) -> dict[str, int]:
-    """Counts that save at least `wanted` with the least damage, up to the last step of the multiplier's bisection."""
+    """Counts that save at least `wanted` with the least error, up to the last step of the multiplier's bisection."""
 
     def removed(multiplier: float) -> dict[str, int]:
         return {
@@ -92,13 +88,13 @@ def _least(curves: Mapping[str, Curve], prices: Mapping[str, float], wanted: flo
     for _ in range(80):
         middle = (low + high) / 2
         low, high = (low, middle) if saved(removed(math.exp(middle))) >= wanted else (middle, high)
-    found = removed(math.exp(high))
+    counts = removed(math.exp(high))
     less = removed(math.exp(low))
-    rises = {name: _at(curves[name], found[name]) - _at(curves[name], less[name]) for name in found}
-    for name in sorted(found, key=lambda each: rises[each], reverse=True):
-        room = math.floor((saved(found) - wanted) / prices[name])
-        found[name] -= max(0, min(room, found[name] - less[name]))
-    return found
+    rises = {name: _at(curves[name], counts[name]) - _at(curves[name], less[name]) for name in counts}
+    for name in sorted(counts, key=lambda each: rises[each], reverse=True):
+        room = math.floor((saved(counts) - wanted) / prices[name])
+        counts[name] -= max(0, min(room, counts[name] - less[name]))
+    return counts
 
 
 def _at(curve: Curve, count: int) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar, final
 
-from modelopt_cli.pruning.allocations import Allocation, Judge
+from modelopt_cli.pruning.allocations import Allocation, SensitivityProbe
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -20,13 +20,9 @@ class Global(Allocation):
     piecewise: ClassVar[bool] = True
 
     def cuts(
-        self,
-        scores: Mapping[str, Tensor],
-        target: float,
-        judge: Judge | None = None,
-        prices: Mapping[str, int] | None = None,
+        self, scores: Mapping[str, Tensor], target: float, probe: SensitivityProbe | None = None
     ) -> dict[str, Cut]:
         """Exactly round(target * n) of all n scores (or weights) go; among equal ones the first tensor's first."""
         from modelopt_cli.pruning.common.cuts import joint_share
 
-        return joint_share(scores, target, prices)
+        return joint_share(scores, target)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, final
 
 from modelopt_cli.core.errors import UsageError
-from modelopt_cli.pruning.allocations import Allocation, Judge
+from modelopt_cli.pruning.allocations import Allocation, SensitivityProbe
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -22,29 +22,25 @@ class Lamp(Allocation):
     """
 
     def cuts(
-        self,
-        scores: Mapping[str, Tensor],
-        target: float,
-        judge: Judge | None = None,
-        prices: Mapping[str, int] | None = None,
+        self, scores: Mapping[str, Tensor], target: float, probe: SensitivityProbe | None = None
     ) -> dict[str, Cut]:
         """Exactly round(target * n) of all n scores go. Raises UsageError for scores that rank by their sign."""
-        from modelopt_cli.pruning.common.cuts import joint_share, lowest
+        from modelopt_cli.pruning.common.cuts import BlockScores, block_sizes, joint_share, lowest
 
         shares = {name: self._shares(name, score) for name, score in scores.items()}
-        found = joint_share(shares, target, prices)
-        return {name: lowest(score, found[name].count(shares[name])) for name, score in scores.items()}
+        joint = joint_share(BlockScores(shares, block_sizes(scores)), target)
+        return {name: lowest(score, joint[name].count(shares[name])) for name, score in scores.items()}
 
     def _shares(self, name: str, score: Tensor) -> Tensor:
-        """(n,) float64 LAMP scores in ascending order of the score; of what is gone already -inf."""
+        """(n,) float64 LAMP scores in ascending order of the score; of what is removed already -inf."""
         import torch
 
         ordered = score.detach().reshape(-1).double().sort(stable=True).values
-        gone = ordered == -torch.inf
-        if bool((ordered[~gone] < 0).any()):
+        removed = ordered == -torch.inf
+        if bool((ordered[~removed] < 0).any()):
             raise UsageError(
                 f"allocation lamp compares squares, but the scores of {name} are signed; use the allocation global"
             )
-        squares = torch.where(gone, 0.0, ordered).square()
+        squares = torch.where(removed, 0.0, ordered).square()
         above = squares.flip(0).cumsum(0).flip(0)
-        return torch.where(gone, -torch.inf, squares / above.clamp_min(torch.finfo(torch.float64).tiny))
+        return torch.where(removed, -torch.inf, squares / above.clamp_min(torch.finfo(torch.float64).tiny))

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from modelopt_cli.core.errors import UsageError
 from modelopt_cli.core.types import Items
-from modelopt_cli.pruning.allocations import Allocation, Judge
+from modelopt_cli.pruning.allocations import Allocation, SensitivityProbe
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -36,33 +36,30 @@ class Sensitivity(Allocation):
     )
 
     def cuts(
-        self,
-        scores: Mapping[str, Tensor],
-        target: float,
-        judge: Judge | None = None,
-        prices: Mapping[str, int] | None = None,
+        self, scores: Mapping[str, Tensor], target: float, probe: SensitivityProbe | None = None
     ) -> dict[str, Cut]:
-        """Exactly round(target * n) of all n scores go. Raises UsageError without a judge."""
+        """Exactly round(target * n) of all n scores go. Raises UsageError without a probe."""
         from modelopt_cli.pruning.allocations._counts import cut_to, whole_numbers
+        from modelopt_cli.pruning.common.cuts import block_sizes
 
-        if judge is None:
+        if probe is None:
             raise UsageError("allocation sensitivity measures the loss, so it needs a model and data; use global")
         counts = {name: score.numel() for name, score in scores.items()}
-        worth = {name: 1 if prices is None else prices[name] for name in counts}
+        worth = block_sizes(scores)
         sizes = {name: count * worth[name] for name, count in counts.items()}
         total = round(target * sum(sizes.values()))
-        curves = {name: self._curve(name, score, judge) for name, score in scores.items()}
+        curves = {name: self._curve(name, score, probe) for name, score in scores.items()}
         tolerance = _tolerance(curves, sizes, total)
         wanted = {name: sizes[name] * _share(curve, tolerance) for name, curve in curves.items()}
         wanted = {name: count / worth[name] for name, count in _adding_up(wanted, sizes, total).items()}
-        return cut_to(scores, whole_numbers(wanted, counts, target, prices))
+        return cut_to(scores, whole_numbers(wanted, counts, target, worth))
 
-    def _curve(self, name: str, score: Tensor, judge: Judge) -> list[tuple[float, float]]:
+    def _curve(self, name: str, score: Tensor, probe: SensitivityProbe) -> list[tuple[float, float]]:
         """(share removed, loss), from (0, the loss as it is); made monotone, since noise must not pay."""
         from modelopt_cli.pruning.common.cuts import lowest
 
         shares = [0.0, *sorted(self.levels)]
-        losses = [judge.loss(name, lowest(score, round(share * score.numel()))) for share in shares]
+        losses = [probe.loss(name, lowest(score, round(share * score.numel()))) for share in shares]
         finite = [loss for loss in losses if math.isfinite(loss)]
         worst = 10.0 * max(finite, default=1.0) + 10.0  # stands for a loss that is no number
         return list(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar, final
 
-from modelopt_cli.pruning.allocations import Allocation, Judge
+from modelopt_cli.pruning.allocations import Allocation, SensitivityProbe
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -21,11 +21,7 @@ class Threshold(Allocation):
     piecewise: ClassVar[bool] = True
 
     def cuts(
-        self,
-        scores: Mapping[str, Tensor],
-        target: float,
-        judge: Judge | None = None,
-        prices: Mapping[str, int] | None = None,
+        self, scores: Mapping[str, Tensor], target: float, probe: SensitivityProbe | None = None
     ) -> dict[str, Cut]:
         """`target`: the threshold, in the importance's own units. What is not a number stays."""
         from modelopt_cli.pruning.common.cuts import Cut

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, final
 
-from modelopt_cli.pruning.allocations import Allocation, Judge
+from modelopt_cli.pruning.allocations import Allocation, SensitivityProbe
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -18,11 +18,7 @@ class Uniform(Allocation):
     """The same share of every tensor goes."""
 
     def cuts(
-        self,
-        scores: Mapping[str, Tensor],
-        target: float,
-        judge: Judge | None = None,
-        prices: Mapping[str, int] | None = None,
+        self, scores: Mapping[str, Tensor], target: float, probe: SensitivityProbe | None = None
     ) -> dict[str, Cut]:
         """Exactly round(target * n) of each tensor's n scores go; among equal ones the first in memory order."""
         from modelopt_cli.pruning.common.cuts import lowest

@@ -8,7 +8,7 @@ so on. Scores that are made as they are asked for are made once for each such pa
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -18,6 +18,7 @@ from torch import Tensor
 from modelopt_cli.models.in_order import in_order
 
 Scores = Mapping[str, Tensor]
+"""Tensor's name -> its scores."""
 
 _CHUNK = 1 << 20  # scores in a step: about a core's share of cache
 _DIGIT = 16  # bits
@@ -37,12 +38,12 @@ class Cut(NamedTuple):
         """True where a score goes. Shape of `scores`."""
         if math.isinf(self.border) and self.border > 0:
             scores = torch.where(scores.isnan(), torch.inf, scores)
-        gone = _below(scores, self.border, equal=self.ties >= scores.numel() > 0)
+        goes = _below(scores, self.border, equal=self.ties >= scores.numel() > 0)
         if 0 < self.ties < scores.numel():
-            flat = gone.view(-1)
+            flat = goes.view(-1)
             equal = (scores.reshape(-1) == self.border).nonzero()[:, 0]
             flat[equal[: self.ties]] = True
-        return gone
+        return goes
 
     def count(self, scores: Tensor) -> int:
         """How many go."""
@@ -51,6 +52,37 @@ class Cut(NamedTuple):
 
 NOTHING = Cut(-math.inf)
 """The cut that removes nothing."""
+
+
+class BlockScores(Mapping[str, Tensor]):
+    """Scores that stand for several weights each. What ranks is what they are for one weight."""
+
+    def __init__(self, scores: Scores, sizes: Mapping[str, int]) -> None:
+        """`scores`: for one weight; `sizes`: how many weights one score of each tensor stands for."""
+        self._scores, self.sizes = scores, sizes
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self._scores[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._scores  # Mapping's own would make the tensor
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._scores)
+
+    def __len__(self) -> int:
+        return len(self._scores)
+
+
+def block_sizes(scores: Scores) -> Mapping[str, int]:
+    """How many weights one score of each tensor stands for: 1, but of BlockScores."""
+    return scores.sizes if isinstance(scores, BlockScores) else dict.fromkeys(scores, 1)
+
+
+def subset(scores: Scores, names: Iterable[str]) -> Scores:
+    """Those of these tensors, made now where they are made as they are asked for."""
+    chosen = {name: scores[name] for name in names}
+    return BlockScores(chosen, scores.sizes) if isinstance(scores, BlockScores) else chosen
 
 
 def lowest(scores: Tensor, count: int) -> Cut:
@@ -63,13 +95,12 @@ def joint(scores: Scores, count: int) -> dict[str, Cut]:
     return _joint(scores, lambda total: count)
 
 
-def joint_share(scores: Scores, share: float, prices: Mapping[str, int] | None = None) -> dict[str, Cut]:
+def joint_share(scores: Scores, share: float) -> dict[str, Cut]:
     """One ranking over all n scores, of which round(`share` * n) go; they are not made only to be counted.
 
-    `prices`: the number of weights that one score of each tensor stands for; then n counts weights, and the number that
-    goes is the nearest that whole scores can make.
+    Of BlockScores n counts weights, and the number that goes is the nearest that whole scores can make.
     """
-    return _joint(scores, lambda total: round(share * total), prices)
+    return _joint(scores, lambda total: round(share * total))
 
 
 class _Border(NamedTuple):
@@ -81,8 +112,9 @@ class _Border(NamedTuple):
     dtypes: Mapping[str, torch.dtype]
 
 
-def _joint(scores: Scores, wanted: Callable[[int], int], prices: Mapping[str, int] | None = None) -> dict[str, Cut]:
-    value, equal, left, dtypes = _border(scores, wanted, prices)
+def _joint(scores: Scores, wanted: Callable[[int], int]) -> dict[str, Cut]:
+    sizes = block_sizes(scores)
+    value, equal, left, dtypes = _border(scores, wanted, sizes)
     if equal == left:
         return {name: _cut(value, _ALL if equal else 0, dtypes[name]) for name in scores}
 
@@ -92,10 +124,10 @@ def _joint(scores: Scores, wanted: Callable[[int], int], prices: Mapping[str, in
         return sum(int((part == value).sum()) for part in _parts(scores[name]))
 
     cuts = {}
-    for name, found in zip(scores, in_order(count, list(scores)), strict=True):
-        price = 1 if prices is None else prices[name]
-        ties = min(max(0, left + price // 2) // price, found)
-        cuts[name], left = _cut(value, ties, dtypes[name]), left - ties * price
+    for name, equals in zip(scores, in_order(count, list(scores)), strict=True):
+        size = sizes[name]
+        ties = min(max(0, left + size // 2) // size, equals)
+        cuts[name], left = _cut(value, ties, dtypes[name]), left - ties * size
     return cuts
 
 
@@ -109,20 +141,18 @@ def _rounded(value: float, dtype: torch.dtype) -> float:
     return float(torch.tensor(value, dtype=dtype))
 
 
-def _border(
-    scores: Scores, wanted: Callable[[int], int], prices: Mapping[str, int] | None = None, bits: int = 32
-) -> _Border:
+def _border(scores: Scores, wanted: Callable[[int], int], sizes: Mapping[str, int], bits: int = 32) -> _Border:
     """`wanted`: from the number of all scores to that of those that go. `bits`: of a key, 64 where one is float64.
 
-    With `prices` every score counts as so many.
+    `sizes`: every score of a tensor counts as so many.
     """
-    count = above = below = found = 0
+    count = above = below = equal = 0
     dtypes: dict[str, torch.dtype] = {}
     for shift in range(bits - _DIGIT, -1, -_DIGIT):
         first = shift == bits - _DIGIT
-        histogram, dtypes = _histogram(scores, prices, bits, shift, None if first else above)
+        histogram, dtypes = _histogram(scores, sizes, bits, shift, None if first else above)
         if bits == 32 and torch.float64 in dtypes.values():
-            return _border(scores, wanted, prices, 64)
+            return _border(scores, wanted, sizes, 64)
         if first:
             total = int(histogram.sum())
             count = wanted(total)
@@ -130,15 +160,15 @@ def _border(
                 return _Border(math.inf, _ALL, _ALL, dtypes) if count > 0 else _Border(-math.inf, 0, 0, dtypes)
         upto = histogram.cumsum(0)
         digit = int((upto < count - below).sum())
-        found = int(histogram[digit])
-        below += int(upto[digit]) - found
+        equal = int(histogram[digit])
+        below += int(upto[digit]) - equal
         above = digit - _BINS // 2 if first else (above << _DIGIT) | digit
     key = torch.tensor(above, dtype=torch.int64).to(_INTEGERS[bits])
-    return _Border(float(_flip(key).view(_FLOATS[bits])), found, count - below, dtypes)
+    return _Border(float(_flip(key).view(_FLOATS[bits])), equal, count - below, dtypes)
 
 
 def _histogram(
-    scores: Scores, prices: Mapping[str, int] | None, bits: int, shift: int, above: int | None
+    scores: Scores, sizes: Mapping[str, int], bits: int, shift: int, above: int | None
 ) -> tuple[Tensor, dict[str, torch.dtype]]:
     """How many keys have each digit at `shift`, among those whose higher digits are `above`; the scores' dtypes.
 
@@ -147,19 +177,19 @@ def _histogram(
 
     def of(name: str) -> tuple[Tensor, torch.dtype]:
         score = scores[name]
-        found = torch.zeros(_BINS, dtype=torch.int64)
+        counts = torch.zeros(_BINS, dtype=torch.int64)
         for part in _parts(score):
             key = _flip(part.to(_FLOATS[bits]).view(_INTEGERS[bits]))
             if above is None:
                 digits = (key >> shift).add_(_BINS // 2)
             else:
                 digits = (_where(key, (key >> (shift + _DIGIT)) == above) >> shift) & (_BINS - 1)
-            found += torch.bincount(digits, minlength=_BINS).cpu()
-        return found if prices is None else found * prices[name], score.dtype
+            counts += torch.bincount(digits, minlength=_BINS).cpu()
+        return counts * sizes[name], score.dtype
 
     total, dtypes = torch.zeros(_BINS, dtype=torch.int64), {}
-    for name, (found, dtype) in zip(scores, in_order(of, list(scores)), strict=True):
-        total, dtypes[name] = total.add_(found), dtype
+    for name, (counts, dtype) in zip(scores, in_order(of, list(scores)), strict=True):
+        total, dtypes[name] = total.add_(counts), dtype
     return total, dtypes
 
 

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-class Each(Mapping[str, "Tensor"]):
+class LazyTensors(Mapping[str, "Tensor"]):
     """name -> `make(name)`, made anew at every access."""
 
     def __init__(self, names: Mapping[str, Tensor], make: Callable[[str], Tensor]) -> None:

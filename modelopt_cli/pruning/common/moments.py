@@ -24,5 +24,5 @@ class Moments:
     kept_gram: Tensor  # (s, s) E[x~ x~^T]
     cross: Tensor  # (n, s) E[x x~^T]
     intercept: bool  # whether the layer has a bias, or something else that takes up a constant
-    owed: Tensor | None = None  # (out, s) E[e x~^T], e (out,) what the layer's outputs shall have on top of W x
-    owed_mean: Tensor | None = None  # (out,) E[e]
+    residual: Tensor | None = None  # (out, s) E[e x~^T], e (out,) what the layer's outputs shall have on top of W x
+    residual_mean: Tensor | None = None  # (out,) E[e]

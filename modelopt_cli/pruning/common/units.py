@@ -27,7 +27,7 @@ UnitStatistic = Literal[
 
 
 @dataclass(frozen=True)
-class Taker:
+class Consumer:
     """A layer that takes the units: its matrix, the second moments of its inputs, the columns that each unit has."""
 
     matrix: Tensor  # (out, in)
@@ -46,17 +46,17 @@ class Units:
     scales: Sequence[Tensor]  # (n, k) of each normalization that the units go through, k most often 1
     aggregate: Aggregate = "sum"
     statistics: Mapping[UnitStatistic, Tensor] = field(default_factory=dict)
-    takers: Sequence[Taker] = ()  # where the importance asks for them
+    consumers: Sequence[Consumer] = ()  # where the importance asks for them
 
     def statistic(self, name: UnitStatistic) -> Tensor:
         """(n,) what was collected. Raises UsageError where the group has it not."""
-        found = self.statistics.get(name)
-        if found is None:
+        values = self.statistics.get(name)
+        if values is None:
             raise UsageError(
                 f"the units of {self.name} have no {name}: what runs through them lies inside an operator, such as a "
                 "recurrent layer; leave them out with pruning.exclude, or use an importance on weights, such as l2"
             )
-        return found
+        return values
 
     def aggregated(self, parts: Sequence[Tensor]) -> Tensor:
         """(n,) from a score for each of the tensors that a unit touches."""

@@ -37,9 +37,9 @@ class LeastSquares(WeightCompensation, UnitCompensation):
         wanted = rows @ hessian  # (out, n)
         fitted = torch.zeros_like(rows)
         for row, mask in enumerate(masks):
-            place = mask.nonzero()[:, 0]
-            if len(place):
-                fitted[row, place] = torch.linalg.solve(hessian[place][:, place], wanted[row, place])
+            kept = mask.nonzero()[:, 0]
+            if len(kept):
+                fitted[row, kept] = torch.linalg.solve(hessian[kept][:, kept], wanted[row, kept])
         return Compensated(fitted.to(weight.dtype).view_as(weight))
 
     def refit(self, weight: Tensor, moments: Moments) -> Compensated:
@@ -53,8 +53,8 @@ class LeastSquares(WeightCompensation, UnitCompensation):
 
         old, stays = weight.double(), weight[:, moments.kept].double()
         wanted, mean = old @ moments.cross, old @ moments.mean  # (out, s), (out,)
-        if moments.owed is not None and moments.owed_mean is not None:
-            wanted, mean = wanted + moments.owed, mean + moments.owed_mean
+        if moments.residual is not None and moments.residual_mean is not None:
+            wanted, mean = wanted + moments.residual, mean + moments.residual_mean
         covariance = moments.kept_gram
         if moments.intercept:
             wanted = wanted - torch.outer(mean, moments.kept_mean)

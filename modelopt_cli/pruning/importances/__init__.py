@@ -50,7 +50,7 @@ class UnitImportance(Importance):
 
     unit_needs: ClassVar[frozenset[UnitStatistic]] = frozenset()
     """What must be collected first (pruning/common/units.py)."""
-    needs_takers: ClassVar[bool] = False
+    needs_consumers: ClassVar[bool] = False
     """True when it looks at the moments of what later layers take in."""
 
     @abstractmethod

@@ -24,9 +24,9 @@ class Fisher(WeightImportance, UnitImportance):
 
     def contributions(self, weights: Mapping[str, Tensor], statistics: Statistics) -> Mapping[str, Tensor]:
         """w^2 F / 2."""
-        from modelopt_cli.pruning.common.lazy_tensors import Each
+        from modelopt_cli.pruning.common.lazy_tensors import LazyTensors
 
-        return Each(
+        return LazyTensors(
             weights, lambda name: weights[name].detach().square() * statistics.get("squared_gradient", name) / 2.0
         )
 

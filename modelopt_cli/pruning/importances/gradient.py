@@ -24,9 +24,9 @@ class Gradient(WeightImportance, UnitImportance):
 
     def contributions(self, weights: Mapping[str, Tensor], statistics: Statistics) -> Mapping[str, Tensor]:
         """g."""
-        from modelopt_cli.pruning.common.lazy_tensors import Each
+        from modelopt_cli.pruning.common.lazy_tensors import LazyTensors
 
-        return Each(weights, lambda name: statistics.get("gradient", name))
+        return LazyTensors(weights, lambda name: statistics.get("gradient", name))
 
     def scores(self, units: Units) -> Tensor:
         """Mean over samples and positions of |dL/da|, a the unit's activity."""

@@ -23,6 +23,6 @@ class Grasp(WeightImportance):
 
     def contributions(self, weights: Mapping[str, Tensor], statistics: Statistics) -> Mapping[str, Tensor]:
         """w H g, the paper's score -w H g (eq. 8) with its sign changed, since there the highest go."""
-        from modelopt_cli.pruning.common.lazy_tensors import Each
+        from modelopt_cli.pruning.common.lazy_tensors import LazyTensors
 
-        return Each(weights, lambda name: weights[name].detach() * statistics.get("hessian_gradient", name))
+        return LazyTensors(weights, lambda name: weights[name].detach() * statistics.get("hessian_gradient", name))

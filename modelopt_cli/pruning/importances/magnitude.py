@@ -20,9 +20,9 @@ class Magnitude(WeightImportance, UnitImportance):
 
     def contributions(self, weights: Mapping[str, Tensor], statistics: Statistics) -> Mapping[str, Tensor]:
         """|w|."""
-        from modelopt_cli.pruning.common.lazy_tensors import Each
+        from modelopt_cli.pruning.common.lazy_tensors import LazyTensors
 
-        return Each(weights, lambda name: weights[name].detach().abs())
+        return LazyTensors(weights, lambda name: weights[name].detach().abs())
 
     def scores(self, units: Units) -> Tensor:
         """sum |w| of each tensor that makes or takes the units, aggregated (Fang et al., CVPR 2023)."""

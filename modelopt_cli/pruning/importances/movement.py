@@ -28,6 +28,6 @@ class Movement(WeightImportance):
 
     def contributions(self, weights: Mapping[str, Tensor], statistics: Statistics) -> Mapping[str, Tensor]:
         """-sum w g, collected since the last pruning. Weights that are gone do not come back."""
-        from modelopt_cli.pruning.common.lazy_tensors import Each
+        from modelopt_cli.pruning.common.lazy_tensors import LazyTensors
 
-        return Each(weights, lambda name: statistics.get("movement", name))
+        return LazyTensors(weights, lambda name: statistics.get("movement", name))

@@ -23,14 +23,14 @@ class Obs(WeightImportance, UnitImportance):
     """w^2 / (2 [H^-1]_jj): the layer's output error with the best update of the rest (Dong et al., NeurIPS 2017)."""
 
     needs: ClassVar[Needs] = frozenset({"gram"})
-    needs_takers: ClassVar[bool] = True
+    needs_consumers: ClassVar[bool] = True
 
     damping: Positive = Field(0.01, description="Share of the Hessian's mean diagonal that is added to it.")
 
     def contributions(self, weights: Mapping[str, Tensor], statistics: Statistics) -> Mapping[str, Tensor]:
         """H = the mean of x x^T over the layer's inputs, so the error is per sample. The update is a compensation."""
         from modelopt_cli.pruning.common.inverse import damped, inverse, unseen
-        from modelopt_cli.pruning.common.lazy_tensors import Each
+        from modelopt_cli.pruning.common.lazy_tensors import LazyTensors
 
         def score(name: str) -> Tensor:
             weight = weights[name].detach()
@@ -39,7 +39,7 @@ class Obs(WeightImportance, UnitImportance):
             error = weight.flatten(1).double().square() / (2.0 * diagonal)
             return error.masked_fill(unseen(gram), 0.0).to(weight.dtype).view_as(weight)
 
-        return Each(weights, score)
+        return LazyTensors(weights, score)
 
     def scores(self, units: Units) -> Tensor:
         """Units go one by one, always the one whose layers then lose least, and the others make up for it.

@@ -27,13 +27,13 @@ class Random(WeightImportance, UnitImportance):
         """Uniform in [0, 1)."""
         import torch
 
-        from modelopt_cli.pruning.common.lazy_tensors import Each
+        from modelopt_cli.pruning.common.lazy_tensors import LazyTensors
 
         def drawn(name: str) -> Tensor:
             generator = torch.Generator().manual_seed(derive(self.seed, "importance", name))
             return torch.rand(weights[name].shape, generator=generator).to(weights[name].device)
 
-        return Each(weights, drawn)
+        return LazyTensors(weights, drawn)
 
     def scores(self, units: Units) -> Tensor:
         """Uniform in [0, 1), by the seed and the group's name."""

@@ -22,11 +22,11 @@ class Snip(WeightImportance):
 
     def contributions(self, weights: Mapping[str, Tensor], statistics: Statistics) -> Mapping[str, Tensor]:
         """|w g| / sum |w g|: never negative, so over a group nothing cancels."""
-        from modelopt_cli.pruning.common.lazy_tensors import Each
+        from modelopt_cli.pruning.common.lazy_tensors import LazyTensors
 
         total = sum(
             float((weight.detach() * statistics.get("gradient", name)).abs().sum()) for name, weight in weights.items()
         )
-        return Each(
+        return LazyTensors(
             weights, lambda name: (weights[name].detach() * statistics.get("gradient", name)).abs() / max(total, 1e-38)
         )

@@ -28,7 +28,7 @@ class Sparsegpt(WeightImportance):
     def contributions(self, weights: Mapping[str, Tensor], statistics: Statistics) -> Mapping[str, Tensor]:
         """Frantar and Alistarh, ICML 2023, sec. 3.3, with masks chosen before any update (the compensation follows)."""
         from modelopt_cli.pruning.common.inverse import damped, unseen, upper_factor
-        from modelopt_cli.pruning.common.lazy_tensors import Each
+        from modelopt_cli.pruning.common.lazy_tensors import LazyTensors
 
         def score(name: str) -> Tensor:
             weight = weights[name].detach()
@@ -37,4 +37,4 @@ class Sparsegpt(WeightImportance):
             error = (weight.flatten(1).double() / diagonal).square()
             return error.masked_fill(unseen(gram), 0.0).to(weight.dtype).view_as(weight)
 
-        return Each(weights, score)
+        return LazyTensors(weights, score)

@@ -27,9 +27,9 @@ class Synflow(WeightImportance):
 
     def contributions(self, weights: Mapping[str, Tensor], statistics: Statistics) -> Mapping[str, Tensor]:
         """|w| dR/d|w|; R is the sum of the outputs for inputs of ones and weights |w| (eq. 2)."""
-        from modelopt_cli.pruning.common.lazy_tensors import Each
+        from modelopt_cli.pruning.common.lazy_tensors import LazyTensors
 
-        return Each(weights, lambda name: weights[name].detach().abs() * statistics.get("flow", name))
+        return LazyTensors(weights, lambda name: weights[name].detach().abs() * statistics.get("flow", name))
 
     def passes(self) -> int:
         """`iterations`: computed once, SynFlow can cut a layer through; hence the steps (algorithm 1)."""

@@ -24,9 +24,9 @@ class Taylor(WeightImportance, UnitImportance):
 
     def contributions(self, weights: Mapping[str, Tensor], statistics: Statistics) -> Mapping[str, Tensor]:
         """w g, signed: over a group the changes of its weights may cancel."""
-        from modelopt_cli.pruning.common.lazy_tensors import Each
+        from modelopt_cli.pruning.common.lazy_tensors import LazyTensors
 
-        return Each(weights, lambda name: weights[name].detach() * statistics.get("gradient", name))
+        return LazyTensors(weights, lambda name: weights[name].detach() * statistics.get("gradient", name))
 
     def scores(self, units: Units) -> Tensor:
         """Mean over samples of |dL_i/dm|, m the unit's gate: |sum of a dL/da| (Molchanov et al., ICLR 2017)."""

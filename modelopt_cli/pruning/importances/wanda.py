@@ -22,6 +22,6 @@ class Wanda(WeightImportance):
 
     def contributions(self, weights: Mapping[str, Tensor], statistics: Statistics) -> Mapping[str, Tensor]:
         """|w| ||x||, without the paper's factor sqrt(samples), equal for all weights."""
-        from modelopt_cli.pruning.common.lazy_tensors import Each
+        from modelopt_cli.pruning.common.lazy_tensors import LazyTensors
 
-        return Each(weights, lambda name: weights[name].detach().abs() * statistics.get("input_norm", name))
+        return LazyTensors(weights, lambda name: weights[name].detach().abs() * statistics.get("input_norm", name))

@@ -45,7 +45,7 @@ class Block(MaskStructure):
         """A block's score is the merit of the sum of its contributions: sum |w| for magnitude, |sum w g| for taylor."""
         import torch
 
-        from modelopt_cli.pruning.common.lazy_tensors import Each
+        from modelopt_cli.pruning.common.lazy_tensors import LazyTensors
 
         def score(name: str) -> Tensor:
             contribution = contributions[name]
@@ -54,7 +54,7 @@ class Block(MaskStructure):
                 found = found.masked_fill(self._blocks(removed[name]).all(4).all(3).all(1), -torch.inf)
             return found
 
-        scores = Each(contributions, score)
+        scores = LazyTensors(contributions, score)
         cuts = cut(scores)
 
         def mask(name: str) -> Tensor:
@@ -63,7 +63,7 @@ class Block(MaskStructure):
             whole = kept.repeat_interleave(self.rows, 0).repeat_interleave(self.columns, 1)
             return whole.view(*shape[:2], *[1] * (len(shape) - 2)).expand(shape).contiguous()
 
-        return Each(contributions, mask)
+        return LazyTensors(contributions, mask)
 
     def _blocks(self, values: Tensor) -> Tensor:
         """(out / rows, rows, in / columns, columns, kernel)"""

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Normalize = Literal["none", "mean", "max", "rank", "isomorphic"]
 
 
 @final
@@ -30,7 +31,7 @@ class Neurons(UnitStructure):
     aggregate: Literal["sum", "mean", "max"] = Field(
         "mean", description="A unit's score from those of all the tensors that it touches."
     )
-    normalize: Literal["none", "mean", "max", "rank", "isomorphic"] = Field(
+    normalize: Normalize = Field(
         "mean",
         description="Makes scores of different groups comparable: by the group's mean or largest score, by the rank in "
         "the group, or in all groups of a kind (isomorphic pruning); a threshold is compared with plain ones.",

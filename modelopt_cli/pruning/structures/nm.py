@@ -41,13 +41,13 @@ class Nm(MaskStructure):
         """The n highest of each group stay; among equal ones the first. Nothing is cut beside that."""
         import torch
 
-        from modelopt_cli.pruning.common.lazy_tensors import Each
+        from modelopt_cli.pruning.common.lazy_tensors import LazyTensors
 
         def mask(name: str) -> Tensor:
             score = merit(contributions[name])
             return self._mask(score.masked_fill(removed[name], -torch.inf) if name in removed else score)
 
-        return Each(contributions, mask)
+        return LazyTensors(contributions, mask)
 
     def _mask(self, score: Tensor) -> Tensor:
         import torch

@@ -25,12 +25,12 @@ class Weights(MaskStructure):
         """See the base class."""
         import torch
 
-        from modelopt_cli.pruning.common.lazy_tensors import Each
+        from modelopt_cli.pruning.common.lazy_tensors import LazyTensors
 
         def score(name: str) -> Tensor:
             found = merit(contributions[name])
             return found.masked_fill(removed[name], -torch.inf) if name in removed else found
 
-        scores = Each(contributions, score)
+        scores = LazyTensors(contributions, score)
         cuts = cut(scores)
-        return Each(contributions, lambda name: cuts[name].removes(scores[name]).logical_not_())
+        return LazyTensors(contributions, lambda name: cuts[name].removes(scores[name]).logical_not_())

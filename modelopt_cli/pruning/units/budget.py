@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypedDict
 
 import torch
 
 from modelopt_cli.core.errors import UsageError
 from modelopt_cli.models.graph.latency import LatencyModel
 from modelopt_cli.models.measure import latency
-from modelopt_cli.pruning.units.choice import Limit
+from modelopt_cli.pruning.units.masks import Limit
 from modelopt_cli.pruning.units.pruner import Removal, UnitPruner
 
 if TYPE_CHECKING:
@@ -41,6 +41,16 @@ class _Dense:
     graph: float  # its captured graph, which has less overhead
     least: float  # the graph without all that may go
     noise: float
+
+
+class BudgetState(TypedDict, total=False):
+    """What a saved run holds of a budget. Runs of earlier versions have no `timed`, `reached` and `told`."""
+
+    dense: float | None  # cost before anything went
+    overhead: float
+    timed: list[float] | None  # _Dense
+    reached: float | None
+    told: str
 
 
 class UnitBudget:
@@ -161,8 +171,7 @@ class UnitBudget:
         contenders: dict[str, nn.Module] = {"module": module, "graph": self._network.current(), "least": smallest}
         tries: list[_Dense] = []
         while not tries or (len(tries) < _AGAIN and tries[-1].noise > _QUIET):
-            found = latency(contenders, batch, (len(batch),), seconds=_SECONDS)
-            whole, graph, least = found
+            whole, graph, least = latency(contenders, batch, (len(batch),), seconds=_SECONDS)
             tries.append(_Dense(whole.least, graph.least, least.least, least.least_of(graph)[1]))
         return min(tries, key=lambda each: each.noise)
 
@@ -228,8 +237,9 @@ class UnitBudget:
         share, noise = left.least_of(reference)
         return share * milliseconds, noise
 
-    def state(self) -> dict[str, Any]:
-        """What `load_state` needs."""
+    @property
+    def state(self) -> BudgetState:
+        """What a saved run holds of it; setting it goes on from there."""
         timed = None if self._timed is None else list(vars(self._timed).values())
         return {
             "dense": self._dense,
@@ -239,8 +249,8 @@ class UnitBudget:
             "told": self.told,
         }
 
-    def load_state(self, state: Mapping[str, Any]) -> None:
-        """Go on from what `state` gave."""
+    @state.setter
+    def state(self, state: BudgetState) -> None:
         self._dense, self._overhead = state["dense"], state["overhead"]
         self._timed = _Dense(*timed) if (timed := state.get("timed")) else None
         self._reached, self.told = state.get("reached"), state.get("told", "")

@@ -13,38 +13,32 @@ from modelopt_cli.models.graph.axes import Keep, holds, unit_places
 from modelopt_cli.models.graph.groups import Group
 from modelopt_cli.models.graph.layers import Layer, layers
 from modelopt_cli.models.graph.walk import Values, walk
-from modelopt_cli.pruning.common.units import Taker
+from modelopt_cli.pruning.common.units import Consumer
 
 
 @dataclass(frozen=True)
-class Consumer:
-    """A layer, where the group's units lie in its inputs, and the inputs' moments (float64) in the graph as it is."""
+class GraphConsumer(Consumer):
+    """A consumer in a captured graph, as that is; its columns are those of the units that are left."""
 
     layer: Layer
-    columns: Tensor  # (units that are left, c) columns of the layer's matrix that each unit has
-    mean: Tensor  # (n,)
-    gram: Tensor  # (n, n) E[x x^T]
-
-    def taker(self, graph: fx.GraphModule) -> Taker:
-        """What an importance sees of it."""
-        return Taker(self.layer.matrix(graph), self.gram, self.columns)
+    mean: Tensor  # (in,) float64, E[x]
 
 
-def _takers(
+def _consumers(
     known: Mapping[str, Layer], analysis: Analysis, group: Group, held: Keep
 ) -> dict[str, tuple[Layer, Tensor]]:
     """Node's name -> (layer, columns), of the layers that sum over the group's units."""
-    found = {}
+    consumers = {}
     for name, layer in known.items():
         axis = layer.input_axis(analysis)
         if holds(axis, group.prime):
             inputs = torch.from_numpy(unit_places(axis, group.prime, held))  # (units, inputs of each)
             spread = torch.arange(layer.spread)
-            found[name] = layer, (inputs[:, :, None] * layer.spread + spread).flatten(1)
-    return found
+            consumers[name] = layer, (inputs[:, :, None] * layer.spread + spread).flatten(1)
+    return consumers
 
 
-def takers_are_known(graph: fx.GraphModule, analysis: Analysis, group: Group) -> bool:
+def consumers_are_known(graph: fx.GraphModule, analysis: Analysis, group: Group) -> bool:
     """Whether every sum over the group's units is that of a linear layer or convolution, which `measure` gives."""
     known = layers(graph, analysis)
     return all(each.node in known for each in analysis.contractions if holds(each.axis, group.prime))
@@ -57,11 +51,11 @@ def measure(
     held: Keep,
     batches: Sequence[Tensor],
     positions: int,
-) -> dict[str, list[Consumer]]:
+) -> dict[str, list[GraphConsumer]]:
     """Of each group the layers that take its units. `positions`: how many of each sample count."""
     known = layers(graph, analysis)
-    takers = {group.name: _takers(known, analysis, group, held) for group in groups}
-    wanted = {node: layer for found in takers.values() for node, (layer, _) in found.items()}
+    consumers = {group.name: _consumers(known, analysis, group, held) for group in groups}
+    wanted = {node: layer for own in consumers.values() for node, (layer, _) in own.items()}
     moments: dict[str, tuple[Tensor, Tensor]] = {}
 
     def visit(nodes: Sequence[fx.Node], values: Values) -> None:
@@ -77,6 +71,9 @@ def measure(
 
     walk([graph], batches, visit)
     return {
-        name: [Consumer(layer, columns, *moments[node]) for node, (layer, columns) in found.items()]
-        for name, found in takers.items()
+        name: [
+            GraphConsumer(layer.matrix(graph), moments[node][1], columns, layer, moments[node][0])
+            for node, (layer, columns) in own.items()
+        ]
+        for name, own in consumers.items()
     }

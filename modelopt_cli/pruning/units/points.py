@@ -1,4 +1,4 @@
-"""Points: the values of a captured network from which later layers take the units of a group. Reading, catching them.
+"""Points of a captured network from which later layers take the units of a group: where they lie, and reading them.
 
 n units of a group, B samples of a batch, S what can be told apart of them: B, or 1.
 """
@@ -20,7 +20,7 @@ from modelopt_cli.models.graph.groups import Group
 
 
 @dataclass(frozen=True, eq=False)
-class Point:
+class ActivityPoint:
     """A value whose dimension `dim` holds the units, and the nodes that sum over them."""
 
     node: str
@@ -34,19 +34,19 @@ class Point:
     def rows(self, value: Tensor, batch: int) -> Tensor:
         """(n, S, ...) what the value holds of each unit and sample."""
         rest = len(self.sizes)
-        found = value.index_select(self.dim, self.index.reshape(-1).to(value.device))
-        found = torch.unflatten(found, self.dim, (len(self.index), *self.sizes))
+        units = value.index_select(self.dim, self.index.reshape(-1).to(value.device))
+        units = torch.unflatten(units, self.dim, (len(self.index), *self.sizes))
         if self.samples is None:
-            return found.movedim(self.dim, 0).unsqueeze(1)
-        place, outer = self.samples
-        place += rest if place > self.dim else 0
-        found = torch.unflatten(found, place, (outer, batch, -1))
-        return found.movedim((self.dim + (2 if place < self.dim else 0), place + 1), (0, 1))
+            return units.movedim(self.dim, 0).unsqueeze(1)
+        dim, outer = self.samples
+        dim += rest if dim > self.dim else 0
+        units = torch.unflatten(units, dim, (outer, batch, -1))
+        return units.movedim((self.dim + (2 if dim < self.dim else 0), dim + 1), (0, 1))
 
 
-def points(
+def activity_points(
     graph: fx.GraphModule, analysis: Analysis, groups: Iterable[Group], keep: Keep
-) -> dict[str, tuple[Point, ...]]:
+) -> dict[str, tuple[ActivityPoint, ...]]:
     """The points of each group, by its name; none where its units never leave an operator.
 
     A product of two values (queries and keys) takes each unit once, though both values have it: the first one counts.
@@ -57,7 +57,9 @@ def points(
     return {group.name: tuple(_points(analysis, group, keep, computed, batch)) for group in groups}
 
 
-def _points(analysis: Analysis, group: Group, keep: Keep, computed: set[str], batch: Axis | None) -> Iterable[Point]:
+def _points(
+    analysis: Analysis, group: Group, keep: Keep, computed: set[str], batch: Axis | None
+) -> Iterable[ActivityPoint]:
     chosen: dict[str, Contraction] = {}
     for each in analysis.contractions:
         if each.inputs is None or not holds(each.axis, group.prime):
@@ -73,8 +75,8 @@ def _points(analysis: Analysis, group: Group, keep: Keep, computed: set[str], ba
         dims = analysis.values[node]
         assert dims is not None
         index, sizes = _positions(dims[dim], group.prime, keep)  # type: ignore[arg-type]
-        place = _samples(dims, dim, batch, keep)  # type: ignore[arg-type]
-        yield Point(node, dim, tuple(names), index, sizes, place, node not in computed)
+        samples = _samples(dims, dim, batch, keep)  # type: ignore[arg-type]
+        yield ActivityPoint(node, dim, tuple(names), index, sizes, samples, node not in computed)
 
 
 def _positions(axis: Axis, prime: Prime, keep: Keep) -> tuple[Tensor, tuple[int, ...]]:
@@ -89,29 +91,29 @@ def _positions(axis: Axis, prime: Prime, keep: Keep) -> tuple[Tensor, tuple[int,
 
 def _samples(dims: Dims, dim: int, batch: Axis | None, keep: Keep) -> tuple[int, int] | None:
     """Where samples lie: in which dimension, and what is left of the factors before them in it."""
-    for place, axis in enumerate(dims):
+    for other, axis in enumerate(dims):
         parts = factors(axis)
         for at, part in enumerate(parts):
-            if part is batch and place != dim:
+            if part is batch and other != dim:
                 counts = counted(keep)
-                return place, math.prod(length(each, counts) for each in parts[:at])
+                return other, math.prod(length(each, counts) for each in parts[:at])
     return None
 
 
 def _computed(graph: fx.GraphModule) -> set[str]:
     """Names of the nodes in which an input of the model has a part."""
-    found: set[str] = set()
+    names: set[str] = set()
     for node in graph.graph.nodes:
-        if node.op == "placeholder" or any(each.name in found for each in node.all_input_nodes):
-            found.add(node.name)
-    return found
+        if node.op == "placeholder" or any(each.name in names for each in node.all_input_nodes):
+            names.add(node.name)
+    return names
 
 
 Edge = tuple[str, str]
 """(node of a point, node that takes its units)"""
 
 
-class Run(fx.Interpreter):
+class EdgeInterpreter(fx.Interpreter):
     """Runs a graph whose tensors are constants but for `leaves`, and catches what crosses the edges.
 
     `seen` gets the value of each point once, as soon as it is there. Where it is `differentiable`, `crossed` keeps what
@@ -131,22 +133,22 @@ class Run(fx.Interpreter):
         self._leaves = leaves or {}
         self.crossed: dict[Edge, Tensor] = {}
         self._edges, self._seen, self._differentiable = edges, seen, differentiable
-        self._told: set[str] = set()
+        self._shown: set[str] = set()
 
     def get_attr(self, target: Any, args: Any, kwargs: Any) -> Any:
         """A leaf of that name, or the tensor without the way back to it."""
-        found = self._leaves.get(target)
-        if found is not None:
-            return found
-        found = super().get_attr(target, args, kwargs)
-        return found.detach() if isinstance(found, Tensor) else found
+        leaf = self._leaves.get(target)
+        if leaf is not None:
+            return leaf
+        value = super().get_attr(target, args, kwargs)
+        return value.detach() if isinstance(value, Tensor) else value
 
     def run_node(self, n: fx.Node) -> Any:
         """Gives a node that takes units its aliases in place of the values."""
         given = {each: self.env[each] for each in n.all_input_nodes if (each.name, n.name) in self._edges}
         for each, value in given.items():
-            if each.name not in self._told:
-                self._told.add(each.name)
+            if each.name not in self._shown:
+                self._shown.add(each.name)
                 self._seen(each.name, value.detach())
             if self._differentiable:
                 alias = value.view_as(value) if value.requires_grad else value.detach().requires_grad_()

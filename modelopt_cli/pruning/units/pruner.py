@@ -5,28 +5,27 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
 import torch
 from torch import Tensor, fx
 
 from modelopt_cli.core.errors import UsageError
-from modelopt_cli.models.graph.axes import Keep, Mask, Prime
+from modelopt_cli.models.graph.analysis import Analysis
+from modelopt_cli.models.graph.axes import Mask, Prime
 from modelopt_cli.models.graph.groups import Group
 from modelopt_cli.models.graph.network import Network
-from modelopt_cli.pruning.allocating import allocate
-from modelopt_cli.pruning.allocations import Allocation, Judge
+from modelopt_cli.pruning.allocations import Allocation, SensitivityProbe
 from modelopt_cli.pruning.allocations.global_ import Global
 from modelopt_cli.pruning.common.cuts import Cut
 from modelopt_cli.pruning.common.distances import Distance
 from modelopt_cli.pruning.settings import PruningSettings
+from modelopt_cli.pruning.structures.neurons import Normalize
 from modelopt_cli.pruning.units.checks import faults
-from modelopt_cli.pruning.units.choice import Limit, Masks, near, tied, within
 from modelopt_cli.pruning.units.collection import collect_units, make_units
-from modelopt_cli.pruning.units.consumers import Consumer, measure
-from modelopt_cli.pruning.units.reconstruction import POSITIONS, reconstruct
-from modelopt_cli.pruning.units.scores import comparable, kind_of
+from modelopt_cli.pruning.units.consumers import GraphConsumer, measure
+from modelopt_cli.pruning.units.masks import Limit, Masks, by_prime, left, near, standing, tied, within
+from modelopt_cli.pruning.units.reconstruction import POSITIONS, compensate
 from modelopt_cli.pruning.units.selection import ALLOWING, held_by_statistics
-from modelopt_cli.pruning.units.sensitivity import UnitJudge
+from modelopt_cli.pruning.units.sensitivity import Sensitivity, UnitSensitivityProbe
 from modelopt_cli.training.batches import Batch
 from modelopt_cli.training.losses import Loss
 
@@ -57,9 +56,9 @@ class UnitPruner:
         self.network, self.settings, self.ties = network, settings, tuple(ties)
         self.groups = list(groups)
         self.refused: dict[str, str] = {}
-        self.sensitivity: list[tuple[str, float, float]] = []  # (group, share removed, loss), as measured
-        self._batches, self.loss, self.distance = batches, loss, distance
-        self._consumers: dict[str, list[Consumer]] | None = None
+        self.sensitivity: Sensitivity = []  # as an allocation measured it
+        self._batches, self._loss, self._distance = batches, loss, distance
+        self._consumers: dict[str, list[GraphConsumer]] | None = None
 
     def prune(self, target: float, limit: Limit | None = None) -> Removal:
         """What goes for the share `target` of all units of the groups, or below it (threshold), or down to the limit.
@@ -73,14 +72,14 @@ class UnitPruner:
         while True:
             if not self.groups:
                 raise UsageError(f"no group of units can go: {'; '.join(self.refused.values()) or 'there is none'}")
-            keep = self.keep(self._chosen(batches, target, limit))
-            found = faults(self.network, keep, self.groups, inputs[0])
-            if not found:
+            keep = by_prime(self.network, self.groups, self._chosen(batches, target, limit))
+            failed = faults(self.network, keep, self.groups, inputs[0])
+            if not failed:
                 break
-            self.refused |= found
-            self.groups = [group for group in self.groups if group.name not in found]
+            self.refused |= failed
+            self.groups = [group for group in self.groups if group.name not in failed]
         graph = self.network.without(keep)
-        self.compensate(graph, keep, inputs)
+        compensate(self.network, self.settings, graph, keep, inputs)
         return Removal(keep, graph)
 
     def check(self, batches: Sequence[Batch], limit: Limit | None = None) -> None:
@@ -95,25 +94,12 @@ class UnitPruner:
     def most(self, batches: Sequence[Batch]) -> dict[Prime, Mask]:
         """What is kept when all that may go is gone. `batches`: a few samples, as the scores are not used."""
         scores = self.scores(batches)
-        all_goes = self.settings.neurons.keep(scores, lambda given: self._cuts(Global(), given, 1.0, None))
-        return self.keep(tied(self.standing(all_goes), scores, self.ties))
+        kept = self.settings.neurons.keep(scores, lambda given: self._cuts(Global(), given, 1.0, None))
+        return by_prime(self.network, self.groups, self._whole_ties(kept, scores))
 
-    def compensate(self, graph: fx.GraphModule, keep: Keep, inputs: Sequence[Tensor]) -> None:
-        """Make up in the graph for what `keep` leaves out."""
-        compensation, recalibrates = self.settings.unit_compensation, self.settings.recalibrate_batch_norm
-        if not compensation.fits and not recalibrates:
-            return
-        network = self.network
-        reconstruct(
-            network.current(),
-            graph,
-            network.analysis,
-            network.held,
-            keep,
-            inputs,
-            compensation,
-            recalibrate=recalibrates,
-        )
+    def _whole_ties(self, masks: Masks, scores: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """What is gone stays gone, and tied groups keep the same share."""
+        return tied(standing(self.network, self.groups, masks), scores, self.ties)
 
     def _chosen(self, batches: Sequence[Batch], target: float, limit: Limit | None) -> Masks:
         """What stays of each group."""
@@ -123,24 +109,25 @@ class UnitPruner:
         scores = comparable(plain, "none" if absolute else self.settings.neurons.normalize, kinds)
         allocation = self.settings.chosen_allocation
         assert allocation is not None
-        judge = UnitJudge(self, batches, scores, limit)
+        probe = self.probe(batches, scores, limit)
 
         def masks(share: float) -> Masks:
-            found = self.settings.neurons.keep(scores, lambda given: self._cuts(allocation, given, share, judge))
-            return tied(self.standing(found), scores, self.ties)
+            kept = self.settings.neurons.keep(scores, lambda given: self._cuts(allocation, given, share, probe))
+            return self._whole_ties(kept, scores)
+
+        def cost(tried: Masks, limit: Limit) -> float:
+            return limit.cost(self.network.counts(by_prime(self.network, self.groups, tried)))
 
         if limit is None and absolute:
             return masks(target)
         if limit is None:
-            cuts = self._cuts(allocation, scores, target, judge)
+            cuts = self._cuts(allocation, scores, target, probe)
             wanted = sum(cut.count(scores[name]) for name, cut in cuts.items())
             return near(wanted, target, masks, scores, self._whole(), self._steps())
-        found = within(
-            lambda tried: limit.cost(self.counts(tried)), masks, limit.most, scores, self._whole(), self._steps()
-        )
-        if found is None:
-            raise self.too_low(limit, limit.cost(self.counts(masks(1.0))))
-        return found
+        kept = within(lambda tried: cost(tried, limit), masks, limit.most, scores, self._whole(), self._steps())
+        if kept is None:
+            raise self.too_low(limit, cost(masks(1.0), limit))
+        return kept
 
     def _whole(self) -> set[str]:
         """Groups that lose units in steps only."""
@@ -164,57 +151,48 @@ class UnitPruner:
             network.held,
             importance.unit_needs,
             lambda: batches,
-            self.loss,
+            self._loss,
             probes=importance.hessian_probes(),
         )
-        consumers = self.consumers(graph, batches) if importance.needs_takers else {}
-        found = {}
+        consumers = self.consumers(graph, batches) if importance.needs_consumers else {}
+        scores = {}
         for group in groups:
             units = make_units(graph, network.analysis, group, network.held, aggregate, collected[group.name])
-            units = replace(units, takers=[each.taker(graph) for each in consumers.get(group.name, ())])
+            units = replace(units, consumers=consumers.get(group.name, ()))
             score = torch.full((group.size,), -torch.inf, dtype=torch.float64)
-            score[torch.from_numpy(self.left(group))] = importance.scores(units).detach().double().cpu()
-            found[group.name] = score
-        return found
+            score[torch.from_numpy(left(network, group))] = importance.scores(units).detach().double().cpu()
+            scores[group.name] = score
+        return scores
 
-    def consumers(self, graph: fx.GraphModule, batches: Sequence[Batch]) -> dict[str, list[Consumer]]:
+    def consumers(self, graph: fx.GraphModule, batches: Sequence[Batch]) -> dict[str, list[GraphConsumer]]:
         """Of each group the layers that take its units, measured on these batches; once for each pruning."""
         if self._consumers is None:
             network, inputs = self.network, [batch.inputs for batch in batches]
             self._consumers = measure(graph, network.analysis, self.groups, network.held, inputs, POSITIONS)
         return self._consumers
 
-    def left(self, group: Group) -> Mask:
-        """(n,) which units are left."""
-        return self.network.held.get(group.prime, np.ones(group.size, dtype=np.bool_))
+    def probe(
+        self, batches: Sequence[Batch], scores: Mapping[str, Tensor], limit: Limit | None = None
+    ) -> UnitSensitivityProbe:
+        """What tries out cuts of single groups with these scores; `sensitivity` notes what it measures."""
+        return UnitSensitivityProbe(
+            self.network,
+            self.settings,
+            self.groups,
+            scores,
+            batches,
+            loss=self._loss,
+            distance=self._distance,
+            consumers=lambda graph: self.consumers(graph, batches),
+            limit=limit,
+            measured=self.sensitivity,
+        )
 
     def _cuts(
-        self, allocation: Allocation, scores: Mapping[str, Tensor], share: float, judge: Judge | None
+        self, allocation: Allocation, scores: Mapping[str, Tensor], share: float, probe: SensitivityProbe | None
     ) -> dict[str, Cut]:
-        keep_at_least = self.settings.keep_at_least
-        given = judge if allocation.measures else None
-        return allocate(allocation, scores, share, keep_at_least=keep_at_least, judge=given)
-
-    def standing(self, masks: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Masks in which what is gone stays gone, whatever rounding says."""
-        held = {group.name: self.network.held.get(group.prime) for group in self.groups}
-        found = dict(masks)
-        for name, before in held.items():
-            if before is not None and name in found:
-                found[name] = found[name] & torch.from_numpy(before)
-        return found
-
-    def keep(self, masks: Masks) -> dict[Prime, Mask]:
-        """Masks by group as masks by prime; of groups without one what is left stays."""
-        found = dict(self.network.held)
-        for group in self.groups:
-            if group.name in masks and not bool(masks[group.name].all()):
-                found[group.prime] = masks[group.name].numpy()
-        return found
-
-    def counts(self, masks: Masks) -> dict[Prime, int]:
-        """Units that the masks leave, for a cost."""
-        return self.network.counts(self.keep(masks))
+        given = probe if allocation.measures else None
+        return allocation.allocate(scores, share, keep_at_least=self.settings.keep_at_least, probe=given)
 
     def too_low(self, limit: Limit, least: float) -> UsageError:
         """For a limit that what is left when all that may go is gone, `least`, does not meet."""
@@ -225,3 +203,44 @@ class UnitPruner:
             f"pruning.budget.{limit.what} is {asked}, but {least:,.6g} are left when all that may go is gone"
             f"; {allow}raise it, let more go (limits, keep_at_least, include, exclude), or use a smaller model"
         )
+
+
+def comparable(scores: Mapping[str, Tensor], how: Normalize, kinds: Mapping[str, object]) -> dict[str, Tensor]:
+    """Scores (n,) of each group, of what is gone -inf, that groups can be compared by.
+
+    `kinds`: equal for groups that are built alike. `rank` and `isomorphic` give ranks in (0, 1], of the group or of all
+    groups of its kind (Fang et al., ECCV 2024).
+    """
+    if how == "none":
+        return {name: score.double() for name, score in scores.items()}
+    if how in ("rank", "isomorphic"):
+        return _ranked(scores, {name: (kinds[name] if how == "isomorphic" else name) for name in scores})
+    return {name: _scaled(score.double(), how) for name, score in scores.items()}
+
+
+def kind_of(group: Group, analysis: Analysis) -> tuple[object, ...]:
+    """Equal for groups with the same places: sizes of their tensors, which dimension, made or taken there."""
+    shapes = {name: tuple(axis.size for axis in dims) for name, dims in analysis.tensors.items()}
+    return tuple(sorted((shapes[place.tensor], place.dim, place.producer) for place in group.places))
+
+
+def _scaled(score: Tensor, how: str) -> Tensor:
+    there = score[score.isfinite()]
+    if not there.numel():
+        return score
+    scale = there.abs().mean() if how == "mean" else there.abs().max()
+    return score / scale if float(scale) > 0 else score
+
+
+def _ranked(scores: Mapping[str, Tensor], kinds: Mapping[str, object]) -> dict[str, Tensor]:
+    ranked = {name: score.double().clone() for name, score in scores.items()}
+    for kind in dict.fromkeys(kinds.values()):
+        names = [name for name in scores if kinds[name] == kind]
+        joined = torch.cat([ranked[name] for name in names])
+        there = joined.isfinite()
+        order = joined[there].argsort(stable=True).argsort(stable=True)
+        ranks = (order + 1).double() / max(int(there.sum()), 1)
+        joined[there] = ranks.to(joined.dtype)
+        for name, part in zip(names, torch.split(joined, [ranked[name].numel() for name in names]), strict=True):
+            ranked[name] = part
+    return ranked

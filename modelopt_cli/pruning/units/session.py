@@ -1,9 +1,13 @@
-"""Units taken out of a module, step by step: the network it was captured as, what has gone, and the form it has now."""
+"""Units taken out of a module, step by step: the network it was captured as, what is gone, and the form it has now.
+
+`prune` is the way in: it asks the pruner (pruner.py), by way of a budget where there is one (budget.py), what goes, and
+takes it out of the module itself, or puts the captured graph in the module's place.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import torch
 
@@ -19,9 +23,11 @@ from modelopt_cli.models.graph.rewriting import Slices, slices
 from modelopt_cli.models.graph.surgery import AGREES, copied, difference, operate, trial
 from modelopt_cli.models.graph.unit_selection import Form, UnitSelection, emitted, rebuilt
 from modelopt_cli.pruning.common.distances import distance_for
-from modelopt_cli.pruning.units.budget import UnitBudget
+from modelopt_cli.pruning.units.budget import BudgetState, UnitBudget
 from modelopt_cli.pruning.units.pruner import Removal, UnitPruner
 from modelopt_cli.pruning.units.selection import choose_groups
+from modelopt_cli.pruning.units.sensitivity import Sensitivity
+from modelopt_cli.results.report import Table
 from modelopt_cli.training.batches import Batch
 
 if TYPE_CHECKING:
@@ -37,6 +43,15 @@ if TYPE_CHECKING:
 
 BATCH_SIZES = (1, 3, 17)
 """On these it is tried whether a graph, or a module that was shrunk, takes any batch."""
+
+
+class SessionState(TypedDict):
+    """What a saved run holds of a session, beside the selection of units that are left."""
+
+    refused: dict[str, str]
+    warnings: list[str]
+    sensitivity: list[list[Any]]
+    budget: BudgetState | None
 
 
 class UnitPruningSession:
@@ -89,29 +104,29 @@ class UnitPruningSession:
                 )
             self._form = "graph"
             return ()
-        found = in_place(module, self.network.captured, self.network.analysis, chosen, self._example)
-        self._links = found.links
-        if not found.refused:
-            return found.ties
-        told = "; ".join(f"{name}: {reason}" for name, reason in list(found.refused.items())[:3])
+        plan = in_place(module, self.network.captured, self.network.analysis, chosen, self._example)
+        self._links = plan.links
+        if not plan.refused:
+            return plan.ties
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in list(plan.refused.items())[:3])
         wrong = "" if apply == "module" else self._graph_fault(module)
         if apply == "module" or wrong:
-            self.groups = list(found.groups)
-            self.spared |= found.refused
+            self.groups = list(plan.groups)
+            self.spared |= plan.refused
             remedy = f"nor can its exported graph take its place: {wrong}" if wrong else "use structure.apply: graph"
             if not self.groups:
-                raise UsageError(f"the model's own modules can lose no units ({told}); {remedy}")
+                raise UsageError(f"the model's own modules can lose no units ({reasons}); {remedy}")
             if wrong:
                 self._warnings.append(
-                    f"the model's own code cannot do with fewer units in {len(found.refused)} of {len(chosen)} groups, "
-                    f"which are left alone ({told}); {remedy}"
+                    f"the model's own code cannot do with fewer units in {len(plan.refused)} of {len(chosen)} groups, "
+                    f"which are left alone ({reasons}); {remedy}"
                 )
-            return found.ties
+            return plan.ties
         self._form = "graph"
         self._replacing = (
-            f"the model's own code cannot do with fewer units in {len(found.refused)} of {len(chosen)} groups "
-            f"({told}); its exported graph takes its place, and is trained and saved like it; structure.apply: module "
-            "would leave those groups alone"
+            f"the model's own code cannot do with fewer units in {len(plan.refused)} of {len(chosen)} groups "
+            f"({reasons}); its exported graph takes its place, and is trained and saved like it; structure.apply: "
+            "module would leave those groups alone"
         )
         return ()
 
@@ -129,11 +144,11 @@ class UnitPruningSession:
                 continue  # nor does the module take it
             try:
                 wrong = difference(copied(module), self.network.captured.graph, batch) > AGREES
-                told = "it gives something else"
+                what = "it gives something else"
             except Exception as error:  # whatever an operator says of sizes
-                wrong, told = True, f"it fails ({str(error).splitlines()[0]})"
+                wrong, what = True, f"it fails ({str(error).splitlines()[0]})"
             if wrong:
-                return f"{told} on a batch of {size}, as what is captured depends on the batch size"
+                return f"{what} on a batch of {size}, as what is captured depends on the batch size"
         return ""
 
     @property
@@ -145,14 +160,15 @@ class UnitPruningSession:
     @property
     def warnings(self) -> list[str]:
         """What could not be done, and what was done in its place; at the end also how much of the amount was not."""
-        (gone, total), asked = self.gone, self._settings.amount or 0.0
+        (removed, total), asked = self.gone, self._settings.amount or 0.0
         if self._budget is not None:
             return [*self._warnings, *[self._budget.told] * bool(self._budget.told)]
-        if gone >= asked * total - max(1, self._settings.neurons.round_to):  # one unit, or one step, may be rounded off
+        step = max(1, self._settings.neurons.round_to)  # may be rounded off
+        if removed >= asked * total - step:
             return list(self._warnings)
-        found = f"{gone:,} of {total:,} are gone ({gone / total:.1%})"
+        reached = f"{removed:,} of {total:,} are gone ({removed / total:.1%})"
         why = ", ".join(self._holding())
-        return [*self._warnings, f"pruning.amount asks for {asked:.1%} of the units, but {found}: {why}"]
+        return [*self._warnings, f"pruning.amount asks for {asked:.1%} of the units, but {reached}: {why}"]
 
     def _holding(self) -> list[str]:
         """What keeps units that an amount asks for."""
@@ -167,9 +183,20 @@ class UnitPruningSession:
         return [rule for rule, holds in rules.items() if holds] or ["groups that failed a check were left alone"]
 
     @property
-    def sensitivity(self) -> list[tuple[str, float, float]]:
-        """(group, share removed, loss), as an allocation measured it."""
+    def sensitivity(self) -> Sensitivity:
+        """As an allocation measured it."""
         return self._pruner.sensitivity
+
+    def groups_table(self) -> Table:
+        """A row for each group: units before and left, the tensors that hold them, why it was spared."""
+        free = {group.name for group in self.groups}
+        rows: list[list[Any]] = []
+        for group in self.network.groups:
+            left = self.network.left(group)
+            tensors = ", ".join(dict.fromkeys(place.tensor for place in group.places))
+            reason = None if group.name in free else self.spared.get(group.name)
+            rows.append([group.name, group.size, left, 1.0 - left / group.size, tensors, reason])
+        return Table(columns=["group", "units", "left", "share removed", "tensors", "spared"], rows=rows)
 
     def check(self, module: nn.Module) -> None:
         """Raise UsageError for what no training changes: units without scores, a budget that cannot be met."""
@@ -246,11 +273,12 @@ class UnitPruningSession:
 
     def with_unsaved(self, module: nn.Module) -> UnitSelection:
         """The same, with the tensors that the module's state dict leaves out."""
-        found, state = self.selection(), module.state_dict()
-        if found.form == "graph":
-            return found
+        selection, state = self.selection(), module.state_dict()
+        if selection.form == "graph":
+            return selection
         names = [name for name in slices(self.network.analysis, self.network.held) if name not in state]
-        return UnitSelection(found.kept, found.edits, found.form, {name: attribute(module, name) for name in names})
+        unsaved = {name: attribute(module, name) for name in names}
+        return UnitSelection(selection.kept, selection.edits, selection.form, unsaved)
 
     def rebuilt(self, origin: nn.Module, selection: UnitSelection, state: Mapping[str, Tensor]) -> nn.Module:
         """The module that shrinking began with, as it was at that point."""
@@ -269,16 +297,16 @@ class UnitPruningSession:
         if selection.kept:
             self._form = selection.form
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> SessionState:
         """What `load_state` needs beside the selection."""
         return {
             "refused": dict(self._pruner.refused),
             "warnings": list(self._warnings),
             "sensitivity": [list(row) for row in self.sensitivity],
-            "budget": None if self._budget is None else self._budget.state(),
+            "budget": None if self._budget is None else self._budget.state,
         }
 
-    def load_state(self, state: Mapping[str, Any]) -> None:
+    def load_state(self, state: SessionState) -> None:
         """Go on from what `state` gave."""
         self._pruner.refused = dict(state["refused"])
         self._pruner.groups = [group for group in self._pruner.groups if group.name not in state["refused"]]
@@ -287,8 +315,8 @@ class UnitPruningSession:
         self._pruner.sensitivity = [
             (str(name), float(share), float(loss)) for name, share, loss in state["sensitivity"]
         ]
-        if self._budget is not None:
-            self._budget.load_state(state["budget"])
+        if self._budget is not None and state["budget"] is not None:
+            self._budget.state = state["budget"]
 
 
 @torch.no_grad()
@@ -311,13 +339,13 @@ def tiled(batch: Tensor, size: int) -> Tensor:
 
 def in_pieces(batches: Sequence[Batch], size: int) -> list[Batch]:
     """The samples in batches of this size alone; what does not fill the last one is left out."""
-    found = []
+    pieces = []
     for batch in batches:
         for start in range(0, len(batch.inputs) - size + 1, size):
             part = slice(start, start + size)
             weights = None if batch.weights is None else batch.weights[part]
-            found.append(Batch(batch.inputs[part], batch.targets[part], weights, batch.indices[part]))
-    return found
+            pieces.append(Batch(batch.inputs[part], batch.targets[part], weights, batch.indices[part]))
+    return pieces
 
 
 @torch.no_grad()

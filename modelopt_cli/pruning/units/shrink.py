@@ -47,7 +47,6 @@ def shrink(
     default; it says how much goes at once, so there is no schedule and no recovery. Raises UsageError.
     """
     from modelopt_cli.models.duplicates import duplicate
-    from modelopt_cli.pruning.units import tables
     from modelopt_cli.pruning.units.budget import FINAL
     from modelopt_cli.pruning.units.session import UnitPruningSession
 
@@ -58,9 +57,8 @@ def shrink(
     target = settings.threshold if settings.threshold is not None else settings.amount
     if settings.budget is not None and settings.budget.of == "size_bytes":
         session.note_file(session.network.costs.tensor_bytes({}))
-    _, found = session.prune(FINAL if target is None else target, copy)
-    table = tables.groups(session.network, session.groups, session.spared)
-    return Shrunk(found.train(module.training), table, tuple(session.warnings))
+    _, smaller = session.prune(FINAL if target is None else target, copy)
+    return Shrunk(smaller.train(module.training), session.groups_table(), tuple(session.warnings))
 
 
 def _samples(inputs: Tensor, targets: Tensor | None, most: int) -> Callable[[int], Sequence[Batch]]:

@@ -1,14 +1,14 @@
-"""One engine that collects what importances and compensations need, in one pass over the calibration batches.
+"""What importances and compensations of weights need, collected in one pass over the calibration batches.
 
 Models are in evaluation mode, so that batch normalisation and dropout are what they are when the model is used. The
 loss is the plain one, a mean over samples by their weights; batches count by the sum of theirs. Two statistics need
-more than the pass: the Hessian times the gradient needs the gradient first, and flow needs no data at all.
+more than the pass: the Hessian times the gradient needs the gradient first, and flow needs no data at all. Movement is
+collected while training goes on, by a hook.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -16,9 +16,11 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from modelopt_cli.models.modes import evaluating
 from modelopt_cli.pruning.common.statistics import Needs, Statistic, Statistics
 from modelopt_cli.pruning.weights.layer_inputs import InputWatch
 from modelopt_cli.training.batches import Batch
+from modelopt_cli.training.hooks import StepHook
 from modelopt_cli.training.losses import Loss
 
 Weights = Mapping[str, nn.Parameter]
@@ -34,14 +36,14 @@ def collect(
     """
     values: dict[Statistic, dict[str, Tensor]] = {}
     if needs & {"gradient", "squared_gradient", "hessian_gradient", "input_norm", "input_mean", "gram"}:
-        found = batches()
-        with _evaluating(module):
-            values |= _pass(module, weights, needs, found, loss)
+        given = batches()
+        with evaluating(module):
+            values |= _pass(module, weights, needs, given, loss)
             if "hessian_gradient" in needs:
                 with sdpa_kernel(SDPBackend.MATH):  # fused attention has no second derivative
-                    values["hessian_gradient"] = _hessian_gradient(module, weights, values["gradient"], found, loss)
+                    values["hessian_gradient"] = _hessian_gradient(module, weights, values["gradient"], given, loss)
     if "flow" in needs:
-        with _evaluating(module):
+        with evaluating(module):
             values["flow"] = _flow(module, weights, batches()[0].inputs)
     return Statistics(values)
 
@@ -59,8 +61,8 @@ def _pass(
                 outputs = module(batch.inputs)
             if sums is not None:
                 value = loss(outputs, batch.targets, batch.weights)
-                for name, found in zip(weights, _gradients(value, list(weights.values())), strict=True):
-                    sums[name].add_(found, alpha=share)
+                for name, gradient in zip(weights, _gradients(value, list(weights.values())), strict=True):
+                    sums[name].add_(gradient, alpha=share)
     if squares is not None:
         for batch, share in zip(batches, shares, strict=True):
             _add_squares(module, weights, batch, loss, squares, share)
@@ -85,8 +87,8 @@ def _square(needs: Needs) -> bool:
 
 def _gradients(value: Tensor, parameters: Sequence[Tensor], *, create_graph: bool = False) -> list[Tensor]:
     """Zero for parameters that take no part in `value`."""
-    found = torch.autograd.grad(value, parameters, create_graph=create_graph, allow_unused=True)
-    return [torch.zeros_like(parameter) if g is None else g for g, parameter in zip(found, parameters, strict=True)]
+    gradients = torch.autograd.grad(value, parameters, create_graph=create_graph, allow_unused=True)
+    return [torch.zeros_like(parameter) if g is None else g for g, parameter in zip(gradients, parameters, strict=True)]
 
 
 @torch.no_grad()  # of torch's own graph, which would hold all batches; the gradients of torch.func are taken inside
@@ -108,11 +110,11 @@ def _add_squares(
         *(torch.split(each, size) for each in (batch.inputs, batch.targets, factors)), strict=True
     ):
         try:
-            found = many(parameters, inputs, targets)
+            gradients = many(parameters, inputs, targets)
         except RuntimeError:  # control flow or in-place work that vmap does not take
             each = [grad(single)(parameters, one, target) for one, target in zip(inputs, targets, strict=True)]
-            found = {name: torch.stack([one[name] for one in each]) for name in parameters}
-        for name, gradient in found.items():
+            gradients = {name: torch.stack([one[name] for one in each]) for name in parameters}
+        for name, gradient in gradients.items():
             squares[name].add_(torch.einsum("b,b...->...", factor.to(gradient.dtype), gradient.square()))
 
 
@@ -128,8 +130,8 @@ def _hessian_gradient(
         inner = sum((one * gradient[name]).sum() for name, one in zip(weights, first, strict=True))
         assert isinstance(inner, Tensor)
         second = _gradients(inner, parameters) if inner.requires_grad else [torch.zeros_like(p) for p in parameters]
-        for place, found in enumerate(second):
-            sums[place].add_(found, alpha=share)
+        for total, product in zip(sums, second, strict=True):
+            total.add_(product, alpha=share)
     return dict(zip(weights, sums, strict=True))
 
 
@@ -143,18 +145,30 @@ def _flow(module: nn.Module, weights: Weights, example: Tensor) -> dict[str, Ten
         values[name].requires_grad_(True)
     inputs = torch.ones_like(example[:1])
     outputs = functional_call(module, values, (inputs.double() if inputs.is_floating_point() else inputs,))
-    found = _gradients(outputs.sum(), [values[name] for name in weights])
+    flows = _gradients(outputs.sum(), [values[name] for name in weights])
     # Ranks depend on ratios alone; scaled, the flow of a deep model fits float32.
-    largest = max((float(each.abs().max()) for each in found if each.numel()), default=0.0) or 1.0
-    return {name: (each / largest).float() for name, each in zip(weights, found, strict=True)}
+    largest = max((float(each.abs().max()) for each in flows if each.numel()), default=0.0) or 1.0
+    return {name: (each / largest).float() for name, each in zip(weights, flows, strict=True)}
 
 
-@contextmanager
-def _evaluating(module: nn.Module) -> Iterator[None]:
-    modes = [(layer, layer.training) for layer in module.modules()]  # a frozen layer may be in another one
-    module.eval()
-    try:
-        yield
-    finally:
-        for layer, mode in modes:
-            layer.training = mode
+class MovementMeter(StepHook):
+    """Sums -w dL/dw over optimizer steps: positive where training moves a weight away from 0.
+
+    Sanh et al., NeurIPS 2020, sec. 4.
+    """
+
+    def __init__(self, weights: Mapping[str, nn.Parameter]) -> None:
+        self._weights = dict(weights)
+        self.sums = {name: torch.zeros_like(weight) for name, weight in self._weights.items()}
+
+    @torch.no_grad()
+    def after_backward(self) -> None:
+        """Add this step's movement."""
+        for name, weight in self._weights.items():
+            if weight.grad is not None:
+                self.sums[name].addcmul_(weight, weight.grad, value=-1.0)
+
+    def load(self, sums: Mapping[str, Tensor]) -> None:
+        """Go on from sums that were collected before."""
+        for name, total in sums.items():
+            self.sums[name].copy_(total)

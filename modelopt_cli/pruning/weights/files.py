@@ -47,11 +47,9 @@ class FilePruning:
 
     def cut(self, scores: Mapping[str, Tensor]) -> Mapping[str, Cut]:
         """Where the scores are cut."""
-        from modelopt_cli.pruning.allocating import allocate
-
         if self.allocation is None:
             return {}
-        return allocate(self.allocation, scores, self.target, keep_at_least=self.keep_at_least)
+        return self.allocation.allocate(scores, self.target, keep_at_least=self.keep_at_least)
 
     def pieces(self, weight: Tensor) -> list[Tensor]:
         """The weight in parts that can be pruned on their own, in row-major order."""

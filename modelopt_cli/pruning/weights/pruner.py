@@ -8,8 +8,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from modelopt_cli.pruning.allocating import allocate_weights
-from modelopt_cli.pruning.allocations import Judge
+from modelopt_cli.models.modes import evaluating
+from modelopt_cli.pruning.allocations import SensitivityProbe
 from modelopt_cli.pruning.common.cuts import NOTHING, Cut
 from modelopt_cli.pruning.common.distances import Distance, apart
 from modelopt_cli.pruning.common.statistics import Needs, Statistics
@@ -19,8 +19,11 @@ from modelopt_cli.pruning.weights.masking import Masking
 from modelopt_cli.training.batches import Batch
 from modelopt_cli.training.losses import Loss
 
+Sensitivity = list[tuple[str, float, float]]
+"""(tensor, share removed, validation loss or output error) of each cut that was tried."""
 
-class Pruner:
+
+class WeightPruner:
     """Prunes the weights of `masking` in `module`, ever further."""
 
     def __init__(
@@ -36,22 +39,22 @@ class Pruner:
         movement: Mapping[str, Tensor] | None = None,
     ) -> None:
         """`batches`: calibration samples; `movement`: the sums of a MovementMeter, where the importance needs them."""
-        self.distance = distance
         self.module, self.settings, self.masking = module, settings, masking
-        self._batches, self._loss, self._validation_loss, self._movement = batches, loss, validation_loss, movement
-        self.sensitivity: list[tuple[str, float, float]] = []  # (tensor, share removed, validation loss), as measured
+        self._batches, self._loss, self._movement = batches, loss, movement
+        self._validation_loss, self._distance = validation_loss, distance
+        self.sensitivity: Sensitivity = []  # as an allocation measured it
 
     def prune(self, target: float) -> None:
         """Remove the share `target` of all that may go (what is gone included), or what scores below it (threshold).
 
         Raises UsageError where the importance needs what a layer does not have.
         """
-        gone, total = self.masking.gone
+        zero, total = self.masking.gone
         passes = self.settings.weight_importance.passes() if self.settings.threshold is None else 1
-        left = 1.0 - gone / max(total, 1)
-        for place in range(1, passes + 1):
+        left = 1.0 - zero / max(total, 1)
+        for number in range(1, passes + 1):
             part = (1.0 - target) / left if left else 0.0  # of what is left now stays at the end
-            self._once(target if place == passes else 1.0 - left * part ** (place / passes))
+            self._once(target if number == passes else 1.0 - left * part ** (number / passes))
 
     def _once(self, target: float) -> None:
         importance, structure, compensation = (
@@ -60,95 +63,111 @@ class Pruner:
             self.settings.weight_compensation,
         )
         weights = self.masking.weights
-        statistics = self._collected(importance.needs | compensation.needs)
+        statistics = self.collected(importance.needs | compensation.needs)
         contributions = importance.contributions(weights, statistics)
         removed = self.masking.removed
-        found = structure.keep(
+        probe = _WeightProbe(
+            self.module,
+            self.settings,
+            weights,
             contributions,
-            importance.merit,
             removed,
-            lambda scores: self._cuts(scores, target, _WeightJudge(self, contributions, removed)),
+            batches=self._batches,
+            validation_loss=self._validation_loss,
+            distance=self._distance,
+            measured=self.sensitivity,
         )
-        masks = {name: found[name] for name in weights}
+
+        def cut(scores: Mapping[str, Tensor]) -> dict[str, Cut]:
+            return self._cuts(scores, target, probe)
+
+        kept = structure.keep(contributions, importance.merit, removed, cut)
+        masks = {name: kept[name] for name in weights}
         dense = {name: weight.detach().clone() for name, weight in weights.items()} if compensation.needs else {}
         self.masking.set(masks)
         for name, weight in dense.items():
             self._compensate(name, weight, statistics)
 
-    def _collected(self, needs: Needs) -> Statistics:
-        found = collect(self.module, self.masking.weights, needs, self._batches, self._loss)
+    def collected(self, needs: Needs) -> Statistics:
+        """What is needed, of the weights as they are, on the calibration samples."""
+        statistics = collect(self.module, self.masking.weights, needs, self._batches, self._loss)
         if "movement" in needs and self._movement is not None:
-            return Statistics({**found.values, "movement": self._movement})
-        return found
+            return Statistics({**statistics.values, "movement": self._movement})
+        return statistics
 
-    def _cuts(self, scores: Mapping[str, Tensor], target: float, judge: Judge) -> dict[str, Cut]:
+    def _cuts(self, scores: Mapping[str, Tensor], target: float, probe: SensitivityProbe) -> dict[str, Cut]:
         allocation = self.settings.chosen_allocation
         if allocation is None:
             return dict.fromkeys(scores, NOTHING)
         held = dict(scores)  # each is looked at several times, and a model's scores are no larger than the model
-        return allocate_weights(
-            allocation,
+        return allocation.allocate_weights(
             held,
             {name: weight.numel() for name, weight in self.masking.weights.items()},
             target,
             keep_at_least=self.settings.keep_at_least,
-            judge=judge if allocation.measures else None,
+            probe=probe if allocation.measures else None,
         )
-
-    def outputs(self) -> list[Tensor]:
-        """Of the calibration samples, batch by batch."""
-        modes = [(part, part.training) for part in self.module.modules()]
-        self.module.eval()
-        try:
-            with torch.no_grad():
-                return [self.module(batch.inputs) for batch in self._batches()]
-        finally:
-            for part, mode in modes:
-                part.training = mode
-
-    def validation_loss(self) -> float:
-        """As the module is."""
-        return self._validation_loss()
 
     @torch.no_grad()
     def _compensate(self, name: str, dense: Tensor, statistics: Statistics) -> None:
-        found = self.settings.weight_compensation.compensate(name, dense, self.masking.masks[name], statistics)
-        self.masking.weights[name].copy_(found.weight)
+        changed = self.settings.weight_compensation.compensate(name, dense, self.masking.masks[name], statistics)
+        self.masking.weights[name].copy_(changed.weight)
         bias = dict(self.module.named_parameters()).get(name.removesuffix("weight") + "bias")
-        if found.bias is not None and bias is not None and name.endswith("weight"):
-            bias.add_(found.bias)
+        if changed.bias is not None and bias is not None and name.endswith("weight"):
+            bias.add_(changed.bias)
 
 
-class _WeightJudge(Judge):
-    """Cuts one tensor alone, looks at the model, and puts the weights back."""
+class _WeightProbe(SensitivityProbe):
+    """Cuts one tensor alone, looks at the model, and puts the weights back. `measured`: what it saw is added to it."""
 
-    def __init__(self, pruner: Pruner, contributions: Mapping[str, Tensor], removed: Mapping[str, Tensor]) -> None:
-        self._pruner, self._contributions, self._removed = pruner, contributions, removed
-        self._dense: list[Tensor] | None = None
+    def __init__(
+        self,
+        module: nn.Module,
+        settings: PruningSettings,
+        weights: Mapping[str, nn.Parameter],
+        contributions: Mapping[str, Tensor],
+        removed: Mapping[str, Tensor],
+        *,
+        batches: Callable[[], Sequence[Batch]],
+        validation_loss: Callable[[], float],
+        distance: Distance,
+        measured: Sensitivity,
+    ) -> None:
+        self._module, self._settings, self._weights = module, settings, weights
+        self._contributions, self._removed = contributions, removed
+        self._batches, self._validation_loss, self._distance = batches, validation_loss, distance
+        self._measured = measured
+        self._before: list[Tensor] | None = None
 
     def loss(self, name: str, cut: Cut) -> float:
         with self._cut(name, cut) as share:
-            found = self._pruner.validation_loss()
-        self._pruner.sensitivity.append((name, share, found))
-        return found
+            loss = self._validation_loss()
+        self._measured.append((name, share, loss))
+        return loss
 
-    def damage(self, name: str, cut: Cut) -> float:
-        if self._dense is None:
-            self._dense = self._pruner.outputs()
+    def output_error(self, name: str, cut: Cut) -> float:
+        if self._before is None:
+            self._before = self._outputs()
         with self._cut(name, cut) as share:
-            now = self._pruner.outputs()
-        found = apart(self._dense, now, self._pruner.distance)
-        self._pruner.sensitivity.append((name, share, found))
-        return found
+            now = self._outputs()
+        error = apart(self._before, now, self._distance)
+        self._measured.append((name, share, error))
+        return error
+
+    @torch.no_grad()
+    def _outputs(self) -> list[Tensor]:
+        """Of the calibration samples, batch by batch."""
+        with evaluating(self._module):
+            return [self._module(batch.inputs) for batch in self._batches()]
 
     @contextmanager
     def _cut(self, name: str, cut: Cut) -> Iterator[float]:
         """The share of the tensor that is gone meanwhile."""
-        settings, removed = self._pruner.settings, self._removed
+        settings, removed = self._settings, self._removed
         own = {name: removed[name]} if name in removed else {}
         alone = {name: self._contributions[name]}
         keep = settings.mask_structure.keep(alone, settings.weight_importance.merit, own, lambda scores: {name: cut})
-        mask, weight = keep[name], self._pruner.masking.weights[name]
+        mask, weight = keep[name], self._weights[name]
         before = weight.detach().clone()
         with torch.no_grad():
             weight.masked_fill_(~mask, 0.0)
@@ -165,18 +184,16 @@ def recalibrate(module: nn.Module, batches: Sequence[Batch]) -> None:
     layers = [layer for layer in layers if layer.track_running_stats]
     if not layers:
         return
-    momenta, modes = [layer.momentum for layer in layers], [(each, each.training) for each in module.modules()]
-    module.eval()  # dropout stays out of it
-    try:
-        for layer in layers:
-            layer.reset_running_stats()
-            layer.momentum = None  # a mean over all batches
-            layer.train()
-        for batch in batches:
-            if len(batch.inputs) > 1:
-                module(batch.inputs)
-    finally:
-        for layer, momentum in zip(layers, momenta, strict=True):
-            layer.momentum = momentum
-        for each, mode in modes:
-            each.training = mode
+    momenta = [layer.momentum for layer in layers]
+    with evaluating(module):  # dropout stays out of it
+        try:
+            for layer in layers:
+                layer.reset_running_stats()
+                layer.momentum = None  # a mean over all batches
+                layer.train()
+            for batch in batches:
+                if len(batch.inputs) > 1:
+                    module(batch.inputs)
+        finally:
+            for layer, momentum in zip(layers, momenta, strict=True):
+                layer.momentum = momentum

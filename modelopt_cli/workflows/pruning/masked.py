@@ -64,9 +64,9 @@ class MaskedModel:
         `masks`: packed, of the file that the module came from. Raises UsageError where nothing can go.
         """
         from modelopt_cli.pruning.common.distances import distance_for
+        from modelopt_cli.pruning.weights.collection import MovementMeter
         from modelopt_cli.pruning.weights.masking import Masking
-        from modelopt_cli.pruning.weights.movement import MovementMeter
-        from modelopt_cli.pruning.weights.pruner import Pruner
+        from modelopt_cli.pruning.weights.pruner import WeightPruner
 
         self._module, self._samples = module, samples
         settings = self._settings = experiment.require_pruning()
@@ -83,7 +83,7 @@ class MaskedModel:
         self._most_bytes: float | None = None  # of a budget
         self._bytes: float | None = None  # that the compressed model takes, as last measured
         self.snapshots: Snapshots[dict[str, Tensor]] = Snapshots(_copied_state, self._copy_with)
-        self._pruner = Pruner(
+        self._pruner = WeightPruner(
             module,
             settings,
             self.masking,
@@ -201,7 +201,6 @@ class MaskedModel:
         import torch
 
         from modelopt_cli.models.files.checkpoints import file_sizes
-        from modelopt_cli.pruning.allocating import allocate_weights
         from modelopt_cli.pruning.allocations.global_ import Global
 
         budget, structure = self._settings.budget, self._settings.mask_structure
@@ -216,7 +215,7 @@ class MaskedModel:
                 magnitudes,
                 torch.abs,
                 self.masking.removed,
-                lambda scores: allocate_weights(Global(), scores, counts, share, keep_at_least=floor),
+                lambda scores: Global().allocate_weights(scores, counts, share, keep_at_least=floor),
             )
             for name, weight in self.masking.weights.items():
                 weight.data.masked_fill_(~kept[name], 0.0)

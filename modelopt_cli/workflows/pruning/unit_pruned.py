@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 from modelopt_cli.models.duplicates import duplicate
 from modelopt_cli.models.summary import count_parameters
-from modelopt_cli.pruning.units import tables as group_tables
 from modelopt_cli.pruning.units.budget import FINAL
 from modelopt_cli.results.report import Table
 from modelopt_cli.workflows.pruning import tables
@@ -190,7 +189,7 @@ class UnitPrunedModel:
         return {
             "stages": self.snapshots.table(left),
             "costs": Table.from_records([*self._sizes, *self._times]),
-            "groups": group_tables.groups(self._session.network, self._session.groups, self.spared),
+            "groups": self._session.groups_table(),
             "layers": tables.smaller_layers(self._origin, module),
             **tables.course_tables(self.snapshots.rounds, self._session.sensitivity, columns),
         }
