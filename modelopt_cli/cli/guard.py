@@ -33,10 +33,10 @@ def guarded(action: Callable[[], Any], *, as_json: bool = False) -> int:
     """Run a command; its exit code (core/errors.py). With `as_json` an error is a JSON document on stdout,
     but not where the report is there already: one command prints one document.
     """
-    from modelopt_cli.core.interrupts import watched
+    from modelopt_cli.core.processes.interrupts import noting_interrupts
 
     try:
-        with watched(), output.one_document() if as_json else contextlib.nullcontext():
+        with noting_interrupts(), output.one_document() if as_json else contextlib.nullcontext():
             code = _run(action, as_json)
         sys.stdout.flush()
         return code
@@ -104,7 +104,7 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
             raise
         except BaseException as error:
             from modelopt_cli.core.errors import ModeloptError
-            from modelopt_cli.core.interrupts import from_outside
+            from modelopt_cli.core.processes.interrupts import from_outside
             from modelopt_cli.tuning.trials.failures import classify
 
             if from_outside(error) or (isinstance(error, Exception) and not isinstance(error, EOFError)):

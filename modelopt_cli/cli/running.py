@@ -54,7 +54,7 @@ def execute(
     """Load, run in a run directory (or check and estimate, `dry_run`), show; ends the command with its exit code."""
     from modelopt_cli.cli.render import progress
     from modelopt_cli.core.errors import InterruptedRunError
-    from modelopt_cli.core.watched import family_watched
+    from modelopt_cli.core.processes.family import watched_family
     from modelopt_cli.experiment.experiment import Experiment
     from modelopt_cli.workflows.shared.context import Context, StopFlag
 
@@ -67,7 +67,7 @@ def execute(
     name = workflow.run.__module__.rpartition(".")[2]
     with (
         _directory(experiment, out, resume, name) as directory,
-        family_watched(),
+        watched_family(),
         progress.shown(quiet=quiet or as_json) as emit,
     ):
         _listen(stop)

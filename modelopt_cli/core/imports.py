@@ -21,8 +21,8 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator
 
-from modelopt_cli.core import watched
 from modelopt_cli.core.errors import UsageError, did_you_mean
+from modelopt_cli.core.processes import family
 
 _Content = tuple[int, int, str]
 """Size, time of change in ns, and SHA-256 of a source file."""
@@ -154,7 +154,7 @@ def _import(name: str, what: str, folder: str | None) -> ModuleType:
     importlib.invalidate_caches()
     new, before = top not in sys.modules, frozenset(sys.modules)
     try:
-        watched.begin()
+        family.begin_watching()
         module = importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name is not None and (name == error.name or name.startswith(error.name + ".")):

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from modelopt_cli.core.errors import TrialError
-from modelopt_cli.core.interrupts import from_outside
+from modelopt_cli.core.processes.interrupts import from_outside
 from modelopt_cli.tuning.executors import Event
 from modelopt_cli.tuning.trials.failures import classify, plain_metrics
 

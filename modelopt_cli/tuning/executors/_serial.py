@@ -7,7 +7,7 @@ import sys
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
-from modelopt_cli.core.interrupts import watched
+from modelopt_cli.core.processes.interrupts import noting_interrupts
 from modelopt_cli.tuning.executors import Event, Limits, Pool
 from modelopt_cli.tuning.executors._beginning import Beginning
 from modelopt_cli.tuning.executors._contain import Contained
@@ -57,7 +57,7 @@ class SerialPool(Pool):
     def stop(self, trial: Trial, ancestors: Sequence[Trial] = ()) -> None:
         held = self._waiting.pop(trial.number, None) or self._suspended.pop(trial.number, None)
         run = held or self._open(trial, ancestors)
-        with watched():
+        with noting_interrupts():
             self._events.append(run.stop(trial.step))
 
     def pause(self, number: int) -> None:
@@ -75,7 +75,7 @@ class SerialPool(Pool):
     def wait(self, seconds: float) -> list[Event]:
         events, self._events = self._events, []
         if not events and self._current is not None:
-            with watched():
+            with noting_interrupts():
                 event = self._current.advance(seconds)
             events = [self._limited(event, self._current)]
         for event in events:

@@ -6,8 +6,8 @@ it; then commands ("start", number, params, seed, until, state, legs), ("resume"
 Events, and for a pause (step, state, whether the run is suspended in place of having a state: its worker then keeps it,
 for a later "resume" or "stop"). States are packed.
 
-Its parent starts it under supervision (core/supervised.py), so that neither it nor what trials start outlives the
-parent.
+Its parent starts it under supervision (core/processes/supervised.py), so that neither it nor what trials start
+outlives the parent.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any
 
-from modelopt_cli.core.interrupts import Leave, watched
+from modelopt_cli.core.processes.interrupts import Leave, noting_interrupts
 from modelopt_cli.tuning.executors import Event
 from modelopt_cli.tuning.executors._beginning import Beginning, Leg
 from modelopt_cli.tuning.executors._contain import Contained, contained
@@ -39,7 +39,10 @@ def main(descriptor: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what Ctrl-C means
     signal.signal(signal.SIGTERM, _leave)
     connection: Connection[Any, Any] = Connection(descriptor)
-    with contextlib.suppress(EOFError, OSError, Leave), watched():  # EOFError: the parent has closed the pipe, or died
+    with (
+        contextlib.suppress(EOFError, OSError, Leave),
+        noting_interrupts(),
+    ):  # EOFError: the parent has closed the pipe, or died
         _serve(connection)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import psutil
 
-from modelopt_cli.core.supervised import Supervised, signal_name
+from modelopt_cli.core.processes.supervised import Supervised, signal_name
 from modelopt_cli.tuning.executors import Event
 
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")

@@ -27,8 +27,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from modelopt_cli.core.errors import StorageError, TrialError, UsageError
+from modelopt_cli.core.processes.supervised import Supervised, signal_name
 from modelopt_cli.core.references import redacted
-from modelopt_cli.core.supervised import Supervised, signal_name
 from modelopt_cli.tuning.objective import Objective, Run, StepReport
 from modelopt_cli.workflows.runs.script_lines import Lines, metrics_of
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from modelopt_cli.core.errors import UsageError
-from modelopt_cli.core.interrupts import from_outside, watched
+from modelopt_cli.core.processes.interrupts import from_outside, noting_interrupts
 from modelopt_cli.core.seeds import derive
 from modelopt_cli.tuning.executors import Event, Limits, Pool
 from modelopt_cli.tuning.executors.processes import Processes
@@ -58,7 +58,7 @@ def _mean(settings: Iterable[Params], seconds: Callable[[Params], float | None])
     warm = False
     for params in settings:
         try:
-            with watched():
+            with noting_interrupts():
                 if not warm:
                     warm = seconds(params) is not None
                 taken = seconds(params)

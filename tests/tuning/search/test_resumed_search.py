@@ -1,6 +1,6 @@
 """A sequential search that is cut off after any event of its log, and resumed, ends as one that was not.
 
-(A kill leaves the log as it was after some event. tests/cli/test_cli_killed.py sends a real one.)
+(A kill leaves the log as it was after some event. tests/cli/test_killed.py sends a real one.)
 """
 
 from __future__ import annotations

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from modelopt_cli.core.watched import begin, family_watched
-from modelopt_cli.core.watcher import VARIABLE, family
+from modelopt_cli.core.processes.family import begin_watching, watched_family
+from modelopt_cli.core.processes.watcher import VARIABLE, family
 
 LINUX = pytest.mark.skipif(
     not sys.platform.startswith("linux"), reason="only Linux tells other processes' environments"
@@ -82,11 +82,11 @@ def test_the_mark_is_on_what_is_started_meanwhile_alone() -> None:
     sleep = [sys.executable, "-c", "import time; time.sleep(60)"]
     assert VARIABLE not in os.environ
     before = subprocess.Popen(sleep)
-    begin()
+    begin_watching()
     assert VARIABLE not in os.environ, "outside nothing is watched"
-    with family_watched():
+    with watched_family():
         assert VARIABLE not in os.environ, "as long as no code of others runs"
-        begin()
+        begin_watching()
         mark = os.environ[VARIABLE]
         inside = subprocess.Popen(sleep, start_new_session=True)
         end = time.monotonic() + 30.0

@@ -1,4 +1,4 @@
-"""A family of processes that goes with this one, even when it is killed (see watcher.py)."""
+"""What this process's user code starts or forks is killed with it, even when it is killed itself (see watcher.py)."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from modelopt_cli.core.watcher import VARIABLE
+from modelopt_cli.core.processes.watcher import VARIABLE
 
 _PROGRAM = Path(__file__).with_name("watcher.py")
-_armed = False  # within `family_watched`
+_armed = False  # within `watched_family`
 _watcher: subprocess.Popen[bytes] | None = None  # once there is code to be watched
 _pipe: int | None = None  # where what is forked tells of itself
 
 
 @contextlib.contextmanager
-def family_watched() -> Iterator[None]:
+def watched_family() -> Iterator[None]:
     """What code that is not ours starts or forks meanwhile is killed when this process is.
 
     Where this process ends in another way, it cleans up itself; outside Linux nothing is watched.
@@ -36,8 +36,8 @@ def family_watched() -> Iterator[None]:
         _end()
 
 
-def begin() -> None:
-    """Code that is not ours is about to run: watch it, within `family_watched`."""
+def begin_watching() -> None:
+    """Code that is not ours is about to run: watch it, within `watched_family`."""
     global _pipe, _watcher
     if not _armed or _watcher is not None:
         return

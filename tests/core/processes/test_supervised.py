@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from modelopt_cli.core.supervised import Supervised, signal_name
+from modelopt_cli.core.processes.supervised import Supervised, signal_name
 
 PYTHON = [sys.executable, "-I", "-S", "-c"]
 # A child in the same group, one in a session of its own, and one that has left its parent: a daemon.
@@ -113,7 +113,7 @@ def test_asked_to_end_nothing_is_left_even_of_one_that_is_suspended(tmp_path: Pa
 @pytest.mark.skipif(sys.platform != "linux", reason="daemons are found on Linux only")
 def test_when_the_parent_is_killed_nothing_is_left(tmp_path: Path) -> None:
     parent = (
-        "import sys, time\nfrom modelopt_cli.core.supervised import Supervised\n"
+        "import sys, time\nfrom modelopt_cli.core.processes.supervised import Supervised\n"
         f"program = Supervised({[*PYTHON, STAYS, str(tmp_path)]!r}, grace=30.0)\ntime.sleep(60)\n"
     )
     process = subprocess.Popen([sys.executable, "-c", parent])

@@ -22,7 +22,7 @@ def from_outside(error: BaseException) -> bool:
 
 
 @contextlib.contextmanager
-def watched() -> Iterator[None]:
+def noting_interrupts() -> Iterator[None]:
     """Note each SIGINT, then let whoever handled it before handle it.
 
     Within, `from_outside` knows; outside, every KeyboardInterrupt is the user's.
