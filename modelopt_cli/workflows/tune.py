@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from modelopt_cli.core.errors import StorageError
 from modelopt_cli.experiment.search_space import search_space
 from modelopt_cli.tuning.executors import Limits
-from modelopt_cli.tuning.search.search import search
+from modelopt_cli.tuning.search.search import Search
 from modelopt_cli.tuning.space.space import Space
 from modelopt_cli.tuning.study.study import Study
 from modelopt_cli.tuning.trials.trial import State
@@ -168,13 +168,14 @@ class _Search:
         with self.reporting.log.recording():
             self.dense = model_cache.make(self.experiment, self.space, self.context, keep)
         executor = settings.executor if settings.executor != "auto" else plan.named_executor()
-        return search(
+        return Search(
             self.study,
-            self.objective(keep),
-            executor,
+            executor.open(
+                self.objective(keep),
+                workers=plan.workers,
+                limits=Limits(seconds=settings.trial_timeout, bytes=settings.trial_memory_bytes),
+            ),
             trials=plan.trials,
-            workers=plan.workers,
-            limits=Limits(seconds=settings.trial_timeout, bytes=settings.trial_memory_bytes),
             timeout=settings.timeout,
             max_failures=settings.max_failures,
             stopper=settings.stopper,
@@ -185,8 +186,8 @@ class _Search:
             sizes=plan.sizes,
             complete=plan.complete,
             open_ended=settings.workflow == "command",
-            told=None if self.experiment.command is None else self.experiment.command.steps,
-        )
+            declared_total=None if self.experiment.command is None else self.experiment.command.steps,
+        ).run()
 
     def _asked_to_stop(self) -> bool:
         """Raises StorageError when the run's folder is gone."""

@@ -32,7 +32,7 @@ from _training_run import EPOCHS, Data, Meter, Search, SpentError, Trainings, di
 
 from modelopt_cli.core.seeds import derive
 from modelopt_cli.tuning.executors.serial import Serial
-from modelopt_cli.tuning.search.search import search
+from modelopt_cli.tuning.search import search
 from modelopt_cli.tuning.study.study import Study
 
 METHODS = ("random", "bayesian", "bayesian, asha", "bohb", "freeze_thaw")
@@ -48,7 +48,9 @@ def ours(method: dict[str, Any], planned: int) -> Search:
     def run(space: dict[str, Any], trainings: Trainings, meter: Meter, seed: int) -> None:
         study = Study(space, method["sampler"], "maximize accuracy", seed=seed)
         trials = None if "stopper" in method else planned
-        search(study, trainings, Serial(), trials=trials, stop=lambda: meter.over, **strategies(method))
+        search.Search(
+            study, Serial().open(trainings), trials=trials, stop=lambda: meter.over, **strategies(method)
+        ).run()
 
     return run
 

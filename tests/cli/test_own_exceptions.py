@@ -83,7 +83,7 @@ def test_ctrl_c_in_a_serial_search_of_a_program_is_raised() -> None:
     """Python's own handler raises KeyboardInterrupt in the middle of a trial: no failure of that trial."""
     from modelopt_cli.tuning.executors.serial import Serial
     from modelopt_cli.tuning.objective import Objective, Run
-    from modelopt_cli.tuning.search.search import search
+    from modelopt_cli.tuning.search.search import Search
     from modelopt_cli.tuning.study.study import Study
     from modelopt_cli.tuning.trials.trial import State
 
@@ -104,7 +104,7 @@ def test_ctrl_c_in_a_serial_search_of_a_program_is_raised() -> None:
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         with pytest.raises(KeyboardInterrupt):
-            search(study, Interrupting(), Serial(), trials=1)
+            Search(study, Serial().open(Interrupting()), trials=1).run()
         assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     finally:
         signal.signal(signal.SIGINT, before)

@@ -1,4 +1,7 @@
-"""Executors: where and how many at a time trials are computed. One file each."""
+"""Executors: where, and how many at a time, trials are computed. One file each.
+
+An executor opens a pool, which carries out decisions on trials and tells what became of them as events.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ if TYPE_CHECKING:
     from modelopt_cli.tuning.objective import Objective, StepReport
     from modelopt_cli.tuning.trials.trial import Trial
 
-__all__ = ["Event", "Executor", "Limits", "Pool"]
+__all__ = ["NO_LIMITS", "Event", "Executor", "Limits", "Pool"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +26,9 @@ class Limits:
 
     seconds: float | None = None
     bytes: int | None = None
+
+
+NO_LIMITS = Limits()
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,34 +56,29 @@ class Pool(ABC):
 
     @abstractmethod
     def start(self, trial: Trial, until: int | None, ancestors: Sequence[Trial] = ()) -> None:
-        """Begin `trial`, or go on with a paused one, up to step `until` (None: to the end); returns at once.
+        """Compute `trial` up to step `until` (None: to the end): begin it, or go on with one that waits or is paused.
 
-        One with `ancestors` (lineage.py, without the trial itself) begins with the state that the last of them had at
-        the trial's `born`. A trial whose own state is lost begins there again (or at step 0), and reports again what it
-        has reported; an ancestor's lost state is computed again, with that ancestor's settings.
+        Returns at once. One with `ancestors` (trials/lineage.py, without the trial itself) begins with the state that
+        the last of them had at the trial's `born`. A trial whose own state is lost begins there again (or at step 0),
+        and reports again what it has reported; an ancestor's lost state is computed again, with that ancestor's
+        settings.
         """
-
-    @abstractmethod
-    def resume(self, number: int, until: int | None) -> None:
-        """Let a trial that waits at its `until` go on; returns at once."""
 
     @abstractmethod
     def stop(self, trial: Trial, ancestors: Sequence[Trial] = ()) -> None:
         """End a trial that waits at its `until`, or is paused; its metrics come as an event with `done`."""
 
     @abstractmethod
-    def pause(self, number: int) -> None:
+    def wait(self, seconds: float) -> list[Event]:
+        """New events; blocks for at most `seconds` when there are none. A serial pool computes here."""
+
+    def pause(self, number: int) -> None:  # noqa: B027  (a pool may hold all trials as they are)
         """Keep the state of a trial that waits at its `until`, and free its slot."""
 
     def keep(self, numbers: Collection[int]) -> None:  # noqa: B027  (a pool may have nothing to keep)
         """From now on the last states of these trials stay when they go on or end; those of all others are freed."""
 
-    @abstractmethod
-    def wait(self, seconds: float) -> list[Event]:
-        """New events; blocks for at most `seconds` when there are none. A serial pool computes here."""
-
-    @abstractmethod
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027  (a pool may have nothing that runs on)
         """End everything that runs."""
 
     def __enter__(self) -> Self:
@@ -97,7 +98,7 @@ class Executor(Strategy):
         return None
 
     @abstractmethod
-    def open(self, objective: Objective, workers: int, limits: Limits) -> Pool:
+    def open(self, objective: Objective, workers: int = 1, limits: Limits = NO_LIMITS) -> Pool:
         """A pool that computes runs of `objective`, up to `workers` at a time.
 
         Raises UsageError for a limit that it cannot enforce.

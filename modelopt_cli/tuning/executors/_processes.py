@@ -14,7 +14,7 @@ import psutil
 
 from modelopt_cli.core.errors import FailureKind, UsageError
 from modelopt_cli.tuning.executors import Event, Limits, Pool
-from modelopt_cli.tuning.executors._paused import MOST_SUSPENDED, PausedStates
+from modelopt_cli.tuning.executors._paused_states import MOST_SUSPENDED, PausedStates
 from modelopt_cli.tuning.executors._worker_process import WorkerProcess, resident_bytes
 
 if TYPE_CHECKING:
@@ -44,13 +44,21 @@ class ProcessPool(Pool):
         self._looked = self._measured = 0.0
 
     def start(self, trial: Trial, until: int | None, ancestors: Sequence[Trial] = ()) -> None:
-        self._give(trial, "start", until, ancestors)
+        worker = self._with(trial.number)
+        if worker is not None:  # it waits there, or is suspended
+            worker.go_on(("resume", until))
+        else:
+            self._give(trial, "start", until, ancestors)
+
+    def stop(self, trial: Trial, ancestors: Sequence[Trial] = ()) -> None:
+        worker = self._with(trial.number)
+        if worker is not None:
+            worker.go_on(("stop",))
+        else:
+            self._give(trial, "finish", trial.step, ancestors)
 
     def _give(self, trial: Trial, command: str, until: int | None, ancestors: Sequence[Trial]) -> None:
-        """The worker that has it suspended, an idle one, or a new one gets the trial."""
-        if any(worker.trial == trial.number for worker in self._workers):
-            self._with(trial.number).go_on(("resume", until))
-            return
+        """An idle worker, or a new one, gets the trial."""
         worker = next((worker for worker in self._workers if worker.trial is None), None) or self._hire()
         worker.begin(trial.number)
         worker.send((command, trial.number, trial.params, trial.seed, until, *self._states.of(trial, ancestors)))
@@ -61,17 +69,8 @@ class ProcessPool(Pool):
         self._workers.append(worker)
         return worker
 
-    def resume(self, number: int, until: int | None) -> None:
-        self._with(number).go_on(("resume", until))
-
-    def stop(self, trial: Trial, ancestors: Sequence[Trial] = ()) -> None:
-        if any(worker.trial == trial.number for worker in self._workers):
-            self._with(trial.number).go_on(("stop",))
-        else:
-            self._give(trial, "finish", trial.step, ancestors)
-
     def pause(self, number: int) -> None:
-        worker = self._with(number)
+        worker = next(worker for worker in self._workers if worker.trial == number)
         worker.send(("pause", self._may_suspend()))
         try:
             step, state, worker.suspended = worker.connection.recv()
@@ -94,8 +93,8 @@ class ProcessPool(Pool):
     def keep(self, numbers: Collection[int]) -> None:
         self._states.keep(numbers)
 
-    def _with(self, number: int) -> WorkerProcess:
-        return next(worker for worker in self._workers if worker.trial == number)
+    def _with(self, number: int) -> WorkerProcess | None:
+        return next((worker for worker in self._workers if worker.trial == number), None)
 
     def wait(self, seconds: float) -> list[Event]:
         deadline = time.monotonic() + seconds

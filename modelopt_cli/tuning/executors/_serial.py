@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING
 
 from modelopt_cli.core.processes.interrupts import noting_interrupts
 from modelopt_cli.tuning.executors import Event, Limits, Pool
-from modelopt_cli.tuning.executors._beginning import Beginning
-from modelopt_cli.tuning.executors._contain import Contained
-from modelopt_cli.tuning.executors._paused import MOST_SUSPENDED, PausedStates, packed, unpacked
-from modelopt_cli.tuning.executors._surroundings import Surroundings
+from modelopt_cli.tuning.executors._paused_states import MOST_SUSPENDED, PausedStates, packed, unpacked
+from modelopt_cli.tuning.executors._process_state import ProcessState
+from modelopt_cli.tuning.executors._trial_run import TrialRun
 
 if TYPE_CHECKING:
     from modelopt_cli.tuning.objective import Objective
@@ -28,31 +27,33 @@ class SerialPool(Pool):
 
     def __init__(self, objective: Objective, limits: Limits) -> None:
         self._objective, self._limits = objective, limits
-        self._current: Contained | None = None
-        self._waiting: dict[int, Contained] = {}
-        self._suspended: dict[int, Contained] = {}  # paused as they are
+        self._current: TrialRun | None = None
+        self._waiting: dict[int, TrialRun] = {}
+        self._suspended: dict[int, TrialRun] = {}  # paused as they are
         self._states = PausedStates()
         self._seconds: dict[int, float] = {}  # that trials under way have used
         self._events: list[Event] = []
-        self._surroundings = Surroundings()
+        self._process = ProcessState()
 
     def start(self, trial: Trial, until: int | None, ancestors: Sequence[Trial] = ()) -> None:
         self._seconds.setdefault(trial.number, 0.0)
-        held = self._suspended.pop(trial.number, None)
+        held = self._waiting.pop(trial.number, None) or self._suspended.pop(trial.number, None)
         if held is not None:
             held.go_on(until)
         self._current = held or self._open(trial, ancestors, until)
 
-    def _open(self, trial: Trial, ancestors: Sequence[Trial], until: int | None = None) -> Contained:
-        state, legs = self._states.of(trial, ancestors)
-        self._surroundings.put_back(trial.seed)
-        return Contained(
-            trial.number, Beginning(self._objective, trial.params, trial.seed, unpacked(state), legs), until
+    def _open(self, trial: Trial, ancestors: Sequence[Trial], until: int | None = None) -> TrialRun:
+        state, to_compute = self._states.of(trial, ancestors)
+        self._process.restore(trial.seed)
+        return TrialRun(
+            trial.number,
+            self._objective,
+            trial.params,
+            trial.seed,
+            state=unpacked(state),
+            ancestors=to_compute,
+            until=until,
         )
-
-    def resume(self, number: int, until: int | None) -> None:
-        self._current = self._waiting.pop(number)
-        self._current.go_on(until)
 
     def stop(self, trial: Trial, ancestors: Sequence[Trial] = ()) -> None:
         held = self._waiting.pop(trial.number, None) or self._suspended.pop(trial.number, None)
@@ -88,7 +89,7 @@ class SerialPool(Pool):
         self.peak_bytes = max(self.peak_bytes, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _UNIT)
         return events
 
-    def _limited(self, event: Event, run: Contained) -> Event:
+    def _limited(self, event: Event, run: TrialRun) -> Event:
         """The event, or a failure in its place when the trial has used up its time."""
         self._seconds[event.number] += event.seconds
         limit = self._limits.seconds
@@ -103,5 +104,5 @@ class SerialPool(Pool):
         for run in [*self._waiting.values(), *self._suspended.values(), *current]:
             run.close()
         self._waiting, self._suspended, self._current = {}, {}, None
-        self._surroundings.put_back()
+        self._process.restore()
         self._states.close()

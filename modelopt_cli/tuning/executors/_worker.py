@@ -1,10 +1,10 @@
 """A worker process: `python -m modelopt_cli.tuning.executors._worker FD`. Computes one trial at a time.
 
 Speaks over a pipe. First comes (search path, pickled objective), answered by None, or by the text of what is wrong with
-it; then commands ("start", number, params, seed, until, state, legs), ("resume", until), ("stop",),
-("pause", may suspend), and to stop one that is paused ("finish", number, params, seed, step, state, legs). Answers are
-Events, and for a pause (step, state, whether the run is suspended in place of having a state: its worker then keeps it,
-for a later "resume" or "stop"). States are packed.
+it; then commands ("start", number, params, seed, until, state, ancestors), ("resume", until), ("stop",),
+("pause", may suspend), and to stop one that is paused ("finish", number, params, seed, step, state, ancestors). Answers
+are Events, and for a pause (step, state, whether the run is suspended in place of having a state: its worker then keeps
+it, for a later "resume" or "stop"). States are packed.
 
 Its parent starts it under supervision (core/processes/supervised.py), so that neither it nor what trials start
 outlives the parent.
@@ -22,10 +22,9 @@ from typing import TYPE_CHECKING, Any
 
 from modelopt_cli.core.processes.interrupts import Leave, noting_interrupts
 from modelopt_cli.tuning.executors import Event
-from modelopt_cli.tuning.executors._beginning import Beginning, Leg
-from modelopt_cli.tuning.executors._contain import Contained, contained
-from modelopt_cli.tuning.executors._paused import packed, unpacked
-from modelopt_cli.tuning.executors._surroundings import Surroundings
+from modelopt_cli.tuning.executors._paused_states import packed, unpacked
+from modelopt_cli.tuning.executors._process_state import ProcessState
+from modelopt_cli.tuning.executors._trial_run import AncestorRun, TrialRun, contained
 from modelopt_cli.tuning.trials.failures import classify
 
 if TYPE_CHECKING:
@@ -71,8 +70,8 @@ class _Worker:
 
     def __init__(self, connection: Connection[Any, Any], objective: Any) -> None:
         self._connection, self._objective = connection, objective
-        self._current: Contained | None = None
-        self._surroundings = Surroundings()
+        self._current: TrialRun | None = None
+        self._process = ProcessState()
 
     def serve(self) -> None:
         """Obey commands until the pipe closes."""
@@ -85,11 +84,12 @@ class _Worker:
 
     def _obey(self, command: tuple[Any, ...]) -> None:
         match command:
-            case ("start", number, params, seed, until, state, legs):
-                self._current = Contained(number, self._beginning(params, seed, state, legs), until)
+            case ("start", number, params, seed, until, state, ancestors):
+                self._current = self._run(number, params, seed, state, ancestors)
+                self._current.go_on(until)
                 self._compute(self._current)
-            case ("finish", number, params, seed, step, state, legs):
-                self._tell(Contained(number, self._beginning(params, seed, state, legs)).stop(step))
+            case ("finish", number, params, seed, step, state, ancestors):
+                self._tell(self._run(number, params, seed, state, ancestors).stop(step))
             case ("resume", until) if self._current is not None:
                 self._current.go_on(until)
                 self._compute(self._current)
@@ -103,11 +103,13 @@ class _Worker:
                     run.close()
                 self._connection.send((step, state, suspended))
 
-    def _beginning(self, params: Params, seed: int, state: bytes | None, legs: Sequence[Leg]) -> Beginning:
-        self._surroundings.put_back(seed)
-        return Beginning(self._objective, params, seed, unpacked(state), legs)
+    def _run(
+        self, number: int, params: Params, seed: int, state: bytes | None, ancestors: Sequence[AncestorRun]
+    ) -> TrialRun:
+        self._process.restore(seed)
+        return TrialRun(number, self._objective, params, seed, state=unpacked(state), ancestors=ancestors)
 
-    def _compute(self, run: Contained) -> None:
+    def _compute(self, run: TrialRun) -> None:
         while True:
             event = run.advance(_SLICE)
             self._tell(event)

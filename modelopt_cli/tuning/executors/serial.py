@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, final
 
 from modelopt_cli.core.errors import UsageError
-from modelopt_cli.tuning.executors import Executor, Limits, Pool
+from modelopt_cli.tuning.executors import NO_LIMITS, Executor, Limits, Pool
 
 if TYPE_CHECKING:
     from modelopt_cli.tuning.objective import Objective
@@ -21,7 +21,7 @@ class Serial(Executor):
             return None
         return "tuning.trial_memory needs worker processes; set tuning.executor: processes, or remove it"
 
-    def open(self, objective: Objective, workers: int, limits: Limits) -> Pool:
+    def open(self, objective: Objective, workers: int = 1, limits: Limits = NO_LIMITS) -> Pool:
         """A pool of one slot. Raises UsageError for a memory limit."""
         problem = self.problem(limits)
         if problem is not None:

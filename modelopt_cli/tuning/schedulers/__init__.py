@@ -77,8 +77,8 @@ class SchedulerContext:
     `tuning.trials`. `planned`: `tuning.trials` itself, None without a limit. `ending`: the search has found enough, and
     nothing new is to be begun. `seed`: the study's. `sizes`: the steps at which runs report, where each of them is
     computed from the start (`tuning.fidelity`); None: they report as they go on. `goals`: the objectives, for reasons.
-    `open_ended`: how many steps a run has is known when it has ended (scripts); `told`: how many the user says, which
-    counts until then; `committed`: steps that those under way will still take.
+    `open_ended`: how many steps a run has is known when it has ended (scripts); `declared_total`: how many the user
+    says, which counts until then; `committed`: steps that those under way will still take.
     """
 
     space: Space
@@ -92,7 +92,7 @@ class SchedulerContext:
     sizes: Sequence[int] | None = None
     goals: Sequence[Goal] = ()
     open_ended: bool = False
-    told: int | None = None
+    declared_total: int | None = None
     committed: int = 0
 
     def rng(self) -> np.random.Generator:
@@ -146,7 +146,7 @@ class SchedulerContext:
         """Steps of a complete trial, the longest where they differ; None before that is known."""
         if self.sizes is not None:
             return self.sizes[-1]
-        return max(self._seen, default=self.told)
+        return max(self._seen, default=self.declared_total)
 
     @property
     def _seen(self) -> list[int]:
@@ -179,7 +179,7 @@ class SchedulerContext:
         total = self.total
         found: list[Resume | Start] = []
         lead = next((trial for trial in self.trials if trial.state in (State.RUNNING, State.PAUSED)), None)
-        unproven = self.open_ended and self.told is not None and not self._seen
+        unproven = self.open_ended and self.declared_total is not None and not self._seen
         if unproven and lead is None and not self.over:
             found.append(Start())
         for trial in self.held:

@@ -126,7 +126,7 @@ def _decision(
         sizes=sizes,
         goals=study.goals,
         open_ended=payload.get("open_ended", False),
-        told=payload.get("told"),
+        declared_total=payload.get("told"),
         committed=payload.get("committed", 0),
     )
     now = plain(scheduler.next(context))

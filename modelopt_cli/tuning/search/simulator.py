@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 
 from modelopt_cli.tuning.executors import Event, Pool
 from modelopt_cli.tuning.search.result import SearchResult
-from modelopt_cli.tuning.search.search import search_with
+from modelopt_cli.tuning.search.search import Search
 
 if TYPE_CHECKING:
     from modelopt_cli.tuning.schedulers import Scheduler
@@ -61,8 +61,8 @@ def simulate(
     at that step, for a record knows of no change on the way.
     """
     pool = _VirtualPool(curve, workers, steps, seconds)
-    ended = lambda: pool.ended  # noqa: E731
-    result = search_with(study, pool, trials=trials, stopper=stopper, scheduler=scheduler, stop=ended)
+    search = Search(study, pool, trials=trials, stopper=stopper, scheduler=scheduler, stop=lambda: pool.ended)
+    result = search.run()
     return Simulated(pool.clock, pool.history, result)
 
 
@@ -86,12 +86,9 @@ class _VirtualPool(Pool):
         if trial.number not in self._curves:
             self._curves[trial.number] = self._curve(trial.params)
             self._at[trial.number] = trial.step
-        self.resume(trial.number, until)
-
-    def resume(self, number: int, until: int | None) -> None:
-        total = len(self._curves[number])
-        self._until[number] = total if until is None else min(until, total)
-        self._schedule(number)
+        total = len(self._curves[trial.number])
+        self._until[trial.number] = total if until is None else min(until, total)
+        self._schedule(trial.number)
 
     def _schedule(self, number: int) -> None:
         seconds, _ = self._curves[number][self._at[number]]
@@ -100,9 +97,6 @@ class _VirtualPool(Pool):
     def stop(self, trial: Trial, ancestors: Sequence[Trial] = ()) -> None:
         _, metrics = self._curves[trial.number][self._at[trial.number] - 1]
         self._events.append(Event(trial.number, metrics=metrics, step=self._at[trial.number], done=True))
-
-    def pause(self, number: int) -> None:
-        """Its place in the curve is all the state there is."""
 
     def wait(self, seconds: float) -> list[Event]:
         if self._events or not self._due:
@@ -126,6 +120,3 @@ class _VirtualPool(Pool):
             self._schedule(number)
         final = metrics if done else None
         return Event(number, [(step, metrics)], final, step, total, done=done, waits=waits, seconds=took)
-
-    def close(self) -> None:
-        self._due.clear()

@@ -405,7 +405,7 @@ class Study:
             "decisions": plain(decisions),
         }
         if context.open_ended:
-            payload = {**payload, "open_ended": True, "told": context.told, "committed": context.committed}
+            payload = {**payload, "open_ended": True, "told": context.declared_total, "committed": context.committed}
         self._store.append("decided", NO_TRIAL, payload, commit=False)
 
     def follow(self, kind: str, number: int, payload: Any) -> None:

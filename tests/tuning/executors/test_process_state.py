@@ -8,7 +8,7 @@ import pytest
 
 from modelopt_cli.tuning.executors.processes import Processes
 from modelopt_cli.tuning.executors.serial import Serial
-from modelopt_cli.tuning.search.search import search
+from modelopt_cli.tuning.search.search import Search
 from modelopt_cli.tuning.study.study import Study
 from modelopt_cli.tuning.trials.trial import Trial
 from tests.support.search_objectives import MessyObjective, _seen
@@ -16,7 +16,7 @@ from tests.support.search_objectives import MessyObjective, _seen
 
 def measured(executor: Any, values: list[int]) -> dict[int, Trial]:
     study = Study({"x": [0, 1, 2, 3]}, "random", initial=[{"x": value} for value in values])
-    search(study, MessyObjective(), executor, trials=len(values), workers=1)
+    Search(study, executor.open(MessyObjective()), trials=len(values)).run()
     return {trial.number: trial for trial in study.trials}
 
 

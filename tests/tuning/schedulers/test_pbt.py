@@ -12,13 +12,12 @@ from typing import Any
 import pytest
 
 from modelopt_cli.core.errors import SearchError
-from modelopt_cli.tuning.executors import _paused
-from modelopt_cli.tuning.executors._paused import PausedStates
+from modelopt_cli.tuning.executors._paused_states import PausedStates
 from modelopt_cli.tuning.executors.processes import Processes
 from modelopt_cli.tuning.executors.serial import Serial
 from modelopt_cli.tuning.schedulers.pbt import Pbt
 from modelopt_cli.tuning.search.replay import replay
-from modelopt_cli.tuning.search.search import search
+from modelopt_cli.tuning.search.search import Search
 from modelopt_cli.tuning.search.simulator import simulate
 from modelopt_cli.tuning.space.space import Space
 from modelopt_cli.tuning.study.store import Store
@@ -59,16 +58,14 @@ def searched(study: Study, trials: int = 8, executor: Any = None, workers: int =
     objective = options.pop("objective", DescentObjective(TOTAL))
     stop = options.pop("stop", lambda: False)
     failures = options.pop("max_failures", 10)
-    return search(
+    return Search(
         study,
-        objective,
-        executor or Serial(),
+        (executor or Serial()).open(objective, workers=workers),
         trials=trials,
-        workers=workers,
         scheduler=Pbt(**options),
         stop=stop,
         max_failures=failures,
-    )
+    ).run()
 
 
 def generation(trials: Sequence[Trial], step: int) -> list[Trial]:
@@ -147,7 +144,7 @@ def test_it_beats_the_best_constant_rate() -> None:
         found = {}
         for name, scheduler in (("pbt", Pbt()), ("random", None)):
             study = Study(SPACE, "random", seed=seed)
-            search(study, DescentObjective(60), Serial(), trials=20, scheduler=scheduler)
+            Search(study, Serial().open(DescentObjective(60)), trials=20, scheduler=scheduler).run()
             assert study.best is not None
             assert study.best.loss is not None
             found[name] = study.best.loss
@@ -174,7 +171,7 @@ def test_a_full_disk_changes_nothing_but_the_time(monkeypatch: pytest.MonkeyPatc
     for full in (False, True):
         study = Study(SPACE, "random", seed=7)
         if full:
-            monkeypatch.setattr(_paused.PausedStates.__init__, "__defaults__", (0,))
+            monkeypatch.setattr(PausedStates.__init__, "__defaults__", (0,))
             monkeypatch.setattr(Path, "write_bytes", lambda *_: (_ for _ in ()).throw(OSError("full")))
         result = searched(study, 5)
         found.append(plain(study.trials))

@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 
 from modelopt_cli.core.strategy import FAMILIES
-from modelopt_cli.tuning.executors._paused import PausedStates, packed, unpacked
+from modelopt_cli.tuning.executors._paused_states import PausedStates, packed, unpacked
 from modelopt_cli.tuning.executors.processes import Processes
 from modelopt_cli.tuning.executors.serial import Serial
 from modelopt_cli.tuning.schedulers import Scheduler
 from modelopt_cli.tuning.schedulers._brackets import halving, shorter
 from modelopt_cli.tuning.schedulers._freeze_thaw import stages
 from modelopt_cli.tuning.search.replay import replay
-from modelopt_cli.tuning.search.search import search
+from modelopt_cli.tuning.search.search import Search
 from modelopt_cli.tuning.search.simulator import Curve, simulate
 from modelopt_cli.tuning.stoppers.asha import Asha
 from modelopt_cli.tuning.study.store import Store
@@ -60,7 +60,7 @@ def test_the_steps_of_so_many_complete_trials_are_spent(name: str, workers: int)
 @pytest.mark.parametrize("executor", [Serial(), Processes()], ids=["serial", "processes"])
 def test_real_runs_go_on_where_they_were_paused(name: str, executor: Any) -> None:
     study = Study({"x": {"float": [0, 1]}}, "random", seed=2)
-    result = search(study, TensorObjective(TOTAL), executor, trials=4, workers=2, scheduler=build(name))
+    result = Search(study, executor.open(TensorObjective(TOTAL), workers=2), trials=4, scheduler=build(name)).run()
     assert result.reason == "completed"
     for trial in study.trials:
         assert [point.step for point in trial.curve] == list(range(trial.born + 1, trial.step + 1))
@@ -73,14 +73,16 @@ def test_real_runs_go_on_where_they_were_paused(name: str, executor: Any) -> Non
 @pytest.mark.parametrize("name", NAMES)
 def test_cut_off_anywhere_it_goes_on_to_the_same_end(name: str, tmp_path: Path) -> None:
     whole = Study(SPACE, "random", seed=4)
-    search(whole, CurveObjective(TOTAL), Serial(), trials=3, scheduler=build(name))
+    Search(whole, Serial().open(CurveObjective(TOTAL)), trials=3, scheduler=build(name)).run()
     expected = [(trial.params, [point.losses for point in trial.curve], trial.losses) for trial in whole.trials]
     path = tmp_path / "s"
     for cut in range(1, 40, 2):
         with Study(SPACE, "random", seed=4, path=path) as study:
-            search(study, CurveObjective(TOTAL), Serial(), trials=3, scheduler=build(name), stop=asked_more_than(cut))
+            Search(
+                study, Serial().open(CurveObjective(TOTAL)), trials=3, scheduler=build(name), stop=asked_more_than(cut)
+            ).run()
     with Study(SPACE, "random", seed=4, path=path) as study:
-        search(study, CurveObjective(TOTAL), Serial(), trials=3, scheduler=build(name))
+        Search(study, Serial().open(CurveObjective(TOTAL)), trials=3, scheduler=build(name)).run()
         assert [(t.params, [p.losses for p in t.curve], t.losses) for t in study.trials] == expected
     store = Store(path, write=False)
     found = replay(list(store.events()), store.meta(), build(name))
@@ -93,7 +95,7 @@ def test_cut_off_anywhere_it_goes_on_to_the_same_end(name: str, tmp_path: Path) 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_parallel_search_is_replayed(name: str, tmp_path: Path) -> None:
     with Study(SPACE, seed=5, path=tmp_path / "s") as study:
-        search(study, CurveObjective(TOTAL), Processes(), trials=4, workers=2, scheduler=build(name))
+        Search(study, Processes().open(CurveObjective(TOTAL), workers=2), trials=4, scheduler=build(name)).run()
     store = Store(tmp_path / "s", write=False)
     found = replay(list(store.events()), store.meta(), build(name))
     store.close()
@@ -104,7 +106,7 @@ def test_a_parallel_search_is_replayed(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_failures_and_a_finite_space(name: str) -> None:
     study = Study({"x": [0.0, 0.5, 1.0], "act": ["run", "raise"]}, "random", seed=1)
-    search(study, CurveObjective(TOTAL), Serial(), trials=5, scheduler=build(name), max_failures=None)
+    Search(study, Serial().open(CurveObjective(TOTAL)), trials=5, scheduler=build(name), max_failures=None).run()
     begun = [str(trial.params) for trial in study.trials if trial.parent is None]
     assert len(begun) == len(set(begun)), "no setting twice"
     assert len(begun) == 6 or (build(name).copies and len(begun) == 5)
@@ -154,7 +156,7 @@ def test_a_virtual_clock_counts_the_steps_of_all_workers() -> None:
 def test_a_simulated_stopper_decides_as_in_a_real_search() -> None:
     space = {"x": {"float": [0, 1]}}
     real, simulated = Study(space, "random", seed=7), Study(space, "random", seed=7)
-    search(real, CurveObjective(TOTAL), Serial(), trials=9, stopper=Asha(factor=2))
+    Search(real, Serial().open(CurveObjective(TOTAL)), trials=9, stopper=Asha(factor=2)).run()
     losses = lambda params: [(1.0, {"loss": params["x"] + 1 / step}) for step in range(1, TOTAL + 1)]  # noqa: E731
     simulate(simulated, losses, trials=9, stopper=Asha(factor=2))
     assert [(t.params, t.state, t.losses) for t in real.trials] == [
@@ -217,7 +219,9 @@ def test_bohb_learns_from_the_highest_rung() -> None:
 
 def test_when_time_is_up_paused_trials_count_as_of_their_last_report() -> None:
     study = Study({"x": {"float": [0, 1]}}, "random", seed=1)
-    result = search(study, CurveObjective(10_000), Serial(), trials=None, timeout=0.3, scheduler=build("freeze_thaw"))
+    result = Search(
+        study, Serial().open(CurveObjective(10_000)), trials=None, timeout=0.3, scheduler=build("freeze_thaw")
+    ).run()
     assert result.reason == "timeout"
     assert study.best is not None
     assert not any(trial.state is State.PAUSED for trial in study.trials)

@@ -19,7 +19,7 @@ from modelopt_cli.tuning.schedulers import Scheduler
 from modelopt_cli.tuning.schedulers._brackets import halving
 from modelopt_cli.tuning.search.fidelity import Fidelity
 from modelopt_cli.tuning.search.replay import replay
-from modelopt_cli.tuning.search.search import search
+from modelopt_cli.tuning.search.search import Search
 from modelopt_cli.tuning.search.settings import TuningSettings
 from modelopt_cli.tuning.stoppers import Stopper
 from modelopt_cli.tuning.stoppers.asha import Asha
@@ -96,9 +96,14 @@ def test_a_scheduler_trains_at_each_size_once_and_within_its_budget(name: str, e
     trained.clear()
     workers = 1 if isinstance(executor, Serial) else 2
     scheduler = strategy("schedulers", name)
-    result = search(
-        study, SizedObjective(), executor, trials=6, workers=workers, scheduler=scheduler, sizes=SIZES, complete=True
-    )
+    result = Search(
+        study,
+        executor.open(SizedObjective(), workers=workers),
+        trials=6,
+        scheduler=scheduler,
+        sizes=SIZES,
+        complete=True,
+    ).run()
     assert result.reason == "completed"
     assert result.warnings == []
     spent = sum(point.step for trial in study.trials for point in trial.curve)
@@ -117,7 +122,14 @@ def test_a_scheduler_trains_at_each_size_once_and_within_its_budget(name: str, e
 def test_a_stopper_is_asked_at_the_sizes_alone(name: str) -> None:
     study = Study(SPACE, "random", seed=1)
     trained.clear()
-    search(study, SizedObjective(), Serial(), trials=12, stopper=strategy("stoppers", name), sizes=SIZES, complete=True)
+    Search(
+        study,
+        Serial().open(SizedObjective()),
+        trials=12,
+        stopper=strategy("stoppers", name),
+        sizes=SIZES,
+        complete=True,
+    ).run()
     assert len(trained) == len(set(trained))
     for trial in study.trials:
         assert [point.step for point in trial.curve] == list(SIZES[: len(trial.curve)])
@@ -127,13 +139,13 @@ def test_a_stopper_is_asked_at_the_sizes_alone(name: str) -> None:
 
 def test_without_a_stopper_the_full_size_alone_is_trained() -> None:
     study = Study(SPACE, "random", seed=1)
-    search(study, SizedObjective(), Serial(), trials=3, sizes=SIZES, complete=True)
+    Search(study, Serial().open(SizedObjective()), trials=3, sizes=SIZES, complete=True).run()
     assert [[point.step for point in trial.curve] for trial in study.trials] == [[9]] * 3
 
 
 def test_luck_at_a_small_size_is_never_best_but_is_known_to_the_sampler() -> None:
     lucky = Study({"x": {"float": [0, 1]}}, "random", initial=[{"x": x} for x in (0.95, 0.96, 0.97, 0.1)])
-    search(lucky, SizedObjective(), Serial(), trials=4, stopper=Asha(), sizes=SIZES, complete=True)
+    Search(lucky, Serial().open(SizedObjective()), trials=4, stopper=Asha(), sizes=SIZES, complete=True).run()
     small = [trial for trial in lucky.trials if trial.state is State.STOPPED]
     assert small
     assert min(trial.metrics["loss"] for trial in small) < 0, "lower than that of any complete one"
@@ -148,7 +160,9 @@ def test_luck_at_a_small_size_is_never_best_but_is_known_to_the_sampler() -> Non
 def test_a_search_without_a_complete_trial_says_so() -> None:
     study = Study(SPACE, "random", seed=1)
     scheduler = strategy("schedulers", "successive_halving")
-    result = search(study, SizedObjective(), Serial(), trials=1, scheduler=scheduler, sizes=SIZES, complete=True)
+    result = Search(
+        study, Serial().open(SizedObjective()), trials=1, scheduler=scheduler, sizes=SIZES, complete=True
+    ).run()
     assert study.best is None
     assert result.warnings == [
         "no trial came to its end, so none is best; --resume with more tuning.trials or time continues the search"
@@ -160,7 +174,7 @@ def test_a_search_without_a_complete_trial_says_so() -> None:
 def test_cut_off_anywhere_no_size_is_trained_twice_and_the_end_is_the_same(name: str, tmp_path: Path) -> None:
     arguments: dict[str, Any] = {"trials": 3, "sizes": SIZES, "complete": True}
     whole = Study(SPACE, "random", seed=4)
-    search(whole, SizedObjective(), Serial(), scheduler=strategy("schedulers", name), **arguments)
+    Search(whole, Serial().open(SizedObjective()), scheduler=strategy("schedulers", name), **arguments).run()
     expected = [(trial.params, [point.losses for point in trial.curve], trial.losses) for trial in whole.trials]
     path = tmp_path / "s"
     for cut in range(1, 25):
@@ -168,10 +182,14 @@ def test_cut_off_anywhere_no_size_is_trained_twice_and_the_end_is_the_same(name:
             trained.clear()
             before = {(trial.seed, point.step) for trial in study.trials for point in trial.curve[: trial.kept]}
             stop = asked_more_than(cut)
-            search(study, SizedObjective(), Serial(), scheduler=strategy("schedulers", name), stop=stop, **arguments)
+            Search(
+                study, Serial().open(SizedObjective()), scheduler=strategy("schedulers", name), stop=stop, **arguments
+            ).run()
             assert not before & set(trained), "a paused trial's sizes are not trained again, though its state is lost"
     with Study(SPACE, "random", seed=4, path=path) as study:
-        result = search(study, SizedObjective(), Serial(), scheduler=strategy("schedulers", name), **arguments)
+        result = Search(
+            study, Serial().open(SizedObjective()), scheduler=strategy("schedulers", name), **arguments
+        ).run()
         assert [(t.params, [p.losses for p in t.curve], t.losses) for t in study.trials] == expected
         assert result.warnings == []
     store = Store(path, write=False)

@@ -8,10 +8,12 @@ from typing import Any
 import pytest
 
 from modelopt_cli.core.strategy import FAMILIES
+from modelopt_cli.tuning.executors import Executor
 from modelopt_cli.tuning.executors.processes import Processes
 from modelopt_cli.tuning.executors.serial import Serial
 from modelopt_cli.tuning.search.replay import replay
-from modelopt_cli.tuning.search.search import search
+from modelopt_cli.tuning.search.result import SearchResult
+from modelopt_cli.tuning.search.search import Search
 from modelopt_cli.tuning.study.store import Store
 from modelopt_cli.tuning.study.study import Study
 from modelopt_cli.tuning.trials.trial import State
@@ -21,9 +23,12 @@ NAMES = [name for name in FAMILIES["schedulers"].names() if not FAMILIES["schedu
 SPACE = {"x": {"float": [0, 1]}}
 
 
-def run(study: Study, objective: Any, name: str, *, executor: Any = None, **options: Any) -> Any:
+def run(
+    study: Study, objective: Any, name: str, *, executor: Executor | None = None, workers: int = 1, **options: Any
+) -> SearchResult:
     scheduler: Any = FAMILIES["schedulers"].get(name)()
-    return search(study, objective, executor or Serial(), scheduler=scheduler, open_ended=True, **options)
+    pool = (executor or Serial()).open(objective, workers)
+    return Search(study, pool, scheduler=scheduler, open_ended=True, **options).run()
 
 
 def steps(study: Study) -> int:
@@ -32,11 +37,11 @@ def steps(study: Study) -> int:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("told", [None, 9, 3, 30])
-def test_the_steps_of_so_many_complete_trials_are_spent(name: str, told: int | None) -> None:
+@pytest.mark.parametrize("declared_total", [None, 9, 3, 30])
+def test_the_steps_of_so_many_complete_trials_are_spent(name: str, declared_total: int | None) -> None:
     """Whatever the user says of their number, what was seen counts as soon as one has ended."""
     study = Study(SPACE, "random", seed=1)
-    result = run(study, OpenEndedObjective(9), name, trials=6, told=told)
+    result = run(study, OpenEndedObjective(9), name, trials=6, declared_total=declared_total)
     assert result.reason == "completed"
     assert 6 * 9 - 9 <= steps(study) <= 6 * 9 + 9
     assert len(study.trials) > 6, "they are divided among more"
@@ -98,17 +103,17 @@ class _Failing(OpenEndedObjective):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("told", [None, 9])
-def test_cut_off_anywhere_it_goes_on_to_the_same_end(name: str, told: int | None, tmp_path: Path) -> None:
+@pytest.mark.parametrize("declared_total", [None, 9])
+def test_cut_off_anywhere_it_goes_on_to_the_same_end(name: str, declared_total: int | None, tmp_path: Path) -> None:
     whole = Study(SPACE, "random", seed=4)
-    run(whole, OpenEndedObjective(9), name, trials=3, told=told)
+    run(whole, OpenEndedObjective(9), name, trials=3, declared_total=declared_total)
     expected = [(trial.params, [point.losses for point in trial.curve], trial.losses) for trial in whole.trials]
     path = tmp_path / "s"
     for cut in range(1, 30, 3):
         with Study(SPACE, "random", seed=4, path=path) as study:
-            run(study, OpenEndedObjective(9), name, trials=3, told=told, stop=asked_more_than(cut))
+            run(study, OpenEndedObjective(9), name, trials=3, declared_total=declared_total, stop=asked_more_than(cut))
     with Study(SPACE, "random", seed=4, path=path) as study:
-        run(study, OpenEndedObjective(9), name, trials=3, told=told)
+        run(study, OpenEndedObjective(9), name, trials=3, declared_total=declared_total)
         assert [(t.params, [p.losses for p in t.curve], t.losses) for t in study.trials] == expected
     store = Store(path, write=False)
     scheduler: Any = FAMILIES["schedulers"].get(name)()

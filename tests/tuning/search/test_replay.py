@@ -15,7 +15,7 @@ from modelopt_cli.tuning.executors.serial import Serial
 from modelopt_cli.tuning.schedulers import Decision, Pause, Resume, Scheduler, SchedulerContext, Start
 from modelopt_cli.tuning.schedulers._sampler_and_stopper import SamplerAndStopper
 from modelopt_cli.tuning.search.replay import Replayed, replay
-from modelopt_cli.tuning.search.search import search
+from modelopt_cli.tuning.search.search import Search
 from modelopt_cli.tuning.stoppers.asha import Asha
 from modelopt_cli.tuning.study.store import Store
 from modelopt_cli.tuning.study.study import Study
@@ -52,7 +52,7 @@ def replayed(path: Path, scheduler: Scheduler = ASHA) -> Replayed:
 
 def searched(path: Path, executor: Any, scheduler: Scheduler = ASHA, *, sampler: str = "bayesian", trials: int = 12):
     with Study(SPACE, sampler, seed=2, path=path) as study:
-        search(study, CurveObjective(6), executor, trials=trials, workers=2, scheduler=scheduler)
+        Search(study, executor.open(CurveObjective(6), workers=2), trials=trials, scheduler=scheduler).run()
         return study.trials
 
 
@@ -83,7 +83,7 @@ def test_an_interrupted_and_resumed_search_comes_out_again(tmp_path: Path) -> No
     for limit in (4, 7, 99):
         with Study(SPACE, seed=2, path=tmp_path / "s") as study:
             stop = lambda: len(study.trials) >= limit  # noqa: B023, E731
-            search(study, CurveObjective(6), Processes(), trials=12, workers=2, scheduler=ASHA, stop=stop)
+            Search(study, Processes().open(CurveObjective(6), workers=2), trials=12, scheduler=ASHA, stop=stop).run()
     events, _ = logged(tmp_path / "s")
     assert any(kind == "requeued" for kind, _, _ in events)
     found = replayed(tmp_path / "s")

@@ -16,7 +16,7 @@ import pytest
 from modelopt_cli.tuning.executors.serial import Serial
 from modelopt_cli.tuning.schedulers._sampler_and_stopper import SamplerAndStopper
 from modelopt_cli.tuning.search.replay import replay
-from modelopt_cli.tuning.search.search import search
+from modelopt_cli.tuning.search.search import Search
 from modelopt_cli.tuning.stoppers.asha import Asha
 from modelopt_cli.tuning.stoppers.median import Median
 from modelopt_cli.tuning.stoppers.patience import Patience
@@ -30,7 +30,7 @@ SPACE = {"x": {"float": [0, 1]}, "y": {"choice": [{"type": "a"}, {"type": "b", "
 def run(path: Path, sampler: Any, stopper: Any, trials: int) -> list[Any]:
     """The trials of a search, without what a clock decides."""
     with Study(SPACE, sampler, seed=6, path=path) as study:
-        search(study, CurveObjective(5), Serial(), trials=trials, stopper=stopper)
+        Search(study, Serial().open(CurveObjective(5)), trials=trials, stopper=stopper).run()
         return [
             (t.number, t.params, t.seed, str(t.state), t.curve, t.metrics, t.losses, t.reason) for t in study.trials
         ]

@@ -14,7 +14,7 @@ from modelopt_cli.tuning.executors import Limits
 from modelopt_cli.tuning.executors.processes import Processes
 from modelopt_cli.tuning.executors.serial import Serial
 from modelopt_cli.tuning.objective import Run
-from modelopt_cli.tuning.search.search import search
+from modelopt_cli.tuning.search.search import Search
 from modelopt_cli.tuning.stoppers.median import Median
 from modelopt_cli.tuning.stoppers.patience import Patience
 from modelopt_cli.tuning.study.study import Study
@@ -33,7 +33,7 @@ def test_every_executor_runs_a_search(name: str) -> None:
     study = Study(SPACE, "random", seed=3)
     changes = []
     executor = FAMILIES["executors"].get(name)()
-    result = search(study, CurveObjective(), executor, trials=6, workers=2, on_change=changes.append)
+    result = Search(study, executor.open(CurveObjective(), workers=2), trials=6, on_change=changes.append).run()
     assert result.reason == "completed"
     assert result.peak_bytes > 0
     assert [trial.state for trial in study.trials] == [State.COMPLETED] * 6
@@ -47,7 +47,7 @@ def test_serial_and_processes_agree_trial_by_trial() -> None:
     found = []
     for executor in (Serial(), Processes()):
         study = Study(SPACE, "random", seed=5)
-        search(study, CurveObjective(), executor, trials=8, workers=2)
+        Search(study, executor.open(CurveObjective(), workers=2), trials=8).run()
         found.append([(trial.params, trial.seed, dict(trial.metrics)) for trial in study.trials])
     assert found[0] == found[1]
 
@@ -56,7 +56,7 @@ def test_serial_and_processes_agree_trial_by_trial() -> None:
 def test_failures_are_contained_and_classified_by_processes() -> None:
     study = Study(acts("run", "kill", "hang", "raise", "diverge", "nan", "grow"), "grid")
     limits = Limits(seconds=4.0, bytes=500_000_000)
-    result = search(study, CurveObjective(), Processes(), trials=7, workers=2, limits=limits)
+    result = Search(study, Processes().open(CurveObjective(), workers=2, limits=limits), trials=7).run()
     by_act = {trial.params["act"]: trial for trial in study.trials}
     assert by_act["run"].state is State.COMPLETED
     kinds = {act: trial.failure for act, trial in by_act.items() if trial.state is State.FAILED}
@@ -71,41 +71,41 @@ def test_failures_are_contained_and_classified_by_processes() -> None:
 
 def test_what_a_worker_prepares_is_not_charged_to_its_first_trial() -> None:
     study = Study(SPACE, "random")
-    search(study, SlowToPrepare(), Processes(), trials=2, workers=1, limits=Limits(seconds=1.2))
+    Search(study, Processes().open(SlowToPrepare(), limits=Limits(seconds=1.2)), trials=2).run()
     assert [trial.state for trial in study.trials] == [State.COMPLETED] * 2
 
 
 @pytest.mark.slow
 def test_serial_contains_exceptions_and_checks_the_clock_between_steps() -> None:
     study = Study(acts("run", "raise", "diverge"), "grid")
-    search(study, CurveObjective(), Serial(), trials=3)
+    Search(study, Serial().open(CurveObjective()), trials=3).run()
     assert [trial.failure for trial in study.trials] == ["", "error", "nan"]
     study = Study(SPACE, "random")
     with pytest.raises(SearchError, match="trial_timeout"):
-        search(study, CurveObjective(10**9), Serial(), trials=1, limits=Limits(seconds=0.05))
+        Search(study, Serial().open(CurveObjective(10**9), limits=Limits(seconds=0.05)), trials=1).run()
 
 
 def test_serial_refuses_a_memory_limit() -> None:
     with pytest.raises(UsageError, match="trial_memory needs worker processes"):
-        search(Study(SPACE, "random"), CurveObjective(), Serial(), trials=1, limits=Limits(bytes=1))
+        Search(Study(SPACE, "random"), Serial().open(CurveObjective(), limits=Limits(bytes=1)), trials=1).run()
 
 
 def test_every_trial_failing_is_an_error_with_the_reasons() -> None:
     with pytest.raises(SearchError, match=r"every trial failed \(3 of 3\).*3x ValueError: no such luck"):
-        search(Study({"x": [1, 2, 3], "act": ["raise"]}, "grid"), CurveObjective(), Serial(), trials=3)
+        Search(Study({"x": [1, 2, 3], "act": ["raise"]}, "grid"), Serial().open(CurveObjective()), trials=3).run()
 
 
 def test_max_failures_in_a_row() -> None:
     study = Study({"x": list(range(9)), "act": ["raise"]}, "grid")
     with pytest.raises(SearchError, match="4 trials failed in a row"):
-        search(study, CurveObjective(), Serial(), trials=9, max_failures=4)
+        Search(study, Serial().open(CurveObjective()), trials=9, max_failures=4).run()
     assert len(study.trials) == 4
 
 
 @pytest.mark.parametrize("executor", [Serial(), Processes()], ids=["serial", "processes"])
 def test_a_stopper_ends_trials_early(executor: Serial | Processes) -> None:
     study = Study({"x": [0.0, 0.1, 0.2, 5.0]}, "grid")
-    search(study, CurveObjective(6), executor, trials=4, stopper=Median(startup_trials=2, warmup_steps=1))
+    Search(study, executor.open(CurveObjective(6)), trials=4, stopper=Median(startup_trials=2, warmup_steps=1)).run()
     states = [trial.state for trial in study.trials]
     assert states == [State.COMPLETED, State.COMPLETED, State.COMPLETED, State.STOPPED]
     assert study.trials[3].metrics["steps"] == 2
@@ -114,7 +114,7 @@ def test_a_stopper_ends_trials_early(executor: Serial | Processes) -> None:
 
 def test_patience_never_stops_a_trial_that_improves() -> None:
     study = Study(SPACE, "random")
-    search(study, CurveObjective(8), Serial(), trials=2, stopper=Patience(reports=2))
+    Search(study, Serial().open(CurveObjective(8)), trials=2, stopper=Patience(reports=2)).run()
     assert [len(trial.curve) for trial in study.trials] == [8, 8]
 
 
@@ -122,16 +122,18 @@ def test_patience_never_stops_a_trial_that_improves() -> None:
 @pytest.mark.parametrize("executor", [Serial(), Processes()], ids=["serial", "processes"])
 def test_an_interrupted_search_resumes_to_the_same_result(tmp_path: Path, executor: Serial | Processes) -> None:
     whole = Study(SPACE, "random", seed=1)
-    search(whole, CurveObjective(), Serial(), trials=6)
+    Search(whole, Serial().open(CurveObjective()), trials=6).run()
 
     path = tmp_path / "study.sqlite"
     with Study(SPACE, "random", seed=1, path=path) as study:
         stop = lambda: len(study.trials) > 2  # noqa: E731
-        assert search(study, CurveObjective(), executor, trials=6, stop=stop).reason == "interrupted"
+        assert Search(study, executor.open(CurveObjective()), trials=6, stop=stop).run().reason == "interrupted"
         assert study.trials[-1].state is State.RUNNING
     with Study(SPACE, "random", seed=1, path=path) as study:
         order = []
-        search(study, CurveObjective(), executor, trials=6, on_change=lambda trial: order.append(trial.number))
+        Search(
+            study, executor.open(CurveObjective()), trials=6, on_change=lambda trial: order.append(trial.number)
+        ).run()
         assert order[0] == 2, "the interrupted trial is run first"
         assert 0 not in order, "what was finished is not run again"
         resumed = [(trial.params, trial.losses) for trial in study.trials]
@@ -140,14 +142,14 @@ def test_an_interrupted_search_resumes_to_the_same_result(tmp_path: Path, execut
 
 def test_a_finite_space_ends_when_it_is_exhausted() -> None:
     study = Study({"x": [1, 2, 3]}, "random")
-    assert search(study, CurveObjective(), Serial(), trials=50).reason == "exhausted"
+    assert Search(study, Serial().open(CurveObjective()), trials=50).run().reason == "exhausted"
     assert sorted(trial.params["x"] for trial in study.trials) == [1, 2, 3]
 
 
 @pytest.mark.slow
 def test_timeout_leaves_the_trial_to_be_resumed() -> None:
     study = Study(SPACE, "random")
-    result = search(study, CurveObjective(10**9), Serial(), trials=3, timeout=0.2)
+    result = Search(study, Serial().open(CurveObjective(10**9)), trials=3, timeout=0.2).run()
     assert result.reason == "timeout"
     assert [trial.state for trial in study.trials] == [State.RUNNING]
 
@@ -167,7 +169,7 @@ class _SizedObjective(CurveObjective):
 @pytest.mark.parametrize("stopper", [Median(), None])
 def test_a_stopper_that_has_nothing_to_compare_by_is_told(stopper: Median | None) -> None:
     study = Study({"x": {"float": [0, 1]}}, "random", ["minimize loss", "minimize size"])
-    result = search(study, _SizedObjective(), Serial(), trials=4, stopper=stopper)
+    result = Search(study, Serial().open(_SizedObjective()), trials=4, stopper=stopper).run()
     told = [warning for warning in result.warnings if "nothing to compare trials by" in warning]
     assert len(told) == (stopper is not None)
     assert all(trial.state is State.COMPLETED for trial in study.trials)

@@ -16,7 +16,7 @@ from modelopt_cli.tuning.analysis.regret import beta, regret_bound
 from modelopt_cli.tuning.executors.processes import Processes
 from modelopt_cli.tuning.executors.serial import Serial
 from modelopt_cli.tuning.schedulers.successive_halving import SuccessiveHalving
-from modelopt_cli.tuning.search.search import search
+from modelopt_cli.tuning.search.search import Search
 from modelopt_cli.tuning.search.settings import TuningSettings
 from modelopt_cli.tuning.search.stop_when import StopWhen, last_improvement
 from modelopt_cli.tuning.space.space import Space
@@ -175,9 +175,12 @@ def test_failures_and_what_breaks_constraints_count_as_the_worst() -> None:
 def test_a_search_ends_and_what_is_under_way_is_finished(executor: Any) -> None:
     study = Study({"x": [0.5, 0.1, 0.2, 0.3, 0.4, 0.6, 0.7, 0.8, 0.9]}, "grid")
     rule = StopWhen(no_improvement=2)
-    result = search(
-        study, CurveObjective(), executor, trials=9, workers=2, converged=lambda t: rule.verdict(study.space, t, LOSS)
-    )
+    result = Search(
+        study,
+        executor.open(CurveObjective(), workers=2),
+        trials=9,
+        converged=lambda t: rule.verdict(study.space, t, LOSS),
+    ).run()
     assert result.reason == "converged"
     assert result.why.startswith("stop_when.no_improvement: 2 trials without")
     assert 4 <= len(study.trials) <= 5
@@ -189,10 +192,13 @@ def test_a_search_ends_and_what_is_under_way_is_finished(executor: Any) -> None:
 def test_what_is_paused_when_there_is_enough_counts_as_of_its_last_report() -> None:
     study = Study({"x": {"float": [0, 1]}}, "random")
     rule = StopWhen(target=0.9)
-    result = search(
-        study, CurveObjective(), Serial(), trials=9, scheduler=SuccessiveHalving(factor=2),
+    result = Search(
+        study,
+        Serial().open(CurveObjective()),
+        trials=9,
+        scheduler=SuccessiveHalving(factor=2),
         converged=lambda t: rule.verdict(study.space, t, LOSS) if len(t) > 5 else "",
-    )  # fmt: skip
+    ).run()
     assert result.reason == "converged"
     assert all(trial.state.finished for trial in study.trials)
     held = [trial for trial in study.trials if trial.reason == "the search had found enough"]
@@ -207,11 +213,13 @@ def test_a_resumed_search_ends_where_it_would_have_ended(tmp_path: Path) -> None
         path = tmp_path / f"{len(limits)}"
         for limit in limits:
             with Study({"x": {"float": [0, 1]}}, seed=3, path=path) as study:
-                result = search(
-                    study, CurveObjective(), Serial(), trials=30,
+                result = Search(
+                    study,
+                    Serial().open(CurveObjective()),
+                    trials=30,
                     converged=lambda t: rule.verdict(study.space, t, LOSS),
-                    stop=lambda: sum(trial.state.finished for trial in study.trials) >= limit,  # noqa: B023
-                )  # fmt: skip
+                    stop=lambda limit=limit: sum(trial.state.finished for trial in study.trials) >= limit,
+                ).run()
                 trials = [(trial.params, trial.losses) for trial in study.trials if trial.state.finished]
         assert result.reason == "converged"
         assert "stop_when.target: loss is" in result.why

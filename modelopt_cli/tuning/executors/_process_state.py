@@ -26,7 +26,7 @@ _SIGNALS = tuple(
 _CUDNN = ("benchmark", "deterministic", "enabled")
 
 
-class Surroundings:
+class ProcessState:
     """The process as it was when this was made, or (of torch) when torch was first seen."""
 
     def __init__(self) -> None:
@@ -45,7 +45,7 @@ class Surroundings:
         self._torch = self._torch_settings()
         self._inference: Any = None  # a guard that holds as long as it is kept
 
-    def put_back(self, seed: int | None = None) -> None:
+    def restore(self, seed: int | None = None) -> None:
         """All as it was; random numbers from `seed`, None: as they were, too."""
         with contextlib.suppress(OSError):
             os.chdir(self._folder)
@@ -70,8 +70,8 @@ class Surroundings:
             random.setstate(self._random)
         else:
             random.seed(seed)
-        self._put_back_numpy(seed)
-        self._put_back_torch(seed)
+        self._restore_numpy(seed)
+        self._restore_torch(seed)
 
     def _numpy_settings(self) -> dict[str, Any] | None:
         numpy = sys.modules.get("numpy")
@@ -79,7 +79,7 @@ class Surroundings:
             return None
         return {"state": numpy.random.get_state(), "errors": numpy.geterr(), "print": numpy.get_printoptions()}
 
-    def _put_back_numpy(self, seed: int | None) -> None:
+    def _restore_numpy(self, seed: int | None) -> None:
         numpy, before = sys.modules.get("numpy"), self._numpy or self._numpy_settings()
         if numpy is None or before is None:
             return
@@ -109,7 +109,7 @@ class Surroundings:
             (torch.random.set_rng_state, torch.random.get_rng_state()),
         ]
 
-    def _put_back_torch(self, seed: int | None) -> None:
+    def _restore_torch(self, seed: int | None) -> None:
         torch, self._torch = sys.modules.get("torch"), self._torch or self._torch_settings()
         if torch is None or self._torch is None:
             return

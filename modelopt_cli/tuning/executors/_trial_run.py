@@ -1,4 +1,8 @@
-"""One trial's run under way, its exceptions turned into that trial's failure. Both executors compute through this."""
+"""One trial's run under way: opened, advanced in slices of time, its exceptions turned into the trial's failure.
+
+Both executors compute through this. A run begins at step 0, or goes on from a state; a state that was lost is computed
+again, along the line of the trials that led to it.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,8 @@ import contextlib
 import math
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from modelopt_cli.core.errors import TrialError
@@ -15,8 +20,8 @@ from modelopt_cli.tuning.executors import Event
 from modelopt_cli.tuning.trials.failures import classify, plain_metrics
 
 if TYPE_CHECKING:
-    from modelopt_cli.tuning.executors._beginning import Beginning
-    from modelopt_cli.tuning.objective import Run, StepReport
+    from modelopt_cli.tuning.objective import Objective, Run, StepReport
+    from modelopt_cli.tuning.trials.trial import Params
 
 _FOREVER = sys.maxsize
 
@@ -31,7 +36,16 @@ def contained() -> Iterator[None]:
             raise
 
 
-class Contained:
+@dataclass(frozen=True, slots=True)
+class AncestorRun:
+    """How an ancestor was computed, and up to which step: there the next trial went on from its state."""
+
+    params: Params
+    seed: int
+    until: int
+
+
+class TrialRun:
     """A run of one trial: advances in slices of time, tells what happened as events, and whatever the run raises is
     its failure, a SystemExit or KeyboardInterrupt of its own code too.
 
@@ -39,12 +53,24 @@ class Contained:
     every hundredth step only.
     """
 
-    def __init__(self, number: int, beginning: Beginning, until: int | None = None) -> None:
-        """The run is opened when it first advances."""
+    def __init__(
+        self,
+        number: int,
+        objective: Objective,
+        params: Params,
+        seed: int,
+        *,
+        state: Any = None,
+        ancestors: Sequence[AncestorRun] = (),
+        until: int | None = None,
+    ) -> None:
+        """The run is opened when it first advances. `ancestors`: computed before it, from `state` on, oldest first."""
         self.number = number
-        self._beginning = beginning
+        self._objective, self._params, self._seed, self._state = objective, params, seed, state
+        self._ancestors = list(ancestors)
+        self._ancestor_run: Run | None = None
         self._run: Run | None = None
-        self._again = beginning.again
+        self._again = bool(ancestors)
         self.go_on(until)
 
     def go_on(self, until: int | None) -> None:
@@ -79,12 +105,31 @@ class Contained:
             return self._failed(error, reports, start)
 
     def _opened(self, deadline: float = math.inf) -> Run | None:
-        """The run; None when what comes before it takes longer than until `deadline`."""
+        """The run; None when the ancestors' runs take longer than until `deadline`."""
         while self._run is None:
-            self._run = self._beginning.next()
-            if self._run is None and time.perf_counter() >= deadline:
-                return None
+            if not self._ancestors:
+                self._run = self._objective.open(self._params, self._seed, self._state)
+            else:
+                self._compute_ancestor(self._ancestors[0])
+                if time.perf_counter() >= deadline:
+                    return None
         return self._run
+
+    def _compute_ancestor(self, ancestor: AncestorRun) -> None:
+        """One step of an ancestor's run; at its last, its state takes the place of the one before."""
+        run = self._ancestor_run or self._objective.open(ancestor.params, ancestor.seed, self._state)
+        self._ancestor_run = run
+        if run.step < min(ancestor.until, run.total):
+            run.advance(run.step + 1)
+            return
+        self._state = run.state()
+        self._ancestors.pop(0)
+        self._close_ancestor()
+        if run.step < ancestor.until:
+            text = f"it ended at step {run.step}, but had come to step {ancestor.until} before"
+            raise TrialError("error", f"the lost state of the trial it goes on from cannot be computed again: {text}")
+        if self._state is None:
+            raise TrialError("error", "the trial that it goes on from has no state to go on from")
 
     def _waits(self, run: Run) -> bool:
         return self._news and run.step >= self._until
@@ -112,7 +157,7 @@ class Contained:
 
     def _done(self, run: Run, reports: list[StepReport], start: float) -> Event:
         metrics, step, total = plain_metrics(run.metrics()), run.step, run.known_total
-        self._beginning.ended(run, metrics)
+        self._objective.ended(run, self._seed, metrics)
         self.close()
         seconds = time.perf_counter() - start
         return Event(self.number, reports, metrics, step, total, done=True, seconds=seconds, again=self._again)
@@ -139,9 +184,15 @@ class Contained:
         return 0 if self._run is None else self._run.step
 
     def close(self) -> None:
-        """Free what the run holds."""
+        """Free what the run holds, and an ancestor's run."""
+        with contained():  # the trial's result stands, and nothing is left to undo
+            self._close_ancestor()
         run, self._run = self._run, None
-        for held in (self._beginning, run):
-            if held is not None:
-                with contained():  # the trial's result stands, and nothing is left to undo
-                    held.close()
+        if run is not None:
+            with contained():
+                run.close()
+
+    def _close_ancestor(self) -> None:
+        run, self._ancestor_run = self._ancestor_run, None
+        if run is not None:
+            run.close()

@@ -9,7 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from modelopt_cli.tuning.executors._beginning import Leg
+from modelopt_cli.tuning.executors._trial_run import AncestorRun
 
 if TYPE_CHECKING:
     from modelopt_cli.tuning.trials.trial import Trial
@@ -70,7 +70,7 @@ class PausedStates:
         for number in [number for number in self._kept if number not in self._shared]:
             self.forget(number)
 
-    def of(self, trial: Trial, ancestors: Sequence[Trial] = ()) -> tuple[bytes | None, tuple[Leg, ...]]:
+    def of(self, trial: Trial, ancestors: Sequence[Trial] = ()) -> tuple[bytes | None, tuple[AncestorRun, ...]]:
         """What a trial that is to run goes on from, and what has to be computed from there before it can.
 
         That is its own state (no longer kept then, unless it is shared), or the one of its youngest ancestor whose
@@ -81,32 +81,32 @@ class PausedStates:
             self.forget(trial.number)
         if own is not None:
             return own, ()
-        legs: list[Leg] = []
+        to_compute: list[AncestorRun] = []
         until = trial.born
         for ancestor in reversed(ancestors):
             state = self._get(ancestor.number) if self._steps.get(ancestor.number) == until else None
             if state is not None:
-                return state, tuple(legs)
-            legs.insert(0, Leg(ancestor.params, ancestor.seed, until))
+                return state, tuple(to_compute)
+            to_compute.insert(0, AncestorRun(ancestor.params, ancestor.seed, until))
             until = ancestor.born
-        return None, tuple(legs)
+        return None, tuple(to_compute)
 
     def _get(self, number: int) -> bytes | None:
-        found = self._kept.get(number)
-        if not isinstance(found, Path):
-            return found
+        kept = self._kept.get(number)
+        if not isinstance(kept, Path):
+            return kept
         try:
-            return found.read_bytes()
+            return kept.read_bytes()
         except OSError:
             return None
 
     def forget(self, number: int) -> None:
         """Free what it takes."""
-        found, _ = self._kept.pop(number, None), self._steps.pop(number, None)
-        if isinstance(found, bytes):
-            self._left += len(found)
-        elif found is not None:
-            found.unlink(missing_ok=True)
+        kept, _ = self._kept.pop(number, None), self._steps.pop(number, None)
+        if isinstance(kept, bytes):
+            self._left += len(kept)
+        elif kept is not None:
+            kept.unlink(missing_ok=True)
 
     def close(self) -> None:
         """Free all."""
