@@ -129,7 +129,7 @@ def test_contract(name: str, tmp_path: Path) -> None:
         assert raw.targets.dtype == np.int64
         assert sorted(set(raw.targets)) == list(range(len(raw.label_names)))
     for framework in ("torch", "sklearn"):
-        found = prepare(source, raw, split(raw, source.splits, 0), framework)  # type: ignore[arg-type]
+        found = prepare(source, raw, split(raw, source.splits, 0), framework)
         assert found.train.inputs.shape[1:] == found.shapes.inputs
         assert found.train.inputs.dtype in (np.float32, np.float64, np.uint8)
         assert found.train.inputs.flags.writeable

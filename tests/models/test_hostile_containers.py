@@ -266,7 +266,7 @@ def test_archives_in_archives(records: list[tuple[str, bytes]], rule: str) -> No
         if content.startswith(b"HEAD"):
             stream = io.BytesIO()
             header = {"descr": "<f8", "fortran_order": False, "shape": eval(content[4:])}
-            np.lib.format.write_array_header_1_0(stream, header)  # type: ignore[arg-type]
+            np.lib.format.write_array_header_1_0(stream, header)
             return stream.getvalue()
         if content == b"ZIP":
             return by_zipfile([("x.npy", bytes(300 << 20))], zipfile.ZIP_DEFLATED)

@@ -76,8 +76,9 @@ class Dictionary(nn.Module):
 
 
 def test_a_module_gives_one_tensor_also_as_a_copy_a_pickle_and_a_program() -> None:
-    module, inputs = one_tensor(one_tensor(Dictionary())).eval(), torch.randn(5, 4)
-    expected = module.net(inputs)
+    dictionary, inputs = Dictionary(), torch.randn(5, 4)
+    module = one_tensor(one_tensor(dictionary)).eval()
+    expected = dictionary.net(inputs)
     assert torch.equal(module(inputs), expected)
     assert len(module._forward_hooks) == 1
     assert torch.equal(copy.deepcopy(module)(inputs), expected)

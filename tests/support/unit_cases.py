@@ -115,7 +115,7 @@ def make(name: str) -> nn.Module:
     """In evaluation mode; its outputs depend on every unit."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return ZOO.prepare(NETWORKS[name][0]())  # type: ignore[no-any-return]
+        return ZOO.prepare(NETWORKS[name][0]())
 
 
 def inputs_of(name: str, count: int, seed: int = 1) -> Tensor:
