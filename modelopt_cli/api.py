@@ -8,7 +8,7 @@ shrink(module, inputs, {"amount": 0.5}).module  # units out of a module that a p
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from modelopt_cli.results.report import Report
 from modelopt_cli.tuning.study.study import Study
 from modelopt_cli.tuning.trials.trial import Trial
 from modelopt_cli.workflows.evaluate import evaluate, predict
-from modelopt_cli.workflows.shared.context import Context
+from modelopt_cli.workflows.shared.context import Context, Workflow
 
 __all__ = [
     "Experiment",
@@ -52,38 +52,36 @@ def train(experiment: Experiment, out: str | Path | None = None, *, resume: bool
     """Train once; `report.model` holds the trained model. With `out`, that folder becomes the run directory."""
     from modelopt_cli.workflows import train as workflow
 
-    return _run(workflow.run, experiment, out, resume)
+    return _run(workflow, experiment, out, resume)
 
 
 def tune(experiment: Experiment, out: str | Path | None = None, *, resume: bool = False) -> Report:
     """Search; `report.best` holds the best setting, `report.model` its model. With `out`, a run directory is kept."""
     from modelopt_cli.workflows import tune as workflow
 
-    return _run(workflow.run, experiment, out, resume)
+    return _run(workflow, experiment, out, resume)
 
 
 def prune(experiment: Experiment, out: str | Path | None = None, *, resume: bool = False) -> Report:
     """Train or load, prune, recover; `report.model` holds the pruned model. With `out`, a run directory is kept."""
     from modelopt_cli.workflows import prune as workflow
 
-    return _run(workflow.run, experiment, out, resume)
+    return _run(workflow, experiment, out, resume)
 
 
 def distill(experiment: Experiment, out: str | Path | None = None, *, resume: bool = False) -> Report:
     """Train a student on what its teacher says; `report.model` holds it. With `out`, a run directory is kept."""
     from modelopt_cli.workflows import distill as workflow
 
-    return _run(workflow.run, experiment, out, resume)
+    return _run(workflow, experiment, out, resume)
 
 
-def _run(
-    run: Callable[[Experiment, Context], Report], experiment: Experiment, out: str | Path | None, resume: bool
-) -> Report:
+def _run(workflow: Workflow, experiment: Experiment, out: str | Path | None, resume: bool) -> Report:
     if out is None:
-        return run(experiment, Context())
+        return workflow.run(experiment, Context())
     from modelopt_cli.results.run_directory import RunDirectory
 
-    workflow = run.__module__.rpartition(".")[2]
-    with RunDirectory.create_at(Path(out), resume=resume, workflow=workflow) as directory:
-        directory.workflow = workflow
-        return run(experiment, Context(directory=directory, resume=resume))
+    name = workflow.__name__.rpartition(".")[2]
+    with RunDirectory.create_at(Path(out), resume=resume, workflow=name) as directory:
+        directory.workflow = name
+        return workflow.run(experiment, Context(directory=directory, resume=resume))

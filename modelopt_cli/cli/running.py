@@ -9,7 +9,7 @@ import sys
 import threading
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from modelopt_cli.experiment.experiment import Experiment
     from modelopt_cli.results.report import GateResult, Report
     from modelopt_cli.results.run_directory import RunDirectory
-    from modelopt_cli.workflows.shared.context import Context, StopFlag
+    from modelopt_cli.workflows.shared.context import Context, StopFlag, Workflow
 
 _HARD_STOP = 8.0  # seconds after a signal; everything on disk is whole at any time, so leaving is safe
 
@@ -26,16 +26,6 @@ _HARD_STOP = 8.0  # seconds after a signal; everything on disk is whole at any t
 def runs_root() -> Path:
     """Where runs lie: $MODELOPT_RUNS, or runs/ in the current folder."""
     return Path(os.environ.get("MODELOPT_RUNS") or "runs")
-
-
-class Workflow(Protocol):
-    """A module of workflows/ that has a command."""
-
-    def run(self, experiment: Experiment, context: Context) -> Report:
-        """Do the work."""
-
-    def dry_run(self, experiment: Experiment, context: Context) -> Report:
-        """Check and estimate it."""
 
 
 def execute(
@@ -64,7 +54,7 @@ def execute(
         show(workflow.dry_run(experiment, Context(gates=demanded)), as_json=as_json, quiet=quiet)
         return
     stop = StopFlag()
-    name = workflow.run.__module__.rpartition(".")[2]
+    name = workflow.__name__.rpartition(".")[2]
     with (
         _directory(experiment, out, resume, name) as directory,
         watched_family(),

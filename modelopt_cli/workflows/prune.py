@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, final
 
 from modelopt_cli.core.errors import UsageError
 from modelopt_cli.pruning.structures import UnitStructure
 from modelopt_cli.workflows.pruning.phases import needs_training, planned_epochs
 from modelopt_cli.workflows.pruning.recovery_teacher import check_recovery
 from modelopt_cli.workflows.pruning.run import PruneRun
-from modelopt_cli.workflows.shared import data_cache, run_files
+from modelopt_cli.workflows.shared import data_cache
 from modelopt_cli.workflows.shared.context import StageBegun
-from modelopt_cli.workflows.shared.metric_checks import check_metrics
-from modelopt_cli.workflows.shared.over_seeds import over_seeds
+from modelopt_cli.workflows.shared.model_workflow import ModelWorkflow
 from modelopt_cli.workflows.shared.preflight import preflight
-from modelopt_cli.workflows.shared.reporting import Outcome, Reporting, planned
-from modelopt_cli.workflows.shared.run_scope import one_run
+from modelopt_cli.workflows.shared.reporting import Outcome
 from modelopt_cli.workflows.shared.tables import curve_table
 
 _REACHED = (
@@ -37,41 +35,52 @@ if TYPE_CHECKING:
     from modelopt_cli.experiment.experiment import Experiment
     from modelopt_cli.models.files.checkpoints import Checkpoint
     from modelopt_cli.pruning.settings import PruningSettings
-    from modelopt_cli.results.report import Kind, Report
+    from modelopt_cli.results.report import Kind, Table
     from modelopt_cli.workflows.shared.context import Context
+    from modelopt_cli.workflows.shared.run_files import Curve
 
 
-@one_run()
-def run(experiment: Experiment, context: Context) -> Report:
-    """Prune, judge on every split, save the pruned model (and the dense one, where it was trained here)."""
-    check_metrics(experiment, context, "prune")
-    return over_seeds(_run, experiment, context)
+@final
+class Prune(ModelWorkflow[PruneRun]):
+    """Trains or loads, prunes, recovers; saves the pruned model, and the dense one where it was trained here."""
 
+    name = "prune"
 
-def _run(experiment: Experiment, context: Context) -> Report:
-    """One seed's run."""
-    reporting = Reporting(experiment, context)
-    run_files.check_resumed(experiment, context)
-    check(experiment)
-    saved = run_files.load_state(context)
-    curve = [] if saved is None else saved[1]
-    state = None if saved is None else saved[0]
-    with reporting.log.recording():
+    def check(self, experiment: Experiment) -> None:
+        """See the base class; nor may it be left open what there is to prune."""
+        check_parts(experiment)
+        needs_training(experiment)
+
+    @contextmanager
+    def opened(self, experiment: Experiment, context: Context, state: Any) -> Iterator[PruneRun]:
+        """See the base class."""
         context.emit(StageBegun("building the model, and looking for what may go"))
-        current = PruneRun(experiment, data_cache.prepared_data(experiment), seed=experiment.seed, state=state)
-        run_files.record(experiment, context)  # now that nothing stands in the way
-        run_files.advance(current, curve, context)
-        interrupted = bool(context.stop)
-        context.emit(StageBegun("saving what was done" if interrupted else "judging and measuring what came of it"))
-        stopped = Outcome(details={"dry_run": False}, warnings=current.warnings)
-        outcome = stopped if interrupted else judged(experiment, current)
-        tables = {"curve": curve_table(curve, "step"), **outcome.tables}
-        artefacts = run_files.write(context, tables, outcome.model, interrupted)
-        if not interrupted:  # what is the run's own is safe by now
-            context.emit(StageBegun("writing the model that there was before, and the program of the new one"))
-            artefacts |= {**_dense(context, current), **_program(context, current)}
-    outcome = replace(outcome, tables=tables)
-    return reporting.report(kind_of(experiment), "prune", outcome, interrupted=interrupted, artefacts=artefacts)
+        yield PruneRun(experiment, data_cache.prepared_data(experiment), seed=experiment.seed, state=state)
+
+    def judged(self, experiment: Experiment, run: PruneRun) -> Outcome:
+        """See the base class."""
+        return judged(experiment, run)
+
+    def tables(self, run: PruneRun, curve: Curve, judged: Mapping[str, Table]) -> dict[str, Table]:
+        """See the base class."""
+        return {"curve": curve_table(curve, "step"), **judged}
+
+    def kept(self, run: PruneRun, context: Context) -> dict[str, str]:
+        """The model before pruning, and the program of the pruned one."""
+        context.emit(StageBegun("writing the model that there was before, and the program of the new one"))
+        return {**_dense(context, run), **_program(context, run)}
+
+    def plan(self, experiment: Experiment) -> Mapping[str, Any]:
+        """Epochs and seconds."""
+        from modelopt_cli.workflows.runs.timing import training_seconds
+
+        epochs = planned_epochs(experiment, shared=False)
+        training_seconds(experiment, epochs)  # the first one pays for imports and warm-up
+        return {"epochs": epochs, "estimated_seconds": training_seconds(experiment, epochs)}
+
+    def kind(self, experiment: Experiment) -> Kind:
+        """See the base class."""
+        return kind_of(experiment)
 
 
 def kind_of(experiment: Experiment) -> Kind:
@@ -89,25 +98,6 @@ def judged(experiment: Experiment, current: PruneRun) -> Outcome:
         [*current.warnings, *current.noise],
         current.checkpoint(metrics),
     )
-
-
-@one_run()
-def dry_run(experiment: Experiment, context: Context) -> Report:
-    """Everything that can be checked without training, and how long it will take."""
-    from modelopt_cli.workflows.runs.timing import training_seconds
-
-    check_metrics(experiment, context, "prune")
-    check(experiment)
-    epochs = planned_epochs(experiment, shared=False)
-    training_seconds(experiment, epochs)  # the first one pays for imports and warm-up
-    plan = {"epochs": epochs, "estimated_seconds": training_seconds(experiment, epochs)}
-    return planned("prune", experiment, plan, {"dry_run": True})
-
-
-def check(experiment: Experiment) -> None:
-    """Raise UsageError for what pruning cannot do, or what there is to prune is not said."""
-    check_parts(experiment)
-    needs_training(experiment)
 
 
 def check_parts(experiment: Experiment) -> None:
@@ -164,3 +154,7 @@ def _program(context: Context, current: PruneRun) -> dict[str, str]:
     if context.directory is None:
         return {}
     return current.write_program(context.directory.path_of("model.pt2"))
+
+
+PRUNE = Prune()
+run, dry_run = PRUNE.run, PRUNE.dry_run

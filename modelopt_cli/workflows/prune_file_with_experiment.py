@@ -18,8 +18,9 @@ from modelopt_cli.pruning.structures import UnitStructure
 from modelopt_cli.workflows import prune
 from modelopt_cli.workflows.prune_file import check_free, output, sizes_of
 from modelopt_cli.workflows.pruning.run import PruneRun
-from modelopt_cli.workflows.shared import data_cache, run_files
+from modelopt_cli.workflows.shared import data_cache
 from modelopt_cli.workflows.shared.metric_checks import check_metrics
+from modelopt_cli.workflows.shared.model_workflow import advance
 from modelopt_cli.workflows.shared.module_of_file import build, own_names
 from modelopt_cli.workflows.shared.reporting import Reporting
 from modelopt_cli.workflows.shared.run_scope import one_run
@@ -75,7 +76,7 @@ def run(
             bare=file.bare,
             extra=file.extra,
         )
-        run_files.advance(current, [], context)
+        advance(current, [], context)
         if context.stop:
             raise InterruptedRunError("interrupted; nothing was written", context.stop.signal_number or 2)
         outcome = prune.judged(experiment, current)

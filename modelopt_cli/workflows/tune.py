@@ -23,12 +23,11 @@ from modelopt_cli.workflows.search.analysis import Insight, insight
 from modelopt_cli.workflows.search.best_model import command_of, finish_best
 from modelopt_cli.workflows.search.plan import Plan, make_plan
 from modelopt_cli.workflows.search.remarks import lacking_at_first, unheard, vain
-from modelopt_cli.workflows.shared import gates
+from modelopt_cli.workflows.shared import gates, run_files
 from modelopt_cli.workflows.shared.context import Context, Message, SearchStarted, TrialChanged
 from modelopt_cli.workflows.shared.metric_checks import check_samples, check_trials
 from modelopt_cli.workflows.shared.preflight import preflight
 from modelopt_cli.workflows.shared.reporting import Outcome, Reporting, planned
-from modelopt_cli.workflows.shared.run_files import check_resumed
 from modelopt_cli.workflows.shared.run_scope import one_run
 from modelopt_cli.workflows.shared.tables import best_row, best_tables, trials_table
 
@@ -112,13 +111,11 @@ class _Search:
         space = search_space(experiment)
         path = context.directory.path_of("study.sqlite") if context.directory is not None else None
         resuming = context.resume and path is not None and path.exists()
-        check_resumed(experiment, context)
+        run_files.check_resumed(experiment, context)
         samples = _check(experiment, context, space)
         plan = make_plan(experiment, space)
         earlier = () if resuming else tuple(warm_start.earlier_runs(experiment))
-        if context.directory is not None:
-            context.directory.write_experiment(experiment.written())
-            context.directory.write_environment(experiment.seed, plan.device, experiment.variables())
+        run_files.record(experiment, context, plan.device)
         study = Study(
             space,
             sampler=settings.sampler,

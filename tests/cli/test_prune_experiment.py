@@ -157,9 +157,9 @@ def test_the_files_own_pruning_section_recovers_the_weights(cli, file, tmp_path)
 
 @pytest.mark.slow
 def test_an_interrupted_run_is_shown_kept_and_resumed_to_the_same_model(cli, file, tmp_path, monkeypatch):
-    from modelopt_cli.workflows.shared import run_files
+    from modelopt_cli.workflows.shared import model_workflow
 
-    advance = run_files.advance
+    advance = model_workflow.advance
 
     def interrupted(current, curve, context):
         def stop_late(event):
@@ -168,7 +168,7 @@ def test_an_interrupted_run_is_shown_kept_and_resumed_to_the_same_model(cli, fil
 
         advance(current, curve, replace(context, emit=stop_late))
 
-    monkeypatch.setattr(run_files, "advance", interrupted)
+    monkeypatch.setattr(model_workflow, "advance", interrupted)
     result = cli("prune", file)
     assert result.code == 130
     assert "--resume" in result.err
@@ -176,7 +176,7 @@ def test_an_interrupted_run_is_shown_kept_and_resumed_to_the_same_model(cli, fil
     run = tmp_path / "runs" / "small" / "1"
     assert report(run)["status"] == "interrupted"
     assert not (run / "model.pt").exists()
-    monkeypatch.setattr(run_files, "advance", advance)
+    monkeypatch.setattr(model_workflow, "advance", advance)
     assert cli("prune", file, "--resume").code == 0
     assert cli("prune", file, "--out", "whole").code == 0
     for name in ("layers.json", "stages.json", "rounds.json", "curve.json"):

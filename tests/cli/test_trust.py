@@ -322,7 +322,7 @@ def test_searches_of_own_code_ask_for_nothing(
 
 def test_consent_is_no_other_experiment(cli: Cli, model: dict[str, Any], tmp_path: Path) -> None:
     """A run goes on with and without the flag: it computes the same."""
-    from modelopt_cli.workflows.shared.resume import check_unchanged
+    from modelopt_cli.workflows.shared.run_files import check_unchanged
 
     taught = {**load("plain.yaml").document, "distillation": {"teacher": "run/model.pt"}}
     with_flag, without = load(taught, trust_code=True), load(taught)

@@ -125,7 +125,7 @@ def test_a_crash_loses_no_one_who_was_finished(tmp_path: Path, monkeypatch: pyte
 
 
 def test_states_are_saved_now_and_then(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run_files, "_SAVE_EVERY", -1.0)
+    monkeypatch.setattr(run_files, "SAVE_EVERY", -1.0)
     whole = distilled(experiment())
     report = distilled(experiment(), tmp_path / "run")
     assert figures(report) == figures(whole), "looking at the state changes nothing"

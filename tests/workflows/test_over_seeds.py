@@ -105,13 +105,13 @@ def test_a_resumed_run_reads_finished_seeds(step: int, tmp_path: Path, monkeypat
     assert first.status == "interrupted"
     assert first.metrics == {}
     ran: list[int] = []
-    run = distill._run
+    once = distill.Distill.once
 
-    def watched(one: Any, context: Context) -> Report:
+    def watched(self: distill.Distill, one: Any, context: Context) -> Report:
         ran.append(one.seed)
-        return run(one, context)
+        return once(self, one, context)
 
-    monkeypatch.setattr(distill, "_run", watched)
+    monkeypatch.setattr(distill.Distill, "once", watched)
     report = distilled(chosen, tmp_path / "run", resume=True)
     assert ran == ([0, 1] if step <= 8 else [1])
     assert report.status == "completed"

@@ -1,14 +1,16 @@
-"""What a workflow is given besides the experiment: where to write, whom to tell, when to stop."""
+"""What a workflow is, and what it is given besides the experiment: where to write, whom to tell, when to stop."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from modelopt_cli.core.conditions import Condition
+    from modelopt_cli.experiment.experiment import Experiment
+    from modelopt_cli.results.report import Report
     from modelopt_cli.results.run_directory import RunDirectory
     from modelopt_cli.tuning.trials.trial import Trial
 
@@ -88,3 +90,15 @@ class Context:
     resume: bool = False
     gates: tuple[Condition, ...] = ()  # from the command line, beside the file's own
     stages: Path | None = None  # where stage files lie that several runs share; None: each run has its own
+
+
+class Workflow(Protocol):
+    """A module of workflows/ that carries out an experiment: train, tune, prune, distill. Its name is the command's."""
+
+    __name__: str
+
+    def run(self, experiment: Experiment, context: Context) -> Report:
+        """Do the work."""
+
+    def dry_run(self, experiment: Experiment, context: Context) -> Report:
+        """Check and estimate it."""

@@ -30,38 +30,36 @@ def over_seeds(
     context: Context,
     derived: Callable[[Mapping[str, Table]], Mapping[str, float]] = lambda _: {},
 ) -> Report:
-    """`run`, once for each seed; with one seed just that.
+    """`run`, once for each seed.
 
     Each seed's run has a folder of its own, `seed-N`; what several have in common is trained once. Tables whose rows
     agree become one of means and deviations. `derived`: metrics that follow from these tables, such as ratios, whose
     mean over seeds would mislead.
     """
-    if experiment.seeds == 1:
-        return run(experiment, context)
     reporting = Reporting(experiment, context)
     directory = context.directory
     run_files.check_resumed(experiment, context)
-    found: list[Report] = []
-    with TemporaryDirectory(prefix="modelopt-") as scratch:
+    reports: list[Report] = []
+    with reporting.log.recording(), TemporaryDirectory(prefix="modelopt-") as scratch:
         stages = Path(scratch) if directory is None else directory.path_of(".stages")
         for seed in range(experiment.seed, experiment.seed + experiment.seeds):
             context.emit(Message(f"seed {seed} ({seed - experiment.seed + 1} of {experiment.seeds})"))
-            found.append(_once(run, experiment, seed, replace(context, stages=stages)))
+            reports.append(_once(run, experiment, seed, replace(context, stages=stages)))
             run_files.record(experiment, context)  # now that nothing stands in the way
             if context.stop:
                 break
         else:
             rmtree(stages, ignore_errors=True)
     interrupted = bool(context.stop)
-    outcome = _told(found) if interrupted else _together(found, derived)
+    outcome = _stopped(reports) if interrupted else _together(reports, derived)
     artefacts: dict[str, str] = {}
     if directory is not None:
         for name, table in outcome.tables.items():
             directory.write_table(name, table)
         folder = directory.path
         tabled = {"directory": str(folder), "tables": str(folder / "seeds.csv"), "report": str(folder / "report.json")}
-        artefacts = {} if interrupted else {**found[0].artefacts, **tabled}
-    return reporting.report(found[0].kind, found[0].workflow, outcome, interrupted=interrupted, artefacts=artefacts)
+        artefacts = {} if interrupted else {**reports[0].artefacts, **tabled}
+    return reporting.report(reports[0].kind, reports[0].workflow, outcome, interrupted=interrupted, artefacts=artefacts)
 
 
 def _once(run: Callable[[Experiment, Context], Report], experiment: Experiment, seed: int, context: Context) -> Report:
@@ -89,33 +87,33 @@ def _finished(path: Any) -> Report | None:
     return report if report.status == "completed" else None
 
 
-def _told(found: Sequence[Report]) -> Outcome:
+def _stopped(reports: Sequence[Report]) -> Outcome:
     """What the runs said, the details of the first one, and its model."""
-    warnings = [warning for report in found for warning in report.warnings]
-    return Outcome(details=found[0].details, warnings=warnings, model=found[0].model)
+    warnings = [warning for report in reports for warning in report.warnings]
+    return Outcome(details=reports[0].details, warnings=warnings, model=reports[0].model)
 
 
-def _together(found: Sequence[Report], derived: Callable[[Mapping[str, Table]], Mapping[str, float]]) -> Outcome:
-    first, told = found[0], _told(found)
+def _together(reports: Sequence[Report], derived: Callable[[Mapping[str, Table]], Mapping[str, float]]) -> Outcome:
+    first, stopped = reports[0], _stopped(reports)
     metrics = {
-        name: float(np.mean([report.metrics[name] for report in found]))
+        name: float(np.mean([report.metrics[name] for report in reports]))
         for name in first.metrics
-        if all(name in report.metrics for report in found)
+        if all(name in report.metrics for report in reports)
     }
-    tables = {"seeds": _seeds(found, list(metrics))}
+    tables = {"seeds": _seeds(reports, list(metrics))}
     for name in first.tables:
-        together = averaged([report.tables[name] for report in found if name in report.tables])
+        together = averaged([report.tables[name] for report in reports if name in report.tables])
         if together is not None:
             tables[name] = with_ratios(together) if name == "costs" else together
     metrics |= derived(tables)
-    details = {**first.details, "seeds": [report.seed for report in found]}
-    return replace(told, metrics=metrics, tables=tables, details=details)
+    details = {**first.details, "seeds": [report.seed for report in reports]}
+    return replace(stopped, metrics=metrics, tables=tables, details=details)
 
 
-def _seeds(found: Sequence[Report], names: Sequence[str]) -> Table:
+def _seeds(reports: Sequence[Report], names: Sequence[str]) -> Table:
     """A row a seed, then their mean and their deviation."""
-    values = np.array([[report.metrics[name] for name in names] for report in found])
-    rows: list[list[Cell]] = [[report.seed, *map(float, row)] for report, row in zip(found, values, strict=True)]
+    values = np.array([[report.metrics[name] for name in names] for report in reports])
+    rows: list[list[Cell]] = [[report.seed, *map(float, row)] for report, row in zip(reports, values, strict=True)]
     rows.append(["mean", *map(float, values.mean(0))])
     rows.append(["deviation", *map(float, values.std(0, ddof=1))])
     return Table(columns=["seed", *(metric_column(name, ("seed",)) for name in names)], rows=rows)
