@@ -16,7 +16,7 @@ from modelopt_cli.data.raw import RawData
 
 def load(path: Path | str, target: Any = "y", kind: str = "csv", **options: Any) -> RawData:
     source = FAMILIES["data"].get(kind).model_validate({"path": str(path), "target": target, **options})
-    return source.load(0)[attr-defined,no-any-return]
+    return source.load(0)  # type: ignore[attr-defined]
 
 
 def write(folder: Path, header: str, rows: list[str]) -> Path:
