@@ -21,7 +21,7 @@ from modelopt_cli.core.references import digest, redacted, without_values
 from modelopt_cli.results.environment import environment
 from modelopt_cli.results.files import write_json, write_text
 from modelopt_cli.results.report import Report, Table, kind_of
-from modelopt_cli.results.tables import as_csv, as_rows
+from modelopt_cli.results.tables import as_csv
 
 T = TypeVar("T")
 
@@ -142,7 +142,7 @@ class RunDirectory:
     def write_table(self, name: str, table: Table) -> None:
         """NAME.csv and NAME.json."""
         write_text(self.path_of(f"{name}.csv"), as_csv(Table(**without_values(table.model_dump()))))
-        write_json(self.path_of(f"{name}.json"), as_rows(table))
+        write_json(self.path_of(f"{name}.json"), table.records())
 
     def _write_yaml(self, name: str, content: Mapping[str, Any], command: str, comment: str = "") -> None:
         from modelopt_cli.core.yaml_dumper import dump

@@ -1,4 +1,4 @@
-"""Tables as files: CSV that a spreadsheet can open safely, and JSON. What columns are called, so that each is one.
+"""Tables as CSV that a spreadsheet can open safely, and what their columns are called, so that each is one.
 
 A column is read by its name, so no two of a table share one: a metric whose name is a column of the table's own (a
 script may print `state`) goes by `metric.state`. A standard deviation goes by what deviates and `_std`.
@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
-import math
 from collections.abc import Collection
-from typing import Any
 
 from modelopt_cli.results.report import Cell, Table
 
@@ -34,8 +32,8 @@ def column_of(metric: str, columns: Collection[str]) -> str:
 
 def deviation_column(name: str, taken: Collection[str]) -> str:
     """The column of what `name` deviates by; over seeds where there is a deviation of that name already."""
-    found = name + DEVIATION
-    return f"{name}_seeds{DEVIATION}" if found in taken else found
+    deviation = name + DEVIATION
+    return f"{name}_seeds{DEVIATION}" if deviation in taken else deviation
 
 
 def as_csv(table: Table) -> str:
@@ -56,12 +54,3 @@ def neutral(cell: Cell) -> Cell:
     if isinstance(cell, str) and cell.startswith(_FORMULA):
         return "'" + cell
     return cell
-
-
-def as_rows(table: Table) -> list[dict[str, Any]]:
-    """A mapping a row, for JSON; numbers that JSON cannot hold (NaN, infinity) become null."""
-    return [{column: _finite(cell) for column, cell in record.items()} for record in table.records()]
-
-
-def _finite(cell: Cell) -> Cell:
-    return None if isinstance(cell, float) and not math.isfinite(cell) else cell

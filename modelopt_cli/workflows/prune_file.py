@@ -177,7 +177,7 @@ def _not_finite(selection: Selection) -> list[str]:
 
 def _collapsed(table: Table) -> list[str]:
     """No layer becomes all zeros silently."""
-    names = [str(row[0]) for row in table.rows if row[6] is None and row[5] == 1.0]
+    names = [str(row["tensor"]) for row in table.records() if row["spared"] is None and row["sparsity"] == 1.0]
     return [f"nothing is left of: {', '.join(names)}; the model's output no longer depends on them"] if names else []
 
 

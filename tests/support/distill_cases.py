@@ -58,7 +58,7 @@ def interrupted(chosen: Experiment, out: Path, step: int, *, resume: bool = Fals
 
 
 def rows(table: Table) -> list[dict[str, Any]]:
-    return [dict(zip(table.columns, row, strict=True)) for row in table.rows]
+    return table.records()
 
 
 def learners(report: Report) -> dict[str, dict[str, Any]]:

@@ -105,7 +105,7 @@ def test_boosters_teach(path: str) -> None:
         "distillation": {"teacher": teacher, "losses": ["soft_targets"], "baseline": False},
     }
     rows = distill(load(student)).tables["learners"]
-    found = dict(zip(rows.columns, rows.rows[0], strict=True))
+    found = rows.records()[0]
     assert found["learner"] == "teacher"
     assert float(found["test.accuracy"]) > 0.8  # type: ignore[arg-type]
 

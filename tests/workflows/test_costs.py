@@ -57,7 +57,7 @@ def loaded(monkeypatch: pytest.MonkeyPatch) -> None:
 def ratios(report: Report) -> list[tuple[float, float, float]]:
     table = report.tables["costs"]
     names = ("before", "after") if "before" in table.columns else ("teacher", "student")
-    rows = [dict(zip(table.columns, row, strict=True)) for row in table.rows]
+    rows = table.records()
     return [(row[names[0]], row[names[1]], row["times less"]) for row in rows]  # type: ignore[misc]
 
 
@@ -97,7 +97,7 @@ def test_inspect_with_a_baseline(tmp_path: Any) -> None:
     checkpoints.save(tmp_path / "b.pt", report.model)
     found = inspect_file.run(tmp_path / "a.pt", baseline=tmp_path / "b.pt")
     table = found.tables["latency"]
-    rows = [dict(zip(table.columns, row, strict=True)) for row in table.rows]
+    rows = table.records()
     medians = {row["model"]: row["median ms"] for row in rows}
     first = rows[0]
     assert first["relative to baseline"] == pytest.approx(medians["a.pt"] / medians["b.pt (baseline)"])

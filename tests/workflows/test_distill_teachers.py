@@ -284,7 +284,7 @@ def test_a_teacher_of_the_users_own_code(tmp_path: Path, monkeypatch: pytest.Mon
     )
     file.write_text(text.replace("TARGET", "my_teacher:build"))
     report = distill.run(Experiment.load(file), Context())
-    teacher = dict(zip(report.tables["learners"].columns, report.tables["learners"].rows[0], strict=True))
+    teacher = report.tables["learners"].records()[0]
     assert teacher["learner"] == "teacher"
     assert teacher["model.parameters"] == 4 * 16 + 16 + 16 * 3 + 3
     torch.manual_seed(3)

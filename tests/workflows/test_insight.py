@@ -38,7 +38,7 @@ def searched(objective: Any, count: int, sampler: str = "sobol") -> tuple[Study,
 
 def rows(found: Insight, name: str) -> list[dict[str, Any]]:
     table = found.tables[name]
-    return [dict(zip(table.columns, row, strict=True)) for row in table.rows]
+    return table.records()
 
 
 def test_tables_are_in_the_metrics_unit_and_say_when_a_parameter_counts() -> None:

@@ -26,7 +26,7 @@ INPUTS, TARGETS = load_iris(return_X_y=True)
 
 def rows_of(report: Report) -> list[dict[str, Any]]:
     table = report.tables["trials"]
-    return [dict(zip(table.columns, row, strict=True)) for row in table.rows]
+    return table.records()
 
 
 @pytest.mark.slow

@@ -53,7 +53,7 @@ def changed(section: str, **values: Any) -> dict[str, Any]:
 
 def rows(report: Report, name: str) -> list[dict[str, Any]]:
     table = report.tables[name]
-    return [dict(zip(table.columns, row, strict=True)) for row in table.rows]
+    return table.records()
 
 
 @pytest.fixture(scope="module")

@@ -39,7 +39,7 @@ def pruned(out: Path | None = None, **sections: Any) -> Report:
 
 
 def rows(table: Table) -> list[dict[str, Any]]:
-    return [dict(zip(table.columns, row, strict=True)) for row in table.rows]
+    return table.records()
 
 
 def zeros(path: Path) -> dict[str, torch.Tensor]:

@@ -45,8 +45,8 @@ def report(file: Path) -> Report:
 
 @pytest.mark.slow
 def test_the_table_holds_what_was_tried_more_than_once(report: Report) -> None:
-    trials = [dict(zip(report.tables["trials"].columns, row, strict=True)) for row in report.tables["trials"].rows]
-    rows = [dict(zip(report.tables["repeats"].columns, row, strict=True)) for row in report.tables["repeats"].rows]
+    trials = report.tables["trials"].records()
+    rows = report.tables["repeats"].records()
     assert sum(row["times"] > 1 for row in rows) >= 1
     for row in rows:
         numbers = [int(text) for text in row["trials"].split()]
@@ -59,7 +59,7 @@ def test_the_table_holds_what_was_tried_more_than_once(report: Report) -> None:
 
 def test_the_best_is_the_best_trial_of_what_is_believed_best(report: Report) -> None:
     assert report.best is not None
-    first = dict(zip(report.tables["repeats"].columns, report.tables["repeats"].rows[0], strict=True))
+    first = report.tables["repeats"].records()[0]
     assert report.best["params"]["model.max_depth"] == first["model.max_depth"]
     assert report.best["number"] in {int(text) for text in str(first["trials"]).split()}
     believed = report.details["believed"]

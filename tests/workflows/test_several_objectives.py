@@ -38,7 +38,7 @@ def file(tmp_path: Path) -> Path:
 
 def rows(report: Report, name: str) -> list[dict[str, Any]]:
     table = report.tables[name]
-    return [dict(zip(table.columns, row, strict=True)) for row in table.rows]
+    return table.records()
 
 
 def test_the_report_says_what_the_front_is_worth(file: Path, tmp_path: Path) -> None:

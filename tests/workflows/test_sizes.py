@@ -50,7 +50,7 @@ def opened(experiment: Experiment, params: Any, state: Any = None) -> Run:
 
 def rows_of(report: Report) -> list[dict[str, Any]]:
     table = report.tables["trials"]
-    return [dict(zip(table.columns, row, strict=True)) for row in table.rows]
+    return table.records()
 
 
 @pytest.mark.parametrize("document", [SVC, MLP], ids=["estimator", "torch"])

@@ -61,7 +61,7 @@ def test_the_model_is_smaller_and_loads_again(tmp_path: Path, apply: str, schedu
 @pytest.mark.parametrize(("of", "metric"), [("parameters", "model.parameters"), ("flops", "model.flops")])
 def test_a_budget_is_met(of: str, metric: str) -> None:
     report = prune(experiment(budget={of: "50%"}, importance="l2"))
-    costs = [dict(zip(report.tables["costs"].columns, row, strict=True)) for row in report.tables["costs"].rows]
+    costs = report.tables["costs"].records()
     name = {"parameters": "parameters", "flops": "multiply-accumulates"}[of]
     before = next(row["before"] for row in costs if row["what"] == name) * (2 if of == "flops" else 1)
     assert 0.46 * before <= report.metrics[metric] <= 0.5 * before
@@ -160,9 +160,7 @@ def test_a_graph_is_captured_once(timed: list[int], monkeypatch: pytest.MonkeyPa
 @pytest.mark.slow
 def test_a_search_over_amounts_and_importances() -> None:
     report = tune(search("maximize validation.accuracy", "minimize model.parameters"))
-    states = [
-        dict(zip(report.tables["trials"].columns, row, strict=True))["state"] for row in report.tables["trials"].rows
-    ]
+    states = [row["state"] for row in report.tables["trials"].records()]
     assert states == ["completed"] * 3
 
 
