@@ -46,7 +46,7 @@ ORDER: dict[str, list[set[str]]] = {
 }
 CIRCLES = {
     "modelopt_cli.distillation.losses._crd",
-    "modelopt_cli.models.graph.gains",
+    "modelopt_cli.models.architectures",
     "modelopt_cli.tuning.schedulers._pbt",
     "modelopt_cli.workflows.distillation.trained_model",
 }

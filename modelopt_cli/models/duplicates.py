@@ -1,4 +1,4 @@
-"""Copies of modules, also of those that keep a tensor which a forward pass has computed."""
+"""Copies of modules, also of those that keep a tensor which a forward pass has computed; and which tensors are one."""
 
 from __future__ import annotations
 
@@ -45,3 +45,12 @@ def tensors_in(module: nn.Module) -> Iterator[Tensor]:
     for part in module.modules():
         for value in vars(part).values():
             yield from walk(value)
+
+
+def memory_of(tensor: Tensor) -> tuple[object, ...]:
+    """Equal for tensors that are the same weights in memory."""
+    import torch
+
+    if tensor.layout != torch.strided or tensor.is_nested or tensor.numel() == 0:
+        return (id(tensor),)
+    return (tensor.untyped_storage().data_ptr(), tensor.storage_offset(), tuple(tensor.shape), tensor.stride())

@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from modelopt_cli.models.duplicates import memory_of
 from modelopt_cli.models.modes import evaluating
 
 if TYPE_CHECKING:
@@ -31,13 +32,6 @@ _NOISY = 0.5  # share of the median over which the middle half of the times may 
 _LEAST = 3  # turns that are measured, however slow
 _BLOCKS = 8  # of turns, which tell how far off a ratio of least times may be
 _SYSTEMATIC = 0.01  # share by which such a ratio differs between two measurements, however many turns there are
-
-
-def place(tensor: Tensor) -> tuple[object, ...]:
-    """Equal for tensors that are the same weights in memory."""
-    if tensor.layout != torch.strided or tensor.is_nested or tensor.numel() == 0:
-        return (id(tensor),)
-    return (tensor.untyped_storage().data_ptr(), tensor.storage_offset(), tuple(tensor.shape), tensor.stride())
 
 
 def zeros(tensor: Tensor) -> int:
@@ -78,7 +72,7 @@ def count(tensors: Iterable[Tensor]) -> dict[str, float]:
 
     Floating-point tensors only, so no steps or indices; tied tensors count once.
     """
-    unique = {place(tensor): tensor for tensor in tensors if tensor.is_floating_point()}
+    unique = {memory_of(tensor): tensor for tensor in tensors if tensor.is_floating_point()}
     values, zero = (sum(f(tensor) for tensor in unique.values()) for f in (Tensor.numel, zeros))
     share = zero / values if values else 0.0
     return {"model.parameters": float(values), "model.nonzero": float(values - zero), "model.sparsity": share}

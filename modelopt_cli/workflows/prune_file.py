@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modelopt_cli.core.errors import UsageError
+from modelopt_cli.models.duplicates import memory_of
 from modelopt_cli.models.files.masked_pairs import MaskedPairs
 from modelopt_cli.models.files.sizes import estimated, quick_sizes
 from modelopt_cli.models.files.state_files import StateFile, beside, open_state
-from modelopt_cli.models.measure import place
 from modelopt_cli.pruning.common.selection import FEW_AXES, NOT_FINITE, Selection
 from modelopt_cli.pruning.weights.choice import choose
 from modelopt_cli.pruning.weights.files import Count, FilePruning, Work
@@ -154,7 +154,7 @@ def _names(spared: Mapping[str, str]) -> dict[str, list[str]]:
 
 def _totals(tensors: Mapping[str, Tensor], counts: Mapping[str, Count]) -> tuple[dict[str, float], dict[str, float]]:
     """Before and after; tied tensors count once, floating-point ones only."""
-    unique = {place(tensor): counts[name] for name, tensor in tensors.items() if tensor.is_floating_point()}
+    unique = {memory_of(tensor): counts[name] for name, tensor in tensors.items() if tensor.is_floating_point()}
     total = sum(count.weights for count in unique.values())
 
     def found(zero: int) -> dict[str, float]:

@@ -8,58 +8,33 @@ import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, fx
 
+from modelopt_cli.models.duplicates import memory_of
 from modelopt_cli.models.graph.axes import Axis, Clash, Prime, primes
-from modelopt_cli.models.graph.call import Call, Dims, Result, hint, module_path
-from modelopt_cli.models.graph.gains import Weights, WeightStatistic, settle
+from modelopt_cli.models.graph.call import Call, Dims, GraphAxes, Result, hint, module_path
+from modelopt_cli.models.graph.gains import Weights, settle
 from modelopt_cli.models.graph.operators import operator_of
-from modelopt_cli.models.graph.unification import Axes
-from modelopt_cli.models.measure import place
 
 INPUT = "an input of the model"
 OUTPUT = "an output of the model"
 
 
-@dataclass(frozen=True)
-class Contraction:
-    """A node that sums over an axis, so that what is silent adds nothing: most often products with a weight."""
-
-    node: str
-    axis: Axis
-    tensor: str | None  # the weight; None: the sum is over values alone (attention's products)
-    dim: int  # of the weight
-    inputs: str | None  # the node whose value is summed over; None: what a recurrent layer keeps to itself
-    input_dim: int
-    operand: str | None = None  # the node that is multiplied with the inputs; None: they are summed up by themselves
-
-
-class Analysis:
-    """What visiting every node of a graph in order found out. Values and notes go by the nodes' names.
+class Analysis(GraphAxes):
+    """The axes of a captured network, found by visiting every node of its graph in order.
 
     `module` is what the graph's tensors are read from, `nodes` the graph's. A copy of the graph with the same names can
     be rewritten by it.
     """
 
     def __init__(self, module: fx.GraphModule) -> None:
-        self.axes = Axes()
-        self.values: dict[str, Result] = {}
+        super().__init__(module.graph)
         self.samples: list[Axis] = []  # the first dimension of each input
-        self.notes: dict[tuple[str, str], Axis] = {}
-        self.tensors: dict[str, Dims] = {}  # of parameters, buffers and constants, by name
-        self.first: dict[str, str] = {}  # name -> the first name of the same memory
-        self.contractions: list[Contraction] = []
-        self.normalized: set[tuple[str, int]] = set()  # tensor, dimension: slices that must not be zero
         self.unknown: Counter[str] = Counter()  # operators without a rule
-        self.clashes: list[str] = []
-        self.opaque: set[str] = set()  # nodes that these are about: nothing that they touch changes
+        self.clashes: list[str] = []  # why the nodes in `opaque` are left alone
         self.macs: list[tuple[str, Sequence[Axis]]] = []  # node, the axes whose sizes multiply to its MACs
-        self.static = _static(module.graph)  # nodes of weights alone: no input takes part in what they give
-        self.active: set[Prime] = set()  # of what inputs take part in
-        self.weight_statistics: list[WeightStatistic] = []
         self._of_memory: dict[tuple[object, ...], str] = {}
         for node in module.graph.nodes:
             self._visit(module, node)
@@ -96,7 +71,7 @@ class Analysis:
         if not isinstance(tensor, Tensor):
             return
         name = str(node.target)
-        first = self._of_memory.setdefault(place(tensor), name)
+        first = self._of_memory.setdefault(memory_of(tensor), name)
         self.first[name] = first
         if first not in self.tensors:
             self.tensors[first] = self._new(tensor)
@@ -148,34 +123,9 @@ class Analysis:
         for axis in flat(self.values.get(node.name)):
             self.axes.freeze(axis, reason)
 
-    def contract(self, node: fx.Node, axis: Axis | None, weight: Any, dim: int, inputs: Any, input_dim: int) -> None:
-        """See Call.consumes. Without an axis: the whole dimension of the weight."""
-        dims = self.values.get(weight.name) if isinstance(weight, fx.Node) else None
-        found = axis if axis is not None or dims is None else dims[dim]
-        if found is None or isinstance(found, list):
-            return
-        tensor = self.first[str(weight.target)] if isinstance(weight, fx.Node) and weight.op == "get_attr" else None
-        source = inputs.name if isinstance(inputs, fx.Node) else None
-        operand = weight.name if isinstance(weight, fx.Node) else None
-        self.contractions.append(Contraction(node.name, found, tensor, dim, source, input_dim, operand))
-        if node.name in self.static:
-            what = f"a sum of weights in {module_path(node) or 'the model'}"
-            self.weight_statistics.append(WeightStatistic(node.name, found, what, operand is not None))
-
-    def shift(self, node: fx.Node, axis: Axis, what: str) -> None:
-        """See Call.shift. What is computed over weights alone, a gain may make up for: that is told in the end."""
-        if node.name in self.static:
-            self.weight_statistics.append(WeightStatistic(node.name, axis, what))
-        else:
-            self.axes.shift(axis, what)
-
     def needed_by_gains(self) -> list[str]:
         """First names of the tensors that weights with a gain are computed from."""
         return list(dict.fromkeys(name for gain in self.gains for name in self.weights.tensors(gain.node)))
-
-    def own_tensors(self) -> Iterator[tuple[str, Dims]]:
-        """Names and axes; tied tensors once."""
-        return ((name, dims) for name, dims in self.tensors.items() if self.first[name] == name)
 
     def consumed(self) -> Mapping[tuple[str, int], set[Prime]]:
         """(tensor, dim) -> the primes in it that are summed over."""
@@ -190,15 +140,6 @@ class Analysis:
                 for dim, axis in enumerate(self.tensors[name]):
                     found.setdefault((name, dim), set()).update(shared.intersection(primes(axis)))
         return found
-
-
-def _static(graph: fx.Graph) -> set[str]:
-    """Names of the nodes that no input of the model takes part in."""
-    found: set[str] = set()
-    for node in graph.nodes:
-        if node.op not in ("placeholder", "output") and all(each.name in found for each in node.all_input_nodes):
-            found.add(node.name)
-    return found
 
 
 def duplicate(graph: fx.GraphModule) -> fx.Graph:

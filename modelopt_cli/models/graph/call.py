@@ -1,23 +1,20 @@
-"""What an operator's rule and its rewriter work with: one node of the graph, its arguments and their axes.
+"""What an operator's rule and its rewriter work with: one node of a graph, its arguments, and the axes of the graph.
 
 A rule says which axes the result has, and thereby which axes are one. The rewriter of the same operator writes the new
-sizes into the node's arguments once units are gone. Both stand together, in operators/.
+sizes into the node's arguments once units have been taken out. Both stand together, in operators/.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, fx
 
-from modelopt_cli.models.graph.axes import Axis, Clash, Mask, kept, primes
-
-if TYPE_CHECKING:
-    from modelopt_cli.models.graph.analysis import Analysis
-    from modelopt_cli.models.graph.axes import Prime
+from modelopt_cli.models.graph.axes import Axis, Clash, Mask, Prime, kept, primes
+from modelopt_cli.models.graph.unification import Axes
 
 Dims = list[Axis]
 """One axis for each dimension of a tensor."""
@@ -49,10 +46,84 @@ def shape_of(node: fx.Node) -> list[int] | None:
     return [hint(size) for size in value.shape] if isinstance(value, Tensor) else None
 
 
+@dataclass(frozen=True)
+class Contraction:
+    """A node that sums over an axis, so that what is silent adds nothing: most often products with a weight."""
+
+    node: str
+    axis: Axis
+    tensor: str | None  # the weight; None: the sum is over values alone (attention's products)
+    dim: int  # of the weight
+    inputs: str | None  # the node whose value is summed over; None: what a recurrent layer keeps to itself
+    input_dim: int
+    operand: str | None = None  # the node that is multiplied with the inputs; None: they are summed up by themselves
+
+
+@dataclass(frozen=True)
+class WeightStatistic:
+    """A node that computes something over an axis of weights. `product`: it sums products of two tensors."""
+
+    node: str
+    axis: Axis
+    what: str
+    product: bool = False
+
+
+class GraphAxes:
+    """The axes of every value of a graph, and what rules have noted. Values and notes go by the nodes' names."""
+
+    def __init__(self, graph: fx.Graph) -> None:
+        self.axes = Axes()
+        self.values: dict[str, Result] = {}
+        self.notes: dict[tuple[str, str], Axis] = {}
+        self.tensors: dict[str, Dims] = {}  # of parameters, buffers and constants, by name
+        self.first: dict[str, str] = {}  # name -> the first name of the same memory
+        self.contractions: list[Contraction] = []
+        self.normalized: set[tuple[str, int]] = set()  # tensor, dimension: slices that must not be zero
+        self.opaque: set[str] = set()  # nodes that no rule could be applied to: nothing that they touch changes
+        self.static = _static(graph)  # nodes of weights alone: no input takes part in what they give
+        self.active: set[Prime] = set()  # of what inputs take part in
+        self.weight_statistics: list[WeightStatistic] = []
+
+    def contract(self, node: fx.Node, axis: Axis | None, weight: Any, dim: int, inputs: Any, input_dim: int) -> None:
+        """See Call.consumes. Without an axis: the whole dimension of the weight."""
+        dims = self.values.get(weight.name) if isinstance(weight, fx.Node) else None
+        found = axis if axis is not None or dims is None else dims[dim]
+        if found is None or isinstance(found, list):
+            return
+        tensor = self.first[str(weight.target)] if isinstance(weight, fx.Node) and weight.op == "get_attr" else None
+        source = inputs.name if isinstance(inputs, fx.Node) else None
+        operand = weight.name if isinstance(weight, fx.Node) else None
+        self.contractions.append(Contraction(node.name, found, tensor, dim, source, input_dim, operand))
+        if node.name in self.static:
+            what = f"a sum of weights in {module_path(node) or 'the model'}"
+            self.weight_statistics.append(WeightStatistic(node.name, found, what, operand is not None))
+
+    def shift(self, node: fx.Node, axis: Axis, what: str) -> None:
+        """See Call.shift. What is computed over weights alone, a gain may make up for: that is told in the end."""
+        if node.name in self.static:
+            self.weight_statistics.append(WeightStatistic(node.name, axis, what))
+        else:
+            self.axes.shift(axis, what)
+
+    def own_tensors(self) -> Iterator[tuple[str, Dims]]:
+        """Names and axes; tied tensors once."""
+        return ((name, dims) for name, dims in self.tensors.items() if self.first[name] == name)
+
+
+def _static(graph: fx.Graph) -> set[str]:
+    """Names of the nodes that no input of the model takes part in."""
+    found: set[str] = set()
+    for node in graph.nodes:
+        if node.op not in ("placeholder", "output") and all(each.name in found for each in node.all_input_nodes):
+            found.add(node.name)
+    return found
+
+
 class _Node:
     """Reads a node's arguments."""
 
-    def __init__(self, node: fx.Node, analysis: Analysis) -> None:
+    def __init__(self, node: fx.Node, analysis: GraphAxes) -> None:
         self.node, self.analysis = node, analysis
 
     def argument(self, place: int, name: str = "", default: Any = None) -> Any:
@@ -156,7 +227,7 @@ class Call(_Node):
 class Rewrite(_Node):
     """A node of a copy of the graph, while its arguments are made to fit the units that stay."""
 
-    def __init__(self, node: fx.Node, analysis: Analysis, keep: Mapping[Prime, Mask]) -> None:
+    def __init__(self, node: fx.Node, analysis: GraphAxes, keep: Mapping[Prime, Mask]) -> None:
         super().__init__(node, analysis)
         self.keep = keep
 

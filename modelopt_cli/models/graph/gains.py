@@ -13,31 +13,19 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, fx
 
 from modelopt_cli.models.graph.axes import Axis, Keep, Mask, Prime, factors, holds, kept, primes
-from modelopt_cli.models.graph.call import Rewrite, module_path
+from modelopt_cli.models.graph.call import Dims, GraphAxes, Rewrite, WeightStatistic, module_path
 from modelopt_cli.models.graph.operators import operator_of
-
-if TYPE_CHECKING:
-    from modelopt_cli.models.graph.analysis import Analysis
-    from modelopt_cli.models.graph.call import Dims
+from modelopt_cli.models.graph.operators.elementwise import ELEMENTWISE
+from modelopt_cli.models.graph.operators.shapes import OPERATORS as SHAPES
 
 _EXACT = 1e-6  # of the largest weight, in double precision
-
-
-@dataclass(frozen=True)
-class WeightStatistic:
-    """A node that computes something over an axis of weights. `product`: it sums products of two tensors."""
-
-    node: str
-    axis: Axis
-    what: str
-    product: bool = False
 
 
 @dataclass(frozen=True)
@@ -54,9 +42,9 @@ class Gain:
 class Weights:
     """The part of a graph that no input takes part in, which can be run by itself, whole or without some units."""
 
-    def __init__(self, nodes: Iterable[fx.Node], analysis: Analysis) -> None:
+    def __init__(self, nodes: Iterable[fx.Node], analysis: GraphAxes) -> None:
         """`nodes`: of a copy of the graph, as their arguments are exchanged for a moment."""
-        self._analysis = analysis
+        self.analysis = analysis
         self._nodes = {node.name: node for node in nodes if node.name in analysis.static}
 
     def behind(self, name: str) -> list[fx.Node]:
@@ -72,7 +60,7 @@ class Weights:
 
     def tensors(self, name: str) -> list[str]:
         """First names of the tensors that it is computed from."""
-        first = self._analysis.first
+        first = self.analysis.first
         listed = (str(node.target) for node in self.behind(name) if node.op == "get_attr")
         return list(dict.fromkeys(first[each] for each in listed if each in first))
 
@@ -81,13 +69,13 @@ class Weights:
         values: dict[str, Any] = {}
         for node in self.behind(name):
             if node.op == "get_attr":
-                values[node.name] = tensors[self._analysis.first[str(node.target)]]
+                values[node.name] = tensors[self.analysis.first[str(node.target)]]
                 continue
             before = node.target, node.args, node.kwargs
             try:
                 operator = operator_of(node.target)
-                if operator is not None and operator.rewrite is not None and node.name not in self._analysis.opaque:
-                    operator.rewrite(Rewrite(node, self._analysis, keep))
+                if operator is not None and operator.rewrite is not None and node.name not in self.analysis.opaque:
+                    operator.rewrite(Rewrite(node, self.analysis, keep))
                 target: Any = node.target
                 args, kwargs = fx.node.map_arg((node.args, node.kwargs), lambda each: values[each.name])
                 values[node.name] = target(*args, **kwargs)
@@ -97,7 +85,7 @@ class Weights:
         return found
 
 
-def settle(graph: fx.GraphModule, analysis: Analysis, weights: Weights, tensors: Mapping[str, Tensor]) -> list[Gain]:
+def settle(graph: fx.GraphModule, analysis: GraphAxes, weights: Weights, tensors: Mapping[str, Tensor]) -> list[Gain]:
     """Mark the primes whose units have a part in a statistic of weights, but for those that a gain makes up for."""
     wanted: dict[Prime, list[WeightStatistic]] = {}
     for each in [*analysis.weight_statistics, *_of_computed(graph, analysis)]:
@@ -123,14 +111,11 @@ def settle(graph: fx.GraphModule, analysis: Analysis, weights: Weights, tensors:
     return list(found.values())
 
 
-def _of_computed(graph: fx.GraphModule, analysis: Analysis) -> Iterable[WeightStatistic]:
+def _of_computed(graph: fx.GraphModule, analysis: GraphAxes) -> Iterable[WeightStatistic]:
     """Sums over weights that an input scales (StyleGAN2's demodulation), beside products of these with what units give.
 
     What is silent adds nothing to a sum, unless what is added up is made of the very weights that take the units.
     """
-    from modelopt_cli.models.graph.operators.elementwise import ELEMENTWISE
-    from modelopt_cli.models.graph.operators.shapes import OPERATORS as SHAPES
-
     sources: dict[str, frozenset[str]] = {}
     nodes = {node.name: node for node in graph.graph.nodes}
     for node in nodes.values():
@@ -152,7 +137,7 @@ def _of_computed(graph: fx.GraphModule, analysis: Analysis) -> Iterable[WeightSt
                     yield WeightStatistic(each.node, each.axis, f"a sum of weights in {path}")
 
 
-def _ends(graph: fx.GraphModule, analysis: Analysis) -> dict[str, frozenset[str]]:
+def _ends(graph: fx.GraphModule, analysis: GraphAxes) -> dict[str, frozenset[str]]:
     """Node of weights -> where what it gives leaves them: the last nodes of weights on the way to an input's values."""
     found: dict[str, frozenset[str]] = {}
     for node in reversed(graph.graph.nodes):
@@ -167,7 +152,7 @@ def _gain(
     name: str,
     wanted: Sequence[Prime],
     ends: Mapping[str, frozenset[str]],
-    analysis: Analysis,
+    analysis: GraphAxes,
     weights: Weights,
     tensors: Mapping[str, Tensor],
 ) -> Gain | None:
@@ -194,12 +179,12 @@ def _gain(
     return best
 
 
-def _is(node: fx.Node, name: str, analysis: Analysis) -> bool:
+def _is(node: fx.Node, name: str, analysis: GraphAxes) -> bool:
     return node.op == "get_attr" and analysis.first.get(str(node.target)) == name
 
 
 def _scalings(
-    name: str, tensor: str, base: Tensor, given: Mapping[str, Tensor], analysis: Analysis, weights: Weights
+    name: str, tensor: str, base: Tensor, given: Mapping[str, Tensor], analysis: GraphAxes, weights: Weights
 ) -> Iterable[Gain]:
     """Ways in which the tensor scales the weights: by each of its values, or all by one number."""
     value, dims = given[tensor], analysis.values[name]
@@ -237,7 +222,7 @@ def _spread(scale: Tensor, way: Sequence[tuple[int, int]], rank: int) -> Tensor:
 
 
 def _makes_up(
-    gain: Gain, prime: Prime, base: Tensor, given: Mapping[str, Tensor], analysis: Analysis, weights: Weights
+    gain: Gain, prime: Prime, base: Tensor, given: Mapping[str, Tensor], analysis: GraphAxes, weights: Weights
 ) -> bool:
     """Whether the weights are what they were when a third of these units goes, whichever."""
     if gain.degree > 0 and any(holds(axis, prime) for axis in analysis.tensors[gain.tensor]):
@@ -254,25 +239,25 @@ def _makes_up(
 
 
 def made_up(
-    analysis: Analysis, tensors: Mapping[str, Tensor], keep: Keep, held: Keep | None = None
+    gains: Iterable[Gain], weights: Weights, tensors: Mapping[str, Tensor], keep: Keep, held: Keep | None = None
 ) -> dict[str, Tensor]:
     """Gains (by first names) that change when `keep` is left of what `held` has left; `tensors`: as these are now."""
-    before = held or {}
-    found: dict[str, Tensor] = {}
-    for gain in analysis.gains:
+    analysis, before = weights.analysis, held or {}
+    changed: dict[str, Tensor] = {}
+    for gain in gains:
         going = (kept(prime, keep)[kept(prime, before)] for prime in gain.primes)
         if all(mask.all() for mask in going):
             continue
-        names = analysis.weights.tensors(gain.node)
+        names = weights.tensors(gain.node)
         given = {
             name: tensors[name].detach().double() if tensors[name].is_floating_point() else tensors[name]
             for name in names
         }
-        base = analysis.weights.value(gain.node, given, before)
+        base = weights.value(gain.node, given, before)
         left = {name: _left(value, analysis.tensors[name], keep, before) for name, value in given.items()}
-        changed = _changed(gain, base, left, keep, before, analysis, analysis.weights)
-        found[gain.tensor] = changed.to(tensors[gain.tensor].dtype)
-    return found
+        value = _changed(gain, base, left, keep, before, analysis, weights)
+        changed[gain.tensor] = value.to(tensors[gain.tensor].dtype)
+    return changed
 
 
 def _changed(
@@ -281,7 +266,7 @@ def _changed(
     left: Mapping[str, Tensor],
     keep: Keep,
     held: Keep,
-    analysis: Analysis,
+    analysis: GraphAxes,
     weights: Weights,
 ) -> Tensor:
     """The gain, times what the weights that stay were over what they are: the best factor in the sense of squares."""

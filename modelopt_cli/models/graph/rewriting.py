@@ -71,7 +71,7 @@ def remade(module: nn.Module, analysis: Analysis, keep: Keep, held: Keep | None 
     changed: dict[str, Tensor] = {}
     if analysis.gains:
         tensors = {name: attribute(module, name) for name in analysis.needed_by_gains()}
-        changed = made_up(analysis, tensors, keep, held)
+        changed = made_up(analysis.gains, analysis.weights, tensors, keep, held)
     cut = slices(analysis, keep, held)
     made: dict[str, Tensor] = {}
     found: dict[str, Tensor] = {}

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from modelopt_cli.models.measure import place
+from modelopt_cli.models.duplicates import memory_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -145,10 +145,10 @@ def _is_row(tensor: Tensor) -> bool:
 
 def _without_ties(tensors: Mapping[str, Tensor], taken: Sequence[str], spared: dict[str, str]) -> Selection:
     """Tied weights go together: spared when one of them is, else counted once."""
-    held = {place(tensors[name]): name for name in spared}
+    held = {memory_of(tensors[name]): name for name in spared}
     first: dict[tuple[object, ...], str] = {}
     for name in taken:
-        key = place(tensors[name])
+        key = memory_of(tensors[name])
         if key in held:
             spared[name] = f"tied to {held[key]}, which is spared"
         elif key in first:

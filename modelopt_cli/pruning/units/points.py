@@ -13,9 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from modelopt_cli.models.graph.analysis import Analysis, Contraction
+from modelopt_cli.models.graph.analysis import Analysis
 from modelopt_cli.models.graph.axes import Axis, Keep, Prime, counted, factors, holds, length, resolved, unit_places
-from modelopt_cli.models.graph.call import Dims
+from modelopt_cli.models.graph.call import Contraction, Dims
 from modelopt_cli.models.graph.groups import Group
 
 

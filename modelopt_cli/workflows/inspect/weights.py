@@ -157,13 +157,13 @@ def _latency_table(times: Sequence[Latency], names: Sequence[str]) -> Table:
 
 def _layers(file: StateFile, tensors: MaskedPairs) -> tuple[Table, dict[str, list[int]]]:
     """A row for every tensor, of a masked weight as it is with its mask; histograms of floating-point numbers."""
-    from modelopt_cli.models.measure import place
+    from modelopt_cli.models.duplicates import memory_of
 
     first: dict[tuple[object, ...], str] = {}
     rows: list[list[Any]] = []
     histograms: dict[str, list[int]] = {}
     for name, tensor in file.tensors.items():
-        tied = first.setdefault(place(tensor), name)
+        tied = first.setdefault(memory_of(tensor), name)
         weight = tensors[name] if name in tensors.mask_of else tensor
         rows.append([name, shape_text(tensor), *_row(weight), None if tied == name else tied])
         if tensor.is_floating_point() and tensor.numel():

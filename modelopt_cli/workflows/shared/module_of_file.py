@@ -66,18 +66,18 @@ def load_weights(module: nn.Module, tensors: Mapping[str, Tensor], origin: Path)
     one that it is tied to is there; so may counters of batches. Raises InputError, with `origin` and some names, for
     weights that are not the module's.
     """
-    from modelopt_cli.models.measure import place
+    from modelopt_cli.models.duplicates import memory_of
 
     own: dict[str, Tensor] = {name: item for name, item in module.state_dict().items() if hasattr(item, "shape")}
     names = own_names(tensors, own)
     pairs = MaskedPairs(tensors)
     hooked = any(names[mask] in own for mask in pairs.masks)  # the module multiplies itself
     state = {names[name]: tensor for name, tensor in (tensors if hooked else pairs).items()}
-    there = {place(own[name]) for name in own if name in state} | {
-        place(item) for name, item in own.items() if name.endswith("num_batches_tracked")
+    there = {memory_of(own[name]) for name in own if name in state} | {
+        memory_of(item) for name, item in own.items() if name.endswith("num_batches_tracked")
     }
     problems = {
-        "missing": [name for name in own if place(own[name]) not in there],
+        "missing": [name for name in own if memory_of(own[name]) not in there],
         "unexpected": [name for name in state if name not in own],
         "of another shape": [
             f"{name} ({shape_text(state[name])}, the model's {shape_text(item)})"
