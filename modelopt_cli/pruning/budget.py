@@ -63,7 +63,7 @@ class Budget(Settings):
         """The value as the file has it."""
         return str(getattr(self, self.of))
 
-    def told(self, most: float, unit: str = "") -> str:
+    def described(self, most: float, unit: str = "") -> str:
         """The value as the file has it, and what that is of what there was."""
         share = isinstance(getattr(self, self.of), str)
         return f"{self.written} ({most:,.6g}{unit})" if share else f"{self.written}{unit}"

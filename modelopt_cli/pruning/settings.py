@@ -106,16 +106,16 @@ class PruningSettings(Settings):
     @model_validator(mode="after")
     def _how_much(self) -> Self:
         given = [name for name in ("threshold", "amount", "budget") if getattr(self, name) is not None]
-        found = " and ".join(given) or "none of them"
+        named = " and ".join(given) or "none of them"
         if self.structure.fixed:
             if given:
                 raise ValueError(
-                    f"structure {self.structure.name()} says itself how much goes, so {found} has no meaning; "
+                    f"structure {self.structure.name()} says itself how much goes, so {named} has no meaning; "
                     "leave it out"
                 )
         elif len(given) != 1:
             raise ValueError(
-                f"say how much goes by exactly one of threshold, amount and budget; found {found}, "
+                f"say how much goes by exactly one of threshold, amount and budget; found {named}, "
                 "e.g. pruning: {amount: 0.9}"
             )
         return self

@@ -14,9 +14,8 @@ from modelopt_cli.models.duplicates import memory_of
 from modelopt_cli.models.files.masked_pairs import MaskedPairs
 from modelopt_cli.models.files.sizes import estimated, quick_sizes
 from modelopt_cli.models.files.state_files import StateFile, beside, open_state
-from modelopt_cli.pruning.common.selection import FEW_AXES, NOT_FINITE, Selection
-from modelopt_cli.pruning.weights.choice import choose
-from modelopt_cli.pruning.weights.files import Count, FilePruning, Work
+from modelopt_cli.pruning.weights.files import FilePruner, FilePruning, ZeroCount
+from modelopt_cli.pruning.weights.selection import FEW_AXES, NOT_FINITE, Selection, choose
 from modelopt_cli.results.report import Report, Table
 from modelopt_cli.workflows.shared.module_of_file import shape_text
 
@@ -123,17 +122,17 @@ def check_free(path: Path, target: Path, *, force: bool, folder: bool = False) -
 
 def _prune(
     file: StateFile, tensors: MaskedPairs, pruning: FilePruning, names: Sequence[str], out: Path | None
-) -> dict[str, Count]:
-    work = Work(file, pruning, names, tensors)
+) -> dict[str, ZeroCount]:
+    pruner = FilePruner(file, pruning, names, tensors)
     if out is None:
-        file.apply(work.change)
+        file.apply(pruner.change)
     else:
-        file.save(out, {"pruning": pruning.as_dict(), "masks": work.masks}, work.change)
-    work.finish()
-    return work.counts
+        file.save(out, {"pruning": pruning.as_dict(), "masks": pruner.masks}, pruner.change)
+    pruner.finish()
+    return pruner.counts
 
 
-def _rows(file: StateFile, counts: Mapping[str, Count], spared: Mapping[str, str]) -> Table:
+def _rows(file: StateFile, counts: Mapping[str, ZeroCount], spared: Mapping[str, str]) -> Table:
     """A row for every tensor."""
     columns = ["tensor", "shape", "weights", "zero before", "zeroed", "sparsity", "spared"]
     rows: list[list[Any]] = []
@@ -152,7 +151,9 @@ def _names(spared: Mapping[str, str]) -> dict[str, list[str]]:
     return {rule: [name for name, own in spared.items() if own == rule][:_NAMED] for rule in rules}
 
 
-def _totals(tensors: Mapping[str, Tensor], counts: Mapping[str, Count]) -> tuple[dict[str, float], dict[str, float]]:
+def _totals(
+    tensors: Mapping[str, Tensor], counts: Mapping[str, ZeroCount]
+) -> tuple[dict[str, float], dict[str, float]]:
     """Before and after; tied tensors count once, floating-point ones only."""
     unique = {memory_of(tensor): counts[name] for name, tensor in tensors.items() if tensor.is_floating_point()}
     total = sum(count.weights for count in unique.values())

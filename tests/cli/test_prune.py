@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from modelopt_cli.models.files.packed import unpack_masks
-from modelopt_cli.pruning.common.selection import select
+from modelopt_cli.pruning.weights.selection import select
 
 
 class Tiny(nn.Module):

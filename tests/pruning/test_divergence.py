@@ -232,7 +232,7 @@ def test_weights_too() -> None:
     before = {name: weight.detach().clone() for name, weight in found.masking.weights.items()}
     found.prune(0.6)
     uniform.prune(0.6)
-    gone, total = found.masking.gone
+    gone, total = found.masking.counts
     assert gone == math.ceil(0.6 * total - 1e-9)
     for name, weight in found.masking.weights.items():
         assert torch.equal(weight, before[name] * found.masking.masks[name])
@@ -244,7 +244,7 @@ def test_weights_too() -> None:
         weight[weight.abs() <= weight.abs().flatten().kthvalue(round(share * weight.numel())).values] = 0.0
     assert error == pytest.approx(divergence(dense, alone(inputs).detach()), rel=1e-4)
     found.prune(0.9)
-    assert found.masking.gone[0] == math.ceil(0.9 * total - 1e-9)
+    assert found.masking.counts[0] == math.ceil(0.9 * total - 1e-9)
 
 
 def test_a_tensor_that_was_emptied_does_not_stop_the_next_round() -> None:
@@ -252,4 +252,4 @@ def test_a_tensor_that_was_emptied_does_not_stop_the_next_round() -> None:
     name = next(iter(found.masking.weights))
     found.masking.set({name: torch.zeros_like(found.masking.masks[name])})
     found.prune(0.8)
-    assert found.masking.gone[0] == math.ceil(0.8 * found.masking.gone[1] - 1e-9)
+    assert found.masking.counts[0] == math.ceil(0.8 * found.masking.counts[1] - 1e-9)

@@ -122,7 +122,7 @@ def test_momentum_from_before_the_pruning_moves_nothing_that_is_gone() -> None:
     module = mlp()
     masking = Masking({name: weight for name, weight in module.named_parameters() if weight.ndim > 1})
     trained(module, [Later(), masking, Watch(masking)], 4, optimizer={"type": "sgd", "lr": 0.1, "momentum": 0.95})
-    gone, total = masking.gone
+    gone, total = masking.counts
     assert gone >= 0.5 * total
     assert all(bool((weight[~masking.masks[name]] == 0).all()) for name, weight in masking.weights.items())
 
@@ -171,7 +171,7 @@ def test_masking_equals_a_loop_that_multiplies_by_the_mask() -> None:
 def test_applied_at_once_counted_and_positive_zeros() -> None:
     weight = nn.Parameter(torch.tensor([[-1.0, 2.0], [-3.0, 4.0]]))
     masking = Masking({"w": weight}, {"w": torch.tensor([[False, True], [False, True]])})
-    assert masking.gone == (2, 4)
+    assert masking.counts == (2, 4)
     assert torch.equal(masking.removed["w"], torch.tensor([[True, False], [True, False]]))
     assert not bool(torch.signbit(weight).any())
 
@@ -201,8 +201,8 @@ def test_what_is_gone_stays_gone_and_the_next_pruning_counts_it(name: str) -> No
     )
     pruner.prune(0.3)
     first = {layer: mask.clone() for layer, mask in masking.masks.items()}
-    assert masking.gone == (round(0.3 * 108), 108)
+    assert masking.counts == (round(0.3 * 108), 108)
     pruner.prune(0.8)
-    assert masking.gone == (round(0.8 * 108), 108)
+    assert masking.counts == (round(0.8 * 108), 108)
     assert all(not bool((mask & ~first[layer]).any()) for layer, mask in masking.masks.items())
     assert all(bool((weight[~masking.masks[layer]] == 0).all()) for layer, weight in masking.weights.items())

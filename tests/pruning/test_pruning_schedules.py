@@ -171,7 +171,7 @@ def test_synflow_is_conserved_from_layer_to_layer() -> None:
 def left_by_synflow(iterations: int) -> list[int]:
     found = pruner(bias_free(6), {"type": "synflow", "iterations": iterations})
     found.prune(0.985)
-    gone, total = found.masking.gone
+    gone, total = found.masking.counts
     assert gone == round(0.985 * total)
     return [int(mask.sum()) for mask in found.masking.masks.values()]
 

@@ -16,12 +16,11 @@ from modelopt_cli.models.files.masked_pairs import MaskedPairs
 from modelopt_cli.models.measure import count, zeros
 from modelopt_cli.pruning.allocations.global_ import Global
 from modelopt_cli.pruning.allocations.threshold import Threshold
-from modelopt_cli.pruning.common.selection import select
 from modelopt_cli.pruning.importances.magnitude import Magnitude
 from modelopt_cli.pruning.structures.nm import Nm
 from modelopt_cli.pruning.structures.weights import Weights
-from modelopt_cli.pruning.weights.choice import choose
 from modelopt_cli.pruning.weights.files import FilePruning
+from modelopt_cli.pruning.weights.selection import choose, select
 from modelopt_cli.workflows import prune_file
 from modelopt_cli.workflows.inspect import weights as inspect_file
 

@@ -228,7 +228,7 @@ def test_cubic_reaches_its_amount_before_recovery_ends_and_never_goes_back() -> 
     shares = []
     while run.step < run.total:
         run.advance(run.step + 1)
-        gone, total = masked(run).masking.gone
+        gone, total = masked(run).masking.counts
         shares.append(gone / total)
     assert shares == sorted(shares)
     assert shares[:4] == [0.0] * 4

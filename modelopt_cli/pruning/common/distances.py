@@ -22,8 +22,8 @@ def distance_for(task: Task) -> Distance:
 
 def divergence(before: Tensor, now: Tensor) -> float:
     """Kullback-Leibler divergence of the class probabilities, KL(before || now), of logits (B, classes), in nats."""
-    found = torch.nn.functional.kl_div(now.log_softmax(-1), before.log_softmax(-1), log_target=True, reduction="sum")
-    return float(found) / len(before)
+    nats = torch.nn.functional.kl_div(now.log_softmax(-1), before.log_softmax(-1), log_target=True, reduction="sum")
+    return float(nats) / len(before)
 
 
 def relative_error(before: Tensor, now: Tensor) -> float:

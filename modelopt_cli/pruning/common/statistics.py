@@ -32,10 +32,10 @@ class Statistics:
 
     def get(self, statistic: Statistic, name: str) -> Tensor:
         """Raises UsageError where a layer does not have it."""
-        found = self.values.get(statistic, {}).get(name)
-        if found is None:
+        values = self.values.get(statistic, {}).get(name)
+        if values is None:
             raise UsageError(
                 f"{name} has no {statistic} (nothing was collected for it); leave it out with pruning.exclude, or use "
                 "magnitude"
             )
-        return found
+        return values

@@ -22,8 +22,8 @@ class Bias(WeightCompensation, UnitCompensation):
 
     def compensate(self, name: str, weight: Tensor, keep: Tensor, statistics: Statistics) -> Compensated:
         """The bias grows by the sum of w E[x] over what goes, so that the layer's mean output stays."""
-        gone = weight.masked_fill(keep, 0.0)
-        return Compensated(weight - gone, (gone * statistics.get("input_mean", name)).flatten(1).sum(1))
+        lost = weight.masked_fill(keep, 0.0)
+        return Compensated(weight - lost, (lost * statistics.get("input_mean", name)).flatten(1).sum(1))
 
     def refit(self, weight: Tensor, moments: Moments) -> Compensated:
         """The bias grows by W E[x] - W_K E[x~], K what stays."""

@@ -27,8 +27,8 @@ class Obs(UnitCompensation):
 
         from modelopt_cli.pruning.common.inverse import damped, inverse
 
-        gone = ~moments.kept
+        removed = ~moments.kept
         inverted = inverse(damped(moments.gram, self.damping))
         rows = weight.double()
-        step = torch.linalg.solve(inverted[gone][:, gone], inverted[gone])  # (r, n)
-        return Compensated((rows - rows[:, gone] @ step)[:, moments.kept].to(weight.dtype))
+        step = torch.linalg.solve(inverted[removed][:, removed], inverted[removed])  # (r, n)
+        return Compensated((rows - rows[:, removed] @ step)[:, moments.kept].to(weight.dtype))

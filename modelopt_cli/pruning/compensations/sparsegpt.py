@@ -30,7 +30,7 @@ class Sparsegpt(WeightCompensation):
 
         factor = upper_factor(damped(statistics.get("gram", name), self.damping))  # (n, n)
         rows, masks = weight.flatten(1).double().clone(), keep.flatten(1)
-        for place in range(rows.shape[1]):
-            error = rows[:, place].masked_fill(masks[:, place], 0.0) / factor[place, place]  # (out,)
-            rows[:, place:] -= error[:, None] * factor[place, place:]
+        for column in range(rows.shape[1]):
+            error = rows[:, column].masked_fill(masks[:, column], 0.0) / factor[column, column]  # (out,)
+            rows[:, column:] -= error[:, None] * factor[column, column:]
         return Compensated(rows.masked_fill(~masks, 0.0).to(weight.dtype).view_as(weight))

@@ -11,5 +11,5 @@ def levels(amount: float | None, rounds: int, shape: str) -> list[float]:
     if amount is None:
         return [1.0] * rounds
     if shape == "linear" or amount >= 1.0:
-        return [amount * place / rounds for place in range(1, rounds + 1)]
-    return [1.0 - (1.0 - amount) ** (place / rounds) for place in range(1, rounds)] + [amount]
+        return [amount * number / rounds for number in range(1, rounds + 1)]
+    return [1.0 - (1.0 - amount) ** (number / rounds) for number in range(1, rounds)] + [amount]

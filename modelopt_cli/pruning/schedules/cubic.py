@@ -29,9 +29,9 @@ class Cubic(PruningSchedule):
     def stages(self, amount: float | None) -> Sequence[Stage]:
         """One stage; after the k-th of n prunings s = amount + (initial - amount) (1 - k / n)^3 is gone."""
         marks = [(0.0, 0.0 if amount is None else min(self.initial, amount))]
-        for place in range(1, self.rounds + 1):
-            part = place / self.rounds
-            when = self.start + (self.end - self.start) * (place - 1) / max(self.rounds - 1, 1)
-            gone = 1.0 if amount is None else amount + (min(self.initial, amount) - amount) * (1.0 - part) ** 3
-            marks.append((when, gone))
+        for number in range(1, self.rounds + 1):
+            part = number / self.rounds
+            when = self.start + (self.end - self.start) * (number - 1) / max(self.rounds - 1, 1)
+            share = 1.0 if amount is None else amount + (min(self.initial, amount) - amount) * (1.0 - part) ** 3
+            marks.append((when, share))
         return [Stage(tuple(marks))]

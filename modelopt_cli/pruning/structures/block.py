@@ -49,10 +49,10 @@ class Block(MaskStructure):
 
         def score(name: str) -> Tensor:
             contribution = contributions[name]
-            found = merit(self._blocks(contribution.float()).sum((1, 3, 4)))  # (out / rows, in / columns)
+            ranks = merit(self._blocks(contribution.float()).sum((1, 3, 4)))  # (out / rows, in / columns)
             if name in removed:
-                found = found.masked_fill(self._blocks(removed[name]).all(4).all(3).all(1), -torch.inf)
-            return found
+                ranks = ranks.masked_fill(self._blocks(removed[name]).all(4).all(3).all(1), -torch.inf)
+            return ranks
 
         scores = LazyTensors(contributions, score)
         cuts = cut(scores)

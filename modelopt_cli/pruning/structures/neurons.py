@@ -56,10 +56,10 @@ class Neurons(UnitStructure):
         share = next((limit for glob, limit in self.limits.items() if fnmatchcase(name, glob)), 1.0)
         return max(0, min(math.floor(share * size + 1e-9), size - min(self.round_to, size)))
 
-    def _mask(self, name: str, score: Tensor, gone: int) -> Tensor:
+    def _mask(self, name: str, score: Tensor, removed: int) -> Tensor:
         from modelopt_cli.pruning.common.cuts import lowest
 
         size = score.numel()
-        left = size - min(gone, self.most(name, size))
+        left = size - min(removed, self.most(name, size))
         left = min(size, math.ceil(left / self.round_to) * self.round_to)
         return lowest(score, size - left).removes(score).logical_not_()

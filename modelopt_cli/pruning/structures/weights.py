@@ -28,8 +28,8 @@ class Weights(MaskStructure):
         from modelopt_cli.pruning.common.lazy_tensors import LazyTensors
 
         def score(name: str) -> Tensor:
-            found = merit(contributions[name])
-            return found.masked_fill(removed[name], -torch.inf) if name in removed else found
+            ranks = merit(contributions[name])
+            return ranks.masked_fill(removed[name], -torch.inf) if name in removed else ranks
 
         scores = LazyTensors(contributions, score)
         cuts = cut(scores)

@@ -54,7 +54,7 @@ class BudgetState(TypedDict, total=False):
 
 
 class UnitBudget:
-    """What there was is noted when the first units go. `told`: what the user should know of how it was met."""
+    """What there was is noted when the first units go. `remark`: what the user should know of how it was met."""
 
     def __init__(self, settings: PruningSettings, network: Network, groups: Sequence[Group]) -> None:
         assert settings.budget is not None
@@ -65,7 +65,7 @@ class UnitBudget:
         self._model: LatencyModel | None = None
         self._reference: tuple[fx.GraphModule, float] | None = None  # timed in turns with what is tried; its ms
         self._reached: float | None = None  # ms of the graph that is left
-        self.told = ""
+        self.remark = ""
 
     @property
     def samples(self) -> int:
@@ -103,16 +103,16 @@ class UnitBudget:
         if self._dense is None:
             self._dense = self._cost({})
         if self._dense <= self._budget.left(self._dense):
-            self._tell_met(self._dense)
+            self._note_met(self._dense)
             return None
         return pruner.prune(target, self._limit(part, self._dense))
 
-    def _tell_met(self, dense: float, noise: float = 0.0) -> None:
+    def _note_met(self, dense: float, noise: float = 0.0) -> None:
         what, unit = self._budget.of, _UNITS.get(self._budget.of, "")
         off = f", measured to ± {noise:.1%}" if noise else ""
-        self.told = (
-            f"pruning.budget.{what} is {self._budget.told(self._budget.left(dense), unit)}, which the model meets as "
-            f"it is ({dense:,.6g}{unit}{off}): nothing was taken out"
+        self.remark = (
+            f"pruning.budget.{what} is {self._budget.described(self._budget.left(dense), unit)}, which the model meets "
+            f"as it is ({dense:,.6g}{unit}{off}): nothing was taken out"
         )
 
     def _limit(self, part: float, dense: float) -> Limit:
@@ -120,7 +120,7 @@ class UnitBudget:
         return Limit(self._budget.of, self._cost, dense - part * (dense - min(dense, final)), self._written(dense))
 
     def _written(self, dense: float) -> str:
-        return self._budget.told(self._budget.left(dense), _UNITS.get(self._budget.of, ""))
+        return self._budget.described(self._budget.left(dense), _UNITS.get(self._budget.of, ""))
 
     def _cost(self, counts: Mapping[Prime, int]) -> float:
         costs = self._network.costs
@@ -181,7 +181,7 @@ class UnitBudget:
         """By a fitted model of the time; what comes out is measured, and the aim corrected until it is near enough."""
         timed, added = self._measure(pruner, batches, module, in_place=in_place)
         if self._already(timed):
-            self._tell_met(timed.module, timed.noise)
+            self._note_met(timed.module, timed.noise)
             return None
         batch, written = self._batch(batches), self._written(timed.module)
         final = self._budget.left(timed.module)
@@ -203,12 +203,12 @@ class UnitBudget:
         fitting = [each for each in seen if each[0] <= limit * (1.0 + each[1])]
         best = max(fitting, key=lambda each: each[0]) if fitting else min(seen, key=lambda each: each[0])
         self._reached, noise, removal = best
-        self._tell_reached(self._reached + added, timed, noise, missed=not fitting)
+        self._note_reached(self._reached + added, timed, noise, missed=not fitting)
         return removal
 
-    def _tell_reached(self, taken: float, timed: _Dense, noise: float, *, missed: bool) -> None:
+    def _note_reached(self, taken: float, timed: _Dense, noise: float, *, missed: bool) -> None:
         missing = "; it is missed, as no other units could go" if missed else ""
-        self.told = (
+        self.remark = (
             f"pruning.budget.latency_ms is {self._written(timed.module)}: a batch of {self._budget.latency_batch} took "
             f"{timed.module:.3g} ms and takes {taken:.3g}, the least of many turns on one thread, measured to "
             f"± {noise:.1%}; asked again, what goes may differ by as much{missing}"
@@ -246,11 +246,11 @@ class UnitBudget:
             "overhead": self._overhead,
             "timed": timed,
             "reached": self._reached,
-            "told": self.told,
+            "told": self.remark,
         }
 
     @state.setter
     def state(self, state: BudgetState) -> None:
         self._dense, self._overhead = state["dense"], state["overhead"]
         self._timed = _Dense(*timed) if (timed := state.get("timed")) else None
-        self._reached, self.told = state.get("reached"), state.get("told", "")
+        self._reached, self.remark = state.get("reached"), state.get("told", "")

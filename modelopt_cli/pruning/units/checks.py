@@ -23,19 +23,21 @@ def faults(network: Network, keep: Keep, groups: Sequence[Group], inputs: Tensor
     """
     few = inputs[:_SAMPLES] if network.captured.dynamic else network.captured.example
     changed = [group for group in groups if group.prime in keep]
-    told = _fault(network, keep, changed, few)
-    if told is None:
+    wrong = _fault(network, keep, changed, few)
+    if wrong is None:
         return {}
-    found = {}
+    reasons = {}
     for group in changed:
         alone = {**network.held, group.prime: keep[group.prime]}
         reason = _fault(network, alone, [group], few)
         if reason is not None:
-            found[group.name] = f"{group.name}: {reason}"
-    if not found:
+            reasons[group.name] = f"{group.name}: {reason}"
+    if not reasons:
         names = ", ".join(group.name for group in changed)
-        raise UsageError(f"units of {names} can go one group at a time, but not together: {told}; exclude some of them")
-    return found
+        raise UsageError(
+            f"units of {names} can go one group at a time, but not together: {wrong}; exclude some of them"
+        )
+    return reasons
 
 
 def _fault(network: Network, keep: Keep, groups: Sequence[Group], inputs: Tensor) -> str | None:
@@ -43,9 +45,9 @@ def _fault(network: Network, keep: Keep, groups: Sequence[Group], inputs: Tensor
     exact = {**network.held, **{group.prime: keep[group.prime] for group in groups if not group.shifts}}
     try:
         network.without(keep)(inputs)
-        found = error(network.captured.graph, network.analysis, exact, inputs, network.held)
+        off = error(network.captured.graph, network.analysis, exact, inputs, network.held)
     except Exception as problem:  # whatever an operator says of sizes that do not fit
         return f"the smaller network does not run ({str(problem).splitlines()[0]})"
-    if found <= TOLERANCE:
+    if off <= TOLERANCE:
         return None
-    return f"the smaller network's outputs are off by {found:.1e} of the largest, where they should not change"
+    return f"the smaller network's outputs are off by {off:.1e} of the largest, where they should not change"

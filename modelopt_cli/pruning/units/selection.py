@@ -22,7 +22,7 @@ def choose_groups(network: Network, settings: PruningSettings) -> tuple[list[Gro
     places = [group.producers for group in network.groups] + [frozen.places for frozen in network.grouping.frozen]
     for pattern in [*settings.include, *settings.exclude, *structure.limits]:
         if not any(matches(group, [pattern]) for group in network.groups) and not any(
-            under(place.tensor, [pattern]) for found in places for place in found
+            under(place.tensor, [pattern]) for own in places for place in own
         ):
             names = ", ".join(group.name for group in network.groups[:5])
             raise UsageError(

@@ -152,7 +152,7 @@ class UnitPruningSession:
         return ""
 
     @property
-    def gone(self) -> tuple[int, int]:
+    def counts(self) -> tuple[int, int]:
         """(units that are gone, units that may go)"""
         total = sum(group.size for group in self.groups)
         return total - sum(self.network.left(group) for group in self.groups), total
@@ -160,9 +160,9 @@ class UnitPruningSession:
     @property
     def warnings(self) -> list[str]:
         """What could not be done, and what was done in its place; at the end also how much of the amount was not."""
-        (removed, total), asked = self.gone, self._settings.amount or 0.0
+        (removed, total), asked = self.counts, self._settings.amount or 0.0
         if self._budget is not None:
-            return [*self._warnings, *[self._budget.told] * bool(self._budget.told)]
+            return [*self._warnings, *[self._budget.remark] * bool(self._budget.remark)]
         step = max(1, self._settings.neurons.round_to)  # may be rounded off
         if removed >= asked * total - step:
             return list(self._warnings)

@@ -65,7 +65,7 @@ class FilePruning:
 
 
 @dataclass
-class Count:
+class ZeroCount:
     """How many weights a tensor has, and how many of them are zero, before and after."""
 
     weights: int
@@ -74,7 +74,7 @@ class Count:
 
 
 @dataclass
-class Work:
+class FilePruner:
     """Pruning under way. `names`: what is pruned; `masks`: packed ones, for a model.pt of modelopt only."""
 
     file: StateFile
@@ -87,10 +87,10 @@ class Work:
         from modelopt_cli.pruning.common.statistics import Statistics
 
         self.counts = {
-            name: Count(tensor.numel(), found, found)
+            name: ZeroCount(tensor.numel(), zero, zero)
             for name in self.file.tensors
             for tensor in [self._weight(name)]
-            for found in [zeros(tensor)]
+            for zero in [zeros(tensor)]
         }
         self.parts: dict[str, dict[str, Tensor]] = {}
         for name in self.names:

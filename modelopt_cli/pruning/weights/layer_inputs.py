@@ -87,8 +87,8 @@ class InputWatch:
 
         def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             query, key, value = (
-                args[place] if place < len(args) else kwargs[name]
-                for place, name in enumerate(("query", "key", "value"))
+                args[number] if number < len(args) else kwargs[name]
+                for number, name in enumerate(("query", "key", "value"))
             )
             packed = own["in_proj_weight"]
             if packed is not None and query is key and key is value:
@@ -117,22 +117,22 @@ class InputWatch:
         if "gram" in self._needs:
             self._add("gram", name, (rows.T @ rows).double())
 
-    def _add(self, statistic: Statistic, name: str, found: Tensor) -> None:
+    def _add(self, statistic: Statistic, name: str, total: Tensor) -> None:
         sums = self._sums[statistic]
-        sums[name] = sums[name] + found if name in sums else found
+        sums[name] = sums[name] + total if name in sums else total
 
     def values(self) -> dict[Statistic, dict[str, Tensor]]:
         """Means over all rows. Raises UsageError that names every weight without inputs, and why it has none."""
         self._check()
-        found: dict[Statistic, dict[str, Tensor]] = {}
+        statistics: dict[Statistic, dict[str, Tensor]] = {}
         for statistic, sums in self._sums.items():
             means = {name: total / self._rows[name] for name, total in sums.items()}
             if statistic == "input_norm":
                 means = {name: mean.sqrt() for name, mean in means.items()}
             if statistic != "gram":  # (1, in, kernel...), to be multiplied with the weight
                 means = {name: mean.view(1, *self._weights[name].shape[1:]) for name, mean in means.items()}
-            found[statistic] = means
-        return found
+            statistics[statistic] = means
+        return statistics
 
     def _check(self) -> None:
         missing = [name for name in self._weights if self._needs and not self._rows.get(name)]
@@ -141,9 +141,9 @@ class InputWatch:
         by_reason: dict[str, list[str]] = {}
         for name in missing:
             by_reason.setdefault(self._reasons.get(name, _UNWATCHED), []).append(name)
-        told = "; ".join(f"{_listed(names)} ({reason})" for reason, names in by_reason.items())
+        reasons = "; ".join(f"{_listed(names)} ({reason})" for reason, names in by_reason.items())
         raise UsageError(
-            f"the inputs of these weights are not known, but {' and '.join(sorted(self._needs))} is needed: {told}; "
+            f"the inputs of these weights are not known, but {' and '.join(sorted(self._needs))} is needed: {reasons}; "
             "leave them out with pruning.exclude, or use magnitude"
         )
 
@@ -197,8 +197,8 @@ def input_rows(layer: nn.Module, inputs: Tensor) -> Tensor:
     """(rows, in * kernel) float32: every output of the layer is a product of the flattened weight with a row."""
     if isinstance(layer, _CONVOLUTIONS):
         assert not isinstance(layer.padding, str)
-        found = patches(inputs.float(), layer.kernel_size, layer.stride, layer.padding, layer.dilation)
-        return found.flatten(0, 1)
+        rows = patches(inputs.float(), layer.kernel_size, layer.stride, layer.padding, layer.dilation)
+        return rows.flatten(0, 1)
     return _rows(inputs)
 
 

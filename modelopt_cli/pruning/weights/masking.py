@@ -35,7 +35,7 @@ class Masking(StepHook):
         return {name: ~mask for name, mask in self.masks.items() if not bool(mask.all())}
 
     @property
-    def gone(self) -> tuple[int, int]:
+    def counts(self) -> tuple[int, int]:
         """(weights that are gone, all weights that have masks)."""
         total = sum(mask.numel() for mask in self.masks.values())
         return total - sum(int(mask.count_nonzero()) for mask in self.masks.values()), total

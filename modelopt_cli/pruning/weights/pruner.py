@@ -49,7 +49,7 @@ class WeightPruner:
 
         Raises UsageError where the importance needs what a layer does not have.
         """
-        zero, total = self.masking.gone
+        zero, total = self.masking.counts
         passes = self.settings.weight_importance.passes() if self.settings.threshold is None else 1
         left = 1.0 - zero / max(total, 1)
         for number in range(1, passes + 1):

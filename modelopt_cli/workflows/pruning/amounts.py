@@ -32,7 +32,7 @@ def amount_for(settings: PruningSettings, prunable: int, total: int) -> float | 
     left = settings.budget.left(total)
     if left < total - prunable:
         raise UsageError(
-            f"pruning.budget.nonzero is {settings.budget.told(left)}, but {total - prunable:,} of the {total:,} "
+            f"pruning.budget.nonzero is {settings.budget.described(left)}, but {total - prunable:,} of the {total:,} "
             "parameters may not go; raise it, or let more go with pruning.include or all: true"
         )
     return min(1.0, max(0.0, (total - left) / prunable))

@@ -21,14 +21,14 @@ if TYPE_CHECKING:
     from modelopt_cli.experiment.experiment import Experiment
     from modelopt_cli.models.files.checkpoints import Checkpoint
     from modelopt_cli.models.graph.rewriting import Slices
-    from modelopt_cli.pruning.common.selection import Selection
+    from modelopt_cli.pruning.weights.selection import Selection
     from modelopt_cli.results.report import Table
     from modelopt_cli.training.batches import Batch
     from modelopt_cli.training.hooks import StepHook
     from modelopt_cli.training.losses import Loss
 
 
-_MUCH = 0.05  # of them: more than that is told even where it is less than one block
+_MUCH = 0.05  # of them: more than that is said even where it is less than one block
 _NOISE = 0.001  # of the weights that may go: a share that each tensor rounds is missed by that much without a word
 
 
@@ -118,9 +118,9 @@ class MaskedModel:
         self.masking.apply()
 
     @property
-    def gone(self) -> tuple[int, int]:
+    def counts(self) -> tuple[int, int]:
         """(weights that are 0 by a mask, weights that may be)"""
-        return self.masking.gone
+        return self.masking.counts
 
     @property
     def spared(self) -> Mapping[str, str]:
@@ -129,12 +129,12 @@ class MaskedModel:
 
     def progress(self, module: nn.Module) -> dict[str, float]:
         """`model.sparsity`: the share of all parameters that is gone."""
-        return {"model.sparsity": self.masking.gone[0] / max(count_parameters(module), 1)}
+        return {"model.sparsity": self.masking.counts[0] / max(count_parameters(module), 1)}
 
     def round_row(self, module: nn.Module) -> dict[str, Any]:
         """How far a round went."""
-        gone, total = self.masking.gone
-        return {"weights gone": gone, "sparsity": gone / total}
+        removed, total = self.masking.counts
+        return {"weights gone": removed, "sparsity": removed / total}
 
     @property
     def warnings(self) -> list[str]:
@@ -145,15 +145,16 @@ class MaskedModel:
 
     def _missed(self) -> list[str]:
         """What was asked and is not reached, beyond one unit of what goes together."""
-        settings, (gone, total) = self._settings, self.masking.gone
+        settings, (removed, total) = self._settings, self.masking.counts
         missed: list[str] = []
         together = settings.mask_structure.weights(self.masking.weights)
         let_pass = max(1.0, min(max(together, _NOISE * total), _MUCH * total))
-        if self._asked is not None and abs(gone - self._asked * total) > let_pass:
+        if self._asked is not None and abs(removed - self._asked * total) > let_pass:
             what = "amount" if settings.budget is None else f"budget.{settings.budget.of}"
             missed.append(
                 f"pruning.{what} asks that {self._asked * total:,.0f} of the {total:,} weights that may go are gone, "
-                f"but {gone:,} are ({gone / max(total, 1):.1%}): {', '.join(self._holding(gone > self._asked * total))}"
+                f"but {removed:,} are ({removed / max(total, 1):.1%}): "
+                f"{', '.join(self._holding(removed > self._asked * total))}"
             )
         if self._most_bytes is not None and self._bytes is not None and self._bytes > self._most_bytes:
             missed.append(
@@ -186,11 +187,11 @@ class MaskedModel:
         from modelopt_cli.models.files.checkpoints import file_sizes
 
         summary = summarise(self._module)
-        gone, total = self.masking.gone
+        removed, total = self.masking.counts
         share = 1.0 - summary["model.nonzero"] / max(summary["model.parameters"], 1.0)
         self._bytes = float(file_sizes(self.recorded(checkpoint))[1])
         packed = {"model.compressed_bytes": self._bytes}
-        return {**summary, "model.sparsity": share, "pruning.sparsity": gone / max(total, 1), **packed}
+        return {**summary, "model.sparsity": share, "pruning.sparsity": removed / max(total, 1), **packed}
 
     def speed(self, module: nn.Module) -> dict[str, float]:
         """Nothing: zeros make a model no faster."""
@@ -226,7 +227,7 @@ class MaskedModel:
                     weight.data.copy_(dense[name])
 
         self._most_bytes = budget.left(size(0.0))
-        return search_amount(size, self._most_bytes, budget.told(self._most_bytes))
+        return search_amount(size, self._most_bytes, budget.described(self._most_bytes))
 
     def tables(self, module: nn.Module) -> dict[str, Table]:
         """`stages`: before, straight after the last pruning, at the end; `layers`; `rounds`; `sensitivity`."""
@@ -306,7 +307,7 @@ def _copied_state(module: nn.Module) -> dict[str, Tensor]:
 
 def _selected(experiment: Experiment, parameters: Mapping[str, nn.Parameter], *, bare: bool) -> Selection:
     """Which parameters may go. Raises UsageError when none may, or a glob matches nothing."""
-    from modelopt_cli.pruning.weights.choice import choose
+    from modelopt_cli.pruning.weights.selection import choose
 
     settings = experiment.require_pruning()
     return choose(

@@ -33,9 +33,9 @@ def recovery_criterion(
     if settings.teacher is not None:
         teacher = given(settings.teacher, "teacher", seed, prepared, experiment.consent).module(prepared)
     else:
-        found = dense()
-        assert found is not None
-        teacher = duplicate(found)
+        before = dense()
+        assert before is not None
+        teacher = duplicate(before)
     return teacher_criterion(settings, [teacher], prepared)
 
 

@@ -108,7 +108,7 @@ class PruneRun(RestorableRun):
             self._calibrating = self.trainer  # draws the samples that are looked at
             self.model = self._pruned_model(module, extra, bare=bare, check=trains and state is None)
             self._plan(trains)
-            self._place, self._opened, self._hook = 0, -1, PruningHook((), self._prune_to)
+            self._phase, self._opened, self._hook = 0, -1, PruningHook((), self._prune_to)
             self._criterion: Criterion | None = None
             self._rewound = self.trainer.state() if self._rewinds_to(0) else None
             if state is not None:
@@ -165,7 +165,7 @@ class PruneRun(RestorableRun):
         from modelopt_cli.models.summary import count_parameters
 
         if amount is None:
-            amount = amount_for(self._settings, self.model.gone[1], count_parameters(self.module))
+            amount = amount_for(self._settings, self.model.counts[1], count_parameters(self.module))
         self.amount = amount  # of what may go, a share; None for a threshold or a fixed structure
         self._stages: Sequence[Stage] = self._settings.schedule.stages(amount)
         self._phases = phases(self._settings, self._training, self._stages, trains=trains)
@@ -187,7 +187,7 @@ class PruneRun(RestorableRun):
         start = time.perf_counter()
         reports: list[StepReport] = []
         while self.step < min(until, self.total):
-            phase = self._phases[self._place]
+            phase = self._phases[self._phase]
             with self._log.recording():
                 metrics = self._prune(phase) if phase.kind == "prune" else self._epoch(phase)
             self.step += 1
@@ -198,20 +198,20 @@ class PruneRun(RestorableRun):
 
     def _count_steps(self) -> None:
         """Steps done are counted; what is left, and what comes next, follows from the phases."""
-        left = sum(phase.steps for phase in self._phases[self._place :])
-        if self._opened == self._place and self._place < len(self._phases):
-            left -= self.trainer.epoch - self._phases[self._place].first
+        left = sum(phase.steps for phase in self._phases[self._phase :])
+        if self._opened == self._phase and self._phase < len(self._phases):
+            left -= self.trainer.epoch - self._phases[self._phase].first
         self.total = self.step + left
         self.doing = ""
-        if self._place < len(self._phases):
-            phase, stages = self._phases[self._place], len(self._stages)
+        if self._phase < len(self._phases):
+            phase, stages = self._phases[self._phase], len(self._stages)
             which = f" (stage {phase.stage + 1} of {stages})" if stages > 1 and phase.stage >= 0 else ""
             self.doing = _DOING[phase.kind].format(self._settings.importance.name()) + which
 
     def _epoch(self, phase: Phase) -> dict[str, float]:
         """One epoch of training, collecting or recovery."""
-        if self._opened != self._place:
-            self._opened = self._place
+        if self._opened != self._phase:
+            self._opened = self._phase
             self._open(phase)
         [(_, metrics)] = self.trainer.advance(self.trainer.epoch + 1)
         if self.trainer.stopped_early and not self._hook.done:
@@ -256,7 +256,7 @@ class PruneRun(RestorableRun):
         self.model.settle()
         if phase.kind == "recover":
             self._end_round(phase, recovered=True)
-        self._place += 1
+        self._phase += 1
 
     def _rewinds_to(self, epoch: int) -> bool:
         return any(stage.rewind == epoch for stage in self._stages)
@@ -269,8 +269,8 @@ class PruneRun(RestorableRun):
                 self._plan(self.trains, self.model.amount_for_size(self._stand_in(self.full_metrics())))
         self.model.snapshots.begin_round(phase.stage)
         self._prune_to(self._stages[phase.stage].marks[0][1])
-        self._place += 1
-        recovers = self._place < len(self._phases) and self._phases[self._place].kind == "recover"
+        self._phase += 1
+        recovers = self._phase < len(self._phases) and self._phases[self._phase].kind == "recover"
         if not recovers:
             self._end_round(phase, recovered=False)
         return {**self._quick_metrics(), **self.model.progress(self.module)}
@@ -396,7 +396,7 @@ class PruneRun(RestorableRun):
         """Everything that going on from here needs."""
         course: CourseState = {
             "trainer": self.trainer.state(),
-            "place": self._place,
+            "place": self._phase,
             "opened": self._opened,
             "step": self.step,
             "amount": self.amount,
@@ -408,7 +408,7 @@ class PruneRun(RestorableRun):
 
     def _load_state(self, course: CourseState) -> None:
         self._plan(course["trains"], course["amount"])
-        self._place, self._rewound = course["place"], course["rewound"]
+        self._phase, self._rewound = course["place"], course["rewound"]
         self.step = course["step"]
         self._go_on_with(self.model.load_state(self.module, course["model"]))
         self._opened = course["opened"]

@@ -117,9 +117,9 @@ class UnitPrunedModel:
         self._earlier.apply()
 
     @property
-    def gone(self) -> tuple[int, int]:
+    def counts(self) -> tuple[int, int]:
         """(units that are gone, units that may go)"""
-        return self._session.gone
+        return self._session.counts
 
     @property
     def spared(self) -> Mapping[str, str]:
@@ -132,8 +132,8 @@ class UnitPrunedModel:
 
     def round_row(self, module: nn.Module) -> dict[str, Any]:
         """How far a round went."""
-        gone, total = self.gone
-        return {"units gone": gone, "share": gone / max(total, 1), **self.progress(module)}
+        removed, total = self.counts
+        return {"units gone": removed, "share": removed / max(total, 1), **self.progress(module)}
 
     @property
     def warnings(self) -> list[str]:
@@ -152,14 +152,14 @@ class UnitPrunedModel:
         from modelopt_cli.models.files.checkpoints import file_sizes
         from modelopt_cli.pruning.units.session import joined
 
-        gone, total = self.gone
+        removed, total = self.counts
         module: nn.Module = checkpoint.model
         before = self.snapshots.module("before") or module
         files = file_sizes(replace(checkpoint, model=before)), file_sizes(self.recorded(checkpoint))
         inputs = joined(self._samples(1))
         self._sizes = costs.sizes(before, module, inputs, (files[0][0], files[1][0]))
-        removed = {"pruning.units_removed": gone / max(total, 1), "model.compressed_bytes": float(files[1][1])}
-        return {**costs.metrics(self._sizes), **removed}
+        reached = {"pruning.units_removed": removed / max(total, 1), "model.compressed_bytes": float(files[1][1])}
+        return {**costs.metrics(self._sizes), **reached}
 
     def speed(self, module: nn.Module) -> dict[str, float]:
         """Milliseconds for a batch of 1 and of 64, measured in turns with the model before pruning."""

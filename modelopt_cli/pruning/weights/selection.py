@@ -8,7 +8,8 @@ taken, but for those whose names say embedding, norm, position, token or constan
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from types import MappingProxyType
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from modelopt_cli.core.errors import UsageError
 from modelopt_cli.models.duplicates import memory_of
 
 if TYPE_CHECKING:
@@ -37,6 +39,40 @@ class Selection:
 
     taken: list[str] = field(default_factory=list)
     spared: dict[str, str] = field(default_factory=dict)
+
+
+def choose(
+    tensors: Mapping[str, Tensor],
+    problem: Callable[[tuple[int, ...]], str | None],
+    *,
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    everything: bool = False,
+    bare: bool = True,
+    where: str,
+    apart: Mapping[str, str] = MappingProxyType({}),
+) -> Selection:
+    """`select`, less the tensors with whose shape the structure has a `problem`. `where`: what holds the tensors.
+    `apart`: see `select`.
+
+    Raises UsageError when a glob matches nothing or nothing may go.
+    """
+    for pattern in unmatched(tensors, [*include, *exclude]):
+        names = ", ".join(list(tensors)[:5])
+        raise UsageError(f"'{pattern}' matches no tensor of {where}; its names are: {names}, ...")
+    selection = select(tensors, include=include, exclude=exclude, everything=everything, bare=bare, apart=apart)
+    taken = []
+    for name in selection.taken:
+        reason = problem(tuple(tensors[name].shape))
+        if reason is None:
+            taken.append(name)
+        else:
+            selection.spared[name] = reason
+    if not taken:
+        advice = _advice(tensors, selection.spared)
+        rules = "; ".join(f"{count} tensors: {rule}" for rule, count in Counter(selection.spared.values()).items())
+        raise UsageError(f"nothing in {where} is to be pruned ({rules or 'it holds no tensors'}); {advice}")
+    return Selection(taken, selection.spared)
 
 
 def select(
@@ -112,9 +148,9 @@ def _words(name: str) -> list[str]:
 
 
 def _output(names: Sequence[str]) -> int:
-    """The place of the last one whose name says that it makes the output, else of the last: files may be sorted."""
-    told = [place for place, name in enumerate(names) if any(word in _OUTPUT for word in _words(name))]
-    return told[-1] if told else len(names) - 1
+    """The number of the last one whose name says that it makes the output, else of the last: files may be sorted."""
+    outputs = [number for number, name in enumerate(names) if any(word in _OUTPUT for word in _words(name))]
+    return outputs[-1] if outputs else len(names) - 1
 
 
 def _by_name(name: str, tensor: Tensor) -> str | None:
@@ -156,3 +192,15 @@ def _without_ties(tensors: Mapping[str, Tensor], taken: Sequence[str], spared: d
         else:
             first[key] = name
     return Selection(list(first.values()), {name: spared[name] for name in tensors if name in spared})
+
+
+def _advice(tensors: Mapping[str, Tensor], spared: Mapping[str, str]) -> str:
+    """What to do where nothing is taken."""
+    dense = [name for name, rule in spared.items() if not rule.startswith(NOT_DENSE) and rule != FEW_AXES]
+    not_dense = [tensors[name].dtype for name, rule in spared.items() if rule.startswith(NOT_DENSE)]
+    other = sorted({str(dtype).removeprefix("torch.") for dtype in not_dense if dtype.is_floating_point})
+    if other and not dense:
+        return f"its matrices are {' and '.join(other)}: convert them first, e.g. tensor.to(torch.bfloat16)"
+    if not dense and any(rule.startswith(NOT_DENSE) for rule in spared.values()):
+        return "its matrices are quantized, or no numbers: prune the model that they were made of"
+    return "include tensors, or take all"
