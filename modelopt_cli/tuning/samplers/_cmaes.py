@@ -158,8 +158,8 @@ def _ranks(trials: Sequence[Trial]) -> Array:
     known = [(trial, losses) for trial, losses in pairs if losses is not None]
     keys = iter(fitness(known))
     own: list[tuple[float, ...]] = [(1.0,) if losses is None else (0.0, *next(keys)) for _, losses in pairs]
-    place = {key: float(rank) for rank, key in enumerate(sorted(set(own)))}
-    return np.array([place[key] for key in own])
+    ranks = {key: float(rank) for rank, key in enumerate(sorted(set(own)))}
+    return np.array([ranks[key] for key in own])
 
 
 def moved_probabilities(probabilities: tuple[Array, ...], chosen: Index) -> tuple[Array, ...]:

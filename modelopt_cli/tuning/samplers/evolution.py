@@ -38,7 +38,9 @@ class Evolution(Sampler):
         new, seed = Untried(space, trials), sequence_seed(trials, rng)
         start = max(min(self.population - len(trials), n), 0)
         stop = len(trials) + start
-        found = new.take(design("sobol", space, seed, len(trials), stop, self.population), start)
+        suggested = new.take(design("sobol", space, seed, len(trials), stop, self.population), start)
         mutants = children(space, trials, self.population, self.tournament, rng)
-        found += new.take(islice(mutants, 20 * n + 200), n - len(found))
-        return found + new.fill(endless("sobol", space, seed, len(trials) + len(found)), n - len(found), rng)
+        suggested += new.take(islice(mutants, 20 * n + 200), n - len(suggested))
+        return suggested + new.fill(
+            endless("sobol", space, seed, len(trials) + len(suggested)), n - len(suggested), rng
+        )

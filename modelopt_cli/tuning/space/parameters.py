@@ -51,7 +51,7 @@ def plain_value(value: Any) -> Any:
 
 
 @dataclass(frozen=True)
-class Belief:
+class Prior:
     """A value that is believed to be good, and how firmly, between 0 and 1."""
 
     value: Any
@@ -65,7 +65,7 @@ class Parameter(ABC):
     kind: ClassVar[Literal["float", "int", "choice", "ordinal"]]
     path: str
     condition: Condition | None = field(default=None, kw_only=True)
-    prior: Belief | None = field(default=None, kw_only=True)
+    prior: Prior | None = field(default=None, kw_only=True)
 
     @property
     @abstractmethod

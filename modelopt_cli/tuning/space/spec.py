@@ -18,7 +18,7 @@ from dataclasses import replace
 from typing import Any
 
 from modelopt_cli.core.errors import did_you_mean
-from modelopt_cli.tuning.space.parameters import Belief, Choice, Float, Integer, Ordinal, Parameter, freeze
+from modelopt_cli.tuning.space.parameters import Choice, Float, Integer, Ordinal, Parameter, Prior, freeze
 from modelopt_cli.tuning.space.tree import Node, SpaceError, Where
 
 KINDS = ("float", "int", "choice", "ordinal")
@@ -97,7 +97,7 @@ def _with_prior(node: Node, spec: Mapping[Any, Any]) -> Node:
     return node if prior is None else replace(node, parameter=replace(node.parameter, prior=prior))
 
 
-def _prior(parameter: Parameter, spec: Mapping[Any, Any]) -> Belief | None:
+def _prior(parameter: Parameter, spec: Mapping[Any, Any]) -> Prior | None:
     """None when the spec names no prior. Raises ValueError with the rule."""
     confidence = spec.get("confidence", _CONFIDENCE)
     if "prior" not in spec:
@@ -108,7 +108,7 @@ def _prior(parameter: Parameter, spec: Mapping[Any, Any]) -> Belief | None:
     if not number or not 0 < confidence < 1:
         raise ValueError(f"confidence is {confidence!r}, but must lie between 0 and 1, both left out; write e.g. 0.8")
     try:
-        return Belief(_prior_value(parameter, spec["prior"]), float(confidence))
+        return Prior(_prior_value(parameter, spec["prior"]), float(confidence))
     except ValueError as error:
         raise ValueError(f"prior: {error}; name a value of the space") from None
 

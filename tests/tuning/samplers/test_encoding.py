@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from modelopt_cli.tuning.samplers._common.encoding import Encoding
+from modelopt_cli.tuning.samplers._common.encoding import Encoding, share_bounds
 from modelopt_cli.tuning.samplers._skopt import features
 from modelopt_cli.tuning.space.space import Space
 from tests.support.sampler_histories import CONDITIONAL
@@ -46,3 +46,12 @@ def test_features_of_snapped_points_are_those_of_their_settings() -> None:
     columns = 1 + 2 + 1 + 2 + 1 + 1 + 1 + 3 + 1  # lr, opt, m, n, k, hidden, batch (ordered), act, size
     assert matrix.shape[1] == columns
     assert np.all((matrix >= 0) & (matrix <= 1))
+
+
+def test_codes_of_large_integers_whose_logarithms_are_equal() -> None:
+    large = 281474963430337  # floats do not tell log(large - 1/2) from log(large + 1/2)
+    space = Space.from_spec({"x": {"int": [large, large], "log": True}, "y": {"float": [0, 1]}})
+    codes = Encoding(space).snap(np.array([[0.0, 0.5], [1.0, 0.5]]))
+    np.testing.assert_array_equal(codes[:, 0], space.encode({"x": large, "y": 0.5})[0])
+    low, high = share_bounds(space.parameters[0], codes[:, 0])
+    assert (low.tolist(), high.tolist()) == ([0.0, 0.0], [1.0, 1.0])

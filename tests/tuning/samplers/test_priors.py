@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy.stats import truncnorm
 
 from modelopt_cli.tuning.samplers._common.priors import Priors
-from modelopt_cli.tuning.space.parameters import Belief
+from modelopt_cli.tuning.space.parameters import Prior
 from modelopt_cli.tuning.space.space import Space, SpaceError
 from tests.support.sampler_histories import best, build, search
 
@@ -33,12 +33,12 @@ SPACE = Space.from_spec(PRIOR)
 def test_a_prior_stands_beside_any_kind() -> None:
     stated = {parameter.path: parameter.prior for parameter in SPACE.parameters}
     assert stated == {
-        "lr": Belief(0.01, 0.8),
-        "k": Belief(3, 0.5),
-        "act": Belief("b", 0.8),
-        "opt": Belief({"type": "sgd"}, 0.8),
-        "opt.m": Belief(0.9, 0.9),
-        "size": Belief("l", 0.8),
+        "lr": Prior(0.01, 0.8),
+        "k": Prior(3, 0.5),
+        "act": Prior("b", 0.8),
+        "opt": Prior({"type": "sgd"}, 0.8),
+        "opt.m": Prior(0.9, 0.9),
+        "size": Prior("l", 0.8),
         "free": None,
     }
     assert Space.from_spec(SPACE.to_spec()) == SPACE

@@ -100,7 +100,9 @@ def share_bounds(parameter: Parameter, codes: Array) -> tuple[Array, Array]:
     if isinstance(parameter, Float) and not np.isfinite(parameter.size):
         return codes, codes
     if isinstance(parameter, Integer) and parameter.log:
-        (low, high), values = _log_axis(parameter, codes)
+        low, high, values = _log_axis(parameter, codes)
+        if not high > low:  # see Integer.encode
+            return np.zeros_like(codes), np.ones_like(codes)
         return (np.log(values - 0.5) - low) / (high - low), (np.log(values + 0.5) - low) / (high - low)
     half = 0.5 / parameter.size
     return codes - half, codes + half
@@ -112,15 +114,15 @@ def _snapped(parameter: Parameter, codes: Array) -> Array:
     if isinstance(parameter, Float) and not np.isfinite(parameter.size):
         return codes
     if isinstance(parameter, Integer) and parameter.log:
-        (low, high), values = _log_axis(parameter, codes)
-        return np.asarray((np.log(values) - low) / (high - low))
+        low, high, values = _log_axis(parameter, codes)
+        return np.asarray((np.log(values) - low) / (high - low)) if high > low else np.full_like(codes, 0.5)
     return np.asarray((np.minimum(np.floor(codes * parameter.size), parameter.size - 1) + 0.5) / parameter.size)
 
 
-def _log_axis(parameter: Integer, codes: Array) -> tuple[tuple[float, float], Array]:
+def _log_axis(parameter: Integer, codes: Array) -> tuple[float, float, Array]:
     """The ends of a logarithmic axis of whole numbers, half a unit beyond the range, and the values (N,) at codes.
 
-    As space/ranges.py has it for one value, by numpy's logarithm, whose last bit may differ from that of `math`.
+    As space/parameters.py has it for one value, by numpy's logarithm, whose last bit may differ from that of `math`.
     """
-    low, high = np.log(parameter.low - 0.5), np.log(parameter.high + 0.5)
-    return (low, high), np.clip(np.floor(np.exp(low + (high - low) * codes) + 0.5), parameter.low, parameter.high)
+    low, high = float(np.log(parameter.low - 0.5)), float(np.log(parameter.high + 0.5))
+    return low, high, np.clip(np.floor(np.exp(low + (high - low) * codes) + 0.5), parameter.low, parameter.high)

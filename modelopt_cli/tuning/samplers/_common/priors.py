@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri
 
-from modelopt_cli.tuning.space.parameters import Belief, Parameter
+from modelopt_cli.tuning.space.parameters import Parameter, Prior
 from modelopt_cli.tuning.space.space import Space
 
 Array = NDArray[np.float64]
@@ -65,7 +65,7 @@ class Priors:
 class _Normal:
     """A truncated normal on [0, 1], and an even rest."""
 
-    def __init__(self, parameter: Parameter, prior: Belief) -> None:
+    def __init__(self, parameter: Parameter, prior: Prior) -> None:
         self._mean, self._share = parameter.encode(prior.value), prior.confidence
         self._deviation = 1.0 - prior.confidence
         self._low, self._high = (float(ndtr((end - self._mean) / self._deviation)) for end in (0.0, 1.0))
@@ -85,7 +85,7 @@ class _Normal:
 class _Categorical:
     """A distribution over categories, each an equal share of [0, 1] before."""
 
-    def __init__(self, parameter: Parameter, prior: Belief) -> None:
+    def __init__(self, parameter: Parameter, prior: Prior) -> None:
         size = int(parameter.size)
         self._shares = np.full(size, (1.0 - prior.confidence) / size)
         self._shares[int(parameter.encode(prior.value) * size)] += prior.confidence
