@@ -1,6 +1,6 @@
 """Schedulers: which trials start, go on, pause or stop, and with what. One file each.
 
-A stopper judges one trial at a time; a scheduler has all places at its disposal, may pause a trial and come back to it.
+A stopper judges one trial at a time; a scheduler has all slots at its disposal, may pause a trial and come back to it.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Resume:
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """Keep a waiting trial's state and free its place."""
+    """Keep a waiting trial's state and free its slot."""
 
     number: int
 
@@ -65,15 +65,15 @@ Decision = Start | Resume | Pause | Stop
 
 
 def plain(decisions: Sequence[Decision]) -> list[list[Any]]:
-    """Decisions as plain values, to be logged and compared: each its name and its fields."""
+    """Decisions as plain values, to be logged and compared: each as its name and its fields."""
     return [[type(decision).__name__.lower(), *astuple(decision)] for decision in decisions]
 
 
 @dataclass(frozen=True)
 class SchedulerContext:
-    """What a scheduler decides by: the history, who waits for a decision, and how many places are free.
+    """What a scheduler decides by: the history, who waits for a decision, and how many slots are free.
 
-    `slots`: free places, those of `waiting` trials not among them. `left`: how many trials may still be started by
+    `slots`: free ones, those of `waiting` trials not among them. `left`: how many trials may still be started by
     `tuning.trials`. `planned`: `tuning.trials` itself, None without a limit. `ending`: the search has found enough, and
     nothing new is to be begun. `seed`: the study's. `sizes`: the steps at which runs report, where each of them is
     computed from the start (`tuning.fidelity`); None: they report as they go on. `goals`: the objectives, for reasons.
@@ -114,8 +114,8 @@ class SchedulerContext:
         return [*(self.trials[number] for number in self.waiting), *self.paused]
 
     @property
-    def places(self) -> int:
-        """Free places, once every waiting trial were paused."""
+    def open_slots(self) -> int:
+        """Free slots, once every waiting trial were paused."""
         return self.slots + len(self.waiting)
 
     @property
@@ -150,7 +150,7 @@ class SchedulerContext:
 
     @property
     def _seen(self) -> list[int]:
-        """Steps of complete trials, of those that have told."""
+        """Steps of complete trials, of those that have said so."""
         known = [trial.total for trial in self.trials if trial.total is not None]
         return [total for total in known if total < sys.maxsize or not self.open_ended]  # older logs: unknown
 
@@ -167,7 +167,7 @@ class SchedulerContext:
         first = self.slots if self.planned is None else max(1, self.planned // 2)
         held = self.held
         under_way = sum(trial.state is State.RUNNING for trial in self.trials) - len(self.waiting)
-        free = min(first - under_way, self.places)
+        free = min(first - under_way, self.open_slots)
         resumed = [Resume(trial.number) for trial in held[: max(0, free)]]
         paused = [Pause(number) for number in self.waiting if number not in {each.number for each in resumed}]
         return [*paused, *resumed, *(Start() for _ in range(min(free - len(resumed), self.left)))]
@@ -177,15 +177,15 @@ class SchedulerContext:
         known of, and have not ended; and of runs whose length the user says, the first, which shows whether it is so.
         """
         total = self.total
-        found: list[Resume | Start] = []
+        going_on: list[Resume | Start] = []
         lead = next((trial for trial in self.trials if trial.state in (State.RUNNING, State.PAUSED)), None)
         unproven = self.open_ended and self.declared_total is not None and not self._seen
         if unproven and lead is None and not self.over:
-            found.append(Start())
+            going_on.append(Start())
         for trial in self.held:
             if total is not None and (trial.step >= total or (unproven and trial is lead)):
-                found.append(Resume(trial.number))
-        return found[: self.places]
+                going_on.append(Resume(trial.number))
+        return going_on[: self.open_slots]
 
 
 def _taken(trial: Trial) -> int:
@@ -224,8 +224,8 @@ class Scheduler(Strategy):
 
     @abstractmethod
     def next(self, context: SchedulerContext) -> list[Decision]:
-        """Decisions on every trial that waits at its `until`, and on the free places.
+        """Decisions on every trial that waits at its `until`, and on the free slots.
 
-        A place that a decision frees (Pause, Stop) may be given away in the same list. The search ends when nothing
+        A slot that a decision frees (Pause, Stop) may be given away in the same list. The search ends when nothing
         runs after the decisions were carried out.
         """

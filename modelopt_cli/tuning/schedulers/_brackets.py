@@ -54,17 +54,17 @@ def shorter(bracket: Bracket, by: int) -> Bracket:
 
 
 def decide(context: SchedulerContext, brackets: Iterator[Bracket], suggest: Suggest = lambda: None) -> list[Decision]:
-    """Decisions for all places."""
-    places, held = context.places, {trial.number: trial for trial in context.held}
-    if places == 0:
+    """Decisions for all slots."""
+    open_slots, held = context.open_slots, {trial.number: trial for trial in context.held}
+    if open_slots == 0:
         return []
     ending = context.to_the_end()
     for each in ending:
         if isinstance(each, Resume):
             del held[each.number]
-    places -= len(ending)
+    open_slots -= len(ending)
     if context.over:
-        stops = [Stop(number, "the search ended before it was promoted") for number in [*held][:places]]
+        stops = [Stop(number, "the search ended before it was promoted") for number in [*held][:open_slots]]
         return [*ending, *stops]
     if context.unmeasured:
         return context.measure()
@@ -78,24 +78,24 @@ def decide(context: SchedulerContext, brackets: Iterator[Bracket], suggest: Sugg
         if used_up and not members:
             break
         for decision in _within(bracket, members, held, used_up):
-            if isinstance(decision, Stop) or places > 0:
-                places -= isinstance(decision, Resume)
+            if isinstance(decision, Stop) or open_slots > 0:
+                open_slots -= isinstance(decision, Resume)
                 decisions.append(decision)
         missing = 0 if used_up else bracket.sizes[0] - len(members)
-        for _ in range(min(missing, places)):
+        for _ in range(min(missing, open_slots)):
             decisions.append(Start(bracket.rungs[0], suggest()))
-            places -= 1
-        if places <= 0 or missing > 0:
+            open_slots -= 1
+        if open_slots <= 0 or missing > 0:
             break
-    return _stopping_first(decisions, context.places)
+    return _stopping_first(decisions, context.open_slots)
 
 
-def _stopping_first(decisions: Sequence[Decision], places: int) -> list[Decision]:
-    """A stop takes a place for a moment, too: what does not fit is decided again at the next moment."""
+def _stopping_first(decisions: Sequence[Decision], open_slots: int) -> list[Decision]:
+    """A stop takes a slot until it is done, too: what does not fit is decided again the next time."""
     pauses = [decision for decision in decisions if isinstance(decision, Pause)]
     stops = [decision for decision in decisions if isinstance(decision, Stop)]
     others = [decision for decision in decisions if not isinstance(decision, Pause | Stop)]
-    return settled([*pauses, *[*stops, *others][:places]])
+    return settled([*pauses, *[*stops, *others][:open_slots]])
 
 
 def _within(bracket: Bracket, members: Sequence[Trial], held: dict[int, Trial], used_up: bool) -> Iterator[Decision]:

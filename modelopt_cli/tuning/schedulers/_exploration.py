@@ -67,9 +67,9 @@ def explored(
         return parameter.decode(chosen) if anew < resample else _perturbed(parameter, value, factors, chosen)
 
     for _ in range(_ATTEMPTS):
-        found = space.walk(pick)
-        if space.broken(found) is None:
-            return found
+        copy = space.walk(pick)
+        if space.broken(copy) is None:
+            return copy
     return dict(params)
 
 
@@ -79,8 +79,8 @@ def _perturbed(parameter: Parameter, value: Any, factors: Sequence[float], chose
         return multiplied(parameter, value, factors[int(chosen * len(factors))])
     assert isinstance(parameter, Choice | Ordinal)
     ordered = sorted(parameter.values) if isinstance(parameter, Choice) else list(parameter.values)
-    place = ordered.index(parameter.coerce(value))
-    near = [ordered[at] for at in (place - 1, place + 1) if 0 <= at < len(ordered)]
+    index = ordered.index(parameter.coerce(value))
+    near = [ordered[neighbour] for neighbour in (index - 1, index + 1) if 0 <= neighbour < len(ordered)]
     return parameter.coerce(near[int(chosen * len(near))])
 
 
@@ -95,5 +95,5 @@ def multiplied(parameter: Float | Integer, value: float, factor: float) -> float
     after = round((wanted - parameter.low) / step)
     if after == before and wanted != value:
         after += 1 if wanted > value else -1
-    found: float = every.grid_value(min(max(after, 0), int(parameter.size) - 1))
-    return found
+    multiple: float = every.grid_value(min(max(after, 0), int(parameter.size) - 1))
+    return multiple

@@ -1,4 +1,4 @@
-"""Which trial gets a place: the one from whose next steps most is to be learnt about where its curve ends, per step.
+"""Which trial gets a slot: the one from whose next steps most is to be learnt about where its curve ends, per step.
 
 A process over settings and the logarithm of the step predicts, for every paused trial and for new settings, the final
 loss, and how far its prediction would move if the trial ran to some step. That gives the expected gain over the best
@@ -32,38 +32,38 @@ _LEADERS = 5
 
 
 def decide(initial_points: int, growth: float, context: SchedulerContext) -> list[Decision]:
-    """Decisions for all places; see FreezeThaw."""
-    places, held, total = context.places, context.held, context.total
-    if places == 0:
+    """Decisions for all slots; see FreezeThaw."""
+    open_slots, held, total = context.open_slots, context.held, context.total
+    if open_slots == 0:
         return []
     ending = context.to_the_end()
-    places -= len(ending)
+    open_slots -= len(ending)
     resumed = {decision.number for decision in ending if isinstance(decision, Resume)}
     held = [trial for trial in held if trial.number not in resumed]
     if context.over:
         text = "the search ended before it was worth going on"
-        return [*ending, *(Stop(trial.number, text) for trial in held[:places])]
+        return [*ending, *(Stop(trial.number, text) for trial in held[:open_slots])]
     if context.unmeasured:
         return context.measure()
     decisions: list[Decision] = settled([*(Pause(number) for number in context.waiting), *ending])
-    if places == 0:
+    if open_slots == 0:
         return decisions
     queued = sum(trial.state is State.QUEUED for trial in context.trials)
     begun = len(context.trials) - queued
     first = max(min(initial_points, context.space.size) - begun, queued)
     if first > 0 or total is None:
-        return [*decisions, *(Start(1) for _ in range(int(min(places, max(first, 1)))))]
+        return [*decisions, *(Start(1) for _ in range(int(min(open_slots, max(first, 1)))))]
     if not any_reported(context.trials):  # no report holds the objective, so that only the ends of trials tell anything
         return context.measure()
     choice = _Choice(context, held, total, growth)
     left = context.steps_left
-    for _ in range(places):
+    for _ in range(open_slots):
         decisions += choice.finish(left) or choice.next()
     return settled(decisions)
 
 
 class _Choice:
-    """The candidates of one decision, of which each place takes the best."""
+    """The candidates of one decision, of which each slot takes the best."""
 
     def __init__(self, context: SchedulerContext, held: Sequence[Trial], total: int, growth: float) -> None:
         self._context, self._held, self._total = context, list(held), total
@@ -107,7 +107,7 @@ class _Choice:
         return [Resume(trial.number, self._total)]
 
     def _fantasize(self) -> None:
-        """Trials that were given a place count with their predicted losses."""
+        """Trials that were given a slot count with their predicted losses."""
         for code, end in self._under_way:
             self._curves.fantasize(code, end)
         self._under_way.clear()

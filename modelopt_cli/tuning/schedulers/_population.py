@@ -1,4 +1,4 @@
-"""A population of a moment: who belongs to it, who lags, whose state is worth a copy, how many places are empty."""
+"""A population as it stands: who belongs to it, who lags, whose state is worth a copy, how many seats are empty."""
 
 from __future__ import annotations
 
@@ -21,21 +21,22 @@ def populations(context: SchedulerContext, size: int | None) -> list[Population]
     """One after the other: each `size` trials that began at step 0 (None: all of tuning.trials), and their copies."""
     roots = sum(trial.parent is None for trial in context.trials)
     limit = None if context.planned is None else max(context.planned, roots)
-    each = size or limit or _SIZE
+    members_each = size or limit or _SIZE
     groups: list[list[Trial]] = [[]]
-    place: dict[int, int] = {}
+    group_of: dict[int, int] = {}
     begun = 0
     for trial in context.trials:
         if trial.parent is None:
-            place[trial.number], begun = begun // each, begun + 1
+            group_of[trial.number], begun = begun // members_each, begun + 1
         else:
-            place[trial.number] = place[trial.parent]
-        while len(groups) <= place[trial.number]:
+            group_of[trial.number] = group_of[trial.parent]
+        while len(groups) <= group_of[trial.number]:
             groups.append([])
-        groups[place[trial.number]].append(trial)
-    if begun >= each * len(groups):
+        groups[group_of[trial.number]].append(trial)
+    if begun >= members_each * len(groups):
         groups.append([])  # the next one
-    sizes = [each if limit is None else max(0, min(each, limit - each * index)) for index in range(len(groups))]
+    before = range(0, members_each * len(groups), members_each)  # members of earlier populations
+    sizes = [members_each if limit is None else max(0, min(members_each, limit - count)) for count in before]
     return [Population(context.trials, group, own) for group, own in zip(groups, sizes, strict=True)]
 
 
@@ -55,12 +56,12 @@ class Population:
 
     @property
     def empty(self) -> int:
-        """Places of members that were stopped or have failed."""
+        """Seats of members that were stopped or have failed."""
         return sum(trial.parent is None for trial in self.members) - len(self.present)
 
     @property
     def unbegun(self) -> int:
-        """Places that no member has had yet."""
+        """Seats that no member has had yet."""
         return self.size - sum(trial.parent is None for trial in self.members)
 
     @property
@@ -71,7 +72,7 @@ class Population:
         return [trial.number for trial in present] if going_on else []
 
     def replaced(self, copies: int) -> Trial:
-        """Whose place the next copy takes, when there will be `copies` before it."""
+        """Whose seat the next copy takes, when there will be `copies` before it."""
         ended = [trial for trial in self.members if trial.state in (State.STOPPED, State.FAILED)]
         return sorted(ended, key=lambda trial: (trial.step, trial.number))[copies]
 
@@ -88,7 +89,7 @@ class Population:
     def ranked(self, step: int) -> list[tuple[Trial, Losses | None]]:
         """Who came to a step, with their losses there, the best first; whatever became of them since.
 
-        Without losses one comes last. Not among them are copies that began there or later: they took a place in it.
+        Without losses one comes last. Not among them are copies that began there or later: they took a seat in it.
         """
         if step not in self._rankings:
             self._rankings[step] = self._ranking(step)
@@ -96,10 +97,10 @@ class Population:
 
     def _ranking(self, step: int) -> list[tuple[Trial, Losses | None]]:
         came = [trial for trial in self.members if trial.born < step <= trial.step]
-        found = [(trial, losses_at(self.trials, trial, step)) for trial in came]
-        known = [(trial, losses) for trial, losses in found if losses is not None]
+        at_step = [(trial, losses_at(self.trials, trial, step)) for trial in came]
+        known = [(trial, losses) for trial, losses in at_step if losses is not None]
         order = by_front([losses for _, losses in known])
-        return [*(known[index] for index in order), *((trial, None) for trial, losses in found if losses is None)]
+        return [*(known[index] for index in order), *((trial, None) for trial, losses in at_step if losses is None)]
 
     def donors(self, step: int, quantile: float) -> list[Trial]:
         """The best at a step, of those present that have a state to copy."""

@@ -18,7 +18,7 @@ class SamplerAndStopper(Scheduler):
     stopper: Stopper | None = None
 
     def next(self, context: SchedulerContext) -> list[Decision]:
-        """Stop or resume what waits; fill the free places with trials that were paused, then with new ones."""
+        """Stop or resume what waits; fill the free slots with trials that were paused, then with new ones."""
         decisions = [self._decide(context.trials[number], context) for number in context.waiting]
         until = None if self.stopper is None else 1
         slots = context.slots

@@ -25,7 +25,7 @@ class FreezeThaw(Scheduler):
     )
 
     def next(self, context: SchedulerContext) -> list[Decision]:
-        """Pause what waits, then give each place to the most promising trial, paused or new."""
+        """Pause what waits, then give each slot to the most promising trial, paused or new."""
         from modelopt_cli.tuning.schedulers._freeze_thaw import decide
 
         return decide(self.initial_points, self.growth, context)

@@ -43,10 +43,10 @@ class Fidelity(Settings):
     @property
     def sizes(self) -> tuple[int, ...]:
         """The steps at which a run reports, ascending; the last is all of the train split."""
-        found = [1]
-        while self.least * found[-1] * self.factor <= 1 + _SLACK:
-            found.append(found[-1] * self.factor)
-        return tuple(found)
+        sizes = [1]
+        while self.least * sizes[-1] * self.factor <= 1 + _SLACK:
+            sizes.append(sizes[-1] * self.factor)
+        return tuple(sizes)
 
     def count(self, samples: int, step: int) -> int:
         """How many of so many training samples a run sees at `step`."""

@@ -38,19 +38,19 @@ def why_failed(trials: Sequence[Trial]) -> str:
 def remarks(reason: str, trials: Sequence[Trial], restarts: int, compared: bool) -> list[str]:
     """Warnings. `restarts`: how many paused trials lost their state. `compared`: whether reports decide anything."""
     failed = sum(trial.state is State.FAILED for trial in trials)
-    found = [f"{failed} of {len(trials)} trials failed: {why_failed(trials)}"] if failed else []
+    warnings = [f"{failed} of {len(trials)} trials failed: {why_failed(trials)}"] if failed else []
     points = [point for trial in trials for point in trial.curve]
     if compared and points and all(point.losses is None for point in points):
-        found.append(
+        warnings.append(
             "no report of a trial under way holds every objective, so there was nothing to compare trials by before "
             "they ended; search for metrics of the validation split, or leave out stopper and scheduler"
         )
     if restarts:
-        found.append(f"{restarts} paused trials lost their state and were computed again")
+        warnings.append(f"{restarts} paused trials lost their state and were computed again")
     if reason != "interrupted" and any(trial.state.finished for trial in trials) and not ranking.candidates(trials):
-        found.append(
+        warnings.append(
             "no trial came to its end, so none is best; --resume with more tuning.trials or time continues the search"
         )
     if reason == "timeout":
-        found.append("the search ended at tuning.timeout; --resume with a longer one continues it")
-    return found
+        warnings.append("the search ended at tuning.timeout; --resume with a longer one continues it")
+    return warnings

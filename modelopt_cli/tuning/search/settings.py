@@ -235,8 +235,8 @@ class TuningSettings(Settings):
     @property
     def metrics(self) -> list[str]:
         """What the objectives, the constraints and `stop_when` look at."""
-        found = [goal.metric for goal in self.goals] + [condition.metric for condition in self.conditions]
-        return found + ([] if self.stop_when is None else self.stop_when.metrics())
+        names = [goal.metric for goal in self.goals] + [condition.metric for condition in self.conditions]
+        return names + ([] if self.stop_when is None else self.stop_when.metrics())
 
     @property
     def trial_memory_bytes(self) -> int | None:

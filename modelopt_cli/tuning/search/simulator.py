@@ -6,10 +6,10 @@ order of that clock. All else, the study and the loop included, is what a real s
 >>> from modelopt_cli.tuning.study.study import Study
 >>> study = Study({"x": {"float": [0, 1]}}, "random")
 >>> curve = lambda params: [(10.0, {"loss": params["x"] + 1 / step}) for step in range(1, 6)]
->>> found = simulate(study, curve, trials=8, workers=4)
->>> found.seconds
+>>> simulated = simulate(study, curve, trials=8, workers=4)
+>>> simulated.seconds
 100.0
->>> len(found.history)
+>>> len(simulated.history)
 40
 """
 

@@ -17,11 +17,11 @@ def crossed(trial: Trial, first: int, factor: int) -> int | None:
         return None
     step = trial.curve[-1].step
     before = trial.curve[-2].step if len(trial.curve) > 1 else 0
-    rung, found = first, None
+    rung, last = first, None
     while rung <= step:
-        found = rung if rung > before else found
+        last = rung if rung > before else last
         rung *= factor
-    return found
+    return last
 
 
 def at_rung(trial: Trial, rung: int) -> Losses | None:
@@ -47,6 +47,6 @@ def goes_on(own: Losses, reached: Sequence[Losses], factor: int) -> bool:
             better += len(points)
             continue
         alone = crowding(points)
-        place = alone[points.index(own)]
-        return better + sum(distance > place for distance in alone) < count
+        own_distance = alone[points.index(own)]
+        return better + sum(distance > own_distance for distance in alone) < count
     return False

@@ -47,9 +47,9 @@ class Hyperband(Stopper):
             -(-self.brackets * self.factor ** (self.brackets - 1 - b) // (self.brackets - b))
             for b in range(self.brackets)
         ]
-        place = number % sum(shares)
+        offset = number % sum(shares)
         for b, share in enumerate(shares):
-            if place < share:
+            if offset < share:
                 return b
-            place -= share
+            offset -= share
         return self.brackets - 1

@@ -27,7 +27,7 @@ class Patience(Stopper):
         if len(points) <= self.reports:
             return None
         objectives = range(len(points[0].losses or ()))
-        since = [self._since_best([(p.losses or ())[place] for p in points]) for place in objectives]
+        since = [self._since_best([(p.losses or ())[objective] for p in points]) for objective in objectives]
         if min(since) < self.reports:
             return None
         return f"no improvement for {min(since)} reports"
@@ -35,7 +35,7 @@ class Patience(Stopper):
     def _since_best(self, losses: Sequence[float]) -> int:
         """How many reports ago the loss last improved on its best by `min_delta`."""
         best, at = losses[0], 0
-        for place, loss in enumerate(losses):
+        for index, loss in enumerate(losses):
             if loss < best - self.min_delta:
-                best, at = loss, place
+                best, at = loss, index
         return len(losses) - 1 - at

@@ -43,11 +43,11 @@ class Wilcoxon(Stopper):
         steps = len(trial.curve)
         if steps < self.min_steps or trial.curve[-1].losses is None:
             return None
-        found = [self._worse(trial, trials, place) for place in range(len(trial.curve[-1].losses))]
-        if None in found:
+        reasons = [self._worse(trial, trials, objective) for objective in range(len(trial.curve[-1].losses))]
+        if None in reasons:
             return None
-        names = [f"{goal.metric} " for goal in goals] if len(goals) > 1 else [""] * len(found)
-        return "; ".join(f"{name}{text}" for name, text in zip(names, found, strict=True))
+        names = [f"{goal.metric} " for goal in goals] if len(goals) > 1 else [""] * len(reasons)
+        return "; ".join(f"{name}{text}" for name, text in zip(names, reasons, strict=True))
 
     def _worse(self, trial: Trial, trials: Sequence[Trial], objective: int) -> str | None:
         complete = {
@@ -72,8 +72,10 @@ class Wilcoxon(Stopper):
 
     def _folds(self, trial: Trial, objective: int) -> dict[int, float]:
         """Step -> the loss of that fold."""
-        told = {point.step: point.losses[objective] for point in trial.curve if point.losses is not None}
+        reported = {point.step: point.losses[objective] for point in trial.curve if point.losses is not None}
         if self.reports == "values":
-            return told
-        means = {0: 0.0, **told}
-        return {step: step * mean - (step - 1) * means[step - 1] for step, mean in told.items() if step - 1 in means}
+            return reported
+        means = {0: 0.0, **reported}
+        return {
+            step: step * mean - (step - 1) * means[step - 1] for step, mean in reported.items() if step - 1 in means
+        }

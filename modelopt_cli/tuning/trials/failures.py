@@ -23,8 +23,8 @@ def classify(error: BaseException) -> tuple[FailureKind, str]:
     if isinstance(error, MemoryError) or name == "OutOfMemoryError" or "can't allocate memory" in text:
         return "memory", f"out of memory: {text}" if text else "out of memory"
     frames = traceback.extract_tb(error.__traceback__)
-    place = f" ({frames[-1].filename.rpartition('/')[2]}:{frames[-1].lineno})" if frames else ""
-    return "error", f"{name}: {text}{place}" if text else f"{name}{place}"
+    origin = f" ({frames[-1].filename.rpartition('/')[2]}:{frames[-1].lineno})" if frames else ""
+    return "error", f"{name}: {text}{origin}" if text else f"{name}{origin}"
 
 
 def first_line(text: str) -> str:
@@ -34,14 +34,14 @@ def first_line(text: str) -> str:
 
 def plain_metrics(metrics: Mapping[str, float]) -> Metrics:
     """Metrics as Python floats (numpy and torch scalars are taken). Raises ValueError for what is no number."""
-    found: Metrics = {}
+    floats: Metrics = {}
     for name, value in metrics.items():
         if isinstance(value, str | bytes):
             raise ValueError(f"the metric '{name}' is {value!r}, but must be a number")
         try:
-            found[str(name)] = float(value)
+            floats[str(name)] = float(value)
         except (TypeError, ValueError):
             raise ValueError(f"the metric '{name}' is {value!r}, but must be a number") from None
         except OverflowError:
             raise ValueError(f"the metric '{name}' is a whole number beyond any float (1.8e308)") from None
-    return found
+    return floats

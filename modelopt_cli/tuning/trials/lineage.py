@@ -10,10 +10,10 @@ from modelopt_cli.tuning.trials.trial import Trial
 
 def lineage(trials: Sequence[Trial], trial: Trial) -> list[Trial]:
     """The trial and those before it, the one that began at step 0 first; each goes up to the next one's `born`."""
-    found = [trial]
-    while found[0].parent is not None:
-        found.insert(0, trials[found[0].parent])
-    return found
+    line = [trial]
+    while line[0].parent is not None:
+        line.insert(0, trials[line[0].parent])
+    return line
 
 
 def losses_at(trials: Sequence[Trial], trial: Trial, step: int) -> Losses | None:

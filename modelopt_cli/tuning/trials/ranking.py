@@ -26,19 +26,19 @@ def fronts(points: Sequence[Losses]) -> list[list[int]]:
     In the order of their losses no point is dominated by a later one, and the fronts that dominate a point come before
     those that do not; so each point's front is found by bisection.
     """
-    found: list[list[int]] = []
+    layers: list[list[int]] = []
     for index in sorted(range(len(points)), key=lambda i: points[i]):
-        low, high = 0, len(found)
+        low, high = 0, len(layers)
         while low < high:
             middle = (low + high) // 2
-            if any(dominates(points[other], points[index]) for other in reversed(found[middle])):
+            if any(dominates(points[other], points[index]) for other in reversed(layers[middle])):
                 low = middle + 1
             else:
                 high = middle
-        if low == len(found):
-            found.append([])
-        found[low].append(index)
-    return [sorted(front) for front in found]
+        if low == len(layers):
+            layers.append([])
+        layers[low].append(index)
+    return [sorted(front) for front in layers]
 
 
 def non_dominated(points: Sequence[Losses]) -> list[int]:
@@ -93,8 +93,8 @@ def candidates(trials: Sequence[Trial]) -> list[Trial]:
 
 def front(trials: Sequence[Trial]) -> list[Trial]:
     """The best compromises: non-dominated among the feasible ones, or among the least infeasible when none is."""
-    found = candidates(trials)
-    return [found[i] for i in non_dominated([trial.losses or () for trial in found])]
+    contenders = candidates(trials)
+    return [contenders[i] for i in non_dominated([trial.losses or () for trial in contenders])]
 
 
 def best(trials: Sequence[Trial]) -> Trial | None:
