@@ -6,37 +6,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
-
-from modelopt_cli.core.text import LONGEST_LINE, cut, message_lines, one_line, printable
 
 EVIL = "\x1b[31mred\x1b]0;title\x07\x9b2J\u202e[/bold]:smile:"
 STEERING = [*map(chr, range(9)), *map(chr, range(11, 32)), *map(chr, range(0x7F, 0xA0)), "\u202e", "\u2066", "\u2028"]
-
-
-@given(st.text(st.characters() | st.sampled_from(STEERING)))
-def test_printable_text_steers_nothing_and_is_left_alone_afterwards(text: str) -> None:
-    shown = printable(text)
-    assert not set(shown) & set(STEERING)
-    assert printable(shown) == shown
-    shown.encode()  # lone surrogates could not be
-
-
-@given(st.text(max_size=500), st.integers(30, 60))
-def test_cut_keeps_both_ends(text: str, limit: int) -> None:
-    shown = cut(text, limit)
-    if len(text) <= limit:
-        assert shown == text
-    else:
-        assert len(shown) < limit + 50
-        assert shown.startswith(text[: limit // 2])
-        assert shown.endswith(text[-limit // 4 :])
-
-
-def test_one_line_is_one_line() -> None:
-    assert one_line("a\nb\tc\x1b") == "a\\nb\\tc\\x1b"
-    assert max(map(len, message_lines("x" * 10_000).split("\n"))) < LONGEST_LINE + 100
 
 
 def steers(text: str) -> set[str]:

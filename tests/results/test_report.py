@@ -7,7 +7,7 @@ import math
 from typing import Any, get_args
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -25,6 +25,7 @@ def tables(draw: st.DrawFn) -> Table:
     return Table(columns=columns, rows=rows)
 
 
+@settings(max_examples=40)
 @given(tables())
 def test_a_table_is_made_of_its_records_again(table: Table) -> None:
     again = Table.from_records(table.records())
@@ -41,6 +42,7 @@ def test_a_row_that_lacks_a_cell_is_no_record() -> None:
         Table(columns=["a", "b"], rows=[[1]]).records()
 
 
+@settings(max_examples=40)
 @given(tables(), st.dictionaries(st.text(), st.floats(allow_nan=False)))
 def test_a_report_survives_its_json(table: Table, metrics: dict[str, float]) -> None:
     report = Report(

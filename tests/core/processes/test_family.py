@@ -61,6 +61,7 @@ def wait_for(path: Path, limit: float = 100.0) -> int:
 
 
 @LINUX
+@pytest.mark.slow
 def test_daemons_of_a_training_go_with_a_command_that_is_killed(tmp_path: Path) -> None:
     (tmp_path / "net.py").write_text(MODEL)
     (tmp_path / "e.yaml").write_text(
