@@ -1,4 +1,8 @@
-"""Samplers: which settings to try next. One file each."""
+"""Samplers: which settings to try next. One public file each; what a strategy needs lies in private ones beside it.
+
+`Sampler` is the base of all. It and the strategies, which are found by name, may be imported from above; within tuning/
+analysis/ and schedulers/ use _common/ and _gp/, too.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bayesian optimization, the default search."""
+"""Bayesian optimization, the default search. Its machinery: _gp/, and the estimators of _tpe.py."""
 
 from __future__ import annotations
 
@@ -21,9 +21,10 @@ class Bayesian(Sampler):
     """Bayesian optimization by two models in turn: a Gaussian process, and Parzen estimators of good and other trials.
 
     The process knows conditions, keeps categories nearly independent, warps each number's axis, and suggests where the
-    logarithm of the expected improvement is greatest; the estimators are those of `tpe`, and look beyond the best mode
-    when nothing gets better. Each of two or three objectives has a process (their hypervolume is to be improved), and
-    so has each constraint, and failing.
+    logarithm of the expected improvement is greatest (Snoek et al., NIPS 2012; Ament et al., NeurIPS 2023); the
+    estimators are those of `tpe`, and look outside of the best mode when nothing gets better. Each of two or three
+    objectives has a process (their hypervolume is to be improved), and so has each constraint, and failing. The one to
+    begin with: its suggestions cost tenths of a second, and save trials.
     """
 
     initial_points: int = Field(8, ge=1, description="Trials before the models are used, the file's own included.")

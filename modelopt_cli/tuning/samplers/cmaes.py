@@ -1,4 +1,4 @@
-"""Covariance matrix adaptation."""
+"""Covariance matrix adaptation. Its machinery: _cmaes.py."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Cmaes(Sampler):
     the axis, so that the strategy cannot freeze on one; categories have probabilities that the good half of each
     generation moves, with a margin (as in CatCMA, Hamano et al., GECCO 2024). A strategy that has converged starts
     anew with twice the population (Auger & Hansen 2005). Earlier trials (tuning.warm_start) give it its first mean and
-    covariance (Nomura et al., AAAI 2021).
+    covariance (Nomura et al., AAAI 2021). For numbers that depend on each other, and hundreds of cheap trials.
     """
 
     population: Annotated[int, Field(ge=4)] | None = Field(

@@ -1,4 +1,4 @@
-"""Regularised evolution: the young replace the old."""
+"""Regularised evolution: the young replace the old. Its machinery: _evolution.py."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ class Evolution(Sampler):
 
     The population is the newest trials that ended with losses. A mutant differs in one parameter: a category takes any
     other value, a number a normal step whose deviation is drawn between 1% and 50% of its axis, and what a changed
-    choice holds is drawn anew. With several objectives the winner lies on the first front, where it is most alone.
+    choice holds is drawn anew. With several objectives the winner lies on the first front, where it is most alone. For
+    thousands of trials, deep conditions and many workers.
     """
 
     population: Count = Field(20, description="Trials that may be mutated: the newest. As many fill the space first.")

@@ -20,7 +20,7 @@ class Grid(Sampler):
     """Cartesian product of all values, in the file's order, the last parameter changing fastest; then it ends.
 
     Conditions are honoured: a branch of a choice is crossed with its own parameters only. A continuous float needs a
-    `step` or a `count` (SpaceError otherwise).
+    `step` or a `count` (SpaceError otherwise). For a few parameters with few values, every one of which is to be seen.
     """
 
     exact: ClassVar[bool] = True

@@ -1,4 +1,4 @@
-"""Optuna's samplers."""
+"""Optuna's samplers. What asks them: _optuna.py."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ class Optuna(Sampler):
     """A sampler of Optuna (Akiba et al., KDD 2019) by the name of its class; extra: optuna.
 
     It is made anew for each suggestion and is given the history as Optuna's own trials: a parameter that does not count
-    is none of a trial's. Generations of NSGAII and NSGAIII are cut from the completed trials in order of number.
+    is none of a trial's. Generations of NSGAII and NSGAIII are cut from the completed trials in order of number. For
+    who knows a sampler from there; it costs more the longer the history is.
     """
 
     sampler: str = Field("TPESampler", description="The class in optuna.samplers.")

@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 
 @final
 class Random(Sampler):
-    """Uniform random search, log-uniform where `log` is set (Bergstra & Bengio 2012)."""
+    """Uniform random search, log-uniform where `log` is set (Bergstra & Bengio 2012).
+
+    It learns nothing: for comparisons, and for the first settings of a scheduler that learns by itself.
+    """
 
     def suggest(self, space: Space, trials: Sequence[Trial], rng: np.random.Generator, n: int) -> list[Params]:
         """`n` random settings that are not in the history; see Sampler."""

@@ -21,7 +21,8 @@ class Sobol(Sampler):
     """Scrambled Sobol sequence: covers the space more evenly than random search (Owen 1998).
 
     Trial k gets point k of one sequence. Each suggestion has a random stream of its own, so the scrambling is seeded by
-    the first trial's seed, which the whole search shares, or by `seed`.
+    the first trial's seed, which the whole search shares, or by `seed`. It learns nothing: for a picture of the whole
+    space, and for comparisons.
     """
 
     seed: int | None = Field(None, ge=0, description="Seed of the scrambling; null: from the experiment's seed.")

@@ -1,4 +1,4 @@
-"""The tree-structured Parzen estimator, over all parameters jointly."""
+"""The tree-structured Parzen estimator, over all parameters jointly. Its machinery: _tpe.py."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Tpe(Sampler):
     """Multivariate tree-structured Parzen estimator (Bergstra et al., NIPS 2011; kernels: BOHB, Falkner et al., 2018).
 
     Suggests what is likely among the good trials and rare among the others. Of several objectives the first fronts are
-    good (Ozaki et al., GECCO 2020).
+    good (Ozaki et al., GECCO 2020). For many categories, and where a suggestion of `bayesian` costs too much.
     """
 
     initial_points: int = Field(8, ge=1, description="Trials before the estimators are used, the file's own included.")

@@ -37,17 +37,17 @@ def measured(space: Space, loss: Any, count: int = 64, seed: int = 0) -> Finishe
 
 
 def shares(space: Space, loss: Any, **options: Any) -> dict[str, float]:
-    found = Analysis(space, measured(space, loss, **options)).importances()
-    assert all(each.share is not None and each.deviation is not None and each.deviation < 0.15 for each in found)
-    return {space.parameters[each.position].path: float(each.share or 0.0) for each in found}
+    importances = Analysis(space, measured(space, loss, **options)).importances()
+    assert all(one.share is not None and one.deviation is not None and one.deviation < 0.15 for one in importances)
+    return {space.parameters[one.position].path: float(one.share or 0.0) for one in importances}
 
 
 def test_a_linear_function_has_shares_by_its_squared_slopes() -> None:
     slopes = {"a": 3.0, "b": 2.0, "c": 1.0, "idle": 0.0}
-    found = shares(CUBE, lambda p: sum(slope * p[name] for name, slope in slopes.items()))
+    share = shares(CUBE, lambda p: sum(slope * p[name] for name, slope in slopes.items()))
     for name, slope in slopes.items():
-        assert found[name] == pytest.approx(slope**2 / 14, abs=0.01)
-    assert found["idle"] < 0.001
+        assert share[name] == pytest.approx(slope**2 / 14, abs=0.01)
+    assert share["idle"] < 0.001
 
 
 def test_the_ishigami_function() -> None:
@@ -57,18 +57,18 @@ def test_the_ishigami_function() -> None:
         x = {name: np.pi * (2 * value - 1) for name, value in p.items()}
         return float(np.sin(x["a"]) + 7 * np.sin(x["b"]) ** 2 + 0.1 * x["c"] ** 4 * np.sin(x["a"]))
 
-    found = shares(CUBE, ishigami, count=200)
-    assert found["a"] == pytest.approx(0.3139, abs=0.04)
-    assert found["b"] == pytest.approx(0.4424, abs=0.04)
-    assert found["c"] < 0.02, "it acts through its interaction with a alone"
-    assert found["idle"] < 0.01
+    share = shares(CUBE, ishigami, count=200)
+    assert share["a"] == pytest.approx(0.3139, abs=0.04)
+    assert share["b"] == pytest.approx(0.4424, abs=0.04)
+    assert share["c"] < 0.02, "it acts through its interaction with a alone"
+    assert share["idle"] < 0.01
 
 
 def test_an_interaction_is_in_the_pair_alone() -> None:
     analysis = Analysis(CUBE, measured(CUBE, lambda p: (p["a"] - 0.5) * (p["b"] - 0.5)))
-    found = analysis.importances()
-    assert all(each.share is not None and each.share < 0.02 for each in found)
-    a, b, effect = analysis.pairs(found)[0]
+    importances = analysis.importances()
+    assert all(one.share is not None and one.share < 0.02 for one in importances)
+    a, b, effect = analysis.pairs(importances)[0]
     assert (a, b) == (0, 1)
     expected = (effect.codes[0][:, None] - 0.5) * (effect.codes[1] - 0.5)
     np.testing.assert_allclose(effect.mean, expected, atol=0.02)
@@ -77,22 +77,22 @@ def test_an_interaction_is_in_the_pair_alone() -> None:
 def test_categories_and_whole_numbers() -> None:
     space = Space.from_spec({"kind": ["u", "v", "w"], "n": {"int": [1, 4]}, "flag": [True, False]})
     worth = {"u": 0.0, "v": 3.0, "w": 0.0}
-    found = shares(space, lambda p: worth[p["kind"]] + p["n"], count=24)
+    share = shares(space, lambda p: worth[p["kind"]] + p["n"], count=24)
     whole = 2.0 + 1.25  # variances of (0, 3, 0) and of (1, 2, 3, 4)
-    assert found["kind"] == pytest.approx(2.0 / whole, abs=0.05)
-    assert found["n"] == pytest.approx(1.25 / whole, abs=0.05)
-    assert found["flag"] < 0.01
+    assert share["kind"] == pytest.approx(2.0 / whole, abs=0.05)
+    assert share["n"] == pytest.approx(1.25 / whole, abs=0.05)
+    assert share["flag"] < 0.01
 
 
 def test_a_conditional_parameter_is_weighted_by_its_branch() -> None:
     def loss(p: dict[str, Any]) -> float:
         return float(p["x"] + {"one": 2 * p.get("kind.p", 0.0), "two": 1.0, "none": 1.0}[p["kind"]["type"]])
 
-    found = shares(TREE, loss)
+    share = shares(TREE, loss)
     # x: 1/12. kind: all branches have mean 1. p: slope 2 in a third of the settings.
     parts = {"x": 1 / 12, "kind": 0.0, "kind.p": 4 / 12 / 3, "kind.q": 0.0, "kind.q.r": 0.0}
     for path, part in parts.items():
-        assert found[path] == pytest.approx(part / sum(parts.values()), abs=0.05), path
+        assert share[path] == pytest.approx(part / sum(parts.values()), abs=0.05), path
 
 
 def test_which_parameters_count_together() -> None:
@@ -126,23 +126,23 @@ def test_too_few_trials_are_told_with_their_number() -> None:
 
 
 def test_losses_far_off_are_cut() -> None:
-    found = FinishedTrials.of(trials([0.0, 1.0, 2.0, 1e9, None]), 0)
-    assert list(found.losses) == [0.0, 1.0, 2.0, 12.0]
+    finished = FinishedTrials.of(trials([0.0, 1.0, 2.0, 1e9, None]), 0)
+    assert list(finished.losses) == [0.0, 1.0, 2.0, 12.0]
 
 
 def test_huge_losses_do_no_harm() -> None:
-    found = measured(CUBE, lambda p: 1e300 if p["a"] > 0.5 else p["b"])
-    shares = [each.share for each in Analysis(CUBE, found).importances()]
+    finished = measured(CUBE, lambda p: 1e300 if p["a"] > 0.5 else p["b"])
+    shares = [each.share for each in Analysis(CUBE, finished).importances()]
     assert shares[0] is not None
     assert shares[0] > 0.7
-    assert np.isfinite(Effects(CUBE, found).of(0).mean).all()
+    assert np.isfinite(Effects(CUBE, finished).of(0).mean).all()
 
 
 def test_a_parameter_that_counted_in_few_trials_has_no_share() -> None:
-    found = measured(TREE, lambda p: p["x"], 30)
-    rare = [n for n, p in enumerate(found.params) if p["kind"]["type"] == "one"]
+    finished = measured(TREE, lambda p: p["x"], 30)
+    rare = [n for n, p in enumerate(finished.params) if p["kind"]["type"] == "one"]
     kept = [n for n in range(30) if n not in rare[3:]]
-    less = FinishedTrials([found.params[n] for n in kept], found.losses[kept])
+    less = FinishedTrials([finished.params[n] for n in kept], finished.losses[kept])
     by_path = {TREE.parameters[each.position].path: each for each in Analysis(TREE, less).importances()}
     assert by_path["kind.p"].share is None
     assert by_path["kind.p"].trials == 3
@@ -156,20 +156,20 @@ def test_effects_of_a_separable_function_are_its_parts() -> None:
     worth = {"u": 0.0, "v": 3.0, "w": 1.0}
     parts: dict[str, Any] = {"lr": lambda v: np.log10(v) ** 2 / 4, "n": float, "kind": worth.__getitem__}
     means = {"lr": 4 / 3, "n": 4.5, "kind": 4 / 3}
-    found = Effects(space, measured(space, lambda p: sum(part(p[name]) for name, part in parts.items()), 60))
+    effects = Effects(space, measured(space, lambda p: sum(part(p[name]) for name, part in parts.items()), 60))
     for position, parameter in enumerate(space.parameters):
-        effect = found.of(position)
+        effect = effects.of(position)
         assert len(effect.mean) == {"lr": 25, "n": 8, "kind": 3}[parameter.path]
         rest = sum(mean for name, mean in means.items() if name != parameter.path)
         expected = [parts[parameter.path](parameter.decode(code)) + rest for code in effect.codes[0]]
         np.testing.assert_allclose(effect.mean, expected, atol=0.12)
         assert (np.abs(effect.mean - expected) < 4 * effect.deviation + 0.1).all()
-    two = found.of_two(0, 2)
+    two = effects.of_two(0, 2)
     assert two.mean.shape == (12, 3)
-    expected = np.array(
+    together = np.array(
         [[np.log10(space.parameters[0].decode(u)) ** 2 / 4 + worth[k] + 4.5 for k in worth] for u in two.codes[0]]
     )
-    np.testing.assert_allclose(two.mean, expected, atol=0.2)
+    np.testing.assert_allclose(two.mean, together, atol=0.2)
 
 
 def test_a_conditional_effect_is_that_of_its_branch() -> None:

@@ -65,16 +65,18 @@ def test_any_space_and_history_give_settings_of_the_space_and_the_same_again(
     trials = history(space, count, seed, objectives)
     before = copy.deepcopy(trials)
     try:
-        found = build(name, **FEW_POINTS.get(name, {})).suggest(space, trials, np.random.default_rng(seed), 2)
+        suggested = build(name, **FEW_POINTS.get(name, {})).suggest(space, trials, np.random.default_rng(seed), 2)
     except SpaceError:
         assert name == "grid", "only a grid needs finite lists"
         assert space.grid_size == math.inf
         return
-    check(space, trials, found)
+    check(space, trials, suggested)
     assert repr(trials) == repr(before), "the history is left as it was"
-    assert len(found) == 2 or len(found) + len({space.canonical(trial.params) for trial in trials}) >= space.size
+    assert (
+        len(suggested) == 2 or len(suggested) + len({space.canonical(trial.params) for trial in trials}) >= space.size
+    )
     again = build(name, **FEW_POINTS.get(name, {})).suggest(space, before, np.random.default_rng(seed), 2)
-    assert again == found
+    assert again == suggested
 
 
 @pytest.mark.slow
@@ -86,9 +88,9 @@ def test_suggestions_are_new_and_belong_whatever_the_history(
     name: str, count: int, objectives: int, space: Space
 ) -> None:
     trials = history(space, count, objectives=objectives)
-    found = build(name).suggest(space, trials, np.random.default_rng(1), 3)
-    assert len(found) == 3
-    check(space, trials, found)
+    suggested = build(name).suggest(space, trials, np.random.default_rng(1), 3)
+    assert len(suggested) == 3
+    check(space, trials, suggested)
 
 
 @pytest.mark.slow
@@ -105,26 +107,26 @@ def test_histories_with_little_to_learn_from(name: str, kind: str) -> None:
     }
     rng = np.random.default_rng(0)
     trials = [Trial(i, CONDITIONAL.sample(rng), i, **changes[kind](i)) for i in range(14)]
-    found = build(name).suggest(CONDITIONAL, trials, np.random.default_rng(1), 2)
-    assert len(found) == 2
-    check(CONDITIONAL, trials, found)
+    suggested = build(name).suggest(CONDITIONAL, trials, np.random.default_rng(1), 2)
+    assert len(suggested) == 2
+    check(CONDITIONAL, trials, suggested)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_a_finite_space_is_exhausted_without_repetition(name: str) -> None:
-    sampler, trials = build(name), []
+    sampler, trials = build(name), list[Trial]()
     for number in range(100):
         rng = np.random.default_rng(derive(3, "ask", number))
-        found = sampler.suggest(FINITE, trials, rng, 4)
-        check(FINITE, trials, found)
+        suggested = sampler.suggest(FINITE, trials, rng, 4)
+        check(FINITE, trials, suggested)
         trials += [
             Trial(
                 len(trials) + i, params, derive(3, len(trials) + i), State.COMPLETED, losses=(len(repr(params)) % 7.0,)
             )
-            for i, params in enumerate(found)
+            for i, params in enumerate(suggested)
         ]
-        if len(found) < 4:
+        if len(suggested) < 4:
             break
     assert len(trials) == FINITE.size == 45
     assert sampler.suggest(FINITE, trials, np.random.default_rng(0), 1) == []
@@ -133,8 +135,8 @@ def test_a_finite_space_is_exhausted_without_repetition(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_one_setting_is_suggested_once(name: str) -> None:
     space = Space.from_spec({"a": ["only"], "b": {"float": [2, 2]}})
-    found = build(name).suggest(space, [], np.random.default_rng(0), 5)
-    assert found == [{"a": "only", "b": 2.0}]
+    suggested = build(name).suggest(space, [], np.random.default_rng(0), 5)
+    assert suggested == [{"a": "only", "b": 2.0}]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -202,11 +204,11 @@ def test_a_study_that_is_killed_at_any_trial_goes_on_as_if_it_had_not_been(name:
     sampler = {"type": name, **FEW_POINTS.get(name, {})}
     whole = Study(TINY, sampler, seed=2)
     expected = [whole.tell(trial := whole.ask(), outcome(trial.params)).params for _ in range(9)]
-    found: list[Params] = []
+    asked: list[Params] = []
     for number in range(9):
         with Study(TINY, sampler, seed=2, path=tmp_path / "study.sqlite") as study:
             assert study.ask().number == number  # its process dies here: the trial is run again
         with Study(TINY, sampler, seed=2, path=tmp_path / "study.sqlite") as study:
             trial = study.ask()
-            found.append(study.tell(trial, outcome(trial.params)).params)
-    assert found == expected
+            asked.append(study.tell(trial, outcome(trial.params)).params)
+    assert asked == expected

@@ -13,7 +13,7 @@ from tests.support.sampler_histories import FINITE, build
 
 
 def test_grid_is_the_spaces_grid_in_its_order() -> None:
-    sampler, trials = build("grid"), []
+    sampler, trials = build("grid"), list[Trial]()
     for points in itertools.batched(FINITE.grid(), 2) if hasattr(itertools, "batched") else _pairs(FINITE):
         settings = sampler.suggest(FINITE, trials, np.random.default_rng(0), 2)
         assert settings == list(points)

@@ -131,6 +131,7 @@ def test_a_process_suggests_and_brute_force_needs_a_finite_space() -> None:
 @pytest.mark.slow
 @needs_it
 def test_it_learns() -> None:
+    """All is seeded, so that it passes always or never: no false alarm by chance."""
     random = [best(search(build("random"), SMOOTH, smooth, 40, seed)) for seed in range(2)]
     parzen = [best(search(build("optuna"), SMOOTH, smooth, 40, seed)) for seed in range(2)]
     assert np.median(parzen) < 0.5 * np.median(random)
