@@ -45,9 +45,7 @@ ORDER: dict[str, list[set[str]]] = {
     "cli": [{"render"}, {""}, {"commands"}],
 }
 CIRCLES = {
-    "modelopt_cli.distillation.losses._crd",
     "modelopt_cli.models.architectures",
-    "modelopt_cli.workflows.distillation.trained_model",
 }
 """A module of each circle that stands for now. This may only shrink."""
 UPWARDS: set[str] = set()

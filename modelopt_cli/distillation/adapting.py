@@ -18,8 +18,10 @@ from modelopt_cli.core.errors import UsageError
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from modelopt_cli.data.prepared import Prepared
     from modelopt_cli.data.preprocessing import Preprocessing
     from modelopt_cli.data.raw import Task
+    from modelopt_cli.models.files.checkpoints import Checkpoint
 
 Array = np.ndarray[Any, Any]
 Statistics = tuple[Array, Array]
@@ -59,17 +61,17 @@ class Adapted(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """(B, ...) as the student takes them -> (B, K) as it answers."""
-        found: Tensor = self.model(inputs if self.before is None else self.before(inputs))
-        found = found if self.after is None else self.after(found)
-        return found.float() if found.dtype == torch.float64 else found
+        answers: Tensor = self.model(inputs if self.before is None else self.before(inputs))
+        answers = answers if self.after is None else self.after(answers)
+        return answers.float() if answers.dtype == torch.float64 else answers
 
 
-def itself(module: nn.Module) -> nn.Module:
+def inner(module: nn.Module) -> nn.Module:
     """The model inside of what adapts it: the one whose modules have the paths that its own code gives them."""
     return module.model if isinstance(module, Adapted) else module
 
 
-class Estimator(nn.Module):
+class EstimatorModule(nn.Module):
     """A fitted scikit-learn estimator as a module: log-probabilities (labels: logits), or values."""
 
     def __init__(self, estimator: Any, task: Task, outputs: int) -> None:
@@ -81,8 +83,8 @@ class Estimator(nn.Module):
         from modelopt_cli.training.estimators import scores
 
         rows = inputs.flatten(1).double().cpu().numpy()
-        found = scores(self.estimator, rows, self.task, self.outputs)
-        values = found if isinstance(found, np.ndarray) else found.values
+        given = scores(self.estimator, rows, self.task, self.outputs)
+        values = given if isinstance(given, np.ndarray) else given.values
         if values is None or (self.task != "regression" and not hasattr(self.estimator, "predict_proba")):
             raise UsageError(
                 f"{type(self.estimator).__name__} gives no probabilities (predict_proba), so it cannot teach; use "
@@ -95,6 +97,15 @@ class Estimator(nn.Module):
         return shares.log() if self.task == "classification" else torch.logit(answers, _LEAST)
 
 
+def in_students_place(teacher: Checkpoint, student: Prepared, name: str) -> nn.Module:
+    """A teacher as a module that takes and gives what a model of the student's data does. Raises UsageError."""
+    _check_outputs(teacher, student, name)
+    model = teacher.model
+    if teacher.architecture.framework == "sklearn":
+        model = EstimatorModule(model, teacher.task, teacher.shapes.outputs)
+    return adapted(model, teacher.preprocessing, student.preprocessing, name)
+
+
 def adapted(model: nn.Module, given: Mapping[str, Any] | None, student: Preprocessing, whose: str) -> nn.Module:
     """`model`, trained behind the preprocessing `given` (plain; None: as the student's), in the student's place.
 
@@ -105,13 +116,36 @@ def adapted(model: nn.Module, given: Mapping[str, Any] | None, student: Preproce
     from modelopt_cli.data.preprocessing import Preprocessing
 
     teacher = Preprocessing.from_plain(given)
-    _check(teacher, student, whose)
+    _check_inputs(teacher, student, whose)
     before, after = _inputs(teacher, student), _outputs(teacher, student)
     exact = teacher.framework == "sklearn" and teacher.task == "regression"  # it answers in float64
     return model if before is None and after is None and not exact else Adapted(model, before, after)
 
 
-def _check(teacher: Preprocessing, student: Preprocessing, whose: str) -> None:
+def _check_outputs(teacher: Checkpoint, student: Prepared, name: str) -> None:
+    """Raise UsageError for other tasks, classes or their order: outputs are compared one by one."""
+    if teacher.task != student.task:
+        raise UsageError(
+            f"the {name} was trained for {teacher.task}, but the data are {student.task}; use a teacher of the same "
+            "data"
+        )
+    if teacher.shapes.outputs != student.shapes.outputs:
+        what = {"classification": "classes", "multilabel": "labels", "regression": "outputs"}[student.task]
+        raise UsageError(
+            f"the {name} knows {teacher.shapes.outputs} {what}, but the data have {student.shapes.outputs}; use a "
+            "teacher of the same data"
+        )
+    one, other = tuple(teacher.label_names), tuple(student.label_names)
+    if one and other and one != other:
+        output = next(number for number, pair in enumerate(zip(one, other, strict=True)) if pair[0] != pair[1])
+        order = "in another order" if sorted(one) == sorted(other) else "by other names"
+        raise UsageError(
+            f"the {name} knows the labels {order}: output {output} is '{one[output]}' for it, and '{other[output]}' in "
+            "the data; use a teacher of the same data"
+        )
+
+
+def _check_inputs(teacher: Preprocessing, student: Preprocessing, whose: str) -> None:
     shape = teacher.shape
     for what, one, other in (
         ("inputs of the kind", teacher.kind, student.kind),

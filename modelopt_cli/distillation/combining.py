@@ -19,7 +19,7 @@ Combination = Literal["mean", "weighted", "confidence"]
 
 
 def combined(
-    teacher_outputs: Sequence[TeacherOutput], how: Combination, weights: Sequence[float], targets: Tensor, task: Task
+    answers: Sequence[TeacherOutput], how: Combination, weights: Sequence[float], targets: Tensor, task: Task
 ) -> TeacherOutput:
     """Their outputs as one, (B, K); features are the first teacher's.
 
@@ -27,18 +27,16 @@ def combined(
     confidence: each sample's teachers weigh (1 - softmax of their losses on its target) / (teachers - 1) (Zhang et al.,
     ICASSP 2022, "Confidence-aware multi-teacher knowledge distillation", eq. 3).
     """
-    if len(teacher_outputs) == 1:
-        return teacher_outputs[0]
-    outputs = torch.stack([teacher_output.outputs for teacher_output in teacher_outputs])  # (teachers, B, K)
+    if len(answers) == 1:
+        return answers[0]
+    outputs = torch.stack([answer.outputs for answer in answers])  # (teachers, B, K)
     if how == "confidence":
-        losses = torch.stack(
-            [_losses(teacher_output.outputs, targets, task) for teacher_output in teacher_outputs]
-        )  # (teachers, B)
-        shares = (1.0 - torch.softmax(losses, 0)) / (len(teacher_outputs) - 1)
+        losses = torch.stack([_losses(answer.outputs, targets, task) for answer in answers])  # (teachers, B)
+        shares = (1.0 - torch.softmax(losses, 0)) / (len(answers) - 1)
     else:
-        given = weights if how == "weighted" else [1.0] * len(teacher_outputs)
+        given = weights if how == "weighted" else [1.0] * len(answers)
         shares = outputs.new_tensor(given).div(sum(given)).unsqueeze(1)
-    return TeacherOutput((outputs * shares.unsqueeze(-1)).sum(0), teacher_outputs[0].features)
+    return TeacherOutput((outputs * shares.unsqueeze(-1)).sum(0), answers[0].features)
 
 
 def _losses(outputs: Tensor, targets: Tensor, task: Task) -> Tensor:

@@ -1,4 +1,4 @@
-"""What a distillation loss sees of one batch, and of the models before training."""
+"""What a distillation loss is given: outputs, targets and features of one batch, and their shapes before training."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class LossInputs:
     teacher: Tensor  # (B, K) float32, likewise
     targets: Tensor  # (B,) int64 classes | (B, K) float32: soft targets of classes, labels 0/1, scaled values
     weights: Tensor | None  # (B,) float32 sample weights
-    indices: Tensor  # (B,) int64 on the device: each sample's number, below `Sizes.samples`
+    indices: Tensor  # (B,) int64 on the device: each sample's number, below `FeatureShapes.samples`
     task: Task
     label_loss: Callable[[], Tensor]  # the training section's loss of the student on the targets, ()
     student_features: tuple[Tensor, ...] = ()  # at the loss's taps, in their order: (B, C, ...)

@@ -7,7 +7,7 @@ before the step.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import torch
 
@@ -26,77 +26,101 @@ if TYPE_CHECKING:
     from modelopt_cli.training.settings import TrainingSettings
 
 
+class MutualState(TypedDict):
+    """What the peers go on from: state dicts of modules and of torch's optimizers."""
+
+    peers: list[dict[str, Any]]
+    optimizers: list[dict[str, Any]]
+
+
+class _Peer:
+    """A network beside the student, with the losses and the optimizer that it learns by."""
+
+    def __init__(self, module: nn.Module, losses: WeightedLosses, training: TrainingSettings) -> None:
+        self.module, self.losses, self._training = module, losses, training
+        self.optimizer = training.optimizer.build([item for item in module.parameters() if item.requires_grad])
+        self._rates = [group["lr"] for group in self.optimizer.param_groups]
+
+    def set_rate(self, factor: float) -> None:
+        for group, rate in zip(self.optimizer.param_groups, self._rates, strict=True):
+            group["lr"] = rate * factor
+
+    def step(self, loss: Tensor) -> None:
+        training, parameters = self._training, list(self.module.parameters())
+        self.optimizer.zero_grad(set_to_none=True)
+        torch.autograd.backward(loss)
+        if training.clip_value is not None:
+            torch.nn.utils.clip_grad_value_(parameters, training.clip_value)
+        if training.clip_norm is not None:
+            torch.nn.utils.clip_grad_norm_(parameters, training.clip_norm)
+        self.optimizer.step()
+
+
 class MutualCriterion(Criterion):
     """Trains `peers` beside the student, by optimizers and rates of the same settings."""
 
-    def __init__(self, settings: Guidance, peers: Sequence[nn.Module], training: TrainingSettings, task: Task) -> None:
+    def __init__(self, settings: Guidance, peers: Sequence[nn.Module], task: Task) -> None:
         self.peers = list(peers)
-        self._settings, self._training, self._task = settings, training, task
-        self._losses: list[Tensor] = []  # of the peers, in this step
+        self._settings, self._task = settings, task
+        self._context: CriterionContext
+        self._student: WeightedLosses
+        self._peers: list[_Peer] = []
+        self._steps: list[Tensor] = []  # the peers' losses in this step
 
     def begin(self, context: CriterionContext) -> None:
         """See the base class."""
-        device, self._autocast, self._label_loss = context.train.device, context.autocast, context.label_loss
-        self._student = WeightedLosses(self._settings.losses_for(self._task), self._task, context.module, None)
-        self._student.begin(context, None)
-        self._objectives, self._optimizers, self._rates = [], [], []
+        self._context = context
+        self._student = self._losses(context, context.module)
+        self._peers = []
         for peer in self.peers:
-            peer.to(device)
-            self._objectives.append(WeightedLosses(self._settings.losses_for(self._task), self._task, peer, None))
-            self._objectives[-1].begin(context, None)
-            optimizer = self._training.optimizer.build([item for item in peer.parameters() if item.requires_grad])
-            self._optimizers.append(optimizer)
-            self._rates.append([group["lr"] for group in optimizer.param_groups])
+            peer.to(context.batches.split.device)
+            self._peers.append(_Peer(peer, self._losses(context, peer), context.settings))
+
+    def _losses(self, context: CriterionContext, module: nn.Module) -> WeightedLosses:
+        losses = WeightedLosses(self._settings.losses_for(self._task), self._task, module, None)
+        losses.begin(context, None)
+        return losses
 
     def loss(self, batch: Batch, outputs: Tensor, label_loss: Callable[[], Tensor], step_info: StepInfo) -> Tensor:
         """See the base class; the peers' losses are made too, from the same forward passes."""
         answers = [outputs]
-        for peer in self.peers:
-            peer.train()
-            with precision(outputs.device, self._autocast):
-                found: Tensor = peer(batch.inputs)
-            answers.append(found.float())
-        factor = self._training.schedule.factor(step_info.step, step_info.steps, step_info.steps_per_epoch)
-        self._losses = []
-        for place, objective in enumerate(self._objectives, start=1):
-            own = answers[place]
-            self._losses.append(
-                objective.loss(batch, own, _mean(answers, place), _on_labels(self._label_loss, own, batch), step_info)
-            )
-            for group, rate in zip(self._optimizers[place - 1].param_groups, self._rates[place - 1], strict=True):
-                group["lr"] = rate * factor
-        return self._student.loss(batch, outputs, _mean(answers, 0), label_loss, step_info)
+        for peer in self._peers:
+            peer.module.train()
+            with precision(outputs.device, self._context.autocast):
+                answer: Tensor = peer.module(batch.inputs)
+            answers.append(answer.float())
+        schedule = self._context.settings.schedule
+        factor = schedule.factor(step_info.step, step_info.steps, step_info.steps_per_epoch)
+        self._steps = []
+        for number, peer in enumerate(self._peers, start=1):
+            own = answers[number]
+            on_labels = _on_labels(self._context.label_loss, own, batch)
+            self._steps.append(peer.losses.loss(batch, own, _mean_without(answers, number), on_labels, step_info))
+            peer.set_rate(factor)
+        return self._student.loss(batch, outputs, _mean_without(answers, 0), label_loss, step_info)
 
     def after_step(self) -> None:
         """The student has taken its step; so do the peers."""
-        training = self._training
-        for peer, optimizer, loss in zip(self.peers, self._optimizers, self._losses, strict=True):
-            optimizer.zero_grad(set_to_none=True)
-            torch.autograd.backward(loss)
-            if training.clip_value is not None:
-                torch.nn.utils.clip_grad_value_(peer.parameters(), training.clip_value)
-            if training.clip_norm is not None:
-                torch.nn.utils.clip_grad_norm_(peer.parameters(), training.clip_norm)
-            optimizer.step()
+        for peer, loss in zip(self._peers, self._steps, strict=True):
+            peer.step(loss)
 
-    def state(self) -> Any:
+    def state(self) -> MutualState:
         """See the base class."""
         return {
-            "peers": [peer.state_dict() for peer in self.peers],
-            "optimizers": [optimizer.state_dict() for optimizer in self._optimizers],
+            "peers": [peer.module.state_dict() for peer in self._peers],
+            "optimizers": [peer.optimizer.state_dict() for peer in self._peers],
         }
 
-    def load_state(self, state: Any) -> None:
+    def load_state(self, state: MutualState) -> None:
         """See the base class."""
-        for peer, found in zip(self.peers, state["peers"], strict=True):
-            peer.load_state_dict(found)
-        for optimizer, found in zip(self._optimizers, state["optimizers"], strict=True):
-            optimizer.load_state_dict(found)
+        for peer, module, optimizer in zip(self._peers, state["peers"], state["optimizers"], strict=True):
+            peer.module.load_state_dict(module)
+            peer.optimizer.load_state_dict(optimizer)
 
 
-def _mean(answers: Sequence[Tensor], place: int) -> TeacherOutput:
+def _mean_without(answers: Sequence[Tensor], number: int) -> TeacherOutput:
     """The mean of the others' outputs, without gradients."""
-    others = [answer.detach() for at, answer in enumerate(answers) if at != place]
+    others = [answer.detach() for other, answer in enumerate(answers) if other != number]
     return TeacherOutput(torch.stack(others).mean(0), {})
 
 

@@ -62,9 +62,9 @@ class TeacherSettings(LearnerSettings):
     @model_validator(mode="after")
     def _is_there(self) -> Self:
         if (self.path is None) == (self.model is None):
-            found = "neither" if self.path is None else "both"
+            given = "neither" if self.path is None else "both"
             raise ValueError(
-                f"a teacher has exactly one of path and model, found {found}; write e.g. teacher: model.pt, or "
+                f"a teacher has exactly one of path and model, found {given}; write e.g. teacher: model.pt, or "
                 "teacher: {model: {type: mlp}, training: {epochs: 10}}"
             )
         if self.path is not None and (self.weights or self.training or self.augment):
@@ -218,11 +218,11 @@ class DistillationSettings(Guidance):
     def _losses_fit(self) -> Self:
         if self.mutual is not None and any(isinstance(loss, FeatureLoss) for loss in self.losses):
             raise ValueError("mutual learning compares outputs; leave out the losses on features")
-        for place, learner in enumerate(self.assistants):
+        for number, learner in enumerate(self.assistants):
             if learner.model is None:
-                raise ValueError(f"assistants.{place} needs a model, e.g. model: {{type: mlp, hidden: [64]}}")
+                raise ValueError(f"assistants.{number} needs a model, e.g. model: {{type: mlp, hidden: [64]}}")
             if learner.model.framework != "torch":
-                raise ValueError(f"assistants.{place} is trained like the student, so its model must be a torch model")
+                raise ValueError(f"assistants.{number} is trained like the student, so its model must be a torch model")
         return self
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -13,6 +13,7 @@ from modelopt_cli.core.errors import UsageError
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+    from torch.utils.hooks import RemovableHandle
 
 
 def resolve(module: nn.Module, patterns: Iterable[str], whose: str) -> list[str]:
@@ -21,7 +22,7 @@ def resolve(module: nn.Module, patterns: Iterable[str], whose: str) -> list[str]
     Raises UsageError for a pattern that matches none, with the nearest paths.
     """
     known = [path for path, _ in module.named_modules() if path]
-    found: list[str] = []
+    chosen: list[str] = []
     for pattern in patterns:
         paths = [pattern] if pattern in known else [path for path in known if fnmatchcase(path, pattern)]
         if not paths:
@@ -30,8 +31,8 @@ def resolve(module: nn.Module, patterns: Iterable[str], whose: str) -> list[str]
                 f"the {whose} has no module '{pattern}'; "
                 + (f"the nearest are: {', '.join(near)}" if near else "it has no modules inside, so tap none")
             )
-        found += [path for path in paths if path not in found]
-    return found
+        chosen += [path for path in paths if path not in chosen]
+    return chosen
 
 
 class Taps:
@@ -40,8 +41,8 @@ class Taps:
     def __init__(self, module: nn.Module, paths: Sequence[str], whose: str) -> None:
         self.paths = tuple(dict.fromkeys(paths))
         self._module, self._whose = module, whose
-        self._found: dict[str, Tensor] = {}
-        self._hooks: list[Any] = []
+        self._features: dict[str, Tensor] = {}
+        self._hooks: list[RemovableHandle] = []
 
     def open(self) -> None:
         """Begin to read."""
@@ -53,21 +54,21 @@ class Taps:
         """Stop reading, and forget what was read."""
         for hook in self._hooks:
             hook.remove()
-        self._hooks, self._found = [], {}
+        self._hooks, self._features = [], {}
 
     def take(self) -> dict[str, Tensor]:
         """path -> (B, ...) of the last forward pass. Raises UsageError for a module that was not called."""
-        missing = [path for path in self.paths if path not in self._found]
+        missing = [path for path in self.paths if path not in self._features]
         if missing:
             raise UsageError(
                 f"the {self._whose}'s module '{missing[0]}' is not called in a forward pass, so it has no features; "
                 "tap another module"
             )
-        found, self._found = self._found, {}
-        return found
+        features, self._features = self._features, {}
+        return features
 
-    def _reader(self, path: str) -> Any:
-        def read(_: nn.Module, __: Any, output: Any) -> None:
+    def _reader(self, path: str) -> Callable[[nn.Module, object, object], None]:
+        def read(_: nn.Module, __: object, output: object) -> None:
             first = output[0] if isinstance(output, tuple | list) and output else output
             if not isinstance(first, torch.Tensor) or not first.is_floating_point() or first.ndim < 2:
                 shown = tuple(first.shape) if isinstance(first, torch.Tensor) else type(first).__name__
@@ -75,6 +76,6 @@ class Taps:
                     f"the {self._whose}'s module '{path}' gives {shown}, which are no features (B, ...) of a batch; "
                     "tap another module"
                 )
-            self._found[path] = first
+            self._features[path] = first
 
         return read

@@ -1,15 +1,18 @@
-"""What a teacher says about samples: computed batch by batch as the student goes, or taken from a store."""
+"""What a teacher says about samples: computed batch by batch as the student goes, or looked up (see cache.py).
+
+Of many classes the largest logits alone may be kept: the others share what probability is left.
+"""
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
-from modelopt_cli.distillation.adapting import itself
-from modelopt_cli.distillation.sparse import pack, unpack
+from modelopt_cli.distillation.adapting import inner
 from modelopt_cli.distillation.taps import Taps
 from modelopt_cli.training.inference import precision
 
@@ -26,12 +29,27 @@ class TeacherOutput(NamedTuple):
     features: Mapping[str, Tensor]  # path -> (B, ...)
 
 
-class TeacherOutputs(ABC):
-    """A teacher at work during a training."""
+class TopLogits(NamedTuple):
+    """The k largest of K logits of N samples."""
 
-    @abstractmethod
-    def teacher_output(self, batch: Batch, view: int) -> TeacherOutput:
-        """The answer to a batch, whose inputs are as its `view` (counted from 1) shows them."""
+    values: Tensor  # (N, k) float32, log-probabilities
+    classes: Tensor  # (N, k) int32
+    rest: Tensor  # (N,) float32: log of the probability of all others together
+
+
+def pack(logits: Tensor, k: int) -> TopLogits:
+    """From logits (N, K), k < K."""
+    logs = torch.log_softmax(logits.float(), 1)
+    values, classes = logs.topk(k, 1)
+    others = logs.scatter(1, classes, -math.inf)
+    return TopLogits(values, classes.to(torch.int32), others.logsumexp(1))
+
+
+def unpack(kept: TopLogits, outputs: int) -> Tensor:
+    """Log-probabilities (N, K): exact for the k largest, and in their sum for the others."""
+    count = outputs - kept.values.shape[1]
+    spread = (kept.rest - math.log(count)).unsqueeze(1).expand(-1, outputs)
+    return spread.scatter(1, kept.classes.long(), kept.values)
 
 
 class Teacher:
@@ -39,7 +57,7 @@ class Teacher:
 
     def __init__(self, module: nn.Module, paths: Sequence[str] = (), *, autocast: bool = False) -> None:
         self.module, self._autocast = module.eval().requires_grad_(False), autocast
-        self._taps = Taps(itself(module), paths, "teacher")
+        self._taps = Taps(inner(module), paths, "teacher")
         self._taps.open()
 
     @property
@@ -59,15 +77,23 @@ class Teacher:
         self._taps.close()
 
 
+class TeacherOutputs(ABC):
+    """A teacher at work during a training."""
+
+    @abstractmethod
+    def of(self, batch: Batch, view: int) -> TeacherOutput:
+        """The answer to a batch, whose inputs are as its `view` (counted from 1) shows them."""
+
+
 class OnlineTeacher(TeacherOutputs):
-    """Asks the teacher about each batch; `top_k`: what is said is what a store would keep."""
+    """Asks the teacher about each batch; `top_k`: what is said is what a cache would keep."""
 
     def __init__(self, teacher: Teacher, top_k: int | None = None) -> None:
         self._teacher, self._top_k = teacher, top_k
 
-    def teacher_output(self, batch: Batch, view: int) -> TeacherOutput:
+    def of(self, batch: Batch, view: int) -> TeacherOutput:
         """See the base class."""
-        found = self._teacher.answer(batch.inputs)
+        answer = self._teacher.answer(batch.inputs)
         if self._top_k is None:
-            return found
-        return found._replace(outputs=unpack(pack(found.outputs, self._top_k), found.outputs.shape[1]))
+            return answer
+        return answer._replace(outputs=unpack(pack(answer.outputs, self._top_k), answer.outputs.shape[1]))

@@ -4,15 +4,24 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypedDict
 
 from modelopt_cli.core.conditions import Goal
 from modelopt_cli.training.metrics.names import LOWER_IS_BETTER
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from modelopt_cli.training.settings import TrainingSettings
 
-Weights = dict[str, Any]
+
+class BestState(TypedDict):
+    """A BestEpoch as a training's state holds it."""
+
+    loss: float
+    epoch: int
+    weights: dict[str, Tensor] | None
+    fresh: bool
 
 
 def goal_of(monitor: str) -> Goal:
@@ -23,12 +32,12 @@ def goal_of(monitor: str) -> Goal:
 
 
 @dataclass
-class Best:
+class BestEpoch:
     """What patience and `keep: best` remember. `weights` is a copy of the module's state at `epoch`."""
 
     loss: float = math.inf  # of the goal, lower is better
     epoch: int = 0
-    weights: Weights | None = None
+    weights: dict[str, Tensor] | None = None
     fresh: bool = True  # nothing to compare with yet
 
     def improves(self, loss: float | None, settings: TrainingSettings) -> bool:

@@ -1,4 +1,7 @@
-"""What a training may descend in place of the loss on its targets: the base of what a teacher says."""
+"""What a training may descend in place of the loss on its targets: the base of the criteria of distillation.
+
+Everything else about a training stays as it is: its optimizer, its schedule, its order of samples.
+"""
 
 from __future__ import annotations
 
@@ -12,13 +15,13 @@ from modelopt_cli.training.hooks import StepHook
 if TYPE_CHECKING:
     import torch
 
-    from modelopt_cli.training.batches import Batch, Split
-    from modelopt_cli.training.inference import Transform
+    from modelopt_cli.training.batches import Batch, EpochBatches
     from modelopt_cli.training.losses import Loss
+    from modelopt_cli.training.settings import TrainingSettings
 
 
 class StepInfo(NamedTuple):
-    """Where a training stands."""
+    """Which step of a training it is."""
 
     epoch: int  # from 1
     step: int  # of the whole training, from 0
@@ -31,16 +34,14 @@ class CriterionContext:
     """The training that a criterion takes part in."""
 
     module: torch.nn.Module
-    train: Split
-    transform: Transform
-    augmented: Callable[[Batch, int], Batch] | None  # a batch as a view (counted from 1) shows it; None: as it is
-    augmentations: str  # what makes the views, with its options: other ones make others
-    mixes: bool  # an augmentation mixes samples, so what a sample becomes depends on its batch
+    settings: TrainingSettings
+    batches: EpochBatches
     label_loss: Loss
-    outputs: int
-    batch_size: int
-    seed: int
-    autocast: bool
+
+    @property
+    def autocast(self) -> bool:
+        """Whether forward passes run in bfloat16."""
+        return self.settings.precision == "bfloat16"
 
 
 class Criterion(StepHook):

@@ -8,39 +8,50 @@ process and `advance(6)` give bit for bit what `advance(6)` gives.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
 
 import torch
 
 from modelopt_cli.core.errors import UsageError
 from modelopt_cli.core.seeds import derive
-from modelopt_cli.training import batches, checks, losses, restoring
-from modelopt_cli.training.best import Best, goal_of
+from modelopt_cli.training import checks, losses, restoring
+from modelopt_cli.training.batches import EpochBatches, Split, batch_sizes, fits_on_device
+from modelopt_cli.training.best import BestEpoch, goal_of
 from modelopt_cli.training.copies import copied, own_random_numbers, seed_generators
 from modelopt_cli.training.epochs import EpochRunner
 from modelopt_cli.training.evaluation import Evaluator
 from modelopt_cli.training.inference import (
-    as_tensor,
     failures,
-    forward,
     input_transform,
-    restore_targets,
     scale_targets,
 )
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from modelopt_cli.data.augmentations import Augmentation
     from modelopt_cli.data.prepared import Prepared
     from modelopt_cli.data.raw import Task
+    from modelopt_cli.training.batches import Batch
+    from modelopt_cli.training.best import BestState
     from modelopt_cli.training.criterion import Criterion
     from modelopt_cli.training.hooks import StepHook
     from modelopt_cli.training.losses import Loss
     from modelopt_cli.training.metrics.scoring import Metric
     from modelopt_cli.training.settings import TrainingSettings
 
-Report = tuple[int, dict[str, float]]
+EpochReport = tuple[int, dict[str, float]]
+"""(epoch, metrics)"""
+
+
+class TrainerState(TypedDict):
+    """What a training goes on from, in any process; part of saved runs, so its keys stay."""
+
+    epoch: int
+    stopped_early: bool
+    module: dict[str, torch.Tensor]
+    optimizer: dict[str, Any]  # torch's own
+    optimizer_options: dict[str, Any]  # the optimizer's section, with defaults
+    best: BestState
+    guide: NotRequired[Any]  # of the criterion, which alone knows what is in it
 
 
 class Trainer:
@@ -67,14 +78,15 @@ class Trainer:
         """
         self.module, self.settings, self.seed = module, settings, seed
         self.epoch, self.epochs, self.stopped_early = 0, settings.epochs, False
-        self._prepared, self._device, self._criterion = prepared, torch.device(device), criterion
-        self._transform = input_transform(prepared.preprocessing, self._device)
+        self._prepared, self._device, self.criterion = prepared, torch.device(device), criterion
         self._goal = goal_of(settings.monitored) if settings.monitored else None
         given = (monitor,) if isinstance(monitor, str) else tuple(monitor or ())
         self._monitors = tuple(dict.fromkeys((*given, *([self._goal.metric] if self._goal else []))))
-        self._best = Best()
+        self._best = BestEpoch()
         self.loss: Loss  # the plain one, without label smoothing and class weights
-        self._last: dict[str, Any] | None = None  # the last epoch's weights, while the best one's are in the module
+        self._last: dict[str, torch.Tensor] | None = (
+            None  # the last epoch's weights, while the best one's are in the module
+        )
         with failures():
             self._build(augment, extra_metrics, hooks)
 
@@ -84,29 +96,18 @@ class Trainer:
         settings, prepared = self.settings, self._prepared
         self.module.to(device=self._device, dtype=torch.float32)
         targets = scale_targets(prepared.train.targets, prepared.preprocessing)
-        sizes = batches.batch_sizes(len(targets), settings, single_allowed=not checks.normalises_batches(self.module))
+        sizes = batch_sizes(len(targets), settings, single_allowed=not checks.normalises_batches(self.module))
         parts = [part for part in (prepared.train, prepared.validation) if part is not None]
-        train = batches.Split(
-            prepared.train, targets, self._device, batches.fits_on_device(parts, settings, self._device)
-        )
+        train = Split(prepared.train, targets, self._device, fits_on_device(parts, settings, self._device))
         training, self.loss = losses.make(settings, prepared.task, prepared.shapes.outputs, targets, self._device)
-        self._train = train
-        self.evaluator = Evaluator(prepared, train, self.loss, self._transform, extra=extra_metrics)
+        transform = input_transform(prepared.preprocessing, self._device)
+        self.evaluator = Evaluator(prepared, train, self.loss, transform, extra=extra_metrics)
         self.evaluator.check(self._monitors)
-        checks.check_outputs(self.module, self._transform(train.inputs[:1].to(self._device)), prepared)
-        self._runner = EpochRunner(
-            self.module,
-            settings,
-            train,
-            training,
-            self._transform,
-            sizes=sizes,
-            outputs=prepared.shapes.outputs,
-            seed=self.seed,
-            augment=augment,
-            hooks=hooks,
-            criterion=self._criterion,
+        checks.check_outputs(self.module, transform(train.inputs[:1].to(self._device)), prepared)
+        self.batches = EpochBatches(
+            train, transform, sizes, self.seed, settings.shuffle, tuple(augment), prepared.shapes.outputs
         )
+        self._runner = EpochRunner(self.module, settings, self.batches, training, hooks=hooks, criterion=self.criterion)
 
     @property
     def best_epoch(self) -> int | None:
@@ -118,45 +119,50 @@ class Trainer:
         """Optimizer steps of the whole training."""
         return self._runner.steps
 
-    def advance(self, until: int) -> list[Report]:
+    @property
+    def optimizer(self) -> torch.optim.Optimizer:
+        """The one at work."""
+        return self._runner.optimizer
+
+    def advance(self, until: int) -> list[EpochReport]:
         """Train up to epoch `until` (at most `epochs`) and return (epoch, metrics) for each new epoch.
 
         Metrics: `train.loss`, the mean over the epoch while it went on; at evaluations `validation.loss` and what is
         monitored. Raises TrialError: `nan` when a loss is no longer finite, `memory`, or `error` from the module.
         """
-        reports: list[Report] = []
+        reports: list[EpochReport] = []
         self.return_to_last()
         with failures(), own_random_numbers(self._device):
             while self.epoch < min(until, self.epochs) and not self.stopped_early:
                 reports.append(self._next_epoch())
         return reports
 
-    def _next_epoch(self) -> Report:
+    def _next_epoch(self) -> EpochReport:
         epoch = self.epoch + 1
         seed_generators(derive(self.seed, "epoch", epoch), self._device)
-        found = {"train.loss": self._runner.run(epoch)}
-        checks.check_finite(found, epoch, self.settings)
+        metrics = {"train.loss": self._runner.run(epoch)}
+        checks.check_finite(metrics, epoch, self.settings)
         self.epoch = epoch
         if epoch % self.settings.evaluate_every == 0 or epoch == self.epochs:
-            found.update(self.evaluator.after_epoch(self.module, self._monitors))
-            checks.check_finite(found, epoch, self.settings)
-            self._note(found)
-        return epoch, found
+            metrics.update(self.evaluator.after_epoch(self.module, self._monitors))
+            checks.check_finite(metrics, epoch, self.settings)
+            self._note(metrics)
+        return epoch, metrics
 
-    def _note(self, found: dict[str, float]) -> None:
+    def _note(self, metrics: dict[str, float]) -> None:
         """Compare with the best epoch so far."""
         if self._goal is None:
             return
-        loss = self._goal.loss(found)
+        loss = self._goal.loss(metrics)
         if self._best.improves(loss, self.settings):
             assert loss is not None
             weights = copied(self.module.state_dict()) if self.settings.keeps_best else None
-            self._best = Best(loss, self.epoch, weights, fresh=False)
+            self._best = BestEpoch(loss, self.epoch, weights, fresh=False)
         self.stopped_early = self._best.exhausted(self.epoch, self.settings)
 
     def forget_best(self) -> None:
         """Epochs before now no longer count for patience and the best weights: the module has been changed since."""
-        self._best, self._last = Best(epoch=self.epoch, fresh=True), None
+        self._best, self._last = BestEpoch(epoch=self.epoch, fresh=True), None
         self.stopped_early = False
 
     def shrink(self, kept: Mapping[str, Sequence[torch.Tensor | None]]) -> None:
@@ -164,29 +170,37 @@ class Trainer:
         self._runner.shrink(kept)
         self.forget_best()
 
-    def samples(self, count: int) -> list[batches.Batch]:
+    def samples(self, count: int) -> list[Batch]:
         """Batches of `count` train samples (or all), drawn by the seed, not augmented; on the device."""
-        count = min(count, len(self._train))
+        train = self.batches.split
+        count = min(count, len(train))
         generator = torch.Generator().manual_seed(derive(self.seed, "samples"))
-        order = torch.randperm(len(self._train), generator=generator)[:count]
+        order = torch.randperm(len(train), generator=generator)[:count]
         size = min(self.settings.batch_size, count)
         sizes = [size] * (count // size) + ([count % size] if count % size else [])
-        return list(self._train.batches(order, sizes, self._transform))
+        return list(train.batches(order, sizes, self.batches.transform))
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> TrainerState:
         """Everything that `load_state` needs to go on exactly: plain values and tensors on the CPU, all copies."""
         self.return_to_last()
-        return {
+        state: TrainerState = {
             "epoch": self.epoch,
             "stopped_early": self.stopped_early,
             "module": copied(self.module.state_dict(), "cpu"),
-            "optimizer": copied(self._runner.optimizer.state_dict(), "cpu"),
+            "optimizer": copied(self.optimizer.state_dict(), "cpu"),
             "optimizer_options": self.settings.optimizer.model_dump(mode="json"),
-            "best": {**vars(self._best), "weights": copied(self._best.weights, "cpu")},
-            **({} if self._criterion is None else {"guide": copied(self._criterion.state(), "cpu")}),
+            "best": {
+                "loss": self._best.loss,
+                "epoch": self._best.epoch,
+                "weights": copied(self._best.weights, "cpu"),
+                "fresh": self._best.fresh,
+            },
         }
+        if self.criterion is not None:
+            state["guide"] = copied(self.criterion.state(), "cpu")
+        return state
 
-    def load_state(self, state: dict[str, Any]) -> None:
+    def load_state(self, state: TrainerState) -> None:
         """Go on from what `state` gave, in a trainer of the same arguments, or of other settings.
 
         Other settings count from here on: the schedule goes on at the same epoch, from their learning rate. An
@@ -197,10 +211,10 @@ class Trainer:
         self.epoch, self.stopped_early = state["epoch"], state["stopped_early"]
         restoring.load_module(self.module, state["module"])
         if restoring.remembers_alike(state["optimizer_options"], self.settings.optimizer):
-            restoring.load_optimizer(self._runner.optimizer, copied(state["optimizer"]))
-        self._best = Best(**{**state["best"], "weights": copied(state["best"]["weights"])})
-        if self._criterion is not None:
-            self._criterion.load_state(copied(state["guide"]))
+            restoring.load_optimizer(self.optimizer, copied(state["optimizer"]))
+        self._best = BestEpoch(**{**state["best"], "weights": copied(state["best"]["weights"])})
+        if self.criterion is not None:
+            self.criterion.load_state(copied(state["guide"]))
 
     def finish(self) -> None:
         """Put the best epoch's weights into the module where the settings keep them; training may still go on."""
@@ -231,8 +245,3 @@ class Trainer:
         if not self.has(split):
             raise UsageError(f"the {split} split is empty; set data.splits.{split}")
         return self.evaluator.measure(self.module, split, wanted)
-
-    def predict(self, inputs: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-        """Logits (N, outputs) float32 of preprocessed inputs; regression: float64 values in the targets' own units."""
-        outputs = forward(self.module, as_tensor(inputs), self._transform)
-        return restore_targets(outputs.cpu().numpy(), self._prepared.preprocessing)

@@ -65,9 +65,9 @@ class Formula(Criterion):
         self._logits = torch.empty(0)
 
     def begin(self, context: CriterionContext) -> None:
-        train = context.train
+        train = context.batches.split
         with torch.no_grad():
-            self._logits = self._teacher.eval()(context.transform(train.inputs))
+            self._logits = self._teacher.eval()(context.batches.transform(train.inputs))
         self._places = torch.zeros(int(train.indices.max()) + 1, dtype=torch.int64)
         self._places[train.indices] = torch.arange(len(train))
 

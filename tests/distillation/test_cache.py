@@ -18,9 +18,9 @@ from modelopt_cli.core.errors import StorageError, TrialError, UsageError
 from modelopt_cli.data.augmentations._random import uniform
 from modelopt_cli.data.augmentations.jitter import Jitter
 from modelopt_cli.data.augmentations.mixup import Mixup
-from modelopt_cli.distillation import cache as store
-from modelopt_cli.distillation.sparse import pack, unpack
+from modelopt_cli.distillation import cache as row_cache
 from modelopt_cli.distillation.teacher_criterion import TeacherCriterion
+from modelopt_cli.distillation.teacher_outputs import pack, unpack
 from tests.support.teaching_fakes import (
     JITTER,
     SAMPLES,
@@ -87,8 +87,8 @@ def test_the_teacher_is_asked_once_for_all_epochs_and_trainings(cache: Any, tmp_
 class Watched(TeacherCriterion):
     """Keeps what it taught: (epoch, sample) -> (inputs, outputs)."""
 
-    def _teacher_output(self, batch: Any, step_info: Any) -> Any:
-        found = super()._teacher_output(batch, step_info)
+    def teacher_output(self, batch: Any, step_info: Any) -> Any:
+        found = super().teacher_output(batch, step_info)
         for place, index in enumerate(batch.indices.tolist()):
             self.seen[step_info.epoch, index] = batch.inputs[place].clone(), found.outputs[place].clone()
         return found
@@ -169,7 +169,7 @@ def test_endless_augmentation_is_refused_and_auto_asks_the_teacher(where: str, t
     chosen = criterion()
     trainer(chosen, augment=JITTER).advance(1)
     assert not chosen.cached
-    assert not store._kept
+    assert not row_cache.MEMORY.keys
     chosen = criterion(cache={"views": 4})
     trainer(chosen, augment=JITTER).advance(1)
     assert chosen.cached
@@ -226,7 +226,7 @@ sys.path.insert(0, sys.argv[1])
 folder = Path(sys.argv[2])
 import torch
 from tests.support.teaching_fakes import criterion, trained
-from modelopt_cli.distillation import store
+from modelopt_cli.distillation import cache
 
 torch.set_num_threads(1)
 
@@ -244,7 +244,7 @@ def killed(folder, blocks, count):
 
 child = os.fork()
 if child == 0:
-    write, store._write = store._write, killed
+    write, cache.write_rows = cache.write_rows, killed
     student()
 assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
 print([name.name.startswith(".") for name in folder.iterdir()], flush=True)
@@ -255,7 +255,7 @@ def slowly(folder, blocks, count):  # so that both are at it at once
     while len(list(folder.parent.parent.glob("here-*"))) < 2:
         pass
 
-write, store._write = store._write, slowly
+write, cache.write_rows = cache.write_rows, slowly
 child = os.fork()
 os.write(1, f"{student()}\\n".encode())  # in one piece
 if child == 0:
@@ -287,16 +287,16 @@ def test_a_full_disk_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_memory_holds_as_much_as_is_allowed_and_the_last_view_in_any_case(monkeypatch: pytest.MonkeyPatch) -> None:
-    one = {"outputs": torch.zeros(10, 4)}  # 160 bytes
-    monkeypatch.setattr(store, "free_bytes", lambda _: 4 * 400)
+    memory, one = row_cache.RowMemory(), {"outputs": torch.zeros(10, 4)}  # 160 bytes
+    monkeypatch.setattr(row_cache, "free_bytes", lambda _: 4 * 400)
     for name in "abc":
-        store._remembered(name, lambda: dict(one))
-    assert list(store._kept) == ["b", "c"], "two take 320 bytes of 400"
-    store._remembered("b", lambda: dict(one))
-    store._remembered("d", lambda: dict(one))
-    assert list(store._kept) == ["b", "d"], "the one that was asked for last stays"
-    store._remembered("large", lambda: {"outputs": torch.zeros(1000)})
-    assert list(store._kept) == ["large"]
+        memory.get(name, lambda: dict(one))
+    assert memory.keys == ["b", "c"], "two take 320 bytes of 400"
+    memory.get("b", lambda: dict(one))
+    memory.get("d", lambda: dict(one))
+    assert memory.keys == ["b", "d"], "the one that was asked for last stays"
+    memory.get("large", lambda: {"outputs": torch.zeros(1000)})
+    assert memory.keys == ["large"]
 
 
 def test_auto_asks_the_teacher_where_outputs_would_take_too_much(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -370,10 +370,10 @@ def test_top_k_is_refused_where_it_keeps_all_or_there_are_no_classes() -> None:
 def test_the_digest_follows_weights_buffers_form_and_estimators() -> None:
     from sklearn.tree import DecisionTreeClassifier
 
-    from modelopt_cli.distillation.adapting import Estimator
+    from modelopt_cli.distillation.adapting import EstimatorModule
 
-    first = store.digest(teacher())
-    assert store.digest(teacher()) == first
+    first = row_cache.digest(teacher())
+    assert row_cache.digest(teacher()) == first
     moved = teacher()
     moved[1].running_mean += 1e-3  # type: ignore[operator, union-attr]
     weighed = teacher()
@@ -383,9 +383,11 @@ def test_the_digest_follows_weights_buffers_form_and_estimators() -> None:
     formed[2] = nn.Tanh()
     inputs = np.arange(20.0).reshape(10, 2)
     trees = [
-        Estimator(DecisionTreeClassifier(max_depth=depth, random_state=0).fit(inputs, [0, 1] * 5), "classification", 2)
+        EstimatorModule(
+            DecisionTreeClassifier(max_depth=depth, random_state=0).fit(inputs, [0, 1] * 5), "classification", 2
+        )
         for depth in (1, 1, 2)
     ]
-    found = [store.digest(one) for one in (moved, weighed, formed, *trees)]
+    found = [row_cache.digest(one) for one in (moved, weighed, formed, *trees)]
     assert found[3] == found[4]
     assert len({first, *found}) == 6

@@ -93,10 +93,15 @@ def guidance(losses: Any = LABELS_AND_SOFT, **given: Any) -> Guidance:
 
 
 def criterion(
-    *teachers: nn.Module, losses: Any = None, data: str = "d", folder: Path | None = None, **given: Any
+    *teachers: nn.Module,
+    losses: Any = None,
+    data: str = "d",
+    folder: Path | None = None,
+    task: Task = "classification",
+    **given: Any,
 ) -> TeacherCriterion:
     settings = guidance(**given) if losses is None else guidance(losses, **given)
-    return TeacherCriterion(settings, teachers or [teacher()], "classification", data=data, folder=folder)
+    return TeacherCriterion(settings, teachers or [teacher()], task, data=data, folder=folder)
 
 
 def trainer(
@@ -138,4 +143,4 @@ def through_pickle(state: Any) -> Any:
 
 
 JITTER = (Jitter(pixels=2),)
-forget = cache.forget
+forget = cache.MEMORY.clear

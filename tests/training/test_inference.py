@@ -54,7 +54,7 @@ def test_bytes_and_floats_train_alike_and_predict_needs_the_plain_form_only() ->
         trainer = Trainer(cnn(), settings(batch_size=8), data, seed=0, device="cpu")
         trained.append(trainer.advance(3)[-1][1])
         outputs = inference.predict(trainer.module, data.validation.inputs, data.preprocessing.to_plain())
-        assert np.array_equal(outputs, trainer.predict(data.validation.inputs))
+        assert np.array_equal(outputs, inference.predict(trainer.module, data.validation.inputs, data.preprocessing))
     assert trained[0] == pytest.approx(trained[1], rel=1e-3)
 
 
@@ -95,7 +95,7 @@ def test_what_an_image_becomes_does_not_depend_on_its_batch(monkeypatch: pytest.
     seen = []
     for size in (8, 16):
         trainer = Trainer(cnn(), settings(batch_size=size), images(), seed=5, device="cpu", augment=augment)
-        found = list(trainer._runner._batches(3))
+        found = list(trainer.batches.epoch(3, view=3))
         order = torch.cat([batch.indices for batch in found]).argsort()
         seen.append(torch.cat([batch.inputs for batch in found])[order])
     assert torch.equal(seen[0], seen[1])

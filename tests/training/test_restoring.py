@@ -69,7 +69,7 @@ def test_every_optimizer_keeps_its_memories_and_takes_the_new_rate(name: str) ->
     parent.advance(1)
     child = trainer(mlp(seed=5), optimizer={"type": name, "lr": 0.02}, epochs=3)
     child.load_state(parent.state())
-    optimizers = [each._runner.optimizer for each in (parent, child)]
+    optimizers = [each.optimizer for each in (parent, child)]
     assert optimizers[1].param_groups[0]["lr"] == 0.02
     tensors = [
         [value for state in each.state.values() for value in state.values() if isinstance(value, torch.Tensor)]
@@ -97,7 +97,7 @@ def test_an_optimizer_that_needs_other_memories_begins_without(before: dict[str,
     state = parent.state()
     child, fresh = trainer(optimizer=after), trainer(optimizer=after)
     child.load_state(state)
-    assert not child._runner.optimizer.state
+    assert not child.optimizer.state
     fresh.module.load_state_dict(state["module"])
     fresh.epoch = 2
     assert child.advance(3) == fresh.advance(3)

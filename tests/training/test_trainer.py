@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from modelopt_cli.core.errors import TrialError, UsageError
 from modelopt_cli.core.seeds import derive
 from modelopt_cli.core.strategy import FAMILIES
+from modelopt_cli.training import inference
 from modelopt_cli.training.trainer import Trainer
 from tests.support.training_fakes import mlp, prepared, settings
 
@@ -143,7 +144,7 @@ def test_every_task_is_learnt_and_judged(task: str) -> None:
     tried.advance(60)
     found = tried.evaluate("test")
     assert found["test.r2" if task == "regression" else "test.accuracy"] > 0.75
-    outputs = tried.predict(data.test.inputs)
+    outputs = inference.predict(tried.module, data.test.inputs, data.preprocessing)
     assert outputs.shape == (20, 2)
     if task == "regression":  # in the targets' own units
         error = np.average(np.abs(outputs - data.test.targets), axis=0, weights=data.test.weights).mean()
@@ -253,10 +254,10 @@ def test_a_diverging_loss_ends_the_trial_with_its_epoch_and_rate(optimizer: dict
 def test_a_last_batch_of_one_joins_the_one_before_under_batch_normalisation(count: int, sizes: list[int]) -> None:
     data = prepared(counts=(count, 10, 0))
     tried = trainer(mlp(norm=True), data)
-    assert tried._runner._sizes == sizes
+    assert tried.batches.sizes == sizes
     tried.advance(1)
-    assert trainer(data=data)._runner._sizes == [16, 16, *([count - 32] if count > 32 else [])]
-    assert trainer(data=data, drop_last=True)._runner._sizes == [16, 16]
+    assert trainer(data=data).batches.sizes == [16, 16, *([count - 32] if count > 32 else [])]
+    assert trainer(data=data, drop_last=True).batches.sizes == [16, 16]
 
 
 @pytest.mark.parametrize(
@@ -326,7 +327,7 @@ def test_bfloat16_autocast_learns_about_the_same() -> None:
     first, second = full.advance(20)[-1][1], half_precision.advance(20)[-1][1]
     assert first["train.loss"] != second["train.loss"]
     assert first["train.loss"] == pytest.approx(second["train.loss"], abs=0.05)
-    assert half_precision.predict(prepared().test.inputs).dtype == np.float32
+    assert inference.predict(half_precision.module, prepared().test.inputs).dtype == np.float32
 
 
 def test_lbfgs_on_the_full_batch_reaches_the_optimum_of_a_linear_model() -> None:
@@ -338,7 +339,7 @@ def test_lbfgs_on_the_full_batch_reaches_the_optimum_of_a_linear_model() -> None
     tried.advance(5)
     design = np.c_[data.train.inputs, np.ones(60)]
     solution = design @ np.linalg.lstsq(design, data.train.targets, rcond=None)[0]
-    assert np.allclose(tried.predict(data.train.inputs), solution, atol=0.05)
+    assert np.allclose(inference.predict(tried.module, data.train.inputs, data.preprocessing), solution, atol=0.05)
 
 
 def test_read_only_arrays_are_taken_as_they_are() -> None:

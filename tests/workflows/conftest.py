@@ -14,6 +14,6 @@ from modelopt_cli.workflows.shared import costs
 def quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Latency is measured for an instant, and no teacher's outputs are left from another test."""
     monkeypatch.setattr(costs, "_SECONDS", 0.01)
-    cache.forget()
+    cache.MEMORY.clear()
     yield
-    cache.forget()
+    cache.MEMORY.clear()

@@ -38,7 +38,7 @@ def test_interrupted_in_the_teacher_the_baseline_or_the_student(step: int, tmp_p
     first = interrupted(chosen, tmp_path / "run", step)
     assert not first.metrics
     assert not (tmp_path / "run/model.pt").exists()
-    cache.forget()
+    cache.MEMORY.clear()
     report = distilled(chosen, tmp_path / "run", resume=True)
     assert report.status == "completed"
     assert_same(state(tmp_path / "run/model.pt"), state_of(whole))
@@ -102,7 +102,7 @@ def test_a_crash_loses_no_one_who_was_finished(tmp_path: Path, monkeypatch: pyte
     advance = TorchRun.advance
 
     def crash(self: TorchRun, until: int) -> Any:
-        if self.trainer._criterion is not None and until == 2:
+        if self.trainer.criterion is not None and until == 2:
             raise KeyboardInterrupt
         return advance(self, until)
 

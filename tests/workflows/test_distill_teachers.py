@@ -15,7 +15,7 @@ from torch import nn
 
 from modelopt_cli.core.errors import InputError, ModeloptError, RefusedError, UsageError
 from modelopt_cli.data.preprocessing import Preprocessing
-from modelopt_cli.distillation.adapting import Adapted, Estimator
+from modelopt_cli.distillation.adapting import Adapted, EstimatorModule, in_students_place
 from modelopt_cli.distillation.settings import TeacherSettings
 from modelopt_cli.experiment.experiment import Experiment
 from modelopt_cli.models.files import checkpoints
@@ -23,7 +23,7 @@ from modelopt_cli.models.files.checkpoints import Checkpoint
 from modelopt_cli.results.run_directory import RunDirectory
 from modelopt_cli.training.inference import as_tensor, input_transform, restore_targets
 from modelopt_cli.workflows import distill, evaluate, train
-from modelopt_cli.workflows.distillation.teachers import given, in_place_of
+from modelopt_cli.workflows.distillation.teachers import given
 from modelopt_cli.workflows.shared import data_cache
 from modelopt_cli.workflows.shared.context import Context
 
@@ -86,7 +86,7 @@ def answers(checkpoint: Checkpoint, experiment: Experiment) -> tuple[Any, Any]:
     """(of the teacher in the student's place, behind its own preprocessing), on the student's test samples."""
     prepared, raw = data_cache.prepared_data(experiment), data_cache.raw_data(experiment)
     assert prepared.test is not None
-    module = in_place_of(checkpoint, prepared, "teacher").eval()
+    module = in_students_place(checkpoint, prepared, "teacher").eval()
     with torch.no_grad():
         inputs = input_transform(prepared.preprocessing, torch.device("cpu"))(as_tensor(prepared.test.inputs))
         found = restore_targets(module(inputs).numpy(), prepared.preprocessing)
@@ -108,8 +108,8 @@ def test_a_teacher_answers_as_behind_its_own_preprocessing(name: str, standardiz
         return
     prepared = data_cache.prepared_data(student(data))
     same = checkpoints.load(taught(data, MLP, tmp_path, seed=0))
-    assert isinstance(in_place_of(checkpoint, prepared, "teacher"), Adapted)
-    assert not isinstance(in_place_of(same, prepared, "teacher"), Adapted), "nothing lies between"
+    assert isinstance(in_students_place(checkpoint, prepared, "teacher"), Adapted)
+    assert not isinstance(in_students_place(same, prepared, "teacher"), Adapted), "nothing lies between"
 
 
 @pytest.mark.slow
@@ -167,13 +167,13 @@ def test_other_data_are_refused_and_never_broadcast(tmp_path: Path) -> None:
     teacher = checkpoints.load(taught({"type": "iris"}, MLP, tmp_path))
     wine = data_cache.prepared_data(student({"type": "wine"}))
     with pytest.raises(UsageError, match=r"the teacher .*setosa.*; use a teacher of the same data"):
-        in_place_of(teacher, wine, "teacher")
+        in_students_place(teacher, wine, "teacher")
     digits = data_cache.prepared_data(student({"type": "digits"}))
     with pytest.raises(UsageError, match="the teacher knows 3 classes, but the data have 10"):
-        in_place_of(teacher, digits, "teacher")
+        in_students_place(teacher, digits, "teacher")
     values = data_cache.prepared_data(student({"type": "diabetes"}))
     with pytest.raises(UsageError, match="the teacher was trained for classification, but the data are regression"):
-        in_place_of(teacher, values, "teacher")
+        in_students_place(teacher, values, "teacher")
 
 
 def csv(path: Path, frame: pd.DataFrame) -> dict[str, Any]:
@@ -189,7 +189,7 @@ def test_labels_in_another_order_or_by_other_names_and_other_columns_are_refused
     def refused(changed: pd.DataFrame, match: str) -> None:
         prepared = data_cache.prepared_data(student(csv(tmp_path / f"{match[:12]}.csv".replace("/", "-"), changed)))
         with pytest.raises(UsageError, match=match):
-            in_place_of(checkpoints.load(path), prepared, "teacher")
+            in_students_place(checkpoints.load(path), prepared, "teacher")
 
     names = frame.assign(y=["cat", "dog", "fox"] * 20)
     refused(names, "by other names: output 2 is 'eel' for it, and 'fox' in the data")
@@ -201,7 +201,7 @@ def test_labels_in_another_order_or_by_other_names_and_other_columns_are_refused
     swapped = Checkpoint(**{**vars(checkpoint), "label_names": ("dog", "cat", "eel")})
     prepared = data_cache.prepared_data(student(csv(tmp_path / "again.csv", frame)))
     with pytest.raises(UsageError, match="in another order: output 0 is 'dog' for it, and 'cat' in the data"):
-        in_place_of(swapped, prepared, "teacher")
+        in_students_place(swapped, prepared, "teacher")
 
 
 def test_images_of_another_size_are_refused(tmp_path: Path) -> None:
@@ -303,7 +303,7 @@ def test_estimators_have_no_device_and_no_parameters() -> None:
 
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        tree = Estimator(DecisionTreeClassifier().fit([[0.0], [1.0]], [0, 1]), "classification", 2)
+        tree = EstimatorModule(DecisionTreeClassifier().fit([[0.0], [1.0]], [0, 1]), "classification", 2)
         found = tree.to("cpu").eval()(torch.tensor([[0.0], [1.0]]))
     assert not list(tree.parameters())
     assert found.exp().round(decimals=5).tolist() == [[1.0, 0.0], [0.0, 1.0]]

@@ -412,7 +412,7 @@ def test_a_plan_before_anything_is_trained() -> None:
     assert report.plan["estimated_seconds"] == pytest.approx(sum(report.plan["members"].values()))
     forest = distill.dry_run(experiment({"teacher": {"model": FOREST}, "baseline": False}), Context())
     assert forest.plan["epochs"] == 1 + 3
-    assert not cache._kept, "no teacher is asked for what will be kept"
+    assert not cache.MEMORY.keys, "no teacher is asked for what will be kept"
 
 
 def test_the_resolved_experiment_is_the_experiment() -> None:

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from modelopt_cli.distillation.loss_inputs import FeatureShapes
-    from modelopt_cli.distillation.losses.crd import Crd
 
 
 class Contrast(nn.Module):
@@ -33,13 +32,24 @@ class Contrast(nn.Module):
     memory: Tensor  # (2, samples, D): embeddings of student and teacher
     log_z: Tensor  # (2,) log of Z of either memory; inf before the first batch
 
-    def __init__(self, options: Crd, student: int, teacher: int, shapes: FeatureShapes) -> None:
+    def __init__(
+        self,
+        student: int,
+        teacher: int,
+        shapes: FeatureShapes,
+        *,
+        dimensions: int,
+        negatives: int,
+        temperature: float,
+        momentum: float,
+    ) -> None:
+        """`student`, `teacher`: channels of their features. The rest is as Crd has it."""
         super().__init__()
-        self.options = options
-        self.student = nn.Linear(student, options.dimensions)
-        self.teacher = nn.Linear(teacher, options.dimensions)
-        bound = math.sqrt(3 / options.dimensions)  # rows have an expected squared norm of 1
-        self.register_buffer("memory", torch.empty(2, shapes.samples, options.dimensions).uniform_(-bound, bound))
+        self.negatives, self.temperature, self.momentum = negatives, temperature, momentum
+        self.student = nn.Linear(student, dimensions)
+        self.teacher = nn.Linear(teacher, dimensions)
+        bound = math.sqrt(3 / dimensions)  # rows have an expected squared norm of 1
+        self.register_buffer("memory", torch.empty(2, shapes.samples, dimensions).uniform_(-bound, bound))
         self.register_buffer("log_z", torch.full((2,), math.inf))
         self._register_classes(shapes)
 
@@ -47,10 +57,10 @@ class Contrast(nn.Module):
         targets, indices = shapes.targets.cpu(), shapes.indices.cpu()
         known = targets.ndim == 1 and not targets.is_floating_point()
         own = targets if known else torch.arange(len(targets))  # (N,)
-        found, own, counts = torch.unique(own, return_inverse=True, return_counts=True)
-        if len(found) < 2:
+        classes, own, counts = torch.unique(own, return_inverse=True, return_counts=True)
+        if len(classes) < 2:
             raise UsageError(
-                f"all {len(targets)} train samples are of class {int(found[0])}; crd contrasts samples with those of "
+                f"all {len(targets)} train samples are of class {int(classes[0])}; crd contrasts samples with those of "
                 "other classes: use another loss, such as fitnets"
             )
         self.register_buffer("order", indices[own.argsort(stable=True)])
@@ -66,7 +76,7 @@ class Contrast(nn.Module):
         values = [self._values(embedded[side], memory[1 - side], self.log_z[side], drawn, indices) for side in (0, 1)]
         with torch.no_grad():
             new = torch.stack(embedded)  # (2, B, D)
-            new = self.options.momentum * memory[:, indices] + (1 - self.options.momentum) * new
+            new = self.momentum * memory[:, indices] + (1 - self.momentum) * new
             self.memory[:, indices] = normalized(new, 2)
         return values[0] + values[1]
 
@@ -78,19 +88,19 @@ class Contrast(nn.Module):
         """
         own = self.classes[indices]
         starts, counts = self.starts[own].unsqueeze(1), self.counts[own].unsqueeze(1)  # (B, 1)
-        places = torch.randint(2**62, (len(indices), self.options.negatives), device=indices.device)
-        places = places % (len(self.order) - counts)
-        numbers = self.order[places + counts * (places >= starts)]  # (B, K): the own class is stepped over
-        found = self.memory.new_zeros(len(indices), self.memory.shape[1])
-        return found.scatter_add_(1, numbers, found.new_ones(1, 1).expand_as(numbers))
+        drawn = torch.randint(2**62, (len(indices), self.negatives), device=indices.device)
+        drawn = drawn % (len(self.order) - counts)
+        numbers = self.order[drawn + counts * (drawn >= starts)]  # (B, K): the own class is stepped over
+        times = self.memory.new_zeros(len(indices), self.memory.shape[1])
+        return times.scatter_add_(1, numbers, times.new_ones(1, 1).expand_as(numbers))
 
     def _values(self, anchors: Tensor, memory: Tensor, log_z: Tensor, drawn: Tensor, indices: Tensor) -> Tensor:
         """(B,), of anchors (B, D) against the other side's memory (samples, D). Sets `log_z` in the first batch."""
-        scores = anchors @ memory.T / self.options.temperature  # (B, samples)
+        scores = anchors @ memory.T / self.temperature  # (B, samples)
         own = indices.unsqueeze(1)
         with torch.no_grad():
             all_drawn = drawn.scatter_add(1, own, drawn.new_ones(1, 1).expand_as(own))
             mean = (scores + all_drawn.log()).flatten().logsumexp(0) - all_drawn.sum().log()
             log_z.copy_(torch.where(log_z.isinf(), mean + math.log(len(self.order)), log_z))
-        margins = scores - log_z.clone() - math.log(self.options.negatives / len(self.order))  # log P - log(K / N)
+        margins = scores - log_z.clone() - math.log(self.negatives / len(self.order))  # log P - log(K / N)
         return F.softplus(-margins.gather(1, own)).squeeze(1) + (drawn * F.softplus(margins)).sum(1)

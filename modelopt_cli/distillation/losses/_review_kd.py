@@ -23,7 +23,7 @@ class Review(nn.Module):
         middle = min(512, channels[-1][0])
         last = len(channels) - 1
         self.fusions = nn.ModuleList(
-            Fusion(student, middle, teacher, fuses=place < last) for place, (student, teacher) in enumerate(channels)
+            Fusion(student, middle, teacher, fuses=number < last) for number, (student, teacher) in enumerate(channels)
         )
 
     def forward(self, students: Sequence[Tensor], teachers: Sequence[Tensor]) -> Tensor:
@@ -32,8 +32,8 @@ class Review(nn.Module):
         for fusion, student, teacher in zip(
             reversed(self.fusions), reversed(students), reversed(teachers), strict=True
         ):
-            found, deeper = fusion(student, deeper, (teacher.shape[2], teacher.shape[3]))
-            values.append(context_loss(found, teacher))
+            fused, deeper = fusion(student, deeper, (teacher.shape[2], teacher.shape[3]))
+            values.append(context_loss(fused, teacher))
         return torch.stack(values).sum(0)
 
 

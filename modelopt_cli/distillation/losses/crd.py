@@ -40,11 +40,19 @@ class Crd(FeatureLoss):
         from modelopt_cli.distillation.losses._crd import Contrast
         from modelopt_cli.distillation.losses._features import channels, pairs
 
-        found = [
-            Contrast(self, channels(student), channels(teacher), shapes)
+        contrasts = [
+            Contrast(
+                channels(student),
+                channels(teacher),
+                shapes,
+                dimensions=self.dimensions,
+                negatives=self.negatives,
+                temperature=self.temperature,
+                momentum=self.momentum,
+            )
             for student, teacher in pairs(shapes, "crd", alike=False)
         ]
-        return nn.ModuleList(found).to(shapes.targets.device)
+        return nn.ModuleList(contrasts).to(shapes.targets.device)
 
     def compare(
         self, students: Sequence[Tensor], teachers: Sequence[Tensor], inputs: LossInputs, state: nn.Module | None

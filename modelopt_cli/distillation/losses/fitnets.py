@@ -28,8 +28,8 @@ class Fitnets(FeatureLoss):
 
         from modelopt_cli.distillation.losses._features import channels, pairs
 
-        found = [nn.Linear(channels(student), channels(teacher)) for student, teacher in pairs(shapes, "fitnets")]
-        return nn.ModuleList(found).to(shapes.targets.device)
+        projectors = [nn.Linear(channels(student), channels(teacher)) for student, teacher in pairs(shapes, "fitnets")]
+        return nn.ModuleList(projectors).to(shapes.targets.device)
 
     def compare(
         self, students: Sequence[Tensor], teachers: Sequence[Tensor], inputs: LossInputs, state: nn.Module | None

@@ -28,8 +28,8 @@ class ReviewKd(FeatureLoss):
         from modelopt_cli.distillation.losses._features import pairs
         from modelopt_cli.distillation.losses._review_kd import Review
 
-        found = pairs(shapes, "review_kd", (1, 3))
-        return Review([(student[0], teacher[0]) for student, teacher in found]).to(shapes.targets.device)
+        taps = pairs(shapes, "review_kd", (1, 3))
+        return Review([(student[0], teacher[0]) for student, teacher in taps]).to(shapes.targets.device)
 
     def compare(
         self, students: Sequence[Tensor], teachers: Sequence[Tensor], inputs: LossInputs, state: nn.Module | None

@@ -57,9 +57,9 @@ def _distances(feature: Tensor) -> Tensor:
     import torch
 
     flat = feature.flatten(1)
-    found = torch.cdist(flat, flat, compute_mode="donot_use_mm_for_euclid_dist")  # differences, so 0 where equal
-    mean = found.sum() / (found > 0).sum().clamp_min(1)
-    return found / mean.where(mean > 0, 1.0)
+    distances = torch.cdist(flat, flat, compute_mode="donot_use_mm_for_euclid_dist")  # differences, so 0 where equal
+    mean = distances.sum() / (distances > 0).sum().clamp_min(1)
+    return distances / mean.where(mean > 0, 1.0)
 
 
 def _angles(distances: Tensor) -> Tensor:

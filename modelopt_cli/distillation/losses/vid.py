@@ -35,10 +35,10 @@ class Vid(FeatureLoss):
         from modelopt_cli.distillation.losses._features import channels, pairs
         from modelopt_cli.distillation.losses._vid import Gaussian
 
-        found = [
+        gaussians = [
             Gaussian(channels(student), channels(teacher), self.variance) for student, teacher in pairs(shapes, "vid")
         ]
-        return nn.ModuleList(found).to(shapes.targets.device)
+        return nn.ModuleList(gaussians).to(shapes.targets.device)
 
     def compare(
         self, students: Sequence[Tensor], teachers: Sequence[Tensor], inputs: LossInputs, state: nn.Module | None

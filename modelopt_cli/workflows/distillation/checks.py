@@ -43,13 +43,13 @@ def check_distillation(experiment: Experiment) -> None:
 
 def _check_distilled(member: TrainingJob, teachers: Sequence[nn.Module], prepared: Prepared) -> None:
     """Set its training up, with teachers as they are now, and leave it at that."""
-    from modelopt_cli.distillation.adapting import Estimator, itself
+    from modelopt_cli.distillation.adapting import EstimatorModule, inner
     from modelopt_cli.distillation.weighted_losses import WeightedLosses
 
     settings = member.experiment.require_distillation()
-    if any(isinstance(part, Estimator) for teacher in teachers for part in teacher.modules()):  # not fitted yet
+    if any(isinstance(part, EstimatorModule) for teacher in teachers for part in teacher.modules()):  # not fitted yet
         model = member.experiment.require_model().build(prepared.shapes, member.seed)
-        WeightedLosses(settings.losses_for(prepared.task), prepared.task, model, itself(teachers[0])).close()
+        WeightedLosses(settings.losses_for(prepared.task), prepared.task, model, inner(teachers[0])).close()
         return
     found = criterion_of(member.experiment, teachers, prepared, member.seed, Path())
     TorchRun(member.experiment, prepared, seed=member.seed, criterion=found)
@@ -60,7 +60,7 @@ def untrained(member: TrainingJob, experiment: Experiment) -> nn.Module:
     """The member's module in the student's place, as it is before training; a teacher that is there, as it is."""
     import torch
 
-    from modelopt_cli.distillation.adapting import Estimator
+    from modelopt_cli.distillation.adapting import EstimatorModule
 
     prepared = student_data(experiment)
     if member.role == "given":
@@ -70,6 +70,6 @@ def untrained(member: TrainingJob, experiment: Experiment) -> nn.Module:
         torch.manual_seed(member.seed)
         model = member.experiment.require_model().build(own.shapes, member.seed)
     if member.experiment.require_model().framework == "sklearn":
-        return Estimator(model, own.task, own.shapes.outputs)
+        return EstimatorModule(model, own.task, own.shapes.outputs)
     module: nn.Module = model
     return module

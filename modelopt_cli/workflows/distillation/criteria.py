@@ -30,8 +30,8 @@ def criterion_of(
 
     `teachers` take what the student takes. `folder`: where a cache on disk lies.
     """
+    from modelopt_cli.distillation.moving_average import MovingAverageCriterion
     from modelopt_cli.distillation.mutual import MutualCriterion
-    from modelopt_cli.distillation.teacher_criterion import MovingAverageCriterion
 
     settings = experiment.require_distillation()
     if settings.mutual is not None:
@@ -45,7 +45,7 @@ def criterion_of(
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(number)
                 peers.append(model.build(prepared.shapes, number))
-        return MutualCriterion(settings, peers, experiment.require_training(), prepared.task)
+        return MutualCriterion(settings, peers, prepared.task)
     if settings.ema is not None:
         return MovingAverageCriterion(settings, prepared.task, settings.ema.decay)
     weights = [teacher.weight for teacher in settings.given_teachers]

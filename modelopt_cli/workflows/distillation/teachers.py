@@ -11,8 +11,6 @@ from modelopt_cli.models.architectures.checkpoint import Checkpoint as Checkpoin
 from modelopt_cli.workflows.distillation.trained_model import TrainedModel
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from modelopt_cli.core.consent import Consent
     from modelopt_cli.data.prepared import Prepared
     from modelopt_cli.distillation.settings import TeacherSettings
@@ -37,17 +35,6 @@ def given(
     learned = TrainedModel(name, found)
     learned.module(prepared)
     return learned
-
-
-def in_place_of(checkpoint: Checkpoint, student: Prepared, name: str) -> nn.Module:
-    """The model as a module that takes and gives what a model of the student's data does. Raises UsageError."""
-    from modelopt_cli.distillation.adapting import Estimator, adapted
-
-    _check(checkpoint, student, name)
-    model = checkpoint.model
-    if checkpoint.architecture.framework == "sklearn":
-        model = Estimator(model, checkpoint.task, checkpoint.shapes.outputs)
-    return adapted(model, checkpoint.preprocessing, student.preprocessing, name)
 
 
 def seen_before(checkpoint: Checkpoint, experiment: Experiment, name: str) -> str:
@@ -81,29 +68,6 @@ def seen_before(checkpoint: Checkpoint, experiment: Experiment, name: str) -> st
         f"the {name} was trained with other splits: it has seen {' and '.join(told)} samples of this run, so its "
         f"figures there are no measurement; use the same data.splits, seed included ({source.splits.seed})"
     )
-
-
-def _check(teacher: Checkpoint, student: Prepared, name: str) -> None:
-    """Raise UsageError for other tasks, classes or their order: outputs are compared one by one."""
-    if teacher.task != student.task:
-        raise UsageError(
-            f"the {name} was trained for {teacher.task}, but the data are {student.task}; use a teacher of the same "
-            "data"
-        )
-    if teacher.shapes.outputs != student.shapes.outputs:
-        what = {"classification": "classes", "multilabel": "labels", "regression": "outputs"}[student.task]
-        raise UsageError(
-            f"the {name} knows {teacher.shapes.outputs} {what}, but the data have {student.shapes.outputs}; use a "
-            "teacher of the same data"
-        )
-    one, other = tuple(teacher.label_names), tuple(student.label_names)
-    if one and other and one != other:
-        place = next(at for at, pair in enumerate(zip(one, other, strict=True)) if pair[0] != pair[1])
-        order = "in another order" if sorted(one) == sorted(other) else "by other names"
-        raise UsageError(
-            f"the {name} knows the labels {order}: output {place} is '{one[place]}' for it, and '{other[place]}' in "
-            "the data; use a teacher of the same data"
-        )
 
 
 def _built(settings: TeacherSettings, seed: int, prepared: Prepared) -> Checkpoint:

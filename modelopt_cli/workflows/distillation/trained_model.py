@@ -54,9 +54,9 @@ class TrainedModel:
 
     def module(self, student: Prepared) -> nn.Module:
         """As a module in the student's place. Raises UsageError for a model of other data."""
-        from modelopt_cli.workflows.distillation.teachers import in_place_of
+        from modelopt_cli.distillation.adapting import in_students_place
 
-        return in_place_of(self.checkpoint, student, self.name)
+        return in_students_place(self.checkpoint, student, self.name)
 
     def save(self, path: Path) -> None:
         """Write the stage file."""

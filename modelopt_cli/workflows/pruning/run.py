@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from modelopt_cli.training.criterion import Criterion
     from modelopt_cli.training.hooks import StepHook
     from modelopt_cli.training.settings import TrainingSettings
-    from modelopt_cli.training.trainer import Trainer
+    from modelopt_cli.training.trainer import Trainer, TrainerState
     from modelopt_cli.workflows.pruning.masked import MaskedModel
     from modelopt_cli.workflows.pruning.unit_pruned import UnitPrunedModel
 
@@ -49,13 +49,13 @@ _QUICK = ("accuracy", "r2")  # the metric that stands in the table of rounds bes
 class CourseState(TypedDict):
     """Where a saved run stands in its phases, and what it holds."""
 
-    trainer: dict[str, Any]  # Trainer.state
+    trainer: TrainerState
     place: int  # number of the phase that comes next or is under way
     opened: int  # number of the phase that was begun last, -1 before the first
     step: int
     amount: float | None
     trains: bool
-    rewound: dict[str, Any] | None  # Trainer.state after the epoch that lottery tickets go back to
+    rewound: TrainerState | None  # after the epoch that lottery tickets go back to
     model: Any  # MaskedState or UnitPrunedState, as the structure is
 
 

@@ -65,4 +65,4 @@ def _forget_teacher_outputs() -> None:
     """A teacher's answers are kept by its weights and form, but the code behind them may change as well."""
     cache = sys.modules.get("modelopt_cli.distillation.cache")
     if cache is not None:
-        cache.forget()
+        cache.MEMORY.clear()
