@@ -107,17 +107,6 @@ def expect(gates: Sequence[str] | None, known: Collection[str]) -> None:
             raise UsageError(f"--gate '{gate}': there is no such metric here; {hint}there are {listed(known)}")
 
 
-def judge(report: Report, gates: Sequence[str] | None) -> Report:
-    """The report with the command line's gates judged on its metrics.
-
-    Raises UsageError for a metric that it neither has nor tells as undefined.
-    """
-    from modelopt_cli.workflows.shared.gates import judge as judge_gates
-
-    expect(gates, {*report.metrics, *report.details.get("undefined", ())})
-    return report.model_copy(update={"gates": judge_gates(conditions(gates), report.metrics)})
-
-
 def demand(report: Report) -> None:
     """Raise GateError (exit 3) when a gate of the report was not met."""
     from modelopt_cli.core.errors import GateError

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modelopt_cli.core.consent import VARIABLE, Code, Consent
 from modelopt_cli.core.errors import InputError, UsageError
 from modelopt_cli.core.references import substitute
-from modelopt_cli.results.report import Cell, Report, Table
-from modelopt_cli.workflows.shared.reporting import positive_class
+from modelopt_cli.results.report import Cell, Table
+from modelopt_cli.workflows.shared.context import Context
+from modelopt_cli.workflows.shared.reporting import Outcome, Reporting, positive_class
 from modelopt_cli.workflows.shared.run_scope import one_run
 
 if TYPE_CHECKING:
     import numpy as np
 
+    from modelopt_cli.core.conditions import Condition
     from modelopt_cli.data.part import Part
     from modelopt_cli.models.files.checkpoints import Checkpoint
+    from modelopt_cli.results.report import Report
     from modelopt_cli.training.metrics.names import OwnMetric
 
 SPLITS = ("train", "validation", "test")
@@ -27,27 +29,38 @@ SPLITS = ("train", "validation", "test")
 
 @one_run()
 def evaluate(
-    path: str | Path, split: str = "test", data: str | Path | None = None, *, trust_code: bool = False
+    path: str | Path,
+    split: str = "test",
+    data: str | Path | None = None,
+    *,
+    trust_code: bool = False,
+    gates: Sequence[Condition] = (),
 ) -> Report:
     """Every metric of the model at `path`, on a split of the data it was trained with, or on the file `data`.
 
     `trust_code` runs the code that the file names (a model or data of the user's own); without it such a file raises
-    RefusedError, and metrics of the user's own are left out, which the report's warnings tell. Raises InputError for a
-    file that is no model or data it cannot use, UsageError for an unknown or empty split.
+    RefusedError, and metrics of the user's own are left out, which the report's warnings tell. `gates` are judged on
+    the metrics. Raises InputError for a file that is no model or data it cannot use, UsageError for an unknown or empty
+    split.
     """
+    reporting = Reporting(None, Context(gates=tuple(gates)), name=Path(path).stem)
+    with reporting.log.recording():
+        outcome = _evaluated(path, split, data, Consent(everything=trust_code))
+    return reporting.report("evaluation", "evaluate", outcome)
+
+
+def _evaluated(path: str | Path, split: str, data: str | Path | None, consent: Consent) -> Outcome:
     from modelopt_cli.models.files import checkpoints
     from modelopt_cli.training.metrics import names as metric_names
-    from modelopt_cli.training.metrics import scoring as metrics
+    from modelopt_cli.training.metrics import scoring
 
-    start = time.perf_counter()
-    consent = Consent(everything=trust_code)
     checkpoint = checkpoints.load(path, consent)
     notes: list[str] = []
     part, prefix = _part(checkpoint, split, data, path, consent, notes.append)
     names = metric_names.names(checkpoint.task, checkpoint.shapes.outputs)
     scores, loss = _judged(checkpoint, part)
-    found = {} if loss is None else {f"{prefix}loss": loss}
-    found |= metrics.compute(
+    metrics = {} if loss is None else {f"{prefix}loss": loss}
+    metrics |= scoring.compute(
         checkpoint.task,
         part.targets,
         scores,
@@ -56,21 +69,14 @@ def evaluate(
         extra=_own_metrics(checkpoint, consent, notes.append),
         classes=checkpoint.shapes.outputs,
     )
-    return Report(
-        kind="evaluation",
-        workflow="evaluate",
-        name=Path(path).stem,
-        seconds=time.perf_counter() - start,
-        metrics=found,
-        details={
-            **positive_class(checkpoint.task, checkpoint.label_names, found),
-            "model": str(path),
-            "on": str(data) if data is not None else split,
-            "samples": len(part.targets),
-            "undefined": sorted({prefix + name for name in names} - set(found)),
-        },
-        warnings=list(dict.fromkeys(notes)),
-    )
+    details = {
+        **positive_class(checkpoint.task, checkpoint.label_names, metrics),
+        "model": str(path),
+        "on": str(data) if data is not None else split,
+        "samples": len(part.targets),
+        "undefined": sorted({prefix + name for name in names} - set(metrics)),
+    }
+    return Outcome(metrics, details=details, warnings=notes)
 
 
 def predict(path: str | Path, data: str | Path, *, trust_code: bool = False) -> Table:

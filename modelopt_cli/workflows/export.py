@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +12,7 @@ from modelopt_cli.models.files.state_files import open_state
 from modelopt_cli.results.files import write_whole
 from modelopt_cli.results.report import Report, Table
 from modelopt_cli.workflows.shared.module_of_file import build, consent_of
+from modelopt_cli.workflows.shared.reporting import Outcome, Reporting
 from modelopt_cli.workflows.shared.run_scope import one_run
 
 if TYPE_CHECKING:
@@ -36,13 +36,20 @@ def run(
     what cannot be exported, RefusedError (exit 5) for code without that, and ModeloptError (exit 1), with nothing
     written, where what came out computes something else.
     """
+    reporting = Reporting(None, name=path.name)
+    if out.exists() and not force:
+        raise UsageError(f"{out} exists; choose another file, or overwrite it with --force")
+    with reporting.log.recording():
+        outcome = _exported(path, out, experiment, trust_code)
+    return reporting.report("export", "export", outcome, artefacts={"exported": str(out)})
+
+
+def _exported(path: Path, out: Path, experiment: Path | None, trust_code: bool) -> Outcome:
+    """What the written file is, and how it compares with the model."""
     from modelopt_cli.models.files.exported_files import Ran, checks
     from modelopt_cli.models.graph.capture import fixed_by
     from modelopt_cli.models.measure import count, example
 
-    start = time.perf_counter()
-    if out.exists() and not force:
-        raise UsageError(f"{out} exists; choose another file, or overwrite it with --force")
     module, shapes, about = _model(path, experiment, trust_code)
     suffix = format_of(out)
     module.eval()
@@ -50,20 +57,21 @@ def run(
     content, dynamic = exported_bytes(module, inputs, suffix, about)
     ran = Ran(content, suffix)
     sizes = BATCH_SIZES if dynamic else (EXAMPLES,)
-    found = checks(module, ran, [example(shapes, size, seed=1) for size in sizes])
-    warnings = _warnings(found, "" if dynamic else fixed_by(module, inputs), out)
+    compared = checks(module, ran, [example(shapes, size, seed=1) for size in sizes])
+    warnings = _warnings(compared, "" if dynamic else fixed_by(module, inputs), out)
     write_whole(out, lambda stream: stream.write(content))
-    rows: list[list[Any]] = [[check.batch_size, check.error] for check in found]
-    told = {name: about[name] for name in ("task", "inputs", "label_names")}
-    return Report(
-        kind="export",
-        workflow="export",
-        name=path.name,
-        seconds=time.perf_counter() - start,
-        metrics={**count(module.parameters()), "export.size_bytes": float(len(content)), "export.error": _worst(found)},
+    rows: list[list[Any]] = [[check.batch_size, check.error] for check in compared]
+    size, error = float(len(content)), _worst(compared)
+    return Outcome(
+        metrics={**count(module.parameters()), "export.size_bytes": size, "export.error": error},
         tables={"checks": Table(columns=["batch size", "relative error"], rows=rows)},
-        details={"model": str(path), "format": suffix[1:], "any_batch_size": dynamic, "runtime": ran.runtime, **told},
-        artefacts={"exported": str(out)},
+        details={
+            "model": str(path),
+            "format": suffix[1:],
+            "any_batch_size": dynamic,
+            "runtime": ran.runtime,
+            **{name: about[name] for name in ("task", "inputs", "label_names")},
+        },
         warnings=warnings,
     )
 
@@ -87,24 +95,24 @@ def _model(path: Path, experiment_file: Path | None, trust_code: bool) -> tuple[
     return module, shapes, about_model(shapes, data.label_names, data.preprocessing.to_plain())
 
 
-def _warnings(found: Sequence[Check], fixed: str, out: Path) -> list[str]:
+def _warnings(compared: Sequence[Check], fixed: str, out: Path) -> list[str]:
     """What is restricted. Raises ModeloptError where the file would be wrong."""
     from modelopt_cli.models.graph.surgery import AGREES
 
-    told = [f"{out.name} takes batches of {EXAMPLES} samples alone: {fixed}"] if fixed else []
-    for check in found:
+    restrictions = [f"{out.name} takes batches of {EXAMPLES} samples alone: {fixed}"] if fixed else []
+    for check in compared:
         if check.error <= AGREES:
             continue
-        if check.reason and check.batch_size == 1 and len(found) > 1:
-            told.append(f"it takes no batch of a single sample ({check.reason})")
+        if check.reason and check.batch_size == 1 and len(compared) > 1:
+            restrictions.append(f"it takes no batch of a single sample ({check.reason})")
             continue
         what = f"fails ({check.reason})" if check.reason else f"differs from the model's by {check.error:.1%}"
         raise ModeloptError(
             f"what was exported {what} on a batch of {check.batch_size}, so {out} was not written; does the model draw "
             "random numbers, or keep something between its calls?"
         )
-    return told
+    return restrictions
 
 
-def _worst(found: Sequence[Check]) -> float:
-    return max(check.error for check in found if not check.reason)
+def _worst(compared: Sequence[Check]) -> float:
+    return max(check.error for check in compared if not check.reason)

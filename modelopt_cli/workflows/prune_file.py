@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,13 +14,17 @@ from modelopt_cli.models.files.sizes import estimated, quick_sizes
 from modelopt_cli.models.files.state_files import StateFile, beside, open_state
 from modelopt_cli.pruning.weights.files import FilePruner, FilePruning, ZeroCount
 from modelopt_cli.pruning.weights.selection import FEW_AXES, NOT_FINITE, Selection, choose
-from modelopt_cli.results.report import Report, Table
+from modelopt_cli.results.report import Table
+from modelopt_cli.workflows.shared.context import Context
 from modelopt_cli.workflows.shared.module_of_file import shape_text
+from modelopt_cli.workflows.shared.reporting import Outcome, Reporting
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from modelopt_cli.core.conditions import Condition
     from modelopt_cli.pruning.structures import MaskStructure
+    from modelopt_cli.results.report import Report
 
 __all__ = ["FilePruning", "pattern", "run"]
 
@@ -46,53 +48,47 @@ def run(
     trust: bool = False,
     measure_compressed: bool = False,
     key: str | None = None,
+    gates: Sequence[Condition] = (),
 ) -> Report:
     """Prune the weights at `path` into `out` (default: model.pruned.pt beside it).
 
     `force` overwrites `out`, `trust` runs code that the file names, `measure_compressed` compresses all of a large
-    file to tell its size. `key`: the part of the file that holds the weights. Raises UsageError when nothing can be
-    pruned, a glob matches nothing, or `out` exists.
+    file to tell its size. `key`: the part of the file that holds the weights. `gates` are judged on the metrics. Raises
+    UsageError when nothing can be pruned, a glob matches nothing, or `out` exists.
     """
-    started, clock = datetime.now(UTC).astimezone(), time.perf_counter()
+    reporting = Reporting(None, Context(gates=tuple(gates)), name=path.name)
     target = output(path, out, force=force, dry_run=dry_run)
-    file = open_state(path, trust=trust, key=key)
-    tensors = MaskedPairs(file.tensors)
-    selection = choose(
-        tensors,
-        pruning.structure.problem,
-        include=pruning.include,
-        exclude=pruning.exclude,
-        everything=pruning.everything,
-        bare=file.bare,
-        where=str(path),
-        apart=tensors.unfit,
-    )
-    counts = _prune(file, tensors, pruning, selection.taken, None if dry_run else target)
-    spared = {**selection.spared, **dict.fromkeys(tensors.masks, _MASK)}
-    rows = _rows(file, counts, spared)
-    before, after = _totals(tensors, counts)
-    before |= sizes_of(path, exact=measure_compressed)
-    after |= {} if dry_run else sizes_of(target, exact=measure_compressed)
-    return Report(
-        kind="weights_file",
-        workflow="prune",
-        name=path.name,
-        started=started.isoformat(timespec="seconds"),
-        seconds=time.perf_counter() - clock,
-        metrics=after,
-        tables={"layers": rows},
-        details={
-            "before": before,
-            "spared": dict(Counter(spared.values())),
-            "spared_names": _names(spared),
-            "kind": file.kind,
-            "dry_run": dry_run,
-            "note": "; ".join(filter(None, (file.note, tensors.note))),
-            "compressed_estimated": estimated(path, exact=measure_compressed),
-        },
-        artefacts={} if dry_run else {"model": str(target)},
-        warnings=[_HONEST, *[_TRUSTED] * trust, *_not_finite(selection), *_collapsed(rows)],
-    )
+    with reporting.log.recording():
+        file = open_state(path, trust=trust, key=key)
+        tensors = MaskedPairs(file.tensors)
+        selection = choose(
+            tensors,
+            pruning.structure.problem,
+            include=pruning.include,
+            exclude=pruning.exclude,
+            everything=pruning.everything,
+            bare=file.bare,
+            where=str(path),
+            apart=tensors.unfit,
+        )
+        counts = _prune(file, tensors, pruning, selection.taken, None if dry_run else target)
+        spared = {**selection.spared, **dict.fromkeys(tensors.masks, _MASK)}
+        layers = _layers(file, counts, spared)
+        before, after = _totals(tensors, counts)
+        before |= sizes_of(path, exact=measure_compressed)
+        after |= {} if dry_run else sizes_of(target, exact=measure_compressed)
+    details = {
+        "before": before,
+        "spared": dict(Counter(spared.values())),
+        "spared_names": _names(spared),
+        "kind": file.kind,
+        "dry_run": dry_run,
+        "note": "; ".join(filter(None, (file.note, tensors.note))),
+        "compressed_estimated": estimated(path, exact=measure_compressed),
+    }
+    warnings = [_HONEST, *[_TRUSTED] * trust, *_not_finite(selection), *_collapsed(layers)]
+    outcome = Outcome(after, {"layers": layers}, details, warnings)
+    return reporting.report("weights_file", "prune", outcome, artefacts={} if dry_run else {"model": str(target)})
 
 
 def output(path: Path, out: Path | None, *, force: bool, dry_run: bool) -> Path:
@@ -116,8 +112,8 @@ def check_free(path: Path, target: Path, *, force: bool, folder: bool = False) -
     if there and not force:
         raise UsageError(f"{target} exists already and is not overwritten; choose another with --out, or say --force")
     if there and target.is_dir() != folder:
-        found, wanted = ("a folder", "a file") if target.is_dir() else ("no folder", "a folder")
-        raise UsageError(f"{target} is {found}, but {wanted} is to be written there; use --out")
+        present, wanted = ("a folder", "a file") if target.is_dir() else ("no folder", "a folder")
+        raise UsageError(f"{target} is {present}, but {wanted} is to be written there; use --out")
 
 
 def _prune(
@@ -132,7 +128,7 @@ def _prune(
     return pruner.counts
 
 
-def _rows(file: StateFile, counts: Mapping[str, ZeroCount], spared: Mapping[str, str]) -> Table:
+def _layers(file: StateFile, counts: Mapping[str, ZeroCount], spared: Mapping[str, str]) -> Table:
     """A row for every tensor."""
     columns = ["tensor", "shape", "weights", "zero before", "zeroed", "sparsity", "spared"]
     rows: list[list[Any]] = []
@@ -140,8 +136,8 @@ def _rows(file: StateFile, counts: Mapping[str, ZeroCount], spared: Mapping[str,
         count = counts[name]
         share = count.after / count.weights if count.weights else 0.0
         shape = shape_text(tensor)
-        gone = count.after - count.before
-        rows.append([name, shape, count.weights, count.before, gone, share, spared.get(name)])
+        zeroed = count.after - count.before
+        rows.append([name, shape, count.weights, count.before, zeroed, share, spared.get(name)])
     return Table(columns=columns, rows=rows)
 
 
@@ -155,14 +151,16 @@ def _totals(
     tensors: Mapping[str, Tensor], counts: Mapping[str, ZeroCount]
 ) -> tuple[dict[str, float], dict[str, float]]:
     """Before and after; tied tensors count once, floating-point ones only."""
-    unique = {memory_of(tensor): counts[name] for name, tensor in tensors.items() if tensor.is_floating_point()}
-    total = sum(count.weights for count in unique.values())
+    unique = {
+        memory_of(tensor): counts[name] for name, tensor in tensors.items() if tensor.is_floating_point()
+    }.values()
+    total = sum(count.weights for count in unique)
 
-    def found(zero: int) -> dict[str, float]:
+    def counted(zero: int) -> dict[str, float]:
         share = zero / total if total else 0.0
         return {"model.parameters": float(total), "model.nonzero": float(total - zero), "model.sparsity": share}
 
-    return found(sum(count.before for count in unique.values())), found(sum(count.after for count in unique.values()))
+    return counted(sum(count.before for count in unique)), counted(sum(count.after for count in unique))
 
 
 def sizes_of(path: Path, *, exact: bool = False) -> dict[str, float]:

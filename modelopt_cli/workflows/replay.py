@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 import json
-import time
 from dataclasses import asdict
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modelopt_cli.core.errors import InputError
 from modelopt_cli.experiment.experiment import Experiment
 from modelopt_cli.results.environment import environment
-from modelopt_cli.results.report import Report
 from modelopt_cli.tuning.schedulers import Scheduler
 from modelopt_cli.tuning.schedulers._sampler_and_stopper import SamplerAndStopper
 from modelopt_cli.tuning.search.replay import KINDS, Replayed, replay
 from modelopt_cli.tuning.study import header
 from modelopt_cli.tuning.study.store import Store
 from modelopt_cli.workflows.shared.context import Context, EpochEnded
+from modelopt_cli.workflows.shared.reporting import Outcome, Reporting
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from modelopt_cli.results.report import Report
     from modelopt_cli.tuning.study.header import Header
     from modelopt_cli.tuning.study.log import Event
 
@@ -32,7 +31,6 @@ def run(path: Path, context: Context) -> Report:
 
     Raises InputError when it holds no study, StorageError when the log makes no sense.
     """
-    started, clock = datetime.now(UTC).astimezone(), time.perf_counter()
     if not (path / "study.sqlite").exists():
         raise InputError(f"{path} holds no study.sqlite, so it is no search; name a run of modelopt tune")
     store = Store(path / "study.sqlite", write=False)
@@ -40,22 +38,18 @@ def run(path: Path, context: Context) -> Report:
         begun_with, events = header.whole_header(store), list(store.events())
         file = path / "experiment.yaml"
         experiment = Experiment.load(file, checked=False) if file.exists() else None
-        found = _replayed(events, begun_with, _scheduler(experiment, begun_with), context, _sizes(experiment))
+        name = path.name if experiment is None else experiment.name
+        reporting = Reporting(None, name=name, seed=int(begun_with["seed"]))
+        with reporting.log.recording():
+            scheduler = _scheduler(experiment, begun_with)
+            replayed = _replayed(events, begun_with, scheduler, context, _sizes(experiment))
     except ValueError as error:
         raise store.damaged(str(error)) from None
     finally:
         store.close()
-    return Report(
-        kind="replay",
-        workflow="replay",
-        name=path.name if experiment is None else experiment.name,
-        seed=int(begun_with["seed"]),
-        started=started.isoformat(timespec="seconds"),
-        seconds=time.perf_counter() - clock,
-        details={"sampler": begun_with["sampler"], **_counts(found)},
-        artefacts={"directory": str(path)},
-        warnings=_remarks(path, found),
-    )
+    details = {"sampler": begun_with["sampler"], **_counts(replayed)}
+    outcome = Outcome(details=details, warnings=_remarks(path, replayed))
+    return reporting.report("replay", "replay", outcome, artefacts={"directory": str(path)})
 
 
 def _replayed(

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from modelopt_cli.cli.options import Gate, Json, Quiet, SavedModel, TrustCode
-from modelopt_cli.cli.running import demand, judge, show
+from modelopt_cli.cli.running import conditions, demand, expect, show
 
 
 def evaluate(
@@ -25,6 +25,7 @@ def evaluate(
     """Compute every metric of a model, on a split of its data or on new data."""
     from modelopt_cli.workflows.evaluate import evaluate as workflow
 
-    report = judge(workflow(model, split, data, trust_code=trust_code), gate)
+    report = workflow(model, split, data, trust_code=trust_code, gates=conditions(gate))
+    expect(gate, {*report.metrics, *report.details.get("undefined", ())})
     show(report, as_json=json, quiet=quiet)
     demand(report)

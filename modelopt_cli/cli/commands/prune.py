@@ -9,7 +9,7 @@ import typer
 
 from modelopt_cli.cli.commands.prune_options import PruneOptions
 from modelopt_cli.cli.options import Gate, Json, Key, Quiet, Resume, Set, TrustCode, TrustPickle
-from modelopt_cli.cli.running import conditions, demand, execute, expect, judge, run_in_memory, show
+from modelopt_cli.cli.running import conditions, demand, execute, expect, run_in_memory, show
 
 
 def prune(
@@ -128,8 +128,8 @@ def prune(
             trust=trust_pickle,
             measure_compressed=exact,
             key=key,
+            gates=conditions(gate),
         )
-        report = judge(report, gate)
     show(report, as_json=json, quiet=quiet)
     demand(report)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +19,7 @@ from modelopt_cli.models.graph.network import Network
 from modelopt_cli.models.measure import example
 from modelopt_cli.results.report import Report, Table
 from modelopt_cli.workflows.shared.module_of_file import build
+from modelopt_cli.workflows.shared.reporting import Outcome, Reporting
 from modelopt_cli.workflows.shared.run_scope import one_run
 
 if TYPE_CHECKING:
@@ -37,16 +37,18 @@ def run(path: Path, *, experiment: Path | None = None, key: str | None = None, t
     """
     from modelopt_cli.experiment.experiment import Experiment
 
-    start = time.perf_counter()
-    loaded = None if experiment is None else Experiment.load(experiment)
-    if loaded is not None:
-        loaded.require("model", "data")
-    module, shapes = build(open_state(path, key=key), loaded, trust_code=trust_code)
-    return groups_report(path.name, module.eval(), Network(module, example(shapes, EXAMPLES)), start)
+    reporting = Reporting(None, name=path.name)
+    with reporting.log.recording():
+        loaded = None if experiment is None else Experiment.load(experiment)
+        if loaded is not None:
+            loaded.require("model", "data")
+        module, shapes = build(open_state(path, key=key), loaded, trust_code=trust_code)
+        outcome = _outcome(module.eval(), Network(module, example(shapes, EXAMPLES)))
+    return reporting.report("groups", "inspect", outcome)
 
 
-def groups_report(name: str, module: nn.Module, network: Network, start: float) -> Report:
-    """The report on a module that was captured as `network`; `start`: perf_counter when that began."""
+def _outcome(module: nn.Module, network: Network) -> Outcome:
+    """The metrics and tables of a module that was captured as `network`."""
     shares = _coverage(network)
     metrics = {
         "model.parameters": float(network.costs.parameters({})),
@@ -54,12 +56,8 @@ def groups_report(name: str, module: nn.Module, network: Network, start: float) 
         "model.groups": float(len(network.groups)),
         "model.shrinkable": shares["share"],
     }
-    return Report(
-        kind="groups",
-        workflow="inspect",
-        name=name,
-        seconds=time.perf_counter() - start,
-        metrics=metrics,
+    return Outcome(
+        metrics,
         tables={"groups": _groups(module, network), "places": _places(network), "frozen": _frozen(network)},
         details={"coverage": shares, "unknown_operators": dict(network.analysis.unknown)},
     )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from modelopt_cli.models.files.sizes import estimated, quick_sizes
 from modelopt_cli.models.files.state_files import StateFile, open_state
 from modelopt_cli.results.report import Report, Table
 from modelopt_cli.workflows.shared.module_of_file import build, shape_text
+from modelopt_cli.workflows.shared.reporting import Outcome, Reporting
 from modelopt_cli.workflows.shared.run_scope import one_run
 
 if TYPE_CHECKING:
@@ -49,53 +51,53 @@ def run(
     """
     from modelopt_cli.models.measure import count
 
-    file = open_state(path, trust=trust, key=key)
-    tensors = MaskedPairs(file.tensors)
-    layers, histograms = _layers(file, tensors)
-    plain, packed = quick_sizes(path)
-    size = {"model.size_bytes": float(plain), "model.compressed_bytes": float(packed)}
-    report = Report(
-        kind="inspection",
-        workflow="inspect",
-        name=path.name,
-        metrics={**count(tensors.values()), **size},
-        tables={"layers": layers},
-        details={
+    reporting = Reporting(None, name=path.name)
+    with reporting.log.recording():
+        file = open_state(path, trust=trust, key=key)
+        tensors = MaskedPairs(file.tensors)
+        layers, histograms = _layers(file, tensors)
+        plain, packed = quick_sizes(path)
+        size = {"model.size_bytes": float(plain), "model.compressed_bytes": float(packed)}
+        details = {
             "kind": file.kind,
             "note": "; ".join(filter(None, (file.note, tensors.note))),
             "histograms": histograms,
             "compressed_estimated": estimated(path),
-        },
-    )
-    if experiment is None and baseline is None and not measure:
-        return report
-    return _measured(report, [file] if baseline is None else [file, open_state(baseline)], experiment, trust_code)
+        }
+        outcome = Outcome({**count(tensors.values()), **size}, {"layers": layers}, details)
+        if experiment is not None or baseline is not None or measure:
+            files = [file] if baseline is None else [file, open_state(baseline)]
+            outcome = _measured(outcome, files, experiment, trust_code)
+    return reporting.report("inspection", "inspect", outcome)
 
 
-def _measured(report: Report, files: Sequence[StateFile], experiment_file: Path | None, trust_code: bool) -> Report:
-    """The report with what forward passes cost. A second file is the baseline."""
+def _measured(outcome: Outcome, files: Sequence[StateFile], experiment_file: Path | None, trust_code: bool) -> Outcome:
+    """The outcome with what forward passes cost. A second file is the baseline."""
     from modelopt_cli.models.measure import count, example, latency, macs, noise
 
     device, modules, shapes = _ready(files, experiment_file, trust_code)
     samples = example(shapes, max(BATCH_SIZES))
     names = [f"{file.path.name}{' (baseline)' * place}" for place, file in enumerate(files)]
-    with _told(names, shapes):
-        found = [macs(module.to(device), samples[:1]) for module in modules]
+    with _user_errors(names, shapes):
+        macs_of = [macs(module.to(device), samples[:1]) for module in modules]
         times = latency(dict(zip(names, modules, strict=True)), samples, BATCH_SIZES, threads=THREADS)
     measured: dict[str, Any] = {"device": device, "threads": THREADS}
     measured["dtype"] = str(samples.dtype).removeprefix("torch.")
     measured["runs"] = {str(one.batch_size): len(one.times) for one in times}
-    for file, cost in zip(files[1:], found[1:], strict=True):
+    for file, cost in zip(files[1:], macs_of[1:], strict=True):
         measured["baseline"] = {"file": str(file.path), "model.macs": cost[""], **count(file.tensors.values())}
-    metrics = {"model.macs": float(found[0][""]), "model.flops": 2.0 * found[0][""]}
+    metrics = {"model.macs": float(macs_of[0][""]), "model.flops": 2.0 * macs_of[0][""]}
     own = (one for one in times if one.name == names[0])
     metrics |= {"model.latency_ms" + f"_{one.batch_size}" * (one.batch_size > 1): one.median for one in own}
-    tables = {"macs": _macs_table(modules[0], found[0]), "latency": _latency_table(times, names)}
-    added = {"metrics": metrics, "tables": tables, "details": {"measured": measured}}
+    tables = {"macs": _macs_table(modules[0], macs_of[0]), "latency": _latency_table(times, names)}
     pairs = [(one, other) for one, other in zip(times[::2], times[1::2], strict=True)] if len(files) > 1 else []
-    noisy = [text for one, other in pairs if (text := noise(one, other))]
-    update: dict[str, Any] = {name: getattr(report, name) | part for name, part in added.items()}
-    return report.model_copy(update={**update, "warnings": [*report.warnings, *noisy]})
+    return replace(
+        outcome,
+        metrics={**outcome.metrics, **metrics},
+        tables={**outcome.tables, **tables},
+        details={**outcome.details, "measured": measured},
+        warnings=[text for one, other in pairs if (text := noise(one, other))],
+    )
 
 
 def _ready(
@@ -120,7 +122,7 @@ def _ready(
 
 
 @contextmanager
-def _told(names: Sequence[str], shapes: Shapes) -> Iterator[None]:
+def _user_errors(names: Sequence[str], shapes: Shapes) -> Iterator[None]:
     """What a model's own code raises, as UsageError; not a lack of memory."""
     from modelopt_cli.core.imports import describe_user_error
     from modelopt_cli.tuning.trials.failures import classify

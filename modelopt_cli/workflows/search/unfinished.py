@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from modelopt_cli.core.errors import InputError
-from modelopt_cli.results.report import Report
 from modelopt_cli.tuning.analysis.replication import best_of, posterior
 from modelopt_cli.tuning.space.space import Space
 from modelopt_cli.tuning.study.study import Study
+from modelopt_cli.workflows.shared.reporting import Outcome, provisional
 from modelopt_cli.workflows.shared.tables import best_row, schedule_table, trials_table
+
+if TYPE_CHECKING:
+    from modelopt_cli.results.report import Report
 
 
 def unfinished_report(path: Path, failed: Report | None = None) -> Report:
@@ -25,18 +29,18 @@ def unfinished_report(path: Path, failed: Report | None = None) -> Report:
     trials, meta = Study.read(store)
     space = Space.from_spec(meta["space"])
     best = best_of(trials, posterior(space, trials) if meta.get("repeats") else None)
-    return Report(
-        kind="search",
-        workflow="tune",
-        name=path.parent.name,
-        status="interrupted" if failed is None else failed.status,
-        reason="" if failed is None else failed.reason,
-        started="" if failed is None else failed.started,
-        seconds=0.0 if failed is None else failed.seconds,
-        seed=int(meta.get("seed", 0)),
-        metrics=dict(best.metrics) if best else {},
-        best=best_row(best),
+    outcome = Outcome(
+        metrics=best.metrics if best else {},
         tables={"trials": trials_table(trials, space.paths), **schedule_table(trials, best)},
         details={"objective": meta.get("objective", []), "ended": "not yet"},
+    )
+    return provisional(
+        "search",
+        "tune",
+        outcome,
+        name=path.parent.name,
+        seed=int(meta.get("seed", 0)),
+        best=best_row(best),
         artefacts={"directory": str(path)},
+        failed=failed,
     )

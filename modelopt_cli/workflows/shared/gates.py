@@ -13,9 +13,10 @@ if TYPE_CHECKING:
     from modelopt_cli.workflows.shared.context import Context
 
 
-def conditions(experiment: Experiment, context: Context) -> list[Condition]:
-    """The file's gates, then the command line's, each once."""
-    return list(dict.fromkeys([*(Condition.parse(gate) for gate in experiment.gates), *context.gates]))
+def conditions(experiment: Experiment | None, context: Context) -> list[Condition]:
+    """The file's gates, where there is one, then the command line's, each once."""
+    own = () if experiment is None else experiment.gates
+    return list(dict.fromkeys([*(Condition.parse(gate) for gate in own), *context.gates]))
 
 
 def judge(gates: Iterable[Condition], metrics: Mapping[str, float]) -> list[GateResult]:

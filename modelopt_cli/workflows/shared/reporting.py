@@ -1,7 +1,7 @@
-"""How every run that makes a report begins and ends: its clock, its warnings and gates, the report in its directory.
+"""How every report of a workflow is made: its clock, its warnings and gates, its file in the run directory.
 
-Train, tune, prune, distill and several seeds of these all close through here, so that none can forget what a report
-owes its reader.
+A workflow makes a Reporting when it begins, works within its recording of warnings, and hands it what came of it. No
+other module of workflows/ makes a Report, so that none can forget what a report owes its reader.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any
 from modelopt_cli.core.warning_log import WarningLog
 from modelopt_cli.results.report import Kind, Report, Table
 from modelopt_cli.workflows.shared import gates
+from modelopt_cli.workflows.shared.context import Context
 
 if TYPE_CHECKING:
     from modelopt_cli.data.raw import Task
     from modelopt_cli.experiment.experiment import Experiment
     from modelopt_cli.models.files.checkpoints import Checkpoint
-    from modelopt_cli.workflows.shared.context import Context
 
 POSITIVE = "positive_class"
 """The detail of a report that names the class which its binary metrics are about."""
@@ -41,13 +41,18 @@ class Outcome:
 
 
 class Reporting:
-    """Made when a run begins; `report` ends it.
+    """Made when the work begins; `report` ends it.
 
-    `log`: for warnings of Python's that no run of the workflow keeps for itself, such as those of loading a model.
+    `log`: for warnings of Python's that no run of the workflow keeps for itself, such as those of loading a model; the
+    work is done within `log.recording()`.
     """
 
-    def __init__(self, experiment: Experiment, context: Context) -> None:
-        self._experiment, self._context = experiment, context
+    def __init__(
+        self, experiment: Experiment | None, context: Context | None = None, *, name: str = "", seed: int = 0
+    ) -> None:
+        """Without an experiment, as where a file is looked at, the report has this `name` and `seed`."""
+        self._experiment, self._context = experiment, context or Context()
+        self._name, self._seed = (name, seed) if experiment is None else (experiment.name, experiment.seed)
         self.log = WarningLog()
         self._started, self._clock = datetime.now(UTC).astimezone(), time.perf_counter()
 
@@ -62,21 +67,22 @@ class Reporting:
         workflow: str,
         outcome: Outcome,
         *,
-        interrupted: bool,
+        interrupted: bool = False,
         artefacts: Mapping[str, str] | None = None,
         best: Mapping[str, Any] | None = None,
         plan: Mapping[str, Any] | None = None,
     ) -> Report:
         """The report, written into the run directory where there is one. Gates are judged unless `interrupted`."""
         experiment, context = self._experiment, self._context
-        chosen, told = _about_positive(experiment, outcome.metrics)
+        chosen, unchosen = _about_positive(experiment, outcome.metrics)
         demanded = [] if interrupted else gates.conditions(experiment, context)
+        notes = [*_notes(experiment), *unchosen, *outcome.warnings, *_consent(outcome.model), *self.log.texts]
         report = Report(
             kind=kind,
             workflow=workflow,
-            name=experiment.name,
+            name=self._name,
             status="interrupted" if interrupted else "completed",
-            seed=experiment.seed,
+            seed=self._seed,
             started=self._started.isoformat(timespec="seconds"),
             seconds=self.seconds,
             metrics=dict(outcome.metrics),
@@ -86,11 +92,7 @@ class Reporting:
             plan=dict(plan or {}),
             details={**outcome.details, **chosen},
             artefacts=dict(artefacts or {}),
-            warnings=list(
-                dict.fromkeys(
-                    [*_notes(experiment), *told, *outcome.warnings, *_consent(outcome.model), *self.log.texts]
-                )
-            ),
+            warnings=list(dict.fromkeys(notes)),
         )
         if context.directory is not None:
             context.directory.write_report(report)
@@ -112,6 +114,35 @@ def planned(
     )
 
 
+def provisional(
+    kind: Kind,
+    workflow: str,
+    outcome: Outcome,
+    *,
+    name: str,
+    seed: int,
+    best: Mapping[str, Any] | None,
+    artefacts: Mapping[str, str],
+    failed: Report | None,
+) -> Report:
+    """The report of a run that has not come to its end, as it stands; `failed`: the one that says why it failed."""
+    return Report(
+        kind=kind,
+        workflow=workflow,
+        name=name,
+        status="interrupted" if failed is None else failed.status,
+        reason="" if failed is None else failed.reason,
+        started="" if failed is None else failed.started,
+        seconds=0.0 if failed is None else failed.seconds,
+        seed=seed,
+        metrics=dict(outcome.metrics),
+        best=None if best is None else dict(best),
+        tables=dict(outcome.tables),
+        details=dict(outcome.details),
+        artefacts=dict(artefacts),
+    )
+
+
 def positive_class(task: Task, labels: Sequence[str], metrics: Collection[str]) -> dict[str, str]:
     """The detail of a report that names the positive class, where a metric is about it."""
     from modelopt_cli.data.positive import named_positive
@@ -120,9 +151,9 @@ def positive_class(task: Task, labels: Sequence[str], metrics: Collection[str]) 
     return {} if name is None else {POSITIVE: name}
 
 
-def _about_positive(experiment: Experiment, metrics: Collection[str]) -> tuple[dict[str, str], list[str]]:
+def _about_positive(experiment: Experiment | None, metrics: Collection[str]) -> tuple[dict[str, str], list[str]]:
     """(the detail that names the positive class, a warning where nobody chose it)"""
-    if experiment.data is None or experiment.model is None or not metrics:
+    if experiment is None or experiment.data is None or experiment.model is None or not metrics:
         return {}, []
     from modelopt_cli.data.positive import left_to_the_alphabet
     from modelopt_cli.workflows.shared.data_cache import raw_data
@@ -142,9 +173,9 @@ def _consent(model: Checkpoint | None) -> list[str]:
     return told_at_saving(model.model)
 
 
-def _notes(experiment: Experiment) -> list[str]:
+def _notes(experiment: Experiment | None) -> list[str]:
     """What whoever reads the report should know about the data, and of settings that come to nothing."""
-    if experiment.data is None or experiment.model is None:  # a script reads its own
+    if experiment is None or experiment.data is None or experiment.model is None:  # a script reads its own
         return []
     from modelopt_cli.workflows.shared.data_cache import data_notes
 

@@ -15,7 +15,7 @@ from modelopt_cli import Report, load, tune
 from modelopt_cli.experiment.experiment import Experiment
 from modelopt_cli.workflows.shared import data_cache
 
-CONFIG = Path(__file__).parents[2] / "configs" / "iris_grid.yaml"
+CONFIG = Path(__file__).parents[3] / "configs" / "iris_grid.yaml"
 GRID: dict[str, list[Any]] = {
     "n_estimators": [10, 50, 100, 200],
     "max_depth": [None, 10, 20, 30],
