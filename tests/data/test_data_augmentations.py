@@ -22,9 +22,9 @@ NAMES = FAMILIES["augmentations"].names()
 
 
 def make(name: str, **options: object) -> Augmentation:
-    found = FAMILIES["augmentations"].get(name).model_validate(options)
-    assert isinstance(found, Augmentation)
-    return found
+    augmentation = FAMILIES["augmentations"].get(name).model_validate(options)
+    assert isinstance(augmentation, Augmentation)
+    return augmentation
 
 
 def batch(samples: int = 12, size: tuple[int, int] = (7, 9)) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -45,10 +45,10 @@ class TestUniform:
     @settings(max_examples=50, deadline=None)
     @given(st.integers(0, 2**63), st.integers(0, 10**6), st.integers(0, 2**40), st.integers(0, 50), st.integers(1, 9))
     def test_agrees_with_python_integers(self, seed: int, epoch: int, index: int, stream: int, width: int) -> None:
-        found = uniform(seed, epoch, torch.tensor([index]), stream, width)[0]
+        drawn = uniform(seed, epoch, torch.tensor([index]), stream, width)[0]
         for lane in range(width):
             bits = _mix(start(seed, epoch, stream) + _GOLDEN * (index * width + lane + 1))
-            assert float(found[lane]) == (bits >> 40) / 2**24
+            assert float(drawn[lane]) == (bits >> 40) / 2**24
 
     def test_is_uniform(self) -> None:
         numbers = uniform(0, 0, torch.arange(50_000), 0).numpy().astype(np.float64)
@@ -84,10 +84,10 @@ class TestContract:
     @pytest.mark.parametrize("name", NAMES)
     def test_shape_dtype_and_finiteness(self, name: str) -> None:
         images, targets, random = batch()
-        found, shares = make(name).apply(images, targets, random)
-        assert found.shape == images.shape
-        assert found.dtype == images.dtype
-        assert torch.isfinite(found).all()
+        changed, shares = make(name).apply(images, targets, random)
+        assert changed.shape == images.shape
+        assert changed.dtype == images.dtype
+        assert torch.isfinite(changed).all()
         assert torch.allclose(shares.sum(1), torch.ones(len(images)))
 
     @pytest.mark.parametrize("name", NAMES)
@@ -111,35 +111,35 @@ class TestContract:
     def test_is_the_same_on_the_gpu(self, name: str) -> None:
         parts = batch(64, (16, 16))
         there = make(name).apply(*(part.cuda() for part in parts))
-        for here, found in zip(make(name).apply(*parts), there, strict=True):
-            torch.testing.assert_close(found.cpu(), here, rtol=1e-6, atol=1e-6)
+        for here, changed in zip(make(name).apply(*parts), there, strict=True):
+            torch.testing.assert_close(changed.cpu(), here, rtol=1e-6, atol=1e-6)
 
 
 class TestAgainstLoops:
     def test_flip(self) -> None:
         images, targets, random = batch(40)
-        found, _ = make("flip", probability=0.3).apply(images, targets, random)
+        changed, _ = make("flip", probability=0.3).apply(images, targets, random)
         flipped = 0
         for i in range(40):
             expected = images[i, :, :, torch.arange(8, -1, -1)] if random[i, 0] < 0.3 else images[i]
             flipped += int(random[i, 0] < 0.3)
-            assert torch.equal(found[i], expected)
+            assert torch.equal(changed[i], expected)
         assert 0 < flipped < 40
 
     @pytest.mark.parametrize("fill", ["zero", "reflect"])
     def test_crop(self, fill: str) -> None:
         images, targets, random = batch(40)
-        found, _ = make("crop", padding=3, fill=fill).apply(images, targets, random)
+        changed, _ = make("crop", padding=3, fill=fill).apply(images, targets, random)
         mode = "constant" if fill == "zero" else "reflect"
         padded = torch.nn.functional.pad(images, (3, 3, 3, 3), mode=mode)
         for i in range(40):
             y, x = (6 - math.floor(float(random[i, axis]) * 7) for axis in (0, 1))
-            assert torch.equal(found[i], padded[i, :, y : y + 7, x : x + 9])
+            assert torch.equal(changed[i], padded[i, :, y : y + 7, x : x + 9])
 
     @pytest.mark.parametrize("fill", ["zero", "edge"])
     def test_jitter(self, fill: str) -> None:
         images, targets, random = batch(20)
-        found, _ = make("jitter", pixels=2, fill=fill).apply(images, targets, random)
+        changed, _ = make("jitter", pixels=2, fill=fill).apply(images, targets, random)
         for i in range(20):
             down, right = (math.floor(float(random[i, axis]) * 5) - 2 for axis in (0, 1))
             for y in range(7):
@@ -147,7 +147,7 @@ class TestAgainstLoops:
                     inside = 0 <= y - down < 7 and 0 <= x - right < 9
                     from_y, from_x = min(max(y - down, 0), 6), min(max(x - right, 0), 8)
                     expected = images[i, :, from_y, from_x] if inside or fill == "edge" else torch.zeros(3)
-                    assert torch.equal(found[i, :, y, x], expected)
+                    assert torch.equal(changed[i, :, y, x], expected)
 
     def test_moves_are_equally_likely(self) -> None:
         from modelopt_cli.data.augmentations._shift import offsets
@@ -161,21 +161,21 @@ class TestAgainstLoops:
     @pytest.mark.parametrize("size", [1, 4, 5, 20])
     def test_cutout(self, size: int) -> None:
         images, targets, random = batch(30)
-        found, _ = make("cutout", size=size, probability=0.7).apply(images, targets, random)
+        changed, _ = make("cutout", size=size, probability=0.7).apply(images, targets, random)
         for i in range(30):
             y, x = math.floor(float(random[i, 0]) * 7) - size // 2, math.floor(float(random[i, 1]) * 9) - size // 2
             expected = images[i].clone()
             if random[i, 2] < 0.7:
                 expected[:, max(y, 0) : max(y + size, 0), max(x, 0) : max(x + size, 0)] = 0
-            assert torch.equal(found[i], expected)
+            assert torch.equal(changed[i], expected)
 
     @pytest.mark.parametrize("samples", [1, 6, 7])
     def test_mixup(self, samples: int) -> None:
         images, targets, random = batch(samples)
-        found, shares = make("mixup", alpha=0.4).apply(images, targets, random)
+        changed, shares = make("mixup", alpha=0.4).apply(images, targets, random)
         for i in range(samples):
             share, partner = float(stats.beta(0.4, 0.4).ppf(random[i, 0])), samples - 1 - i
-            torch.testing.assert_close(found[i], share * images[i] + (1 - share) * images[partner], atol=1e-3, rtol=0)
+            torch.testing.assert_close(changed[i], share * images[i] + (1 - share) * images[partner], atol=1e-3, rtol=0)
             torch.testing.assert_close(
                 shares[i], share * targets[i] + (1 - share) * targets[partner], atol=1e-3, rtol=0
             )
@@ -193,10 +193,10 @@ class TestAugment:
     def test_each_augmentation_has_numbers_of_its_own(self) -> None:
         images, targets = torch.randn(50, 1, 6, 6), torch.arange(50) % 3
         flips = [make("flip"), make("flip")]
-        found, same = augment(flips, images, targets, seed=1, epoch=1, indices=torch.arange(50), classes=3)
+        changed, same = augment(flips, images, targets, seed=1, epoch=1, indices=torch.arange(50), classes=3)
         numbers = [uniform(1, 1, torch.arange(50), stream)[:, 0] < 0.5 for stream in (0, 1)]
         twice = (numbers[0] ^ numbers[1])[:, None, None, None]
-        assert torch.equal(found, images.flip(-1).where(twice, images))
+        assert torch.equal(changed, images.flip(-1).where(twice, images))
         assert torch.equal(same, targets)
 
     def test_classes_become_shares_where_they_are_mixed(self) -> None:

@@ -40,8 +40,8 @@ from modelopt_cli.data.odd_cells import odd_cells
     ],
 )
 def test_numbers_as_they_are_written(notation: Notation, text: str, number: float | None) -> None:
-    found = notation.number(text)
-    assert (None if np.isnan(found) else found) == number
+    read = notation.number(text)
+    assert (None if np.isnan(read) else read) == number
 
 
 @given(st.floats(-1e12, 1e12))
@@ -132,10 +132,10 @@ def test_kinds_of_models_that_do_not_say_it(learnt: list[str], kind: str) -> Non
     ],
 )
 def test_odd_cells(cells: list[str], numbers: int, odd: dict[str, list[int]], remedy: str) -> None:
-    found = odd_cells(pd.Series(cells), Notation())
-    assert found is not None
-    assert (found.numbers, found.odd) == (numbers, odd)
-    assert any(remedy in text for text in found.remedies())
+    noticed = odd_cells(pd.Series(cells), Notation())
+    assert noticed is not None
+    assert (noticed.numbers, noticed.odd) == (numbers, odd)
+    assert any(remedy in text for text in noticed.remedies())
 
 
 @pytest.mark.parametrize(

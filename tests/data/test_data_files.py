@@ -55,9 +55,9 @@ def test_packed_tables_are_read(packing: str, tmp_path: Path) -> None:
     plain, path = tmp_path / "d.csv", tmp_path / f"d.csv.{packing}"
     plain.write_text(TABLE)
     path.write_bytes(PACKINGS[packing](TABLE.encode()))
-    found, wanted = load(path), load(plain)
-    pd.testing.assert_frame_equal(found.inputs, wanted.inputs)  # type: ignore[arg-type]
-    assert found.label_names == wanted.label_names
+    loaded, wanted = load(path), load(plain)
+    pd.testing.assert_frame_equal(loaded.inputs, wanted.inputs)  # type: ignore[arg-type]
+    assert loaded.label_names == wanted.label_names
     renamed = path.rename(tmp_path / "renamed.csv")  # known by its content, not by its name
     assert len(load(renamed)) == 60
 
@@ -89,20 +89,20 @@ def test_tabs_and_json_lines(tmp_path: Path) -> None:
     (tmp_path / "d.zip").write_bytes(zipped(lines.encode(), "inner.jsonl"))
     wanted = load(tmp_path / "d.csv")
     for name in ("d.tsv", "d.tsv.gz", "d.jsonl", "d.zip"):
-        found = load(tmp_path / name)
-        pd.testing.assert_frame_equal(found.inputs, wanted.inputs)  # type: ignore[arg-type]
-        assert np.array_equal(found.targets, wanted.targets)
+        loaded = load(tmp_path / name)
+        pd.testing.assert_frame_equal(loaded.inputs, wanted.inputs)  # type: ignore[arg-type]
+        assert np.array_equal(loaded.targets, wanted.targets)
 
 
 def test_json_lines_keep_their_types(tmp_path: Path) -> None:
     rows = [{"zip": "02139", "n": 1, "y": "a"}, {"zip": "3.50", "n": None, "y": "b"}, {"zip": "NA", "y": "a"}] * 3
     path = tmp_path / "d.jsonl"
     path.write_text("\n".join(map(json.dumps, rows)))
-    found = load(path)
-    assert isinstance(found.inputs, pd.DataFrame)
-    assert found.inputs["zip"].tolist()[:3] == ["02139", "3.50", "NA"]
-    assert np.isnan(found.inputs["n"][1])
-    assert np.isnan(found.inputs["n"][2])
+    loaded = load(path)
+    assert isinstance(loaded.inputs, pd.DataFrame)
+    assert loaded.inputs["zip"].tolist()[:3] == ["02139", "3.50", "NA"]
+    assert np.isnan(loaded.inputs["n"][1])
+    assert np.isnan(loaded.inputs["n"][2])
     marked = load(path, missing_values=["NA"]).inputs
     assert isinstance(marked, pd.DataFrame)
     assert pd.isna(marked["zip"][2])

@@ -35,9 +35,9 @@ class TestOneHot:
 
     def test_columns_name_the_classes(self) -> None:
         frame = pd.DataFrame({"cat": [1, 0, 0], "dog": [0, 1, 0], "eel": [0, 0, 1]})
-        found = interpret(frame, "classification", ("cat", "dog", "eel"))
-        assert found.label_names == ("cat", "dog", "eel")
-        assert encode(frame, "classification", found.label_names, ("cat", "dog", "eel")).tolist() == [0, 1, 2]
+        targets = interpret(frame, "classification", ("cat", "dog", "eel"))
+        assert targets.label_names == ("cat", "dog", "eel")
+        assert encode(frame, "classification", targets.label_names, ("cat", "dog", "eel")).tolist() == [0, 1, 2]
 
     def test_several_labels_stay_labels(self) -> None:
         assert interpret(np.array([[1, 1], [0, 1]]), "auto").task == "multilabel"
@@ -149,8 +149,8 @@ class TestPythonSource:
 
     def test_what_is_masked_is_missing(self, monkeypatch: pytest.MonkeyPatch) -> None:
         numbers = np.ma.masked_equal(np.arange(8).reshape(4, 2), 5)
-        found = np.asarray(self.read((numbers, ["a", "b"] * 2), monkeypatch).inputs)
-        assert (found[0, 1], np.argwhere(np.isnan(found)).tolist()) == (1, [[2, 1]])
+        read = np.asarray(self.read((numbers, ["a", "b"] * 2), monkeypatch).inputs)
+        assert (read[0, 1], np.argwhere(np.isnan(read)).tolist()) == (1, [[2, 1]])
         whole = np.ma.masked_equal(np.arange(8).reshape(4, 2), 100)
         assert np.asarray(self.read((whole, ["a", "b"] * 2), monkeypatch).inputs).tolist() == whole.data.tolist()
         with pytest.raises(InputError, match="1 missing values"):

@@ -154,7 +154,7 @@ def test_marks_in_files_that_tell_types(tmp_path: Path) -> None:
         }
     )
     frame.to_parquet(tmp_path / "d.parquet")
-    found = load(tmp_path / "d.parquet", kind="parquet", missing_values=["?", -9]).inputs
-    assert isinstance(found, pd.DataFrame)
-    assert found.isna().sum().to_dict() == {"c": 1, "t": 2, "i": 1, "f": 1, "b": 0}
+    loaded = load(tmp_path / "d.parquet", kind="parquet", missing_values=["?", -9]).inputs
+    assert isinstance(loaded, pd.DataFrame)
+    assert loaded.isna().sum().to_dict() == {"c": 1, "t": 2, "i": 1, "f": 1, "b": 0}
     assert not load(tmp_path / "d.parquet", kind="parquet").inputs.isna().any().any()  # type: ignore[union-attr]

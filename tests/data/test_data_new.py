@@ -57,9 +57,9 @@ def test_a_row_does_not_depend_on_the_others(name: str, old: bool, tmp_path: Pat
     assert np.array_equal(np.concatenate(alone), together)
     assert np.array_equal(with_odd[: len(new)], together)
     known = preprocessing.categories["c"]
-    place = len(known) - known[::-1].index(new[0]) - 1 if new[0] in known else None
-    if place is not None:
-        assert together[0, place] == 1
+    column = len(known) - known[::-1].index(new[0]) - 1 if new[0] in known else None
+    if column is not None:
+        assert together[0, column] == 1
 
 
 def test_other_kinds_of_files_too(tmp_path: Path) -> None:
@@ -70,12 +70,12 @@ def test_other_kinds_of_files_too(tmp_path: Path) -> None:
     frame.to_json(tmp_path / "new.jsonl", orient="records", lines=True)
     frame.to_csv(tmp_path / "new.csv", index=False)
     frame.to_csv(tmp_path / "new.tsv.gz", index=False, sep="\t")
-    found = [load_inputs(tmp_path / name, preprocessing) for name in ("new.parquet", "new.jsonl", "new.csv")]
-    found.append(load_inputs(tmp_path / "new.tsv.gz", preprocessing))
-    for inputs in found[1:]:
-        assert np.array_equal(inputs, found[0])
-    assert found[0].sum(axis=1).tolist() == pytest.approx(
-        [2 + found[0][0, 0], 2 + found[0][1, 0]]
+    loaded = [load_inputs(tmp_path / name, preprocessing) for name in ("new.parquet", "new.jsonl", "new.csv")]
+    loaded.append(load_inputs(tmp_path / "new.tsv.gz", preprocessing))
+    for inputs in loaded[1:]:
+        assert np.array_equal(inputs, loaded[0])
+    assert loaded[0].sum(axis=1).tolist() == pytest.approx(
+        [2 + loaded[0][0, 0], 2 + loaded[0][1, 0]]
     )  # two known categories
 
 
@@ -110,17 +110,17 @@ def test_labels_are_read_as_they_were_learnt(
         options["task"] = "classification"
     data = learnt(write(tmp_path, "train.csv", text), **options)
     path = write(tmp_path, "new.csv", "x,y\n" + "".join(f"1,{label}\n" for label in new))
-    found = load_labelled(path, data.preprocessing, data.label_names, "classification")
-    assert found.targets.tolist() == codes
+    labelled = load_labelled(path, data.preprocessing, data.label_names, "classification")
+    assert labelled.targets.tolist() == codes
 
 
 def test_a_learnt_none_is_no_missing_value_though_the_file_was_parquet(tmp_path: Path) -> None:
     pd.DataFrame({"c": ["None", "u"] * 6, "y": ["NA", "b"] * 6}).to_parquet(tmp_path / "d.parquet")
     data = learnt(tmp_path / "d.parquet", "parquet")
     path = write(tmp_path, "new.csv", "c,y\nNone,NA\nu,b\n")
-    found = load_labelled(path, data.preprocessing, data.label_names, "classification")
-    assert found.targets.tolist() == [0, 1]
-    assert found.inputs.tolist() == [[1, 0], [0, 1]]
+    labelled = load_labelled(path, data.preprocessing, data.label_names, "classification")
+    assert labelled.targets.tolist() == [0, 1]
+    assert labelled.inputs.tolist() == [[1, 0], [0, 1]]
 
 
 def test_what_is_new_is_told(tmp_path: Path) -> None:
@@ -156,9 +156,9 @@ def test_weights_of_new_data(kind: str, tmp_path: Path) -> None:
     raw = source.load(0)  # type: ignore[attr-defined]
     data = prepare(source, raw, split(raw, ALL, 0))  # type: ignore[arg-type]
     notes: list[str] = []
-    found = load_labelled(path, data.preprocessing, data.label_names, data.task, "w", notes.append)
-    assert found.weights is not None
-    assert found.weights.tolist() == [3.0, 1, 2] * 4
+    labelled = load_labelled(path, data.preprocessing, data.label_names, data.task, "w", notes.append)
+    assert labelled.weights is not None
+    assert labelled.weights.tolist() == [3.0, 1, 2] * 4
     assert notes == []
     without = write(tmp_path, "without.csv", "a,y\n1,0\n")
     target = "y" if kind != "npz" else data.preprocessing.target_names[0]
@@ -171,7 +171,7 @@ def test_decimal_marks_and_thousands_are_remembered(tmp_path: Path) -> None:
     text = "n;y\n" + "1.234,5;a\n2.000,0;b\n" * 5
     options: dict[str, Any] = {"separator": ";", "decimal": ",", "thousands": "."}
     preprocessing = learnt(write(tmp_path, "train.csv", text), **options).preprocessing
-    found = load_inputs(write(tmp_path, "new.csv", "n\n1.234,5\n2000\n"), preprocessing)
-    assert found[:, 0].tolist() == pytest.approx([-1, 1])
-    found = load_inputs(write(tmp_path, "new.csv", "n\n1234,5\n"), preprocessing)
-    assert found[0, 0] == pytest.approx(-1)
+    inputs = load_inputs(write(tmp_path, "new.csv", "n\n1.234,5\n2000\n"), preprocessing)
+    assert inputs[:, 0].tolist() == pytest.approx([-1, 1])
+    inputs = load_inputs(write(tmp_path, "new.csv", "n\n1234,5\n"), preprocessing)
+    assert inputs[0, 0] == pytest.approx(-1)

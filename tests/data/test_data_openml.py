@@ -53,46 +53,46 @@ class OpenMLServer:
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
 
     def answer(self, path: str) -> tuple[int, bytes]:
-        found: dict[str, Any]
+        document: dict[str, Any]
         if path.startswith("/api/v1/json/data/list/data_name/weather/"):
-            found = {"data": {"dataset": [{"did": 7, "name": "weather", "version": 1, "status": "active"}]}}
+            document = {"data": {"dataset": [{"did": 7, "name": "weather", "version": 1, "status": "active"}]}}
         elif path == "/api/v1/json/data/7":
             digest = hashlib.md5(ARFF.encode()).hexdigest()
-            found = {"id": "7", "name": "weather", "version": "1", "format": "ARFF", "status": "active"}
-            found |= {
+            document = {"id": "7", "name": "weather", "version": "1", "format": "ARFF", "status": "active"}
+            document |= {
                 "file_id": "7",
                 "description": "Four days.",
                 "md5_checksum": digest,
                 "default_target_attribute": "plan",
             }
-            found |= {"url": f"{self.root}/file/weather.arff"}
-            found = {"data_set_description": found}
+            document |= {"url": f"{self.root}/file/weather.arff"}
+            document = {"data_set_description": document}
         elif path == "/api/v1/json/data/features/7":
             features = [feature(0, "degrees", "numeric", "false")]
             features += [feature(1, "sky", "nominal", "false", ["sunny", "rain"])]
             features += [feature(2, "plan", "nominal", "true", ["play", "stay"])]
-            found = {"data_features": {"feature": features}}
+            document = {"data_features": {"feature": features}}
         elif path == "/api/v1/json/data/qualities/7":
-            found = {"data_qualities": {"quality": [{"name": "NumberOfInstances", "value": "4"}]}}
+            document = {"data_qualities": {"quality": [{"name": "NumberOfInstances", "value": "4"}]}}
         elif path.endswith("weather.arff"):
             return 200, ARFF.encode()
         else:
             return 412, json.dumps({"error": {"code": "372", "message": "No results"}}).encode()
-        return 200, json.dumps(found).encode()
+        return 200, json.dumps(document).encode()
 
 
 @pytest.fixture
 def openml(monkeypatch: pytest.MonkeyPatch) -> Iterator[OpenMLServer]:
     from sklearn.datasets import _openml as module
 
-    found = OpenMLServer()
-    monkeypatch.setattr(module, "_SEARCH_NAME", found.root + "/list/data_name/{}/limit/2")
-    monkeypatch.setattr(module, "_DATA_INFO", found.root + "/{}")
-    monkeypatch.setattr(module, "_DATA_FEATURES", found.root + "/features/{}")
-    monkeypatch.setattr(module, "_DATA_QUALITIES", found.root + "/qualities/{}")
-    yield found
-    found.server.shutdown()
-    found.server.server_close()
+    openml = OpenMLServer()
+    monkeypatch.setattr(module, "_SEARCH_NAME", openml.root + "/list/data_name/{}/limit/2")
+    monkeypatch.setattr(module, "_DATA_INFO", openml.root + "/{}")
+    monkeypatch.setattr(module, "_DATA_FEATURES", openml.root + "/features/{}")
+    monkeypatch.setattr(module, "_DATA_QUALITIES", openml.root + "/qualities/{}")
+    yield openml
+    openml.server.shutdown()
+    openml.server.server_close()
 
 
 def source(**options: Any) -> Any:

@@ -53,9 +53,9 @@ class TestNumbers:
         values[:, 3] = 0.1  # constant: rounding must not be scaled up
         imputer = SimpleImputer(strategy="median").fit(values[:40])
         scaler = StandardScaler().fit(imputer.transform(values[:40]))
-        found = fitted(raw(values), 40).apply(values)
-        np.testing.assert_allclose(found, scaler.transform(imputer.transform(values)), rtol=1e-6, atol=1e-6)
-        assert found.dtype == np.float32
+        applied = fitted(raw(values), 40).apply(values)
+        np.testing.assert_allclose(applied, scaler.transform(imputer.transform(values)), rtol=1e-6, atol=1e-6)
+        assert applied.dtype == np.float32
 
     def test_statistics_come_from_the_train_split_alone(self) -> None:
         values = RNG.normal(size=(50, 3))
@@ -65,18 +65,18 @@ class TestNumbers:
 
     def test_scikit_learn_sees_the_very_numbers(self) -> None:
         values = RNG.normal(size=(10, 3))
-        found = fitted(raw(values), standardize=False, framework="sklearn").apply(values)
-        assert found.dtype == np.float64
-        assert np.array_equal(found, values)
+        applied = fitted(raw(values), standardize=False, framework="sklearn").apply(values)
+        assert applied.dtype == np.float64
+        assert np.array_equal(applied, values)
 
     def test_one_hot_agrees_with_scikit_learn(self) -> None:
         frame = mixed_frame()
         data = raw(frame, feature_names=("x", "kind", "y"))
-        found = fitted(data, 30, standardize=False).apply(frame)
+        applied = fitted(data, 30, standardize=False).apply(frame)
         encoder = OneHotEncoder(handle_unknown="ignore", categories=[["a", "b", "c"]], sparse_output=False)
         expected = encoder.fit(frame[["kind"]].iloc[:30]).transform(frame[["kind"]])
-        assert np.array_equal(found[:, 2:], expected)
-        assert found.shape[1:] == fitted(data).output_shape == (5,)
+        assert np.array_equal(applied[:, 2:], expected)
+        assert applied.shape[1:] == fitted(data).output_shape == (5,)
 
     def test_an_unknown_text_is_all_zero(self) -> None:
         frame = mixed_frame()
@@ -124,14 +124,14 @@ class TestImages:
 
     def test_scikit_learn_gets_rows(self) -> None:
         images = RNG.integers(0, 256, (6, 3, 5, 4), dtype=np.uint8)
-        found = fitted(raw(images), standardize=False, framework="sklearn").apply(images)
-        np.testing.assert_allclose(found, images.reshape(6, 60) / 255, rtol=1e-6)
+        applied = fitted(raw(images), standardize=False, framework="sklearn").apply(images)
+        np.testing.assert_allclose(applied, images.reshape(6, 60) / 255, rtol=1e-6)
 
     def test_float_images_are_scaled_per_channel_and_sequences_per_feature(self) -> None:
         for shape, others in (((20, 2, 4, 4), (0, 2, 3)), ((20, 7, 3), (0, 1))):
-            found = fitted(raw(RNG.normal(4, 9, shape))).apply(RNG.normal(4, 9, shape))
-            assert found.dtype == np.float32
-            assert np.abs(found.mean(others)).max() < 0.5
+            applied = fitted(raw(RNG.normal(4, 9, shape))).apply(RNG.normal(4, 9, shape))
+            assert applied.dtype == np.float32
+            assert np.abs(applied.mean(others)).max() < 0.5
             same = RNG.normal(4, 9, shape)
             np.testing.assert_allclose(fitted(raw(same)).apply(same).mean(others), 0, atol=1e-5)
             np.testing.assert_allclose(fitted(raw(same)).apply(same).std(others), 1, atol=1e-5)
@@ -192,9 +192,9 @@ class TestPlain:
     def test_round_trip_of_any_numbers(self, values: np.ndarray, standardize: bool) -> None:
         steps = fitted(raw(values), standardize=standardize)
         back = Preprocessing.from_plain(json.loads(json.dumps(steps.to_plain())))
-        found = back.apply(values)
-        assert np.array_equal(found, steps.apply(values))
-        assert np.isfinite(found).all()
+        applied = back.apply(values)
+        assert np.array_equal(applied, steps.apply(values))
+        assert np.isfinite(applied).all()
 
     def test_a_deviation_that_rounds_to_zero(self) -> None:
         scaled = fitted(raw(np.array([[5e-324, 1.0], [0.0, 2.0]])), standardize=True).apply(
@@ -220,13 +220,13 @@ class TestPrepare:
         source = self.source("digits")
         data = source.load(0)
         indices = split(data, None, 0)
-        found = prepare(source, data, indices)
-        assert found.validation is not None
-        assert found.test is not None
-        assert [len(part) for part in (found.train, found.validation, found.test)] == [1077, 360, 360]
-        assert (found.shapes.inputs, found.shapes.outputs, found.task) == ((64,), 10, "classification")
-        assert np.array_equal(found.test.targets, data.targets[indices.test])
-        assert abs(found.train.inputs.mean(0)).max() < 1e-5  # standardised for torch
+        prepared = prepare(source, data, indices)
+        assert prepared.validation is not None
+        assert prepared.test is not None
+        assert [len(part) for part in (prepared.train, prepared.validation, prepared.test)] == [1077, 360, 360]
+        assert (prepared.shapes.inputs, prepared.shapes.outputs, prepared.task) == ((64,), 10, "classification")
+        assert np.array_equal(prepared.test.targets, data.targets[indices.test])
+        assert abs(prepared.train.inputs.mean(0)).max() < 1e-5  # standardised for torch
         raw_values = prepare(source, data, indices, "sklearn").train.inputs
         assert np.array_equal(raw_values, data.inputs[indices.train])
 
@@ -234,18 +234,18 @@ class TestPrepare:
         for framework, asked in (("torch", False), ("sklearn", True)):
             source = self.source("iris", standardize=asked)
             data = source.load(0)
-            found = prepare(source, data, split(data, None, 0), framework)  # type: ignore[arg-type]
-            assert bool(abs(found.train.inputs.mean()) < 1e-6) is asked
+            prepared = prepare(source, data, split(data, None, 0), framework)  # type: ignore[arg-type]
+            assert bool(abs(prepared.train.inputs.mean()) < 1e-6) is asked
 
     def test_regression(self) -> None:
         source = self.source("diabetes")
         data = source.load(0)
         indices = split(data, None, 0)
-        found = prepare(source, data, indices)
-        assert found.train.targets.shape == (264, 1)
-        assert found.train.targets.dtype == np.float64
-        assert found.preprocessing.target_mean is not None
-        assert found.preprocessing.target_mean[0] == pytest.approx(data.targets[indices.train].mean())
+        prepared = prepare(source, data, indices)
+        assert prepared.train.targets.shape == (264, 1)
+        assert prepared.train.targets.dtype == np.float64
+        assert prepared.preprocessing.target_mean is not None
+        assert prepared.preprocessing.target_mean[0] == pytest.approx(data.targets[indices.train].mean())
         exact = prepare(source, data, indices, "sklearn").train.targets
         assert np.array_equal(exact[:, 0], data.targets[indices.train])
 
@@ -264,11 +264,11 @@ class TestPrepare:
     def test_weights_and_empty_splits(self) -> None:
         data = raw(np.ones((4, 2)), weights=np.array([1, 2, 3, 4.0]))
         none = np.empty(0, np.int64)
-        found = prepare(self.source("iris"), data, SplitIndices(np.array([2, 0]), none, np.array([1])))
-        assert found.validation is None
-        assert found.train.weights is not None
-        assert found.train.weights.tolist() == [3, 1]
-        assert found.train.weights.dtype == np.float32
+        prepared = prepare(self.source("iris"), data, SplitIndices(np.array([2, 0]), none, np.array([1])))
+        assert prepared.validation is None
+        assert prepared.train.weights is not None
+        assert prepared.train.weights.tolist() == [3, 1]
+        assert prepared.train.weights.dtype == np.float32
 
     def test_lengths_must_agree(self) -> None:
         data = raw(np.ones((3, 2)), targets=np.array([0, 1]))

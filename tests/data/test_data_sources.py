@@ -30,9 +30,9 @@ RNG = np.random.default_rng(0)
 
 
 def make(name: str, **options: Any) -> DataSource:
-    found = FAMILIES["data"].get(name).model_validate(options)
-    assert isinstance(found, DataSource)
-    return found
+    chosen = FAMILIES["data"].get(name).model_validate(options)
+    assert isinstance(chosen, DataSource)
+    return chosen
 
 
 def load(name: str, **options: Any) -> RawData:
@@ -129,17 +129,17 @@ def test_contract(name: str, tmp_path: Path) -> None:
         assert raw.targets.dtype == np.int64
         assert sorted(set(raw.targets)) == list(range(len(raw.label_names)))
     for framework in ("torch", "sklearn"):
-        found = prepare(source, raw, split(raw, source.splits, 0), framework)
-        assert found.train.inputs.shape[1:] == found.shapes.inputs
-        assert found.train.inputs.dtype in (np.float32, np.float64, np.uint8)
-        assert found.train.inputs.flags.writeable
-        assert np.isfinite(found.train.inputs).all()
+        ready = prepare(source, raw, split(raw, source.splits, 0), framework)
+        assert ready.train.inputs.shape[1:] == ready.shapes.inputs
+        assert ready.train.inputs.dtype in (np.float32, np.float64, np.uint8)
+        assert ready.train.inputs.flags.writeable
+        assert np.isfinite(ready.train.inputs).all()
 
 
 @pytest.mark.parametrize("name", FAMILIES["data"].names())
 def test_path_fields_are_options(name: str) -> None:
-    found = FAMILIES["data"].get(name)
-    assert set(found.path_fields) <= set(found.model_fields)
+    source = FAMILIES["data"].get(name)
+    assert set(source.path_fields) <= set(source.model_fields)
 
 
 @pytest.mark.parametrize("name", ["iris", "wine", "breast_cancer", "digits", "diabetes"])
@@ -284,9 +284,9 @@ class TestIdx:
 
         array = RNG.integers(-100, 100, (3, 2)).astype(dtype)
         write_idx(tmp_path / "a-images-idx2-ubyte", array, code=code)
-        found = read_idx(tmp_path / "a-images-idx2-ubyte")
-        assert np.array_equal(found, array)
-        assert found.dtype.isnative
+        images = read_idx(tmp_path / "a-images-idx2-ubyte")
+        assert np.array_equal(images, array)
+        assert images.dtype.isnative
 
     @pytest.mark.parametrize("end", ["", ".gz"])
     def test_damage(self, tmp_path: Path, end: str) -> None:
@@ -340,10 +340,10 @@ class TestIdx:
             pytest.skip("no MNIST here; set the environment variable MNIST to its folder")
         source = make("idx", path=folder)
         raw = source.load(0)
-        found = prepare(source, raw, split(raw, None, 0))
+        ready = prepare(source, raw, split(raw, None, 0))
         assert raw.inputs.shape == (70_000, 1, 28, 28)
-        assert found.preprocessing.image_mean == pytest.approx(0.1307, abs=5e-4)
-        assert found.preprocessing.image_std == pytest.approx(0.3081, abs=5e-4)
+        assert ready.preprocessing.image_mean == pytest.approx(0.1307, abs=5e-4)
+        assert ready.preprocessing.image_std == pytest.approx(0.3081, abs=5e-4)
 
 
 class TestImages:

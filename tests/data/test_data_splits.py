@@ -39,8 +39,8 @@ def splits(**options: Any) -> Splits:
     return Splits.model_validate(options)
 
 
-def all_of(found: SplitIndices) -> list[int]:
-    return [int(i) for part in (found.train, found.validation, found.test) for i in part]
+def all_of(indices: SplitIndices) -> list[int]:
+    return [int(i) for part in (indices.train, indices.validation, indices.test) for i in part]
 
 
 class TestAgainstScikitLearn:
@@ -54,13 +54,13 @@ class TestAgainstScikitLearn:
         )
         chosen = splits(test=fraction, seed=42, stratify=stratify)
         assert np.array_equal(development(data, chosen, 7), rest)
-        found = split(data, chosen, 7)
-        assert np.array_equal(found.test, test)
+        indices = split(data, chosen, 7)
+        assert np.array_equal(indices.test, test)
         train, validation = train_test_split(
             rest, test_size=30, random_state=42, stratify=targets[rest] if stratify else None
         )
-        assert np.array_equal(found.train, train)
-        assert np.array_equal(found.validation, validation)
+        assert np.array_equal(indices.train, train)
+        assert np.array_equal(indices.validation, validation)
 
     @pytest.mark.slow
     def test_a_plain_cv_is_scikit_learns(self) -> None:
@@ -103,25 +103,25 @@ class TestWhichSamples:
         self, samples: int, validation: float, test: float, seed: int, stratify: bool | str
     ) -> None:
         chosen = splits(validation=validation, test=test, stratify=stratify)
-        found = split(raw(samples), chosen, seed)
-        assert sorted(all_of(found)) == list(range(samples))
-        assert len(found.test) == int(np.ceil(test * samples))
-        assert len(found.validation) == int(np.ceil(validation * samples))
-        assert all_of(split(raw(samples), chosen, seed)) == all_of(found)
+        indices = split(raw(samples), chosen, seed)
+        assert sorted(all_of(indices)) == list(range(samples))
+        assert len(indices.test) == int(np.ceil(test * samples))
+        assert len(indices.validation) == int(np.ceil(validation * samples))
+        assert all_of(split(raw(samples), chosen, seed)) == all_of(indices)
 
     def test_defaults(self) -> None:
-        found = split(raw(), None, 0)
-        assert [len(part) for part in (found.train, found.validation, found.test)] == [60, 20, 20]
-        found = split(raw(), splits(), 0)  # given, but without a test split
-        assert [len(part) for part in (found.train, found.validation, found.test)] == [80, 20, 0]
+        indices = split(raw(), None, 0)
+        assert [len(part) for part in (indices.train, indices.validation, indices.test)] == [60, 20, 20]
+        indices = split(raw(), splits(), 0)  # given, but without a test split
+        assert [len(part) for part in (indices.train, indices.validation, indices.test)] == [80, 20, 0]
         assert len(development(raw(), None, 0)) == 100
 
     def test_own_test_samples(self) -> None:
         data = raw(120, own_test=20)
         for chosen in (None, splits(validation=0.2)):
-            found = split(data, chosen, 0)
-            assert found.test.tolist() == list(range(100, 120))
-            assert (len(found.train), len(found.validation)) == (80, 20)
+            indices = split(data, chosen, 0)
+            assert indices.test.tolist() == list(range(100, 120))
+            assert (len(indices.train), len(indices.validation)) == (80, 20)
             assert np.array_equal(development(data, chosen, 0), np.arange(100))
         anew = split(data, splits(test=0.5), 0)
         assert len(anew.test) == 60
@@ -129,8 +129,8 @@ class TestWhichSamples:
 
     def test_given_indices(self) -> None:
         data = raw(10)
-        found = split(data, splits(validation=[7, 3], test=[9, 0]), 0)
-        assert (found.train.tolist(), found.validation.tolist(), found.test.tolist()) == (
+        indices = split(data, splits(validation=[7, 3], test=[9, 0]), 0)
+        assert (indices.train.tolist(), indices.validation.tolist(), indices.test.tolist()) == (
             [1, 2, 4, 5, 6, 8], [7, 3], [9, 0],
         )  # fmt: skip
         assert sorted(development(data, splits(validation=[7, 3], test=[9, 0]), 0)) == list(range(1, 9))
@@ -153,9 +153,9 @@ class TestWhichSamples:
         assert all_of(split(data, fixed, 99)) == all_of(split(data, chosen, 11))
 
     def test_merged(self) -> None:
-        found = split(raw(), None, 0)
-        assert set(found.merged().train) == {*found.train, *found.validation}
-        assert len(found.merged().validation) == 0
+        indices = split(raw(), None, 0)
+        assert set(indices.merged().train) == {*indices.train, *indices.validation}
+        assert len(indices.merged().validation) == 0
 
     def test_auto_stratifies_only_where_it_can(self) -> None:
         counts = np.bincount(raw().targets[split(raw(), splits(test=0.3), 0).test])

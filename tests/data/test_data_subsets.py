@@ -32,8 +32,8 @@ def test_parts_are_nested_and_have_each_class_by_its_share(data: tuple[np.ndarra
         assert smaller < set(part) <= set(indices)
         assert [at for at in indices if at in set(part)] == list(part), "in the order in which they stood"
         smaller = set(part)
-        found = np.array([np.sum(classes[np.isin(indices, part)] == each) for each in present])
-        assert found.min() >= 1
+        counts = np.array([np.sum(classes[np.isin(indices, part)] == each) for each in present])
+        assert counts.min() >= 1
     assert np.array_equal(part, indices), "all of them, untouched"
 
 

@@ -54,10 +54,10 @@ class TestWhatIsInferred:
     def test_end_to_end(self, tmp_path: Path) -> None:
         source = FAMILIES["data"].get("csv").model_validate({"path": write(tmp_path, PEOPLE), "target": "label"})
         raw = source.load(0)  # type: ignore[attr-defined]
-        found = prepare(source, raw, split(raw, None, 0))  # type: ignore[arg-type]
-        assert np.isfinite(found.train.inputs).all()
-        assert found.shapes.inputs == found.train.inputs.shape[1:]
-        assert found.preprocessing.reading["separator"] == ","
+        prepared = prepare(source, raw, split(raw, None, 0))  # type: ignore[arg-type]
+        assert np.isfinite(prepared.train.inputs).all()
+        assert prepared.shapes.inputs == prepared.train.inputs.shape[1:]
+        assert prepared.preprocessing.reading["separator"] == ","
 
     def test_only_numbers_are_an_array(self, tmp_path: Path) -> None:
         raw = load(write(tmp_path, "a,b,y\n1,2.5,0\n3,,1\n"), "y")

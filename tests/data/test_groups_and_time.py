@@ -70,18 +70,18 @@ def test_no_group_is_on_two_sides_of_a_fold(groups: list[int], cv: int, repeats:
     raw = data(groups, [value % 2 for value in range(len(groups))] if classes else None)
     indices = np.arange(len(groups))
     try:
-        found = folds(raw, indices, cv, repeats, 3, groups="who")
+        pairs = folds(raw, indices, cv, repeats, 3, groups="who")
     except InputError:  # some groups are so large that they do not fill the folds
         assume(False)
-    assert len(found) == cv * repeats
-    for train, validation in found:
+    assert len(pairs) == cv * repeats
+    for train, validation in pairs:
         assert not {groups[at] for at in train} & {groups[at] for at in validation}
         assert sorted([*train, *validation]) == list(indices)
 
 
 def test_folds_are_scikit_learn_s_own() -> None:
-    groups = [place % 9 for place in range(60)]
-    plain, classes = data(groups), data(groups, [place % 2 for place in range(60)])
+    groups = [number % 9 for number in range(60)]
+    plain, classes = data(groups), data(groups, [number % 2 for number in range(60)])
     indices = np.arange(60)
     for raw, folder in ((plain, GroupKFold(3)), (classes, StratifiedGroupKFold(3))):
         expected = list(folder.split(indices, raw.targets, groups))

@@ -51,8 +51,8 @@ def test_decimals_are_numbers(tmp_path: Path) -> None:
     cells[3] = None  # type: ignore[call-overload]
     values = np.asarray(load(parquet(tmp_path, z=cells)).inputs)[:, 1]
     assert (values[2], np.isnan(values).sum()) == (2.5, 1)
-    found = load(parquet(tmp_path, y=[Decimal("1.25") * i for i in range(N)]))
-    assert (found.task, found.targets[2]) == ("regression", 2.5)
+    loaded = load(parquet(tmp_path, y=[Decimal("1.25") * i for i in range(N)]))
+    assert (loaded.task, loaded.targets[2]) == ("regression", 2.5)
 
 
 @pytest.mark.parametrize("kind", ["csv", "jsonl"])

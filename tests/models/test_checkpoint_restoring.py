@@ -52,14 +52,14 @@ def saved(path: Path, section: dict[str, Any], shapes: Shapes, model: Any = None
 def test_every_model_comes_back(tmp_path: Path, section: dict[str, Any], shapes: Shapes) -> None:
     module = saved(tmp_path / "m.pt", section, shapes)
     before = torch.random.get_rng_state()
-    found = checkpoints.load(tmp_path / "m.pt")
+    checkpoint = checkpoints.load(tmp_path / "m.pt")
     assert torch.equal(torch.random.get_rng_state(), before)
     samples = example(shapes, 5)
-    assert torch.equal(found.model(samples), module(samples))
-    assert not any(tensor.is_meta for tensor in found.model.state_dict().values())
-    assert found.architecture.builds_on_meta
-    found.model.train()(samples).sum().backward()
-    assert all(parameter.grad is not None for parameter in found.model.parameters())
+    assert torch.equal(checkpoint.model(samples), module(samples))
+    assert not any(tensor.is_meta for tensor in checkpoint.model.state_dict().values())
+    assert checkpoint.architecture.builds_on_meta
+    checkpoint.model.train()(samples).sum().backward()
+    assert all(parameter.grad is not None for parameter in checkpoint.model.parameters())
 
 
 @pytest.mark.parametrize("name", ["mlp", "resnet", "tokens"])
@@ -71,11 +71,11 @@ def test_what_lost_units_comes_back(tmp_path: Path, name: str) -> None:
     network.held = {group.prime: np.arange(group.size) > 0 for group in network.groups}
     module = Emitted(network.without(network.held, fresh=True)).eval()
     saved(tmp_path / "m.pt", section, shapes, module, slimming=UnitSelection(network.kept(), (), "graph").to_plain())
-    found = checkpoints.load(tmp_path / "m.pt").model
+    again = checkpoints.load(tmp_path / "m.pt").model
     more = example(shapes, 7)
-    assert torch.allclose(found(more), module(more), atol=1e-6)
-    assert not any(tensor.is_meta for tensor in found.state_dict().values())
-    found.train()(samples).sum().backward()
+    assert torch.allclose(again(more), module(more), atol=1e-6)
+    assert not any(tensor.is_meta for tensor in again.state_dict().values())
+    again.train()(samples).sum().backward()
 
 
 def test_a_file_of_another_dtype_is_read_in_the_models_own(tmp_path: Path) -> None:
@@ -163,5 +163,5 @@ def test_claims_are_held_against_what_is_there(tmp_path: Path, changes: dict[str
 
 def test_models_of_the_users_own_code_are_built_as_they_are() -> None:
     assert not Architecture.builds_on_meta
-    found: Any = Named("models").parse({"type": "python", "target": "a:b"})
-    assert not found.builds_on_meta
+    model: Any = Named("models").parse({"type": "python", "target": "a:b"})
+    assert not model.builds_on_meta

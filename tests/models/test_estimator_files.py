@@ -108,12 +108,12 @@ def rewritten(data: bytes, change: Callable[[Any], Any]) -> bytes:
             return change({key: walked(item) for key, item in value.items()})
         return [walked(item) for item in value] if isinstance(value, list) else value
 
-    found = io.BytesIO()
-    with zipfile.ZipFile(io.BytesIO(data)) as archive, zipfile.ZipFile(found, "w") as out:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(data)) as archive, zipfile.ZipFile(packed, "w") as out:
         for name in archive.namelist():
             content = archive.read(name)
             out.writestr(name, json.dumps(walked(json.loads(content))) if name == "schema.json" else content)
-    return found.getvalue()
+    return packed.getvalue()
 
 
 def text(content: str) -> dict[str, Any]:
@@ -218,9 +218,9 @@ def test_own_estimators_are_told_when_saved_and_need_consent_when_read(
     monkeypatch.chdir(tmp_path)
     own = f"{__name__}.Threshold"
     report = train(load({"name": "own", "data": IRIS, "model": {"type": "sklearn", "estimator": own}}), "run")
-    [told] = [warning for warning in report.warnings if "--trust-code" in warning]
-    assert own in told
-    assert f"{__name__}._Part" in told
+    [warning_of_own] = [warning for warning in report.warnings if "--trust-code" in warning]
+    assert own in warning_of_own
+    assert f"{__name__}._Part" in warning_of_own
     with pytest.raises(RefusedError, match=own):
         evaluate("run/model.pt")
     assert evaluate("run/model.pt", trust_code=True).metrics == pytest.approx(

@@ -89,9 +89,9 @@ def test_what_is_read_back_computes_the_same(make: Callable[[], nn.Module], suff
     assert dynamic
     ran = Ran(content, suffix)
     assert ran.runtime.startswith("torch.export 2." if suffix == ".pt2" else "onnxruntime 1.")
-    found = checks(module, ran, [torch.randn(size, 1, 8, 8) for size in (1, 7)])
-    assert [check.batch_size for check in found] == [1, 7]
-    assert max(check.error for check in found) < 1e-5
+    results = checks(module, ran, [torch.randn(size, 1, 8, 8) for size in (1, 7)])
+    assert [check.batch_size for check in results] == [1, 7]
+    assert max(check.error for check in results) < 1e-5
     other = checks(make().eval(), ran, [torch.randn(7, 1, 8, 8)])
     assert other[0].error > 1e-3, "another model's outputs are told apart"
     failed = checks(module, ran, [torch.randn(7, 2, 8, 8)])

@@ -52,18 +52,18 @@ def test_a_flipped_bit_is_told_or_changes_nothing(tmp_path: Path, make: Any) -> 
     raw = make(tmp_path / "m.pt").read_bytes()
     content = read_pickle(tmp_path / "m.pt")
     generator = random.Random(0)
-    told = 0
-    for place in [*range(0, len(raw), max(1, len(raw) // 500)), *range(len(raw) - 150, len(raw))]:
+    noticed = 0
+    for position in [*range(0, len(raw), max(1, len(raw) // 500)), *range(len(raw) - 150, len(raw))]:
         flipped = bytearray(raw)
-        flipped[place] ^= 1 << generator.randrange(8)
+        flipped[position] ^= 1 << generator.randrange(8)
         (tmp_path / "f.pt").write_bytes(flipped)
         try:
-            found = read_pickle(tmp_path / "f.pt")
+            again = read_pickle(tmp_path / "f.pt")
         except (InputError, RefusedError):
-            told += 1
+            noticed += 1
         else:
-            assert same(content, found), f"byte {place} of {len(raw)}"
-    assert told > 300
+            assert same(content, again), f"byte {position} of {len(raw)}"
+    assert noticed > 300
 
 
 @pytest.mark.parametrize("make", [network, estimator])
@@ -77,9 +77,9 @@ def test_what_is_damaged_is_named(tmp_path: Path, make: Any) -> None:
     for read in (checkpoints.load, read_pickle):
         with pytest.raises(
             InputError, match=r"is damaged: its record \S+/data/\d+ is not what its checksum says"
-        ) as told:
+        ) as error:
             read(tmp_path / "f.pt")
-        assert told.value.exit_code == 2
+        assert error.value.exit_code == 2
 
 
 def test_large_records_are_added_up_in_pieces(tmp_path: Path) -> None:
@@ -87,12 +87,12 @@ def test_large_records_are_added_up_in_pieces(tmp_path: Path) -> None:
     torch.save({"w": weights, "v": weights[:10].clone()}, tmp_path / "m.pt")
     assert torch.equal(read_pickle(tmp_path / "m.pt")["w"], weights)
     raw = bytearray((tmp_path / "m.pt").read_bytes())
-    for place in (raw.index(weights.numpy().tobytes()), len(raw) // 2, len(raw) - 4000):
-        raw[place] ^= 1
+    for position in (raw.index(weights.numpy().tobytes()), len(raw) // 2, len(raw) - 4000):
+        raw[position] ^= 1
         (tmp_path / "f.pt").write_bytes(raw)
         with pytest.raises(InputError, match="not what its checksum says"):
             read_pickle(tmp_path / "f.pt")
-        raw[place] ^= 1
+        raw[position] ^= 1
 
 
 def test_an_archive_without_checksums_is_read(tmp_path: Path) -> None:

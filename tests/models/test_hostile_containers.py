@@ -104,7 +104,7 @@ def test_eight_gigabytes_in_twelve_bytes(tmp_path: Path) -> None:
 @pytest.mark.parametrize("codec", ["punycode", "idna", "rot13", "zlib_codec", "utf-8"])
 @pytest.mark.parametrize("wrap", [bytes, archive_of, older_of])
 def test_one_codec_only(tmp_path: Path, call: bytes, codec: str, wrap: Callable[[bytes], bytes]) -> None:
-    letters = "".join(chr(0x400 + place % 5000) for place in range(50_000))
+    letters = "".join(chr(0x400 + number % 5000) for number in range(50_000))
     (tmp_path / "m.pt").write_bytes(wrap(PROTO + call + b"(" + text(letters) + text(codec) + b"tR."))
     assert rejected(tmp_path / "m.pt", match=codec) == 5
 
@@ -113,9 +113,9 @@ def test_bytes_are_read(tmp_path: Path) -> None:
     content = {"bytes": b"\xff\x00a", "array": bytearray(b"\xfe\x01"), "empty": b"", "w": torch.ones(2)}
     for zipped in (True, False):
         torch.save(content, tmp_path / "m.pt", _use_new_zipfile_serialization=zipped)
-        found = read_pickle(tmp_path / "m.pt")
-        assert found["array"] == bytearray(b"\xfe\x01")
-        assert found["bytes"] == b"\xff\x00a"
+        loaded = read_pickle(tmp_path / "m.pt")
+        assert loaded["array"] == bytearray(b"\xfe\x01")
+        assert loaded["bytes"] == b"\xff\x00a"
 
 
 BOMBS = {
@@ -128,7 +128,7 @@ BOMBS = {
     "itself": b"]q\x00h\x00a",
     "copies without end": b"2" * 6_000_000,
     "containers without end": b"}" * 6_000_000,
-    "names without end": b"".join(b"ctorch\nx%d\n" % place for place in range(20_000)),
+    "names without end": b"".join(b"ctorch\nx%d\n" % number for number in range(20_000)),
     "a tensor of lists": b"ctorch\nTensor\n(]K\x01" + b"2\x86" * 30 + b"atR",
     "a number without end": b"L" + b"9" * 1_000_000 + b"L\n",
 }
@@ -168,9 +168,9 @@ def two_directories(first: bytes, second: bytes) -> bytes:
     """The end record has the offset of the first archive's directory, and stands behind the second one's."""
     size, offset = struct.unpack("<2L", second[end(second) + 12 : end(second) + 20])
     body, directory, last = second[:offset], bytearray(second[offset : offset + size]), bytearray(second[end(second) :])
-    place = 0
-    while (place := directory.find(b"PK\x01\x02", place)) >= 0:
-        place += 46
+    start = 0
+    while (start := directory.find(b"PK\x01\x02", start)) >= 0:
+        start += 46
     last[16:20] = struct.pack("<L", struct.unpack("<L", first[end(first) + 16 : end(first) + 20])[0])
     return first[: end(first)] + body + bytes(directory) + bytes(last)
 
@@ -182,7 +182,7 @@ def archives() -> dict[str, bytes]:
     plain, large = by_zipfile(SMALL), by_zipfile(SMALL, zipfile.ZIP_DEFLATED)
     sound = saved({"w": torch.ones(3)})
     overlapping = bytearray(plain)
-    entries = [place for place in range(len(plain)) if plain[place : place + 4] == b"PK\x01\x02"]
+    entries = [start for start in range(len(plain)) if plain[start : start + 4] == b"PK\x01\x02"]
     overlapping[entries[2] + 42 : entries[2] + 46] = overlapping[entries[1] + 42 : entries[1] + 46]
     commented = bytearray(plain)
     commented[-2:] = struct.pack("<H", 4)
@@ -195,7 +195,7 @@ def archives() -> dict[str, bytes]:
         "a comment": bytes(commented) + b"PK\x05\x06",
         "one name twice": by_zipfile([*SMALL, SMALL[2]]),
         "one name in two cases": by_zipfile([*SMALL, ("archive/DATA/0", b"")]),
-        "one place twice": bytes(overlapping),
+        "one start twice": bytes(overlapping),
         "a name with NUL": plain.replace(b"archive/version", b"archive\0version"),
         "a gap": plain[: plain.index(b"PK\x01\x02")] + b"gap" + plain[plain.index(b"PK\x01\x02") :],
         "packed": by_zipfile([*SMALL, ("archive/data/1", bytes(10_000_000))], zipfile.ZIP_DEFLATED),
@@ -217,10 +217,10 @@ def test_what_torch_and_zipfile_write_is_fine(tmp_path: Path) -> None:
         (tmp_path / "m.pt").write_bytes(raw)
         assert isinstance(read_pickle(tmp_path / "m.pt"), dict)
         with zipfile.ZipFile(io.BytesIO(raw)) as archive:
-            found = zip_files.records(memoryview(raw), "it")
-            assert [entry.filename for entry in archive.infolist()] == list(found)
+            listed = zip_files.records(memoryview(raw), "it")
+            assert [entry.filename for entry in archive.infolist()] == list(listed)
             for entry in archive.infolist():
-                record = found[entry.filename]
+                record = listed[entry.filename]
                 assert archive.read(entry) == raw[record.start : record.stop]
 
 
@@ -243,10 +243,10 @@ def test_archives_of_many_kinds_are_read() -> None:
             stream = Forward()
             with zipfile.ZipFile(stream, "w", how) as archive, archive.open("a", "w", force_zip64=force) as record:
                 record.write(b"content" * 100)
-            found = zip_files.records(memoryview(stream.raw), "it")
-            assert zip_files.content(memoryview(stream.raw), found["a"], "it") == b"content" * 100
-            zip_files.check(memoryview(stream.raw), found["a"], "it")
-            assert found["a"].checksum == zlib.crc32(b"content" * 100)
+            listed = zip_files.records(memoryview(stream.raw), "it")
+            assert zip_files.content(memoryview(stream.raw), listed["a"], "it") == b"content" * 100
+            zip_files.check(memoryview(stream.raw), listed["a"], "it")
+            assert listed["a"].checksum == zlib.crc32(b"content" * 100)
 
 
 @pytest.mark.slow
@@ -289,7 +289,7 @@ def test_the_command_line_in_a_limited_address_space(tmp_path: Path) -> None:
     (tmp_path / "m.pt").write_bytes(b"\x80\x05\x96" + struct.pack("<Q", 8 << 30) + b"x.")
     code = (
         "import resource, sys, torch;"
-        "from modelopt_cli.models import checkpoints; from modelopt_cli.models.files.state_files import open_state\n"
+        "from modelopt_cli.models.files import checkpoints; from modelopt_cli.models.files.state_files import open_state\n"
         "held = int(open('/proc/self/statm').read().split()[0]) * 4096\n"
         "resource.setrlimit(resource.RLIMIT_AS, (held + 300_000_000,) * 2)\n"
         "for read in (open_state, checkpoints.load):\n"
@@ -297,10 +297,10 @@ def test_the_command_line_in_a_limited_address_space(tmp_path: Path) -> None:
         "    except Exception as error: print(type(error).__name__, error.exit_code); print(error, file=sys.stderr)\n"
     )
     env = {**os.environ, "PYTHONPATH": str(Path(modelopt_cli.__file__).parents[1])}
-    found = subprocess.run(
+    done = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True, env=env
     )
-    assert found.stdout.split() == ["RefusedError", "5"] * 2, found.stderr
+    assert done.stdout.split() == ["RefusedError", "5"] * 2, done.stderr
 
 
 def test_load_is_covered(tmp_path: Path) -> None:

@@ -73,11 +73,11 @@ def test_inert_values_stay(tmp_path: Path, name: str, zipped: bool) -> None:
     file = open_state(tmp_path / "m.pt")
     assert list(file.tensors) == ["w.weight"]
     file.save(tmp_path / "o.pt", {}, lambda _, tensor: [tensor * 0.0])
-    found = torch.load(tmp_path / "o.pt", weights_only=False)
-    assert not found["state_dict"]["w.weight"].any()
-    assert equal(VALUES[name], found["more"])
-    assert equal(VALUES[name], found["again"][0])
-    assert found["more"] is found["again"][0] or name in ("device", "kind"), "what is one object stays one"
+    loaded = torch.load(tmp_path / "o.pt", weights_only=False)
+    assert not loaded["state_dict"]["w.weight"].any()
+    assert equal(VALUES[name], loaded["more"])
+    assert equal(VALUES[name], loaded["again"][0])
+    assert loaded["more"] is loaded["again"][0] or name in ("device", "kind"), "what is one object stays one"
 
 
 class Setter:

@@ -75,12 +75,12 @@ def test_macs_of_attention_do_not_hide_in_fused_kernels() -> None:
 
 
 def test_macs_of_the_models_add_up() -> None:
-    found = measure.macs(CifarResnet().build(CIFAR, 0), torch.randn(1, 3, 32, 32))
+    counts = measure.macs(CifarResnet().build(CIFAR, 0), torch.randn(1, 3, 32, 32))
     stage = 9 * 16 * 16 * 32 * 32  # a 3x3 convolution within any stage; the first of stages 2 and 3 has half of it
-    assert found["conv1"] == 27 * 16 * 32 * 32
-    assert found["layer2.0.conv1"] == stage // 2
-    assert found[""] == found["conv1"] + 16 * stage + 2 * stage // 2 + 64 * 10 == 40_551_040
-    assert sum(macs for name, macs in found.items() if name) == found[""]
+    assert counts["conv1"] == 27 * 16 * 32 * 32
+    assert counts["layer2.0.conv1"] == stage // 2
+    assert counts[""] == counts["conv1"] + 16 * stage + 2 * stage // 2 + 64 * 10 == 40_551_040
+    assert sum(macs for name, macs in counts.items() if name) == counts[""]
     tokens = Shapes((12,), 3, "classification", tokens=50)
     module = Transformer(width=16, depth=2, heads=2, feedforward=4).build(tokens, 0)
     block = 12 * 16 * 16 * (4 + 8) + 2 * 12 * 12 * 16
@@ -131,7 +131,7 @@ def test_contenders_take_turns_on_a_fake_clock(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(measure, "perf_counter", lambda: clock[0])
     slow, fast = Counting("slow", log, 6, clock).train(), Counting("fast", log, 2, clock).train()
     threads = torch.get_num_threads()
-    found = measure.latency({"slow": slow, "fast": fast}, torch.randn(2, 3), (1, 5), threads=1, runs=20, seconds=1.0)
+    times = measure.latency({"slow": slow, "fast": fast}, torch.randn(2, 3), (1, 5), threads=1, runs=20, seconds=1.0)
     assert torch.get_num_threads() == threads
     assert slow.training
     assert slow.inner.training
@@ -139,14 +139,14 @@ def test_contenders_take_turns_on_a_fake_clock(monkeypatch: pytest.MonkeyPatch) 
     assert [name for name, _, _ in log] == turns * (len(log) // 4)
     assert {pinned for _, _, pinned in log} == {1}
     assert [size for size, _ in itertools.groupby(size for _, size, _ in log)] == [1, 5]
-    assert [(one.name, one.batch_size, one.threads, one.device) for one in found] == [
+    assert [(one.name, one.batch_size, one.threads, one.device) for one in times] == [
         (name, size, 1, "cpu") for size in (1, 5) for name in ("slow", "fast")
     ]
     assert len(log) == 2 * 2 * (10 + 20), "warm-up is not measured"
-    for one, milliseconds in zip(found, (6, 2) * 2, strict=True):
+    for one, milliseconds in zip(times, (6, 2) * 2, strict=True):
         np.testing.assert_allclose(one.times, [milliseconds] * 20)
         np.testing.assert_allclose(one.samples_per_second, 1000 * one.batch_size / milliseconds)
-    np.testing.assert_allclose(found[0].relative_to(found[1]), 3.0)
+    np.testing.assert_allclose(times[0].relative_to(times[1]), 3.0)
 
 
 def test_the_seconds_end_the_turns(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -35,5 +35,5 @@ def test_a_mask_that_zeros_tell_takes_no_bits() -> None:
     packed = pack_masks(masks, weights)
     assert packed["a"].numel() == 0
     assert packed["b"].numel() == 1
-    found = unpack_masks(packed, weights)
-    assert all(torch.equal(found[name], mask) for name, mask in masks.items())
+    unpacked = unpack_masks(packed, weights)
+    assert all(torch.equal(unpacked[name], mask) for name, mask in masks.items())

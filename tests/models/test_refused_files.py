@@ -82,15 +82,15 @@ def test_views_and_ties_are_fine(tmp_path: Path, zipped: bool) -> None:
     content = {"whole": whole, "part": whole[1:3, ::2], "turned": whole.t(), "tied": whole, "none": torch.ones(0, 5)}
     content |= {"sparse": torch.eye(4).to_sparse(), "parameter": nn.Parameter(torch.ones(2)), "number": torch.tensor(1)}
     torch.save(content, tmp_path / "m.pt", _use_new_zipfile_serialization=zipped)
-    found = open_state(tmp_path / "m.pt").tensors
-    assert list(found) == list(content)
-    assert torch.equal(found["part"], content["part"])
+    opened = open_state(tmp_path / "m.pt").tensors
+    assert list(opened) == list(content)
+    assert torch.equal(opened["part"], content["part"])
 
 
 def rewritten(path: Path, old: bytes, new: bytes) -> None:
     """The archive with another pickle."""
-    found = io.BytesIO(path.read_bytes())
-    with zipfile.ZipFile(found) as archive, zipfile.ZipFile(path, "w") as out:
+    before = io.BytesIO(path.read_bytes())
+    with zipfile.ZipFile(before) as archive, zipfile.ZipFile(path, "w") as out:
         for entry in archive.infolist():
             data = archive.read(entry)
             out.writestr(entry.filename, data.replace(old, new) if entry.filename.endswith("data.pkl") else data)

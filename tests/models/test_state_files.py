@@ -62,17 +62,17 @@ def test_torch_files_keep_everything_else(tmp_path: Path, suffix: str, zipped: b
     halve(path, out)
     assert path.read_bytes() == before
     assert zipfile.is_zipfile(out) == zipped
-    found = load(out)
-    inner = found if key is None else found[key]
+    loaded = load(out)
+    inner = loaded if key is None else loaded[key]
     assert type(inner) is OrderedDict
     assert list(inner) == list(state())
     for name, tensor in state().items():
         assert inner[name].dtype == tensor.dtype
         torch.testing.assert_close(inner[name], tensor * 0.5 if name == "b.weight" else tensor, rtol=0, atol=0)
     if key is not None:
-        assert list(found) == list(content)
-        assert found["epoch"] == 3
-        assert found["optimizer"] == content["optimizer"]
+        assert list(loaded) == list(content)
+        assert loaded["epoch"] == 3
+        assert loaded["optimizer"] == content["optimizer"]
 
 
 def test_tied_storages_stay_tied(tmp_path: Path) -> None:
@@ -80,9 +80,9 @@ def test_tied_storages_stay_tied(tmp_path: Path) -> None:
     torch.save({"a": tied, "b": tied, "row": tied[0]}, tmp_path / "m.pt")
     file = open_state(tmp_path / "m.pt")
     file.save(tmp_path / "o.pt", {}, lambda name, tensor: [torch.zeros(9) if name == "a" else tensor])
-    found = load(tmp_path / "o.pt")
-    assert found["a"].data_ptr() == found["b"].data_ptr() == found["row"].data_ptr()
-    assert not found["b"].any()
+    loaded = load(tmp_path / "o.pt")
+    assert loaded["a"].data_ptr() == loaded["b"].data_ptr() == loaded["row"].data_ptr()
+    assert not loaded["b"].any()
 
 
 def test_state_dict_metadata_stays(tmp_path: Path) -> None:
@@ -95,12 +95,12 @@ def test_state_dict_metadata_stays(tmp_path: Path) -> None:
 def test_safetensors_keep_metadata(tmp_path: Path) -> None:
     save_file(state(), tmp_path / "m.safetensors", {"format": "pt", "by": "me"})
     halve(tmp_path / "m.safetensors", tmp_path / "o.safetensors")
-    found = open_state(tmp_path / "o.safetensors")
-    assert isinstance(found, SafetensorsFile)
+    opened = open_state(tmp_path / "o.safetensors")
+    assert isinstance(opened, SafetensorsFile)
     with safe_open(tmp_path / "o.safetensors", "pt") as file:
         assert file.metadata() == {"format": "pt", "by": "me"}
-    torch.testing.assert_close(found.tensors["b.weight"], state()["b.weight"] * 0.5)
-    assert found.tensors["a.weight"].dtype == torch.bfloat16
+    torch.testing.assert_close(opened.tensors["b.weight"], state()["b.weight"] * 0.5)
+    assert opened.tensors["a.weight"].dtype == torch.bfloat16
 
 
 def sharded(folder: Path) -> Path:
