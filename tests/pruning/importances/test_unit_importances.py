@@ -138,7 +138,7 @@ def activity(module: nn.Module, layer: str, inputs: Tensor) -> Tensor:
 
 
 def of_filters(measure: Callable[[Tensor], Tensor]) -> Callable[[nn.Module], list[Tensor]]:
-    return lambda module: [measure(module.get_submodule(name).weight.detach()) for name in "03"]  # type: ignore[arg-type]
+    return lambda module: [measure(module.get_submodule(name).weight.detach()) for name in "03"]  # type: ignore[operator]
 
 
 def of_maps(measure: Callable[[Tensor], Tensor]) -> Callable[[nn.Module], list[Tensor]]:
@@ -177,7 +177,7 @@ def whole(module: nn.Module) -> list[Tensor]:
 
 
 def distances(filters: Tensor) -> Tensor:
-    return torch.stack([sum((one - other).norm() for other in filters) for one in filters])  # type: ignore[misc]
+    return torch.stack([sum((one - other).norm() for other in filters) for one in filters])
 
 
 REFERENCES: dict[str, Callable[[nn.Module], list[Tensor]]] = {
@@ -198,7 +198,8 @@ REFERENCES: dict[str, Callable[[nn.Module], list[Tensor]]] = {
 
 def pooled(module: nn.Module) -> nn.Module:
     """Layer 6 gives what the linear layer takes: pooling before the ReLU is the same as behind it."""
-    module[5], module[6] = nn.MaxPool2d(2), nn.ReLU()  # type: ignore[index,operator]
+    assert isinstance(module, nn.Sequential)
+    module[5], module[6] = nn.MaxPool2d(2), nn.ReLU()
     return module.eval()
 
 
@@ -240,7 +241,7 @@ def test_hessian_is_trace_and_norm() -> None:
         )
 
     exact = torch.autograd.functional.hessian(value, weight)
-    trace = torch.stack([sum(exact[unit, k, unit, k] for k in range(4)) for unit in range(6)])  # type: ignore[index]
+    trace = torch.stack([sum(exact[unit, k, unit, k] for k in range(4)) for unit in range(6)])
     expected = trace / 8 * weight.square().sum(1)
     found, _ = scores("hessian", module, (4,), probes=1500)
     assert float((found["0"] - expected).norm()) < 0.1 * float(expected.norm())
@@ -272,7 +273,7 @@ def test_bn_scale_takes_all_norms_of_a_group_and_refuses_a_group_without() -> No
     module = make(Grouped)
     found, groups = scores("bn_scale", module, (2, 6, 6))
     expected = sum(getattr(module, name).weight.detach().abs() for name in ("norm", "inner", "outer"))
-    assert torch.allclose(found[groups[0].name], expected)  # type: ignore[arg-type]
+    assert torch.allclose(found[groups[0].name], expected)
     plain = make(lambda: nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 3)))
     with pytest.raises(UsageError, match=r"units of 0 go through no normalization.*pruning.exclude.*l2"):
         scores("bn_scale", plain, (4,))
@@ -374,8 +375,8 @@ def random_units(shapes: list[tuple[int, int]], seed: int, aggregate: Aggregate)
 
 
 def changed(units: Units, change: Callable[[Tensor], Tensor]) -> Units:
-    parts = ([change(rows) for rows in some] for some in (units.made, units.taken, units.scales))
-    return Units(units.name, units.size, *parts, units.aggregate, units.statistics)
+    made, taken, scales = ([change(rows) for rows in some] for some in (units.made, units.taken, units.scales))
+    return Units(units.name, units.size, made, taken, scales, units.aggregate, units.statistics)
 
 
 @pytest.mark.parametrize("name", [name for name in ON_WEIGHTS if name != "random"])

@@ -158,14 +158,15 @@ def of_movement(module: nn.Module, given: list[Batch]) -> Scores:
             for name, total in found.items():
                 total -= matrices(module)[name] * named[name]
             for name, parameter in module.named_parameters():
-                parameter -= 0.1 * named[name]
+                parameter.sub_(0.1 * named[name])
     return found
 
 
 def layer_inputs(module: nn.Module, given: list[Batch]) -> dict[str, Tensor]:
     """(rows, in) inputs of each linear layer of the mlp."""
     rows = torch.stack([x for x, _ in samples(given)])
-    return {"0.weight": rows, "2.weight": module[1](module[0](rows))}  # type: ignore[index, operator]
+    first, between = module.get_submodule("0"), module.get_submodule("1")
+    return {"0.weight": rows, "2.weight": between(first(rows))}
 
 
 def of_wanda(module: nn.Module, given: list[Batch]) -> Scores:
@@ -176,7 +177,7 @@ def of_wanda(module: nn.Module, given: list[Batch]) -> Scores:
 def inverse_hessians(module: nn.Module, given: list[Batch]) -> Scores:
     found = {}
     for name, rows in layer_inputs(module, given).items():
-        hessian = sum(torch.outer(x, x) for x in rows) / len(rows)
+        hessian = torch.stack([torch.outer(x, x) for x in rows]).sum(0) / len(rows)
         found[name] = torch.linalg.inv(hessian + 0.01 * hessian.diagonal().mean() * torch.eye(len(hessian)))
     return found
 

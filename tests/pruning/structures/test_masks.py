@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.utils import prune
 
 from modelopt_cli.pruning.allocations import Allocation
 from modelopt_cli.pruning.allocations.global_ import Global
 from modelopt_cli.pruning.allocations.threshold import Threshold
 from modelopt_cli.pruning.allocations.uniform import Uniform
+from modelopt_cli.pruning.common.cuts import Cut
 from modelopt_cli.pruning.common.statistics import Statistics
 from modelopt_cli.pruning.importances.magnitude import Magnitude
-from modelopt_cli.pruning.structures import Structure
+from modelopt_cli.pruning.structures import MaskStructure, Structure
 from modelopt_cli.pruning.structures.block import Block
 from modelopt_cli.pruning.structures.nm import Nm
 from modelopt_cli.pruning.structures.weights import Weights
@@ -43,9 +46,10 @@ def keep(
     importance = Magnitude()
     contributions = importance.contributions(weights, Statistics())
 
-    def cut(scores):  # type: ignore[no-untyped-def]
+    def cut(scores: Mapping[str, Tensor]) -> Mapping[str, Cut]:
         return {} if allocation is None else allocation.allocate(scores, target, keep_at_least=floor)
 
+    assert isinstance(structure, MaskStructure)
     return dict(structure.keep(contributions, importance.merit, {}, cut))
 
 
@@ -54,7 +58,7 @@ def test_uniform_is_torchs_l1_unstructured(amount: float) -> None:
     found = keep(Weights(), weights_of(layers()), Uniform(), amount)
     for name, module in layers().items():
         prune.l1_unstructured(module, "weight", amount=amount)
-        assert torch.equal(found[name], module.weight_mask.bool())  # type: ignore[union-attr]
+        assert torch.equal(found[name], module.weight_mask.bool())  # type: ignore[operator]
 
 
 @pytest.mark.parametrize("amount", AMOUNTS)
@@ -65,7 +69,7 @@ def test_global_is_torchs_global_unstructured(amount: float) -> None:
         [(module, "weight") for module in modules.values()], pruning_method=prune.L1Unstructured, amount=amount
     )
     for name, module in modules.items():
-        assert torch.equal(found[name], module.weight_mask.bool())  # type: ignore[union-attr]
+        assert torch.equal(found[name], module.weight_mask.bool())  # type: ignore[operator]
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])

@@ -341,9 +341,11 @@ def reference(module: nn.Module, case: Case, given: list[Batch]) -> dict[UnitSta
                 values = [
                     taker.rows(value) for taker, value in zip(takers, watch.values[at], strict=True)
                 ]  # (n, 1, ...)
-                gradient = sum(taker.rows(value.grad) for taker, value in zip(takers, watch.values[at], strict=True))  # type: ignore[arg-type]
+                grads = [value.grad for value in watch.values[at]]
+                given_back = [taker.rows(each) for taker, each in zip(takers, grads, strict=True) if each is not None]
+                gradient = torch.stack(given_back).sum(0)
                 activities[at].append(values[0].detach().flatten(1).double())
-                found.append(gradient.flatten(1).double().abs().mean(1))  # type: ignore[union-attr]
+                found.append(gradient.flatten(1).double().abs().mean(1))
             slopes.append(torch.stack(found).mean(0))
     share = torch.tensor(shares, dtype=torch.float64)
     share = share / share.sum()
@@ -351,17 +353,17 @@ def reference(module: nn.Module, case: Case, given: list[Batch]) -> dict[UnitSta
     def mean(of: Callable[[Tensor], Tensor]) -> Tensor:
         """Over values, and over samples by their shares."""
         each = [sum(s * of(rows) for s, rows in zip(share, some, strict=True)) for some in activities]
-        return torch.stack(each).mean(0)  # type: ignore[arg-type]
+        return torch.stack(each).mean(0)
 
     def variance(some: list[Tensor]) -> Tensor:
         center = sum(s * rows.mean(1) for s, rows in zip(share, some, strict=True))
-        each = ((rows - center[:, None]).square().mean(1) for rows in some)  # type: ignore[index]
-        return sum(s * one for s, one in zip(share, each, strict=True))  # type: ignore[return-value]
+        each = ((rows - center[:, None]).square().mean(1) for rows in some)
+        return sum(s * one for s, one in zip(share, each, strict=True))
 
     sizes = [case.map, *[()] * len(activities)]
     ranks = torch.stack(
         [
-            sum(s * rank(rows.float(), size) for s, rows in zip(share, some, strict=True))  # type: ignore[misc]
+            sum(s * rank(rows.float(), size) for s, rows in zip(share, some, strict=True))
             for some, size in zip(activities, sizes, strict=False)
         ]
     ).mean(0)
@@ -427,10 +429,11 @@ def test_each_use_counts_once() -> None:
     twice = []
     for batch in given:
         for x, y in zip(batch.inputs, batch.targets, strict=True):
-            hidden = torch.relu(module.stem(torch.tanh(module.first(x[None])))).detach().requires_grad_()
-            inner = hidden + module.back(torch.relu(module.left(hidden)) * torch.sigmoid(module.right(hidden)))
+            hidden = torch.relu(module.stem(torch.tanh(module.first(x[None])))).detach().requires_grad_()  # type: ignore[operator]
+            inner = hidden + module.back(torch.relu(module.left(hidden)) * torch.sigmoid(module.right(hidden)))  # type: ignore[operator]
             last = torch.tanh(inner)
-            loss(module.head(last), y[None], None).backward(inputs=[hidden, last.retain_grad() or last])
+            last.retain_grad()
+            loss(module.head(last), y[None], None).backward(inputs=[hidden, last])  # type: ignore[operator]
             twice.append((hidden * hidden.grad + last * last.grad)[0].detach().abs())  # type: ignore[operator]
     assert not close(found, torch.stack(twice).mean(0))
 
@@ -481,7 +484,8 @@ def hessian(module: nn.Module, names: Sequence[str], given: list[Batch]) -> tupl
     parameters = dict(module.named_parameters())
     shapes = [parameters[name].shape for name in names]
     ends = np.cumsum([0, *(shape.numel() for shape in shapes)]).tolist()
-    inputs, targets = (torch.cat([batch[part] for batch in given]) for part in (0, 1))
+    inputs = torch.cat([batch.inputs for batch in given])
+    targets = torch.cat([batch.targets for batch in given])
 
     def value(flat: Tensor) -> Tensor:
         own = {
@@ -495,7 +499,7 @@ def hessian(module: nn.Module, names: Sequence[str], given: list[Batch]) -> tupl
     places = [
         torch.arange(start, end).view(shape) for start, end, shape in zip(ends[:-1], ends[1:], shapes, strict=True)
     ]
-    return found, places  # type: ignore[return-value]
+    return found, places
 
 
 @pytest.mark.slow
@@ -543,7 +547,7 @@ def test_one_probe_is_exact_where_the_hessian_is_diagonal() -> None:
     torch.manual_seed(0)
     module = nn.Sequential(nn.Linear(3, 3, bias=False), nn.Linear(3, 3, bias=False))
     with torch.no_grad():
-        module[1].weight.copy_(torch.diag(torch.tensor([1.0, 2.0, 3.0])))
+        module[1].weight.copy_(torch.diag(torch.tensor([1.0, 2.0, 3.0])))  # type: ignore[operator]
     case = Case(lambda: module, (3,), ("0.weight", 0), 3, ())
     given = [Batch(torch.eye(3), torch.zeros(3, 3), None, torch.arange(3))]
     graph = capture(module, torch.eye(3)).graph
@@ -580,8 +584,8 @@ def test_statistics_of_a_pruned_graph_are_those_of_the_module_with_silenced_unit
     found = collect_units(graph, network.analysis, network.groups, keep, ALL, lambda: given, loss)
     with torch.no_grad():
         for layer, gone in (("0", [1, 4]), ("1", [1, 4]), ("3", [0, 3])):
-            module.get_submodule(layer).weight[gone] = 0.0  # type: ignore[index,operator]
-            module.get_submodule(layer).bias[gone] = 0.0  # type: ignore[index,operator]
+            module.get_submodule(layer).get_parameter("weight")[gone] = 0.0
+            module.get_submodule(layer).get_parameter("bias")[gone] = 0.0
     for name, group in (("convolution", first), ("flatten", network.group)):
         left = torch.from_numpy(keep[group.prime])
         expected = reference(module, CASES[name], given)
@@ -603,9 +607,9 @@ def test_samples_are_found_where_a_factor_before_them_is_pruned(name: str) -> No
     needs: frozenset[UnitStatistic] = frozenset({"gate_gradient", "squared_gate_gradient"})
     found = collect_units(graph, network.analysis, network.groups, keep, needs, lambda: given, loss)
     with torch.no_grad():
-        for layer in (module.query, module.key, module.value):
-            layer.weight[:3] = 0.0  # type: ignore[index,union-attr]
-            layer.bias[:3] = 0.0  # type: ignore[index,union-attr]
+        for layer in ("query", "key", "value"):
+            module.get_parameter(f"{layer}.weight")[:3] = 0.0
+            module.get_parameter(f"{layer}.bias")[:3] = 0.0
     expected = reference(module, case, given)
     for statistic in needs:
         assert close(found[network.group.name][statistic], expected[statistic])
@@ -619,16 +623,16 @@ def test_units_of_a_pruned_graph_are_the_rows_that_stay() -> None:
     first = next(group for group in network.groups if group.size == 6)
     masks = {first.prime: np.array([1, 0, 1, 1, 0, 1], bool), network.group.prime: np.array([0, 1, 1, 0], bool)}
     graph = rewritten(network.graph, network.analysis, masks)
-    conv, norm, later, linear = (module.get_submodule(name) for name in "0137")
+    conv, norm, later, linear = (module.get_parameter(f"{name}.weight") for name in "0137")
     some, others = [0, 2, 3, 5], [1, 2]
     units = make_units(graph, network.analysis, first, masks, "sum", {})
     assert units.size == 4
-    assert torch.equal(units.made[0], conv.weight[some].flatten(1))  # type: ignore[index,union-attr]
-    assert torch.equal(units.taken[0], later.weight[others][:, some].movedim(1, 0).flatten(1))  # type: ignore[index]
-    assert torch.equal(units.scales[0], norm.weight[some][:, None])  # type: ignore[index]
+    assert torch.equal(units.made[0], conv[some].flatten(1))
+    assert torch.equal(units.taken[0], later[others][:, some].movedim(1, 0).flatten(1))
+    assert torch.equal(units.scales[0], norm[some][:, None])
     units = make_units(graph, network.analysis, network.group, masks, "max", {"activation_mean": torch.ones(2)})
-    taken = linear.weight.view(3, 4, 6)[:, others].permute(1, 2, 0)  # type: ignore[operator]
-    assert torch.equal(units.made[0], later.weight[others][:, some].flatten(1))  # type: ignore[index]
+    taken = linear.view(3, 4, 6)[:, others].permute(1, 2, 0)
+    assert torch.equal(units.made[0], later[others][:, some].flatten(1))
     assert torch.equal(units.taken[0], taken.reshape(2, 18))
     assert (units.aggregate, units.scales, list(units.statistics)) == ("max", [], ["activation_mean"])
 

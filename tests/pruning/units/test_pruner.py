@@ -389,7 +389,7 @@ def test_less_is_lost_by_choosing_than_by_chance() -> None:
     """Negative control of all importances: they look at something."""
     inputs = inputs_of("cnn", 100)
     dense = outputs(make("cnn"), inputs)
-    errors = {}
+    errors: dict[str, list[float]] = {}
     for name in ("obs", "random"):
         errors[name] = []
         for seed in range(4):

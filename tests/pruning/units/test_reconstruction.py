@@ -211,9 +211,10 @@ def test_training_begins_where_evaluation_is() -> None:
             if nodes[0].target is torch.ops.aten.batch_norm.default and nodes[0].args[3].target == "4.running_mean":
                 given = torch.cat(values[0][nodes[0].args[0].name])
                 tensors = [attribute(graph, str(arg.target)) for arg in nodes[0].args[1:5]]
-                maps.append(torch.batch_norm(given, *tensors, False, 0.1, 1e-5, False))
-                tensors[2:] = [tensor.clone() for tensor in tensors[2:]]
-                maps.append(torch.batch_norm(given, *tensors, True, 0.1, 1e-5, False))
+                scale, shift, mean, variance = tensors
+                maps.append(torch.batch_norm(given, scale, shift, mean, variance, False, 0.1, 1e-5, False))
+                mean, variance = mean.clone(), variance.clone()
+                maps.append(torch.batch_norm(given, scale, shift, mean, variance, True, 0.1, 1e-5, False))
 
         walk([graph], [inputs], visit)
         evaluated, trained = maps

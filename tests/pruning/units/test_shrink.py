@@ -55,7 +55,7 @@ def images(count: int = SAMPLES) -> Tensor:
 
 def run(module: nn.Module, given: Tensor) -> Tensor:
     with torch.no_grad():
-        return module.eval()(given)  # type: ignore[no-any-return]
+        return module.eval()(given)
 
 
 def parameters(module: nn.Module) -> int:
@@ -69,7 +69,7 @@ def test_a_smaller_module_comes_out_and_the_given_one_stays() -> None:
     assert isinstance(found, Shrunk)
     assert parameters(found.module) < 0.6 * parameters(module)
     assert type(found.module) is Cnn
-    assert found.module.conv1.out_channels == found.module.conv1.weight.shape[0] < 8  # type: ignore[union-attr,operator]
+    assert found.module.conv1.out_channels == found.module.conv1.weight.shape[0] < 8
     assert found.module.training
     assert all(torch.equal(tensor, before[key]) for key, tensor in module.state_dict().items())
     assert all(part.training == mode for part, mode in graph.items())
@@ -78,8 +78,8 @@ def test_a_smaller_module_comes_out_and_the_given_one_stays() -> None:
     assert found.warnings == ()
     table = {row[0]: row for row in found.groups.rows}
     assert set(table) == {"conv1", "conv2", "inner"}
-    assert sum(row[2] for row in table.values()) == 20
-    assert table["conv1"][2] == found.module.conv1.out_channels  # type: ignore[union-attr]
+    assert sum(int(str(row[2])) for row in table.values()) == 20
+    assert table["conv1"][2] == found.module.conv1.out_channels
 
 
 @pytest.mark.slow
@@ -139,7 +139,7 @@ def test_a_share_that_cannot_be_reached_is_told() -> None:
     structure = {"type": "neurons", "limits": {"conv*": 0.25}}
     reached = shrink(made(), images(), {"amount": 0.5, "importance": "l2", "structure": structure})
     assert reached.warnings == ()
-    assert sum(row[2] for row in reached.groups.rows) == 20
+    assert sum(int(str(row[2])) for row in reached.groups.rows) == 20
     short = shrink(made(), images(), {"amount": 0.9, "importance": "l2", "structure": structure})
     assert [row[2] for row in short.groups.rows] == [6, 9, 1]
     assert "asks for 90.0% of the units, but 24 of 40 are gone (60.0%)" in short.warnings[0]
@@ -174,17 +174,18 @@ def test_a_hard_coded_size_takes_the_graph_and_says_so() -> None:
         module, given, {"amount": 0.5, "importance": "l2", "structure": {"type": "neurons", "apply": "module"}}
     )
     assert type(alone.module) is Cnn
-    assert alone.module.conv2.out_channels == 12  # type: ignore[union-attr]
-    assert alone.module.conv1.out_channels < 8  # type: ignore[union-attr,operator]
+    assert alone.module.conv2.out_channels == 12
+    assert alone.module.conv1.out_channels < 8
 
 
 def test_a_threshold_of_activity_as_in_the_first_article() -> None:
-    module, given = made(), images()
+    module: Any = made()
+    given = images()
     with torch.no_grad():
-        module.inner.weight[:7].zero_()  # type: ignore[union-attr,operator]
-        module.inner.bias[:7] = -1.0  # type: ignore[union-attr,operator,index]
-    flat = F.relu(module.conv2(F.max_pool2d(F.relu(module.eval().norm(module.conv1(given))), 2))).flatten(1)  # type: ignore[union-attr,operator]
-    alive = (F.relu(module.inner(flat)) > 0).any(0)  # type: ignore[operator]
+        module.inner.weight[:7].zero_()
+        module.inner.bias[:7] = -1.0
+    flat = F.relu(module.conv2(F.max_pool2d(F.relu(module.eval().norm(module.conv1(given))), 2))).flatten(1)
+    alive = (F.relu(module.inner(flat)) > 0).any(0)
     found = shrink(module, given, {"threshold": 1e-6, "importance": "activation_mean"})
     assert found.module.inner.out_features == int(alive.sum()) <= 13  # type: ignore[union-attr]
     assert torch.allclose(run(found.module, given), run(module, given), rtol=1e-5, atol=1e-5)
@@ -422,12 +423,12 @@ class Keeping(nn.Module):
         if self.training:
             return computed
         if self.how == "container":
-            return self.kept.setdefault("cpu", computed)  # type: ignore[no-any-return]
+            return self.kept.setdefault("cpu", computed)
         if self.kept is None:
             if self.how == "never" and getattr(self, "called", False):
                 raise RuntimeError("it is gone")
             self.kept, self.called = computed, True
-        return self.kept  # type: ignore[no-any-return]
+        return self.kept
 
     def forward(self, inputs: Tensor) -> Tensor:
         return self.out(self.a(inputs).relu()) + self.bias()
@@ -449,7 +450,7 @@ def test_what_was_computed_from_a_parameter_is_no_constant(how: str, apply: str,
     assert found.table.grad is not None
     before = run(found, inputs)
     with torch.no_grad():
-        found.table.add_(10.0)
+        found.table.add_(10.0)  # type: ignore[operator]
     if apply == "graph":
         assert torch.allclose(run(found, inputs), before + 10.0, atol=1e-4)
     assert torch.equal(run(module, inputs), run(module, inputs))
@@ -485,9 +486,8 @@ def test_units_that_a_norm_holds_are_told_first() -> None:
     with pytest.raises(UsageError, match=r"is gone; let 16 more units go by structure: {type: neurons, shift_stat"):
         shrink(both, inputs, {"budget": {"parameters": 20}, "importance": "l2"})
     allowed = {"type": "neurons", "shift_statistics": True}
-    assert (
-        shrink(Normed(), inputs, {"amount": 0.5, "importance": "l2", "structure": allowed}).module.a.out_features == 8
-    )
+    shrunk = shrink(Normed(), inputs, {"amount": 0.5, "importance": "l2", "structure": allowed})
+    assert shrunk.module.get_parameter("a.weight").shape[0] == 8
 
 
 class Standardised(nn.Conv2d):

@@ -84,7 +84,7 @@ def test_every_importance_gives_finite_scores_and_leaves_the_module_as_it_was(na
         assert float(found[layer].std()) > 0
     assert all(torch.equal(tensor, before[name]) for name, tensor in module.state_dict().items())
     assert [layer.training for layer in module.modules()] == modes
-    assert all(bool((parameter.grad == 7.0).all()) for parameter in module.parameters())
+    assert all(parameter.grad is not None and bool((parameter.grad == 7.0).all()) for parameter in module.parameters())
     assert all(parameter.requires_grad for parameter in module.parameters())
     assert all(not layer._forward_pre_hooks for layer in module.modules())
     assert torch.equal(torch.get_rng_state(), generator)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,7 @@ from torch.nn import functional as F
 from modelopt_cli.core.strategy import FAMILIES
 from modelopt_cli.data.part import Part
 from modelopt_cli.data.prepared import Prepared
+from modelopt_cli.data.preprocessing import Preprocessing
 from modelopt_cli.models.architectures import Shapes
 from modelopt_cli.pruning.common.distances import divergence
 from modelopt_cli.pruning.importances import WeightImportance
@@ -34,12 +34,15 @@ def prepared() -> Prepared:
     targets = (inputs @ rng.normal(size=(6, 3))).argmax(1)
     parts = [Part(inputs[a:b], targets[a:b], None, np.arange(a, b)) for a, b in ((0, 60), (60, 80), (80, 90))]
     shapes = Shapes((6,), 3, "classification")
+    train, validation, test = parts
     return Prepared(
-        *parts,
+        train,
+        validation,
+        test,
         shapes=shapes,
         task="classification",
         label_names=("a", "b", "c"),
-        preprocessing=SimpleNamespace(),
+        preprocessing=Preprocessing("arrays", "classification", (6,)),
         fingerprint="",
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -171,7 +172,7 @@ def test_the_mask_takes_what_goes(tmp_path: Path, suffix: str, dtype: torch.dtyp
     kept = torch.cat([effective(found, f"{prefix}{layer}").reshape(-1) for layer in (0, 2)]).abs()
     gone = torch.cat([effective(state, f"{prefix}{layer}").reshape(-1) for layer in (0, 2)]).abs()[kept == 0]
     assert gone.max() <= kept[kept > 0].min(), "ranked by the product"
-    rows = {row[0]: row for row in report.tables["layers"].rows}
+    rows: dict[Any, Any] = {row[0]: row for row in report.tables["layers"].rows}
     first = rows[f"{prefix}0.weight_orig"]
     assert first[3] == int((effective(state, f"{prefix}0") == 0).sum())
     assert first[5] == pytest.approx(float((effective(found, f"{prefix}0") == 0).float().mean()))
@@ -189,7 +190,7 @@ def test_the_file_still_loads_where_the_hooks_are(tmp_path: Path) -> None:
     network.load_state_dict(torch.load(tmp_path / "o.pt"))
     network(torch.ones(1, 16))
     torch_prune.remove(network[2], "weight")
-    groups = network[2].weight.view(-1, 4) != 0
+    groups = network[2].weight.view(-1, 4) != 0  # type: ignore[operator]
     assert int(groups.sum(1).max()) <= 2, "2:4 of the product"
 
 

@@ -14,7 +14,7 @@ from modelopt_cli import load, prune, train, tune
 from modelopt_cli.core.errors import ExperimentError, UsageError
 from modelopt_cli.models import measure
 from modelopt_cli.models.files import checkpoints
-from modelopt_cli.models.graph import network
+from modelopt_cli.models.graph import capture, network
 from modelopt_cli.models.graph.emitted import Emitted
 from modelopt_cli.training.trainer import Trainer
 
@@ -148,7 +148,7 @@ def test_a_search_measures_latency_where_it_is_asked_for(
 def test_a_graph_is_captured_once(timed: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
     """However often the states before and after pruning are judged."""
     captured: list[int] = []
-    real = network.capture
+    real = capture.capture
     monkeypatch.setattr(network, "capture", lambda *given: captured.append(1) or real(*given))  # type: ignore[func-returns-value]
     structure = {"type": "neurons", "apply": "graph"}
     report = prune(experiment(structure=structure, amount=0.5, schedule={"type": "rounds", "rounds": 2}))
