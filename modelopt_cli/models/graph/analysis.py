@@ -87,19 +87,19 @@ class Analysis(GraphAxes):
         if not isinstance(value, Tensor | list | tuple):
             self.values[node.name] = None  # a symbolic size, or nothing
             return
-        call, found = Call(node, self), operator_of(node.target)
+        call, known = Call(node, self), operator_of(node.target)
         try:
-            if found is None:
+            if known is None:
                 raise Clash("it is not known")
             with self.axes.trial():
-                result = found.rule(call)
+                result = known.rule(call)
                 _check(node, result)
         except (Clash, ValueError, IndexError, TypeError) as error:
             result = self._opaque(node, str(error))
         self.values[node.name] = result
-        if found is not None and found.macs is not None:
+        if known is not None and known.macs is not None:
             with suppress(Clash):
-                self.macs += [(node.name, axes) for axes in found.macs(call)]
+                self.macs += [(node.name, axes) for axes in known.macs(call)]
 
     def _opaque(self, node: fx.Node, why: str) -> Result:
         """Nothing is guessed: all that the operator touches stays as it is."""
@@ -129,17 +129,17 @@ class Analysis(GraphAxes):
 
     def consumed(self) -> Mapping[tuple[str, int], set[Prime]]:
         """(tensor, dim) -> the primes in it that are summed over."""
-        found: dict[tuple[str, int], set[Prime]] = {}
+        summed: dict[tuple[str, int], set[Prime]] = {}
         for each in self.contractions:
             if each.tensor is not None:
-                found.setdefault((each.tensor, each.dim), set()).update(primes(each.axis))
+                summed.setdefault((each.tensor, each.dim), set()).update(primes(each.axis))
         for gain in self.gains:  # of weights that are computed, the tensors that they are computed from
             taken = [each for each in self.contractions if each.operand == gain.node]
             shared = gain.primes.intersection(prime for each in taken for prime in primes(each.axis))
             for name in self.weights.tensors(gain.node) if shared else ():
                 for dim, axis in enumerate(self.tensors[name]):
-                    found.setdefault((name, dim), set()).update(shared.intersection(primes(axis)))
-        return found
+                    summed.setdefault((name, dim), set()).update(shared.intersection(primes(axis)))
+        return summed
 
 
 def duplicate(graph: fx.GraphModule) -> fx.Graph:

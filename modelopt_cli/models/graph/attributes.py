@@ -50,8 +50,8 @@ class Links:
             sizes = {changed.get(constant, constant.old) for constant in constants}
             where = slot.path, slot.name
             if len(sizes) > 1:
-                told = " and ".join(map(str, sorted(sizes)))
-                raise ClashingSizesError(f"{'.'.join(where).removeprefix('.')} is one number for the sizes {told}")
+                listed = " and ".join(map(str, sorted(sizes)))
+                raise ClashingSizesError(f"{'.'.join(where).removeprefix('.')} is one number for the sizes {listed}")
             (size,) = sizes
             values.setdefault(where, _plain(getattr(module.get_submodule(slot.path), slot.name)))
             if slot.index < 0:
@@ -99,7 +99,7 @@ def questions(
 ) -> list[Question]:
     """Where each constant may come from. `influences`: the groups that change it. `reads` None: not known."""
     paths = {id(part): path for path, part in module.named_modules()}
-    found: dict[tuple[Slot, ...], dict[frozenset[str], list[Constant]]] = {}
+    asked: dict[tuple[Slot, ...], dict[frozenset[str], list[Constant]]] = {}
     certain: set[Slot] = set()
     for constant, groups in influences.items():
         part, names = _holder(module, constant, reads)
@@ -107,7 +107,7 @@ def questions(
         certain.update(Slot(paths[id(part)], *each) for each in sure)
         slots = [Slot(paths[id(part)], *each) for each in sure or names]
         for together in [(slot,) for slot in slots] if sure else [tuple(slots)] * bool(slots):
-            found.setdefault(together, {}).setdefault(groups, []).append(constant)
+            asked.setdefault(together, {}).setdefault(groups, []).append(constant)
     return [
         Question(
             (type(module.get_submodule(slots[0].path)), *((slot.name, slot.index) for slot in slots), len(classes)),
@@ -115,7 +115,7 @@ def questions(
             tuple(map(tuple, classes.values())),
             slots[0] in certain or isinstance(module.get_submodule(slots[0].path), nn.MultiheadAttention),
         )
-        for slots, classes in found.items()
+        for slots, classes in asked.items()
     ]
 
 
@@ -150,11 +150,11 @@ def _of_value(part: nn.Module, value: int, reads: Reads | None) -> Iterator[tupl
     for name in ATTRIBUTES.get(type(part).__name__, vars(part)) if torchs else own:
         if name in fitted and not isinstance(part, nn.MultiheadAttention):
             continue
-        found = editable(part, name)
-        if type(found) is int and found == value:
+        held = editable(part, name)
+        if type(held) is int and held == value:
             yield name, -1
-        elif isinstance(found, list | tuple):
-            yield from ((name, index) for index, each in enumerate(found) if each == value)
+        elif isinstance(held, list | tuple):
+            yield from ((name, index) for index, each in enumerate(held) if each == value)
 
 
 def _plain(value: Any) -> Any:

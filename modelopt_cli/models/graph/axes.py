@@ -87,7 +87,7 @@ def factors(axis: Axis) -> list[Axis]:
     """Factors that are no products themselves; none for an axis of size 1."""
     axis = resolved(axis)
     if isinstance(axis, Product):
-        return [found for each in axis.factors for found in factors(each)]
+        return [factor for each in axis.factors for factor in factors(each)]
     return [] if axis.size == 1 else [axis]
 
 
@@ -95,7 +95,7 @@ def terms(axis: Axis) -> list[Axis]:
     """Terms that are no sums themselves."""
     axis = resolved(axis)
     if isinstance(axis, Sum):
-        return [found for each in axis.terms for found in terms(each)]
+        return [term for each in axis.terms for term in terms(each)]
     if isinstance(axis, Product):
         inner = factors(axis)
         if len(inner) == 1 and isinstance(inner[0], Sum):
@@ -105,13 +105,13 @@ def terms(axis: Axis) -> list[Axis]:
 
 def product(parts: Sequence[Axis]) -> Axis:
     """The flat product of the parts."""
-    flat = [found for each in parts for found in factors(each)]
+    flat = [factor for each in parts for factor in factors(each)]
     return flat[0] if len(flat) == 1 else Product(tuple(flat))
 
 
 def total(parts: Sequence[Axis]) -> Axis:
     """The flat sum of the parts; parts of size 0 are left out."""
-    flat = [found for each in parts for found in terms(each) if found.size > 0]
+    flat = [term for each in parts for term in terms(each) if term.size > 0]
     return flat[0] if len(flat) == 1 else Sum(tuple(flat))
 
 
@@ -143,10 +143,10 @@ def kept(axis: Axis, keep: Keep) -> Mask:
     if isinstance(axis, Sum):
         parts = [kept(each, keep) for each in axis.terms]
         return np.concatenate(parts) if parts else np.ones(0, dtype=np.bool_)
-    found = np.ones(1, dtype=np.bool_)
+    mask = np.ones(1, dtype=np.bool_)
     for each in axis.factors:
-        found = np.outer(found, kept(each, keep)).reshape(-1)
-    return found
+        mask = np.outer(mask, kept(each, keep)).reshape(-1)
+    return mask
 
 
 def owners(axis: Axis, prime: Prime) -> NDArray[np.int64]:
@@ -157,10 +157,10 @@ def owners(axis: Axis, prime: Prime) -> NDArray[np.int64]:
     if isinstance(axis, Sum):
         parts = [owners(each, prime) for each in axis.terms]
         return np.concatenate(parts) if parts else np.zeros(0, dtype=np.int64)
-    found = np.full(1, -1)
+    units = np.full(1, -1)
     for each in axis.factors:
-        found = np.maximum(found[:, None], owners(each, prime)[None, :]).reshape(-1)
-    return found
+        units = np.maximum(units[:, None], owners(each, prime)[None, :]).reshape(-1)
+    return units
 
 
 def holds(axis: Axis, prime: Prime) -> bool:

@@ -48,7 +48,7 @@ def in_place(
 
     `inputs`: (B, *inputs), B at least 2, instead of the example it was captured with.
     """
-    return _Finder(module, captured, analysis, captured.example if inputs is None else inputs).found(groups)
+    return _Finder(module, captured, analysis, captured.example if inputs is None else inputs).plan(groups)
 
 
 class _Finder:
@@ -59,7 +59,7 @@ class _Finder:
         self.answers: dict[Question, int] = {}
         self.reasons: dict[str, str] = {}
 
-    def found(self, groups: Sequence[Group]) -> InPlace:
+    def plan(self, groups: Sequence[Group]) -> InPlace:
         changes = self._changes(groups)
         writable = [group for group in groups if group.name not in self.reasons]
         influences: dict[Constant, set[str]] = {}
@@ -82,13 +82,13 @@ class _Finder:
 
     def _changes(self, groups: Sequence[Group]) -> dict[str, dict[Constant, int]]:
         """Constants that change with each group alone."""
-        found: dict[str, dict[Constant, int]] = {}
+        changes: dict[str, dict[Constant, int]] = {}
         for group in groups:
             try:
-                found[group.name] = self.constants.changed(losing([group], SHARES[1]))
+                changes[group.name] = self.constants.changed(losing([group], SHARES[1]))
             except ModeloptError as error:
                 self.reasons[group.name] = str(error)
-        return found
+        return changes
 
     def _links(self) -> Links:
         slots = {slot: each for asked, answer in self.answers.items() for slot, each in asked.answers()[answer].items()}
@@ -146,8 +146,8 @@ class _Finder:
         sizes = [group.size for group in bundle]
         if math.gcd(*sizes) > 1:
             return True
-        told = f"tied by one attribute, but sizes {', '.join(map(str, sizes))} have no common divisor"
-        self.reasons.update({group.name: told for group in bundle})
+        reason = f"tied by one attribute, but sizes {', '.join(map(str, sizes))} have no common divisor"
+        self.reasons.update({group.name: reason for group in bundle})
         return False
 
     def _sorted(
@@ -175,7 +175,9 @@ class _Finder:
     def _kind(self, bundle: Bundle, changes: Mapping[str, Mapping[Constant, int]]) -> object:
         """Equal for groups of the same layers of alike blocks: what they are called and what is written for them."""
         constants = [constant for group in bundle for constant in changes[group.name]]
-        written = sorted({(constant.operator, constant.place, constant.old, constant.line) for constant in constants})
+        written = sorted(
+            {(constant.operator, constant.position, constant.old, constant.line) for constant in constants}
+        )
         return tuple(sorted(re.sub(r"\d+", "*", group.name) for group in bundle)), tuple(written)
 
     def _meeting(
@@ -187,7 +189,7 @@ class _Finder:
         """Bundles of groups that have something in common."""
         of_each = {group.name: meeting(group, changes[group.name]) for group in groups}
         every = set[object]().union(*of_each.values())
-        return connected(groups, [[name for name, found in of_each.items() if each in found] for each in every])
+        return connected(groups, [[name for name, met in of_each.items() if each in met] for each in every])
 
     def _touched(self, group: Group, changed: Collection[Constant]) -> set[object]:
         """Attributes that would change with the group."""
@@ -212,11 +214,13 @@ class _Finder:
         """Name the modules that are to blame, as far as one can tell."""
         links = self._links()
         for group in bundle:
-            told = [written_out(self.module, each) for each in links.loose(changes[group.name])]
+            blamed = [written_out(self.module, each) for each in links.loose(changes[group.name])]
             scaled = self.constants.pins(losing([group], SHARES[1]))
             if scaled is not None:
-                told.append(f"{scaled or 'the model'} leaves it to torch to scale its attention by the width of a head")
-            self.reasons[group.name] = "; ".join(dict.fromkeys([reason, *filter(None, told)]))
+                blamed.append(
+                    f"{scaled or 'the model'} leaves it to torch to scale its attention by the width of a head"
+                )
+            self.reasons[group.name] = "; ".join(dict.fromkeys([reason, *filter(None, blamed)]))
 
 
 def _with(bundles: Iterable[Bundle], names: Collection[str]) -> list[Bundle]:

@@ -123,6 +123,6 @@ def _learned(module: nn.Module, example: Tensor, names: Sequence[str]) -> list[s
     parameters = dict(other.named_parameters())
     with torch.random.fork_rng(devices=[]), torch.enable_grad(), suppress(Exception):
         value = first_tensor(other(example.clone())).float().sum()
-        found = torch.autograd.grad(value, [parameters[name] for name in names], allow_unused=True)
-        return [name for name, slope in zip(names, found, strict=True) if slope is not None]
+        slopes = torch.autograd.grad(value, [parameters[name] for name in names], allow_unused=True)
+        return [name for name, slope in zip(names, slopes, strict=True) if slope is not None]
     return []

@@ -36,8 +36,8 @@ def hint(size: Any) -> int:
     if isinstance(size, int):
         return size
     node = size.node
-    found = getattr(node, "hint", None)
-    return int(found if found is not None else node.shape_env.size_hint(node.expr))
+    known = getattr(node, "hint", None)
+    return int(known if known is not None else node.shape_env.size_hint(node.expr))
 
 
 def shape_of(node: fx.Node) -> list[int] | None:
@@ -88,19 +88,19 @@ class GraphAxes:
     def contract(self, node: fx.Node, axis: Axis | None, weight: Any, dim: int, inputs: Any, input_dim: int) -> None:
         """See Call.consumes. Without an axis: the whole dimension of the weight."""
         dims = self.values.get(weight.name) if isinstance(weight, fx.Node) else None
-        found = axis if axis is not None or dims is None else dims[dim]
-        if found is None or isinstance(found, list):
+        summed = axis if axis is not None or dims is None else dims[dim]
+        if summed is None or isinstance(summed, list):
             return
         tensor = self.first[str(weight.target)] if isinstance(weight, fx.Node) and weight.op == "get_attr" else None
         source = inputs.name if isinstance(inputs, fx.Node) else None
         operand = weight.name if isinstance(weight, fx.Node) else None
-        self.contractions.append(Contraction(node.name, found, tensor, dim, source, input_dim, operand))
+        self.contractions.append(Contraction(node.name, summed, tensor, dim, source, input_dim, operand))
         if node.name in self.static:
             what = f"a sum of weights in {module_path(node) or 'the model'}"
-            self.weight_statistics.append(WeightStatistic(node.name, found, what, operand is not None))
+            self.weight_statistics.append(WeightStatistic(node.name, summed, what, operand is not None))
 
     def shift(self, node: fx.Node, axis: Axis, what: str) -> None:
-        """See Call.shift. What is computed over weights alone, a gain may make up for: that is told in the end."""
+        """See Call.shift. What is computed over weights alone, a gain may make up for: that is seen in the end."""
         if node.name in self.static:
             self.weight_statistics.append(WeightStatistic(node.name, axis, what))
         else:
@@ -113,11 +113,11 @@ class GraphAxes:
 
 def _static(graph: fx.Graph) -> set[str]:
     """Names of the nodes that no input of the model takes part in."""
-    found: set[str] = set()
+    static: set[str] = set()
     for node in graph.nodes:
-        if node.op not in ("placeholder", "output") and all(each.name in found for each in node.all_input_nodes):
-            found.add(node.name)
-    return found
+        if node.op not in ("placeholder", "output") and all(each.name in static for each in node.all_input_nodes):
+            static.add(node.name)
+    return static
 
 
 class _Node:
@@ -126,23 +126,23 @@ class _Node:
     def __init__(self, node: fx.Node, analysis: GraphAxes) -> None:
         self.node, self.analysis = node, analysis
 
-    def argument(self, place: int, name: str = "", default: Any = None) -> Any:
+    def argument(self, position: int, name: str = "", default: Any = None) -> Any:
         """A positional argument, or the keyword, or the default."""
-        if len(self.node.args) > place:
-            return self.node.args[place]
+        if len(self.node.args) > position:
+            return self.node.args[position]
         return self.node.kwargs.get(name, default)
 
     def dims(self, value: Any) -> Dims | None:
         """The axes of an argument; None when it is no tensor."""
-        found = self.analysis.values.get(value.name) if isinstance(value, fx.Node) else None
-        return found if found is None or not found or not isinstance(found[0], list) else None  # type: ignore[return-value]
+        axes = self.analysis.values.get(value.name) if isinstance(value, fx.Node) else None
+        return axes if axes is None or not axes or not isinstance(axes[0], list) else None  # type: ignore[return-value]
 
-    def tensor(self, place: int, name: str = "") -> Dims:
+    def tensor(self, position: int, name: str = "") -> Dims:
         """The axes of an argument that must be a tensor. Raises Clash."""
-        found = self.dims(self.argument(place, name))
-        if found is None:
+        dims = self.dims(self.argument(position, name))
+        if dims is None:
             raise Clash("an argument that is no tensor")
-        return found
+        return dims
 
     def number(self, value: Any) -> int:
         """An integer argument, also a symbolic one (as in the example)."""
@@ -151,10 +151,10 @@ class _Node:
     @property
     def shape(self) -> list[int]:
         """Sizes of the result."""
-        found = shape_of(self.node)
-        if found is None:
+        sizes = shape_of(self.node)
+        if sizes is None:
             raise Clash("a result that is no tensor")
-        return found
+        return sizes
 
     @property
     def path(self) -> str:
@@ -212,16 +212,16 @@ class Call(_Node):
 
     def broadcast(self, sizes: Sequence[int], inputs: Iterable[Dims]) -> Dims:
         """Axes of a result to which inputs are broadcast, aligned at their last dimensions."""
-        found: list[Axis | None] = [None] * len(sizes)
+        axes: list[Axis | None] = [None] * len(sizes)
         for dims in inputs:
-            for place in range(1, len(dims) + 1):
-                if place <= len(sizes) and dims[-place].size == sizes[-place]:
-                    before = found[-place]
+            for back in range(1, len(dims) + 1):
+                if back <= len(sizes) and dims[-back].size == sizes[-back]:
+                    before = axes[-back]
                     if before is None:
-                        found[-place] = dims[-place]
+                        axes[-back] = dims[-back]
                     else:
-                        self.unify(before, dims[-place])
-        return [axis if axis is not None else self.new(size) for axis, size in zip(found, sizes, strict=True)]
+                        self.unify(before, dims[-back])
+        return [axis if axis is not None else self.new(size) for axis, size in zip(axes, sizes, strict=True)]
 
 
 class Rewrite(_Node):
@@ -251,10 +251,10 @@ class Rewrite(_Node):
         """The axes of the node's own value."""
         return self.analysis.values[self.node.name]
 
-    def set(self, place: int, value: Any, name: str = "") -> None:
-        """Set an argument where it stands: by place, or as a keyword."""
-        if len(self.node.args) > place:
-            self.node.update_arg(place, value)
+    def set(self, position: int, value: Any, name: str = "") -> None:
+        """Set an argument where it stands: by position, or as a keyword."""
+        if len(self.node.args) > position:
+            self.node.update_arg(position, value)
         elif name:
             self.node.update_kwarg(name, value)
 
@@ -267,17 +267,17 @@ def module_path(node: fx.Node) -> str:
 def module_paths(node: fx.Node) -> tuple[str, ...]:
     """Of the modules that made the node, the innermost first; the outermost is ""."""
     stack = list((node.meta.get("nn_module_stack") or {}).values())
-    found = [str(entry[0]).removeprefix("L['self']").removeprefix(".").partition("@")[0] for entry in stack]
-    return (*dict.fromkeys(reversed(found)), *(() if "" in found else ("",)))
+    paths = [str(entry[0]).removeprefix("L['self']").removeprefix(".").partition("@")[0] for entry in stack]
+    return (*dict.fromkeys(reversed(paths)), *(() if "" in paths else ("",)))
 
 
 def overload(name: str) -> torch._ops.OpOverload | None:
     """`add.Tensor` in aten; None where this torch has it not."""
     packet, _, which = name.partition(".")
-    found = getattr(torch.ops.aten, packet, None)
-    return getattr(found, which, None) if found is not None and which in found.overloads() else None
+    operator = getattr(torch.ops.aten, packet, None)
+    return getattr(operator, which, None) if operator is not None and which in operator.overloads() else None
 
 
 def table(operator: Operator, *names: str) -> dict[Any, Operator]:
     """The operator under each of these overloads that this torch has."""
-    return {found: operator for name in names if (found := overload(name)) is not None}
+    return {target: operator for name in names if (target := overload(name)) is not None}

@@ -31,10 +31,10 @@ class Costs:
 
     def macs_of(self, counts: Counts) -> Mapping[str, int]:
         """The same by node."""
-        found: dict[str, int] = {}
+        macs: dict[str, int] = {}
         for node, axes in self._macs:
-            found[node] = found.get(node, 0) + size(axes, {**counts, **self._batch})
-        return found
+            macs[node] = macs.get(node, 0) + size(axes, {**counts, **self._batch})
+        return macs
 
     def parameters(self, counts: Counts) -> int:
         """Parameters; tied ones once."""

@@ -53,17 +53,17 @@ def editable(part: nn.Module, name: str) -> Any:
     """The attribute's value if an edit may change it: a number, or a list or tuple of integers. None: it may not."""
     if name in _INTERNAL or isinstance(getattr(type(part), name, None), property):
         return None
-    found = getattr(part, name, None)
-    listed = isinstance(found, list | tuple) and bool(found) and all(type(each) is int for each in found)
-    return found if type(found) in (int, float) or listed else None
+    value = getattr(part, name, None)
+    listed = isinstance(value, list | tuple) and bool(value) and all(type(each) is int for each in value)
+    return value if type(value) in (int, float) or listed else None
 
 
 def _old(part: nn.Module, path: str, name: str) -> Any:
-    found = editable(part, name)
-    if found is None:
+    value = editable(part, name)
+    if value is None:
         where = path or "the model"
         raise ValueError(f"an edit changes {name!r} of {where}, which is no number and no list of integers")
-    return found
+    return value
 
 
 def _of_its_kind(old: Any, value: Any, where: str) -> Any:
@@ -118,8 +118,10 @@ def load_shapes(module: nn.Module, state: Mapping[str, Tensor], edits: Sequence[
         _check(name, value, target)
         before = values.get(id(target))
         if before is not None and before[2].shape != value.shape:
-            told = f"{list(before[2].shape)} and {list(value.shape)}"
-            raise ValueError(f"{before[0]} and {name} are one tensor of the model, but the pruned weights have {told}")
+            shapes = f"{list(before[2].shape)} and {list(value.shape)}"
+            raise ValueError(
+                f"{before[0]} and {name} are one tensor of the model, but the pruned weights have {shapes}"
+            )
         values[id(target)] = (name, target, value)
     apply_edits(module, edits)
     for _, target, value in values.values():
@@ -132,19 +134,19 @@ def load_shapes(module: nn.Module, state: Mapping[str, Tensor], edits: Sequence[
 
 def _give_values(target: Tensor, value: Tensor) -> None:
     """The tensor that had a shape alone becomes one with values; it stays the same object."""
-    found = value.detach().to(device="cpu", dtype=target.dtype, copy=True)
-    kind = nn.Parameter(found, target.requires_grad) if isinstance(target, nn.Parameter) else found
+    values = value.detach().to(device="cpu", dtype=target.dtype, copy=True)
+    kind = nn.Parameter(values, target.requires_grad) if isinstance(target, nn.Parameter) else values
     torch.utils.swap_tensors(target, kind)  # type: ignore[no-untyped-call]
 
 
 def _unsaved(module: nn.Module, name: str) -> Tensor:
     try:
-        found = attribute(module, name)
+        tensor = attribute(module, name)
     except AttributeError:
-        found = None
-    if not isinstance(found, Tensor):
+        tensor = None
+    if not isinstance(tensor, Tensor):
         raise ValueError(f"the pruned weights have {name!r}, which the model has not")
-    return found
+    return tensor
 
 
 def _check(name: str, value: Any, target: Tensor) -> None:

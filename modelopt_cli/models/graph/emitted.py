@@ -68,12 +68,12 @@ class Emitted(nn.Module):
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Emitted:
         """Its graph's tensors are its own."""
-        found = Emitted.__new__(Emitted)
-        memo[id(self)] = found
+        twin = Emitted.__new__(Emitted)
+        memo[id(self)] = twin
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # torch's own, from its pytrees
-            found.__dict__.update(copy.deepcopy(self.__dict__, memo))
-        return found
+            twin.__dict__.update(copy.deepcopy(self.__dict__, memo))
+        return twin
 
     def forward(self, *inputs: Tensor) -> Any:
         """What the graph computes."""
@@ -85,12 +85,12 @@ class Emitted(nn.Module):
         graph = self._graph
         named = {node.name: node for node in graph.graph.nodes} if self._switches else {}
         changed = False
-        for name, place, evaluated in self._switches:
+        for name, index, evaluated in self._switches:
             node = named[name]
             own_statistics = node.target in (_aten.batch_norm.default, _aten.instance_norm.default) and evaluated
             wanted = True if own_statistics else mode
-            changed |= node.args[place] != wanted
-            node.update_arg(place, wanted)
+            changed |= node.args[index] != wanted
+            node.update_arg(index, wanted)
         if changed:
             graph.recompile()
         return self

@@ -29,7 +29,7 @@ def explained(error: BaseException, module: nn.Module, example: Tensor, otherwis
     own = _own_failure(module, example)
     if own is not None:
         return f"the model fails on inputs of shape {tuple(example.shape)}: {own}"
-    why, remedy = _told(error)
+    why, remedy = _cause(error)
     return f"the network cannot be captured as a graph: {_where(error)}{why}. {remedy}{otherwise and f'; {otherwise}'}"
 
 
@@ -79,15 +79,15 @@ def _own_failure(module: nn.Module, example: Tensor) -> str | None:
     return None
 
 
-def _told(error: BaseException) -> tuple[str, str]:
+def _cause(error: BaseException) -> tuple[str, str]:
     """(what stopped it, what can be done about it)"""
     text, kind = str(error), type(error).__name__
     if kind == "GuardOnDataDependentSymNode":
         return _data_dependent(error)
     if kind == "UnsupportedOperatorException":
         return _unknown(str(getattr(error, "func", "") or text.split("\n")[0]))
-    if found := _UNNAMED.search(text):
-        return _unknown(found.group(1))
+    if unnamed := _UNNAMED.search(text):
+        return _unknown(unnamed.group(1))
     if ".numpy() is not supported" in text or "data pointer of Tensor" in text:
         return (
             "the numbers of a tensor are taken out of torch there (numpy, or another library), and what happens to "
@@ -124,12 +124,12 @@ def _data_dependent(error: BaseException) -> tuple[str, str]:
 
 def _last_operator(graph: str) -> str:
     """Of a graph printed as code: the operator whose result was read as a number; `` where there is none."""
-    found = [name for name in _OPERATOR.findall(graph) if not name.startswith("aten.sym_")]
-    if found and found[-1] == "aten.item.default":
-        found.pop()
-        if len(found) > 1 and found[-1] == "aten.ne.Scalar":  # how torch asks whether a tensor is true
-            found.pop()
-    return ".".join(found[-1].split(".")[:2]) if found else ""
+    operators = [name for name in _OPERATOR.findall(graph) if not name.startswith("aten.sym_")]
+    if operators and operators[-1] == "aten.item.default":
+        operators.pop()
+        if len(operators) > 1 and operators[-1] == "aten.ne.Scalar":  # how torch asks whether a tensor is true
+            operators.pop()
+    return ".".join(operators[-1].split(".")[:2]) if operators else ""
 
 
 def _unknown(operator: str) -> tuple[str, str]:
@@ -146,9 +146,9 @@ def _where(error: BaseException) -> str:
     frame, users = _frame(error), user_frame(error)
     if frame is None:
         return ""
-    place, code = f"{frame.filename}:{frame.lineno}", f": `{frame.line}`" if frame.line else ""
+    line, code = f"{frame.filename}:{frame.lineno}", f": `{frame.line}`" if frame.line else ""
     caller = "" if users is None else f"{users.filename}:{users.lineno}"
-    return f"{place}{code}{f' (called from {caller})' if caller not in ('', place) else ''}: "
+    return f"{line}{code}{f' (called from {caller})' if caller not in ('', line) else ''}: "
 
 
 def _frame(error: BaseException) -> traceback.FrameSummary | None:

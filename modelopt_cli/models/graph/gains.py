@@ -1,7 +1,7 @@
 """Numbers that a network computes over its own weights (a norm, a sum, a spectral norm's sigma), and what makes up for
 them when they change.
 
-A weight that is computed from parameters alone may be scaled by a number that runs over units which have gone:
+A weight that is computed from parameters alone may be scaled by a number that runs over units which are taken out:
 w = g v / |v| in weight norm, w = v / (u . v z) in spectral norm. What is silent gives nothing, but its weights count in
 such a number, so it changes when units go, and with it the weights of all units that stay. Where a tensor does no more
 than scale these weights (a gain g; in spectral norm the vector u, to which sigma is proportional), it takes the change:
@@ -43,20 +43,20 @@ class Weights:
     """The part of a graph that no input takes part in, which can be run by itself, whole or without some units."""
 
     def __init__(self, nodes: Iterable[fx.Node], analysis: GraphAxes) -> None:
-        """`nodes`: of a copy of the graph, as their arguments are exchanged for a moment."""
+        """`nodes`: of a copy of the graph, as their arguments are exchanged while it runs."""
         self.analysis = analysis
         self._nodes = {node.name: node for node in nodes if node.name in analysis.static}
 
     def behind(self, name: str) -> list[fx.Node]:
         """The node and all that it is computed from, in order."""
-        found: set[str] = set()
+        behind: set[str] = set()
         left = [self._nodes[name]]
         while left:
             node = left.pop()
-            if node.name not in found:
-                found.add(node.name)
+            if node.name not in behind:
+                behind.add(node.name)
                 left += node.all_input_nodes
-        return [node for key, node in self._nodes.items() if key in found]
+        return [node for key, node in self._nodes.items() if key in behind]
 
     def tensors(self, name: str) -> list[str]:
         """First names of the tensors that it is computed from."""
@@ -81,8 +81,8 @@ class Weights:
                 values[node.name] = target(*args, **kwargs)
             finally:
                 node.target, node.args, node.kwargs = before
-        found: Tensor = values[name]
-        return found
+        given: Tensor = values[name]
+        return given
 
 
 def settle(graph: fx.GraphModule, analysis: GraphAxes, weights: Weights, tensors: Mapping[str, Tensor]) -> list[Gain]:
@@ -93,7 +93,7 @@ def settle(graph: fx.GraphModule, analysis: GraphAxes, weights: Weights, tensors
             if prime.size > 1 and not (each.product and prime not in analysis.active):
                 wanted.setdefault(prime, []).append(each)
     ends = _ends(graph, analysis)
-    found: dict[str, Gain] = {}
+    gains: dict[str, Gain] = {}
     asked: dict[str, list[Prime]] = {}
     for prime, statistics in wanted.items():
         if prime in analysis.active and not prime.frozen:
@@ -102,13 +102,13 @@ def settle(graph: fx.GraphModule, analysis: GraphAxes, weights: Weights, tensors
     for name, some in asked.items():
         gain = _gain(name, some, ends, analysis, weights, tensors) if name in analysis.static else None
         if gain is not None:
-            found[name] = gain
+            gains[name] = gain
     for prime, statistics in wanted.items():
         for each in statistics:
             reached = ends.get(each.node, frozenset((each.node,)))
-            if not all(name in found and prime in found[name].primes for name in reached):
+            if not all(name in gains and prime in gains[name].primes for name in reached):
                 analysis.axes.shift(prime, each.what)
-    return list(found.values())
+    return list(gains.values())
 
 
 def _of_computed(graph: fx.GraphModule, analysis: GraphAxes) -> Iterable[WeightStatistic]:
@@ -139,13 +139,13 @@ def _of_computed(graph: fx.GraphModule, analysis: GraphAxes) -> Iterable[WeightS
 
 def _ends(graph: fx.GraphModule, analysis: GraphAxes) -> dict[str, frozenset[str]]:
     """Node of weights -> where what it gives leaves them: the last nodes of weights on the way to an input's values."""
-    found: dict[str, frozenset[str]] = {}
+    ends_of: dict[str, frozenset[str]] = {}
     for node in reversed(graph.graph.nodes):
         if node.name in analysis.static:
-            later = [found.get(user.name, frozenset()) for user in node.users if user.name in analysis.static]
+            later = [ends_of.get(user.name, frozenset()) for user in node.users if user.name in analysis.static]
             ends = any(user.name not in analysis.static for user in node.users)
-            found[node.name] = frozenset({node.name} if ends else ()).union(*later)
-    return found
+            ends_of[node.name] = frozenset({node.name} if ends else ()).union(*later)
+    return ends_of
 
 
 def _gain(
@@ -193,22 +193,22 @@ def _scalings(
     for way in dict.fromkeys(([tuple(pairs)] if pairs else []) + [()]):
         shape = [value.shape[dim] if any(dim == own for own, _ in way) else 1 for dim in range(value.dim())]
         scale = (0.5 + torch.rand(shape, generator=generator, dtype=torch.float64)).to(value.device)
-        found = weights.value(name, {**given, tensor: value * scale}, {})
+        scaled = weights.value(name, {**given, tensor: value * scale}, {})
         for degree in (1, -1):
-            if _agree(found, base * _spread(scale, way, base.dim()) ** degree):
+            if _agree(scaled, base * _spread(scale, way, base.dim()) ** degree):
                 yield Gain(name, tensor, degree, way, frozenset())
 
 
 def _along(own: Dims, dims: Dims) -> list[tuple[int, int]] | None:
     """Where each dimension of a tensor lies among those of the weights; None where one does not."""
-    found = []
-    for place, axis in enumerate(own):
+    pairs = []
+    for dim, axis in enumerate(own):
         if axis.size > 1:
             alike = [at for at, other in enumerate(dims) if [*map(id, factors(other))] == [*map(id, factors(axis))]]
             if len(alike) != 1:
                 return None
-            found.append((place, alike[0]))
-    return found
+            pairs.append((dim, alike[0]))
+    return pairs
 
 
 def _spread(scale: Tensor, way: Sequence[tuple[int, int]], rank: int) -> Tensor:
@@ -232,8 +232,8 @@ def _makes_up(
         keep: dict[Prime, Mask] = {prime: mask}
         left = {name: _left(value, analysis.tensors[name], keep, {}) for name, value in given.items()}
         changed = _changed(gain, base, left, keep, {}, analysis, weights)
-        found = weights.value(gain.node, {**left, gain.tensor: changed}, keep)
-        if not _agree(found, _left(base, analysis.values[gain.node], keep, {})):  # type: ignore[arg-type]
+        after = weights.value(gain.node, {**left, gain.tensor: changed}, keep)
+        if not _agree(after, _left(base, analysis.values[gain.node], keep, {})):  # type: ignore[arg-type]
             return False
     return True
 
@@ -293,7 +293,7 @@ def _left(value: Tensor, dims: Collection[Axis], keep: Keep, held: Keep) -> Tens
     return value
 
 
-def _agree(found: Tensor, expected: Tensor) -> bool:
-    if found.shape != expected.shape or not found.numel():
+def _agree(values: Tensor, expected: Tensor) -> bool:
+    if values.shape != expected.shape or not values.numel():
         return False
-    return bool((found - expected).abs().max() <= _EXACT * expected.abs().max())
+    return bool((values - expected).abs().max() <= _EXACT * expected.abs().max())

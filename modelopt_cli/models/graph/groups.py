@@ -95,24 +95,24 @@ def grouping(module: fx.GraphModule, analysis: Analysis) -> Grouping:
                 places.setdefault(prime, []).append(Place(name, dim, not taken))
     groups, frozen = [], []
     names: dict[str, int] = {}
-    for prime, found in places.items():
+    for prime, own in places.items():
         if prime.size < 2:
             continue
         reasons = set(prime.frozen)
-        if INPUT not in reasons and not any(place.producer and _live(module, place.tensor) for place in found):
+        if INPUT not in reasons and not any(place.producer and _live(module, place.tensor) for place in own):
             reasons.add(_NO_PRODUCER)
         if OUTPUT not in reasons and prime not in contracted:
             reasons.add(_NO_CONSUMER)
         if reasons:
-            frozen.append(Frozen(prime, tuple(found), tuple(sorted(reasons))))
+            frozen.append(Frozen(prime, tuple(own), tuple(sorted(reasons))))
         else:
-            groups.append(Group(_name(found, names), prime, tuple(found)))
+            groups.append(Group(_name(own, names), prime, tuple(own)))
     return Grouping(tuple(groups), tuple(frozen))
 
 
 def _live(module: fx.GraphModule, name: str) -> bool:
-    found = attribute(module, name)
-    return isinstance(found, nn.Parameter) and found.is_floating_point()
+    tensor = attribute(module, name)
+    return isinstance(tensor, nn.Parameter) and tensor.is_floating_point()
 
 
 def _name(places: Sequence[Place], taken: dict[str, int]) -> str:
@@ -140,11 +140,11 @@ def under(path: str, patterns: Sequence[str]) -> bool:
 
 
 def coverage(
-    module: fx.GraphModule, analysis: Analysis, found: Grouping, groups: Sequence[Group], exclude: Sequence[str] = ()
+    module: fx.GraphModule, analysis: Analysis, grouped: Grouping, groups: Sequence[Group], exclude: Sequence[str] = ()
 ) -> tuple[float, Mapping[str, int]]:
     """(share of parameters that units of `groups` hold, reason -> parameters that stay). `exclude`: globs of names."""
     free = {group.prime for group in groups}
-    why = {place: each.reasons for each in found.frozen for place in each.places}
+    why = {place: each.reasons for each in grouped.frozen for place in each.places}
     total = covered = 0
     reasons: dict[str, int] = {}
     for name, dims in analysis.own_tensors():
@@ -157,13 +157,13 @@ def coverage(
         total += tensor.numel()
         covered += tensor.numel() - left
         if left:
-            told = {
+            why_not = {
                 reason
                 for dim in range(len(dims))
                 for flag in (True, False)
                 for reason in why.get(Place(name, dim, flag), ())
             }
-            reason = "; ".join(sorted(told)) or "not asked for"
+            reason = "; ".join(sorted(why_not)) or "not asked for"
             reasons[reason] = reasons.get(reason, 0) + left
     return covered / max(total, 1), reasons
 
@@ -177,8 +177,8 @@ def unit_rows(tensor: Tensor, analysis: Analysis, group: Group, place: Place, ke
 
 def held(axis: Axis, free: Collection[Prime]) -> Mask:
     """(size of the axis,) whether a unit of one of these primes lies there."""
-    found = np.zeros(axis.size, dtype=np.bool_)
+    mask = np.zeros(axis.size, dtype=np.bool_)
     for prime in dict.fromkeys(primes(axis)):
         if prime in free:
-            found |= owners(axis, prime) >= 0
-    return found
+            mask |= owners(axis, prime) >= 0
+    return mask

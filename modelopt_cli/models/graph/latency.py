@@ -33,11 +33,11 @@ class _Timed(fx.Interpreter):
 
     def run_node(self, n: fx.Node) -> Any:
         start = time.perf_counter()
-        found = super().run_node(n)
+        value = super().run_node(n)
         if n.op == "call_function":
             spent = 1000.0 * (time.perf_counter() - start)
             self.least[n.name] = min(spent, self.least.get(n.name, spent))
-        return found
+        return value
 
 
 class LatencyModel:
@@ -88,12 +88,12 @@ def _fitted(network: Network, groups: Sequence[Group], inputs: Tensor) -> dict[s
         for node, least in timed.least.items():
             rows.setdefault(node, []).append(_features(node, network.analysis, macs, counts))
             times.setdefault(node, []).append(least)
-    found = {}
+    coefficients = {}
     for node, features in rows.items():
         matrix = np.stack(features)
         scale = np.maximum(matrix.max(0), 1e-12)
-        found[node] = nnls(matrix / scale, np.array(times[node]))[0] / scale
-    return found
+        coefficients[node] = nnls(matrix / scale, np.array(times[node]))[0] / scale
+    return coefficients
 
 
 def _features(node: str, analysis: Analysis, macs: Mapping[str, int], counts: Counts) -> NDArray[np.float64]:

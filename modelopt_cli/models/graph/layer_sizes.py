@@ -44,9 +44,9 @@ def layer_sizes(part: nn.Module) -> Iterator[tuple[str, Any]]:
 def _shape(part: nn.Module, *names: str) -> tuple[int, ...]:
     """Of the first of these tensors that there is; () without any."""
     for name in names:
-        found = getattr(part, name, None)
-        if isinstance(found, Tensor):
-            return tuple(found.shape)
+        tensor = getattr(part, name, None)
+        if isinstance(tensor, Tensor):
+            return tuple(tensor.shape)
     return ()
 
 

@@ -59,9 +59,9 @@ class Layer:
     @property
     def names(self) -> list[str]:
         """Tensors that `take` replaces."""
-        found = [self.weight] if self.bias is None else [self.weight, self.bias]
+        names = [self.weight] if self.bias is None else [self.weight, self.bias]
         node = _normalization(self.node) if self.bias is None else None
-        return found if node is None else [*found, str(node.args[3].target)]
+        return names if node is None else [*names, str(node.args[3].target)]
 
     def matrix(self, graph: fx.GraphModule) -> Tensor:
         """(out, in * spread)"""
@@ -99,13 +99,13 @@ class Layer:
         """(B, P, in * kernel)"""
         target: Any = self.node.target
         dims = _CONVOLUTIONS[target]
-        stride, padding, dilation = (self._sizes(place, default, dims) for place, default in ((3, 1), (4, 0), (5, 1)))
+        stride, padding, dilation = (self._sizes(index, default, dims) for index, default in ((3, 1), (4, 0), (5, 1)))
         kernel = tuple(self.node.args[1].meta["val"].shape[2:])  # type: ignore[union-attr]
         return patches(inputs, kernel, stride, padding, dilation)
 
-    def _sizes(self, place: int, default: int, dims: int) -> tuple[int, ...]:
-        found: Any = self.node.args[place] if len(self.node.args) > place else default
-        listed = [found] if isinstance(found, int) else list(found)
+    def _sizes(self, index: int, default: int, dims: int) -> tuple[int, ...]:
+        given: Any = self.node.args[index] if len(self.node.args) > index else default
+        listed = [given] if isinstance(given, int) else list(given)
         return tuple(listed if len(listed) == dims else listed * dims)
 
     def add_to_bias(self, graph: fx.GraphModule, change: Tensor) -> None:
@@ -159,13 +159,13 @@ class Layer:
         return not self.shared and (self.bias is not None or _normalization(self.node) is not None)
 
 
-def _drawn(found: Tensor, positions: int | None) -> Tensor:
+def _drawn(rows: Tensor, positions: int | None) -> Tensor:
     """(B * P, n) from (B, P, n), of at most so many positions of each sample."""
-    if positions is not None and positions < found.shape[1]:
-        generator = torch.Generator().manual_seed(found.shape[1])
-        drawn = torch.rand(found.shape[:2], generator=generator).argsort(1)[:, :positions].to(found.device)
-        found = found.gather(1, drawn[:, :, None].expand(-1, -1, found.shape[2]))
-    return found.flatten(0, 1)
+    if positions is not None and positions < rows.shape[1]:
+        generator = torch.Generator().manual_seed(rows.shape[1])
+        drawn = torch.rand(rows.shape[:2], generator=generator).argsort(1)[:, :positions].to(rows.device)
+        rows = rows.gather(1, drawn[:, :, None].expand(-1, -1, rows.shape[2]))
+    return rows.flatten(0, 1)
 
 
 def layers(graph: fx.GraphModule, analysis: Analysis) -> Mapping[str, Layer]:
@@ -179,12 +179,12 @@ def layers(graph: fx.GraphModule, analysis: Analysis) -> Mapping[str, Layer]:
     def alone(name: str) -> bool:
         return users.get(analysis.first.get(name, ""), 0) == 1
 
-    found = {}
+    by_node = {}
     for node in graph.graph.nodes:
         layer = _layer(node)
         if layer is not None and alone(layer.weight):
-            found[node.name] = replace(layer, shared=not all(map(alone, _vectors(layer))))
-    return found
+            by_node[node.name] = replace(layer, shared=not all(map(alone, _vectors(layer))))
+    return by_node
 
 
 def _vectors(layer: Layer) -> list[str]:

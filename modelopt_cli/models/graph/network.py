@@ -37,14 +37,14 @@ class Network:
         return self.grouping.groups
 
     def of(self, module: nn.Module) -> Network:
-        """The network of another module of the same code and sizes as the captured one, of which nothing has gone."""
-        found = copy(self)
+        """The network of another module of the same code and sizes as the captured one, with all of its units."""
+        other = copy(self)
         graph = self.captured.graph
-        found.captured, found.held = replace(self.captured, graph=fx.GraphModule(graph, duplicate(graph))), {}
+        other.captured, other.held = replace(self.captured, graph=fx.GraphModule(graph, duplicate(graph))), {}
         for name, tensor in self._constants.items():
-            set_tensor(found.captured.graph, name, tensor.clone())
-        found.pull(module)
-        return found
+            set_tensor(other.captured.graph, name, tensor.clone())
+        other.pull(module)
+        return other
 
     def pull(self, module: nn.Module) -> None:
         """Take the module's tensors, as training has left them."""
@@ -58,7 +58,7 @@ class Network:
         return rewritten(self.captured.graph, self.analysis, self.held, self.held)
 
     def without(self, keep: Keep, *, fresh: bool = False) -> fx.GraphModule:
-        """The graph of what `keep` would leave; it keeps nothing that is gone. `fresh`: the tensors are still whole."""
+        """The graph of what `keep` would leave, without tensors of the rest. `fresh`: the tensors are still whole."""
         return rewritten(self.captured.graph, self.analysis, keep, None if fresh else self.held)
 
     def left(self, group: Group) -> int:
@@ -72,15 +72,15 @@ class Network:
     def kept(self) -> dict[str, dict[int, Tensor]]:
         """Tensor -> dimension -> (int32) the places that are left of the module's as captured.
 
-        Every group is told by one of its tensors alone; the others follow from it.
+        Every group is known by one of its tensors alone; the others follow from it.
         """
-        found: dict[str, dict[int, Tensor]] = {}
+        places: dict[str, dict[int, Tensor]] = {}
         for group in self.groups:
             place = group.producers[0]
             mask = kept(self.analysis.tensors[place.tensor][place.dim], self.held)
             if not mask.all():  # of this group, or of another that has a part in the dimension
-                found.setdefault(place.tensor, {})[place.dim] = torch.from_numpy(np.flatnonzero(mask)).int()
-        return found
+                places.setdefault(place.tensor, {})[place.dim] = torch.from_numpy(np.flatnonzero(mask)).int()
+        return places
 
     def hold(self, places: Mapping[str, Mapping[int, Tensor]]) -> None:
         """Set `held` from what `kept` gave. Raises ValueError for places that belong to no whole units."""
@@ -88,7 +88,7 @@ class Network:
             for dim, given in dims.items():
                 if not _are_places(given, self._axis(name, dim).size):
                     raise ValueError(f"what is kept of dimension {dim} of {name} are not some of its places")
-        found: dict[Prime, Mask] = {}
+        masks: dict[Prime, Mask] = {}
         for group in self.groups:
             place = group.producers[0]
             indices = places.get(place.tensor, {}).get(place.dim)
@@ -97,13 +97,13 @@ class Network:
                 mask = np.zeros(group.size, dtype=np.bool_)
                 mask[chosen[chosen >= 0]] = True
                 if not mask.all():
-                    found[group.prime] = mask
+                    masks[group.prime] = mask
         for name, dims in places.items():
             for dim, given in dims.items():
-                stays = np.flatnonzero(kept(self._axis(name, dim), found))
+                stays = np.flatnonzero(kept(self._axis(name, dim), masks))
                 if not np.isin(stays, given.numpy()).all():  # another group may have lost more of it later
                     raise ValueError(f"what is kept of dimension {dim} of {name} is not made of whole units")
-        self.held = found
+        self.held = masks
 
     def _axis(self, name: str, dim: int) -> Axis:
         dims = self.analysis.tensors.get(name, [])
@@ -113,9 +113,9 @@ class Network:
 
     def tensor(self, name: str) -> Tensor:
         """A tensor as it is now."""
-        found = attribute(self.captured.graph, name)
-        assert isinstance(found, Tensor)
-        return found
+        tensor = attribute(self.captured.graph, name)
+        assert isinstance(tensor, Tensor)
+        return tensor
 
 
 def _state(module: nn.Module) -> dict[str, Tensor]:

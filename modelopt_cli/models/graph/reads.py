@@ -17,7 +17,7 @@ from modelopt_cli.models.graph.constants import Constant
 
 Origin = tuple[int, str, int]
 """(id of the module, name of the attribute, index in it or -1)."""
-_ANY = -1  # place in the arguments
+_ANY = -1  # position in the arguments
 _OPERATORS = {
     "view": ("view", "_unsafe_view"),
     "reshape": ("reshape", "view", "_unsafe_view"),
@@ -31,7 +31,7 @@ _OPERATORS = {
     **{name: (name,) for name in ("zeros", "ones", "full", "empty", "new_zeros", "new_ones", "new_full", "group_norm")},
 }
 """Python's name of a function -> what it is in a graph."""
-_WHEREVER = ("split", "split_with_sizes", "chunk", "slice", "group_norm")  # the place of the argument tells nothing
+_WHEREVER = ("split", "split_with_sizes", "chunk", "slice", "group_norm")  # the argument's position tells nothing
 
 
 @dataclass(frozen=True)
@@ -47,9 +47,9 @@ class Reads:
         if not seen:
             return True
         operator = constant.operator.partition(".")[0]
-        last = constant.place.rpartition(".")[2]
-        place = int(last) if last.isdigit() and operator not in _WHEREVER else _ANY
-        return any(name == operator and at in (place, _ANY) for name, at in seen)
+        last = constant.position.rpartition(".")[2]
+        position = int(last) if last.isdigit() and operator not in _WHEREVER else _ANY
+        return any(name == operator and at in (position, _ANY) for name, at in seen)
 
 
 def read_by(module: nn.Module, run: Callable[[], object]) -> Reads:
@@ -76,21 +76,21 @@ class _Traced(int):
 
 
 def _traced(value: int, origin: Origin) -> _Traced:
-    found = _Traced(value)
-    found.origin = origin
-    return found
+    traced = _Traced(value)
+    traced.origin = origin
+    return traced
 
 
 def _watching(kind: Any, reads: Reads) -> type:
     def get(self: Any, name: str) -> Any:
-        found = kind.__getattribute__(self, name)
-        if type(found) is int:
+        value = kind.__getattribute__(self, name)
+        if type(value) is int:
             reads.names.add((id(self), name))
-            return found if name.startswith("__") else _traced(found, (id(self), name, -1))
-        if isinstance(found, list | tuple) and type(found) in (list, tuple) and _integers(found):
+            return value if name.startswith("__") else _traced(value, (id(self), name, -1))
+        if isinstance(value, list | tuple) and type(value) in (list, tuple) and _integers(value):
             reads.names.add((id(self), name))
-            return type(found)(_traced(each, (id(self), name, place)) for place, each in enumerate(found))
-        return found
+            return type(value)(_traced(each, (id(self), name, index)) for index, each in enumerate(value))
+        return value
 
     made: type = type(kind.__name__, (kind,), {"__getattribute__": get, "__module__": kind.__module__})
     return made
@@ -110,11 +110,11 @@ class _Watch(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         names = _OPERATORS.get(getattr(func, "__name__", ""), ())
         rest = args[1:] if args and isinstance(args[0], Tensor) else args
-        places = [(place, value) for place, value in enumerate(_flat(rest))]
-        for place, value in [*places, *((_ANY, value) for value in _flat((kwargs or {}).values()))]:
+        places = [(position, value) for position, value in enumerate(_flat(rest))]
+        for position, value in [*places, *((_ANY, value) for value in _flat((kwargs or {}).values()))]:
             if isinstance(value, _Traced):
                 for name in names:
-                    at = _ANY if name in _WHEREVER else place
+                    at = _ANY if name in _WHEREVER else position
                     self.reads.given.setdefault(value.origin, set()).add((name, at))
         return func(*args, **(kwargs or {}))
 

@@ -23,7 +23,7 @@ Slices = dict[str, list[Tensor | None]]
 
 def slices(analysis: Analysis, keep: Keep, held: Keep | None = None) -> Slices:
     """What stays of each tensor that shrinks, counted in what `held` has left of it. Tied names each have an entry."""
-    found: Slices = {}
+    stays: Slices = {}
     for name, dims in analysis.tensors.items():
         indices: list[Tensor | None] = []
         for axis in dims:
@@ -32,17 +32,17 @@ def slices(analysis: Analysis, keep: Keep, held: Keep | None = None) -> Slices:
                 mask = mask[kept(axis, held)]
             indices.append(None if mask.all() else torch.from_numpy(np.flatnonzero(mask)))
         if any(index is not None for index in indices):
-            found[name] = indices
-    return found
+            stays[name] = indices
+    return stays
 
 
 def sliced(tensor: Tensor, indices: list[Tensor | None]) -> Tensor:
     """A copy with what stays."""
-    found = tensor.detach()
+    values = tensor.detach()
     for dim, index in enumerate(indices):
         if index is not None:
-            found = found.index_select(dim, index.to(found.device))
-    return found.clone() if found is tensor or found.data_ptr() == tensor.data_ptr() else found.contiguous()
+            values = values.index_select(dim, index.to(values.device))
+    return values.clone() if values is tensor or values.data_ptr() == tensor.data_ptr() else values.contiguous()
 
 
 def rewritten(graph: fx.GraphModule, analysis: Analysis, keep: Keep, held: Keep | None = None) -> fx.GraphModule:
@@ -54,9 +54,9 @@ def rewritten(graph: fx.GraphModule, analysis: Analysis, keep: Keep, held: Keep 
     new = fx.GraphModule(graph, duplicate(graph))
     for node in new.graph.nodes:
         if node.op == "call_function" and node.name not in analysis.opaque:
-            found = operator_of(node.target)
-            if found is not None and found.rewrite is not None and node.name in analysis.values:
-                found.rewrite(Rewrite(node, analysis, keep))
+            operator = operator_of(node.target)
+            if operator is not None and operator.rewrite is not None and node.name in analysis.values:
+                operator.rewrite(Rewrite(node, analysis, keep))
     for name, value in remade(graph, analysis, keep, held).items():
         set_tensor(new, name, value)
     new.recompile()
@@ -74,15 +74,15 @@ def remade(module: nn.Module, analysis: Analysis, keep: Keep, held: Keep | None 
         changed = made_up(analysis.gains, analysis.weights, tensors, keep, held)
     cut = slices(analysis, keep, held)
     made: dict[str, Tensor] = {}
-    found: dict[str, Tensor] = {}
+    by_name: dict[str, Tensor] = {}
     for name, first in analysis.first.items():
         if name in cut or first in changed:
             if first not in made:
                 old = attribute(module, name)
                 value = changed[first] if first in changed else sliced(old, cut[name])
                 made[first] = nn.Parameter(value, old.requires_grad) if isinstance(old, nn.Parameter) else value
-            found[name] = made[first]
-    return found
+            by_name[name] = made[first]
+    return by_name
 
 
 def set_tensor(module: nn.Module, path: str, tensor: Tensor) -> None:
@@ -110,7 +110,7 @@ def silenced(graph: fx.GraphModule, analysis: Analysis, keep: Keep, held: Keep |
     _silence_apart(new, analysis, keep, before)
     learned = _learned(new, analysis)
 
-    def gone(node: fx.Node) -> dict[int, Tensor]:
+    def going(node: fx.Node) -> dict[int, Tensor]:
         dims = analysis.values.get(node.name)
         whole = dims is not None and all(axis is not None and not isinstance(axis, list) for axis in dims)
         return _places_gone(dims, keep, before) if whole else {}  # type: ignore[arg-type]
@@ -118,15 +118,15 @@ def silenced(graph: fx.GraphModule, analysis: Analysis, keep: Keep, held: Keep |
     for node in list(new.graph.nodes):
         if node.op != "call_function" or node.name in analysis.static:
             continue
-        weights = [each for each in node.all_input_nodes if each.name in learned and gone(each)]
+        weights = [each for each in node.all_input_nodes if each.name in learned and going(each)]
         if weights and operator_of(node.target) is ELEMENTWISE and not writes(node):
             users = list(node.users)
-            quiet = _filled(new, node, gone(node), node.next)
+            quiet = _filled(new, node, going(node), node.next)
             for user in users:
                 user.replace_input_with(node, quiet)
         else:
             for each in weights:
-                node.replace_input_with(each, _filled(new, each, gone(each), node))
+                node.replace_input_with(each, _filled(new, each, going(each), node))
     new.recompile()
     return new
 
@@ -146,12 +146,12 @@ def _silence_apart(graph: fx.GraphModule, analysis: Analysis, keep: Keep, held: 
 
 def _learned(graph: fx.GraphModule, analysis: Analysis) -> set[str]:
     """Nodes of weights that parameters take part in."""
-    found: set[str] = set()
+    learned: set[str] = set()
     for node in graph.graph.nodes:
         own = node.op == "get_attr" and isinstance(attribute(graph, str(node.target)), nn.Parameter)
-        if node.name in analysis.static and (own or any(each.name in found for each in node.all_input_nodes)):
-            found.add(node.name)
-    return found
+        if node.name in analysis.static and (own or any(each.name in learned for each in node.all_input_nodes)):
+            learned.add(node.name)
+    return learned
 
 
 def _places_gone(dims: Sequence[Axis], keep: Keep, held: Keep) -> dict[int, Tensor]:
@@ -161,15 +161,15 @@ def _places_gone(dims: Sequence[Axis], keep: Keep, held: Keep) -> dict[int, Tens
     return {dim: torch.from_numpy(np.flatnonzero(~mask)) for dim, mask in masks.items() if not mask.all()}
 
 
-def _filled(graph: fx.GraphModule, node: fx.Node, gone: Mapping[int, Tensor], later: fx.Node) -> fx.Node:
+def _filled(graph: fx.GraphModule, node: fx.Node, places: Mapping[int, Tensor], later: fx.Node) -> fx.Node:
     """The node's value with zeros in these places, made before a later node."""
     with graph.graph.inserting_before(later):
-        for dim, index in gone.items():
+        for dim, index in places.items():
             name = f"_gone_{len(graph._buffers)}"
             graph.register_buffer(name, index.to(node.meta["val"].device) if "val" in node.meta else index)
-            place = graph.graph.get_attr(name)
+            index_node = graph.graph.get_attr(name)
             meta = node.meta
-            node = graph.graph.call_function(torch.ops.aten.index_fill.int_Scalar, (node, dim, place, 0))
+            node = graph.graph.call_function(torch.ops.aten.index_fill.int_Scalar, (node, dim, index_node, 0))
             node.meta = dict(meta)
     return node
 
@@ -178,17 +178,17 @@ def _filled(graph: fx.GraphModule, node: fx.Node, gone: Mapping[int, Tensor], la
 def error(graph: fx.GraphModule, analysis: Analysis, keep: Keep, inputs: Tensor, held: Keep | None = None) -> float:
     """The oracle: the largest difference between units silenced and units removed, as a share of the largest output."""
     expected = first_tensor(silenced(graph, analysis, keep, held)(inputs))
-    found = first_tensor(rewritten(graph, analysis, keep, held)(inputs))
-    return off(found, expected)
+    outputs = first_tensor(rewritten(graph, analysis, keep, held)(inputs))
+    return off(outputs, expected)
 
 
-def off(found: Tensor, expected: Tensor) -> float:
+def off(outputs: Tensor, expected: Tensor) -> float:
     """The largest difference, as a share of the largest value that is expected; inf for other shapes, or for NaN."""
-    if found.shape != expected.shape:
+    if outputs.shape != expected.shape:
         return math.inf
     if not expected.numel():
         return 0.0
-    share = float((found - expected).abs().max()) / max(float(expected.abs().max()), 1e-12)
+    share = float((outputs - expected).abs().max()) / max(float(expected.abs().max()), 1e-12)
     return share if math.isfinite(share) else math.inf
 
 

@@ -60,7 +60,7 @@ def operate(
         constants = Constants(graph, analysis)
         nobody: frozenset[str] = frozenset()
         asked = questions(module, dict.fromkeys(constants.changed(keep), nobody))
-        links = Links(constants, {slot: found for each in asked for slot, found in each.answers()[0].items()})
+        links = Links(constants, {slot: answer for each in asked for slot, answer in each.answers()[0].items()})
     numbers = links.edits(module, links.constants.changed(keep))
     values = _cut(module, analysis, keep, held)
     before = fits(module)
@@ -83,11 +83,11 @@ def _cut(module: nn.Module, analysis: Analysis, keep: Keep, held: Keep | None) -
         made = remade(module, analysis, keep, held)
     except AttributeError as error:
         raise ModeloptError(f"the code makes a tensor that has to shrink, and no module has it ({error})") from None
-    found: dict[int, tuple[Tensor, Tensor]] = {}
+    changes: dict[int, tuple[Tensor, Tensor]] = {}
     for name, value in made.items():
         tensor = attribute(module, name)
-        found[id(tensor)] = (tensor, value.detach())
-    return list(found.values())
+        changes[id(tensor)] = (tensor, value.detach())
+    return list(changes.values())
 
 
 def copied(module: nn.Module) -> nn.Module:
@@ -135,7 +135,7 @@ def trial(
         expected = rewritten(graph, analysis, keep, held)
         other = copied(module)
         made = tuple(operate(other, graph, analysis, keep, held, links))
-        errors = [difference(other, expected, batch, fast=place % 2 == 0) for place, batch in enumerate(batches)]
+        errors = [difference(other, expected, batch, fast=number % 2 == 0) for number, batch in enumerate(batches)]
     except Exception as failure:  # whatever the module's code raises when a size is not what it expects
         lines = str(failure).strip().splitlines()
         return Trial(False, float("inf"), made, lines[0] if lines else type(failure).__name__)
@@ -155,12 +155,12 @@ def difference(module: nn.Module, graph: nn.Module, inputs: Tensor, *, fast: boo
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            found, expected = (_tensors(each(inputs)) for each in (module, graph))
+            outputs, expected = (_tensors(each(inputs)) for each in (module, graph))
     finally:
         torch.backends.mha.set_fastpath_enabled(before)
-    if len(found) != len(expected):
+    if len(outputs) != len(expected):
         return math.inf
-    return max((off(one, other) for one, other in zip(found, expected, strict=True)), default=0.0)
+    return max((off(one, other) for one, other in zip(outputs, expected, strict=True)), default=0.0)
 
 
 def _tensors(outputs: object) -> list[Tensor]:

@@ -20,8 +20,8 @@ def tied_counts(sizes: Sequence[int], share: float) -> list[int]:
     Never all, so none where the sizes have no common divisor.
     """
     steps = math.gcd(*sizes)
-    gone = min(max(round(steps * share), 0), steps - 1)
-    return [gone * size // steps for size in sizes]
+    going = min(max(round(steps * share), 0), steps - 1)
+    return [going * size // steps for size in sizes]
 
 
 def connected(groups: Sequence[Group], joined: Iterable[Collection[str]]) -> list[Bundle]:
@@ -32,20 +32,20 @@ def connected(groups: Sequence[Group], joined: Iterable[Collection[str]]) -> lis
         union = set().union(*(component[name] for name in ours))
         for name in union:
             component[name] = union
-    found: dict[int, list[Group]] = {}
+    bundles: dict[int, list[Group]] = {}
     for group in groups:
-        found.setdefault(id(component[group.name]), []).append(group)
-    return [tuple(bundle) for bundle in found.values()]
+        bundles.setdefault(id(component[group.name]), []).append(group)
+    return [tuple(bundle) for bundle in bundles.values()]
 
 
 def losing(bundle: Sequence[Group], share: float, generator: np.random.Generator | None = None) -> dict[Prime, Mask]:
     """Masks without about this share of each, at least one where the ties let it; at random, or the first."""
     sizes = [group.size for group in bundle]
     steps = math.gcd(*sizes)
-    found: dict[Prime, Mask] = {}
-    for group, gone in zip(bundle, tied_counts(sizes, max(share, 1 / steps)), strict=True):
+    masks: dict[Prime, Mask] = {}
+    for group, going in zip(bundle, tied_counts(sizes, max(share, 1 / steps)), strict=True):
         order = np.arange(group.size) if generator is None else generator.permutation(group.size)
         mask = np.ones(group.size, dtype=np.bool_)
-        mask[order[:gone]] = False
-        found[group.prime] = mask
-    return found
+        mask[order[:going]] = False
+        masks[group.prime] = mask
+    return masks

@@ -53,18 +53,18 @@ class Trials:
             for bundle in listed:
                 share = float(generator.uniform(0.2, 0.6))
                 keep.update(losing(bundle, share, generator))
-            found = self._tried(links, keep)
-            if not found.ok:
-                return found.reason
+            outcome = self._tried(links, keep)
+            if not outcome.ok:
+                return outcome.reason
         return ""
 
     def fails_alone(self, links: Links, bundle: Bundle) -> str:
         """Why the bundle fails by itself; "" if it works."""
         for share in SHARES:
             keep = losing(bundle, share, np.random.default_rng(0))
-            found = self._tried(links, keep)
-            if not found.ok:
-                return found.reason
+            outcome = self._tried(links, keep)
+            if not outcome.ok:
+                return outcome.reason
         return ""
 
     def _tried(self, links: Links, keep: Keep) -> Trial:

@@ -36,9 +36,9 @@ class Axes:
     def prime(self, size: int, *frozen: str) -> Prime:
         """A new one."""
         self._made += 1
-        found = Prime(size, self._made)
-        found.frozen = frozenset(frozen)
-        return found
+        prime = Prime(size, self._made)
+        prime.frozen = frozenset(frozen)
+        return prime
 
     @contextmanager
     def trial(self) -> Iterator[None]:
@@ -88,10 +88,10 @@ class Axes:
     def _unify_sums(self, one: Axis, other: Axis) -> None:
         borders: set[int] = set()
         for axis in (one, other):
-            place = 0
+            border = 0
             for term in terms(axis):
-                place += term.size
-                borders.add(place)
+                border += term.size
+                borders.add(border)
         inner = sorted(borders)[:-1]
         if not inner:
             self.unify(terms(one)[0], terms(other)[0])
@@ -177,12 +177,12 @@ class Axes:
 
     def cut(self, axis: Axis, places: Sequence[int]) -> list[Axis]:
         """The pieces between increasing `places`; one more than there are places."""
-        found, start = [], 0
-        for place in places:
-            piece, axis = self._cut_once(axis, place - start)
-            found.append(piece)
-            start = place
-        return [*found, axis]
+        pieces, start = [], 0
+        for border in places:
+            piece, axis = self._cut_once(axis, border - start)
+            pieces.append(piece)
+            start = border
+        return [*pieces, axis]
 
     def _cut_once(self, axis: Axis, at: int) -> tuple[Axis, Axis]:
         axis = resolved(axis)

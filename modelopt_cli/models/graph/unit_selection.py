@@ -72,9 +72,9 @@ class UnitSelection:
         for name, dims in self.kept.items():
             for dim, places in dims.items():
                 before = earlier.kept.get(name, {}).get(dim)
-                found = places if before is None else torch.searchsorted(before.long(), places.long())
-                if before is None or len(found) < len(before):
-                    kept.setdefault(name, {})[dim] = found
+                left = places if before is None else torch.searchsorted(before.long(), places.long())
+                if before is None or len(left) < len(before):
+                    kept.setdefault(name, {})[dim] = left
         return UnitSelection(kept, self.edits, self.form, self.unsaved)
 
 
@@ -95,11 +95,11 @@ def rebuilt(
 def emitted(network: Network, selection: UnitSelection, state: Mapping[str, Tensor]) -> Emitted:
     """The graph of a whole network, as the selection has it. See `rebuilt`; the network's tensors are changed."""
     network.hold(selection.kept)
-    found = Emitted(network.without(network.held, fresh=True))
-    own = found.state_dict()
+    module = Emitted(network.without(network.held, fresh=True))
+    own = module.state_dict()
     for name, tensor in state.items():
         if name not in own or own[name].shape != tensor.shape:
             raise ValueError(f"{name} has the shape {list(tensor.shape)}, which is not what is kept of the model's")
     with torch.no_grad():
-        found.load_state_dict(dict(state))
-    return found.eval()
+        module.load_state_dict(dict(state))
+    return module.eval()

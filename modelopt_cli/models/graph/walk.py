@@ -44,15 +44,15 @@ def run_node(
     if node.op == "get_attr":
         return []  # looked up where it is used: a visit may have put another tensor in its place
     target: Any = node.target
-    found = []
-    for place in range(len(batches)):
+    values = []
+    for number in range(len(batches)):
 
-        def value(each: fx.Node, place: int = place) -> Any:
-            return attribute(graph, str(each.target)) if each.op == "get_attr" else own[each.name][place]
+        def value(each: fx.Node, number: int = number) -> Any:
+            return attribute(graph, str(each.target)) if each.op == "get_attr" else own[each.name][number]
 
         args, kwargs = fx.node.map_arg((node.args, node.kwargs), value)
-        found.append(target(*args, **kwargs))
-    return found
+        values.append(target(*args, **kwargs))
+    return values
 
 
 def writes(node: fx.Node) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -30,7 +32,8 @@ class Attention(nn.Module):
         batch, positions, _ = hidden.shape
         assert self.layer >= 0
         qkv = self.project(hidden).view(batch, positions, 3, self.heads, self.width).permute(2, 0, 3, 1, 4)
-        mixed = F.scaled_dot_product_attention(*qkv.unbind(0), scale=self.scale).transpose(1, 2)
+        queries, keys, values = qkv.unbind(0)
+        mixed = F.scaled_dot_product_attention(queries, keys, values, scale=self.scale).transpose(1, 2)
         return hidden + self.out(mixed.flatten(2))
 
 
@@ -43,7 +46,8 @@ def test_attributes_of_one_value_are_told_apart() -> None:
     edits = operate(module, case.captured.graph, case.analysis, heads, links=plan.links)
     assert ("4", "heads", 3) in edits
     assert {name for _, name, _ in edits} == {"heads", "in_features", "out_features"}
-    assert (module[4].width, module[4].layer) == (4, 4)
+    last: Any = module[4]
+    assert (last.width, last.layer) == (4, 4)
 
 
 class Computed(nn.Module):
@@ -131,10 +135,10 @@ def test_a_size_in_the_code_that_goes_wrong_without_an_error_is_refused() -> Non
     assert {group.name for group in plan.groups} >= {"body.other"}
     refused = {name: reason for name, reason in plan.refused.items() if name.startswith("body.inner")}
     assert refused
-    told = refused["body.inner"]
-    assert "differ from the graph's" in told
-    assert "body (Silent) has the size 4 in no attribute" in told
-    assert "weight = hidden[:, :4].sum(1, keepdim=True)" in told
+    reason = refused["body.inner"]
+    assert "differ from the graph's" in reason
+    assert "body (Silent) has the size 4 in no attribute" in reason
+    assert "weight = hidden[:, :4].sum(1, keepdim=True)" in reason
 
 
 def test_scales_of_zero_hide_nothing() -> None:

@@ -45,9 +45,9 @@ def test_costs_are_what_the_counters_count(name: str) -> None:
         counts = network.counts(keep)
         graph = network.without(keep)
         assert costs.macs(counts) == macs(graph, inputs[:1])[""]
-        found = summarise(graph)
-        assert costs.parameters(counts) == found["model.parameters"]
-        assert costs.tensor_bytes(counts) >= found["model.size_bytes"]
+        counted = summarise(graph)
+        assert costs.parameters(counts) == counted["model.parameters"]
+        assert costs.tensor_bytes(counts) >= counted["model.size_bytes"]
         assert sum(costs.macs_of(counts).values()) == costs.macs(counts)
 
 
@@ -56,15 +56,15 @@ def test_bytes_are_those_of_parameters_and_buffers(name: str) -> None:
     """Where there are no constants beside them."""
     network, _ = captured(name)
     for keep in ({}, some(network, 2)):
-        found = summarise(network.without(keep))
+        counted = summarise(network.without(keep))
         extra = sum(  # counters of batches are no part of what is evaluated
             buffer.element_size() * buffer.numel()
             for key, buffer in network.captured.graph.named_buffers()
             if key.endswith("num_batches_tracked")
         )
         assert network.costs.tensor_bytes(network.counts(keep)) in (
-            found["model.size_bytes"],
-            found["model.size_bytes"] - extra,
+            counted["model.size_bytes"],
+            counted["model.size_bytes"] - extra,
         )
 
 
@@ -76,8 +76,8 @@ def test_each_unit_costs_something_and_nothing_costs_less_than_nothing(name: str
     for group in network.groups:
         sizes = range(group.size, 0, -max(1, group.size // 4))
         for cost in (costs.macs, costs.parameters, costs.tensor_bytes):
-            found = [cost({group.prime: size}) for size in sizes]
-            assert found == sorted(found, reverse=True)
+            costs_of = [cost({group.prime: size}) for size in sizes]
+            assert costs_of == sorted(costs_of, reverse=True)
         assert costs.parameters({group.prime: 1}) < costs.parameters({})
     whole = {group.prime: group.size for group in network.groups}
     assert costs.macs(whole) == costs.macs({})

@@ -30,7 +30,7 @@ def shrunk() -> tuple[dict[str, Tensor], list[Edit]]:
 
 def test_a_fresh_module_takes_the_pruned_weights() -> None:
     state, edits = shrunk()
-    module = small()
+    module: Any = small()
     weight = module[0].weight
     load_shapes(module, state, edits)
     assert module[0].weight is weight
@@ -45,7 +45,7 @@ def test_the_last_value_of_an_attribute_counts() -> None:
 
 
 def test_edits_keep_the_kind_of_what_they_change() -> None:
-    module = nn.Module()
+    module: Any = nn.Module()
     module.pair, module.listed, module.size = (4, 6), [4, 6], torch.Size([4, 6])
     module.scale = 0.5
     apply_edits(module, [("", "pair", [2, 6]), ("", "listed", [2, 6]), ("", "size", [2, 6]), ("", "scale", 0.25)])

@@ -73,9 +73,9 @@ def test_a_step_of_training_is_the_modules(name: str) -> None:
         outputs.square().mean().backward()
         gradients = {key: parameter.grad for key, parameter in each.named_parameters()}
         results.append((outputs.detach(), gradients, dict(each.named_buffers())))
-    (one, slopes, buffers), (other, found, own) = results
+    (one, slopes, buffers), (other, others, own) = results
     assert torch.allclose(one, other, rtol=1e-4, atol=1e-5)
-    assert all(torch.allclose(slopes[key], found[key], rtol=1e-3, atol=1e-5) for key in slopes)  # type: ignore[arg-type]
+    assert all(torch.allclose(slopes[key], others[key], rtol=1e-3, atol=1e-5) for key in slopes)  # type: ignore[arg-type]
     assert all(torch.allclose(buffers[key], own[key], rtol=1e-4, atol=1e-6) for key in own if "num_batches" not in key)
     with torch.no_grad():
         assert torch.allclose(emitted.eval()(inputs), module.eval()(inputs), rtol=1e-4, atol=1e-5)
@@ -168,10 +168,10 @@ def test_a_module_that_was_saved_whole_is_there_again(way: str) -> None:
         other = pickle.loads(pickle.dumps(emitted)) if way == "pickle" else copy.deepcopy(emitted)
     assert other.training
     assert not torch.equal(other(inputs)["outputs"], other(inputs)["outputs"])
-    expected, found = emitted.eval()(inputs), other.eval()(inputs)
-    assert torch.equal(found["outputs"], expected["outputs"])
-    assert torch.equal(found["more"][0][0], expected["more"][0][0])
-    assert (found["more"][0][1], found["more"][1]) == (3.0, None)
+    expected, outputs = emitted.eval()(inputs), other.eval()(inputs)
+    assert torch.equal(outputs["outputs"], expected["outputs"])
+    assert torch.equal(outputs["more"][0][0], expected["more"][0][0])
+    assert (outputs["more"][0][1], outputs["more"][1]) == (3.0, None)
     assert list(other.state_dict()) == list(emitted.state_dict())
     other(inputs)["outputs"].sum().backward()
     assert all(parameter.grad is not None for parameter in other.parameters())

@@ -61,8 +61,8 @@ def network(layer: Callable[[int, int], nn.Module]) -> tuple[Net, Network]:
     return module, Network(module, inputs)
 
 
-def without(found: Network, names: list[str]) -> dict[Prime, Mask]:
-    return {found.grouping.named(name).prime: np.arange(found.grouping.named(name).size) % 3 != 1 for name in names}
+def without(net: Network, names: list[str]) -> dict[Prime, Mask]:
+    return {net.grouping.named(name).prime: np.arange(net.grouping.named(name).size) % 3 != 1 for name in names}
 
 
 def silent(module: Net, names: list[str], inputs: Tensor) -> Tensor:
@@ -87,7 +87,7 @@ def _sigma(m: Any) -> Tensor:
 
 GAINS = {
     "weight norm, hook": lambda i, o: weight_norm(nn.Linear(i, o)),
-    "weight norm, hook, whole": lambda i, o: weight_norm(nn.Linear(i, o), dim=None),
+    "weight norm, hook, whole": lambda i, o: weight_norm(nn.Linear(i, o), dim=None),  # type: ignore[arg-type]  # torch takes it, and does not say so
     "weight norm": lambda i, o: parametrizations.weight_norm(nn.Linear(i, o)),
     "spectral norm, hook": lambda i, o: spectral_norm(nn.Linear(i, o)),
     "spectral norm": lambda i, o: parametrizations.spectral_norm(nn.Linear(i, o)),
@@ -118,29 +118,29 @@ STATISTICS = {
 @pytest.mark.slow
 @pytest.mark.parametrize("name", GAINS)
 def test_a_gain_takes_the_change(name: str) -> None:
-    module, found = network(GAINS[name])
+    module, net = network(GAINS[name])
     inputs = torch.randn(7, 5)
-    assert {group.name for group in found.groups if not group.shifts} == {"a", "b"}
+    assert {group.name for group in net.groups if not group.shifts} == {"a", "b"}
     for names in (["a"], ["b"], ["a", "b"]):
-        keep = without(found, names)
+        keep = without(net, names)
         expected = silent(module, names, inputs)
-        graph = found.without(keep)
+        graph = net.without(keep)
         assert (graph(inputs) - expected).abs().max() <= 1e-5 * expected.abs().max()
-        assert error(found.captured.graph, found.analysis, keep, inputs) <= 1e-5
+        assert error(net.captured.graph, net.analysis, keep, inputs) <= 1e-5
 
 
 @pytest.mark.parametrize("name", ["weight norm", "spectral norm, hook", "sum of squares by hand"])
 def test_in_place_and_in_rounds(name: str) -> None:
-    module, found = network(GAINS[name])
+    module, net = network(GAINS[name])
     inputs = torch.randn(7, 5)
-    first, both = without(found, ["a"]), without(found, ["a", "b"])
+    first, both = without(net, ["a"]), without(net, ["a", "b"])
     expected = silent(module, ["a", "b"], inputs)
-    found.pull(module)
+    net.pull(module)
     for keep in (first, both):
-        operate(module, found.captured.graph, found.analysis, keep, found.held)
-        found.held = dict(keep)
+        operate(module, net.captured.graph, net.analysis, keep, net.held)
+        net.held = dict(keep)
         with torch.no_grad():
-            assert (module(inputs) - found.current()(inputs)).abs().max() <= 1e-5 * expected.abs().max()
+            assert (module(inputs) - net.current()(inputs)).abs().max() <= 1e-5 * expected.abs().max()
     with torch.no_grad():
         assert (module(inputs) - expected).abs().max() <= 1e-5 * expected.abs().max()
     module.train()(inputs).sum().backward()
@@ -151,20 +151,20 @@ def test_in_place_and_in_rounds(name: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", STATISTICS)
 def test_without_a_gain_units_stay_or_go_without_a_trace(name: str) -> None:
-    module, found = network(STATISTICS[name])
+    module, net = network(STATISTICS[name])
     inputs = torch.randn(7, 5)
-    groups = {group.name: group for group in found.groups}
+    groups = {group.name: group for group in net.groups}
     assert "a" not in groups or groups["a"].shifts or name == "columns, gain of rows"
     for each in groups.values():
         if not each.shifts:
             expected = silent(module, [each.name], inputs)
-            given = found.without(without(found, [each.name]))(inputs)
+            given = net.without(without(net, [each.name]))(inputs)
             assert (given - expected).abs().max() <= 1e-5 * expected.abs().max()
 
 
 def test_the_reason_names_what_is_computed() -> None:
-    _, found = network(STATISTICS["sum of magnitudes"])
-    assert {group.name: set(group.shifts) for group in found.groups} == {
+    _, net = network(STATISTICS["sum of magnitudes"])
+    assert {group.name: set(group.shifts) for group in net.groups} == {
         "a": {"a sum of weights in a", "a sum of weights in b"},
         "b": {"a sum of weights in b"},
     }
@@ -179,12 +179,12 @@ def test_the_reason_names_what_is_computed() -> None:
     ],
 )
 def test_rows_are_divided_by_what_they_are_not_by_zero(way: Callable[[Any], Tensor]) -> None:
-    module, found = network(by_hand(way))
-    inputs, keep = torch.randn(7, 5), without(found, ["b"])
-    assert not found.grouping.named("b").shifts
-    assert error(found.captured.graph, found.analysis, keep, inputs) <= 1e-5
+    module, net = network(by_hand(way))
+    inputs, keep = torch.randn(7, 5), without(net, ["b"])
+    assert not net.grouping.named("b").shifts
+    assert error(net.captured.graph, net.analysis, keep, inputs) <= 1e-5
     expected = silent(module, ["b"], inputs)
-    assert (found.without(keep)(inputs) - expected).abs().max() <= 1e-5 * expected.abs().max()
+    assert (net.without(keep)(inputs) - expected).abs().max() <= 1e-5 * expected.abs().max()
 
 
 class Divided(nn.Module):
@@ -200,10 +200,10 @@ class Divided(nn.Module):
 
 def test_a_divisor_is_no_zero() -> None:
     torch.manual_seed(0)
-    found = Network(Divided(), torch.randn(3, 5))
-    (group,) = found.groups
+    net = Network(Divided(), torch.randn(3, 5))
+    (group,) = net.groups
     keep = {group.prime: np.arange(6) % 3 != 1}
-    assert error(found.captured.graph, found.analysis, keep, torch.randn(4, 5)) <= 1e-5
+    assert error(net.captured.graph, net.analysis, keep, torch.randn(4, 5)) <= 1e-5
 
 
 class Modulated(nn.Module):
@@ -226,6 +226,6 @@ class Modulated(nn.Module):
 @pytest.mark.parametrize("fused", [False, True])
 def test_a_norm_of_modulated_weights_is_a_statistic(fused: bool) -> None:
     torch.manual_seed(0)
-    found = Network(Modulated(fused), torch.randn(3, 5))
-    (group,) = [each for each in found.groups if any(place.tensor == "a.weight" for place in each.places)]
+    net = Network(Modulated(fused), torch.randn(3, 5))
+    (group,) = [each for each in net.groups if any(place.tensor == "a.weight" for place in each.places)]
     assert set(group.shifts) == {"a sum of weights in the model"}

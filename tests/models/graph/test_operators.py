@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import product
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -12,6 +12,7 @@ from torch import Tensor, fx, nn
 
 from modelopt_cli.models.graph.analysis import Analysis
 from modelopt_cli.models.graph.axes import Mask, Prime, length
+from modelopt_cli.models.graph.call import Dims
 from modelopt_cli.models.graph.capture import Captured, capture
 from modelopt_cli.models.graph.cost import Costs
 from modelopt_cli.models.graph.groups import Grouping, coverage, grouping
@@ -56,14 +57,14 @@ class Shapes(fx.Interpreter):
         self.batch, self.compared = batch, 0
 
     def run_node(self, n: fx.Node) -> Any:
-        found = super().run_node(n)
+        result = super().run_node(n)
         dims = self.analysis.values.get(n.name)
         if dims is not None and n.op != "output":
-            values, each = ([found], [dims]) if isinstance(found, Tensor) else (found, dims)
+            values, each = ([result], [dims]) if isinstance(result, Tensor) else (result, dims)
             for value, axes in zip(values, each, strict=True):
                 if isinstance(value, Tensor) and axes is not None:
                     self._compare(n, value, axes)
-        return found
+        return result
 
     def _compare(self, n: fx.Node, value: Tensor, axes: Any) -> None:
         expected = [length(axis, self.counts) for axis in axes]
@@ -78,12 +79,12 @@ def subject(request: pytest.FixtureRequest) -> Subject:
 
 @pytest.mark.slow
 def test_groups_are_those_expected(subject: Subject) -> None:
-    case, found = subject.case, subject.grouping
-    assert {group.name: group.size for group in found.groups} == dict(case.units)
-    assert {group.name for group in found.groups if group.shifts} == case.shifts
+    case, grouped = subject.case, subject.grouping
+    assert {group.name: group.size for group in grouped.groups} == dict(case.units)
+    assert {group.name for group in grouped.groups if group.shifts} == case.shifts
     assert (subject.analysis.clashes, dict(subject.analysis.unknown)) == ([], {})
     assert subject.captured.dynamic
-    reasons = {reason for each in found.frozen for reason in each.reasons}
+    reasons = {reason for each in grouped.frozen for reason in each.reasons}
     assert not case.stays or any(case.stays in reason for reason in reasons)
 
 
@@ -158,18 +159,18 @@ def test_no_name_is_a_typing_error(monkeypatch: pytest.MonkeyPatch) -> None:
     overload = call.overload
 
     def recorded(name: str) -> Any:
-        found = overload(name)
-        if found is None:
+        operator = overload(name)
+        if operator is None:
             missing.append(name)
-        return found
+        return operator
 
     monkeypatch.setattr(call, "overload", recorded)
     for each in pkgutil.iter_modules(package.__path__):
-        found = importlib.util.find_spec(f"{package.__name__}.{each.name}")
-        assert found is not None
-        assert found.loader is not None
-        module = importlib.util.module_from_spec(found)
-        found.loader.exec_module(module)
+        spec = importlib.util.find_spec(f"{package.__name__}.{each.name}")
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
     dimensions = {
         f"{name}{dims}d" for name, dims in product(("upsample_bilinear", "upsample_bicubic", "lp_pool"), "123")
     }
@@ -213,11 +214,11 @@ def test_what_is_unknown_is_reported_with_its_place() -> None:
     module = Flipped()
     graph = capture(module, torch.randn(3, 4, 5)).graph
     analysis = Analysis(graph)
-    found = grouping(graph, analysis)
-    assert found.groups == ()
+    grouped = grouping(graph, analysis)
+    assert grouped.groups == ()
     assert dict(analysis.unknown) == {"rot90.default": 1}
     assert analysis.clashes == ["rot90 (rot90.default) in the model: it is not known"]
-    share, reasons = coverage(graph, analysis, found, found.groups)
+    share, reasons = coverage(graph, analysis, grouped, grouped.groups)
     assert share == 0.0
     assert any("operator rot90.default: it is not known" in reason for reason in reasons)
     assert sum(reasons.values()) == sum(each.numel() for each in module.parameters())
@@ -233,8 +234,8 @@ def test_a_clash_rolls_back_and_freezes() -> None:
     (clash,) = subject.analysis.clashes
     assert "slice.Tensor" in clash
     assert clash.endswith("in the model: a cut at 9 within steps of 4")
-    told = {reason for each in subject.grouping.frozen for reason in each.reasons}
-    assert "operator slice.Tensor: a cut at 9 within steps of 4" in told
+    reasons = {reason for each in subject.grouping.frozen for reason in each.reasons}
+    assert "operator slice.Tensor: a cut at 9 within steps of 4" in reasons
     rewritten(subject.graph, subject.analysis, {})(subject.inputs(4))
 
 
@@ -242,6 +243,6 @@ def test_several_results_are_checked_too() -> None:
     case = OperatorCase(lambda m, x: m.b(nn.functional.adaptive_max_pool1d(m.a(x), 3)), conv(6, dims=1), (2, 9))
     subject = Subject(case)
     node = next(node for node in subject.graph.graph.nodes if "adaptive_max_pool1d" in str(node.target))
-    values = subject.analysis.values[node.name]
+    values = cast("list[Dims]", subject.analysis.values[node.name])
     assert [[axis.size for axis in dims] for dims in values] == [[3, 6, 3], [3, 6, 3]]
     assert [group.name for group in subject.grouping.groups] == ["a"]

@@ -25,17 +25,17 @@ def network(name: str, batch: int = 3) -> Network:
     return Network(ZOO.make(name), ZOO.ZOO[name].inputs(batch))
 
 
-def dropped(found: Network, **gone: list[int]) -> dict[Prime, Mask]:
+def dropped(net: Network, **units_of: list[int]) -> dict[Prime, Mask]:
     """Without these units of these groups; `_` in a name stands for a dot."""
-    groups = {group.name.replace(".", "_"): group for group in found.groups}
-    return {groups[name].prime: ~np.isin(np.arange(groups[name].size), units) for name, units in gone.items()}
+    groups = {group.name.replace(".", "_"): group for group in net.groups}
+    return {groups[name].prime: ~np.isin(np.arange(groups[name].size), units) for name, units in units_of.items()}
 
 
 def test_the_graph_is_left_alone_and_shares_what_stays() -> None:
-    found = network("vgg_bn")
-    graph, analysis = found.captured.graph, found.analysis
+    net = network("vgg_bn")
+    graph, analysis = net.captured.graph, net.analysis
     text, state = str(graph.graph), {name: value.clone() for name, value in graph.state_dict().items()}
-    new = rewritten(graph, analysis, dropped(found, **{"0": [1, 2, 5]}))
+    new = rewritten(graph, analysis, dropped(net, **{"0": [1, 2, 5]}))
     assert str(graph.graph) == text
     assert all(torch.equal(value, state[name]) for name, value in graph.state_dict().items())
     before, after = dict(graph.named_parameters()), dict(new.named_parameters())
@@ -50,9 +50,9 @@ def test_the_graph_is_left_alone_and_shares_what_stays() -> None:
 
 @pytest.mark.slow
 def test_what_is_rewritten_can_be_trained() -> None:
-    found = network("mobilenet_v2")
-    keep = {group.prime: np.arange(group.size) % 2 == 0 for group in found.groups}
-    new = rewritten(found.captured.graph, found.analysis, keep)
+    net = network("mobilenet_v2")
+    keep = {group.prime: np.arange(group.size) % 2 == 0 for group in net.groups}
+    new = rewritten(net.captured.graph, net.analysis, keep)
     optimizer = torch.optim.SGD(new.parameters(), lr=0.01)
     before = [parameter.detach().clone() for parameter in new.parameters()]
     new(ZOO.ZOO["mobilenet_v2"].inputs(4)).square().sum().backward()
@@ -63,12 +63,13 @@ def test_what_is_rewritten_can_be_trained() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["cifar_resnet_a", "densenet", "gpt2", "lstm1", "vit"])
 def test_rounds_add_up(name: str) -> None:
-    if ZOO.ZOO[name].needs:
-        pytest.importorskip(ZOO.ZOO[name].needs)
-    found = network(name)
-    graph, analysis = found.captured.graph, found.analysis
-    first = {group.prime: np.arange(group.size) % 4 != 1 for group in found.groups}
-    both = {group.prime: np.arange(group.size) % 4 < 2 - (group.size > 2) for group in found.groups}
+    needs = ZOO.ZOO[name].needs
+    if needs:
+        pytest.importorskip(needs)
+    net = network(name)
+    graph, analysis = net.captured.graph, net.analysis
+    first = {group.prime: np.arange(group.size) % 4 != 1 for group in net.groups}
+    both = {group.prime: np.arange(group.size) % 4 < 2 - (group.size > 2) for group in net.groups}
     both = {prime: mask & first[prime] for prime, mask in both.items()}
     inputs = ZOO.ZOO[name].inputs(4)
     once = rewritten(graph, analysis, both)
@@ -81,18 +82,18 @@ def test_rounds_add_up(name: str) -> None:
         set_tensor(graph, tensor_name, attribute(half, tensor_name))
     assert torch.equal(rewritten(graph, analysis, first, first)(inputs), half(inputs))
     assert torch.equal(rewritten(graph, analysis, both, first)(inputs), expected)
-    exact = {group.prime: both[group.prime] if not group.shifts else first[group.prime] for group in found.groups}
+    exact = {group.prime: both[group.prime] if not group.shifts else first[group.prime] for group in net.groups}
     assert error(graph, analysis, exact, inputs, first) <= 1e-5
 
 
 def test_tied_tensors_stay_tied() -> None:
-    found = network("tied_embeddings")
-    (group,) = [each for each in found.groups if any(place.tensor == "embedding.weight" for place in each.places)]
+    net = network("tied_embeddings")
+    (group,) = [each for each in net.groups if any(place.tensor == "embedding.weight" for place in each.places)]
     assert [place.tensor for place in group.places].count("embedding.weight") == 1
-    new = rewritten(found.captured.graph, found.analysis, {group.prime: np.arange(24) < 12})
+    new = rewritten(net.captured.graph, net.analysis, {group.prime: np.arange(24) < 12})
     parameters = dict(new.named_parameters(remove_duplicate=False))
     assert parameters["head.weight"] is parameters["embedding.weight"]
-    assert set(slices(found.analysis, {group.prime: np.arange(24) < 12})) >= {"head.weight", "embedding.weight"}
+    assert set(slices(net.analysis, {group.prime: np.arange(24) < 12})) >= {"head.weight", "embedding.weight"}
 
 
 class Recorded(fx.Interpreter):
@@ -110,8 +111,8 @@ class Recorded(fx.Interpreter):
 
 def test_silenced_units_are_zero_on_both_sides() -> None:
     """Where weights are multiplied with something: parameters stay, as something else may look at them."""
-    found = network("mlp")
-    quiet = silenced(found.captured.graph, found.analysis, dropped(found, **{"0": [3]}))
+    net = network("mlp")
+    quiet = silenced(net.captured.graph, net.analysis, dropped(net, **{"0": [3]}))
     recorded = Recorded(quiet)
     recorded.run(random(4, 20))
     (_, weight, bias), (_, later, _) = recorded.given[:2]
@@ -124,16 +125,16 @@ def test_silenced_units_are_zero_on_both_sides() -> None:
 
 def test_weight_norm_is_silenced_by_its_length() -> None:
     """A direction of zeros would be divided by its norm."""
-    found = network("weight_norm")
-    quiet = silenced(found.captured.graph, found.analysis, dropped(found, conv2=[0, 5]))
+    net = network("weight_norm")
+    quiet = silenced(net.captured.graph, net.analysis, dropped(net, conv2=[0, 5]))
     assert torch.isfinite(quiet(random(2, 3, 8, 8))).all()
 
 
 def test_what_is_not_finite_is_no_agreement() -> None:
-    found = network("mlp")
+    net = network("mlp")
     with torch.no_grad():
-        dict(found.captured.graph.named_parameters())["0.bias"].fill_(float("nan"))
-    assert error(found.captured.graph, found.analysis, dropped(found, **{"0": [3]}), random(4, 20)) == float("inf")
+        dict(net.captured.graph.named_parameters())["0.bias"].fill_(float("nan"))
+    assert error(net.captured.graph, net.analysis, dropped(net, **{"0": [3]}), random(4, 20)) == float("inf")
 
 
 def test_outputs_are_found_where_models_put_them() -> None:
@@ -189,8 +190,8 @@ def test_a_size_that_is_computed_is_inferred() -> None:
     graph = capture(TwiceComputed().eval(), torch.randn(3, 5)).graph
     analysis = Analysis(graph)
     (group,) = grouping(graph, analysis).groups
-    found = rewritten(graph, analysis, {group.prime: np.arange(6) < 4})
-    assert found(torch.randn(3, 5)).shape == (3, 3)
+    smaller = rewritten(graph, analysis, {group.prime: np.arange(6) < 4})
+    assert smaller(torch.randn(3, 5)).shape == (3, 3)
     node = next(node for node in graph.graph.nodes if "reshape" in str(node.target))
     node.args = (node.args[0], [node.args[1][0], -1])
     node.meta["val"] = torch.empty(18, 3, device="meta")
@@ -198,10 +199,10 @@ def test_a_size_that_is_computed_is_inferred() -> None:
 
 
 def test_names_globs_and_coverage() -> None:
-    found = network("shared_module")
-    names = {group.name for group in found.groups}
+    net = network("shared_module")
+    names = {group.name for group in net.groups}
     assert names == {"embed", "block.0", "left", "right"}
-    embed = found.grouping.named("embed")
+    embed = net.grouping.named("embed")
     assert matches(embed, ["emb*"])
     assert matches(embed, ["repeated"])
     assert matches(embed, ["block.2.weight"])
@@ -209,12 +210,12 @@ def test_names_globs_and_coverage() -> None:
     assert Place("repeated.weight", 0, True) in embed.places
     assert Place("repeated.weight", 1, False) in embed.places
     with pytest.raises(KeyError):
-        found.grouping.named("nothing")
-    graph, analysis = found.captured.graph, found.analysis
-    share, reasons = coverage(graph, analysis, found.grouping, [found.grouping.named("left")])
+        net.grouping.named("nothing")
+    graph, analysis = net.captured.graph, net.analysis
+    share, reasons = coverage(graph, analysis, net.grouping, [net.grouping.named("left")])
     assert 0 < share < 1
     assert any("not asked for" in reason for reason in reasons)
-    whole, rest = coverage(graph, analysis, found.grouping, found.groups, ["head.*"])
+    whole, rest = coverage(graph, analysis, net.grouping, net.groups, ["head.*"])
     assert (whole, dict(rest)) == (1.0, {})
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -88,11 +88,13 @@ def test_what_is_pruned_in_place_can_be_trained(fast: bool) -> None:
 def test_trials_leave_the_module_as_it_was() -> None:
     case = Case(ZOO.make("cifar_resnet_a"), random(3, 3, 32, 32))
     before = {name: value.clone() for name, value in case.module.state_dict().items()}
-    padding = case.module.blocks[2].padding
+    block = cast(Any, case.module).blocks[2]
+    padding = block.padding
     case.plan()
-    assert case.module.blocks[2].padding == padding
-    assert type(case.module.blocks[2]).__name__ == "BasicBlock"
-    assert type(case.module.blocks[2]) is type(ZOO.make("cifar_resnet_a").blocks[2])
+    assert block.padding == padding
+    assert cast(Any, case.module).blocks[2] is block
+    assert type(block).__name__ == "BasicBlock"
+    assert type(block) is type(cast(Any, ZOO.make("cifar_resnet_a")).blocks[2])
     assert all(torch.equal(before[name], value) for name, value in case.module.state_dict().items())
 
 
@@ -118,7 +120,7 @@ def test_rounds_add_up(name: str) -> None:
 
 
 def test_tied_weights_stay_tied_and_what_the_graph_does_not_use_stays() -> None:
-    module = ZOO.make("tied_embeddings")
+    module: Any = ZOO.make("tied_embeddings")
     module.unused = nn.Linear(3, 3)
     case = Case(module, torch.randint(0, 50, (3, 7)))
     plan = case.plan()
@@ -138,9 +140,9 @@ def test_breaking_a_tie_is_an_error_and_changes_nothing() -> None:
     with pytest.raises(ModeloptError, match=r"blocks\.2\.padding is one number for the sizes 5 and 8"):
         operate(case.module, case.captured.graph, case.analysis, keep, links=plan.links)
     assert {name: value.shape for name, value in case.module.state_dict().items()} == before
-    found = trial(case.module, case.captured.graph, case.analysis, keep, [random(2, 3, 32, 32)], plan.links)
-    assert not found.ok
-    assert found.error == float("inf")
+    outcome = trial(case.module, case.captured.graph, case.analysis, keep, [random(2, 3, 32, 32)], plan.links)
+    assert not outcome.ok
+    assert outcome.error == float("inf")
 
 
 def test_operate_finds_attributes_without_a_plan() -> None:
@@ -151,8 +153,8 @@ def test_operate_finds_attributes_without_a_plan() -> None:
 
 
 def test_a_copy_shares_memory_but_no_tensors() -> None:
-    module = ZOO.make("tied_embeddings")
-    other = copied(module)
+    module: Any = ZOO.make("tied_embeddings")
+    other: Any = copied(module)
     assert other.head.weight is other.embedding.weight
     assert other.head.weight is not module.head.weight
     assert other.head.weight.data_ptr() == module.head.weight.data_ptr()

@@ -69,7 +69,7 @@ def inputs_of(name: str) -> Tensor:
 def make(name: str) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return ZOO.prepare(BUILT[name][0]())  # type: ignore[no-any-return]
+        return ZOO.prepare(BUILT[name][0]())
 
 
 @cache
@@ -80,15 +80,15 @@ def network_of(name: str) -> Network:
 def random_keep(network: Network, seed: int, held: Keep | None = None) -> Keep:
     """Of some groups some units go, of what `held` leaves; one stays."""
     generator = np.random.default_rng(seed)
-    found: Keep = dict(held or {})
+    keep: Keep = dict(held or {})
     for group in network.groups:
-        mask = found.get(group.prime, np.ones(group.size, bool)).copy()
+        mask = keep.get(group.prime, np.ones(group.size, bool)).copy()
         left = np.flatnonzero(mask)
-        gone = generator.integers(0, len(left)) if generator.random() < 0.6 else 0
-        mask[generator.permutation(left)[:gone]] = False
+        going = generator.integers(0, len(left)) if generator.random() < 0.6 else 0
+        mask[generator.permutation(left)[:going]] = False
         if not mask.all():
-            found[group.prime] = mask
-    return found
+            keep[group.prime] = mask
+    return keep
 
 
 def selection_of(network: Network, held: Keep, edits: tuple[Edit, ...] = (), form: Any = "graph") -> UnitSelection:
@@ -154,11 +154,11 @@ def test_one_after_another_is_one(name: str, seeds: tuple[int, int]) -> None:
     other.__dict__.update(network.__dict__)
     other.hold(whole.kept)
     expected = again.without(second, fresh=True)
-    found = network.without(other.held, fresh=True)
+    at_once = network.without(other.held, fresh=True)
     inputs = inputs_of(name)
     with torch.no_grad():
-        assert torch.equal(found(inputs), expected(inputs))
-    assert all(torch.equal(tensor, found.state_dict()[key]) for key, tensor in expected.state_dict().items())
+        assert torch.equal(at_once(inputs), expected(inputs))
+    assert all(torch.equal(tensor, at_once.state_dict()[key]) for key, tensor in expected.state_dict().items())
 
 
 @pytest.mark.slow
@@ -172,7 +172,9 @@ def test_a_group_of_which_one_unit_is_left_and_its_neighbours_later() -> None:
     whole = selection_of(network, first).then(selection_of(again, {heads.prime: np.array([False, True, False])}))
     other = Network(make("attention"), inputs_of("attention"))
     other.hold(whole.kept)
-    assert other.without(other.held, fresh=True).value.weight.shape == (1, 12)
+    value = other.without(other.held, fresh=True).get_submodule("value")
+    assert isinstance(value.weight, Tensor)
+    assert value.weight.shape == (1, 12)
 
 
 def test_heads_first_and_the_width_of_values_later() -> None:
@@ -237,12 +239,12 @@ def test_a_module_of_the_code_becomes_the_smaller_one(name: str, form: Any) -> N
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(9)
         fresh = BUILT[name][0]()
-    found = rebuilt(fresh, UnitSelection.from_plain(plain), state, lambda: inputs)
-    assert not found.training
-    assert isinstance(found, Emitted) == (form == "graph")
+    smaller = rebuilt(fresh, UnitSelection.from_plain(plain), state, lambda: inputs)
+    assert not smaller.training
+    assert isinstance(smaller, Emitted) == (form == "graph")
     with torch.no_grad():
-        assert torch.allclose(found(inputs), expected(inputs), rtol=1e-6, atol=1e-6)
-    assert sum(each.numel() for each in found.parameters()) < sum(each.numel() for each in make(name).parameters())
+        assert torch.allclose(smaller(inputs), expected(inputs), rtol=1e-6, atol=1e-6)
+    assert sum(each.numel() for each in smaller.parameters()) < sum(each.numel() for each in make(name).parameters())
 
 
 @pytest.mark.slow
@@ -261,9 +263,9 @@ def test_a_network_that_has_shrunk_gives_what_it_was_without_being_captured_agai
             state = {key: tensor.clone() for key, tensor in small.state_dict().items()}
             seen.append((UnitSelection(network.kept(), (), "graph"), state, small.eval()(inputs)))
     for selection, state, expected in seen:
-        found = emitted(network.of(deepcopy(origin)), selection, state)
+        smaller = emitted(network.of(deepcopy(origin)), selection, state)
         with torch.no_grad():
-            assert torch.allclose(found(inputs), expected, rtol=1e-6, atol=1e-6)
+            assert torch.allclose(smaller(inputs), expected, rtol=1e-6, atol=1e-6)
     fresh = make(name).state_dict()
     assert all(torch.equal(tensor, fresh[key]) for key, tensor in origin.state_dict().items())
 

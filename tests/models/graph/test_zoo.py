@@ -40,8 +40,8 @@ class Subject:
         self.removed: dict[str, Tensor] = {}  # group -> outputs for the batch without a third of its units
 
     def inputs(self, batch: int) -> Tensor:
-        found: Tensor = self.entry.inputs(batch)
-        return found.to(self.dtype) if found.is_floating_point() else found
+        inputs: Tensor = self.entry.inputs(batch)
+        return inputs.to(self.dtype) if inputs.is_floating_point() else inputs
 
     @property
     def exact(self) -> list[Group]:

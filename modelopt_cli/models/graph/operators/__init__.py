@@ -14,15 +14,15 @@ if TYPE_CHECKING:
 @cache
 def operators() -> dict[Any, Operator]:
     """Every overload that has a rule of its own. Elementwise operators that torch tags as such need none."""
-    found: dict[Any, Operator] = {}
+    known: dict[Any, Operator] = {}
     for module in pkgutil.iter_modules(__path__):
-        found |= importlib.import_module(f"{__name__}.{module.name}").OPERATORS
-    return found
+        known |= importlib.import_module(f"{__name__}.{module.name}").OPERATORS
+    return known
 
 
 def operator_of(target: Any) -> Operator | None:
     """The operator called `target`; None for an unknown one."""
     from modelopt_cli.models.graph.operators.elementwise import ELEMENTWISE, is_elementwise
 
-    found = operators().get(target)
-    return ELEMENTWISE if found is None and is_elementwise(target) else found
+    operator = operators().get(target)
+    return ELEMENTWISE if operator is None and is_elementwise(target) else operator

@@ -9,7 +9,7 @@ from modelopt_cli.models.graph.call import Call, Dims, Operator, Rewrite, table
 
 SPATIAL = "a position"
 KERNEL = "a place in a kernel"
-_GROUPS = 6  # the place of the argument
+_GROUPS = 6  # position of the argument
 
 
 def _frame(call: Call, inputs: Dims, weight: Dims) -> None:

@@ -41,14 +41,14 @@ def _einsum(call: Call) -> Dims:
                 of_letter[letter] = axis
             elif axis.size > 1:
                 call.unify(of_letter[letter], axis)
-    for place, letters in enumerate(inputs):
+    for number, letters in enumerate(inputs):
         for dim, letter in enumerate(letters):
             if letter not in output:
-                sources = [at for at, other in enumerate(inputs) if at != place and letter in other]
+                sources = [at for at, other in enumerate(inputs) if at != number and letter in other]
                 if sources:
-                    call.consumes(given[place], dim, given[sources[0]], inputs[sources[0]].index(letter))
+                    call.consumes(given[number], dim, given[sources[0]], inputs[sources[0]].index(letter))
                 else:
-                    call.contracts(of_letter[letter], given[place], dim)
+                    call.contracts(of_letter[letter], given[number], dim)
     return [of_letter[letter] for letter in output]
 
 

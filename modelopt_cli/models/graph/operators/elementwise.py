@@ -33,8 +33,8 @@ def is_elementwise(target: Any) -> bool:
     packet, _, which = str(target).removeprefix("aten.").partition(".")
     if not packet.endswith("_"):
         return False
-    found = overload(f"{packet.rstrip('_')}.{which}")
-    return found is not None and torch.Tag.pointwise in found.tags
+    plain = overload(f"{packet.rstrip('_')}.{which}")
+    return plain is not None and torch.Tag.pointwise in plain.tags
 
 
 _UNTAGGED = """

@@ -16,24 +16,24 @@ def _embedding(call: Call) -> Dims:
 
 def _index(call: Call) -> Dims:
     inputs, indices = call.tensor(0), call.argument(1)
-    places = [place for place, each in enumerate(indices) if each is not None]
-    if places != list(range(places[0], places[-1] + 1)):
+    indexed = [dim for dim, each in enumerate(indices) if each is not None]
+    if indexed != list(range(indexed[0], indexed[-1] + 1)):
         raise Clash("indices that do not stand side by side")
-    given = [call.dims(indices[place]) for place in places]
+    given = [call.dims(indices[dim]) for dim in indexed]
     if any(dims is None for dims in given):
         raise Clash("an index that is no tensor")
-    for place in places:
-        call.freeze(inputs[place], INDEXED)
-    rest = len(inputs) - len(places)
-    chosen = call.shape[places[0] : len(call.shape) - (rest - places[0])]
-    return [*inputs[: places[0]], *call.broadcast(chosen, [dims or [] for dims in given]), *inputs[places[-1] + 1 :]]
+    for dim in indexed:
+        call.freeze(inputs[dim], INDEXED)
+    rest = len(inputs) - len(indexed)
+    chosen = call.shape[indexed[0] : len(call.shape) - (rest - indexed[0])]
+    return [*inputs[: indexed[0]], *call.broadcast(chosen, [dims or [] for dims in given]), *inputs[indexed[-1] + 1 :]]
 
 
 def _index_select(call: Call) -> Dims:
-    found, dim = list(call.tensor(0)), call.argument(1)
-    call.freeze(found[dim], INDEXED)
-    found[dim] = call.new(call.shape[dim], INDEXED)
-    return found
+    dims, dim = list(call.tensor(0)), call.argument(1)
+    call.freeze(dims[dim], INDEXED)
+    dims[dim] = call.new(call.shape[dim], INDEXED)
+    return dims
 
 
 def _index_put(call: Call) -> Dims:
@@ -62,9 +62,9 @@ def _scatter(call: Call) -> Dims:
     return call.tensor(0)
 
 
-def _beside(call: Call, place: int, index: int) -> None:
+def _beside(call: Call, position: int, index: int) -> None:
     """The tensor's axes are those of the index, but for the dimension that is chosen from."""
-    inputs, indices = call.tensor(place), call.tensor(index)
+    inputs, indices = call.tensor(position), call.tensor(index)
     for dim, (own, other) in enumerate(zip(inputs, indices, strict=True)):
         if dim != call.argument(1) % len(inputs) and own.size == other.size:
             call.unify(own, other)

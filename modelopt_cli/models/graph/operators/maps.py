@@ -24,8 +24,8 @@ def _pool_with_places(dims: int) -> Operator:
         inputs, result = call.tensor(0), call.node.meta["val"][0]
         for axis in inputs[-dims:]:
             call.freeze(axis, SPATIAL)
-        found = [*inputs[:-dims], *(call.new(call.number(size), SPATIAL) for size in result.shape[-dims:])]
-        return [list(found), list(found)]
+        axes = [*inputs[:-dims], *(call.new(call.number(size), SPATIAL) for size in result.shape[-dims:])]
+        return [list(axes), list(axes)]
 
     return Operator(rule)
 

@@ -10,8 +10,8 @@ def _of_channels(*places: int) -> Operator:
 
     def rule(call: Call) -> Dims:
         inputs = call.tensor(0)
-        for place in places:
-            dims = call.dims(call.argument(place))
+        for position in places:
+            dims = call.dims(call.argument(position))
             if dims is not None:
                 call.unify(inputs[1], dims[0])
         return inputs
@@ -22,8 +22,8 @@ def _of_channels(*places: int) -> Operator:
 def _layer_norm(call: Call) -> Dims:
     """Also RMS normalization, which has no bias but a number in its place."""
     inputs, count = call.tensor(0), len(call.argument(1))
-    for place, name in ((2, "weight"), (3, "bias")):
-        dims = call.dims(call.argument(place, name))
+    for position, name in ((2, "weight"), (3, "bias")):
+        dims = call.dims(call.argument(position, name))
         if dims is not None:
             for axis, own in zip(inputs[-count:], dims, strict=True):
                 call.unify(axis, own)
@@ -42,8 +42,8 @@ def _group_norm(call: Call) -> Dims:
     outer, within = call.split(inputs[1], call.argument(1))
     call.shift(within, "statistics")
     call.note("groups", outer)
-    for place, name in ((2, "weight"), (3, "bias")):
-        dims = call.dims(call.argument(place, name))
+    for position, name in ((2, "weight"), (3, "bias")):
+        dims = call.dims(call.argument(position, name))
         if dims is not None:
             call.unify(inputs[1], dims[0])
     return inputs
@@ -57,9 +57,9 @@ def _weight_norm(call: Call) -> Dims:
     """v / |v| * g, the norm over all dimensions but one."""
     direction, length, dim = call.tensor(0), call.tensor(1), call.argument(2, "dim", 0)
     call.normalized(call.argument(0), dim)
-    for place, axis in enumerate(direction):
-        if place == dim:
-            call.unify(axis, length[place])
+    for number, axis in enumerate(direction):
+        if number == dim:
+            call.unify(axis, length[number])
         else:
             call.shift(axis, "the norm of a weight")
     return direction

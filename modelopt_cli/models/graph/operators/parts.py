@@ -24,13 +24,13 @@ def _cat(call: Call) -> Dims:
     rank = len(call.shape)
     parts = [dims for dims in parts if len(dims) == rank]  # torch lets an empty vector pass
     dim = call.argument(1, "dim", 0) % rank
-    found = list(parts[0])
+    axes = list(parts[0])
     for dims in parts[1:]:
-        for place in range(rank):
-            if place != dim:
-                call.unify(found[place], dims[place])
-    found[dim] = total([dims[dim] for dims in parts])
-    return found
+        for number in range(rank):
+            if number != dim:
+                call.unify(axes[number], dims[number])
+    axes[dim] = total([dims[dim] for dims in parts])
+    return axes
 
 
 def _stack(call: Call) -> Dims:
@@ -91,18 +91,18 @@ def _bounds(call: Any, dims: Dims) -> tuple[int, Any, Any, Any]:
 
 
 def _slice(call: Call) -> Dims:
-    found = list(call.tensor(0))
-    dim, start, end, step = _bounds(call, found)
-    size, wanted = found[dim].size, call.shape[dim]
+    dims = list(call.tensor(0))
+    dim, start, end, step = _bounds(call, dims)
+    size, wanted = dims[dim].size, call.shape[dim]
     if wanted == size:
-        return found
+        return dims
     if step != 1 or not all(isinstance(bound, int | None) for bound in (start, end)):
-        call.freeze(found[dim], "a slice with steps, or with computed bounds")
-        found[dim] = call.new(wanted, "a slice with steps, or with computed bounds")
-        return found
+        call.freeze(dims[dim], "a slice with steps, or with computed bounds")
+        dims[dim] = call.new(wanted, "a slice with steps, or with computed bounds")
+        return dims
     start = start + size if start < 0 else start
-    found[dim] = call.cut(found[dim], [start, start + wanted])[1]
-    return found
+    dims[dim] = call.cut(dims[dim], [start, start + wanted])[1]
+    return dims
 
 
 def _resize_slice(call: Rewrite) -> None:
@@ -119,13 +119,13 @@ def _resize_slice(call: Rewrite) -> None:
 
 
 def _narrow(call: Call) -> Dims:
-    found = list(call.tensor(0))
+    dims = list(call.tensor(0))
     dim, start, wanted = call.argument(1), call.argument(2), call.argument(3)
     if not isinstance(start, int) or not isinstance(wanted, int):
         raise Clash("computed bounds")
-    start = start + found[dim].size if start < 0 else start
-    found[dim] = call.cut(found[dim], [start, start + wanted])[1]
-    return found
+    start = start + dims[dim].size if start < 0 else start
+    dims[dim] = call.cut(dims[dim], [start, start + wanted])[1]
+    return dims
 
 
 def _resize_narrow(call: Rewrite) -> None:
@@ -141,43 +141,43 @@ def _resize_narrow(call: Rewrite) -> None:
 def _pad(call: Call) -> Dims:
     if call.argument(2, "mode", "constant") not in ("constant", 0, 0.0) and isinstance(call.argument(2, "mode"), str):
         return _reflected(call)
-    found, amounts = list(call.tensor(0)), call.argument(1)
-    for place in range(len(amounts) // 2):
-        left, right = amounts[2 * place : 2 * place + 2]
+    dims, amounts = list(call.tensor(0)), call.argument(1)
+    for back in range(len(amounts) // 2):
+        left, right = amounts[2 * back : 2 * back + 2]
         if left < 0 or right < 0:
-            call.freeze(found[-1 - place], "cut by a negative padding")
-            found[-1 - place] = call.new(call.shape[-1 - place], "cut by a negative padding")
+            call.freeze(dims[-1 - back], "cut by a negative padding")
+            dims[-1 - back] = call.new(call.shape[-1 - back], "cut by a negative padding")
         elif left or right:
             added: list[Axis] = [call.new(each) for each in (left, right)]
-            found[-1 - place] = total([added[0], found[-1 - place], added[1]])
-    return found
+            dims[-1 - back] = total([added[0], dims[-1 - back], added[1]])
+    return dims
 
 
 def _reflected(call: Call) -> Dims:
-    found, amounts = list(call.tensor(0)), call.argument(1)
-    for place in range(len(amounts) // 2):
-        call.freeze(found[-1 - place], "padded by its own values")
-        found[-1 - place] = call.new(call.shape[-1 - place], "padded by its own values")
-    return found
+    dims, amounts = list(call.tensor(0)), call.argument(1)
+    for back in range(len(amounts) // 2):
+        call.freeze(dims[-1 - back], "padded by its own values")
+        dims[-1 - back] = call.new(call.shape[-1 - back], "padded by its own values")
+    return dims
 
 
 def _resize_pad(call: Rewrite) -> None:
     amounts, result = list(call.argument(1)), call.results()
-    for place in range(len(amounts) // 2):
-        left, right = amounts[2 * place : 2 * place + 2]
+    for back in range(len(amounts) // 2):
+        left, right = amounts[2 * back : 2 * back + 2]
         if min(left, right) >= 0 and max(left, right) > 0:
-            mask = call.mask(result[-1 - place])
-            amounts[2 * place] = int(mask[:left].sum())
-            amounts[2 * place + 1] = int(mask[len(mask) - right :].sum())
+            mask = call.mask(result[-1 - back])
+            amounts[2 * back] = int(mask[:left].sum())
+            amounts[2 * back + 1] = int(mask[len(mask) - right :].sum())
     call.set(1, amounts)
 
 
-def _moved_around(place: int) -> Operator:
+def _moved_around(position: int) -> Operator:
     """roll and flip: positions change places within the dimensions that an argument names, or within the whole."""
 
     def rule(call: Call) -> Dims:
         inputs = call.tensor(0)
-        for dim in call.argument(place, "dims") or range(len(inputs)):
+        for dim in call.argument(position, "dims") or range(len(inputs)):
             call.freeze(inputs[dim], "moved within its dimension")
         return inputs
 
@@ -186,21 +186,21 @@ def _moved_around(place: int) -> Operator:
 
 def _gated(call: Call) -> Dims:
     """Gated linear unit: the second half of the dimension gates the first, so they are one."""
-    found = list(call.tensor(0))
+    dims = list(call.tensor(0))
     dim = call.argument(1, "dim", -1)
-    value, gate = call.cut(found[dim], [found[dim].size // 2])
+    value, gate = call.cut(dims[dim], [dims[dim].size // 2])
     call.unify(value, gate)
-    found[dim] = value
-    return found
+    dims[dim] = value
+    return dims
 
 
 def _unfold(call: Call) -> Dims:
     """Windows along a dimension; their places stand in a new last one."""
-    found = list(call.tensor(0))
-    dim = call.argument(1) % len(found)
-    call.freeze(found[dim], "windows that overlap")
-    found[dim] = call.new(call.shape[dim], "windows that overlap")
-    return [*found, call.new(call.shape[-1], "windows that overlap")]
+    dims = list(call.tensor(0))
+    dim = call.argument(1) % len(dims)
+    call.freeze(dims[dim], "windows that overlap")
+    dims[dim] = call.new(call.shape[dim], "windows that overlap")
+    return [*dims, call.new(call.shape[-1], "windows that overlap")]
 
 
 OPERATORS = {

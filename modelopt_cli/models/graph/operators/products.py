@@ -63,10 +63,10 @@ def _baddbmm_macs(call: Call) -> Iterable[Sequence[Axis]]:
 
 
 def _result(call: Call) -> Dims:
-    found = call.dims(call.node)
-    if found is None:
+    dims = call.dims(call.node)
+    if dims is None:
         raise Clash("no axes")
-    return found
+    return dims
 
 
 def _outer(call: Call) -> Dims:
@@ -82,11 +82,11 @@ def _vecdot(call: Call) -> Dims:
     """The inner products of vectors along a dimension of two tensors."""
     one, other, dim = call.tensor(0), call.tensor(1), call.node.kwargs.get("dim", call.argument(2, default=-1))
     sizes = [max(a.size, b.size) for a, b in zip(one, other, strict=True)]
-    found = call.broadcast(sizes, [one, other])
-    dim %= len(found)
+    dims = call.broadcast(sizes, [one, other])
+    dim %= len(dims)
     call.consumes(call.argument(1), dim, call.argument(0), dim)
     call.consumes(call.argument(0), dim, call.argument(1), dim)
-    return [axis for place, axis in enumerate(found) if place != dim]
+    return [axis for number, axis in enumerate(dims) if number != dim]
 
 
 def _tensordot(call: Call) -> Dims:
@@ -102,9 +102,9 @@ def _contracted(call: Call, of_one: Sequence[int], of_other: Sequence[int]) -> D
         call.consumes(call.argument(1), right, call.argument(0), left)
         call.consumes(call.argument(0), left, call.argument(1), right)
         call.note(f"summed {left}", one[left])
-    gone, gone_too = ({pair[place] for pair in pairs} for place in (0, 1))
-    rest = [axis for place, axis in enumerate(one) if place not in gone]
-    return rest + [axis for place, axis in enumerate(other) if place not in gone_too]
+    summed, summed_too = ({pair[number] for pair in pairs} for number in (0, 1))
+    rest = [axis for number, axis in enumerate(one) if number not in summed]
+    return rest + [axis for number, axis in enumerate(other) if number not in summed_too]
 
 
 def _contracted_macs(call: Call) -> Iterable[Sequence[Axis]]:
@@ -121,9 +121,9 @@ def _addmv(call: Call) -> Dims:
 def _bilinear(call: Call) -> Dims:
     """Inputs (..., I) and (..., J), weight (O, I, J). torch computes it without a matrix product."""
     one, other, weight = call.tensor(0), call.tensor(1), call.tensor(2)
-    for place, inputs in ((1, one), (2, other)):
-        call.unify(inputs[-1], weight[place])
-        call.consumes(call.argument(2), place, call.argument(place - 1), len(inputs) - 1)
+    for number, inputs in ((1, one), (2, other)):
+        call.unify(inputs[-1], weight[number])
+        call.consumes(call.argument(2), number, call.argument(number - 1), len(inputs) - 1)
     bias = call.dims(call.argument(3, "bias"))
     if bias is not None:
         call.unify(bias[0], weight[0])

@@ -17,7 +17,7 @@ def _layout(call: Call, lstm: bool) -> tuple[list[Any], list[list[Any]], bool, i
     _, states, weights, biased, layers, _, _, bidirectional, first = arguments
     directions = 2 if bidirectional else 1
     step = len(weights) // (layers * directions)
-    listed = [list(weights[place : place + step]) for place in range(0, len(weights), step)]
+    listed = [list(weights[start : start + step]) for start in range(0, len(weights), step)]
     return list(states) if lstm else [states], listed, bool(biased), directions, bool(first)
 
 
@@ -27,9 +27,9 @@ def _recurrent(gates: int, lstm: bool) -> Operator:
         inputs, before = call.tensor(0), [call.dims(state) for state in states]
         current, source = inputs[2], call.argument(0)
         units: tuple[Axis, ...] = ()
-        for place in range(0, len(weights), directions):
+        for number in range(0, len(weights), directions):
             outputs = []
-            for each in weights[place : place + directions]:
+            for each in weights[number : number + directions]:
                 units = _cell(call, each, biased, gates, current, source)
                 outputs.append(units[0])
                 for dims, axis in zip(before, units, strict=False):
@@ -44,7 +44,7 @@ def _recurrent(gates: int, lstm: bool) -> Operator:
         _, weights, biased, _, _ = _layout(call, lstm)
         inputs, matrices = call.tensor(0), (0, 1, 4 if biased else 2)
         for each in weights:
-            products = [call.dims(each[place]) for place in matrices if place < len(each)]
+            products = [call.dims(each[number]) for number in matrices if number < len(each)]
             yield from ([inputs[0], inputs[1], *dims] for dims in products if dims is not None)
 
     return Operator(rule, macs=macs)
@@ -75,17 +75,17 @@ def _single(gates: int, lstm: bool) -> Operator:
         return [list(result), list(result)] if lstm else result
 
     def macs(call: Call) -> Iterable[Sequence[Axis]]:
-        return [[call.tensor(0)[0], *call.tensor(place)] for place in (2, 3)]
+        return [[call.tensor(0)[0], *call.tensor(position)] for position in (2, 3)]
 
     return Operator(rule, macs=macs)
 
 
 def _cell(
-    call: Call, weights: Sequence[Any], biased: bool, gates: int, inputs: Axis, source: Any, place: int = 2
+    call: Call, weights: Sequence[Any], biased: bool, gates: int, inputs: Axis, source: Any, input_dim: int = 2
 ) -> tuple[Axis, Axis]:
     """One layer in one direction: (gates * H, inputs), (gates * H, P), biases, perhaps a projection (P, H).
 
-    Gives P and H; without a projection they are one. `source` has the inputs at its dimension `place`.
+    Gives P and H; without a projection they are one. `source` has the inputs at its dimension `input_dim`.
     """
     dims = [call.dims(weight) or [] for weight in weights]
     from_input, from_hidden = dims[:2]
@@ -95,10 +95,10 @@ def _cell(
         made, hidden = projections[0]
         call.unify(made, from_hidden[1])
         call.freeze(hidden, "more than a projection's, by which torch knows that there is one")
-        call.consumes(weights[-1], 1, None, place)
+        call.consumes(weights[-1], 1, None, input_dim)
     call.unify(from_input[1], inputs)
-    call.consumes(weights[0], 1, source, place)
-    call.consumes(weights[1], 1, None, place)
+    call.consumes(weights[0], 1, source, input_dim)
+    call.consumes(weights[1], 1, None, input_dim)
     for rows in (from_input[0], from_hidden[0], *(bias[0] for bias in biases)):
         gate, units = call.split(rows, gates)
         call.freeze(gate, _GATE)

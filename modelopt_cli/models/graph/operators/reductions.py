@@ -16,14 +16,14 @@ def _reduced(call: Call, dims: Any, keep: bool, name: str) -> Dims:
     inputs = call.tensor(0)
     if isinstance(dims, int):
         dims = [dims]
-    places = {dim % len(inputs) for dim in dims} if dims else set(range(len(inputs)))
-    for place in places:
+    reduced = {dim % len(inputs) for dim in dims} if dims else set(range(len(inputs)))
+    for index in reduced:
         if name:
-            call.shift(inputs[place], name)
+            call.shift(inputs[index], name)
         else:
-            call.contracts(inputs[place], call.argument(0), place)
+            call.contracts(inputs[index], call.argument(0), index)
     return [
-        call.new(1) if place in places else axis for place, axis in enumerate(inputs) if keep or place not in places
+        call.new(1) if index in reduced else axis for index, axis in enumerate(inputs) if keep or index not in reduced
     ]
 
 
@@ -59,19 +59,19 @@ def _similarity(call: Call) -> Dims:
     """Cosine similarity of two tensors along a dimension."""
     one, other, dim = call.tensor(0), call.tensor(1), call.argument(2, "dim", 1)
     sizes = [max(a.size, b.size) for a, b in zip(one, other, strict=True)]
-    found = call.broadcast(sizes, [one, other])
-    dim %= len(found)
-    call.shift(found[dim], "a norm")
-    return [axis for place, axis in enumerate(found) if place != dim]
+    dims = call.broadcast(sizes, [one, other])
+    dim %= len(dims)
+    call.shift(dims[dim], "a norm")
+    return [axis for number, axis in enumerate(dims) if number != dim]
 
 
 def _diagonal(call: Call) -> Dims:
     inputs = call.tensor(0)
     given = (call.argument(2, "dim1", 0), call.argument(3, "dim2", 1))
-    places = [dim % len(inputs) for dim in given]
-    for place in places:
-        call.freeze(inputs[place], DIAGONAL)
-    rest = [axis for place, axis in enumerate(inputs) if place not in places]
+    diagonal = [dim % len(inputs) for dim in given]
+    for index in diagonal:
+        call.freeze(inputs[index], DIAGONAL)
+    rest = [axis for index, axis in enumerate(inputs) if index not in diagonal]
     return rest if str(call.node.target).startswith("aten.trace") else [*rest, call.new(call.shape[-1], DIAGONAL)]
 
 
@@ -99,15 +99,15 @@ def _extreme(call: Call) -> list[Dims | None]:
     dim = call.argument(1, "dim")
     if any(user.args[1] == 1 and user.users for user in call.node.users):
         call.freeze(call.tensor(0)[dim], RANKED)
-    found = _reduced(call, dim, bool(call.argument(2, "keepdim", False)), "a maximum")
-    return [list(found), list(found)]
+    dims = _reduced(call, dim, bool(call.argument(2, "keepdim", False)), "a maximum")
+    return [list(dims), list(dims)]
 
 
 def _moments(call: Call) -> list[Dims | None]:
     """(variance or deviation, mean)"""
     keep = bool(call.argument(3, "keepdim", False))
-    found = _reduced(call, call.argument(1, "dim"), keep, "a variance")
-    return [list(found), list(found)]
+    dims = _reduced(call, call.argument(1, "dim"), keep, "a variance")
+    return [list(dims), list(dims)]
 
 
 def _sorted(call: Call) -> list[Dims | None]:
@@ -124,13 +124,13 @@ def _order(call: Call) -> Dims:
 
 def _differences(call: Call) -> Dims:
     dim, reason = call.argument(2, "dim", -1), "differences of neighbours"
-    given = [call.dims(call.argument(place, name)) for place, name in ((0, ""), (3, "prepend"), (4, "append"))]
+    given = [call.dims(call.argument(position, name)) for position, name in ((0, ""), (3, "prepend"), (4, "append"))]
     listed = [dims for dims in given if dims is not None]
     for dims in listed:
         call.freeze(dims[dim], reason)
-    found = call.broadcast(call.shape, listed)
-    call.freeze(found[dim], reason)
-    return found
+    axes = call.broadcast(call.shape, listed)
+    call.freeze(axes[dim], reason)
+    return axes
 
 
 def _triangle(call: Call) -> Dims:
@@ -151,11 +151,11 @@ def _ranked(call: Call) -> Dims:
     for axis in inputs if dim is None else [inputs[dim]]:
         call.freeze(axis, RANKED)
     kept = bool(call.argument(2, "keepdim", False))
-    found: list[Axis] = []
-    for place, axis in enumerate(inputs):
-        gone = dim is None or place == dim % len(inputs)
-        found += [call.new(1)] * kept if gone else [axis]
-    return found
+    dims: list[Axis] = []
+    for number, axis in enumerate(inputs):
+        ranked = dim is None or number == dim % len(inputs)
+        dims += [call.new(1)] * kept if ranked else [axis]
+    return dims
 
 
 OPERATORS = {

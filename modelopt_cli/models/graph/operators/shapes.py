@@ -16,21 +16,21 @@ class UnwritableError(ModeloptError):
 
 
 def _reshape(call: Call) -> Dims:
-    left, found = product(call.tensor(0)), []
+    left, dims = product(call.tensor(0)), []
     for size in call.shape:
         head, left = call.split(left, size)
-        found.append(head if size > 1 else call.new(1))
-    return found
+        dims.append(head if size > 1 else call.new(1))
+    return dims
 
 
-def _sizes(place: int) -> Any:
+def _sizes(position: int) -> Any:
     """The rewriter of an operator whose argument there lists the result's sizes, aligned at the last one.
 
     A size that is computed (batch * heads) cannot be written as a number: it becomes -1, to be inferred.
     """
 
     def rewrite(call: Rewrite) -> None:
-        old, expands = call.argument(place), "expand" in str(call.node.target)
+        old, expands = call.argument(position), "expand" in str(call.node.target)
         if not isinstance(old, list | tuple):
             return
         axes, known = (listed[-len(old) :] if old else [] for listed in (call.results(), call.node.meta["val"].shape))
@@ -43,7 +43,7 @@ def _sizes(place: int) -> Any:
                 new.append(-1 if call.changed(axis) else value)
         if not expands and sum(value == -1 for value in new if isinstance(value, int)) > 1:
             raise UnwritableError(f"{call.node.name} in {call.path}: more than one of its sizes is computed")
-        call.set(place, new)
+        call.set(position, new)
 
     return rewrite
 
@@ -66,9 +66,9 @@ def _permute(call: Call) -> Dims:
 
 
 def _transpose(call: Call) -> Dims:
-    found, one, other = list(call.tensor(0)), call.argument(1), call.argument(2)
-    found[one], found[other] = found[other], found[one]
-    return found
+    dims, one, other = list(call.tensor(0)), call.argument(1), call.argument(2)
+    dims[one], dims[other] = dims[other], dims[one]
+    return dims
 
 
 def _reversed(call: Call) -> Dims:
@@ -108,12 +108,12 @@ def _repeat(call: Call) -> Dims:
 
 
 def _repeat_interleave(call: Call) -> Dims:
-    found, times = list(call.tensor(0)), call.argument(1)
+    dims, times = list(call.tensor(0)), call.argument(1)
     dim = call.argument(2, "dim")
     if dim is None or isinstance(times, fx.Node):
         raise Clash("an interleaving without a dimension")
-    found[dim] = product([found[dim], call.new(times)])
-    return found
+    dims[dim] = product([dims[dim], call.new(times)])
+    return dims
 
 
 def _fresh(call: Call) -> Dims:

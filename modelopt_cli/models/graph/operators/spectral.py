@@ -14,12 +14,12 @@ def _transformed(dims_of: Callable[[Call], Iterable[int]]) -> Operator:
     """Every result of such a dimension takes all of its places; what lies along the others stands where it stood."""
 
     def rule(call: Call) -> Dims:
-        found = list(call.tensor(0))
+        dims = list(call.tensor(0))
         for dim in dims_of(call):
-            call.freeze(found[dim], MIXED)
-            if found[dim].size != call.shape[dim]:
-                found[dim] = call.new(call.shape[dim], MIXED)
-        return found
+            call.freeze(dims[dim], MIXED)
+            if dims[dim].size != call.shape[dim]:
+                dims[dim] = call.new(call.shape[dim], MIXED)
+        return dims
 
     return Operator(rule)
 
