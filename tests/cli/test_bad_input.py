@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.cli import Cli
+
 BASE = """\
 data: {type: iris, splits: {validation: 0.2, test: 0.2, seed: 0}}
 model: {type: mlp, hidden: [8]}
@@ -80,7 +82,7 @@ CASES = {
 @pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("command", ["tune", "train"])
-def test_bad_files(cli, case, command, tmp_path, monkeypatch):
+def test_bad_files(cli: Cli, case: str, command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
 
     if "CUDA" in case and torch.cuda.is_available():
@@ -103,7 +105,7 @@ def test_bad_files(cli, case, command, tmp_path, monkeypatch):
     assert not list(Path().glob("runs/*/*/model.pt"))
 
 
-def test_missing_file_and_folder(cli, tmp_path):
+def test_missing_file_and_folder(cli: Cli, tmp_path: Path) -> None:
     missing = cli("tune", "no.yaml")
     assert missing.code == 2
     assert "no.yaml" in missing.err
@@ -113,7 +115,7 @@ def test_missing_file_and_folder(cli, tmp_path):
     assert cli("nonsense").code == 2
 
 
-def test_a_file_that_would_run_code_is_refused(cli, quick):
+def test_a_file_that_would_run_code_is_refused(cli: Cli, quick: Path) -> None:
     Path("evil.yaml").write_text("name: !!python/object/apply:os.system ['echo hacked > hacked']\n")
     assert cli("validate", "evil.yaml").code in (2, 5)
     assert not Path("hacked").exists()
@@ -121,7 +123,7 @@ def test_a_file_that_would_run_code_is_refused(cli, quick):
     import pickle
 
     class Evil:
-        def __reduce__(self):
+        def __reduce__(self) -> tuple[object, ...]:
             return os.system, ("echo hacked > hacked",)
 
     Path("evil.pt").write_bytes(pickle.dumps({"modelopt": 1, "model": Evil()}))
@@ -131,13 +133,13 @@ def test_a_file_that_would_run_code_is_refused(cli, quick):
 
 
 @pytest.mark.parametrize("content", [b"", b"not a model", b"PK\x03\x04 broken"])
-def test_a_damaged_model(cli, content):
+def test_a_damaged_model(cli: Cli, content: bytes) -> None:
     Path("model.pt").write_bytes(content)
     assert cli("evaluate", "model.pt").code == 2
     assert cli("evaluate", "no.pt").code == 2
 
 
-def test_an_output_folder_that_cannot_be_made(cli, quick):
+def test_an_output_folder_that_cannot_be_made(cli: Cli, quick: Path) -> None:
     Path("file").write_text("")
     result = cli("tune", quick, "--out", "file/below")
     assert result.code == 6
@@ -146,7 +148,7 @@ def test_an_output_folder_that_cannot_be_made(cli, quick):
 
 
 @pytest.mark.slow
-def test_a_run_directory_in_use(cli, quick, tmp_path):
+def test_a_run_directory_in_use(cli: Cli, quick: Path, tmp_path: Path) -> None:
     assert cli("tune", quick, "--out", "mine").code == 0
     holder = subprocess.Popen(
         [
@@ -159,6 +161,7 @@ def test_a_run_directory_in_use(cli, quick, tmp_path):
         stdout=subprocess.PIPE,
         text=True,
     )
+    assert holder.stdout is not None
     assert holder.stdout.readline() == "locked\n"
     result = cli("tune", quick, "--out", "mine", "--resume")
     assert result.code == 6
@@ -169,7 +172,7 @@ def test_a_run_directory_in_use(cli, quick, tmp_path):
     assert cli("tune", quick, "--out", "mine", "--resume").code == 0
 
 
-def test_every_trial_failing(cli, quick):
+def test_every_trial_failing(cli: Cli, quick: Path) -> None:
     result = cli(
         "tune",
         quick,
@@ -183,7 +186,7 @@ def test_every_trial_failing(cli, quick):
     assert len(json.loads(Path("runs/quick/1/trials.json").read_text())) == 2, "the table is kept"
 
 
-def test_too_many_failures_in_a_row(cli, quick):
+def test_too_many_failures_in_a_row(cli: Cli, quick: Path) -> None:
     result = cli(
         "tune",
         quick,
@@ -198,14 +201,14 @@ def test_too_many_failures_in_a_row(cli, quick):
     assert "2 trials failed in a row" in result.err
 
 
-def test_errors_with_json_are_json(cli):
+def test_errors_with_json_are_json(cli: Cli) -> None:
     result = cli("tune", "no.yaml", "--json")
     error = json.loads(result.out)["error"]
     assert error["exit_code"] == result.code == 2
     assert "no.yaml" in error["message"]
 
 
-def test_a_damaged_store(cli, quick):
+def test_a_damaged_store(cli: Cli, quick: Path) -> None:
     assert cli("tune", quick).code == 0
     store = Path("runs/quick/1/study.sqlite")
     store.write_bytes(b"SQLite format 3\x00" + b"\xff" * 5000)
@@ -216,7 +219,7 @@ def test_a_damaged_store(cli, quick):
     assert "damaged" in result.err
 
 
-def test_too_small_a_terminal_does_no_harm(cli, quick, monkeypatch):
+def test_too_small_a_terminal_does_no_harm(cli: Cli, quick: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "20")
     assert cli("tune", quick).code == 0
 
@@ -233,7 +236,7 @@ QUALITIES = "a,b,share\n" + "".join(f"{n % 7},{n % 5},{n % 4 + 3}\n" for n in ra
     ],
 )
 @pytest.mark.parametrize("dry", [(), ("--dry-run",)])
-def test_estimator_and_task_must_agree(cli, table, estimator, rule, dry):
+def test_estimator_and_task_must_agree(cli: Cli, table: str, estimator: str, rule: str, dry: tuple[str, ...]) -> None:
     Path("table.csv").write_text(table)
     Path("e.yaml").write_text(
         "version: 1\ndata: {type: csv, path: table.csv, target: share}\n"

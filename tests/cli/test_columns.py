@@ -12,6 +12,7 @@ from modelopt_cli.results.report import Report, Table
 from modelopt_cli.results.tables import column_of, metric_column
 from modelopt_cli.workflows.shared.over_seeds import averaged
 from modelopt_cli.workflows.shared.tables import TRIAL_COLUMNS
+from tests.support.cli import Cli
 
 SCRIPT = """\
 import json, sys
@@ -31,7 +32,7 @@ tuning:
 
 
 @pytest.mark.parametrize("objective", ["loss", "state"])
-def test_metrics_called_like_columns(cli, objective):
+def test_metrics_called_like_columns(cli: Cli, objective: str) -> None:
     Path("p.py").write_text(SCRIPT)
     Path("h.yaml").write_text(FILE.replace("OBJECTIVE", objective))
     result = cli("tune", "h.yaml", "--out", "run", "--gate", "state >= 8")
@@ -58,20 +59,20 @@ def test_metrics_called_like_columns(cli, objective):
     assert "done" not in shown.out or "best setting" in shown.out
 
 
-def test_a_column_and_back():
+def test_a_column_and_back() -> None:
     columns = [metric_column(name, TRIAL_COLUMNS) for name in ("loss", "state", "metric.state", "metric.loss")]
     assert len(set(columns)) == 4
     assert [column_of(name, columns) for name in ("loss", "state", "metric.state", "metric.loss")] == columns
 
 
-def test_curves_of_scripts(cli):
+def test_curves_of_scripts(cli: Cli) -> None:
     Path("p.py").write_text('print(\'{"step": 1, "epoch": 4, "loss": 1.0}\')\n')
     Path("h.yaml").write_text("name: curve\ncommand: {argv: [python, p.py]}\n")
     assert cli("train", "h.yaml", "-q", "--out", "run").code == 0
     assert json.loads(Path("run/curve.json").read_text()) == [{"epoch": 1, "metric.epoch": 4.0, "loss": 1.0}]
 
 
-def test_one_path_in_two_branches_is_one_column(cli):
+def test_one_path_in_two_branches_is_one_column(cli: Cli) -> None:
     Path("it.yaml").write_text(
         "name: twice\ndata: {type: iris, splits: {validation: 0.2, test: 0.2, seed: 0}}\n"
         "model: {type: mlp, hidden: [4]}\ntraining: {epochs: 1}\n"
@@ -86,7 +87,7 @@ def test_one_path_in_two_branches_is_one_column(cli):
         assert len(set(columns)) == len(columns), name
 
 
-def test_deviations_over_seeds_and_over_folds_are_two_columns():
+def test_deviations_over_seeds_and_over_folds_are_two_columns() -> None:
     tables = [Table(columns=["a", "a_std"], rows=[[1.0 * seed, 0.1 * seed]]) for seed in (1, 2)]
     found = averaged(tables)
     assert found is not None
@@ -94,7 +95,7 @@ def test_deviations_over_seeds_and_over_folds_are_two_columns():
 
 
 @pytest.mark.parametrize("sections", ["", "evaluation: {cv: 3}\n"])
-def test_no_file_holds_the_sign_for_deviations(cli, sections):
+def test_no_file_holds_the_sign_for_deviations(cli: Cli, sections: str) -> None:
     Path("it.yaml").write_text(
         "name: seeds\nseeds: 2\ndata: {type: iris, splits: {validation: 0.2, test: 0.2, seed: 0}}\n"
         f"model: {{type: mlp, hidden: [4]}}\ntraining: {{epochs: 1}}\n{sections}"
@@ -108,7 +109,7 @@ def test_no_file_holds_the_sign_for_deviations(cli, sections):
     assert "validation.loss_" in Path("run/curve.csv").read_text()
 
 
-def test_reports_of_earlier_versions_are_shown(cli):
+def test_reports_of_earlier_versions_are_shown(cli: Cli) -> None:
     """Two columns of one name, and deviations called otherwise."""
     trials = Table(
         columns=["trial", "state", "origin", "loss", "state", "a", "seed", "seconds", "steps", "reason"],

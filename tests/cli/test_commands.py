@@ -11,11 +11,12 @@ import pytest
 import yaml
 
 from modelopt_cli.cli.commands.init import templates
+from tests.support.cli import Cli
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 
 
-def test_tune_leaves_a_complete_run_directory(cli, quick):
+def test_tune_leaves_a_complete_run_directory(cli: Cli, quick: Path) -> None:
     result = cli("tune", quick)
     assert result.code == 0, result.err
     assert "best setting" in result.out
@@ -34,7 +35,7 @@ def test_tune_leaves_a_complete_run_directory(cli, quick):
     assert report["plan"]["actual_seconds"] > 0
 
 
-def test_best_yaml_runs_as_it_stands_and_repeats_the_best_trial(cli, quick):
+def test_best_yaml_runs_as_it_stands_and_repeats_the_best_trial(cli: Cli, quick: Path) -> None:
     assert cli("tune", quick, "--quiet").code == 0
     report = json.loads(Path("runs/quick/1/report.json").read_text())
     result = cli("train", "runs/quick/1/best.yaml", "--json")
@@ -44,7 +45,7 @@ def test_best_yaml_runs_as_it_stands_and_repeats_the_best_trial(cli, quick):
         assert again["metrics"][name] == pytest.approx(report["metrics"][name], abs=1e-6), name
 
 
-def test_json_puts_one_document_on_standard_output(cli, quick):
+def test_json_puts_one_document_on_standard_output(cli: Cli, quick: Path) -> None:
     result = cli("tune", quick, "--json")
     report = json.loads(result.out)
     assert report["workflow"] == "tune"
@@ -52,7 +53,7 @@ def test_json_puts_one_document_on_standard_output(cli, quick):
     assert report["status"] == "completed"
 
 
-def test_gates_decide_the_exit_code(cli, quick):
+def test_gates_decide_the_exit_code(cli: Cli, quick: Path) -> None:
     met = cli("train", quick, "--gate", "test.accuracy >= 0.0")
     assert met.code == 0
     missed = cli("train", quick, "--gate", "test.accuracy >= 1.1", "--gate", "test.accuracy >= 0")
@@ -65,7 +66,7 @@ def test_gates_decide_the_exit_code(cli, quick):
     assert cli("train", quick, "--gate", "nonsense").code == 2
 
 
-def test_evaluate_and_predict_use_the_model_alone(cli, quick, tmp_path):
+def test_evaluate_and_predict_use_the_model_alone(cli: Cli, quick: Path, tmp_path: Path) -> None:
     assert cli("train", quick, "--out", "mine").code == 0
     report = json.loads(Path("mine/report.json").read_text())
     evaluated = cli("evaluate", "mine/model.pt", "--json")
@@ -92,7 +93,7 @@ def test_evaluate_and_predict_use_the_model_alone(cli, quick, tmp_path):
     assert cli("predict", "mine/model.pt", "new.csv", "--out", "p.csv", "--force").code == 0
 
 
-def test_csv_regression_from_file_to_prediction(cli, tmp_path):
+def test_csv_regression_from_file_to_prediction(cli: Cli, tmp_path: Path) -> None:
     lines = ["size,colour,price"] + [f"{i},{'red' if i % 3 else 'blue'},{2 * i + (i % 3 == 0)}" for i in range(60)]
     Path("houses.csv").write_text("\n".join(lines) + "\n")
     Path("houses.yaml").write_text(
@@ -113,7 +114,7 @@ def test_csv_regression_from_file_to_prediction(cli, tmp_path):
 
 
 @pytest.mark.slow
-def test_sklearn_with_cross_validation(cli):
+def test_sklearn_with_cross_validation(cli: Cli) -> None:
     Path("logistic.yaml").write_text(
         "data: {type: wine}\n"
         "model:\n  type: sklearn\n  steps:\n    - {estimator: sklearn.preprocessing.StandardScaler}\n"
@@ -142,7 +143,7 @@ def test_sklearn_with_cross_validation(cli):
 
 
 @pytest.mark.slow
-def test_resume_runs_only_what_is_left(cli, quick):
+def test_resume_runs_only_what_is_left(cli: Cli, quick: Path) -> None:
     assert cli("tune", quick, "--trials", 2).code == 0
     first = json.loads(Path("runs/quick/1/trials.json").read_text())
     grown = cli("tune", quick, "--resume", "--set", "tuning.trials=4")
@@ -157,7 +158,7 @@ def test_resume_runs_only_what_is_left(cli, quick):
     assert cli("tune", quick, "--resume", "--trials", 3).code == 2
 
 
-def test_out_is_never_overwritten(cli, quick):
+def test_out_is_never_overwritten(cli: Cli, quick: Path) -> None:
     assert cli("train", quick, "--out", "mine").code == 0
     before = Path("mine/report.json").read_bytes()
     again = cli("train", quick, "--out", "mine")
@@ -166,7 +167,7 @@ def test_out_is_never_overwritten(cli, quick):
     assert Path("mine/report.json").read_bytes() == before
 
 
-def test_dry_run_writes_nothing(cli, quick):
+def test_dry_run_writes_nothing(cli: Cli, quick: Path) -> None:
     result = cli("tune", quick, "--dry-run", "--json")
     assert result.code == 0, result.err
     plan = json.loads(result.out)["plan"]
@@ -178,7 +179,7 @@ def test_dry_run_writes_nothing(cli, quick):
 
 
 @pytest.mark.slow
-def test_runs_show_and_clean(cli, quick):
+def test_runs_show_and_clean(cli: Cli, quick: Path) -> None:
     assert "no runs" in cli("runs").out
     assert cli("tune", quick).code == 0
     assert cli("train", quick).code == 0
@@ -198,7 +199,7 @@ def test_runs_show_and_clean(cli, quick):
     assert Path("runs/quick/2").exists()
 
 
-def test_show_reads_an_unfinished_search(cli, quick):
+def test_show_reads_an_unfinished_search(cli: Cli, quick: Path) -> None:
     assert cli("tune", quick).code == 0
     Path("runs/quick/1/report.json").unlink()
     shown = cli("show", "quick", "--json")
@@ -209,18 +210,18 @@ def test_show_reads_an_unfinished_search(cli, quick):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(templates()))
-def test_init_prints_the_template_exactly(cli, name):
+def test_init_prints_the_template_exactly(cli: Cli, name: str) -> None:
     assert cli("init", name).out == (CONFIGS / f"{name}.yaml").read_text()
     assert name in cli("init").out
 
 
-def test_init_suggests_the_nearest(cli):
+def test_init_suggests_the_nearest(cli: Cli) -> None:
     result = cli("init", "digit_mlp")
     assert result.code == 2
     assert "Did you mean 'digits_mlp'" in result.err
 
 
-def test_list_names_every_strategy(cli):
+def test_list_names_every_strategy(cli: Cli) -> None:
     families = json.loads(cli("list", "--json").out)
     assert {"samplers", "stoppers", "executors", "models", "data", "optimizers", "schedules"} <= set(families)
     assert all(summary for members in families.values() for summary in members.values())
@@ -228,12 +229,12 @@ def test_list_names_every_strategy(cli):
     assert "Did you mean 'samplers'" in cli("list", "sampler").err
 
 
-def test_schema_is_the_shipped_one(cli):
+def test_schema_is_the_shipped_one(cli: Cli) -> None:
     shipped = json.loads((CONFIGS / "modelopt.schema.json").read_text())
     assert json.loads(cli("schema").out) == shipped, "renew it: modelopt schema > configs/modelopt.schema.json"
 
 
-def test_validate_reports_every_file(cli, quick, tmp_path):
+def test_validate_reports_every_file(cli: Cli, quick: Path, tmp_path: Path) -> None:
     (tmp_path / "wrong.yaml").write_text("modle: {type: mlp}\n")
     result = cli("validate", quick, "wrong.yaml")
     assert result.code == 2
@@ -242,11 +243,11 @@ def test_validate_reports_every_file(cli, quick, tmp_path):
     assert "'model'" in result.err
 
 
-def test_version(cli):
+def test_version(cli: Cli) -> None:
     assert cli("--version").out.startswith("modelopt ")
 
 
-def test_refit_trains_on_train_and_validation(cli, quick):
+def test_refit_trains_on_train_and_validation(cli: Cli, quick: Path) -> None:
     result = cli("tune", quick, "--set", "tuning.refit=train+validation", "--json")
     assert result.code == 0, result.err
     assert "test.accuracy" in json.loads(result.out)["metrics"]
@@ -254,7 +255,7 @@ def test_refit_trains_on_train_and_validation(cli, quick):
     assert cli("evaluate", "runs/quick/1/model.pt").code == 0
 
 
-def test_initial_settings_follow_the_file(cli, quick):
+def test_initial_settings_follow_the_file(cli: Cli, quick: Path) -> None:
     result = cli("tune", quick, "--set", "tuning.initial=[{training.optimizer.lr: 0.05}]")
     assert result.code == 0, result.err
     trials = json.loads(Path("runs/quick/1/trials.json").read_text())
@@ -263,7 +264,7 @@ def test_initial_settings_follow_the_file(cli, quick):
 
 
 @pytest.mark.slow
-def test_a_script_as_objective(cli, tmp_path):
+def test_a_script_as_objective(cli: Cli, tmp_path: Path) -> None:
     (tmp_path / "train.py").write_text(
         "import argparse, json\n"
         "parser = argparse.ArgumentParser()\n"
@@ -293,7 +294,7 @@ def test_a_script_as_objective(cli, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_search_that_has_seen_enough_says_by_what(cli, quick):
+def test_a_search_that_has_seen_enough_says_by_what(cli: Cli, quick: Path) -> None:
     result = cli("tune", quick, "--set", "tuning.trials=50", "--set", "tuning.stop_when.no_improvement=3")
     assert result.code == 0, result.err
     assert "ended by stop_when.no_improvement: 3 trials without a better best trial since trial" in result.out
@@ -310,7 +311,7 @@ def test_a_search_that_has_seen_enough_says_by_what(cli, quick):
     assert "is no condition" in wrong.err
 
 
-def test_a_target_on_a_metric_that_nothing_else_asks_for(cli, quick):
+def test_a_target_on_a_metric_that_nothing_else_asks_for(cli: Cli, quick: Path) -> None:
     options = ("--set", "tuning.trials=9", "--set", 'tuning.stop_when={target: "validation.f1 >= 0.0"}')
     assert cli("tune", quick, *options).code == 0
     details = json.loads(Path("runs/quick/1/report.json").read_text())["details"]

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests.support.cli import Cli
+
 BASE = """\
 data: {type: iris, splits: {validation: 0.2, test: 0.2, seed: 0}}
 model: {type: mlp, hidden: [6]}
@@ -24,23 +26,23 @@ TEACHER = "\n".join(BASE.splitlines()[4:7])  # without the last line's end
 
 
 @pytest.fixture(autouse=True)
-def _quick(monkeypatch):
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("modelopt_cli.workflows.shared.costs._SECONDS", 0.01)
 
 
 @pytest.fixture
-def file(tmp_path):
+def file(tmp_path: Path) -> Path:
     path = tmp_path / "small.yaml"
     path.write_text(BASE)
     return path
 
 
-def with_teacher(text):
+def with_teacher(text: str) -> str:
     """The file with another `teacher` (one line)."""
     return BASE.replace(TEACHER, f"  {text}")
 
 
-def test_table(cli, file):
+def test_table(cli: Cli, file: Path) -> None:
     result = cli("distill", file)
     assert result.code == 0, result.err
     for part in ("small: the models", "teacher", "student alone", "student", "best epoch", "costs", "model.pt"):
@@ -54,7 +56,7 @@ def test_table(cli, file):
     assert Path("runs/small/2/model.pt").exists(), "the first run stays"
 
 
-def test_json_and_show(cli, file):
+def test_json_and_show(cli: Cli, file: Path) -> None:
     result = cli("distill", file, "--json")
     report = json.loads(result.out)
     assert report["workflow"] == "distill"
@@ -65,7 +67,7 @@ def test_json_and_show(cli, file):
     assert "student alone" in shown.out
 
 
-def test_seeds(cli, file):
+def test_seeds(cli: Cli, file: Path) -> None:
     result = cli("distill", file, "--set", "seeds=2")
     assert result.code == 0, result.err
     assert "(mean ± deviation of 2 seeds)" in result.out
@@ -73,19 +75,19 @@ def test_seeds(cli, file):
     assert Path("runs/small/1/seed-1/model.pt").exists()
 
 
-def test_without_a_baseline_it_says_so(cli, file):
+def test_without_a_baseline_it_says_so(cli: Cli, file: Path) -> None:
     result = cli("distill", file, "--set", "distillation.baseline=false")
     assert "the student was not trained alone (baseline: false)" in result.out
     assert result.code == 0
 
 
-def test_gates(cli, file):
+def test_gates(cli: Cli, file: Path) -> None:
     result = cli("distill", file, "--gate", "test.accuracy >= 1.1")
     assert result.code == 3
     assert "test.accuracy >= 1.1" in result.out + result.err
 
 
-def test_a_plan(cli, file):
+def test_a_plan(cli: Cli, file: Path) -> None:
     result = cli("distill", file, "--dry-run")
     assert result.code == 0, result.err
     assert not Path("runs").exists()
@@ -95,7 +97,7 @@ def test_a_plan(cli, file):
 
 
 @pytest.mark.slow
-def test_the_teacher_as_a_bare_path_counts_from_the_files_folder(cli, file, tmp_path):
+def test_the_teacher_as_a_bare_path_counts_from_the_files_folder(cli: Cli, file: Path, tmp_path: Path) -> None:
     assert cli("distill", file).code == 0
     first = Path("runs/small/1/model.pt").read_bytes()
     (tmp_path / "sub").mkdir()
@@ -117,7 +119,7 @@ def test_the_teacher_as_a_bare_path_counts_from_the_files_folder(cli, file, tmp_
     assert cli("distill", "sub/several.yaml", "--out", "several").code == 0
 
 
-def test_predict_and_evaluate_the_student(cli, file):
+def test_predict_and_evaluate_the_student(cli: Cli, file: Path) -> None:
     assert cli("distill", file, "--out", "run").code == 0
     result = cli("evaluate", "run/model.pt", "--json")
     report = json.loads(Path("run/report.json").read_text())
@@ -206,7 +208,7 @@ CASES = {
 @pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("more", [(), ("--dry-run",)], ids=["run", "plan"])
-def test_bad_files(cli, case, more):
+def test_bad_files(cli: Cli, case: str, more: tuple[str, ...]) -> None:
     text, parts = CASES[case]
     Path("bad.yaml").write_text(text)
     Path("broken.pt").write_bytes(b"not a model")
@@ -221,12 +223,12 @@ def test_bad_files(cli, case, more):
 
 
 @pytest.mark.parametrize("section", ["teacher: evil.pt", "teacher: {model: {type: mlp}, weights: evil.pt}"])
-def test_a_teacher_that_would_run_code_is_refused(cli, section):
+def test_a_teacher_that_would_run_code_is_refused(cli: Cli, section: str) -> None:
     import os
     import pickle
 
     class Evil:
-        def __reduce__(self):
+        def __reduce__(self) -> tuple[object, ...]:
             return os.system, ("echo hacked > hacked",)
 
     Path("evil.pt").write_bytes(pickle.dumps({"modelopt": 1, "model": Evil()}))
@@ -237,7 +239,7 @@ def test_a_teacher_that_would_run_code_is_refused(cli, section):
     assert not Path("hacked").exists()
 
 
-def test_a_bad_value_on_the_command_line(cli, file):
+def test_a_bad_value_on_the_command_line(cli: Cli, file: Path) -> None:
     result = cli("distill", file, "--set", "distillation.losses.1.temperature=-1")
     assert result.code == 2
     assert "temperature" in result.err
@@ -247,7 +249,7 @@ def test_a_bad_value_on_the_command_line(cli, file):
 
 
 @pytest.mark.slow
-def test_a_search_over_distillations(cli, file):
+def test_a_search_over_distillations(cli: Cli, file: Path) -> None:
     tuning = (
         "tuning:\n  workflow: distill\n  objective: maximize validation.accuracy\n  trials: 2\n  executor: serial\n"
     )

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+
+from tests.support.cli import Cli
 
 EXPERIMENT = """\
 data: {type: iris, splits: {validation: 0.2, test: 0.2, seed: 0}}
@@ -37,7 +40,7 @@ def experiment(text: str) -> Path:
 
 
 @pytest.fixture
-def mine(tmp_path: Path):
+def mine(tmp_path: Path) -> Callable[[str], Path]:
     """A bare state dict of the user's own module, with this line in its `forward`, and its experiment file."""
 
     def write(code: str) -> Path:
@@ -56,7 +59,7 @@ def mine(tmp_path: Path):
 @pytest.mark.parametrize(
     "pruning", ["", WEIGHTS, NEURONS.replace("APPLY", "module"), NEURONS.replace("APPLY", "graph")]
 )
-def test_a_model_of_modelopt(cli, pruning, suffix):
+def test_a_model_of_modelopt(cli: Cli, pruning: str, suffix: str) -> None:
     from modelopt_cli.models.files import checkpoints
 
     command = "prune" if pruning else "train"
@@ -79,7 +82,7 @@ def test_a_model_of_modelopt(cli, pruning, suffix):
         assert zeros >= 0.7 * sum(item.numel() for name, item in state.items() if "weight" in name) - 50
 
 
-def test_what_the_terminal_shows(cli, mine):
+def test_what_the_terminal_shows(cli: Cli, mine: Callable[[str], Path]) -> None:
     shown = cli("export", "bare.pt", "m.pt2", "--experiment", mine("pass"))
     assert shown.code == 0
     for part in ("67 parameters", "(B, 4) float32", "torch.export 2.", "batches of 1 and 7", "exported  m.pt2"):
@@ -88,7 +91,7 @@ def test_what_the_terminal_shows(cli, mine):
     assert cli("export", "bare.pt", "n.pt2", "--experiment", "mine.yaml", "--quiet").out == "exported  n.pt2\n"
 
 
-def test_nothing_is_overwritten_unasked(cli, mine):
+def test_nothing_is_overwritten_unasked(cli: Cli, mine: Callable[[str], Path]) -> None:
     words = ("export", "bare.pt", "m.pt2", "--experiment", mine("pass"))
     Path("m.pt2").write_text("mine")
     refused = cli(*words)
@@ -107,7 +110,9 @@ def test_nothing_is_overwritten_unasked(cli, mine):
         ("raise ValueError('no')", 2, "mine.py:9: ValueError: no"),
     ],
 )
-def test_what_cannot_be_exported_leaves_nothing(cli, mine, code, exit_code, told):
+def test_what_cannot_be_exported_leaves_nothing(
+    cli: Cli, mine: Callable[[str], Path], code: str, exit_code: int, told: str
+) -> None:
     result = cli("export", "bare.pt", "m.pt2", "--experiment", mine(code))
     assert (result.code, result.out) == (exit_code, "")
     assert told in result.err
@@ -115,14 +120,14 @@ def test_what_cannot_be_exported_leaves_nothing(cli, mine, code, exit_code, told
     assert not [path for path in Path().iterdir() if "m.pt2" in path.name]
 
 
-def test_a_fixed_batch_size_is_told(cli, mine):
+def test_a_fixed_batch_size_is_told(cli: Cli, mine: Callable[[str], Path]) -> None:
     result = cli("export", "bare.pt", "m.pt2", "--experiment", mine("hidden = hidden.reshape(4, 3)"))
     assert result.code == 0
     assert "(4, 4) float32" in result.out
     assert "m.pt2 takes batches of 4 samples" in result.out
 
 
-def test_mistakes(cli, quick):
+def test_mistakes(cli: Cli, quick: Path) -> None:
     svc = Path("svc.yaml")
     svc.write_text("data: {type: iris}\nmodel: {type: sklearn, estimator: sklearn.svm.SVC}\n")
     assert cli("train", svc, "--quiet", "--out", "svc").code == 0

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.cli import Cli
+
 SCRIPT = """\
 version: 1
 name: crash
@@ -19,7 +21,7 @@ tuning: {workflow: command, objective: minimize loss, trials: 2, space: {command
 
 
 @pytest.mark.slow
-def test_a_search_whose_trials_all_failed(cli) -> None:
+def test_a_search_whose_trials_all_failed(cli: Cli) -> None:
     Path("s.py").write_text("raise ValueError('no such luck')\n")
     Path("crash.yaml").write_text(SCRIPT)
     assert cli("tune", "crash.yaml", "-q").code == 4
@@ -37,7 +39,7 @@ def test_a_search_whose_trials_all_failed(cli) -> None:
     assert json.loads(cli("show", "crash", "--json").out)["tables"]["trials"]["rows"]
 
 
-def test_a_training_that_fails(cli) -> None:
+def test_a_training_that_fails(cli: Cli) -> None:
     Path("m.py").write_text("def build(shapes):\n    raise ValueError('no model')\n")
     Path("own.yaml").write_text(
         "version: 1\ndata: {type: iris}\nmodel: {type: python, target: m:build}\ntraining: {epochs: 1}\n"
@@ -52,7 +54,7 @@ def test_a_training_that_fails(cli) -> None:
 
 
 @pytest.mark.slow
-def test_a_failed_run_is_resumed_and_completes(cli) -> None:
+def test_a_failed_run_is_resumed_and_completes(cli: Cli) -> None:
     Path("s.py").write_text("raise ValueError('no such luck')\n")
     Path("crash.yaml").write_text(SCRIPT)
     assert cli("tune", "crash.yaml", "-q").code == 4
@@ -62,14 +64,14 @@ def test_a_failed_run_is_resumed_and_completes(cli) -> None:
     assert (run["status"], run["reason"]) == ("completed", "")
 
 
-def test_what_is_refused_before_it_began_leaves_nothing(cli) -> None:
+def test_what_is_refused_before_it_began_leaves_nothing(cli: Cli) -> None:
     Path("e.yaml").write_text("version: 1\ndata: {type: iris}\nmodel: mlp\n")
     assert cli("train", "e.yaml").code == 2
     assert not Path("runs/e/1").exists()
 
 
 @pytest.mark.parametrize("command", ["train", "tune"])
-def test_no_locks_is_exit_6(cli, quick: Path, monkeypatch: pytest.MonkeyPatch, command: str) -> None:
+def test_no_locks_is_exit_6(cli: Cli, quick: Path, monkeypatch: pytest.MonkeyPatch, command: str) -> None:
     def no_locks(*_: object) -> None:
         raise OSError(errno.ENOLCK, "No locks available")
 
@@ -82,7 +84,7 @@ def test_no_locks_is_exit_6(cli, quick: Path, monkeypatch: pytest.MonkeyPatch, c
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.ENOLCK])
 def test_a_temporary_folder_that_cannot_be_written_is_exit_6(
-    cli, quick: Path, monkeypatch: pytest.MonkeyPatch, number: int
+    cli: Cli, quick: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     def full(*_: object, **__: object) -> str:
         raise OSError(number, "cannot", "/tmp/x")
@@ -93,7 +95,7 @@ def test_a_temporary_folder_that_cannot_be_written_is_exit_6(
     assert "please report it" not in done.err
 
 
-def test_clean_refuses_a_name_that_is_no_run(cli) -> None:
+def test_clean_refuses_a_name_that_is_no_run(cli: Cli) -> None:
     done = cli("clean", "nope", "--yes")
     assert done.code == 2
     assert "there is no run 'nope'" in done.err

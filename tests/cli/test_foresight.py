@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.cli import Cli
+
 TREE = """\
 name: foreseen
 data: {type: iris, splits: {validation: 0.2, test: 0.2, seed: 0}}
@@ -111,7 +113,7 @@ REFUSED = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("case", REFUSED)
-def test_validate_refuses(cli, case):
+def test_validate_refuses(cli: Cli, case: str) -> None:
     text, line, said = REFUSED[case]
     result = cli("validate", write(text))
     assert result.code == 2, result.out
@@ -138,7 +140,7 @@ ACCEPTED = {
 
 
 @pytest.mark.parametrize("case", ACCEPTED)
-def test_validate_accepts(cli, case):
+def test_validate_accepts(cli: Cli, case: str) -> None:
     result = cli("validate", write(ACCEPTED[case]))
     assert result.code == 0, result.err
 
@@ -151,7 +153,7 @@ def rows(kind: str, name: str = "rows.csv") -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("command", ["train", "tune", "prune", "distill"])
 @pytest.mark.parametrize("dry", [True, False])
-def test_a_gate_of_the_command_line_is_refused_before_any_work(cli, command, dry):
+def test_a_gate_of_the_command_line_is_refused_before_any_work(cli: Cli, command: str, dry: bool) -> None:
     text = MLP + "pruning: {amount: 0.5}\n" + TEACHER + "tuning:\n  objective: maximize validation.f1\n"
     write(text + "  executor: serial\n  space: {training.epochs: [1, 2]}\n")
     words = ["--dry-run"] if dry else []
@@ -166,7 +168,7 @@ def test_a_gate_of_the_command_line_is_refused_before_any_work(cli, command, dry
         assert cli(command, "it.yaml", "--gate", "test.accuracy >= 0.5", *words).code == 0
 
 
-def test_what_only_the_data_tell_is_refused_once_they_are_read(cli):
+def test_what_only_the_data_tell_is_refused_once_they_are_read(cli: Cli) -> None:
     rows("numbers")
     write(CSV + "gates: [test.f1 >= 0.5]\n")
     assert cli("validate", "it.yaml").code == 0
@@ -181,7 +183,7 @@ def test_what_only_the_data_tell_is_refused_once_they_are_read(cli):
     assert cli("tune", tuned, "--dry-run", "--set", "tuning.objective=minimize validation.accuracy").code == 2
 
 
-def test_an_estimator_without_probabilities_has_no_log_loss(cli):
+def test_an_estimator_without_probabilities_has_no_log_loss(cli: Cli) -> None:
     centroid = TREE.replace("tree.DecisionTreeClassifier", "svm.SVC").replace(
         "model.max_depth: [1, 2]", "model.C: [1, 2]"
     )
@@ -193,7 +195,7 @@ def test_an_estimator_without_probabilities_has_no_log_loss(cli):
     assert cli("tune", "it.yaml", "--quiet", "--set", "tuning.objective=maximize validation.roc_auc").code == 0
 
 
-def test_sizes_of_estimators(cli):
+def test_sizes_of_estimators(cli: Cli) -> None:
     """As the estimator is stored; a front of accuracy and size."""
     objective = "[maximize validation.accuracy, minimize model.size_bytes]"
     write(TREE.replace("maximize validation.accuracy", objective))
@@ -210,7 +212,7 @@ def test_sizes_of_estimators(cli):
     assert cli("tune", "it.yaml", "-q", "--gate", "model.size_bytes <= 10").code == 3
 
 
-def test_evaluate_refuses_gates_on_what_it_does_not_compute(cli):
+def test_evaluate_refuses_gates_on_what_it_does_not_compute(cli: Cli) -> None:
     write(MLP)
     assert cli("train", "it.yaml", "-q", "--out", "run").code == 0
     near = cli("evaluate", "run/model.pt", "--gate", "test.acuracy >= 0.5")
@@ -220,7 +222,7 @@ def test_evaluate_refuses_gates_on_what_it_does_not_compute(cli):
     assert cli("evaluate", "run/model.pt", "--gate", "test.accuracy >= 0").code == 0
 
 
-def test_a_file_of_weights_is_not_pruned_for_a_gate_on_what_is_not_there(cli):
+def test_a_file_of_weights_is_not_pruned_for_a_gate_on_what_is_not_there(cli: Cli) -> None:
     import torch
 
     torch.save({"a.weight": torch.randn(8, 8)}, "w.pt")
@@ -231,7 +233,7 @@ def test_a_file_of_weights_is_not_pruned_for_a_gate_on_what_is_not_there(cli):
     assert cli("prune", "w.pt", "--amount", "0.5", "--gate", "model.sparsity >= 0.4").code == 0
 
 
-def test_best_yaml_runs_without_gates_on_what_a_search_alone_reports(cli):
+def test_best_yaml_runs_without_gates_on_what_a_search_alone_reports(cli: Cli) -> None:
     text = TREE.replace("sampler: grid", "sampler: random\n  trials: 2\n  stopper: asha\n  fidelity: {least: 0.3}")
     write(text + "gates: [train.samples >= 1, test.accuracy >= 0]\n")
     result = cli("tune", "it.yaml", "-q", "--out", "run")
@@ -254,7 +256,7 @@ def alone(targets):
 
 
 @pytest.fixture
-def beside(tmp_path):
+def beside(tmp_path: Path) -> Path:
     """A folder, not the working one, with an experiment file and the module of its metric."""
     folder = tmp_path / "mine"
     folder.mkdir()
@@ -266,7 +268,7 @@ def beside(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("executor", ["serial", "processes"])
-def test_metrics_are_found_beside_the_file(cli, beside, executor):
+def test_metrics_are_found_beside_the_file(cli: Cli, beside: Path, executor: str) -> None:
     words = ["--set", f"tuning.executor={executor}", "--set", "tuning.workers=1", "--out", "run"]
     result = cli("tune", beside, "--json", *words)
     assert result.code == 0, result.err
@@ -287,7 +289,9 @@ def test_metrics_are_found_beside_the_file(cli, beside, executor):
         ("own_metric_beside:alone", "two"),
     ],
 )
-def test_a_metric_that_cannot_be_called_is_refused_before_the_first_trial(cli, beside, target, told):
+def test_a_metric_that_cannot_be_called_is_refused_before_the_first_trial(
+    cli: Cli, beside: Path, target: str, told: str
+) -> None:
     words = ["--set", f"evaluation.metrics=['{target}']", "--set", "tuning.objective=maximize validation.accuracy"]
     for more in (["--dry-run"], []):
         result = cli("tune", beside, *words, *more)
@@ -318,7 +322,9 @@ PRUNED = "pruning: {amount: 0.5, recovery: {epochs: 1}}\n"
         ("distill", MLP + TEACHER),
     ],
 )
-def test_evaluate_gives_the_loss_that_the_report_has(cli, command, text, monkeypatch):
+def test_evaluate_gives_the_loss_that_the_report_has(
+    cli: Cli, command: str, text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from modelopt_cli.workflows.shared import costs
 
     monkeypatch.setattr(costs, "_SECONDS", 0.01)
@@ -330,7 +336,7 @@ def test_evaluate_gives_the_loss_that_the_report_has(cli, command, text, monkeyp
         assert json.loads(found.out)["metrics"][f"{split}.loss"] == pytest.approx(report["metrics"][f"{split}.loss"])
 
 
-def test_patience_with_folds_ends_the_final_training_as_the_folds_did(cli):
+def test_patience_with_folds_ends_the_final_training_as_the_folds_did(cli: Cli) -> None:
     """No split is left to end it by: that was found after all folds had been trained."""
     text = MLP.replace("validation: 0.2, ", "").replace("epochs: 1", "epochs: 4, patience: 1, keep: best")
     result = cli("train", write(text + "evaluation: {cv: 2}\n"), "--json")

@@ -12,6 +12,7 @@ import torch
 from modelopt_cli.core.errors import InputError
 from modelopt_cli.models import measure
 from modelopt_cli.workflows.shared.module_of_file import load_weights
+from tests.support.cli import Cli
 
 IRIS = """\
 data: {type: iris}
@@ -37,7 +38,7 @@ def brief(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(measure, "latency", lambda *given, **more: real(*given, **more, runs=4, seconds=0.1))
 
 
-def test_counts_and_histograms(cli, tmp_path):
+def test_counts_and_histograms(cli: Cli, tmp_path: Path) -> None:
     weight = torch.tensor([[0.0, -2.0, 1.0, 0.5], [0.0, 0.0, 2.0, float("nan")]])
     state = {"a.weight": weight, "b.weight": weight, "steps": torch.tensor(3), "none": torch.empty(0, 4)}
     torch.save({"state_dict": state}, "m.pt")
@@ -56,7 +57,7 @@ def test_counts_and_histograms(cli, tmp_path):
     assert "the weights under 'state_dict'" in report["details"]["note"]
 
 
-def test_the_table_names_everything(cli, quick):
+def test_the_table_names_everything(cli: Cli, quick: Path) -> None:
     assert cli("train", quick, "--quiet", "--out", "run").code == 0
     result = cli("inspect", "run/model.pt")
     assert result.code == 0
@@ -64,7 +65,7 @@ def test_the_table_names_everything(cli, quick):
         assert part in result.out
 
 
-def test_what_is_no_model(cli, tmp_path):
+def test_what_is_no_model(cli: Cli, tmp_path: Path) -> None:
     (tmp_path / "x.pt").write_text("no")
     for name, code in (("x.pt", 2), ("absent.pt", 2)):
         result = cli("inspect", name)
@@ -72,7 +73,7 @@ def test_what_is_no_model(cli, tmp_path):
         assert name in result.err
 
 
-def test_a_model_of_modelopt_is_measured_on_request(cli, quick, brief):
+def test_a_model_of_modelopt_is_measured_on_request(cli: Cli, quick: Path, brief: None) -> None:
     assert cli("train", quick, "--quiet", "--out", "run").code == 0
     report = json.loads(cli("inspect", "run/model.pt", "--measure", "--json").out)
     metrics, tables = report["metrics"], report["tables"]
@@ -91,7 +92,7 @@ def test_a_model_of_modelopt_is_measured_on_request(cli, quick, brief):
         assert part in shown
 
 
-def test_bare_weights_beside_a_baseline(cli, iris, brief):
+def test_bare_weights_beside_a_baseline(cli: Cli, iris: Path, brief: None) -> None:
     state = torch.load("bare.pt", weights_only=True)["state_dict"]
     torch.save({name: item.masked_fill(item.abs() < 0.2, 0.0) for name, item in state.items()}, "sparse.pt")
     words = ("inspect", "sparse.pt", "--experiment", iris, "--baseline", "bare.pt")
@@ -108,7 +109,7 @@ def test_bare_weights_beside_a_baseline(cli, iris, brief):
         assert part in shown
 
 
-def test_weights_by_name_with_prefix_ties_and_counters(tmp_path):
+def test_weights_by_name_with_prefix_ties_and_counters(tmp_path: Path) -> None:
     class Tied(torch.nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -137,7 +138,7 @@ def test_weights_by_name_with_prefix_ties_and_counters(tmp_path):
         ("type: mlp, hidden: [8]", "type: python, target: mine:build", "mine.py:5: ValueError: no"),
     ],
 )
-def test_an_experiment_that_is_not_the_weights(cli, iris, old, new, told):
+def test_an_experiment_that_is_not_the_weights(cli: Cli, iris: Path, old: str, new: str, told: str) -> None:
     Path("mine.py").write_text(
         "import torch\nclass Mine(torch.nn.Module):\n    layers = None\n    def forward(self, inputs):\n"
         "        raise ValueError('no')\ndef build():\n    module = Mine()\n"
@@ -151,7 +152,7 @@ def test_an_experiment_that_is_not_the_weights(cli, iris, old, new, told):
     assert result.out == ""
 
 
-def test_what_cannot_be_measured(cli, iris, quick, brief):
+def test_what_cannot_be_measured(cli: Cli, iris: Path, quick: Path, brief: None) -> None:
     assert cli("train", quick, "--quiet", "--out", "run").code == 0
     wine = ("--set", "data.type=wine", "--quiet", "--out", "wine")
     assert cli("train", quick, *wine).code == 0

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from modelopt_cli.models.files import checkpoints
 from modelopt_cli.models.measure import count, macs
+from modelopt_cli.results.report import Table
+from tests.support.cli import Cli
 
 MINE = """\
 import torch
@@ -46,13 +50,12 @@ class Blocks(nn.Module):
 """
 
 
-def table(report, name):
-    found = report["tables"][name]
-    return [dict(zip(found["columns"], row, strict=True)) for row in found["rows"]]
+def table(report: dict[str, Any], name: str) -> list[dict[str, Any]]:
+    return Table.model_validate(report["tables"][name]).records()
 
 
 @pytest.fixture
-def mine(tmp_path: Path, monkeypatch):
+def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Path]:
     """The weights of one of the modules above in bare.pt, and its experiment file."""
 
     def write(name: str) -> Path:
@@ -67,7 +70,7 @@ def mine(tmp_path: Path, monkeypatch):
     return write
 
 
-def test_a_model_of_modelopt_and_what_a_unit_costs(cli, quick):
+def test_a_model_of_modelopt_and_what_a_unit_costs(cli: Cli, quick: Path) -> None:
     assert cli("train", quick, "--quiet", "--out", "run", "--set", "model.hidden=[8,6]").code == 0
     report = json.loads(cli("inspect", "run/model.pt", "--groups", "--json").out)
     first, second = table(report, "groups")
@@ -97,7 +100,7 @@ def test_a_model_of_modelopt_and_what_a_unit_costs(cli, quick):
 
 
 @pytest.mark.slow
-def test_a_slim_model_is_looked_at_as_it_is(cli, quick):
+def test_a_slim_model_is_looked_at_as_it_is(cli: Cli, quick: Path) -> None:
     neurons = "pruning={amount: 0.5, structure: {type: neurons, apply: graph}, importance: l2}"
     assert cli("prune", quick, "--quiet", "--out", "run", "--set", neurons).code == 0
     report = json.loads(cli("inspect", "run/model.pt", "--groups", "--json").out)
@@ -107,7 +110,7 @@ def test_a_slim_model_is_looked_at_as_it_is(cli, quick):
 
 
 @pytest.mark.slow
-def test_bare_weights_of_a_model_that_cannot_shrink_in_place(cli, mine):
+def test_bare_weights_of_a_model_that_cannot_shrink_in_place(cli: Cli, mine: Callable[[str], Path]) -> None:
     words = ("inspect", "bare.pt", "--groups", "--experiment", mine("Attention"))
     groups = {row["group"]: row for row in table(json.loads(cli(*words, "--json").out), "groups")}
     assert groups["embed"]["computed over"] == "statistics in norm"
@@ -120,7 +123,7 @@ def test_bare_weights_of_a_model_that_cannot_shrink_in_place(cli, mine):
 
 
 @pytest.mark.slow
-def test_alike_blocks_share_a_row_and_long_lists_are_cut(cli, mine):
+def test_alike_blocks_share_a_row_and_long_lists_are_cut(cli: Cli, mine: Callable[[str], Path]) -> None:
     words = ("inspect", "bare.pt", "--groups", "--experiment", mine("Blocks"))
     assert len(table(json.loads(cli(*words, "--json").out), "groups")) == 5 + 60 + 0
     shown = cli(*words).out
@@ -129,7 +132,7 @@ def test_alike_blocks_share_a_row_and_long_lists_are_cut(cli, mine):
     assert "... and 21 more (--json has them all)" in shown
 
 
-def test_mistakes(cli, mine, quick):
+def test_mistakes(cli: Cli, mine: Callable[[str], Path], quick: Path) -> None:
     svc = Path("svc.yaml")
     svc.write_text("data: {type: iris}\nmodel: {type: sklearn, estimator: sklearn.svm.SVC}\n")
     assert cli("train", svc, "--quiet", "--out", "svc").code == 0
@@ -151,7 +154,9 @@ def test_mistakes(cli, mine, quick):
 
 
 @pytest.mark.slow
-def test_in_a_narrow_terminal_places_stand_below_the_group(cli, mine, monkeypatch):
+def test_in_a_narrow_terminal_places_stand_below_the_group(
+    cli: Cli, mine: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     words = ("inspect", "bare.pt", "--experiment", mine("Blocks"), "--groups")
     assert " made in → taken in" in cli(*words).out
     monkeypatch.setenv("COLUMNS", "80")

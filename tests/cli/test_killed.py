@@ -15,6 +15,8 @@ from typing import Any
 
 import pytest
 
+from tests.support.cli import Cli
+
 SCRIPT = """\
 import json, sys
 lr, width = float(sys.argv[1]), int(sys.argv[2])
@@ -71,7 +73,7 @@ def rows(run: Path) -> list[dict[str, Any]]:
 
 
 @pytest.mark.slow
-def test_killed_and_resumed_it_ends_as_if_left_alone(cli) -> None:
+def test_killed_and_resumed_it_ends_as_if_left_alone(cli: Cli) -> None:
     Path("program.py").write_text(SCRIPT)
     Path("killed.yaml").write_text(FILE)
     run = Path("run").absolute()

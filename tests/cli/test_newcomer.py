@@ -97,7 +97,7 @@ def test_a_quiet_dry_run_still_gives_its_plan(cli: Cli, quick: Path) -> None:
     assert "time: estimated" in result.out
 
 
-def test_constraints_that_no_trial_meets_are_told(cli, quick):
+def test_constraints_that_no_trial_meets_are_told(cli: Cli, quick: Path) -> None:
     result = cli("tune", quick, "--json", "--set", 'tuning.constraints=["model.parameters <= 1"]')
     assert result.code == 0
     assert any("no trial meets the constraints" in warning for warning in json.loads(result.out)["warnings"])
@@ -105,7 +105,7 @@ def test_constraints_that_no_trial_meets_are_told(cli, quick):
     assert not any("constraints" in warning for warning in json.loads(free.out)["warnings"])
 
 
-def test_a_missed_gate_leaves_one_json_document(cli, quick):
+def test_a_missed_gate_leaves_one_json_document(cli: Cli, quick: Path) -> None:
     result = cli("tune", quick, "--json", "--gate", "validation.accuracy >= 2")
     assert result.code == 3
     assert json.loads(result.out)["gates"][0]["met"] is False

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -88,7 +89,7 @@ def test_ctrl_c_in_a_serial_search_of_a_program_is_raised() -> None:
     from modelopt_cli.tuning.trials.trial import State
 
     class Interrupted(Run):
-        def advance(self, until: int) -> list[tuple[int, dict[str, float]]]:
+        def advance(self, until: int) -> list[tuple[int, Mapping[str, float]]]:
             threading.Timer(0.2, os.kill, [os.getpid(), signal.SIGINT]).start()
             threading.Event().wait(10)
             return []

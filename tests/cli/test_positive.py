@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from tests.support.cli import Cli
+
 FILE = """\
 version: 1
 name: churn
@@ -12,7 +14,7 @@ model: {type: sklearn, estimator: sklearn.tree.DecisionTreeClassifier}
 """
 
 
-def test_the_positive_class_is_named_and_a_wrong_one_refused(cli):
+def test_the_positive_class_is_named_and_a_wrong_one_refused(cli: Cli) -> None:
     lines = [f"{place % 7},{'stays' if place % 3 else 'churned'}" for place in range(60)]
     Path("churn.csv").write_text("\n".join(["a,churn", *lines]) + "\n")
     Path("e.yaml").write_text(FILE)

@@ -11,11 +11,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.support.cli import Cli
+
 ROWS = "a,b,label\n" + "".join(f"{i},{i % 7},{'yes' if i % 2 else 'no'}\n" for i in range(40))
 
 
 @pytest.fixture
-def table_model(cli) -> Path:
+def table_model(cli: Cli) -> Path:
     Path("t.csv").write_text(ROWS)
     Path("t.yaml").write_text(
         "version: 1\nname: t\ndata: {type: csv, path: t.csv, target: label}\n"
@@ -25,7 +27,7 @@ def table_model(cli) -> Path:
     return Path("runs/t/1/model.pt")
 
 
-def test_standard_input(cli, table_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_standard_input(cli: Cli, table_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Path("new.csv").write_text("a,b\n1,1\n2,2\n")
     expected = cli("predict", table_model, "new.csv")
     for name in ("-", "/dev/stdin"):
@@ -35,7 +37,7 @@ def test_standard_input(cli, table_model: Path, monkeypatch: pytest.MonkeyPatch)
         assert (found.code, found.out) == (0, expected.out)
 
 
-def test_an_empty_batch_gives_an_empty_table(cli, table_model: Path) -> None:
+def test_an_empty_batch_gives_an_empty_table(cli: Cli, table_model: Path) -> None:
     Path("none.csv").write_text("a,b\n")
     found = cli("predict", table_model, "none.csv")
     assert (found.code, found.out) == (0, "label,probability_no,probability_yes\n")
@@ -44,7 +46,7 @@ def test_an_empty_batch_gives_an_empty_table(cli, table_model: Path) -> None:
     assert cli("evaluate", table_model, "--data", "none.csv").code == 2
 
 
-def test_a_folder_of_images_is_predicted_with_names(cli) -> None:
+def test_a_folder_of_images_is_predicted_with_names(cli: Cli) -> None:
     rng = np.random.default_rng(0)
     for side in ("dark", "light"):
         Path("icons", side).mkdir(parents=True)
@@ -62,7 +64,7 @@ def test_a_folder_of_images_is_predicted_with_names(cli) -> None:
     assert cli("predict", "runs/i/1/model.pt", "icons/dark/0.png").out.startswith("label,")
 
 
-def test_exporting_an_estimator_is_one_clear_error(cli, table_model: Path) -> None:
+def test_exporting_an_estimator_is_one_clear_error(cli: Cli, table_model: Path) -> None:
     for out in ("x.onnx", "x.pt2"):
         found = cli("export", table_model, out)
         assert found.code == 2

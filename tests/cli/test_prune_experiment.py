@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from modelopt_cli import load, prune
 from modelopt_cli.models.files import checkpoints
+from tests.support.cli import Cli
 
 PRUNING = """\
 version: 1
@@ -39,7 +40,7 @@ def report(path: Path) -> dict[str, Any]:
     return found
 
 
-def test_a_run_holds_before_after_and_recovered_side_by_side(cli, file, tmp_path):
+def test_a_run_holds_before_after_and_recovered_side_by_side(cli: Cli, file: Path, tmp_path: Path) -> None:
     result = cli("prune", file)
     assert result.code == 0, result.err
     folder = tmp_path / "runs" / "small" / "1"
@@ -73,28 +74,28 @@ def test_a_run_holds_before_after_and_recovered_side_by_side(cli, file, tmp_path
         (["--all"], {"all": True, "amount": 0.8}),
     ],
 )
-def test_options_change_the_pruning_section(cli, file, options, left):
+def test_options_change_the_pruning_section(cli: Cli, file: Path, options: list[str], left: dict[str, Any]) -> None:
     result = cli("prune", file, "--json", *options)
     assert result.code == 0, result.err
     found = json.loads(result.out)["details"]["pruning"]
     assert {name: found[name] for name in left} == left
 
 
-def test_a_missed_gate_ends_with_three_and_one_document(cli, file):
+def test_a_missed_gate_ends_with_three_and_one_document(cli: Cli, file: Path) -> None:
     result = cli("prune", file, "--json", "--gate", "test.accuracy_drop <= -1")
     assert result.code == 3
     assert json.loads(result.out)["gates"][0]["met"] is False
     assert "gate not met: test.accuracy_drop <= -1" in result.err
 
 
-def test_dry_run_tells_the_epochs_and_writes_nothing(cli, file, tmp_path):
+def test_dry_run_tells_the_epochs_and_writes_nothing(cli: Cli, file: Path, tmp_path: Path) -> None:
     result = cli("prune", file, "--dry-run")
     assert result.code == 0, result.err
     assert "8 epochs in all" in result.out
     assert not (tmp_path / "runs").exists()
 
 
-def test_the_python_face_gives_what_the_command_gives(cli, file, tmp_path):
+def test_the_python_face_gives_what_the_command_gives(cli: Cli, file: Path, tmp_path: Path) -> None:
     assert cli("prune", file, "--out", "here").code == 0
     found = prune(load(file))
     stored = report(tmp_path / "here")["metrics"]
@@ -106,7 +107,9 @@ def test_the_python_face_gives_what_the_command_gives(cli, file, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["bare.pt", "nested.pth", "wrapped.bin", "plain.safetensors", "model.pt"])
-def test_weights_are_judged_before_and_after_and_written_as_they_came(cli, file, tmp_path, kind):
+def test_weights_are_judged_before_and_after_and_written_as_they_came(
+    cli: Cli, file: Path, tmp_path: Path, kind: str
+) -> None:
     assert cli("train", file, "--out", "trained").code == 0
     state = checkpoints.load("trained/model.pt").model.state_dict()
     path = tmp_path / kind
@@ -145,7 +148,7 @@ def test_weights_are_judged_before_and_after_and_written_as_they_came(cli, file,
     assert zeros == round(0.3 * sum(state[name].numel() for name in taken))
 
 
-def test_the_files_own_pruning_section_recovers_the_weights(cli, file, tmp_path):
+def test_the_files_own_pruning_section_recovers_the_weights(cli: Cli, file: Path, tmp_path: Path) -> None:
     assert cli("train", file, "--out", "trained").code == 0
     result = cli("prune", "trained/model.pt", "--experiment", file, "--json")
     assert result.code == 0, result.err
@@ -156,13 +159,15 @@ def test_the_files_own_pruning_section_recovers_the_weights(cli, file, tmp_path)
 
 
 @pytest.mark.slow
-def test_an_interrupted_run_is_shown_kept_and_resumed_to_the_same_model(cli, file, tmp_path, monkeypatch):
+def test_an_interrupted_run_is_shown_kept_and_resumed_to_the_same_model(
+    cli: Cli, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from modelopt_cli.workflows.shared import model_workflow
 
     advance = model_workflow.advance
 
-    def interrupted(current, curve, context):
-        def stop_late(event):
+    def interrupted(current: Any, curve: Any, context: Any) -> None:
+        def stop_late(event: object) -> None:
             if getattr(event, "step", 0) == 7:
                 context.stop.set(2)
 
@@ -205,7 +210,7 @@ BAD = [
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("arguments", "text"), BAD, ids=[" ".join(arguments) for arguments, _ in BAD])
-def test_bad_input_is_one_clear_error(cli, file, tmp_path, arguments, text):
+def test_bad_input_is_one_clear_error(cli: Cli, file: Path, tmp_path: Path, arguments: list[str], text: str) -> None:
     torch.save({"a": torch.ones(3, 3), "b": torch.ones(2, 3)}, tmp_path / "m.pt")
     result = cli("prune", *arguments)
     assert result.code == 2, result.err

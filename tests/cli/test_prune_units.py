@@ -10,6 +10,7 @@ from safetensors.torch import save_file
 
 from modelopt_cli.models.files import checkpoints
 from modelopt_cli.workflows import prune_file_with_experiment
+from tests.support.cli import Cli
 
 DIGITS = """\
 version: 1
@@ -33,7 +34,7 @@ def weights(tmp_path: Path) -> Path:
 
 
 @pytest.mark.slow
-def test_the_smaller_model_and_its_program_compute_the_same(cli, weights):
+def test_the_smaller_model_and_its_program_compute_the_same(cli: Cli, weights: Path) -> None:
     result = cli("prune", weights, *UNITS, "--amount", "0.5")
     assert result.code == 0, result.err
     inputs = torch.randn(3, 64)
@@ -46,7 +47,9 @@ def test_the_smaller_model_and_its_program_compute_the_same(cli, weights):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("there", ["m.pruned.pt", "m.pruned.pt2"])
-def test_neither_the_model_nor_its_program_is_overwritten_unasked(cli, weights, there, monkeypatch):
+def test_neither_the_model_nor_its_program_is_overwritten_unasked(
+    cli: Cli, weights: Path, there: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     Path(there).write_text("mine")
     with monkeypatch.context() as patched:
         patched.setattr(prune_file_with_experiment, "open_state", None)  # any work would fail
@@ -63,7 +66,7 @@ def test_neither_the_model_nor_its_program_is_overwritten_unasked(cli, weights, 
 
 
 @pytest.mark.parametrize("out", ["small.pt2", "small.safetensors", "small"])
-def test_a_smaller_model_is_called_one(cli, weights, out):
+def test_a_smaller_model_is_called_one(cli: Cli, weights: Path, out: str) -> None:
     result = cli("prune", weights, *UNITS, "--amount", "0.5", "--out", out)
     assert result.code == 2
     assert "let it end in .pt" in result.err
@@ -71,7 +74,7 @@ def test_a_smaller_model_is_called_one(cli, weights, out):
 
 
 @pytest.mark.slow
-def test_a_model_of_other_data_is_told_before_any_work(cli, weights):
+def test_a_model_of_other_data_is_told_before_any_work(cli: Cli, weights: Path) -> None:
     assert cli("prune", weights, *UNITS, "--amount", "0.5").code == 0
     Path("wine.yaml").write_text(DIGITS.replace("digits", "wine"))
     for structure in ("neurons", "weights"):
@@ -83,7 +86,7 @@ def test_a_model_of_other_data_is_told_before_any_work(cli, weights):
 
 
 @pytest.mark.slow
-def test_a_model_of_an_unknown_kind_is_no_damaged_one(cli, weights):
+def test_a_model_of_an_unknown_kind_is_no_damaged_one(cli: Cli, weights: Path) -> None:
     assert cli("prune", weights, *UNITS, "--amount", "0.5").code == 0
     content = torch.load("m.pruned.pt", weights_only=True)
     torch.save({**content, "architecture": {**content["architecture"], "type": "mpl"}}, "odd.pt")
@@ -117,7 +120,7 @@ def build(**_):
 """
 
 
-def test_a_model_that_is_no_graph_is_explained_and_its_folder_can_be_used_again(cli, weights):
+def test_a_model_that_is_no_graph_is_explained_and_its_folder_can_be_used_again(cli: Cli, weights: Path) -> None:
     Path("branching.py").write_text(UNCAPTURED)
     model = ("--set", "model={type: python, target: 'branching:build'}")
     result = cli("prune", "digits.yaml", *model, "--structure", "neurons", "--amount", "0.5", "--out", "run")
@@ -129,7 +132,7 @@ def test_a_model_that_is_no_graph_is_explained_and_its_folder_can_be_used_again(
 
 
 @pytest.mark.slow
-def test_of_other_files_of_weights_a_model_is_made(cli, weights):
+def test_of_other_files_of_weights_a_model_is_made(cli: Cli, weights: Path) -> None:
     save_file(torch.load(weights, weights_only=True), "n.safetensors")
     assert cli("prune", "n.safetensors", *UNITS, "--amount", "0.5").code == 0
     assert checkpoints.load("n.pruned.pt").extra["slimming"]

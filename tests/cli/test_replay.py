@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.cli import Cli
 
-def test_a_run_is_replayed(cli, quick):
+
+def test_a_run_is_replayed(cli: Cli, quick: Path) -> None:
     assert cli("tune", quick, "--set", "tuning.stopper=median").code == 0
     before = {path: path.stat().st_mtime_ns for path in Path("runs/quick/1").iterdir()}
     result = cli("replay", "quick")
@@ -24,7 +26,7 @@ def test_a_run_is_replayed(cli, quick):
     assert report["details"]["suggestions"] == {"asked": 3, "agreed": 3}
 
 
-def test_a_difference_is_told_with_its_place_and_what_changed(cli, quick):
+def test_a_difference_is_told_with_its_place_and_what_changed(cli: Cli, quick: Path) -> None:
     assert cli("tune", quick).code == 0
     with closing(sqlite3.connect("runs/quick/1/study.sqlite")) as connection, connection:
         query = "SELECT sequence, payload FROM events WHERE kind = 'queued' AND trial = 2"
@@ -49,7 +51,7 @@ def test_a_difference_is_told_with_its_place_and_what_changed(cli, quick):
     assert "numpy was 1.0, is" in report["warnings"][0]
 
 
-def test_what_is_no_search(cli, quick):
+def test_what_is_no_search(cli: Cli, quick: Path) -> None:
     assert cli("train", quick).code == 0
     result = cli("replay", "quick")
     assert result.code == 2
@@ -58,7 +60,7 @@ def test_what_is_no_search(cli, quick):
 
 
 @pytest.mark.slow
-def test_a_file_whose_keys_were_sorted_anew_is_resumed_and_replayed(cli, quick):
+def test_a_file_whose_keys_were_sorted_anew_is_resumed_and_replayed(cli: Cli, quick: Path) -> None:
     text = quick.read_text()
     lines = [line for line in text.splitlines() if line.startswith("    ")]
     (lr, hidden) = lines

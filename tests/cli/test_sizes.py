@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.cli import Cli
+
 SIZED = """\
 name: sized
 data: {type: iris, splits: {validation: 0.2, test: 0.2, seed: 0}}
@@ -23,7 +25,7 @@ tuning:
 
 
 @pytest.fixture
-def sized(cli) -> Path:
+def sized(cli: Cli) -> Path:
     path = Path("sized.yaml")
     path.write_text(SIZED)
     return path
@@ -34,7 +36,7 @@ def trials(number: int) -> list[dict[str, str]]:
         return [{key: row[key] for key in row if "seconds" not in key} for row in csv.DictReader(file)]
 
 
-def test_sizes_are_told_in_samples(cli, sized):
+def test_sizes_are_told_in_samples(cli: Cli, sized: Path) -> None:
     plan = cli("tune", sized, "--dry-run").out
     assert "trained on 10 samples (1/9), 30 samples (1/3) and, the best of them, on all 90; a step is 1/9" in plan
     result = cli("tune", sized)
@@ -52,14 +54,14 @@ def test_sizes_are_told_in_samples(cli, sized):
     assert cli("replay", "sized").code == 0
 
 
-def test_more_trials_go_on_and_end_as_if_never_cut(cli, sized):
+def test_more_trials_go_on_and_end_as_if_never_cut(cli: Cli, sized: Path) -> None:
     assert cli("tune", sized, "--set", "tuning.trials=3").code == 0
     assert cli("tune", sized, "--resume").code == 0
     assert cli("tune", sized).code == 0
     assert trials(1) == trials(2)
 
 
-def test_no_complete_trial_is_told(cli, sized):
+def test_no_complete_trial_is_told(cli: Cli, sized: Path) -> None:
     change = ("tuning.stopper=null", "tuning.scheduler=successive_halving", "tuning.trials=1")
     result = cli("tune", sized, *(word for each in change for word in ("--set", each)))
     assert result.code == 0
@@ -78,7 +80,7 @@ def test_no_complete_trial_is_told(cli, sized):
         ("tuning.fidelity.least=0.001", "1 of its 90 samples", "set tuning.fidelity.least to 0.034 or more"),
     ],
 )
-def test_errors_give_the_place_and_the_remedy(cli, sized, change: str, place: str, remedy: str):
+def test_errors_give_the_place_and_the_remedy(cli: Cli, sized: Path, change: str, place: str, remedy: str) -> None:
     result = cli("tune", sized, "--set", change)
     assert result.code == 2
     assert place in result.err

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.cli import Cli
+
 TRAINED = """\
 version: 1
 name: streams
@@ -35,7 +37,7 @@ def build(shapes):
 def modelopt(folder: Path, *arguments: str, **options: object) -> subprocess.CompletedProcess[bytes]:
     """The command as a shell starts it."""
     program = "from modelopt_cli.cli.main import main; main()"
-    return subprocess.run(  # type: ignore[call-overload, no-any-return]
+    return subprocess.run(  # type: ignore[call-overload]
         [sys.executable, "-c", program, *arguments], cwd=folder, timeout=120, **{"stderr": subprocess.PIPE, **options}
     )
 
@@ -96,7 +98,7 @@ def test_json_is_the_only_document_whatever_code_prints(folder: Path) -> None:
         assert printed in done.stderr
 
 
-def test_predictions_are_the_only_document(cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_predictions_are_the_only_document(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from modelopt_cli.results.report import Table
     from modelopt_cli.workflows import evaluate
 

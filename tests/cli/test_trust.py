@@ -14,7 +14,7 @@ import torch
 from modelopt_cli import distill, evaluate, load, predict
 from modelopt_cli.core.errors import RefusedError
 from modelopt_cli.core.yaml_dumper import dump
-from tests.cli.conftest import QUICK, Cli
+from tests.support.cli import QUICK, Cli
 
 TRAIN = QUICK[: QUICK.index("tuning:")]
 HOSTILE = {"type": "python", "target": "hostile:run", "arguments": {"word": "boo"}, "folder": "."}
@@ -228,8 +228,8 @@ def test_with_consent(cli: Cli, model: dict[str, Any], monkeypatch: pytest.Monke
         "model={type: checkpoint, path: own/model.pt, trust_code: true}",
         "distillation={teacher: {path: own/model.pt, trust_code: true}}",
     ):
-        command = "train" if setting.startswith("model") else "distill"
-        assert cli(command, "plain.yaml", "--set", setting).code == 0
+        workflow = "train" if setting.startswith("model") else "distill"
+        assert cli(workflow, "plain.yaml", "--set", setting).code == 0
 
 
 @pytest.mark.slow

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.cli import Cli
+
 SCRIPT = """\
 import json, sys
 print(json.dumps({"loss": float(sys.argv[1]) ** 2, "size": 1.0}))
@@ -44,7 +46,7 @@ needs_optuna = pytest.mark.skipif(importlib.util.find_spec("optuna") is None, re
         ("  sampler: random\n  trial_memory: 1GB", 8, "needs worker processes"),
     ],
 )
-def test_validate_refuses_what_tune_would(cli, given, line, told):
+def test_validate_refuses_what_tune_would(cli: Cli, given: str, line: int, told: str) -> None:
     write(FILE.replace("  sampler: random", given))
     for command in (["validate"], ["tune"], ["tune", "--dry-run"]):
         result = cli(command[0], "it.yaml", *command[1:])
@@ -55,12 +57,12 @@ def test_validate_refuses_what_tune_would(cli, given, line, told):
 
 
 @needs_optuna
-def test_validate_accepts_a_sampler_that_can(cli):
+def test_validate_accepts_a_sampler_that_can(cli: Cli) -> None:
     write(FILE.replace("sampler: random", "sampler: {type: optuna, options: {n_startup_trials: 3}}"))
     assert cli("validate", "it.yaml").code == 0
 
 
-def test_a_pruning_needs_a_trained_model(cli):
+def test_a_pruning_needs_a_trained_model(cli: Cli) -> None:
     text = (
         "name: it\ndata: {type: iris}\nmodel: {type: mlp}\npruning: {amount: 0.5}\ntuning:\n  workflow: prune\n"
         "  objective: maximize validation.accuracy\n  space: {pruning.amount: [0.1, 0.5]}\n"
@@ -71,7 +73,7 @@ def test_a_pruning_needs_a_trained_model(cli):
     assert cli("validate", write(text.replace("amount: 0.5}", "amount: 0.5, start: initial}"))).code == 0
 
 
-def test_parameters_that_no_placeholder_uses(cli):
+def test_parameters_that_no_placeholder_uses(cli: Cli) -> None:
     write(FILE)
     misspelt = cli("validate", "it.yaml", "--set", "command.parameters.xx=3")
     assert misspelt.code == 2
@@ -84,7 +86,7 @@ def test_parameters_that_no_placeholder_uses(cli):
     assert any("no placeholder" in warning for warning in json.loads(none.out)["warnings"])
 
 
-def test_what_was_named_in_vain_is_told(cli):
+def test_what_was_named_in_vain_is_told(cli: Cli) -> None:
     text = FILE + "  stop_when: {target: sise <= 0.3}\n  constraints: [lost <= 3]\n"
     text += "  initial: [{command.parameters.x: 0.1}, {command.parameters.x: 0.2}, {command.parameters.x: 0.3}]\n"
     result = cli("tune", write(text), "--json", "--gate", "losss <= 9")
@@ -98,7 +100,7 @@ def test_what_was_named_in_vain_is_told(cli):
     assert json.loads(fine.out)["warnings"] == []
 
 
-def test_the_first_report_is_told_at_once(cli):
+def test_the_first_report_is_told_at_once(cli: Cli) -> None:
     result = cli("tune", write(FILE.replace("minimize loss", "minimize lost")))
     assert result.code == 4
     assert "trial 0 reports loss, size, but not 'lost', which the search looks at; did you mean 'loss'?" in result.err

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from tests.cli.conftest import Cli
+from tests.support.cli import Cli
 
 EXPERIMENT = """\
 version: 1

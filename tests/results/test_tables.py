@@ -28,6 +28,10 @@ def read(text: str) -> list[list[str]]:
     return list(csv.reader(io.StringIO(text, newline="")))
 
 
+def all_of(table: Table) -> list[list[Cell]]:
+    return [list(table.columns), *table.rows]
+
+
 def expected(cell: Cell) -> str:
     """As RFC 4180's reader gives it; the apostrophe before a formula is in the file."""
     if cell is None:
@@ -42,13 +46,13 @@ def expected(cell: Cell) -> str:
 @given(tables())
 def test_a_reader_of_csv_finds_every_cell(table: Table) -> None:
     rows = read(as_csv(table))
-    assert rows == [[expected(cell) for cell in row] for row in [table.columns, *table.rows]]
+    assert rows == [[expected(cell) for cell in row] for row in all_of(table)]
 
 
 @settings(max_examples=40)
 @given(tables())
 def test_no_text_runs_as_a_formula(table: Table) -> None:
-    for row, cells in zip(read(as_csv(table)), [table.columns, *table.rows], strict=True):
+    for row, cells in zip(read(as_csv(table)), all_of(table), strict=True):
         for written, cell in zip(row, cells, strict=True):
             if isinstance(cell, str):
                 assert not written.startswith(("=", "+", "-", "@", "\t", "\r"))
