@@ -61,7 +61,7 @@ def _serve(connection: Connection[Any, Any]) -> None:
     _Worker(connection, objective).serve()
 
 
-def _leave(signal_number: int, frame: Any) -> None:
+def _leave(signal_number: int, frame: object) -> None:
     raise Leave
 
 

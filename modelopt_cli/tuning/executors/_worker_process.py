@@ -8,7 +8,6 @@ import os
 import sys
 import time
 from multiprocessing.connection import Pipe
-from typing import Any
 
 import psutil
 
@@ -43,7 +42,7 @@ class WorkerProcess:
         self._used = 0.0  # seconds that its trial computed before that
         self._reported = 0.0  # ... of which it told itself
 
-    def send(self, message: Any) -> None:
+    def send(self, message: object) -> None:
         """Send, if it is there still: that a worker has died is found out when it is heard."""
         with contextlib.suppress(OSError):
             self.connection.send(message)
@@ -54,7 +53,7 @@ class WorkerProcess:
         if self._ready:
             self._since = time.monotonic()
 
-    def go_on(self, message: Any) -> None:
+    def go_on(self, message: object) -> None:
         """Its trial, which waits, computes again."""
         self.waits, self.suspended, self._since = False, False, time.monotonic()
         self.send(message)

@@ -50,7 +50,7 @@ class Replayed:
     agreed: Counter[str] = field(default_factory=lambda: Counter(dict.fromkeys(KINDS, 0)))
     first: Disagreement | None = None
 
-    def compare(self, kind: str, what: str, logged: Any, now: Any) -> None:
+    def compare(self, kind: str, what: str, logged: object, now: object) -> None:
         """Count an answer; values agree when their JSON does, to the last digit."""
         self.asked[kind] += 1
         if json.dumps(logged, sort_keys=True) == json.dumps(now, sort_keys=True):

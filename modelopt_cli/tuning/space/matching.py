@@ -8,7 +8,7 @@ from typing import Any
 from modelopt_cli.tuning.space.parameters import Choice, Parameter, freeze
 
 
-def own_value(parameter: Parameter, value: Any, searched: Collection[str]) -> Any:
+def own_value(parameter: Parameter, value: object, searched: Collection[str]) -> Any:
     """The parameter's own value that `value` stands for. Raises ValueError with the rule when it is none.
 
     A section stands for the branch whose fixed keys it all holds, for the one with most of them where several fit;
@@ -22,12 +22,12 @@ def own_value(parameter: Parameter, value: Any, searched: Collection[str]) -> An
     return parameter.value(scores.index(max(scores)))
 
 
-def equal_but_for(own: Any, value: Any, path: str, searched: Collection[str]) -> bool:
+def equal_but_for(own: object, value: object, path: str, searched: Collection[str]) -> bool:
     """Whether `value` holds all that `own`, at `path`, does, what is searched under it left out; 1 equals 1.0."""
     return _match(own, value, path, searched) >= 0
 
 
-def _match(own: Any, value: Any, path: str, searched: Collection[str]) -> int:
+def _match(own: object, value: object, path: str, searched: Collection[str]) -> int:
     """How many fixed values of a branch the section holds; -1 when it differs in one."""
     if isinstance(own, Mapping):
         if not isinstance(value, Mapping):
@@ -47,7 +47,7 @@ def _match(own: Any, value: Any, path: str, searched: Collection[str]) -> int:
     return -1 if missing or -1 in scores else sum(scores)
 
 
-def lookup(value: Any, rest: str) -> Any:
+def lookup(value: object, rest: str) -> Any:
     """What lies at the dotted `rest` ('' or '.a.0') inside `value`. Raises KeyError."""
     for key in rest.split(".")[1:]:
         if isinstance(value, Mapping) and key in value:

@@ -73,7 +73,7 @@ class Parameter(ABC):
         """How many values there are (for a choice: branches); inf when continuous."""
 
     @abstractmethod
-    def coerce(self, value: Any) -> Any:
+    def coerce(self, value: object) -> Any:
         """The parameter's own value equal to `value` (1 becomes 1.0 for a float). Raises ValueError with the rule."""
 
     @abstractmethod
@@ -120,14 +120,14 @@ class Parameter(ABC):
         """What must be valid for all to be: the lowest and highest value of a number, every value of a choice."""
         return tuple(self.grid())
 
-    def contains(self, value: Any) -> bool:
+    def contains(self, value: object) -> bool:
         """Whether `value` is one of the parameter's own (an int also counts as the equal float)."""
         try:
             return self.key(self.coerce(value)) == self.key(value)
         except ValueError:
             return False
 
-    def key(self, value: Any) -> Hashable:
+    def key(self, value: object) -> Hashable:
         """Hashable; equal for equal values."""
         return freeze(value)
 
@@ -147,7 +147,7 @@ class _Listed(Parameter):
     def _indices(self) -> dict[Hashable, int]:
         return {freeze(value): index for index, value in enumerate(self.values)}
 
-    def index(self, value: Any) -> int:
+    def index(self, value: object) -> int:
         """Position of a contained value. Raises ValueError when it is none."""
         index = self._indices.get(freeze(value))
         if index is None:
@@ -160,7 +160,7 @@ class _Listed(Parameter):
         return copy.deepcopy(value) if isinstance(value, dict | list) else value
 
     @override
-    def coerce(self, value: Any) -> Any:
+    def coerce(self, value: object) -> Any:
         try:
             return self.value(self.index(value))
         except ValueError:
@@ -170,7 +170,7 @@ class _Listed(Parameter):
             return equal[0]
 
     @override
-    def encode(self, value: Any) -> float:
+    def encode(self, value: object) -> float:
         return (self.index(value) + 0.5) / len(self.values)
 
     @override
@@ -186,7 +186,7 @@ class _Listed(Parameter):
         return " | ".join(str(value.get("type", value) if isinstance(value, dict) else value) for value in self.values)
 
 
-def _equal_number(own: Any, value: Any) -> bool:
+def _equal_number(own: object, value: object) -> bool:
     return not isinstance(value, bool) and isinstance(value, int | float) and bool(own == value)
 
 
@@ -227,9 +227,10 @@ def _spread(size: int, count: int | None, i: int) -> int:
     return (size - 1) // 2 if count == 1 else (2 * i * (size - 1) + count - 1) // (2 * (count - 1))
 
 
-def _number(value: Any, low: float, high: float) -> None:
+def _number_in(value: object, low: float, high: float) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
         raise ValueError(f"{value!r} is no number in [{low!r}, {high!r}]")
+    return value
 
 
 @dataclass(frozen=True)
@@ -286,12 +287,12 @@ class Float(_Range):
         return 0 if self.step is None else min(max(round((value - self.low) / self.step), 0), int(self.size) - 1)
 
     @override
-    def coerce(self, value: Any) -> float:
-        _number(value, self.low, self.high)
+    def coerce(self, value: object) -> float:
+        number = _number_in(value, self.low, self.high)
         if self.step is None:
-            return float(value)
-        near = self._value(self._index(value))
-        if abs(near - value) > 1e-9 * self.step:
+            return float(number)
+        near = self._value(self._index(number))
+        if abs(near - number) > 1e-9 * self.step:
             raise ValueError(f"{value!r} is not {self.low!r} plus a multiple of the step {self.step!r}")
         return near
 
@@ -342,7 +343,7 @@ class Float(_Range):
         return f"{self.low:g} to {self.high:g}"
 
     @override
-    def key(self, value: Any) -> Hashable:
+    def key(self, value: object) -> Hashable:
         return freeze(float(value) if isinstance(value, int) and not isinstance(value, bool) else value)
 
 
@@ -364,13 +365,13 @@ class Integer(_Range):
         return (self.high - self.low) // (self.step or 1) + 1
 
     @override
-    def coerce(self, value: Any) -> int:
-        _number(value, self.low, self.high)
-        if value != int(value):
+    def coerce(self, value: object) -> int:
+        number = _number_in(value, self.low, self.high)
+        if number != int(number):
             raise ValueError(f"{value!r} is no whole number")
-        if (int(value) - self.low) % (self.step or 1):
+        if (int(number) - self.low) % (self.step or 1):
             raise ValueError(f"{value!r} is not {self.low!r} plus a multiple of the step {self.step!r}")
-        return int(value)
+        return int(number)
 
     def _edges(self) -> tuple[float, float]:
         """The log axis, from half a unit below `low` to half a unit above `high`."""

@@ -163,7 +163,7 @@ class Rule:
         return self.text
 
 
-def is_number(value: Any) -> bool:
+def is_number(value: object) -> bool:
     """Whether a rule can reckon with a value: true and false are no numbers."""
     return isinstance(value, int | float) and not isinstance(value, bool)
 

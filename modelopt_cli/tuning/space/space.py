@@ -350,7 +350,7 @@ class Space:
                 )
                 yield from islice((params for params in tried if self.broken(params) is None), 1)
 
-    def _with_end(self, target: int, end: Any, rng: random.Random, *, at_ends: bool) -> Params:
+    def _with_end(self, target: int, end: object, rng: random.Random, *, at_ends: bool) -> Params:
         """A setting in which the parameter at `target` counts and is `end`; others are at ends, or anywhere."""
 
         def pick(position: int, parameter: Parameter) -> Any:
@@ -430,5 +430,5 @@ def _rule(text: str) -> Rule:
         raise SpaceError(str(error)) from None
 
 
-def _name(value: Any) -> str:
+def _name(value: object) -> str:
     return str(value.get("type", value) if isinstance(value, Mapping) else value)

@@ -31,7 +31,7 @@ _LARGEST_INTEGER = 2**64 - 1  # seeds have at most 64 bits
 _MOST_STEPS = 2**40  # of a float: beyond it, its code in [0, 1] no longer gives the value back exactly
 
 
-def parse(spec: Any) -> tuple[Node, ...]:
+def parse(spec: object) -> tuple[Node, ...]:
     """The tree of parameters. Raises SpaceError."""
     if not isinstance(spec, Mapping):
         raise SpaceError(f"{spec!r} is no search space; write a mapping of dotted paths to {_FORMS}")
@@ -51,13 +51,13 @@ def _refuse_twice(nodes: Sequence[Node]) -> None:
     def claim(nodes: Sequence[Node], taken: dict[str, Where]) -> dict[str, Where]:
         own: dict[str, Where] = {}
         for node in nodes:
-            for path, where in [(node.parameter.path, node.where), *_below(node, claim)]:
+            for path, where in [(node.parameter.path, node.where), *below(node)]:
                 if path in own or path in taken:
                     raise SpaceError(f"'{path}' is searched twice; remove one of the two", where)
                 own[path] = where
         return own
 
-    def _below(node: Node, claim: Any) -> list[tuple[str, Where]]:
+    def below(node: Node) -> list[tuple[str, Where]]:
         union: dict[str, Where] = {}
         for branch in node.branches:
             union |= claim(branch, {node.parameter.path: node.where})
@@ -66,7 +66,7 @@ def _refuse_twice(nodes: Sequence[Node]) -> None:
     claim(nodes, {})
 
 
-def _node(path: str, spec: Any, where: Where, condition: tuple[str, int] | None) -> Node:
+def _node(path: str, spec: object, where: Where, condition: tuple[str, int] | None) -> Node:
     if isinstance(spec, list | tuple):
         for index, item in enumerate(spec):
             if isinstance(item, Mapping):
@@ -88,7 +88,7 @@ def _node(path: str, spec: Any, where: Where, condition: tuple[str, int] | None)
     return _with_prior(Node(_range(path, kind, spec, where, condition), where), spec)
 
 
-def _with_prior(node: Node, spec: Mapping[Any, Any]) -> Node:
+def _with_prior(node: Node, spec: Mapping[str, object]) -> Node:
     """The node with what the spec says of a prior belief."""
     try:
         prior = _prior(node.parameter, spec)
@@ -97,15 +97,14 @@ def _with_prior(node: Node, spec: Mapping[Any, Any]) -> Node:
     return node if prior is None else replace(node, parameter=replace(node.parameter, prior=prior))
 
 
-def _prior(parameter: Parameter, spec: Mapping[Any, Any]) -> Prior | None:
+def _prior(parameter: Parameter, spec: Mapping[str, object]) -> Prior | None:
     """None when the spec names no prior. Raises ValueError with the rule."""
     confidence = spec.get("confidence", _CONFIDENCE)
     if "prior" not in spec:
         if "confidence" in spec:
             raise ValueError("confidence stands without a prior; name the value that is believed to be good")
         return None
-    number = isinstance(confidence, int | float) and not isinstance(confidence, bool) and math.isfinite(confidence)
-    if not number or not 0 < confidence < 1:
+    if isinstance(confidence, bool) or not isinstance(confidence, int | float) or not 0 < confidence < 1:
         raise ValueError(f"confidence is {confidence!r}, but must lie between 0 and 1, both left out; write e.g. 0.8")
     try:
         return Prior(_prior_value(parameter, spec["prior"]), float(confidence))
@@ -113,7 +112,7 @@ def _prior(parameter: Parameter, spec: Mapping[Any, Any]) -> Prior | None:
         raise ValueError(f"prior: {error}; name a value of the space") from None
 
 
-def _prior_value(parameter: Parameter, value: Any) -> Any:
+def _prior_value(parameter: Parameter, value: object) -> Any:
     """The parameter's own value; a text also stands for the one section of that type."""
     if isinstance(parameter, Choice) and isinstance(value, str):
         named = [own for own in parameter.values if isinstance(own, Mapping) and own.get("type") == value]
@@ -124,7 +123,7 @@ def _prior_value(parameter: Parameter, value: Any) -> Any:
     return parameter.coerce(value)
 
 
-def _kind(spec: Mapping[Any, Any], where: Where) -> str:
+def _kind(spec: Mapping[str, object], where: Where) -> str:
     kinds = [key for key in KINDS if key in spec]
     if len(kinds) > 1:
         raise SpaceError(f"'{kinds[0]}' and '{kinds[1]}' exclude each other; keep one", (*where, kinds[1]))
@@ -139,7 +138,7 @@ def _kind(spec: Mapping[Any, Any], where: Where) -> str:
     return kinds[0]
 
 
-def _items(value: Any, kind: str, where: Where) -> Sequence[Any]:
+def _items(value: object, kind: str, where: Where) -> Sequence[Any]:
     if not isinstance(value, list | tuple):
         raise SpaceError(f"{kind} takes a list of values, not {value!r}", where)
     return value
@@ -168,7 +167,7 @@ def _choice(path: str, items: Sequence[Any], where: Where, condition: tuple[str,
     return Node(Choice(path, tuple(values), condition=condition), where, tuple(branches))
 
 
-def _fixed(path: str, item: Any, where: Where, condition: tuple[str, int], children: list[Node]) -> Any:
+def _fixed(path: str, item: object, where: Where, condition: tuple[str, int], children: list[Node]) -> Any:
     """What a branch holds besides its own specs, which go to `children`. A spec in a list leaves its first value."""
     if isinstance(item, Mapping):
         kept: dict[str, Any] = {}
@@ -197,7 +196,7 @@ def _fixed(path: str, item: Any, where: Where, condition: tuple[str, int], child
     return _plain(item, where)
 
 
-def _plain(value: Any, where: Where) -> Any:
+def _plain(value: object, where: Where) -> Any:
     """`value` as built of None, bool, int, float, str, list and dict only. Raises SpaceError."""
     if value is None or isinstance(value, bool):
         return value
@@ -215,7 +214,7 @@ def _plain(value: Any, where: Where) -> Any:
 
 
 def _range(
-    path: str, kind: str, spec: Mapping[Any, Any], where: Where, condition: tuple[str, int] | None
+    path: str, kind: str, spec: Mapping[str, object], where: Where, condition: tuple[str, int] | None
 ) -> Float | Integer:
     bounds = spec[kind]
     if not isinstance(bounds, list | tuple) or len(bounds) != 2:
@@ -236,7 +235,7 @@ def _range(
     return Float(path, float(low), float(high), log, None if step is None else float(step), count, condition=condition)
 
 
-def _bound(value: Any, kind: str, where: Where) -> float:
+def _bound(value: object, kind: str, where: Where) -> float:
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise SpaceError(f"{value!r} is no number; {kind} takes [low, high]", where)
     try:
@@ -254,14 +253,14 @@ def _bound(value: Any, kind: str, where: Where) -> float:
     return int(value)
 
 
-def _flag(spec: Mapping[Any, Any], where: Where) -> bool:
+def _flag(spec: Mapping[str, object], where: Where) -> bool:
     log = spec.get("log", False)
     if not isinstance(log, bool):
         raise SpaceError(f"log is {log!r}, but must be true or false", (*where, "log"))
     return log
 
 
-def _step(spec: Mapping[Any, Any], kind: str, where: Where) -> float | None:
+def _step(spec: Mapping[str, object], kind: str, where: Where) -> float | None:
     step = spec.get("step")
     if step is None:
         return None
@@ -271,7 +270,7 @@ def _step(spec: Mapping[Any, Any], kind: str, where: Where) -> float | None:
     return step
 
 
-def _count(spec: Mapping[Any, Any], where: Where) -> int | None:
+def _count(spec: Mapping[str, object], where: Where) -> int | None:
     count = spec.get("count")
     if count is None:
         return None

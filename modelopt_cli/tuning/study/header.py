@@ -70,7 +70,7 @@ def check_unchanged(before: Header, now: Header) -> None:
         raise UsageError(f"the study was begun otherwise: {rows}. Use the same arguments, or another path")
 
 
-def strategy(family: str, value: Any) -> Any:
+def strategy(family: str, value: object) -> Any:
     """The strategy that a name, a mapping with `type`, or an instance stands for. Raises ValueError."""
     parsed = Named(family).parse(dict(value) if isinstance(value, Mapping) else value)
     if parsed.family != family:
