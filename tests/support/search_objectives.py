@@ -179,7 +179,7 @@ class Messy(Run):
         self.step = self.total
         if self.params["x"] == 0:
             _mess_up()
-        self.surroundings = _seen()
+        self.surroundings = settings_seen()
         return []
 
     def metrics(self) -> Mapping[str, float]:
@@ -223,7 +223,7 @@ def _mess_up() -> None:
     os.umask(0o777)
 
 
-def _seen() -> dict[str, float]:
+def settings_seen() -> dict[str, float]:
     import random
     import sys
     import warnings

@@ -14,7 +14,8 @@ from modelopt_cli.tuning.executors._trial_run import AncestorRun
 if TYPE_CHECKING:
     from modelopt_cli.tuning.trials.trial import Trial
 
-_IN_MEMORY = 512 * 2**20  # bytes
+IN_MEMORY = 512 * 2**20
+"""Bytes of states that stay in memory."""
 MOST_SUSPENDED = 32
 """Runs that are paused as they are, processes and all; the others lose what they have, and are run again."""
 
@@ -41,12 +42,16 @@ def unpacked(pickled: bytes | None) -> Any:
 class PausedStates:
     """Number of a trial -> its packed state, the last one, and the step that it belongs to."""
 
-    def __init__(self, in_memory: int = _IN_MEMORY) -> None:
-        self._left = in_memory
+    def __init__(self, in_memory: int | None = None) -> None:
+        """`in_memory`: bytes of states that stay in memory; None: IN_MEMORY."""
+        self._left = IN_MEMORY if in_memory is None else in_memory
         self._kept: dict[int, bytes | Path] = {}
         self._steps: dict[int, int] = {}
         self._shared: frozenset[int] = frozenset()
         self._folder: TemporaryDirectory[str] | None = None
+
+    def __len__(self) -> int:
+        return len(self._kept)
 
     def put(self, number: int, step: int, pickled: bytes | None) -> None:
         """Keep the packed state of a trial at a step."""

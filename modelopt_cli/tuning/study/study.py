@@ -22,7 +22,7 @@ import math
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, SupportsFloat
 
 from modelopt_cli.core.conditions import Condition, Goal
 from modelopt_cli.core.errors import InputError, UsageError
@@ -322,7 +322,7 @@ class Study:
 
     # What becomes of them
 
-    def report(self, trial: Trial | int, step: int, metrics: Mapping[str, float] | float) -> Trial:
+    def report(self, trial: Trial | int, step: int, metrics: SupportsFloat | Mapping[str, SupportsFloat]) -> Trial:
         """Add a point to a running trial's curve: what its metrics are after `step` steps."""
         return self.report_many(trial, [(step, self._evaluator.metrics(metrics))])
 

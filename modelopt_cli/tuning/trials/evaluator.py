@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NotRequired, TypedDict
+from typing import NotRequired, SupportsFloat, TypedDict
 
 from modelopt_cli.core.conditions import Condition, Goal
 from modelopt_cli.core.errors import FailureKind, UsageError, did_you_mean
@@ -13,7 +13,7 @@ from modelopt_cli.core.references import redacted
 from modelopt_cli.tuning.trials.failures import classify, first_line, plain_metrics
 from modelopt_cli.tuning.trials.trial import Metrics, State
 
-Result = float | Mapping[str, float] | BaseException
+Result = SupportsFloat | Mapping[str, SupportsFloat] | BaseException
 """What a study is told about a trial: its value, its metrics, or what it failed with."""
 
 
@@ -46,7 +46,7 @@ class ObjectiveEvaluator:
             raise ValueError("objective is empty; write e.g. 'minimize loss'")
         return cls(goals, tuple(Condition.parse(text) for text in constraints))
 
-    def metrics(self, result: float | Mapping[str, float]) -> Metrics:
+    def metrics(self, result: SupportsFloat | Mapping[str, SupportsFloat]) -> Metrics:
         """Plain metrics; a bare number is the only objective's. Raises UsageError."""
         if not isinstance(result, Mapping) and len(self.goals) > 1:
             raise UsageError(f"the study has {len(self.goals)} objectives; tell a mapping of metrics, not {result!r}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Mapping
+from typing import SupportsFloat
 
 from modelopt_cli.core.errors import FailureKind, ModeloptError, TrialError
 from modelopt_cli.core.references import redacted
@@ -32,7 +33,7 @@ def first_line(text: str) -> str:
     return (redacted(text).strip().splitlines() or [""])[0][:_LONGEST]
 
 
-def plain_metrics(metrics: Mapping[str, float]) -> Metrics:
+def plain_metrics(metrics: Mapping[str, SupportsFloat]) -> Metrics:
     """Metrics as Python floats (numpy and torch scalars are taken). Raises ValueError for what is no number."""
     floats: Metrics = {}
     for name, value in metrics.items():

@@ -11,7 +11,7 @@ from modelopt_cli.tuning.executors.serial import Serial
 from modelopt_cli.tuning.search.search import Search
 from modelopt_cli.tuning.study.study import Study
 from modelopt_cli.tuning.trials.trial import Trial
-from tests.support.search_objectives import MessyObjective, _seen
+from tests.support.search_objectives import MessyObjective, settings_seen
 
 
 def measured(executor: Any, values: list[int]) -> dict[int, Trial]:
@@ -37,8 +37,12 @@ def test_after_a_serial_search_all_is_as_it_was() -> None:
     import torch
 
     def drawn() -> tuple[object, ...]:
-        state = random.getstate(), np.random.get_state()[1].tolist(), torch.random.get_rng_state().tolist()
-        return (*state, {name: value for name, value in _seen().items() if name not in ("random", "numpy", "torch")})
+        numpy_state: Any = np.random.get_state()
+        state = random.getstate(), numpy_state[1].tolist(), torch.random.get_rng_state().tolist()
+        return (
+            *state,
+            {name: value for name, value in settings_seen().items() if name not in ("random", "numpy", "torch")},
+        )
 
     states = random.getstate(), np.random.get_state(), torch.random.get_rng_state()
     before = drawn()

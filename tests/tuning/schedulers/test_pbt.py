@@ -1,4 +1,7 @@
-"""Population-based training: who is replaced by a copy of whom, from which state, and what is learnt on the way."""
+"""Population-based training: who is replaced by a copy of whom, from which state, and what is learnt on the way.
+
+Private modules are looked into where a search shows their arithmetic only dimly: which states are kept, who is worst.
+"""
 
 from __future__ import annotations
 
@@ -13,18 +16,18 @@ import pytest
 
 from modelopt_cli.core.errors import SearchError
 from modelopt_cli.tuning.executors._paused_states import PausedStates
+from modelopt_cli.tuning.executors._trial_run import AncestorRun
 from modelopt_cli.tuning.executors.processes import Processes
 from modelopt_cli.tuning.executors.serial import Serial
 from modelopt_cli.tuning.schedulers.pbt import Pbt
-from modelopt_cli.tuning.search.replay import replay
 from modelopt_cli.tuning.search.search import Search
 from modelopt_cli.tuning.search.simulator import simulate
 from modelopt_cli.tuning.space.space import Space
-from modelopt_cli.tuning.study.store import Store
 from modelopt_cli.tuning.study.study import Study
 from modelopt_cli.tuning.trials.lineage import lineage, losses_at
 from modelopt_cli.tuning.trials.trial import State, Trial
 from tests.support.search_objectives import Descent, DescentObjective
+from tests.support.study_logs import replayed
 
 SPACE = {"rate": {"float": [1e-3, 1], "log": True}}
 TOTAL = 20
@@ -102,7 +105,9 @@ def test_a_copy_goes_on_from_its_parents_state(executor: Any, workers: int) -> N
     assert_curves_are_the_lineages(study.trials)
     copies = [trial for trial in study.trials if trial.parent is not None]
     assert len(copies) > (8 if workers == 1 else 4)  # how many, with two workers, depends on who is quicker
-    assert any(study.trials[trial.parent].step > trial.born for trial in copies), "a parent goes on by itself"
+    parents = [study.trials[trial.parent or 0] for trial in copies]
+    gone_on = [parent.step > trial.born for parent, trial in zip(parents, copies, strict=True)]
+    assert any(gone_on), "a parent goes on by itself"
     assert not result.warnings
 
 
@@ -112,9 +117,7 @@ def test_as_many_workers_as_members_wait_for_nobody(tmp_path: Path) -> None:
         searched(study, 5, Processes(), workers=5)
         assert_curves_are_the_lineages(study.trials)
         assert sum(trial.state is State.COMPLETED for trial in study.trials) == 5
-    store = Store(tmp_path / "s", write=False)
-    found = replay(list(store.events()), store.meta(), Pbt())
-    store.close()
+    found = replayed(tmp_path / "s", Pbt())
     assert found.first is None
     assert found.asked["decisions"] > 10
 
@@ -171,7 +174,7 @@ def test_a_full_disk_changes_nothing_but_the_time(monkeypatch: pytest.MonkeyPatc
     for full in (False, True):
         study = Study(SPACE, "random", seed=7)
         if full:
-            monkeypatch.setattr(PausedStates.__init__, "__defaults__", (0,))
+            monkeypatch.setattr("modelopt_cli.tuning.executors._paused_states.IN_MEMORY", 0)
             monkeypatch.setattr(Path, "write_bytes", lambda *_: (_ for _ in ()).throw(OSError("full")))
         result = searched(study, 5)
         found.append(plain(study.trials))
@@ -207,9 +210,7 @@ def test_killed_after_any_event_one_worker_ends_the_same(
         with closing(sqlite3.connect(path)) as connection, connection:
             connection.execute("DELETE FROM events WHERE sequence > ?", [after])
         assert run(path) == expected, f"cut off after event {after} of {events}"
-        store = Store(path, write=False)
-        found = replay(list(store.events()), store.meta(), Pbt(**options))
-        store.close()
+        found = replayed(path, Pbt(**options))
         assert found.first is None
 
 
@@ -219,7 +220,7 @@ def test_states_of_nobody_who_is_needed_any_more_are_freed(monkeypatch: pytest.M
 
     def counted(self: PausedStates, numbers: Any) -> None:
         keep(self, numbers)
-        held.append(len(self._kept))
+        held.append(len(self))
 
     monkeypatch.setattr(PausedStates, "keep", counted)
     searched(Study(SPACE, "random", seed=1), 10, population=5)
@@ -264,7 +265,7 @@ def test_several_objectives_are_ranked_by_front() -> None:
     searched(study, 6, quantile=0.34)
     for step in range(2, TOTAL, 2):
         came = [trial for trial in study.trials if trial.born < step <= trial.step]
-        losses = {trial.number: losses_at(study.trials, trial, step) for trial in came}
+        losses = {trial.number: losses_at(study.trials, trial, step) or () for trial in came}
         for trial in came:
             if trial.step == step:
                 beaten = [
@@ -305,17 +306,20 @@ def test_who_says_nothing_of_the_objective_ranks_last() -> None:
 
 
 def test_states_of_a_lineage() -> None:
-    """The youngest ancestor's that is of the step at which the next one went on; from there legs are computed."""
+    """The youngest ancestor's that is of the step at which the next one went on; from there runs are computed."""
     grandparent = Trial(0, {"a": 1}, 10)
     parent = Trial(1, {"a": 2}, 11, parent=0, born=4)
     child = Trial(2, {"a": 3}, 12, parent=1, born=6)
     states = PausedStates()
-    legs = lambda found: [(leg.params["a"], leg.seed, leg.until) for leg in found[1]]  # noqa: E731
+
+    def computed(ancestors: Sequence[AncestorRun]) -> list[tuple[int, int, int]]:
+        return [(ancestor.params["a"], ancestor.seed, ancestor.until) for ancestor in ancestors]
+
     lost = states.of(child, [grandparent, parent])
-    assert (lost[0], legs(lost)) == (None, [(1, 10, 4), (2, 11, 6)])
+    assert (lost[0], computed(lost[1])) == (None, [(1, 10, 4), (2, 11, 6)])
     states.put(0, 4, b"0 at 4")
     older = states.of(child, [grandparent, parent])
-    assert (older[0], legs(older)) == (b"0 at 4", [(2, 11, 6)])
+    assert (older[0], computed(older[1])) == (b"0 at 4", [(2, 11, 6)])
     states.put(1, 6, b"1 at 6")
     assert states.of(child, [grandparent, parent]) == (b"1 at 6", ())
     states.put(1, 8, b"1 at 8")

@@ -1,4 +1,7 @@
-"""Contract of every scheduler (a new file is tested at once): on recorded and on real curves, cut off, replayed."""
+"""Contract of every scheduler (a new file is tested at once): on recorded and on real curves, cut off, replayed.
+
+Private modules are looked into where a search shows their arithmetic only dimly: the sizes of brackets, kept states.
+"""
 
 from __future__ import annotations
 
@@ -14,14 +17,13 @@ from modelopt_cli.tuning.executors.serial import Serial
 from modelopt_cli.tuning.schedulers import Scheduler
 from modelopt_cli.tuning.schedulers._brackets import halving, shorter
 from modelopt_cli.tuning.schedulers._freeze_thaw import stages
-from modelopt_cli.tuning.search.replay import replay
 from modelopt_cli.tuning.search.search import Search
 from modelopt_cli.tuning.search.simulator import Curve, simulate
 from modelopt_cli.tuning.stoppers.asha import Asha
-from modelopt_cli.tuning.study.store import Store
 from modelopt_cli.tuning.study.study import Study
 from modelopt_cli.tuning.trials.trial import State, Trial
 from tests.support.search_objectives import CurveObjective, TensorObjective, asked_more_than
+from tests.support.study_logs import replayed
 
 NAMES = FAMILIES["schedulers"].names()
 SPACE = {"x": {"float": [0, 1]}, "y": {"choice": [{"type": "a"}, {"type": "b", "z": {"int": [1, 5]}}]}}
@@ -84,9 +86,7 @@ def test_cut_off_anywhere_it_goes_on_to_the_same_end(name: str, tmp_path: Path) 
     with Study(SPACE, "random", seed=4, path=path) as study:
         Search(study, Serial().open(CurveObjective(TOTAL)), trials=3, scheduler=build(name)).run()
         assert [(t.params, [p.losses for p in t.curve], t.losses) for t in study.trials] == expected
-    store = Store(path, write=False)
-    found = replay(list(store.events()), store.meta(), build(name))
-    store.close()
+    found = replayed(path, build(name))
     assert found.first is None
     assert found.asked["decisions"] > 0
 
@@ -96,9 +96,7 @@ def test_cut_off_anywhere_it_goes_on_to_the_same_end(name: str, tmp_path: Path) 
 def test_a_parallel_search_is_replayed(name: str, tmp_path: Path) -> None:
     with Study(SPACE, seed=5, path=tmp_path / "s") as study:
         Search(study, Processes().open(CurveObjective(TOTAL), workers=2), trials=4, scheduler=build(name)).run()
-    store = Store(tmp_path / "s", write=False)
-    found = replay(list(store.events()), store.meta(), build(name))
-    store.close()
+    found = replayed(tmp_path / "s", build(name))
     assert found.first is None
     assert found.asked["decisions"] > 10
 

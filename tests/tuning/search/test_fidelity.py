@@ -16,17 +16,16 @@ from modelopt_cli.tuning.executors.processes import Processes
 from modelopt_cli.tuning.executors.serial import Serial
 from modelopt_cli.tuning.objective import Objective, Run, StepReport
 from modelopt_cli.tuning.schedulers import Scheduler
-from modelopt_cli.tuning.schedulers._brackets import halving
+from modelopt_cli.tuning.schedulers._brackets import halving  # private: a search shows one bracket at a time
 from modelopt_cli.tuning.search.fidelity import Fidelity
-from modelopt_cli.tuning.search.replay import replay
 from modelopt_cli.tuning.search.search import Search
 from modelopt_cli.tuning.search.settings import TuningSettings
 from modelopt_cli.tuning.stoppers import Stopper
 from modelopt_cli.tuning.stoppers.asha import Asha
-from modelopt_cli.tuning.study.store import Store
 from modelopt_cli.tuning.study.study import Study
 from modelopt_cli.tuning.trials.trial import State
 from tests.support.search_objectives import asked_more_than
+from tests.support.study_logs import replayed
 
 SPACE = {"x": {"float": [0, 1]}, "y": {"choice": [{"type": "a"}, {"type": "b", "z": {"int": [1, 5]}}]}}
 SIZES = (1, 3, 9)
@@ -192,9 +191,7 @@ def test_cut_off_anywhere_no_size_is_trained_twice_and_the_end_is_the_same(name:
         ).run()
         assert [(t.params, [p.losses for p in t.curve], t.losses) for t in study.trials] == expected
         assert result.warnings == []
-    store = Store(path, write=False)
-    found = replay(list(store.events()), store.meta(), strategy("schedulers", name), sizes=SIZES)
-    store.close()
+    found = replayed(path, strategy("schedulers", name), sizes=SIZES)
     assert found.first is None
     assert found.asked["decisions"] > 0
 

@@ -11,15 +11,15 @@ from modelopt_cli.core.strategy import FAMILIES
 from modelopt_cli.tuning.executors import Executor
 from modelopt_cli.tuning.executors.processes import Processes
 from modelopt_cli.tuning.executors.serial import Serial
-from modelopt_cli.tuning.search.replay import replay
 from modelopt_cli.tuning.search.result import SearchResult
 from modelopt_cli.tuning.search.search import Search
-from modelopt_cli.tuning.study.store import Store
 from modelopt_cli.tuning.study.study import Study
 from modelopt_cli.tuning.trials.trial import State
 from tests.support.search_objectives import OpenEndedObjective, asked_more_than
+from tests.support.study_logs import replayed
 
-NAMES = [name for name in FAMILIES["schedulers"].names() if not FAMILIES["schedulers"].get(name).copies]
+SCHEDULERS: Any = FAMILIES["schedulers"]
+NAMES = [name for name in SCHEDULERS.names() if not SCHEDULERS.get(name).copies]
 SPACE = {"x": {"float": [0, 1]}}
 
 
@@ -115,9 +115,7 @@ def test_cut_off_anywhere_it_goes_on_to_the_same_end(name: str, declared_total: 
     with Study(SPACE, "random", seed=4, path=path) as study:
         run(study, OpenEndedObjective(9), name, trials=3, declared_total=declared_total)
         assert [(t.params, [p.losses for p in t.curve], t.losses) for t in study.trials] == expected
-    store = Store(path, write=False)
     scheduler: Any = FAMILIES["schedulers"].get(name)()
-    found = replay(list(store.events()), store.meta(), scheduler)
-    store.close()
+    found = replayed(path, scheduler)
     assert found.first is None
     assert found.asked["decisions"] > 0

@@ -10,16 +10,17 @@ from typing import Any
 
 import pytest
 
+from modelopt_cli.tuning.executors import Executor
 from modelopt_cli.tuning.executors.processes import Processes
 from modelopt_cli.tuning.executors.serial import Serial
 from modelopt_cli.tuning.schedulers import Decision, Pause, Resume, Scheduler, SchedulerContext, Start
 from modelopt_cli.tuning.schedulers._sampler_and_stopper import SamplerAndStopper
-from modelopt_cli.tuning.search.replay import Replayed, replay
 from modelopt_cli.tuning.search.search import Search
 from modelopt_cli.tuning.stoppers.asha import Asha
-from modelopt_cli.tuning.study.store import Store
 from modelopt_cli.tuning.study.study import Study
+from modelopt_cli.tuning.trials.trial import Trial
 from tests.support.search_objectives import CurveObjective
+from tests.support.study_logs import logged, replayed
 
 SPACE = {"x": {"float": [0, 1]}, "y": {"choice": [{"type": "a"}, {"type": "b", "z": {"int": [1, 5]}}]}}
 ASHA = SamplerAndStopper(stopper=Asha(factor=2))
@@ -38,19 +39,9 @@ class InTurns(Scheduler):
         return [*found, *(Resume(number) for number in back), *(Start(1) for _ in range(slots - len(back)))]
 
 
-def logged(path: Path) -> tuple[list[Any], dict[str, Any]]:
-    store = Store(path, write=False)
-    try:
-        return list(store.events()), store.meta()
-    finally:
-        store.close()
-
-
-def replayed(path: Path, scheduler: Scheduler = ASHA) -> Replayed:
-    return replay(*logged(path), scheduler)
-
-
-def searched(path: Path, executor: Any, scheduler: Scheduler = ASHA, *, sampler: str = "bayesian", trials: int = 12):
+def searched(
+    path: Path, executor: Executor, scheduler: Scheduler = ASHA, *, sampler: str = "bayesian", trials: int = 12
+) -> tuple[Trial, ...]:
     with Study(SPACE, sampler, seed=2, path=path) as study:
         Search(study, executor.open(CurveObjective(6), workers=2), trials=trials, scheduler=scheduler).run()
         return study.trials
@@ -58,9 +49,9 @@ def searched(path: Path, executor: Any, scheduler: Scheduler = ASHA, *, sampler:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("executor", [Serial(), Processes()], ids=["serial", "processes"])
-def test_a_search_with_a_stopper_comes_out_again(tmp_path: Path, executor: Any) -> None:
+def test_a_search_with_a_stopper_comes_out_again(tmp_path: Path, executor: Executor) -> None:
     trials = searched(tmp_path / "s", executor)
-    found = replayed(tmp_path / "s")
+    found = replayed(tmp_path / "s", ASHA)
     assert found.first is None
     assert found.agreed == found.asked
     assert found.asked["suggestions"] == 12
@@ -86,7 +77,7 @@ def test_an_interrupted_and_resumed_search_comes_out_again(tmp_path: Path) -> No
             Search(study, Processes().open(CurveObjective(6), workers=2), trials=12, scheduler=ASHA, stop=stop).run()
     events, _ = logged(tmp_path / "s")
     assert any(kind == "requeued" for kind, _, _ in events)
-    found = replayed(tmp_path / "s")
+    found = replayed(tmp_path / "s", ASHA)
     assert found.first is None
     assert found.asked["suggestions"] == 12
 
@@ -130,7 +121,7 @@ def next_bit(content: dict[str, Any]) -> None:
 def test_a_changed_log_is_told_with_its_place(tmp_path: Path, kind: str, place: int, edit: Any, what: str) -> None:
     searched(tmp_path / "s", Serial())
     event = change(tmp_path / "s", kind, place, edit)
-    found = replayed(tmp_path / "s")
+    found = replayed(tmp_path / "s", ASHA)
     assert found.first is not None
     assert found.first.event == event
     assert found.first.what.startswith(what)
@@ -142,7 +133,7 @@ def test_a_changed_reason_is_told(tmp_path: Path) -> None:
     events, _ = logged(tmp_path / "s")
     told = [payload["state"] for kind, _, payload in events if kind == "told"].index("stopped")
     event = change(tmp_path / "s", "told", told, lambda content: content.update(reason="bored"))
-    found = replayed(tmp_path / "s")
+    found = replayed(tmp_path / "s", ASHA)
     assert found.first is not None
     assert (found.first.event, found.first.logged) == (event, "bored")
     assert found.agreed["endings"] == found.asked["endings"] - 1
@@ -161,7 +152,7 @@ def test_an_event_that_makes_no_sense_is_told_with_its_place(tmp_path: Path) -> 
     searched(tmp_path / "s", Serial(), trials=4)
     event = change(tmp_path / "s", "queued", 2, lambda content: content["params"].update(x=7.0))
     with pytest.raises(ValueError, match=f"event {event}, 'queued' of trial 2: x = 7.0 is not in the space"):
-        replayed(tmp_path / "s")
+        replayed(tmp_path / "s", ASHA)
 
 
 def test_a_study_by_hand_has_suggestions_alone(tmp_path: Path) -> None:
@@ -170,6 +161,6 @@ def test_a_study_by_hand_has_suggestions_alone(tmp_path: Path) -> None:
             trial = study.ask()
             study.report(trial, 1, trial.params["x"])
             study.tell(trial, trial.params["x"], stopped=study.should_stop(trial) or "")
-    found = replayed(tmp_path / "s")
+    found = replayed(tmp_path / "s", ASHA)
     assert found.first is None
     assert dict(found.asked) == {"suggestions": 11, "decisions": 0, "endings": 0}

@@ -15,14 +15,13 @@ import pytest
 
 from modelopt_cli.tuning.executors.serial import Serial
 from modelopt_cli.tuning.schedulers._sampler_and_stopper import SamplerAndStopper
-from modelopt_cli.tuning.search.replay import replay
 from modelopt_cli.tuning.search.search import Search
 from modelopt_cli.tuning.stoppers.asha import Asha
 from modelopt_cli.tuning.stoppers.median import Median
 from modelopt_cli.tuning.stoppers.patience import Patience
-from modelopt_cli.tuning.study.store import Store
 from modelopt_cli.tuning.study.study import Study
 from tests.support.search_objectives import CurveObjective
+from tests.support.study_logs import replayed
 
 SPACE = {"x": {"float": [0, 1]}, "y": {"choice": [{"type": "a"}, {"type": "b", "z": {"int": [1, 9]}}]}}
 
@@ -70,8 +69,6 @@ def test_cut_off_anywhere_it_ends_the_same(tmp_path: Path, sampler: Any, stopper
         path = tmp_path / f"{after}"
         cut(tmp_path / "whole", path, after)
         assert run(path, sampler, stopper, trials) == whole, f"cut off after event {after} of {events}"
-    store = Store(path, write=False)
-    found = replay(store.events(), store.meta(), SamplerAndStopper(stopper=stopper))
-    store.close()
+    found = replayed(path, SamplerAndStopper(stopper=stopper))
     assert found.first is None
     assert found.asked["suggestions"] == trials

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from modelopt_cli.core.errors import UsageError
 from modelopt_cli.core.strategy import FAMILIES
 from modelopt_cli.tuning.schedulers import SchedulerContext
-from modelopt_cli.tuning.schedulers._exploration import changing, explored
+from modelopt_cli.tuning.schedulers._exploration import changing, explored  # private: a search shows few copies
+from modelopt_cli.tuning.schedulers.freeze_thaw import FreezeThaw
 from modelopt_cli.tuning.space.rules import Rule
 from modelopt_cli.tuning.space.space import Space, SpaceError
 from modelopt_cli.tuning.study.study import Study
@@ -33,11 +34,11 @@ RULES = ("hidden.0 >= hidden.1", "batch * lr <= 8", "o.m + 2 * lr < 1.1", "o.dec
 
 def keeps(params: dict[str, Any]) -> bool:
     """The rules, in Python."""
-    batch, m, sgd = params["batch"], params.get("o.m"), params["o"]["type"] == "sgd"
+    batch, sgd = params["batch"], params["o"]["type"] == "sgd"
     return (
         params["hidden.0"] >= params["hidden.1"]
         and (batch is None or batch * params["lr"] <= 8)
-        and (not sgd or (m + 2 * params["lr"] < 1.1 and 0.5 + m >= 0.6))
+        and (not sgd or (params["o.m"] + 2 * params["lr"] < 1.1 and 0.5 + params["o.m"] >= 0.6))
     )
 
 
@@ -62,7 +63,7 @@ def keeps(params: dict[str, Any]) -> bool:
 def test_a_rule_reckons_as_it_is_written(text: str, values: dict[str, Any], holds: bool) -> None:
     rule = Rule.parse(text)
     assert rule.holds(values.__getitem__) is holds
-    assert Rule.parse(str(rule.fixed({}.__getitem__))) == rule
+    assert Rule.parse(str(rule.fixed(dict[str, Any]().__getitem__))) == rule
     fixed = rule.fixed({"b": 2}.__getitem__)
     assert "b" not in fixed.paths
     assert Rule.parse(str(fixed)).holds({"b": 2, **values}.__getitem__) is rule.holds({**values, "b": 2}.__getitem__)
@@ -248,9 +249,8 @@ def test_freeze_thaw_starts_what_keeps_them() -> None:
         trial = study.ask()
         study.report_many(trial, [(1, {"loss": sum(trial.params.values())})], total=9)
         study.pause(trial)
-    scheduler = FAMILIES["schedulers"].get("freeze_thaw")(initial_points=4)
     context = SchedulerContext(space, study.trials, (), 4, 9, 12, False, 0)
-    decisions = scheduler.next(context)  # type: ignore[attr-defined]
+    decisions = FreezeThaw(initial_points=4).next(context)
     assert len(decisions) == 4
     for decision in decisions:
         params = getattr(decision, "params", None)

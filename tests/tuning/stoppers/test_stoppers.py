@@ -1,4 +1,7 @@
-"""Contract of every stopper (a new file is tested at once), and what is particular to one."""
+"""Contract of every stopper (a new file is tested at once), and what is particular to one.
+
+(The private rungs are looked into for their arithmetic.)
+"""
 
 from __future__ import annotations
 

@@ -164,7 +164,10 @@ def test_the_files_of_both_runs_count_for_what_was_not_searched() -> None:
     space = Space.from_spec({"lr": {"float": [0, 1]}, "m": {"float": [0, 1]}})
     then, now = {"m": 0.1}, {"m": 0.9, "n": 3}
     assert setting(space, {"lr": 0.5}, EarlierRun((), then.__getitem__, now.__getitem__)) == {"lr": 0.5, "m": 0.1}
-    assert setting(space, {"lr": 0.5, "n": 3}, EarlierRun((), {}.__getitem__, now.__getitem__)) == {"lr": 0.5, "m": 0.9}
+    assert setting(space, {"lr": 0.5, "n": 3}, EarlierRun((), dict[str, Any]().__getitem__, now.__getitem__)) == {
+        "lr": 0.5,
+        "m": 0.9,
+    }
     assert setting(space, {"lr": 0.5}, EarlierRun(())) == "no setting of this space: nothing says what m was"
 
 
