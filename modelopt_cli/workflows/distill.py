@@ -9,9 +9,8 @@ from shutil import rmtree
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, final
 
-from modelopt_cli.workflows.distillation import tables as distill_tables
 from modelopt_cli.workflows.distillation.checks import check_distillation
-from modelopt_cli.workflows.distillation.pipeline import PRINCIPAL
+from modelopt_cli.workflows.distillation.comparison import PRINCIPAL, gaps
 from modelopt_cli.workflows.distillation.run import DistillRun
 from modelopt_cli.workflows.shared.model_workflow import ModelWorkflow
 from modelopt_cli.workflows.shared.preflight import preflight
@@ -52,15 +51,15 @@ class Distill(ModelWorkflow[DistillRun]):
         tables = run.tables()
         details = {
             "distillation": experiment.require_distillation().model_dump(mode="json"),
-            "members": [member.name for member in run.course.members],
-            "cached": run.course.cached,
+            "members": [job.name for job in run.jobs],
+            "cached": run.cached,
             "dry_run": False,
         }
         return Outcome(metrics, tables, details, [*run.warnings, *run.noise], model)
 
     def tables(self, run: DistillRun, curve: Curve, judged: Mapping[str, Table]) -> dict[str, Table]:
         """See the base class; the curve is that of all who were trained."""
-        return {**judged, "curve": distill_tables.curve(run.course.curve)}
+        return {**judged, "curve": run.curve_table()}
 
     def kept(self, run: DistillRun, context: Context) -> dict[str, str]:
         """The teachers that were trained here; the run's own stage files go, for what they held is kept now."""
@@ -72,9 +71,9 @@ class Distill(ModelWorkflow[DistillRun]):
 
     def plan(self, experiment: Experiment) -> Mapping[str, Any]:
         """Epochs and seconds, in all and of each that is trained."""
-        from modelopt_cli.workflows.distillation.estimate import member_seconds
+        from modelopt_cli.workflows.distillation.estimate import seconds_of_jobs
 
-        seconds_of = member_seconds(experiment)
+        seconds_of = seconds_of_jobs(experiment)
         return {
             "epochs": sum(epochs for epochs, _ in seconds_of.values()),
             "estimated_seconds": sum(seconds for _, seconds in seconds_of.values()),
@@ -89,7 +88,7 @@ class Distill(ModelWorkflow[DistillRun]):
         rows = learners.records()
         judged = (name for name in PRINCIPAL.values() if f"validation.{name}" in rows[0] or f"test.{name}" in rows[0])
         metric = next(judged, None)  # None: there is neither a validation nor a test split
-        return {} if metric is None else distill_tables.gaps(rows, metric)
+        return {} if metric is None else gaps(rows, metric)
 
     def kind(self, experiment: Experiment) -> Kind:
         """See the base class."""

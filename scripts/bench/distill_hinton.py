@@ -41,7 +41,7 @@ def learn(experiment: Experiment, without: int | None, folder: Path) -> list[dic
     prepared = data_cache.prepared_data(experiment)
     assert prepared.test is not None
     rows = []
-    for one in run.course.learned.values():
+    for one in run.trained.values():
         found, seen = (
             predict(one.checkpoint.model, part.inputs, prepared.preprocessing)
             for part in (prepared.test, prepared.train)

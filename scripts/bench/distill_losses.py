@@ -124,14 +124,14 @@ def learn(
         while run.step < run.total:
             start = time.process_time()
             run.advance(run.step + 1)
-            seconds.setdefault(run.course.curve[-1][0], []).append(time.process_time() - start)
+            seconds.setdefault(run.curve[-1][0], []).append(time.process_time() - start)
     except TrialError as error:
         print(f"  {error}")
     found = {}
-    for name, one in run.course.learned.items():
+    for name, one in run.trained.items():
         if name in known:
             continue
-        judged = run.judge(one, one.kept, split)[f"{split}.accuracy"]
+        judged = run.comparison.judge(one, one.kept, split)[f"{split}.accuracy"]
         found[name] = {"accuracy": judged, "seconds": median(seconds[name]) if name in seconds else 0.0}
     return found
 

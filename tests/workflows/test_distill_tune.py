@@ -11,7 +11,7 @@ from modelopt_cli.experiment.experiment import Experiment
 from modelopt_cli.results.report import Report
 from modelopt_cli.results.run_directory import RunDirectory
 from modelopt_cli.workflows import tune
-from modelopt_cli.workflows.distillation.pipeline import DistillCourse
+from modelopt_cli.workflows.distillation.run import DistillRun
 from modelopt_cli.workflows.shared.context import Context
 from tests.support.distill_cases import (
     BASE,
@@ -31,16 +31,16 @@ pytestmark = pytest.mark.usefixtures("quick")
 
 @pytest.fixture
 def trained(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Names of members, in the order in which their trainings began."""
-    found: list[str] = []
-    opened = DistillCourse._open
+    """Names of the jobs whose training began, in that order."""
+    names: list[str] = []
+    opened = DistillRun._open  # private: whom a search trains once, or again, is not to be seen from outside
 
-    def counted(self: DistillCourse, *given: Any) -> None:
-        found.append(self.members[self._place].name)
-        opened(self, *given)
+    def counted(self: DistillRun, state: Any = None) -> Any:
+        names.append(self.doing)
+        return opened(self, state)
 
-    monkeypatch.setattr(DistillCourse, "_open", counted)
-    return found
+    monkeypatch.setattr(DistillRun, "_open", counted)
+    return names
 
 
 TEMPERATURE = {"distillation.losses.1.temperature": {"float": [1.0, 20.0], "log": True}}

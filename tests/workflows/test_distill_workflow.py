@@ -18,7 +18,7 @@ from modelopt_cli.models.files import checkpoints
 from modelopt_cli.results.report import Report
 from modelopt_cli.results.run_directory import RunDirectory
 from modelopt_cli.workflows import distill, prune, train
-from modelopt_cli.workflows.distillation import tables as distill_tables
+from modelopt_cli.workflows.distillation.comparison import gaps
 from modelopt_cli.workflows.shared.context import Context
 from tests.support.distill_cases import (
     BASE,
@@ -143,17 +143,17 @@ def row(name: str, value: float, metric: str = "accuracy", *, kept: bool = True)
 def test_the_gap_by_hand() -> None:
     alone, student = row("student alone", 0.8), row("student", 0.86)
     gap = {"test.gap_closed": pytest.approx(0.6)}
-    assert distill_tables.gaps([row("teacher", 0.9), alone, student], "accuracy") == gap
+    assert gaps([row("teacher", 0.9), alone, student], "accuracy") == gap
     several = [row("teacher 1", 0.85), row("teacher 2", 0.9)]
-    assert distill_tables.gaps([*several, alone, student], "accuracy") == gap, "the best teacher's"
+    assert gaps([*several, alone, student], "accuracy") == gap, "the best teacher's"
     unkept = row("student", 0.1, kept=False)
-    assert distill_tables.gaps([row("teacher", 0.9), alone, student, unkept], "accuracy") == gap
-    assert distill_tables.gaps([row("teacher", 0.8), alone, student], "accuracy") == {}, "nothing between them"
-    assert distill_tables.gaps([row("teacher", 0.7), alone, student], "accuracy") == {}
-    assert distill_tables.gaps([row("teacher", 0.9), student], "accuracy") == {}
-    assert distill_tables.gaps([alone, student], "accuracy") == {}
+    assert gaps([row("teacher", 0.9), alone, student, unkept], "accuracy") == gap
+    assert gaps([row("teacher", 0.8), alone, student], "accuracy") == {}, "nothing between them"
+    assert gaps([row("teacher", 0.7), alone, student], "accuracy") == {}
+    assert gaps([row("teacher", 0.9), student], "accuracy") == {}
+    assert gaps([alone, student], "accuracy") == {}
     errors = [row("teacher", 2.0, "rmse"), row("student alone", 3.0, "rmse"), row("student", 2.75, "rmse")]
-    assert distill_tables.gaps(errors, "rmse") == {"test.gap_closed": pytest.approx(0.25)}, "lower is better"
+    assert gaps(errors, "rmse") == {"test.gap_closed": pytest.approx(0.25)}, "lower is better"
 
 
 def test_without_a_baseline_it_says_so_and_what_it_would_cost() -> None:

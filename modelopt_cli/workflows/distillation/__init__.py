@@ -1,4 +1,4 @@
-"""One distillation by an experiment file as a Run: teachers, the networks on the way to a student, its tables.
+"""One distillation by an experiment file as a run: jobs, the teachers that are there, criteria, and how all compare.
 
-`run.DistillRun` is what others open; losses and teacher outputs are in modelopt_cli/distillation.
+Import `run.DistillRun`; pruning takes `teachers.given` and `criteria.teacher_criterion`, the workflow `checks` too.
 """

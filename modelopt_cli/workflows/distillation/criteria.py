@@ -19,9 +19,6 @@ if TYPE_CHECKING:
     from modelopt_cli.experiment.experiment import Experiment
     from modelopt_cli.training.criterion import Criterion
 
-DECIDING = {"losses", "combine", "cache", "teachers", "ema", "mutual"}
-"""Keys of the section that decide on what a student becomes, beside who its teachers are."""
-
 
 def criterion_of(
     experiment: Experiment, teachers: Sequence[nn.Module], prepared: Prepared, seed: int, folder: Path | None
@@ -40,11 +37,11 @@ def criterion_of(
         architecture = experiment.require_model()
         models = settings.mutual.models or (architecture,) * (settings.mutual.count - 1)
         peers = []
-        for place, model in enumerate(models, start=1):
-            number = derive(seed, "peer", place)
+        for number, model in enumerate(models, start=1):
+            own_seed = derive(seed, "peer", number)
             with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(number)
-                peers.append(model.build(prepared.shapes, number))
+                torch.manual_seed(own_seed)
+                peers.append(model.build(prepared.shapes, own_seed))
         return MutualCriterion(settings, peers, prepared.task)
     if settings.ema is not None:
         return MovingAverageCriterion(settings, prepared.task, settings.ema.decay)
@@ -91,7 +88,7 @@ def student_data(experiment: Experiment) -> Prepared:
         return prepared
     if prepared.task != "classification":
         raise UsageError(f"distillation.leave_out names classes, but the task is {prepared.task}; leave it out")
-    known = list(prepared.label_names) or [str(place) for place in range(prepared.shapes.outputs)]
+    known = list(prepared.label_names) or [str(number) for number in range(prepared.shapes.outputs)]
     for name in named:
         if name not in known:
             raise UsageError(

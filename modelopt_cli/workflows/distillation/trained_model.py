@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NotRequired, TypedDict
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,7 +18,19 @@ if TYPE_CHECKING:
     from modelopt_cli.models.files.checkpoints import Checkpoint
 
 Turn = Literal["last", "best"]
+"""After which epoch."""
 _EXTRA = "learned"
+
+
+class StageFacts(TypedDict):
+    """What a stage file holds beside the checkpoint. Older files have neither `curve` nor `by`."""
+
+    kept: Turn
+    states: Mapping[Turn, Mapping[str, Any]]
+    epochs: Mapping[Turn, int]
+    seconds: float
+    curve: NotRequired[list[tuple[int, dict[str, float]]]]
+    by: NotRequired[int | None]
 
 
 @dataclass
@@ -58,16 +70,22 @@ class TrainedModel:
 
         return in_students_place(self.checkpoint, student, self.name)
 
+    @property
+    def parameters(self) -> int | None:
+        """How many it has; None for an estimator."""
+        parameters = getattr(self.checkpoint.model, "parameters", None)
+        return None if parameters is None else sum(item.numel() for item in parameters())
+
     def save(self, path: Path) -> None:
         """Write the stage file."""
         from modelopt_cli.models.files import checkpoints
 
-        facts = {
+        facts: StageFacts = {
             "kept": self.kept,
             "states": self.states,
             "epochs": self.epochs,
             "seconds": self.seconds,
-            "curve": [[epoch, metrics] for epoch, metrics in self.curve],
+            "curve": [[epoch, metrics] for epoch, metrics in self.curve],  # type: ignore[misc]  # JSON has no tuples
             "by": self.by,
         }
         extra = {**self.checkpoint.extra, _EXTRA: facts}
@@ -79,8 +97,15 @@ class TrainedModel:
         """The inverse of `save`."""
         from modelopt_cli.models.files import checkpoints
 
-        found = checkpoints.load(path, consent)
-        facts = found.extra.pop(_EXTRA)
-        curve = [(int(epoch), dict(metrics)) for epoch, metrics in facts.get("curve", ())]  # older files have none
-        found_by, states, epochs = facts.get("by"), dict(facts["states"]), dict(facts["epochs"])
-        return cls(name, found, facts["kept"], states, epochs, facts["seconds"], curve, found_by)
+        checkpoint = checkpoints.load(path, consent)
+        facts: StageFacts = checkpoint.extra.pop(_EXTRA)
+        return cls(
+            name,
+            checkpoint,
+            facts["kept"],
+            dict(facts["states"]),
+            dict(facts["epochs"]),
+            facts["seconds"],
+            [(int(epoch), dict(metrics)) for epoch, metrics in facts.get("curve", ())],
+            facts.get("by"),
+        )

@@ -52,10 +52,10 @@ def make(experiment: Experiment, space: Space, context: Context, scratch: Path) 
     """Train, before any trial, what all share; the model that all prune, or None."""
     workflow, folder = experiment.require_tuning().workflow, stage_folder(context, scratch)
     if workflow == "distill" and teachers_are_shared(experiment, space):
-        from modelopt_cli.workflows.distillation.pipeline import DistillCourse
+        from modelopt_cli.workflows.distillation.run import DistillRun
 
         context.emit(Message("training the teachers of all trials"))
-        DistillCourse(experiment, seed=experiment.seed, baseline=False, folder=folder).train_teachers()
+        DistillRun(experiment, seed=experiment.seed, baseline=False, folder=folder).train_teachers()
     if workflow == "prune" and is_shared(experiment, space):
         context.emit(Message("training the model that every trial prunes"))
         return str(train_dense(experiment, folder))
