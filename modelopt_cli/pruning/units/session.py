@@ -7,7 +7,7 @@ takes it out of the module itself, or puts the captured graph in the module's pl
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, TypedDict
 
 import torch
 
@@ -27,7 +27,7 @@ from modelopt_cli.pruning.units.budget import BudgetState, UnitBudget
 from modelopt_cli.pruning.units.pruner import Removal, UnitPruner
 from modelopt_cli.pruning.units.selection import choose_groups
 from modelopt_cli.pruning.units.sensitivity import Sensitivity
-from modelopt_cli.results.report import Table
+from modelopt_cli.results.report import Cell, Table
 from modelopt_cli.training.batches import Batch
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class SessionState(TypedDict):
 
     refused: dict[str, str]
     warnings: list[str]
-    sensitivity: list[list[Any]]
+    sensitivity: list[list[str | float]]
     budget: BudgetState | None
 
 
@@ -190,7 +190,7 @@ class UnitPruningSession:
     def groups_table(self) -> Table:
         """A row for each group: units before and left, the tensors that hold them, why it was spared."""
         free = {group.name for group in self.groups}
-        rows: list[list[Any]] = []
+        rows: list[list[Cell]] = []
         for group in self.network.groups:
             left = self.network.left(group)
             tensors = ", ".join(dict.fromkeys(place.tensor for place in group.places))
@@ -214,8 +214,13 @@ class UnitPruningSession:
     def prune(self, target: float, module: nn.Module) -> tuple[Slices, nn.Module]:
         """Take units out; what stayed of each tensor, and the module, which is another one when its form changes."""
         self.network.pull(module)
-        removal = self._removal(target, module)
-        if removal is None:
+        removal: Removal | None
+        if self._budget is None:
+            removal = self._pruner.prune(target)
+        else:
+            batches = self._samples(max(EXAMPLES, self._budget.samples))
+            removal = self._budget.met(target, self._pruner, batches, module, in_place=self._form == "module")
+        if removal is None:  # what there is meets the budget
             return slices(self.network.analysis, self.network.held, self.network.held), module
         for name, reason in self._pruner.refused.items():
             if name not in self.spared:
@@ -226,13 +231,6 @@ class UnitPruningSession:
         module = self._applied(removal, module)
         self.network.held = removal.keep
         return cut, module
-
-    def _removal(self, target: float, module: nn.Module) -> Removal | None:
-        """None: nothing goes, since what there is meets the budget."""
-        if self._budget is None:
-            return self._pruner.prune(target)
-        batches = self._samples(max(EXAMPLES, self._budget.samples))
-        return self._budget.met(target, self._pruner, batches, module, in_place=self._form == "module")
 
     def _applied(self, removal: Removal, module: nn.Module) -> nn.Module:
         network = self.network

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, TypedDict
 
 from modelopt_cli.models.files.packed import pack_masks, unpack_masks
 from modelopt_cli.models.measure import zeros
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from modelopt_cli.models.files.checkpoints import Checkpoint
     from modelopt_cli.models.graph.rewriting import Slices
     from modelopt_cli.pruning.weights.selection import Selection
-    from modelopt_cli.results.report import Table
+    from modelopt_cli.results.report import Cell, Table
     from modelopt_cli.training.batches import Batch
     from modelopt_cli.training.hooks import StepHook
     from modelopt_cli.training.losses import Loss
@@ -37,11 +37,11 @@ class MaskedState(TypedDict, total=False):
 
     masks: dict[str, Tensor]
     states: dict[str, dict[str, Tensor]]
-    rounds: list[dict[str, Any]]
+    rounds: list[dict[str, Cell]]
     asked: float | None
     most_bytes: float | None
     movement: dict[str, Tensor]
-    sensitivity: list[list[Any]]
+    sensitivity: list[list[str | float]]
 
 
 class MaskedModel:
@@ -131,7 +131,7 @@ class MaskedModel:
         """`model.sparsity`: the share of all parameters that is gone."""
         return {"model.sparsity": self.masking.counts[0] / max(count_parameters(module), 1)}
 
-    def round_row(self, module: nn.Module) -> dict[str, Any]:
+    def round_row(self, module: nn.Module) -> dict[str, Cell]:
         """How far a round went."""
         removed, total = self.masking.counts
         return {"weights gone": removed, "sparsity": removed / total}

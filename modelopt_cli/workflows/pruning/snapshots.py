@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, Generic, Literal, TypeVar
 
 from modelopt_cli.experiment.expected_metrics import CHANGES
-from modelopt_cli.results.report import Table
+from modelopt_cli.results.report import Cell, Table
 from modelopt_cli.training.metrics.names import LOWER_IS_BETTER
 
 if TYPE_CHECKING:
@@ -33,9 +33,9 @@ class Snapshots(Generic[Saved]):
         self._modules: dict[str, nn.Module] = {}
         self._metrics: dict[str, dict[str, float]] = {"before": {}, "pruned": {}, "final": {}}
         self.saved: dict[str, Saved] = {}
-        self.rounds: list[dict[str, Any]] = []
+        self.rounds: list[dict[str, Cell]] = []
 
-    def load(self, saved: Mapping[str, Saved], rounds: Sequence[Mapping[str, Any]]) -> None:
+    def load(self, saved: Mapping[str, Saved], rounds: Sequence[Mapping[str, Cell]]) -> None:
         """Go on from `saved` and `rounds` as they were."""
         self._modules.clear()
         self.saved, self.rounds = dict(saved), [dict(row) for row in rounds]
@@ -76,7 +76,7 @@ class Snapshots(Generic[Saved]):
         """Round number `number`, from 0, is about to prune."""
         self.rounds.append({"round": number + 1})
 
-    def end_round(self, number: int, row: Mapping[str, Any]) -> None:
+    def end_round(self, number: int, row: Mapping[str, Cell]) -> None:
         """What there is to say of a round, now that it and its recovery have ended."""
         self.rounds[number] |= row
 

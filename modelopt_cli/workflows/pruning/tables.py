@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from modelopt_cli.models.measure import zeros
-from modelopt_cli.results.report import Table
+from modelopt_cli.results.report import Cell, Table
 from modelopt_cli.workflows.shared.module_of_file import shape_text
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 def masked_layers(module: nn.Module, before: Mapping[str, int], spared: Mapping[str, str]) -> Table:
     """A row a parameter; `before`: its zeros before pruning, `spared`: the rule that spares it."""
-    rows: list[list[Any]] = []
+    rows: list[list[Cell]] = []
     for name, parameter in module.named_parameters():
         count, zero = parameter.numel(), zeros(parameter)
         sparsity = zero / max(count, 1)
@@ -27,7 +27,7 @@ def masked_layers(module: nn.Module, before: Mapping[str, int], spared: Mapping[
 def smaller_layers(before: nn.Module, after: nn.Module) -> Table:
     """A row a parameter: its shape before and after units were taken out."""
     now = dict(after.named_parameters())
-    rows: list[list[Any]] = []
+    rows: list[list[Cell]] = []
     for name, parameter in before.named_parameters():
         left = now.get(name)
         count = 0 if left is None else left.numel()
@@ -37,13 +37,13 @@ def smaller_layers(before: nn.Module, after: nn.Module) -> Table:
 
 
 def course_tables(
-    rounds: Sequence[Mapping[str, Any]], sensitivity: Sequence[tuple[str, float, float]], columns: Sequence[str]
+    rounds: Sequence[Mapping[str, Cell]], sensitivity: Sequence[tuple[str, float, float]], columns: Sequence[str]
 ) -> dict[str, Table]:
     """`rounds` and `sensitivity` (with these columns), each where there is any."""
     tables = {}
     if rounds:
         tables["rounds"] = Table.from_records(rounds)
     if sensitivity:
-        rows: list[list[Any]] = [list(row) for row in sensitivity]
+        rows: list[list[Cell]] = [list(row) for row in sensitivity]
         tables["sensitivity"] = Table(columns=list(columns), rows=rows)
     return tables

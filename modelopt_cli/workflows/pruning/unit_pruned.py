@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from modelopt_cli.models.files.checkpoints import Checkpoint
     from modelopt_cli.models.graph.rewriting import Slices
     from modelopt_cli.models.graph.unit_selection import UnitSelection
+    from modelopt_cli.pruning.units.session import SessionState
+    from modelopt_cli.results.report import Cell
     from modelopt_cli.training.batches import Batch
     from modelopt_cli.training.hooks import StepHook
     from modelopt_cli.training.losses import Loss
@@ -40,9 +42,9 @@ class UnitPrunedState(TypedDict):
 
     now: UnitSnapshot
     states: dict[str, UnitSnapshot]
-    rounds: list[dict[str, Any]]
+    rounds: list[dict[str, Cell]]
     masks: dict[str, Tensor]  # of an earlier pruning
-    shrinking: Any  # UnitPruningSession.state
+    shrinking: SessionState
 
 
 class UnitPrunedModel:
@@ -130,7 +132,7 @@ class UnitPrunedModel:
         """`model.parameters`"""
         return {"model.parameters": float(count_parameters(module))}
 
-    def round_row(self, module: nn.Module) -> dict[str, Any]:
+    def round_row(self, module: nn.Module) -> dict[str, Cell]:
         """How far a round went."""
         removed, total = self.counts
         return {"units gone": removed, "share": removed / max(total, 1), **self.progress(module)}

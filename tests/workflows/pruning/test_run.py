@@ -184,6 +184,7 @@ def test_a_budget_of_bytes_holds_for_the_compressed_file(recovery: dict[str, Any
         run = finished(experiment({"budget": {"size_bytes": asked}, "recovery": recovery}, model=model))
         limit = asked if isinstance(asked, int) else 0.4 * whole
         stream = io.BytesIO()
+        # private: what a file holds, whatever is written around it
         torch.save(checkpoints._content(run.checkpoint({**run.metrics(), **run.test_metrics()})), stream)
         size = len(zlib.compress(stream.getvalue(), 1))
         assert 0.85 * limit < size <= limit
