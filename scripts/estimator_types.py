@@ -66,9 +66,9 @@ def names_of(estimator: Any) -> set[str]:
     """What a fitted estimator is saved as, without what skops always trusts."""
     data = skops.io.dumps(estimator)
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
-        found = set(named(json.loads(archive.read("schema.json"))))
+        stored = set(named(json.loads(archive.read("schema.json"))))
     whole = {f"{kind.__module__}.{kind.__name__}" for _, kind in all_estimators() if kind.__name__ not in EXPERIMENTAL}
-    kept = {name for name in found if not name.startswith(SEEN_BY_ALL)} - whole
+    kept = {name for name in stored if not name.startswith(SEEN_BY_ALL)} - whole
     return kept | set(skops.io.get_untrusted_types(data=data))
 
 
@@ -124,32 +124,32 @@ def searches() -> Iterator[Any]:
 
 def saved(estimator: Any) -> set[str]:
     """What it is saved as, fitted on the first few kinds of data that it takes; empty for one that takes none."""
-    found: set[str] = set()
+    saved_names: set[str] = set()
     taken = 0
     for inputs, targets in samples():
         try:
             fitted = clone(estimator).fit(inputs, targets)
-            found |= names_of(fitted)
+            saved_names |= names_of(fitted)
             taken += 1
         except Exception:  # most estimators take little of it
             continue
         if taken == KINDS:
             break
-    return found
+    return saved_names
 
 
 def main() -> None:
     warnings.simplefilter("ignore")
-    found: set[str] = set()
+    all_names: set[str] = set()
     for name, kind in all_estimators():
         for estimator in made(kind):
-            found |= saved(estimator)
-        print(name, len(found), flush=True)
+            all_names |= saved(estimator)
+        print(name, len(all_names), flush=True)
     for estimator in searches():
-        found |= saved(estimator)
+        all_names |= saved(estimator)
     from modelopt_cli.models.files._estimator_types import LISTED
 
-    lines = "".join(f'        "{name}",\n' for name in sorted(found | LISTED))
+    lines = "".join(f'        "{name}",\n' for name in sorted(all_names | LISTED))
     PATH.write_text(f"{HEAD}{lines}    }}\n)\n", encoding="utf-8")
 
 

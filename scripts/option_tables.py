@@ -76,9 +76,9 @@ def strategies(family: str) -> str:
     shared = set() if base is None else set(base.model_fields)
     rows = []
     for name in FAMILIES[family].names():
-        found = FAMILIES[family].get(name)
-        own = [_option(key, field) for key, field in found.model_fields.items() if key not in shared]
-        rows.append(f"| `{name}` | {_cell(found.summary())} | {', '.join(own)} |")
+        strategy = FAMILIES[family].get(name)
+        own = [_option(key, field) for key, field in strategy.model_fields.items() if key not in shared]
+        rows.append(f"| `{name}` | {_cell(strategy.summary())} | {', '.join(own)} |")
     return "\n".join([f"| {family} | | options and their defaults (**bold**: required) |", "|---|---|---|", *rows, ""])
 
 

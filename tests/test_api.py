@@ -128,12 +128,12 @@ def test_ask_and_tell(tmp_path: Path, path: str | None) -> None:
             study.tell(trial, (trial.params["lr"] - 0.1) ** 2 + (trial.params["kernel"] == "linear"))
         assert study.best is not None
         assert study.best.metrics["loss"] == min(trial.metrics["loss"] for trial in study.trials)
-        told = [dict(trial.params) for trial in study.trials]
+        asked = [dict(trial.params) for trial in study.trials]
     if path is None:
         assert list(tmp_path.iterdir()) == []
         return
     with Study(SPACE, sampler="bayesian", objective="minimize loss", seed=0, path=path) as again:
-        assert [dict(trial.params) for trial in again.trials] == told
+        assert [dict(trial.params) for trial in again.trials] == asked
         ninth = dict(again.ask().params)
     with Study.open(path) as reopened:
         assert dict(reopened.ask().params) == ninth, "the trial under way is asked for first"

@@ -45,24 +45,24 @@ MODULES = sorted(ROOT.rglob("*.py"))
 def imports(path: Path, *, top_only: bool = False) -> list[tuple[int, str]]:
     """(line, module) of every import outside `if TYPE_CHECKING`; of the module's top level only on request."""
     tree = ast.parse(path.read_text())
-    found: list[tuple[int, str]] = []
+    statements: list[tuple[int, str]] = []
 
     def visit(node: ast.AST) -> None:
         if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
             return
         if isinstance(node, ast.Import):
-            found.extend((node.lineno, alias.name) for alias in node.names)
+            statements.extend((node.lineno, alias.name) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}:{node.lineno}: relative import"
-            found.append((node.lineno, node.module or ""))
-            found.extend((node.lineno, f"{node.module}.{alias.name}") for alias in node.names)
+            statements.append((node.lineno, node.module or ""))
+            statements.extend((node.lineno, f"{node.module}.{alias.name}") for alias in node.names)
         if top_only and isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             return
         for child in ast.iter_child_nodes(node):
             visit(child)
 
     visit(tree)
-    return found
+    return statements
 
 
 def package_of(path: Path) -> str:

@@ -131,10 +131,10 @@ def test_every_experiment_file_works(page: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_every_python_block_works(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = blocks(page, "python")
-    assert found or page.stem != "README"
+    examples = blocks(page, "python")
+    assert examples or page.stem != "README"
     monkeypatch.chdir(tmp_path)
-    for text in found:
+    for text in examples:
         exec(compile(text, str(page), "exec"), {})
     assert list(tmp_path.iterdir()) == []
 

@@ -98,8 +98,8 @@ def test_no_module_imports_itself_by_way_of_others() -> None:
     standing = circles(GRAPH)
     new = [sorted(one) for one in standing if not one & CIRCLES]
     assert not new, "new circles:\n" + "\n".join(map(str, new))
-    gone = CIRCLES - frozenset[str]().union(*standing)
-    assert not gone, f"these are in no circle any more; take them off the list: {sorted(gone)}"
+    dissolved = CIRCLES - frozenset[str]().union(*standing)
+    assert not dissolved, f"these are in no circle any more; take them off the list: {sorted(dissolved)}"
 
 
 def test_folders_of_a_package_have_an_order() -> None:

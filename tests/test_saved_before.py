@@ -76,24 +76,24 @@ def saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Pa
 
 
 def expected(folder: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((folder / "expected.json").read_text())
-    return found
+    document: dict[str, Any] = json.loads((folder / "expected.json").read_text())
+    return document
 
 
-def close(found: Any, wanted: Any, where: str = "") -> None:
+def close(actual: Any, wanted: Any, where: str = "") -> None:
     """Assert that two documents agree; numbers as far as another machine's sums of floats do."""
     if isinstance(wanted, dict):
-        assert list(found) == list(wanted), where
+        assert list(actual) == list(wanted), where
         for key, value in wanted.items():
-            close(found[key], value, f"{where}.{key}")
+            close(actual[key], value, f"{where}.{key}")
     elif isinstance(wanted, list):
-        assert len(found) == len(wanted), where
-        for place, value in enumerate(wanted):
-            close(found[place], value, f"{where}.{place}")
+        assert len(actual) == len(wanted), where
+        for index, value in enumerate(wanted):
+            close(actual[index], value, f"{where}.{index}")
     elif isinstance(wanted, float):
-        assert found == pytest.approx(wanted, rel=1e-3, abs=1e-3), where
+        assert actual == pytest.approx(wanted, rel=1e-3, abs=1e-3), where
     else:
-        assert found == wanted, where
+        assert actual == wanted, where
 
 
 @pytest.mark.parametrize("name", FINISHED)
@@ -161,12 +161,12 @@ def test_an_interrupted_run_ends_as_an_uninterrupted_one(name: str, cli: Cli, sa
 
 def finished_rows(run: Path) -> list[dict[str, Any]]:
     """Rows of the tables of trials and of the curve that are final; of trials with the seconds that they took."""
-    found: list[dict[str, Any]] = []
+    ended: list[dict[str, Any]] = []
     for name in ("trials.json", "curve.json"):
         if (run / name).is_file():
             rows = json.loads((run / name).read_text())
-            found += [row for row in rows if row.get("state", "completed") in ("completed", "stopped")]
-    return found
+            ended += [row for row in rows if row.get("state", "completed") in ("completed", "stopped")]
+    return ended
 
 
 def test_another_experiment_is_not_gone_on_with(cli: Cli, saved: Callable[[str], Path]) -> None:

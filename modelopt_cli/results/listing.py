@@ -37,14 +37,14 @@ def list_runs(root: Path) -> list[RunSummary]:
     """Every run under `root`, by name and number."""
     if not root.is_dir():
         return []
-    found = [
+    summaries = [
         summarise(path)
         for parent in sorted(root.iterdir())
         if parent.is_dir()
         for path in parent.iterdir()
         if path.name.isdigit() and is_run(path)
     ]
-    return sorted(found, key=lambda run: (run.name, run.number))
+    return sorted(summaries, key=lambda run: (run.name, run.number))
 
 
 def is_run(path: Path) -> bool:

@@ -289,7 +289,8 @@ def test_the_command_line_in_a_limited_address_space(tmp_path: Path) -> None:
     (tmp_path / "m.pt").write_bytes(b"\x80\x05\x96" + struct.pack("<Q", 8 << 30) + b"x.")
     code = (
         "import resource, sys, torch;"
-        "from modelopt_cli.models.files import checkpoints; from modelopt_cli.models.files.state_files import open_state\n"
+        "from modelopt_cli.models.files import checkpoints;"
+        "from modelopt_cli.models.files.state_files import open_state\n"
         "held = int(open('/proc/self/statm').read().split()[0]) * 4096\n"
         "resource.setrlimit(resource.RLIMIT_AS, (held + 300_000_000,) * 2)\n"
         "for read in (open_state, checkpoints.load):\n"

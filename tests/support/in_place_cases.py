@@ -29,10 +29,10 @@ class Case:
 
     def keep(self, plan: InPlace, share: float, seed: int = 0) -> dict[Any, Any]:
         generator = np.random.default_rng(seed)
-        found: dict[Any, Any] = {}
+        shares: dict[Any, Any] = {}
         for bundle in connected(plan.groups, plan.ties):
-            found.update(losing(bundle, share, generator))
-        return found
+            shares.update(losing(bundle, share, generator))
+        return shares
 
 
 def random(*shape: int) -> Tensor:

@@ -82,7 +82,7 @@ def featured(students: tuple[Tensor, ...], teachers: tuple[Tensor, ...], weights
 
 
 def drawn(shapes: Shapes, batch: int = 5, seed: int = 0) -> tuple[Tensor, ...]:
-    return tuple(random(batch, *shape, seed=10 * seed + place) for place, shape in enumerate(shapes))
+    return tuple(random(batch, *shape, seed=10 * seed + number) for number, shape in enumerate(shapes))
 
 
 def shapes_of(student: Shapes, teacher: Shapes, targets: Tensor | None = None) -> FeatureShapes:

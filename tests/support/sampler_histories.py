@@ -92,10 +92,10 @@ def history(space: Space, count: int, seed: int = 0, objectives: int = 1) -> lis
     return trials
 
 
-def check(space: Space, trials: Sequence[Trial], found: list[Params]) -> None:
+def check(space: Space, trials: Sequence[Trial], suggestions: list[Params]) -> None:
     """Settings of the space, of plain values, none of them in the history or twice."""
     keys = {space.canonical(trial.params) for trial in trials}
-    for params in found:
+    for params in suggestions:
         assert space.problem(params) is None
         assert all(type(value) in PLAIN for value in params.values())
         assert set(params) == {parameter.path for parameter in space.active(params)}

@@ -99,8 +99,8 @@ class Descent(Run):
                 raise ValueError("no such luck")
             self.step += 1
             self.error = (1 - self.rate) ** 2 * self.error + self.NOISE * self.rate**2
-            found = {} if self.evens and self.step % 2 else {"loss": self.error, "rate": self.rate}
-            reports.append((self.step, found))
+            metrics_now = {} if self.evens and self.step % 2 else {"loss": self.error, "rate": self.rate}
+            reports.append((self.step, metrics_now))
         return reports
 
     def metrics(self) -> dict[str, float]:
@@ -132,10 +132,10 @@ class OpenEnded(Curve):
 
     leaps = True
 
-    def __init__(self, params: Mapping[str, Any], total: int | tuple[int, int], every: int, told: int | None) -> None:
+    def __init__(self, params: Mapping[str, Any], total: int | tuple[int, int], every: int, known: int | None) -> None:
         low, high = total if isinstance(total, tuple) else (total, total)
         super().__init__(params, 0, 10**15, 0)
-        self._end, self._every, self._told = low + round(params["x"] * (high - low)), every, told
+        self._end, self._every, self._told = low + round(params["x"] * (high - low)), every, known
 
     def advance(self, until: int) -> list[StepReport]:
         if self.step >= self._end - self._end % max(self._every, 1) or not self._every:

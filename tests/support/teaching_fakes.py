@@ -81,8 +81,8 @@ class Counting(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         self.asked.append(inputs.detach().clone())
-        found: Tensor = self.module(inputs)
-        return found
+        maps: Tensor = self.module(inputs)
+        return maps
 
 
 LABELS_AND_SOFT = ({"type": "labels", "weight": 0.1}, {"type": "soft_targets", "weight": 0.9})
@@ -123,9 +123,9 @@ def trainer(
 
 def trained(chosen: Criterion | None, module: nn.Module | None = None, **given: Any) -> dict[str, Tensor]:
     """The student's weights after the training."""
-    found = trainer(chosen, module, **given)
-    found.advance(found.epochs)
-    return {name: tensor.clone() for name, tensor in found.module.state_dict().items()}
+    fitted = trainer(chosen, module, **given)
+    fitted.advance(fitted.epochs)
+    return {name: tensor.clone() for name, tensor in fitted.module.state_dict().items()}
 
 
 def assert_same(first: dict[str, Tensor], second: dict[str, Tensor]) -> None:

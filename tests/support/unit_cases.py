@@ -157,9 +157,9 @@ def pruner(
 
 
 def compensation(name: str, **options: Any) -> UnitCompensation:
-    found = FAMILIES["compensations"].get(name).model_validate(options)
-    assert isinstance(found, UnitCompensation)
-    return found
+    strategy = FAMILIES["compensations"].get(name).model_validate(options)
+    assert isinstance(strategy, UnitCompensation)
+    return strategy
 
 
 def half(groups: Sequence[Group], share: float = 0.5, seed: int = 0) -> dict[Prime, Mask]:
@@ -170,21 +170,21 @@ def half(groups: Sequence[Group], share: float = 0.5, seed: int = 0) -> dict[Pri
 
 @torch.no_grad()
 def outputs(graph: nn.Module, inputs: Tensor) -> Tensor:
-    found = graph(inputs)
-    assert isinstance(found, Tensor)
-    return found
+    outputs = graph(inputs)
+    assert isinstance(outputs, Tensor)
+    return outputs
 
 
 def tensors_of(graph: fx.GraphModule) -> dict[str, Tensor]:
     """All tensors that the graph uses, by name: the objects themselves."""
-    found = {}
+    caught = {}
     for node in graph.graph.nodes:
         if node.op == "get_attr":
             value: Any = graph
             for part in str(node.target).split("."):
                 value = getattr(value, part)
-            found[str(node.target)] = value
-    return found
+            caught[str(node.target)] = value
+    return caught
 
 
 def copies(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

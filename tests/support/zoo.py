@@ -262,18 +262,18 @@ class DenseBlock(nn.Module):
     def __init__(self, channels: int, growth: int, layers: int) -> None:
         super().__init__()
         self.layers = nn.ModuleList()
-        for place in range(layers):
-            width = channels + place * growth
+        for number in range(layers):
+            width = channels + number * growth
             layer = [nn.BatchNorm2d(width), nn.ReLU(), nn.Conv2d(width, 4 * growth, 1, bias=False)]
             layer += [nn.BatchNorm2d(4 * growth), nn.ReLU(), nn.Conv2d(4 * growth, growth, 3, padding=1, bias=False)]
             self.layers.append(nn.Sequential(*layer))
 
     def forward(self, maps: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, C + layers growth, H, W)."""
-        found = [maps]
+        parts = [maps]
         for layer in self.layers:
-            found.append(layer(torch.cat(found, 1)))
-        return torch.cat(found, 1)
+            parts.append(layer(torch.cat(parts, 1)))
+        return torch.cat(parts, 1)
 
 
 def densenet() -> nn.Module:
@@ -729,8 +729,8 @@ class Wrapped(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Tokens (B, length) or images (B, 3, H, W) -> what the model names `output`."""
-        found: Tensor = getattr(self.model(**{self.keyword: inputs}, **self.fixed), self.output)
-        return found
+        answer: Tensor = getattr(self.model(**{self.keyword: inputs}, **self.fixed), self.output)
+        return answer
 
 
 def gpt2() -> nn.Module:
