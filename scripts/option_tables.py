@@ -14,7 +14,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from modelopt_cli.core.strategy import FAMILIES
+from modelopt_cli.core.strategy import FAMILIES, Strategy
 from modelopt_cli.data.sources import DataSource
 from modelopt_cli.data.splits import Splits
 from modelopt_cli.distillation.losses import DistillationLoss
@@ -72,7 +72,8 @@ def options(section: type[BaseModel]) -> str:
 
 def strategies(family: str) -> str:
     """| type | what it is | its own options |, a row each."""
-    base = {"data": DataSource, "distillation_losses": DistillationLoss}.get(family)
+    bases: dict[str, type[Strategy]] = {"data": DataSource, "distillation_losses": DistillationLoss}
+    base = bases.get(family)
     shared = set() if base is None else set(base.model_fields)
     rows = []
     for name in FAMILIES[family].names():

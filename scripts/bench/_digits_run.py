@@ -57,7 +57,7 @@ def by_index(setting: Setting, data: Data) -> float:
         model.train()
         for place in torch.split(torch.randperm(len(x)), setting["training.batch_size"]):
             steps.zero_grad()
-            nn.functional.cross_entropy(model(x[place]), y[place]).backward()
+            nn.functional.cross_entropy(model(x[place]), y[place]).backward()  # type: ignore[no-untyped-call]
             steps.step()
         model.eval()
         with torch.inference_mode():
@@ -78,7 +78,7 @@ def by_loader(setting: Setting, data: Data, report: Callable[[float, int], None]
         model.train()
         for inputs, targets in train:
             steps.zero_grad()
-            nn.functional.cross_entropy(model(inputs), targets).backward()
+            nn.functional.cross_entropy(model(inputs), targets).backward()  # type: ignore[no-untyped-call]
             steps.step()
         model.eval()
         right = 0
@@ -125,7 +125,7 @@ def with_optuna(file: Path) -> list[float]:
         return by_loader(setting, data, trial.report)
 
     study.optimize(objective, n_trials=len(settings))
-    return [trial.value for trial in study.trials]
+    return [trial.value for trial in study.trials if trial.value is not None]
 
 
 def main() -> None:

@@ -60,10 +60,10 @@ def _train(network: Small, parameters: Sequence[Tensor], loss_of: Callable[[Feat
     optimizer = torch.optim.SGD([*network.parameters(), *parameters], 0.05, momentum=0.9)
     images, _ = _data(network.head.weight.dtype)
     values = []
-    for step, batch in enumerate(images.split(BATCH)):
+    for step, batch in enumerate(images.split(BATCH)):  # type: ignore[no-untyped-call]
         loss = loss_of(network(batch), step)
         optimizer.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         values.append(loss.item())
     return values
@@ -73,9 +73,9 @@ def descend(contender: Contender, dtype: torch.dtype) -> list[float]:
     """The loss at each of the steps that a student takes down it."""
     images, targets = _data(dtype)
     teacher = _network("teacher", dtype)
-    parts = targets.split(BATCH)
+    parts = targets.split(BATCH)  # type: ignore[no-untyped-call]
     _train(teacher, (), lambda own, step: F.cross_entropy(own["logits"], parts[step]))
     with torch.no_grad():
-        lessons = [teacher(batch) for batch in images.split(BATCH)]
+        lessons = [teacher(batch) for batch in images.split(BATCH)]  # type: ignore[no-untyped-call]
     student = _network("student", dtype)
     return _train(student, contender.parameters, lambda own, step: contender.formula(own, lessons[step], parts[step]))

@@ -21,7 +21,7 @@ from _distill_loop import Contender, Features, descend
 from _distill_reference import own_leaf
 from torch import Tensor
 from torch.nn import functional as F
-from torchdistill.losses import mid_level
+from torchdistill.losses import mid_level  # type: ignore[import-not-found]
 
 LOGITS = {
     "student_module_path": "logits",
@@ -44,7 +44,7 @@ def _pairs(*names: str) -> dict[str, Any]:
 
 def _contender(loss: Any, labels: float = 0.0) -> Contender:
     def formula(s: Features, t: Features, y: Tensor) -> Tensor:
-        value = loss(_outputs(s), _outputs(t), y)
+        value: Tensor = loss(_outputs(s), _outputs(t), y)
         return labels * F.cross_entropy(s["logits"], y) + value if labels else value
 
     return Contender(formula)
@@ -62,7 +62,8 @@ def _vid(start: Mapping[str, Tensor]) -> Contender:
         for place, kernel in enumerate(kernels):
             mean = F.conv2d(F.relu(mean) if place else mean, kernel)
         variance = (F.softplus(scale) + 1e-5).view(1, -1, 1, 1)
-        return loss({"high": {"output": (mean, variance)}}, _outputs(t))
+        value: Tensor = loss({"high": {"output": (mean, variance)}}, _outputs(t))
+        return value
 
     return Contender(formula, [*kernels, scale])
 

@@ -83,7 +83,7 @@ def rkd(s: Tensor, t: Tensor) -> Tensor:
         distances.append(lengths / lengths[off].mean())
         directions = F.normalize(edges, dim=2)
         angles.append(directions @ directions.transpose(1, 2))
-    return 25 * F.smooth_l1_loss(*distances) + 50 * F.smooth_l1_loss(*angles)
+    return 25 * F.smooth_l1_loss(distances[0], distances[1]) + 50 * F.smooth_l1_loss(angles[0], angles[1])
 
 
 def nst(s: Tensor, t: Tensor) -> Tensor:
@@ -110,7 +110,7 @@ def context(s: Tensor, t: Tensor) -> Tensor:
 def _fitnets(start: Mapping[str, Tensor]) -> Contender:
     weight, bias = own_leaf(start["weight"])[:, :, None, None], own_leaf(start["bias"])
     leaves = [weight.detach().requires_grad_(), bias]
-    return Contender(lambda s, t, y: F.mse_loss(F.conv2d(s["high"], *leaves), t["high"]), leaves)
+    return Contender(lambda s, t, y: F.mse_loss(F.conv2d(s["high"], leaves[0], leaves[1]), t["high"]), leaves)
 
 
 def _vid(start: Mapping[str, Tensor]) -> Contender:

@@ -14,7 +14,7 @@ import onnxruntime
 
 TOTAL = 52
 ORDER = ("batch_size", "learning_rate", "momentum", "weight_decay", "num_layers", "max_units", "max_dropout")
-SPACE = {
+SPACE: dict[str, dict[str, Any]] = {
     "batch_size": {"int": [16, 512], "log": True},
     "learning_rate": {"float": [1.0e-4, 0.1], "log": True},
     "momentum": {"float": [0.1, 0.99]},

@@ -74,7 +74,7 @@ def optuna_hyperband(budget: Budget, seed: int) -> None:
 
 def dehb(budget: Budget, seed: int) -> None:
     """By ask and tell."""
-    from dehb import DEHB
+    from dehb import DEHB  # type: ignore[import-not-found]
 
     with tempfile.TemporaryDirectory() as folder:
         found = DEHB(
@@ -89,8 +89,8 @@ def dehb(budget: Budget, seed: int) -> None:
 
 def smac(budget: Budget, seed: int) -> None:
     """Its multi-fidelity facade: a random forest and Hyperband, by ask and tell."""
-    from smac import MultiFidelityFacade, Scenario
-    from smac.runhistory import TrialValue
+    from smac import MultiFidelityFacade, Scenario  # type: ignore[import-not-found]
+    from smac.runhistory import TrialValue  # type: ignore[import-not-found]
 
     with tempfile.TemporaryDirectory() as folder:
         scenario = Scenario(
@@ -105,7 +105,7 @@ def smac(budget: Budget, seed: int) -> None:
 
 
 def _space(seed: int) -> Any:
-    import ConfigSpace
+    import ConfigSpace  # type: ignore[import-not-found]
 
     space = ConfigSpace.ConfigurationSpace(seed=seed)
     for name, spec in SPACE.items():
@@ -121,10 +121,10 @@ def syne_tune(name: str) -> Callable[[Budget, int], None]:
         import datetime
 
         import numpy as np
-        from syne_tune import config_space
-        from syne_tune.backend.trial_status import Trial
-        from syne_tune.optimizer import baselines
-        from syne_tune.optimizer.scheduler import SchedulerDecision
+        from syne_tune import config_space  # type: ignore[import-not-found]
+        from syne_tune.backend.trial_status import Trial  # type: ignore[import-not-found]
+        from syne_tune.optimizer import baselines  # type: ignore[import-not-found]
+        from syne_tune.optimizer.scheduler import SchedulerDecision  # type: ignore[import-not-found]
 
         np.random.seed(seed)  # it draws from the global state, too
         kinds = {"int": (config_space.randint, config_space.lograndint)}

@@ -84,7 +84,8 @@ def prune_to(model: nn.Sequential, amount: float) -> None:
     """torch's global magnitude pruning, on top of what is gone already."""
     pairs = [(layer, "weight") for layer in linears(model)]
     total = sum(layer.weight.numel() for layer, _ in pairs)
-    gone = sum(int((layer.weight_mask == 0).sum()) for layer, _ in pairs if hasattr(layer, "weight_mask"))
+    masks = [mask for mask in (getattr(layer, "weight_mask", None) for layer, _ in pairs) if mask is not None]
+    gone = sum(int((mask == 0).sum()) for mask in masks)
     prune.global_unstructured(pairs, pruning_method=prune.L1Unstructured, amount=round(total * amount) - gone)
 
 
@@ -100,7 +101,7 @@ def train_plain(model: nn.Sequential, data: tuple[torch.Tensor, ...], epochs: in
         for place in torch.split(order[: len(order) // 128 * 128], 128):
             loss = F.cross_entropy(model(inputs[place]), targets[place])
             optimizer.zero_grad(set_to_none=True)
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             schedule.step()
 

@@ -153,7 +153,7 @@ def _epoch(model: nn.Module, steps: torch.optim.Optimizer, data: Data, batch_siz
     model.train()
     for place in torch.split(torch.randperm(len(x)), batch_size):
         steps.zero_grad()
-        nn.functional.cross_entropy(model(x[place]), y[place]).backward()
+        nn.functional.cross_entropy(model(x[place]), y[place]).backward()  # type: ignore[no-untyped-call]
         steps.step()
     model.eval()
     with torch.inference_mode():

@@ -32,7 +32,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch_pruning as tp
+import torch_pruning as tp  # type: ignore[import-not-found]
 from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
@@ -53,15 +53,15 @@ class Attempt:
     spared: tuple[str, ...] = ()  # layers left alone because pruning them goes wrong
 
 
-class PatchMergingPruner(tp.BasePruningFunc):
+class PatchMergingPruner(tp.BasePruningFunc):  # type: ignore[misc]
     """Swin's patch merging, as in examples/transformers/prune_hf_swin.py: four patches lie side by side."""
 
-    def prune_out_channels(self, layer: nn.Module, idxs: list[int]) -> nn.Module:
+    def prune_out_channels(self, layer: Any, idxs: list[int]) -> Any:
         """Outputs of the reduction."""
         tp.prune_linear_out_channels(layer.reduction, idxs)
         return layer
 
-    def prune_in_channels(self, layer: nn.Module, idxs: list[int]) -> nn.Module:
+    def prune_in_channels(self, layer: Any, idxs: list[int]) -> Any:
         """The same channels of all four patches."""
         size = self.get_in_channels(layer)
         repeated = [each + patch * size for patch in range(4) for each in idxs]
@@ -69,11 +69,11 @@ class PatchMergingPruner(tp.BasePruningFunc):
         tp.prune_layernorm_out_channels(layer.norm, repeated)
         return layer
 
-    def get_out_channels(self, layer: nn.Module) -> int:
+    def get_out_channels(self, layer: Any) -> int:
         """Features after."""
         return int(layer.reduction.out_features)
 
-    def get_in_channels(self, layer: nn.Module) -> int:
+    def get_in_channels(self, layer: Any) -> int:
         """Features of one patch before."""
         return int(layer.reduction.in_features) // 4
 
@@ -90,6 +90,7 @@ class SelfAttention(nn.MultiheadAttention):
 def network(name: str) -> nn.Module:
     """The prepared network, Conv1D layers made linear, modelopt's attention torch's."""
     model = make(name)
+    layer: Any
     for module in list(model.modules()):
         for child, layer in module.named_children():
             if type(layer).__name__ == "Conv1D":
@@ -104,7 +105,7 @@ def network(name: str) -> nn.Module:
     return model.eval()
 
 
-def queries(module: nn.Module) -> tuple[list[nn.Module], list[int]]:
+def queries(module: Any) -> tuple[list[nn.Module], list[int]]:
     """The layers of an attention module that make queries, keys and values, and the heads of each."""
     kind = type(module).__name__
     if isinstance(module, VitBlock):
@@ -130,6 +131,7 @@ def queries(module: nn.Module) -> tuple[list[nn.Module], list[int]]:
 
 def mend(model: nn.Module, heads: dict[nn.Module, int]) -> None:
     """Attributes that state sizes, set to what is left, as the examples do by hand."""
+    module: Any
     for module in model.modules():
         kind = type(module).__name__
         if kind == "GPT2Attention":
@@ -166,7 +168,7 @@ def outputs(entry: Entry, model: nn.Module) -> list[nn.Module]:
 
 def pruner(entry: Entry, model: nn.Module, attempt: Attempt, ratio: float) -> Any:
     """MagnitudePruner for the model; building it builds the dependency graph."""
-    ignored, heads, channel_groups = outputs(entry, model), {}, {}
+    ignored, heads, channel_groups = outputs(entry, model), dict[nn.Module, int](), dict[nn.Module, int]()
     ignored += [model.get_submodule(each) for each in attempt.spared]
     custom: dict[type, Any] = {}
     roots = [*LAYERS, nn.LSTM]

@@ -19,7 +19,14 @@ OURS, THEIRS = "modelopt tune", "GridSearchCV"
 
 def ours(cpu: list[float], scores: dict[tuple[int | None, ...], float]) -> float:
     with TemporaryDirectory() as folder:
-        command = [MODELOPT, "tune", CONFIGS / "iris_grid.yaml", "--quiet", "--out", Path(folder, "run")]
+        command: list[str | Path] = [
+            MODELOPT,
+            "tune",
+            CONFIGS / "iris_grid.yaml",
+            "--quiet",
+            "--out",
+            Path(folder, "run"),
+        ]
         done = run(command, cwd=Path(folder))
         trials = json.loads(Path(folder, "run", "trials.json").read_text(encoding="utf-8"))
     scores.update({tuple(trial[f"model.{name}"] for name in NAMES): trial["validation.accuracy"] for trial in trials})

@@ -100,14 +100,16 @@ def cnn() -> nn.Module:
     """(B, 1, 28, 28) -> (B, 10). That of configs/mnist_cnn_neurons.yaml."""
     from modelopt_cli.models.architectures.cnn import Cnn
 
-    return Cnn(channels=(32, 64, 64)).build(Shapes((1, 28, 28), 10, "classification"), 0)
+    built: nn.Module = Cnn(channels=(32, 64, 64)).build(Shapes((1, 28, 28), 10, "classification"), 0)
+    return built
 
 
 def cifar_resnet() -> nn.Module:
     """(B, 3, 32, 32) -> (B, 10). modelopt's ResNet-20, all its groups, the residual streams among them."""
     from modelopt_cli.models.architectures.cifar_resnet import CifarResnet
 
-    return CifarResnet().build(Shapes((3, 32, 32), 10, "classification"), 0)
+    built: nn.Module = CifarResnet().build(Shapes((3, 32, 32), 10, "classification"), 0)
+    return built
 
 
 NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
@@ -126,7 +128,7 @@ def subject(name: str) -> Subject:
         build, shape = NETWORKS[name]
         torch.manual_seed(0)
         return Subject(prepare(build()), torch.randn(BATCHES[-1], *shape), RANDOM)
-    import common
+    import common  # type: ignore[import-not-found]
 
     found = common.Subject(name)
     inputs, targets = found.calibration(12048)
@@ -160,9 +162,9 @@ def timed(dense: nn.Module, smaller: dict[str, nn.Module], inputs: Tensor, secon
     """way -> "NCHW 64" -> milliseconds of both and dense / pruned, in turns of the two."""
     found: dict[str, Any] = {way: {} for way in smaller}
     for form, memory in FORMATS.items():
-        own = copy.deepcopy(dense).to(memory_format=memory)
+        own = copy.deepcopy(dense).to(memory_format=memory)  # type: ignore[call-overload]
         for way, module in smaller.items():
-            pair = {"dense": own, "pruned": copy.deepcopy(module).to(memory_format=memory)}
+            pair = {"dense": own, "pruned": copy.deepcopy(module).to(memory_format=memory)}  # type: ignore[call-overload]
             for size in BATCHES:
                 batch = inputs[torch.arange(size) % len(inputs)].to(memory_format=memory)
                 times = turns(pair, batch, seconds)
@@ -212,8 +214,8 @@ def profile(module: nn.Module, inputs: Tensor, runs: int = 20, most: int = 6) ->
     times: dict[tuple[str, str], list[float]] = {}
     for each in found.events():
         times.setdefault((each.name, str(each.input_shapes[:2])), []).append(each.self_cpu_time_total / 1000.0)
-    rows = [[*key, median(some) * len(some) / runs] for key, some in times.items()]
-    return sorted(rows, key=lambda row: -float(row[2]))[:most]
+    rows = sorted((-median(some) * len(some) / runs, *key) for key, some in times.items())
+    return [[name, shapes, -seconds] for seconds, name, shapes in rows[:most]]
 
 
 def measured(name: str, ways: list[str], options: list[str]) -> dict[str, Any]:

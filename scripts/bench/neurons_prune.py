@@ -84,7 +84,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("neurons_prune.json"))
     given = parser.parse_args()
     sys.path.insert(0, str(given.bench))
-    import common
+    import common  # type: ignore[import-not-found]
 
     torch.set_num_threads(1)
     subject = common.Subject(given.subject)

@@ -100,7 +100,7 @@ def theirs(names: list[str], venv: Path | None) -> dict[str, dict[str, Any]]:
         return {}
     with TemporaryDirectory() as folder:
         out = Path(folder) / "peer.json"
-        command = [venv / "bin" / "python", HERE / "_zoo_peer.py", *names, "--out", out]
+        command: list[str | Path] = [venv / "bin" / "python", HERE / "_zoo_peer.py", *names, "--out", out]
         environment = {**os.environ, **ONE_THREAD, "PYTHONPATH": str(ROOT)}
         subprocess.run(command, check=True, env=environment, stdout=subprocess.DEVNULL)
         return {each["name"]: each for each in json.loads(out.read_text())}

@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import json
 import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -87,7 +86,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="modelopt-bench-", dir=options.folder) as folder:
         source, target = Path(folder) / "model.safetensors", Path(folder) / "out.safetensors"
         make(source, options.size * MB, options.largest * MB)
-        prune = [MODELOPT, "prune", source, "--all", "--quiet", "--out", target]
+        prune: list[str | Path] = [MODELOPT, "prune", source, "--all", "--quiet", "--out", target]
         contenders: dict[str, Sequence[str | Path]] = {
             "plain copy": [PYTHON, "-c", COPY, source, target],
             "--threshold 0.01": [*prune, "--threshold", "0.01"],
@@ -120,4 +119,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

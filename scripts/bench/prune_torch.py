@@ -7,8 +7,10 @@ gone, in modelopt's trainer and in a plain loop over torch's reparametrised laye
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import cast
 
 import torch
 from _common import interleave, ratio, rows, show, write
@@ -23,7 +25,7 @@ EPOCHS = 2
 
 def ours(model: nn.Sequential, amount: float) -> dict[str, torch.Tensor]:
     """modelopt's masks, applied."""
-    weights = {str(place): layer.weight for place, layer in enumerate(linears(model))}
+    weights = {str(at): cast(nn.Parameter, layer.weight) for at, layer in enumerate(linears(model))}
     masking = Masking(weights)
     scores = {name: weight.detach().abs() for name, weight in weights.items()}
     cuts = Global().cuts(scores, amount)
@@ -34,7 +36,7 @@ def ours(model: nn.Sequential, amount: float) -> dict[str, torch.Tensor]:
 def theirs(model: nn.Sequential, amount: float) -> dict[str, torch.Tensor]:
     """torch's."""
     prune_to(model, amount)
-    return {str(place): layer.weight_mask.bool() for place, layer in enumerate(linears(model))}
+    return {str(place): layer.get_buffer("weight_mask").bool() for place, layer in enumerate(linears(model))}
 
 
 def main() -> None:
@@ -48,7 +50,11 @@ def main() -> None:
         data = tensors(args.mnist, 0)
         torch.manual_seed(0)
         large = nn.Sequential(nn.Linear(784, 3000), nn.ReLU(), nn.Linear(3000, 3000), nn.Linear(3000, 10))
-        for name, make in (("LeNet-300-100", lambda: network(start)), ("11 million weights", lambda: _copy(large))):
+        makers: dict[str, Callable[[], nn.Sequential]] = {
+            "LeNet-300-100": lambda: network(start),
+            "11 million weights": lambda: _copy(large),
+        }
+        for name, make in makers.items():
             for amount in (0.5, 0.9, 0.99):
                 a, b = ours(make(), amount), theirs(make(), amount)
                 assert all(torch.equal(a[key], b[key]) for key in a), f"{name}: the masks differ at {amount}"

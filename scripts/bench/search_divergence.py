@@ -44,7 +44,7 @@ def mixed(p: Params) -> float:
 
 def branin(p: Params) -> float:
     x, y = 15 * p["x0"] - 5, 15 * p["x1"]
-    valley = (y - 5.1 / (4 * math.pi**2) * x * x + 5 / math.pi * x - 6) ** 2
+    valley: float = (y - 5.1 / (4 * math.pi**2) * x * x + 5 / math.pi * x - 6) ** 2
     return valley + 10 * (1 - 1 / (8 * math.pi)) * math.cos(x) + 10 - 0.397887
 
 

@@ -48,11 +48,12 @@ def unit(count: int) -> dict[str, Any]:
     return {f"x{i}": {"float": [0.0, 1.0]} for i in range(count)}
 
 
+def noisy_sphere(sigma: float) -> Evaluate:
+    return lambda p, rng: sphere(p) + sigma * rng.standard_normal()
+
+
 PROBLEMS: dict[str, tuple[dict[str, Any], Evaluate, Worth]] = {
-    **{
-        f"sphere, noise {sigma}": (unit(3), lambda p, rng, s=sigma: sphere(p) + s * rng.standard_normal(), sphere)
-        for sigma in (0.02, 0.1, 0.3)
-    },
+    **{f"sphere, noise {sigma}": (unit(3), noisy_sphere(sigma), sphere) for sigma in (0.02, 0.1, 0.3)},
     "rosenbrock, noise 0.3": (unit(4), lambda p, rng: rosenbrock(p) + 0.3 * rng.standard_normal(), rosenbrock),
     "extra trees on wine": (
         {
