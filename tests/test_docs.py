@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -99,3 +100,22 @@ def test_links_between_pages_lead_somewhere(page: Path) -> None:
             titles = re.findall(r"^#+ (.*)$", other.read_text(encoding="utf-8"), re.MULTILINE)
             slugs = {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
             assert anchor in slugs, f"{page.name} links to {target}#{anchor}"
+
+
+@pytest.mark.slow
+def test_the_worked_example_of_a_strategy_works(tmp_path: Path) -> None:
+    """The sampler of docs/architecture.md, as another package's, with the test that stands beside it."""
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    sampler, test = re.findall(r"```python\n(.*?)```", page, re.DOTALL)[:2]
+    (tmp_path / "halton.py").write_text(sampler)
+    (tmp_path / "example.dist-info").mkdir()
+    (tmp_path / "example.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: example\nVersion: 1\n")
+    entry_points = "[modelopt_cli.samplers]\nhalton = halton:Halton\n"
+    (tmp_path / "example.dist-info" / "entry_points.txt").write_text(entry_points)
+    imports = "import numpy as np\nfrom scipy.stats import qmc\nfrom modelopt_cli import Study\n"
+    program = f"{imports}\n{test}\ntest_points_are_those_of_scipy()\nprint('done')\n"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])}
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, "done\n"), done.stderr
