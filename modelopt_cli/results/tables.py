@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Collection
+import json
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any
 
 from modelopt_cli.results.report import Cell, Table
 
@@ -34,6 +36,23 @@ def deviation_column(name: str, taken: Collection[str]) -> str:
     """The column of what `name` deviates by; over seeds where there is a deviation of that name already."""
     deviation = name + DEVIATION
     return f"{name}_seeds{DEVIATION}" if deviation in taken else deviation
+
+
+def cell(value: Any) -> Cell:
+    """Plain scalars as they are; lists and sections as compact JSON."""
+    if value is None or isinstance(value, str | int | float | bool):
+        return value
+    return json.dumps(value, separators=(", ", ": "))
+
+
+def curve_table(points: Iterable[tuple[int, Mapping[str, float]]], step: str = "epoch") -> Table:
+    """A row a report: the step and its metrics."""
+    points = list(points)
+    metrics = list(dict.fromkeys(name for _, values in points for name in values))
+    return Table(
+        columns=[step, *(metric_column(name, (step,)) for name in metrics)],
+        rows=[[at, *(values.get(name) for name in metrics)] for at, values in points],
+    )
 
 
 def as_csv(table: Table) -> str:

@@ -168,7 +168,7 @@ def _own_metrics(checkpoint: Checkpoint, consent: Consent, note: Callable[[str],
     """The user's own metrics that the file names and may call; the others are told."""
     from modelopt_cli.training.metrics.names import OwnMetric
 
-    found: list[OwnMetric] = []
+    metrics: list[OwnMetric] = []
     for target, folder in checkpoint.own_metrics:
         if consent.agreed(Code(target, {}, folder)) is None:
             note(
@@ -182,8 +182,8 @@ def _own_metrics(checkpoint: Checkpoint, consent: Consent, note: Callable[[str],
         except (UsageError, ValueError) as error:
             note(f"the metric '{target}' was left out: {error}")
             continue
-        found.append(metric)
-    return found
+        metrics.append(metric)
+    return metrics
 
 
 def _source(checkpoint: Checkpoint, path: str | Path, consent: Consent) -> Any:
@@ -224,7 +224,7 @@ def _as_table(checkpoint: Checkpoint, scores: Any) -> Table:
 
     from modelopt_cli.training.metrics.scoring import probabilities
 
-    names = list(checkpoint.label_names) or [str(place) for place in range(checkpoint.shapes.outputs)]
+    names = list(checkpoint.label_names) or [str(output) for output in range(checkpoint.shapes.outputs)]
     if checkpoint.task == "regression":
         columns = names if len(names) == scores.shape[1] else [f"prediction_{i}" for i in range(scores.shape[1])]
         columns = ["prediction"] if scores.shape[1] == 1 else columns
@@ -236,7 +236,7 @@ def _as_table(checkpoint: Checkpoint, scores: Any) -> Table:
         return Table(
             columns=["labels", *columns], rows=[[c, *row] for c, row in zip(chosen, _cells(shares), strict=True)]
         )
-    labels = [names[place] for place in np.argmax(shares, axis=1)]
+    labels = [names[output] for output in np.argmax(shares, axis=1)]
     return Table(columns=["label", *columns], rows=[[c, *row] for c, row in zip(labels, _cells(shares), strict=True)])
 
 

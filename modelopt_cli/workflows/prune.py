@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, final
 
 from modelopt_cli.core.errors import UsageError
 from modelopt_cli.pruning.structures import UnitStructure
+from modelopt_cli.results.tables import curve_table
 from modelopt_cli.workflows.pruning.phases import needs_training, planned_epochs
 from modelopt_cli.workflows.pruning.recovery_teacher import check_recovery
 from modelopt_cli.workflows.pruning.run import PruneRun
@@ -17,7 +18,6 @@ from modelopt_cli.workflows.shared.context import StageBegun
 from modelopt_cli.workflows.shared.model_workflow import ModelWorkflow
 from modelopt_cli.workflows.shared.preflight import preflight
 from modelopt_cli.workflows.shared.reporting import Outcome
-from modelopt_cli.workflows.shared.tables import curve_table
 
 _REACHED = (
     "pruning.sparsity",

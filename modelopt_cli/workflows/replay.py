@@ -59,11 +59,11 @@ def _replayed(
     context: Context,
     sizes: Sequence[int] | None,
 ) -> Replayed:
-    def told(event: int) -> None:
+    def on_event(event: int) -> None:
         if event == len(events) or events[event - 1][0] == "queued":
             context.emit(EpochEnded(event, len(events), {}, "replaying events"))
 
-    return replay(events, begun_with, scheduler, sizes=sizes, on_event=told)
+    return replay(events, begun_with, scheduler, sizes=sizes, on_event=on_event)
 
 
 def _sizes(experiment: Experiment | None) -> Sequence[int] | None:
@@ -80,17 +80,17 @@ def _scheduler(experiment: Experiment | None, begun_with: Header) -> Scheduler:
     return SamplerAndStopper(stopper=None if stopper is None else header.strategy("stoppers", stopper))
 
 
-def _counts(found: Replayed) -> dict[str, Any]:
-    counts = {kind: {"asked": found.asked[kind], "agreed": found.agreed[kind]} for kind in KINDS}
-    first = None if found.first is None else asdict(found.first)
-    return {"events": found.events, **counts, "agrees": first is None, "first": first}
+def _counts(replayed: Replayed) -> dict[str, Any]:
+    counts = {kind: {"asked": replayed.asked[kind], "agreed": replayed.agreed[kind]} for kind in KINDS}
+    first = None if replayed.first is None else asdict(replayed.first)
+    return {"events": replayed.events, **counts, "agrees": first is None, "first": first}
 
 
-def _remarks(path: Path, found: Replayed) -> list[str]:
+def _remarks(path: Path, replayed: Replayed) -> list[str]:
     remarks = []
-    if not found.asked["decisions"]:
+    if not replayed.asked["decisions"]:
         remarks.append("the log holds no decisions of a scheduler (a study used by hand, or an older version)")
-    if found.first is not None:
+    if replayed.first is not None:
         changed = _otherwise(path)
         remarks.append(
             f"the search ran elsewhere than this replay, which may be why: {'; '.join(changed)}"

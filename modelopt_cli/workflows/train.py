@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, final
 
+from modelopt_cli.results.tables import curve_table
 from modelopt_cli.tuning.objective import Run
 from modelopt_cli.workflows.runs.base import ModelRun
 from modelopt_cli.workflows.runs.cross_validation import CrossValidationRun
@@ -14,7 +15,6 @@ from modelopt_cli.workflows.runs.script import open_script
 from modelopt_cli.workflows.shared.model_workflow import ModelWorkflow
 from modelopt_cli.workflows.shared.preflight import preflight
 from modelopt_cli.workflows.shared.reporting import Outcome
-from modelopt_cli.workflows.shared.tables import curve_table
 
 if TYPE_CHECKING:
     from modelopt_cli.experiment.experiment import Experiment

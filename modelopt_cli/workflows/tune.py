@@ -19,17 +19,17 @@ from modelopt_cli.tuning.trials.trial import State
 from modelopt_cli.workflows.factory import ModelObjective, forget
 from modelopt_cli.workflows.runs.script import CommandObjective
 from modelopt_cli.workflows.search import model_cache, warm_start
-from modelopt_cli.workflows.search.analysis import Insight, insight
-from modelopt_cli.workflows.search.best_model import command_of, finish_best
+from modelopt_cli.workflows.search.analysis import SearchAnalysis, search_analysis
+from modelopt_cli.workflows.search.best_model import command_of, finalize_best
 from modelopt_cli.workflows.search.plan import Plan, make_plan
 from modelopt_cli.workflows.search.remarks import lacking_at_first, unheard, vain
+from modelopt_cli.workflows.search.tables import best_row, best_tables, trials_table
 from modelopt_cli.workflows.shared import gates, run_files
 from modelopt_cli.workflows.shared.context import Context, Message, SearchStarted, TrialChanged
 from modelopt_cli.workflows.shared.metric_checks import check_samples, check_trials
 from modelopt_cli.workflows.shared.preflight import preflight
 from modelopt_cli.workflows.shared.reporting import Outcome, Reporting, planned
 from modelopt_cli.workflows.shared.run_scope import one_run
-from modelopt_cli.workflows.shared.tables import best_row, best_tables, trials_table
 
 if TYPE_CHECKING:
     from modelopt_cli.experiment.experiment import Experiment
@@ -100,7 +100,7 @@ class _Search:
     plan: Plan
     reporting: Reporting
     samples: str | None  # what every trial must be measured on; None: none can change it
-    told: bool = False  # what the first report lacks
+    first_seen: bool = False  # whether the first report was looked at, for what it lacks
     dense: str | None = None  # the trained model that every trial prunes
 
     @classmethod
@@ -128,10 +128,10 @@ class _Search:
         )
         if settings.warm_start and not resuming:
             context.emit(Message(study.warm_start.text(), warning=not study.warm_start.trials))
-        found = cls(experiment, context, study.space, study, plan, reporting, samples)
+        search = cls(experiment, context, study.space, study, plan, reporting, samples)
         if not study.trials:
-            found.enqueue()
-        return found
+            search.enqueue()
+        return search
 
     def enqueue(self) -> None:
         """The file's own values first (but for a grid, which is exactly its points), then `tuning.initial`."""
@@ -216,8 +216,8 @@ class _Search:
         if self.context.directory is not None:
             ended = sum(each.state.finished for each in self.study.trials)
             self.context.stop.kept = f"the log of the search, with {ended} trials that have ended,"
-        if not self.told and (trial.curve or trial.state in (State.COMPLETED, State.FAILED)):
-            self.told = True
+        if not self.first_seen and (trial.curve or trial.state in (State.COMPLETED, State.FAILED)):
+            self.first_seen = True
             lacking = lacking_at_first(self.experiment, trial)
             if lacking:
                 self.context.emit(Message(lacking, warning=True))
@@ -232,7 +232,7 @@ class _Search:
         """(tables, details) of the front, of repeats, and of the best trial's schedule; see best_tables."""
         return best_tables(self.study, self.experiment.require_tuning().reference)
 
-    def table(self) -> Any:
+    def table(self) -> Table:
         """The table of trials."""
         return trials_table(self.study.trials, self.space.paths)
 
@@ -241,12 +241,12 @@ class _Search:
         best = self.study.best
         interrupted = result.reason == "interrupted"
         artefacts, metrics, warnings, model = {}, {}, list(result.warnings), None
-        taught = Insight() if interrupted else insight(self.space, self.study.trials, self.study.goals)
+        analysis = SearchAnalysis() if interrupted else search_analysis(self.space, self.study.trials, self.study.goals)
         warnings += vain(self.experiment, self.study.trials, ended=not interrupted)
         if unheard(self.experiment):
             warnings.append(unheard(self.experiment))
         tables, details = self.compromises()
-        tables = {"trials": self.table(), **tables, **taught.tables}
+        tables = {"trials": self.table(), **tables, **analysis.tables}
         if best is not None:
             metrics = dict(best.metrics)
             if best.violation > 0:
@@ -255,24 +255,24 @@ class _Search:
             if not interrupted:
                 folder = model_cache.stage_folder(self.context, keep)
                 with self.reporting.log.recording():
-                    winner = finish_best(
+                    best_model = finalize_best(
                         self.experiment, best, keep, self.context, folder, self.dense, self.study.trials
                     )
-                metrics |= winner.metrics
-                artefacts, model = winner.artefacts, winner.model
-                warnings += winner.warnings
-                tables |= winner.tables
-                details = {**details, **winner.details}
-        warnings += self._otherwise_than_told()
+                metrics |= best_model.metrics
+                artefacts, model = best_model.artefacts, best_model.model
+                warnings += best_model.warnings
+                tables |= best_model.tables
+                details = {**details, **best_model.details}
+        warnings += self._otherwise_than_declared()
         if self.context.directory is not None:
-            for name, table in taught.tables.items():
+            for name, table in analysis.tables.items():
                 self.context.directory.write_table(name, table)
         details = {
             "objective": [str(goal) for goal in self.experiment.require_tuning().goals],
             "workflow": command_of(self.experiment.require_tuning()),
             "ended": result.reason,
             "why": result.why,
-            "importance_missing": taught.missing,
+            "importance_missing": analysis.missing,
             "front": [trial.number for trial in self.study.front],
             **details,
         }
@@ -287,17 +287,17 @@ class _Search:
             plan={**self.plan.as_dict(), **took},
         )
 
-    def _otherwise_than_told(self) -> list[str]:
+    def _otherwise_than_declared(self) -> list[str]:
         """Where scripts took other steps than `command.steps` says."""
-        told = None if self.experiment.command is None else self.experiment.command.steps
+        declared = None if self.experiment.command is None else self.experiment.command.steps
         seen = [
             trial.total for trial in self.study.trials if trial.state is State.COMPLETED and trial.total is not None
         ]
-        if told is None or not seen or max(seen) == told:
+        if declared is None or not seen or max(seen) == declared:
             return []
         return [
-            f"command.steps is {told}, but the longest of {len(seen)} complete trials ended with step {max(seen)}, by "
-            f"which rungs and budget were reckoned from then on; set command.steps: {max(seen)}"
+            f"command.steps is {declared}, but the longest of {len(seen)} complete trials ended with step {max(seen)}, "
+            f"by which rungs and budget were reckoned from then on; set command.steps: {max(seen)}"
         ]
 
     def _artefacts(self) -> Mapping[str, str]:

@@ -138,11 +138,11 @@ def _coverage(network: Network) -> dict[str, Any]:
 
     covered, reasons = share(network.groups)
     exact, _ = share(group for group in network.groups if not group.shifts)
-    told = {
+    by_reason = {
         reason: {"parameters": count, "share": count / max(total, 1)}
         for reason, count in sorted(reasons.items(), key=lambda item: -item[1])
     }
-    return {"parameters": total, "share": covered, "share_without_shifts": exact, "reasons": told}
+    return {"parameters": total, "share": covered, "share_without_shifts": exact, "reasons": by_reason}
 
 
 def _listed(places: Iterable[Place]) -> str:

@@ -77,7 +77,7 @@ def _measured(outcome: Outcome, files: Sequence[StateFile], experiment_file: Pat
 
     device, modules, shapes = _ready(files, experiment_file, trust_code)
     samples = example(shapes, max(BATCH_SIZES))
-    names = [f"{file.path.name}{' (baseline)' * place}" for place, file in enumerate(files)]
+    names = [f"{file.path.name}{' (baseline)' * number}" for number, file in enumerate(files)]
     with _user_errors(names, shapes):
         macs_of = [macs(module.to(device), samples[:1]) for module in modules]
         times = latency(dict(zip(names, modules, strict=True)), samples, BATCH_SIZES, threads=THREADS)
@@ -137,10 +137,10 @@ def _user_errors(names: Sequence[str], shapes: Shapes) -> Iterator[None]:
         ) from error
 
 
-def _macs_table(module: nn.Module, found: Mapping[str, int]) -> Table:
+def _macs_table(module: nn.Module, macs_of: Mapping[str, int]) -> Table:
     """A row for each module that computes something; the outermost one's own share has no name."""
-    own = found[""] - sum(macs for name, macs in found.items() if name)
-    parts = {name: macs for name, macs in found.items() if name} | ({"": own} if own else {})
+    own = macs_of[""] - sum(macs for name, macs in macs_of.items() if name)
+    parts = {name: macs for name, macs in macs_of.items() if name} | ({"": own} if own else {})
     rows = [[name, type(module.get_submodule(name)).__name__, macs] for name, macs in parts.items()]
     return Table(columns=["module", "kind", "macs"], rows=rows)
 

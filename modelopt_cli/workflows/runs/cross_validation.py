@@ -52,15 +52,15 @@ class CrossValidationRun(Run):
         """`NAME`: the mean over the folds; `NAME_std`: their standard deviation, for the validation metrics."""
         import numpy as np
 
-        found: dict[str, float] = {}
+        means: dict[str, float] = {}
         for name in self.results[0] if self.results else ():
             values = [fold[name] for fold in self.results if name in fold]
-            found[name] = float(np.mean(values))
+            means[name] = float(np.mean(values))
             if name.startswith("validation."):
-                found[f"{name}_std"] = float(np.std(values))
-        if "train.seconds" in found:
-            found["train.seconds"] = float(sum(fold["train.seconds"] for fold in self.results))
-        return found
+                means[f"{name}_std"] = float(np.std(values))
+        if "train.seconds" in means:
+            means["train.seconds"] = float(sum(fold["train.seconds"] for fold in self.results))
+        return means
 
     @property
     def warnings(self) -> list[str]:

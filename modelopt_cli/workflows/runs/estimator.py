@@ -87,8 +87,8 @@ class EstimatorRun(ModelRun):
 
     def full_metrics(self) -> dict[str, float]:
         """Every validation metric, whatever was wanted during the search."""
-        found = self._evaluate("validation", None) if self._prepared.validation is not None else {}
-        return {**self._metrics, **found}
+        judged = self._evaluate("validation", None) if self._prepared.validation is not None else {}
+        return {**self._metrics, **judged}
 
     def test_metrics(self) -> dict[str, float]:
         """Every metric on the test split; empty when there is none. Read once, after every choice is made."""

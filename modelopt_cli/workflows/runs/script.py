@@ -135,14 +135,14 @@ class ScriptRun(Run):
 
     def _note(self, line: bytes, metrics: bool) -> None:
         """Take a line over: of metrics, where it may be one."""
-        found = metrics_of(line) if metrics else None
+        parsed = metrics_of(line) if metrics else None
         with self._changed:
-            if found is None or len(self._metrics.keys() | found[1]) > _MOST_METRICS:
+            if parsed is None or len(self._metrics.keys() | parsed[1]) > _MOST_METRICS:
                 text = redacted(line.decode("utf-8", "replace")).strip()
                 if text:
                     self._tail.append(text[:500])
                 return
-            step, values = found
+            step, values = parsed
             self._metrics.update(values)
             if step is None:
                 return
@@ -206,7 +206,7 @@ class ScriptRun(Run):
 
     def _take(self, until: int) -> list[StepReport]:
         with self._changed:
-            first = next((place for place, (step, _) in enumerate(self._reports) if step >= until), len(self._reports))
+            first = next((index for index, (step, _) in enumerate(self._reports) if step >= until), len(self._reports))
             new, self._reports = self._reports[: first + 1], self._reports[first + 1 :]
             self._changed.notify_all()
         self.step = max([self.step, *(step for step, _ in new)])

@@ -28,9 +28,9 @@ class Lines:
     def cut(self, data: bytes) -> list[bytes]:
         """The lines that end in `data`, without their ends; empty ones are left out."""
         *whole, rest = _ENDS.split(data)
-        found = [self._ended(part) for part in whole]
+        lines = [self._ended(part) for part in whole]
         self._add(rest)
-        return [line for line in found if line]
+        return [line for line in lines if line]
 
     def last(self) -> list[bytes]:
         """What came after the last end of a line, when nothing more will come."""

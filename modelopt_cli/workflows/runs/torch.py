@@ -115,13 +115,13 @@ class TorchRun(RestorableRun):
 
     def checkpoint(self, metrics: Mapping[str, float]) -> Checkpoint:
         """The trained model with all that using it needs."""
-        found = checkpoint_of(self._experiment, self._prepared, self.trainer.module, metrics, self.warnings)
+        checkpoint = checkpoint_of(self._experiment, self._prepared, self.trainer.module, metrics, self.warnings)
         if self._masking:
             from modelopt_cli.models.files.packed import pack_masks
 
             self._masking.apply()
-            found.extra["masks"] = pack_masks(self._masking.masks, self._masking.weights)
-        return found
+            checkpoint.extra["masks"] = pack_masks(self._masking.masks, self._masking.weights)
+        return checkpoint
 
     def state(self) -> Any:
         """Trainer state and the time used."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from modelopt_cli.results.report import Cell, Table
-from modelopt_cli.workflows.shared.tables import cell
+from modelopt_cli.results.tables import cell
 
 if TYPE_CHECKING:
     from modelopt_cli.core.conditions import Goal
@@ -23,14 +23,14 @@ _COLUMNS = {
 
 
 @dataclass
-class Insight:
+class SearchAnalysis:
     """`tables`: those of _COLUMNS, none when there is nothing to say; `missing`: metric -> why it has no rows."""
 
     tables: dict[str, Table] = field(default_factory=dict)
     missing: dict[str, str] = field(default_factory=dict)
 
 
-def insight(space: Space, trials: Sequence[Trial], goals: Sequence[Goal]) -> Insight:
+def search_analysis(space: Space, trials: Sequence[Trial], goals: Sequence[Goal]) -> SearchAnalysis:
     """Importance and effects of every parameter, and effects of the pairs that explain most, for each objective.
 
     Means and deviations are in the metric's unit. Trials that failed say nothing here.
@@ -39,7 +39,7 @@ def insight(space: Space, trials: Sequence[Trial], goals: Sequence[Goal]) -> Ins
 
     if any(trial.parent is not None for trial in trials):
         reason = "not known: trials went on from others' states, so that no setting alone made their values"
-        return Insight(missing={goal.metric: reason for goal in goals})
+        return SearchAnalysis(missing={goal.metric: reason for goal in goals})
     rows: dict[str, list[list[Cell]]] = {name: [] for name in _COLUMNS}
     missing: dict[str, str] = {}
     for objective, goal in enumerate(goals):
@@ -50,10 +50,10 @@ def insight(space: Space, trials: Sequence[Trial], goals: Sequence[Goal]) -> Ins
             continue
         from modelopt_cli.tuning.analysis.importance import Analysis
 
-        for name, found in _Rows(space, Analysis(space, finished), goal).all().items():
-            rows[name] += found
-    tables = {name: Table(columns=_COLUMNS[name], rows=found) for name, found in rows.items() if found}
-    return Insight(tables, missing)
+        for name, of_goal in _Rows(space, Analysis(space, finished), goal).all().items():
+            rows[name] += of_goal
+    tables = {name: Table(columns=_COLUMNS[name], rows=table) for name, table in rows.items() if table}
+    return SearchAnalysis(tables, missing)
 
 
 class _Rows:
@@ -65,12 +65,12 @@ class _Rows:
         self._when = [row["when"] for row in space.describe()]
 
     def all(self) -> Mapping[str, list[list[Cell]]]:
-        found = sorted(self._analysis.importances(), key=lambda each: (-(each.share or 0.0), each.position))
-        effects: list[list[Cell]] = []
-        for each in found:
-            effects += self._effect(each)
-        importances = [self._importance(each) for each in found]
-        return {"importance": importances, "effects": effects, "effects_pairs": self._pairs(found)}
+        importances = sorted(self._analysis.importances(), key=lambda each: (-(each.share or 0.0), each.position))
+        return {
+            "importance": [self._importance(each) for each in importances],
+            "effects": [row for each in importances for row in self._effect(each)],
+            "effects_pairs": self._pairs(importances),
+        }
 
     def _importance(self, each: Importance) -> list[Cell]:
         path, when = self._space.parameters[each.position].path, self._when[each.position]
@@ -87,10 +87,10 @@ class _Rows:
             for code, mean, deviation in zip(*columns, strict=True)
         ]
 
-    def _pairs(self, found: list[Importance]) -> list[list[Cell]]:
+    def _pairs(self, importances: list[Importance]) -> list[list[Cell]]:
         rows: list[list[Cell]] = []
         seen: set[Any] = set()
-        for a, b, effect in self._analysis.pairs(found):
+        for a, b, effect in self._analysis.pairs(importances):
             first, second = self._space.parameters[a], self._space.parameters[b]
             if (first.path, second.path) in seen:  # the same names in another branch, where they matter less
                 continue

@@ -40,7 +40,7 @@ _REMARK = (
 
 
 @dataclass(frozen=True)
-class Winner:
+class BestModel:
     """The finished best setting."""
 
     metrics: Mapping[str, float] = field(default_factory=dict)
@@ -56,7 +56,7 @@ def command_of(settings: TuningSettings) -> Literal["train", "prune", "distill"]
     return "train" if settings.workflow == "command" else settings.workflow
 
 
-def finish_best(
+def finalize_best(
     experiment: Experiment,
     best: Trial,
     keep: Path,
@@ -64,7 +64,7 @@ def finish_best(
     folder: Path,
     dense: str | None = None,
     trials: Sequence[Trial] = (),
-) -> Winner:
+) -> BestModel:
     """Write best.yaml and model.pt, and read the test split for the first time.
 
     `dense`: the trained model that all trials pruned; it is kept as dense.pt, which best.yaml starts from. `folder`:
@@ -89,7 +89,7 @@ def finish_best(
         )
         artefacts["best"] = str(context.directory.path_of("best.yaml"))
     if settings.workflow == "command":
-        return Winner(artefacts=artefacts)
+        return BestModel(artefacts=artefacts)
     if settings.workflow == "prune":
         pruning = open_pruning(chosen, best.seed, dense=dense)
         # What the trial trained itself is not kept, but is what the pruned model is compared with: it is run again.
@@ -102,7 +102,7 @@ def finish_best(
     judged = run.full_metrics()
     # Of what a model costs a search measures only what it looks at; what it measured stands.
     metrics = {**run.costs(judged), **best.metrics, **judged, **run.test_metrics()}
-    checkpoint = run.checkpoint(metrics)
+    checkpoint = run.checkpoint({**best.metrics, **metrics})
     if context.directory is not None:
         from modelopt_cli.models.files import checkpoints
 
@@ -111,7 +111,7 @@ def finish_best(
     warnings = [_REMARK.format(best.born)] if len(legs) > 1 else []
     tables = run.tables()
     warnings += [*noted_warnings(keep, best.seed), *run.warnings, *run.noise]
-    return Winner(metrics, artefacts, checkpoint, warnings, tables, run.details)
+    return BestModel(metrics, artefacts, checkpoint, warnings, tables, run.details)
 
 
 def _name_teachers(section: dict[str, Any], kept: Mapping[str, str], experiment: Experiment) -> None:
@@ -121,8 +121,8 @@ def _name_teachers(section: dict[str, Any], kept: Mapping[str, str], experiment:
         if name == "teacher":
             section["teacher"] = named
         else:
-            place = int(name.rpartition(" ")[2]) - 1
-            section["teachers"][place] = {**named, "weight": section["teachers"][place]["weight"]}
+            number = int(name.rpartition(" ")[2]) - 1
+            section["teachers"][number] = {**named, "weight": section["teachers"][number]["weight"]}
 
 
 def _trusted(experiment: Experiment) -> dict[str, bool]:

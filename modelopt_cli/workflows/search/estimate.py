@@ -54,7 +54,7 @@ def measure(experiment: Experiment, space: Space) -> Measured:
 def _mean(settings: Iterable[Params], seconds: Callable[[Params], float | None]) -> float | None:
     """Mean over what could be measured in time. The first run, which pays for imports and warm-up, is made twice."""
     deadline = time.perf_counter() + _PROBE_SECONDS
-    found: list[float] = []
+    measured: list[float] = []
     warm = False
     for params in settings:
         try:
@@ -67,10 +67,10 @@ def _mean(settings: Iterable[Params], seconds: Callable[[Params], float | None])
                 raise
             continue  # a setting that diverges, does not fit or ends itself says nothing about the others
         if taken is not None:
-            found.append(taken)
+            measured.append(taken)
         if time.perf_counter() > deadline:
             break
-    return sum(found[1:] or found) / len(found[1:] or found) if found else None
+    return sum(measured[1:] or measured) / len(measured[1:] or measured) if measured else None
 
 
 def _own_code(experiment: Experiment) -> bool:

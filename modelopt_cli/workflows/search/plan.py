@@ -50,8 +50,8 @@ class Plan:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for the report."""
-        found = dataclasses.asdict(self)
-        return {**found, "estimated_seconds": found.pop("seconds"), "estimated_bytes": found.pop("bytes")}
+        values = dataclasses.asdict(self)
+        return {**values, "estimated_seconds": values.pop("seconds"), "estimated_bytes": values.pop("bytes")}
 
 
 def make_plan(experiment: Experiment, space: Space) -> Plan:

@@ -9,8 +9,8 @@ from modelopt_cli.core.errors import InputError
 from modelopt_cli.tuning.analysis.replication import best_of, posterior
 from modelopt_cli.tuning.space.space import Space
 from modelopt_cli.tuning.study.study import Study
+from modelopt_cli.workflows.search.tables import best_row, schedule_table, trials_table
 from modelopt_cli.workflows.shared.reporting import Outcome, provisional
-from modelopt_cli.workflows.shared.tables import best_row, schedule_table, trials_table
 
 if TYPE_CHECKING:
     from modelopt_cli.results.report import Report

@@ -36,11 +36,11 @@ def sizes(before: nn.Module, after: nn.Module, inputs: Tensor, files: tuple[int,
     from modelopt_cli.models.measure import macs
     from modelopt_cli.models.summary import summarise
 
-    found = [summarise(module) for module in (before, after)]
+    summaries = [summarise(module) for module in (before, after)]
     return [
-        _row("parameters", *(each["model.parameters"] for each in found)),
+        _row("parameters", *(each["model.parameters"] for each in summaries)),
         _row("multiply-accumulates", *(float(macs(module, inputs[:1])[""]) for module in (before, after))),
-        _row("bytes of tensors", *(each["model.size_bytes"] for each in found)),
+        _row("bytes of tensors", *(each["model.size_bytes"] for each in summaries)),
         _row("bytes of model.pt", *map(float, files)),
     ]
 
@@ -49,8 +49,8 @@ def times(before: nn.Module, after: nn.Module, inputs: Tensor) -> tuple[list[dic
     """The same for the latency at each batch size, medians of what is measured turn by turn; what is noisy of it."""
     from modelopt_cli.models.measure import latency, noise
 
-    found = latency({"before": before, "after": after}, inputs, BATCH_SIZES, seconds=_SECONDS)
-    pairs = list(zip(found[::2], found[1::2], strict=True))
+    measured = latency({"before": before, "after": after}, inputs, BATCH_SIZES, seconds=_SECONDS)
+    pairs = list(zip(measured[::2], measured[1::2], strict=True))
     rows = [_row(f"ms for a batch of {one.batch_size}", one.median, other.median) for one, other in pairs]
     return rows, [text for one, other in pairs if (text := noise(other, one))]
 
@@ -63,16 +63,16 @@ def with_ratios(costs: Table) -> Table:
     """The table of costs with each ratio that of the two figures before it: of means over seeds, the means'."""
     if "times less" not in costs.columns:
         return costs
-    place = costs.columns.index("times less")
-    figures = [at for at, name in enumerate(costs.columns[:place]) if name != "what" and not name.endswith(DEVIATION)]
+    ratio = costs.columns.index("times less")
+    figures = [at for at, name in enumerate(costs.columns[:ratio]) if name != "what" and not name.endswith(DEVIATION)]
     rows = []
     for row in costs.rows:
         before, after = (float(value) if isinstance(value := row[at], int | float) else 0.0 for at in figures)
-        rows.append([*row[:place], before / after if after else None, *row[place + 1 :]])
+        rows.append([*row[:ratio], before / after if after else None, *row[ratio + 1 :]])
     return Table(columns=costs.columns, rows=rows)
 
 
 def metrics(costs: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     """Flat metrics of what the model costs now; FLOPs are two for each multiply-accumulate."""
-    found = {_METRICS[row["what"]]: float(row["after"]) for row in costs}
-    return found | ({"model.flops": 2.0 * found["model.macs"]} if "model.macs" in found else {})
+    figures = {_METRICS[row["what"]]: float(row["after"]) for row in costs}
+    return figures | ({"model.flops": 2.0 * figures["model.macs"]} if "model.macs" in figures else {})

@@ -201,17 +201,17 @@ def stopping_samples(experiment: Experiment, train: np.ndarray) -> tuple[np.ndar
     return np.flatnonzero(np.isin(train, drawn)), how
 
 
-def prepared_fold(experiment: Experiment, place: int, step: int | None = None) -> Prepared:
-    """Fold number `place` as train and validation split, preprocessed from its own training samples.
+def prepared_fold(experiment: Experiment, fold: int, step: int | None = None) -> Prepared:
+    """Fold number `fold` as train and validation split, preprocessed from its own training samples.
 
     `step`: of tuning.fidelity; then it trains on that part of them.
     """
     import numpy as np
 
     framework = experiment.require_model().framework
-    train, validation = fold_indices(experiment)[place]
+    train, validation = fold_indices(experiment)[fold]
     indices = SplitIndices(train, validation, np.array([], dtype=np.int64))
-    key = _key(experiment, data_seed(experiment)) + f"{framework}/{_folding(experiment)}/{place}"
+    key = _key(experiment, data_seed(experiment)) + f"{framework}/{_folding(experiment)}/{fold}"
     key += _part_key(experiment, step)
     return _remember(kept().prepared, key, lambda: prepare_indices(experiment, _part(experiment, indices, step)))
 
@@ -229,8 +229,8 @@ def measured_on(experiment: Experiment) -> str:
     if experiment.evaluation.cv is not None:
         parts = [part for fold in fold_indices(experiment) for part in fold]
     else:
-        found = split_data(experiment)
-        parts = [found.train, found.validation, found.test]
+        splits = split_data(experiment)
+        parts = [splits.train, splits.validation, splits.test]
     for array in (raw.targets, *([] if raw.weights is None else [raw.weights]), *parts):
         digest.update(f"/{array.shape}/{array.dtype}/".encode() + array.tobytes())
     return digest.hexdigest()

@@ -76,13 +76,13 @@ def check_samples(experiment: Experiment, space: Space) -> str | None:
     first, digest = dict[str, Any](), None
     for setting in islice(space.corners(), CORNERS):
         chosen = {path: value for path, value in setting.items() if path.partition(".")[0] == "data"}
-        found = data_cache.measured_on(experiment.with_values(chosen))
-        if digest is not None and found != digest:
+        own = data_cache.measured_on(experiment.with_values(chosen))
+        if digest is not None and own != digest:
             raise UsageError(
                 f"{experiment.origin}: {_named(chosen)} gives other samples, targets or splits than {_named(first)}, "
                 "so results under the two cannot be compared; leave out of tuning.space what changes them"
             )
-        first, digest = (chosen, found) if digest is None else (first, digest)
+        first, digest = (chosen, own) if digest is None else (first, digest)
     return digest
 
 
@@ -98,8 +98,8 @@ def _check_gates(experiment: Experiment, context: Context, runs: Sequence[Expect
         rule, remedy = missing(gate.metric, "the gate's metric", possible, experiment)
         if gate in context.gates:
             raise UsageError(f"--gate '{gate}': {rule}; {remedy}")
-        place = [str(each) for each in gates.conditions(experiment, replace(context, gates=()))].index(str(gate))
-        experiment.refuse([Finding(("gates", place), rule, remedy)])
+        index = [str(each) for each in gates.conditions(experiment, replace(context, gates=()))].index(str(gate))
+        experiment.refuse([Finding(("gates", index), rule, remedy)])
 
 
 def learn(experiment: Experiment, asked: Collection[str]) -> DataFacts:

@@ -33,8 +33,8 @@ def build(file: StateFile, experiment: Experiment | None, *, trust_code: bool = 
     from modelopt_cli.workflows.shared.data_cache import prepared_data
 
     if not file.bare:
-        found = checkpoints.load(file.path, consent_of(experiment, trust_code))
-        return found.model, found.shapes
+        checkpoint = checkpoints.load(file.path, consent_of(experiment, trust_code))
+        return checkpoint.model, checkpoint.shapes
     if experiment is None:
         raise UsageError(
             f"{file.path} does not say which model its weights are of, so it cannot be run; name an experiment file "
@@ -85,10 +85,12 @@ def load_weights(module: nn.Module, tensors: Mapping[str, Tensor], origin: Path)
             if name in state and state[name].shape != item.shape
         ],
     }
-    told = [f"{what}: {', '.join(names[:3])}{', ...' * (len(names) > 3)}" for what, names in problems.items() if names]
-    if told:
+    misfits = [
+        f"{what}: {', '.join(names[:3])}{', ...' * (len(names) > 3)}" for what, names in problems.items() if names
+    ]
+    if misfits:
         raise InputError(
-            f"the weights in {origin} are not those of the experiment's model ({'; '.join(told)}); write the model: "
+            f"the weights in {origin} are not those of the experiment's model ({'; '.join(misfits)}); write the model: "
             "and data: sections that they were trained with"
         )
     module.load_state_dict(state, strict=False)

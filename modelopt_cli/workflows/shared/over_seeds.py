@@ -132,8 +132,8 @@ def averaged(tables: Sequence[Table]) -> Table | None:
         return None
     columns: list[str] = []
     cells: list[list[Cell]] = []
-    for place, name in enumerate(first.columns):
-        given = [[table.rows[row][place] for table in tables] for row in range(len(first.rows))]
+    for column, name in enumerate(first.columns):
+        given = [[table.rows[row][column] for table in tables] for row in range(len(first.rows))]
         if all(len(set(values)) == 1 for values in given):
             columns.append(name)
             cells.append([values[0] for values in given])

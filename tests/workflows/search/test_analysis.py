@@ -15,7 +15,7 @@ from modelopt_cli.cli.render import search
 from modelopt_cli.core.conditions import Goal
 from modelopt_cli.results.report import Report
 from modelopt_cli.tuning.study.study import Study
-from modelopt_cli.workflows.search.analysis import Insight, insight
+from modelopt_cli.workflows.search.analysis import SearchAnalysis, search_analysis
 
 SPACE = {
     "training.lr": {"float": [1e-3, 1], "log": True},
@@ -23,7 +23,7 @@ SPACE = {
 }
 
 
-def searched(objective: Any, count: int, sampler: str = "sobol") -> tuple[Study, Insight]:
+def searched(objective: Any, count: int, sampler: str = "sobol") -> tuple[Study, SearchAnalysis]:
     study = Study(SPACE, sampler, objective)
     for _ in range(count):
         trial = study.ask()
@@ -33,10 +33,10 @@ def searched(objective: Any, count: int, sampler: str = "sobol") -> tuple[Study,
             study.tell(trial, ValueError("no luck"))
         else:
             study.tell(trial, {"accuracy": accuracy, "size": 10.0 * inner})
-    return study, insight(study.space, study.trials, study.goals)
+    return study, search_analysis(study.space, study.trials, study.goals)
 
 
-def rows(found: Insight, name: str) -> list[dict[str, Any]]:
+def rows(found: SearchAnalysis, name: str) -> list[dict[str, Any]]:
     table = found.tables[name]
     return table.records()
 
@@ -76,7 +76,7 @@ def test_too_few_trials_are_told() -> None:
     assert found.missing == {"accuracy": "8 trials ended with a value, but 10 are needed for 3 parameters"}
 
 
-def shown(found: Insight, goals: list[str]) -> str:
+def shown(found: SearchAnalysis, goals: list[str]) -> str:
     report = Report(
         kind="search",
         workflow="tune", name="x", tables=found.tables,
@@ -124,5 +124,5 @@ tuning:
 
 def test_goals_need_not_be_the_studys() -> None:
     study, found = searched("maximize accuracy", 42)
-    again = insight(study.space, study.trials, [Goal.parse("maximize accuracy")])
+    again = search_analysis(study.space, study.trials, [Goal.parse("maximize accuracy")])
     assert again == found, "nothing in it is random"

@@ -1,27 +1,19 @@
-"""Tables of a report: trials of a search, the curve of a training run, the folds of a cross-validation."""
+"""The tables of a search: its trials, the front, repeated settings, and how the best model came about."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any
 
 from modelopt_cli.results.report import Cell, Table
-from modelopt_cli.results.tables import DEVIATION, metric_column
+from modelopt_cli.results.tables import DEVIATION, cell, metric_column
 from modelopt_cli.tuning.analysis import hypervolume
 from modelopt_cli.tuning.trials.lineage import lineage
 
 if TYPE_CHECKING:
     from modelopt_cli.tuning.study.study import Study
     from modelopt_cli.tuning.trials.trial import Trial
-
-
-def cell(value: Any) -> Cell:
-    """Plain scalars as they are; lists and sections as compact JSON."""
-    if value is None or isinstance(value, str | int | float | bool):
-        return value
-    return json.dumps(value, separators=(", ", ": "))
 
 
 TRIAL_COLUMNS = ("trial", "state", "origin", "seed", "seconds", "steps", "parent", "born", "reason")
@@ -112,16 +104,6 @@ def repeats_table(study: Study) -> tuple[dict[str, Table], dict[str, Any]]:
     columns = ["times", metric, metric + DEVIATION, "believed", "uncertainty"]
     details = {"believed": {"metric": goal.metric, **best, "noise": posterior.noise}}
     return {"repeats": Table(columns=[*columns, "trials", *paths], rows=rows)}, details
-
-
-def curve_table(points: Iterable[tuple[int, Mapping[str, float]]], step: str = "epoch") -> Table:
-    """A row a report: the step and its metrics."""
-    points = list(points)
-    metrics = list(dict.fromkeys(name for _, values in points for name in values))
-    return Table(
-        columns=[step, *(metric_column(name, (step,)) for name in metrics)],
-        rows=[[at, *(values.get(name) for name in metrics)] for at, values in points],
-    )
 
 
 def best_tables(study: Study, reference: Sequence[float] | None) -> tuple[dict[str, Table], dict[str, Any]]:
