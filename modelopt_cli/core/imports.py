@@ -63,16 +63,16 @@ def load_target(target: str, folder: str | None = None) -> Any:
         raise UsageError(str(error)) from None
     module_name, _, attribute = target.partition(":")
     module = load_module(module_name, f"target '{target}'", folder)
-    found: Any = module
+    target_object: Any = module
     for part in attribute.split("."):
-        if not hasattr(found, part):
-            names = [name for name in dir(found) if not name.startswith("__")]
+        if not hasattr(target_object, part):
+            names = [name for name in dir(target_object) if not name.startswith("__")]
             where = getattr(module, "__file__", None) or "built in"
             raise UsageError(
                 f"target '{target}': {module_name} ({where}) has no attribute '{part}'.{did_you_mean(part, names)}"
             )
-        found = getattr(found, part)
-    return found
+        target_object = getattr(target_object, part)
+    return target_object
 
 
 def load_module(name: str, what: str, folder: str | None = None) -> ModuleType:

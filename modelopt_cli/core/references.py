@@ -114,7 +114,7 @@ def put_back(content: Any, references: Mapping[Path, Reference], above: Path = (
     if isinstance(content, Mapping):
         return {key: put_back(item, references, (*above, key)) for key, item in content.items()}
     if isinstance(content, Sequence) and not isinstance(content, str):
-        return [put_back(item, references, (*above, place)) for place, item in enumerate(content)]
+        return [put_back(item, references, (*above, index)) for index, item in enumerate(content)]
     own = references.get(above) or (references.get(above[:-1]) if above and above[-1] in ("type", "path") else None)
     if own is not None and own.secret and content == own.value and type(content) is type(own.value):
         return own.written()
@@ -164,8 +164,8 @@ def digest(value: str) -> str:
 
 def is_of(value: str, kept: str) -> bool:
     """Whether `kept` is the digest of `value`."""
-    _, salt, found = kept.split(":")
-    return hmac.compare_digest(found, _scrypt(value, bytes.fromhex(salt)))
+    _, salt, hashed = kept.split(":")
+    return hmac.compare_digest(hashed, _scrypt(value, bytes.fromhex(salt)))
 
 
 def _scrypt(value: str, salt: bytes) -> str:
@@ -195,12 +195,12 @@ def redacted(text: str) -> str:
 
 def _names() -> dict[str, str]:
     """Remembered value, or line of one -> the variable's name."""
-    found: dict[str, str] = {}
+    names: dict[str, str] = {}
     for name, value in _known.items():
         for part in (value, *value.splitlines()):
             if len(part) >= _SHORTEST:
-                found.setdefault(part, name)
-    return found
+                names.setdefault(part, name)
+    return names
 
 
 def _any_of(texts: Collection[str]) -> re.Pattern[str]:

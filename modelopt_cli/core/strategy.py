@@ -62,12 +62,12 @@ class Strategy(Settings):
     def __get_pydantic_json_schema__(
         cls, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
     ) -> dict[str, Any]:
-        found = handler(schema)
-        own = handler.resolve_ref_schema(found)
+        reference = handler(schema)
+        own = handler.resolve_ref_schema(reference)
         own["properties"] = {"type": {"const": cls.name()}, **own.get("properties", {})}
         own["required"] = ["type", *own.get("required", [])]
         own["description"] = cls.summary()
-        return found
+        return reference
 
     @model_serializer(mode="wrap")
     def _with_type(self, handler: Any) -> dict[str, Any]:
@@ -130,7 +130,7 @@ def _foreign(family: str) -> dict[str, Any]:
 
 
 def _strategy_in(module: str, namespace: dict[str, Any]) -> type[Strategy]:
-    found = [
+    classes = [
         value
         for value in namespace.values()
         if isinstance(value, type)
@@ -139,9 +139,9 @@ def _strategy_in(module: str, namespace: dict[str, Any]) -> type[Strategy]:
         and not inspect.isabstract(value)
         and not value.__name__.startswith("_")
     ]
-    if len(found) != 1:
-        raise TypeError(f"{module} must define exactly one public strategy class, found {len(found)}")
-    return found[0]
+    if len(classes) != 1:
+        raise TypeError(f"{module} must define exactly one public strategy class, found {len(classes)}")
+    return classes[0]
 
 
 FAMILIES: dict[str, Family] = {
@@ -195,10 +195,10 @@ class Named:
                 {"noun": family.noun, "names": ", ".join(family.names())},
             )
         try:
-            found = family.get(value["type"])
+            strategy = family.get(value["type"])
         except KeyError as error:
             raise PydanticCustomError("strategy_unknown", "{message}", {"message": error.args[0]}) from None
-        return found.model_validate({key: item for key, item in value.items() if key != "type"})
+        return strategy.model_validate({key: item for key, item in value.items() if key != "type"})
 
     def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> core_schema.CoreSchema:
         return core_schema.no_info_plain_validator_function(

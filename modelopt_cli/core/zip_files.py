@@ -71,18 +71,18 @@ def records(data: memoryview, what: str) -> dict[str, Record]:
     entries = list(_entries(data, count, begin, end, what))
     located: dict[int, Record] = {}
     folded: set[str] = set()
-    place = 0
+    reached = 0
     for entry in sorted(entries, key=lambda entry: entry.offset):
-        if entry.offset != place:
-            raise _two_ways(what, f"a record begins at byte {entry.offset:,}, but the one before ends at {place:,}")
-        record, place = _record(data, entry, begin, what)
+        if entry.offset != reached:
+            raise _two_ways(what, f"a record begins at byte {entry.offset:,}, but the one before ends at {reached:,}")
+        record, reached = _record(data, entry, begin, what)
         name = record.name.lower()  # torch's reader does not tell cases apart
         if name in folded:
             raise RefusedError(f"{what} holds two records of one name ({name[:200]}), so it is refused")
         folded.add(name)
         located[entry.offset] = record
-    if place != begin:
-        raise _two_ways(what, f"its records end at byte {place:,}, but its directory begins at {begin:,}")
+    if reached != begin:
+        raise _two_ways(what, f"its records end at byte {reached:,}, but its directory begins at {begin:,}")
     return {located[entry.offset].name: located[entry.offset] for entry in entries}
 
 
@@ -125,9 +125,9 @@ def damaged(what: str, record: Record) -> InputError:
     return InputError(f"{what} is damaged: its record {record.name[:200]} is not what its checksum says; copy it again")
 
 
-def without_checksums(found: Mapping[str, Record]) -> bool:
+def without_checksums(archive: Mapping[str, Record]) -> bool:
     """Whether the archive was written without checksums, as torch.serialization.set_crc32_options(False) does."""
-    return not any(record.checksum for record in found.values())
+    return not any(record.checksum for record in archive.values())
 
 
 def _directory(data: memoryview, what: str) -> tuple[int, int, int]:
@@ -143,8 +143,8 @@ def _directory(data: memoryview, what: str) -> tuple[int, int, int]:
     at = last - _LOCATOR.size
     if at >= 0 and bytes(data[at : at + 4]) == b"PK\x06\x07":
         end = at - _END64.size
-        _, _, place, _ = _LOCATOR.unpack_from(data, at)
-        if place != end or end < 0 or bytes(data[end : end + 4]) != b"PK\x06\x06":
+        _, _, claimed, _ = _LOCATOR.unpack_from(data, at)
+        if claimed != end or end < 0 or bytes(data[end : end + 4]) != b"PK\x06\x06":
             raise _two_ways(what, "the end of its directory does not lie where it says")
         _, _, _, _, disk64, first64, here64, count64, length64, begin64 = _END64.unpack_from(data, end)
         pairs = (
@@ -167,21 +167,21 @@ def _directory(data: memoryview, what: str) -> tuple[int, int, int]:
 
 
 def _entries(data: memoryview, count: int, begin: int, end: int, what: str) -> Iterator[_Entry]:
-    place = begin
+    at = begin
     for _ in range(count):
-        if place + _ENTRY.size > end or bytes(data[place : place + 4]) != b"PK\x01\x02":
+        if at + _ENTRY.size > end or bytes(data[at : at + 4]) != b"PK\x01\x02":
             raise InputError(f"{what} is damaged: its directory of {count:,} records is cut off; copy it again")
-        fields = _ENTRY.unpack_from(data, place)
+        fields = _ENTRY.unpack_from(data, at)
         flags, method, checksum, stored, size = fields[3], fields[4], *fields[7:10]
         name, extra, comment, offset = *fields[10:13], fields[16]
-        place += _ENTRY.size
-        raw, more = bytes(data[place : place + name]), bytes(data[place + name : place + name + extra])
-        place += name + extra + comment
+        at += _ENTRY.size
+        raw, more = bytes(data[at : at + name]), bytes(data[at + name : at + name + extra])
+        at += name + extra + comment
         size, stored, offset = _long(more, (size, stored, offset), what)
         if fields[13] not in (0, 0xFFFF):
             raise _two_ways(what, "it has parts elsewhere")
         yield _Entry(raw, flags, method, checksum, stored, size, offset)
-    if place != end:
+    if at != end:
         raise _two_ways(what, f"its directory holds more than the {count:,} records that its end counts")
 
 
@@ -198,14 +198,14 @@ def _record(data: memoryview, entry: _Entry, most: int, what: str) -> tuple[Reco
     stop = start + entry.stored
     if stop > most:
         raise RefusedError(f"{what} asks for memory that it does not hold ({name[:200]} ends behind it): refused")
-    told = (checksum, stored, size)
+    before = (checksum, stored, size)
     own = (entry.checksum, entry.stored, entry.size)
     after, unknown = stop, (0, 0, 0)
     if entry.flags & _LATER:
         after, behind = _behind(data, stop, own)
-        if not behind or told not in (own, unknown):
+        if not behind or before not in (own, unknown):
             raise _disagree(what, name)
-    elif told != own:
+    elif before != own:
         raise _disagree(what, name)
     if (raw, flags, method) != (entry.raw, entry.flags, entry.method):
         raise _disagree(what, name)
@@ -236,16 +236,16 @@ def _long(extra: bytes, values: tuple[int, ...], what: str) -> tuple[int, ...]:
     """The values, those of 0xFFFFFFFF replaced by the 64-bit ones in the extra field 1, in this order."""
     if 0xFFFFFFFF not in values:
         return values
-    place = 0
-    while place + 4 <= len(extra):
-        kind, length = struct.unpack_from("<2H", extra, place)
-        if kind == 1 and place + 4 + length <= len(extra):
-            longer = iter(struct.unpack_from(f"<{length // 8}Q", extra, place + 4))
+    at = 0
+    while at + 4 <= len(extra):
+        kind, length = struct.unpack_from("<2H", extra, at)
+        if kind == 1 and at + 4 + length <= len(extra):
+            longer = iter(struct.unpack_from(f"<{length // 8}Q", extra, at + 4))
             try:
                 return tuple(next(longer) if value == 0xFFFFFFFF else value for value in values)
             except StopIteration:
                 break
-        place += 4 + length
+        at += 4 + length
     raise InputError(f"{what} is damaged: a record of more than 4 GiB has no 64-bit size; copy it again")
 
 

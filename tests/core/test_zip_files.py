@@ -36,9 +36,9 @@ def read(data: bytes) -> dict[str, bytes]:
 @given(CONTENTS, st.sampled_from([zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED]))
 def test_records_are_those_that_were_written(contents: dict[str, bytes], method: int) -> None:
     data = memoryview(archive(contents, method))
-    found = records(data, "it")
-    assert {name: content(data, record, "it") for name, record in found.items()} == contents
-    for name, record in found.items():
+    located = records(data, "it")
+    assert {name: content(data, record, "it") for name, record in located.items()} == contents
+    for name, record in located.items():
         check(data, record, "it")
         assert (record.size, record.checksum) == (len(contents[name]), zlib.crc32(contents[name]))
 

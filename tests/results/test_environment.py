@@ -21,10 +21,10 @@ print([name for name in ("torch", "sklearn", "pandas", "scipy") if name in sys.m
 
 
 def test_versions_are_those_installed() -> None:
-    found = environment(3, "cuda:1")
-    assert found["packages"]["torch"] == version("torch")
-    assert (found["seed"], found["device"], found["command"]) == (3, "cuda:1", sys.argv)
-    assert json.loads(json.dumps(found)) == found
+    described = environment(3, "cuda:1")
+    assert described["packages"]["torch"] == version("torch")
+    assert (described["seed"], described["device"], described["command"]) == (3, "cuda:1", sys.argv)
+    assert json.loads(json.dumps(described)) == described
 
 
 @pytest.mark.slow
@@ -41,9 +41,9 @@ def test_the_commit_and_whether_files_were_changed(tmp_path: Path, monkeypatch: 
     (tmp_path / "a.txt").write_text("a")
     for command in (["init", "-q"], ["add", "a.txt"], ["commit", "-q", "-m", "first"]):
         subprocess.run([*git, *command], check=True)
-    found = environment(0, "cpu")["git"]
-    assert len(found["commit"]) == 40
-    assert found["dirty"] is False
+    described = environment(0, "cpu")["git"]
+    assert len(described["commit"]) == 40
+    assert described["dirty"] is False
     (tmp_path / "new.txt").write_text("untracked files are no change")
     assert environment(0, "cpu")["git"]["dirty"] is False
     (tmp_path / "a.txt").write_text("b")

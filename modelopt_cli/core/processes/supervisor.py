@@ -50,8 +50,8 @@ def _prctl() -> Callable[[int, int], object]:
     with contextlib.suppress(ImportError, OSError, AttributeError):
         import ctypes
 
-        found: Callable[[int, int], object] = ctypes.CDLL(None).prctl
-        return found
+        function: Callable[[int, int], object] = ctypes.CDLL(None).prctl
+        return function
     return lambda option, value: None
 
 
@@ -121,8 +121,8 @@ def _watched(child: int, parent: int, status: int, grace: float) -> int:
 
 def _next_signal(seconds: float) -> int | None:
     if hasattr(signal, "sigtimedwait"):
-        found = signal.sigtimedwait(_HEARD, seconds)
-        return None if found is None else found.si_signo
+        arrived = signal.sigtimedwait(_HEARD, seconds)
+        return None if arrived is None else arrived.si_signo
     end = time.monotonic() + seconds
     while not signal.sigpending() & set(_HEARD):
         if time.monotonic() > end:
@@ -166,7 +166,7 @@ def _killed(child: int, status: int, code: int | None) -> int:
 
 def _children() -> list[int]:
     """Processes whose parent this one is; none known where there is no /proc."""
-    found = []
+    children = []
     own = os.getpid()
     try:
         names = os.listdir("/proc")  # noqa: PTH208
@@ -178,8 +178,8 @@ def _children() -> list[int]:
                 with open(f"/proc/{name}/stat", "rb") as stream:  # noqa: PTH123
                     parent = int(stream.read().rpartition(b")")[2].split()[1])
                 if parent == own:
-                    found.append(int(name))
-    return found
+                    children.append(int(name))
+    return children
 
 
 def _leave(code: int) -> None:

@@ -44,22 +44,22 @@ def _hear(forked: dict[int, bytes], seconds: float) -> None:
     """Note the processes that tell of themselves: a line each."""
     if not select.select([0], [], [], seconds)[0]:
         return
-    told = os.read(0, 65536)
-    if not told:  # nobody is left who could tell
+    lines = os.read(0, 65536)
+    if not lines:  # nobody is left who could tell
         time.sleep(seconds)
-    for number in told.split():
+    for number in lines.split():
         forked[int(number)] = _started(int(number))
 
 
 def family(mark: str) -> list[int]:
     """Other processes that were started with the mark in their environment."""
-    wanted, found = f"{VARIABLE}={mark}".encode(), []
+    wanted, members = f"{VARIABLE}={mark}".encode(), []
     with contextlib.suppress(OSError):
         numbers = [int(name) for name in os.listdir("/proc") if name.isdigit()]  # noqa: PTH208  (pathlib imports slowly)
         for number in numbers:
             if number != os.getpid() and wanted in _read(number, "environ").split(b"\0"):
-                found.append(number)
-    return found
+                members.append(number)
+    return members
 
 
 def _started(number: int) -> bytes:

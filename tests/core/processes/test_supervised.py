@@ -43,13 +43,13 @@ def alive(pid: int) -> bool:
 
 def pids(folder: Path, count: int = 3) -> list[int]:
     deadline = time.monotonic() + 30
-    while len(found := [path for path in folder.iterdir() if not path.suffix]) < count:
+    while len(files := [path for path in folder.iterdir() if not path.suffix]) < count:
         assert time.monotonic() < deadline
         time.sleep(0.01)
-    return [int(path.read_text()) for path in found]
+    return [int(path.read_text()) for path in files]
 
 
-def gone(numbers: list[int], seconds: float = 5.0) -> bool:
+def ended(numbers: list[int], seconds: float = 5.0) -> bool:
     deadline = time.monotonic() + seconds
     while any(map(alive, numbers)):
         if time.monotonic() > deadline:
@@ -98,7 +98,7 @@ def test_its_end_leaves_daemons_until_it_is_closed(tmp_path: Path) -> None:
         time.sleep(0.01)
     program.end()
     assert program.returncode == 0
-    assert gone(numbers, 0.0)
+    assert ended(numbers, 0.0)
 
 
 def test_asked_to_end_nothing_is_left_even_of_one_that_is_suspended(tmp_path: Path) -> None:
@@ -107,7 +107,7 @@ def test_asked_to_end_nothing_is_left_even_of_one_that_is_suspended(tmp_path: Pa
     assert program.suspend()
     program.end()
     assert program.returncode == -signal.SIGTERM
-    assert gone(numbers, 0.0)
+    assert ended(numbers, 0.0)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="daemons are found on Linux only")
@@ -120,7 +120,7 @@ def test_when_the_parent_is_killed_nothing_is_left(tmp_path: Path) -> None:
     numbers = pids(tmp_path)
     process.kill()
     process.wait()
-    assert gone(numbers)
+    assert ended(numbers)
 
 
 def test_signals_without_a_name() -> None:
