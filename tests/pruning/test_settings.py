@@ -77,8 +77,8 @@ RIGHT = [
 
 @pytest.mark.parametrize("given", RIGHT, ids=str)
 def test_what_goes_together_is_taken_and_survives_a_round_trip(given: dict[str, Any]) -> None:
-    found = section(**given)
-    assert PruningSettings.model_validate(found.model_dump(mode="json")) == found
+    section_settings = section(**given)
+    assert PruningSettings.model_validate(section_settings.model_dump(mode="json")) == section_settings
 
 
 def test_the_allocation_by_default() -> None:
@@ -111,10 +111,12 @@ def test_recovery_takes_from_training_what_it_leaves_open() -> None:
         {"epochs": 30, "batch_size": 64, "optimizer": {"type": "sgd", "lr": 0.5, "momentum": 0.9}, "patience": 7}
     )
     assert Recovery().over(training) == training
-    found = Recovery.model_validate({"epochs": 3, "lr": 0.01, "schedule": "cosine", "clip_norm": 1.0}).over(training)
-    assert (found.epochs, found.batch_size, found.patience, found.clip_norm) == (3, 64, 7, 1.0)
-    assert found.schedule.name() == "cosine"
-    assert found.optimizer.model_dump() == {**training.optimizer.model_dump(), "lr": 0.01}
+    recovered = Recovery.model_validate({"epochs": 3, "lr": 0.01, "schedule": "cosine", "clip_norm": 1.0}).over(
+        training
+    )
+    assert (recovered.epochs, recovered.batch_size, recovered.patience, recovered.clip_norm) == (3, 64, 7, 1.0)
+    assert recovered.schedule.name() == "cosine"
+    assert recovered.optimizer.model_dump() == {**training.optimizer.model_dump(), "lr": 0.01}
     other = Recovery.model_validate({"optimizer": {"type": "adamw", "lr": 0.3}, "lr": 0.02}).over(training)
     assert other.optimizer.name() == "adamw"
     assert other.optimizer.lr == 0.02  # type: ignore[attr-defined]

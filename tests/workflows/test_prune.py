@@ -152,10 +152,10 @@ def test_a_floor_holds_and_an_emptied_layer_is_named() -> None:
 
 def test_the_sensitivity_curve_has_a_row_for_every_tensor_and_level() -> None:
     pruning = {"amount": 0.7, "allocation": {"type": "sensitivity", "levels": [0.5, 0.9]}}
-    found = rows(pruned(pruning=pruning).tables["sensitivity"])
-    assert [row["tensor"] for row in found] == [f"layers.{place}.weight" for place in (0, 2, 4) for _ in range(3)]
-    assert [row["sparsity"] for row in found] == pytest.approx([0.0, 0.5, 0.9] * 3, abs=5e-3)
-    assert len({row["validation.loss"] for row in found[::3]}) == 1, "nothing removed: the same loss each time"
+    measured = rows(pruned(pruning=pruning).tables["sensitivity"])
+    assert [row["tensor"] for row in measured] == [f"layers.{place}.weight" for place in (0, 2, 4) for _ in range(3)]
+    assert [row["sparsity"] for row in measured] == pytest.approx([0.0, 0.5, 0.9] * 3, abs=5e-3)
+    assert len({row["validation.loss"] for row in measured[::3]}) == 1, "nothing removed: the same loss each time"
 
 
 def test_started_from_the_initial_weights_the_recovery_is_the_training() -> None:

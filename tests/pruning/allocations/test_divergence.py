@@ -46,12 +46,12 @@ class Table(SensitivityProbe):
 
 def ranked(sizes: list[int], gone: list[int] | None = None, seed: int = 0) -> dict[str, Tensor]:
     generator = torch.Generator().manual_seed(seed)
-    found = {}
+    scores = {}
     for place, size in enumerate(sizes):
         score = torch.rand(size, generator=generator)
         score[torch.randperm(size, generator=generator)[: (gone or [0] * len(sizes))[place]]] = -math.inf
-        found[f"g{place}"] = score
-    return found
+        scores[f"g{place}"] = score
+    return scores
 
 
 def removed(scores: Mapping[str, Tensor], target: float, probe: SensitivityProbe, **options: int) -> dict[str, int]:
@@ -248,8 +248,8 @@ def test_weights_too() -> None:
 
 
 def test_a_tensor_that_was_emptied_does_not_stop_the_next_round() -> None:
-    found = weight_pruner(make("mlp"))
-    name = next(iter(found.masking.weights))
-    found.masking.set({name: torch.zeros_like(found.masking.masks[name])})
-    found.prune(0.8)
-    assert found.masking.counts[0] == math.ceil(0.8 * found.masking.counts[1] - 1e-9)
+    own_pruner = weight_pruner(make("mlp"))
+    name = next(iter(own_pruner.masking.weights))
+    own_pruner.masking.set({name: torch.zeros_like(own_pruner.masking.masks[name])})
+    own_pruner.prune(0.8)
+    assert own_pruner.masking.counts[0] == math.ceil(0.8 * own_pruner.masking.counts[1] - 1e-9)

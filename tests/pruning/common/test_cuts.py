@@ -33,10 +33,10 @@ def expected(scores: dict[str, torch.Tensor], count: int) -> dict[str, torch.Ten
          for i, value in enumerate(score.double().reshape(-1).tolist())),
         key=lambda item: (item[0], item[1], item[3]),
     )  # fmt: skip
-    found = {name: torch.zeros(score.numel(), dtype=torch.bool) for name, score in scores.items()}
+    removed = {name: torch.zeros(score.numel(), dtype=torch.bool) for name, score in scores.items()}
     for _, _, name, i in order[:count]:
-        found[name][i] = True
-    return {name: mask.view(scores[name].shape) for name, mask in found.items()}
+        removed[name][i] = True
+    return {name: mask.view(scores[name].shape) for name, mask in removed.items()}
 
 
 @pytest.mark.slow

@@ -131,12 +131,12 @@ def test_through_the_network_the_consumers_are_the_layers_that_take_the_units() 
     """Of the first layer of a perceptron: the second one, with what the ReLU gives."""
     network = network_of("mlp")
     inputs = inputs_of("mlp", 50)
-    found = pruner(network, batches(inputs, (30, 20)), importance={"type": "obs", "damping": 0.05}, amount=0.5)
+    unit_pruner = pruner(network, batches(inputs, (30, 20)), importance={"type": "obs", "damping": 0.05}, amount=0.5)
     weight, bias = (network.tensor(f"0.{name}").detach() for name in ("weight", "bias"))
     hidden = torch.relu(inputs @ weight.T + bias).double()
     consumer = Consumer(network.tensor("2.weight").detach(), hidden.T @ hidden / 50, torch.arange(12)[:, None])
     expected = Units("0", 12, [], [], [], consumers=[consumer])
-    scores = found.scores(batches(inputs, (30, 20)))["0"]
+    scores = unit_pruner.scores(batches(inputs, (30, 20)))["0"]
     torch.testing.assert_close(scores, eliminated(expected, 0.05), rtol=1e-4, atol=1e-7)
     order, _ = greedy(expected, 0.05)
     assert order_of(scores)[:-1] == order

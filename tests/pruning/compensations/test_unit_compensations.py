@@ -47,8 +47,8 @@ class Rows:
         """(N, out)"""
         return self.x @ self.weight.T + (0.0 if self.owed is None else self.owed)
 
-    def error(self, found: Compensated) -> float:
-        outputs = self.now @ found.weight.T + (0.0 if found.bias is None else found.bias)
+    def error(self, changed: Compensated) -> float:
+        outputs = self.now @ changed.weight.T + (0.0 if changed.bias is None else changed.bias)
         return float((outputs - self.wanted).square().sum(1).mean())
 
 
@@ -68,25 +68,25 @@ def rows(seed: int = 0, *, drift: float = 0.3, owed: bool = False, count: int = 
 
 
 def refit(name: str, given: Rows, *, intercept: bool = True, **options: Any) -> Compensated:
-    found = compensation(name, **(options or OPTIONS.get(name, {})))
-    return found.refit(given.weight, given.moments(intercept=intercept))
+    method = compensation(name, **(options or OPTIONS.get(name, {})))
+    return method.refit(given.weight, given.moments(intercept=intercept))
 
 
 @pytest.mark.parametrize("owed", [False, True], ids=["nothing owed", "owed"])
 @pytest.mark.parametrize("intercept", [False, True], ids=["no intercept", "intercept"])
 def test_least_squares_is_lstsq(intercept: bool, owed: bool) -> None:
     case = rows(owed=owed)
-    found = refit("least_squares", case, intercept=intercept)
+    fitted = refit("least_squares", case, intercept=intercept)
     matrix = case.now.numpy()
     if intercept:
         matrix = np.hstack([matrix, np.ones((len(matrix), 1))])
     best = np.linalg.lstsq(matrix, case.wanted.numpy(), rcond=None)[0].T
-    np.testing.assert_allclose(found.weight.numpy(), best[:, :5], rtol=1e-6, atol=1e-7)
+    np.testing.assert_allclose(fitted.weight.numpy(), best[:, :5], rtol=1e-6, atol=1e-7)
     if intercept:
-        assert found.bias is not None
-        np.testing.assert_allclose(found.bias.numpy(), best[:, 5], rtol=1e-6, atol=1e-7)
+        assert fitted.bias is not None
+        np.testing.assert_allclose(fitted.bias.numpy(), best[:, 5], rtol=1e-6, atol=1e-7)
     else:
-        assert found.bias is None
+        assert fitted.bias is None
 
 
 @pytest.mark.parametrize("intercept", [False, True], ids=["no intercept", "intercept"])
@@ -100,10 +100,10 @@ def test_damped_least_squares_stays_near_the_weights_that_were_kept(damping: flo
     matrix = torch.cat([x, strength * torch.eye(5, dtype=torch.float64)])
     target = torch.cat([wanted, strength * case.weight[:, case.kept].T])
     best = torch.linalg.lstsq(matrix, target).solution.T
-    found = refit("least_squares", case, intercept=intercept, damping=damping)
-    torch.testing.assert_close(found.weight, best)
+    fitted = refit("least_squares", case, intercept=intercept, damping=damping)
+    torch.testing.assert_close(fitted.weight, best)
     undamped = refit("least_squares", case, intercept=intercept)
-    assert not torch.allclose(found.weight, undamped.weight, rtol=1e-3)
+    assert not torch.allclose(fitted.weight, undamped.weight, rtol=1e-3)
 
 
 @pytest.mark.parametrize("damping", [TINY, 0.01, 0.5])
@@ -113,10 +113,10 @@ def test_obs_is_least_squares_with_what_goes_held_at_zero(damping: float) -> Non
     gram = case.x.T @ case.x / len(case.x)
     factor = torch.linalg.cholesky(gram + damping * gram.diagonal().mean() * torch.eye(8, dtype=torch.float64)).T
     best = torch.linalg.lstsq(factor[:, case.kept], factor @ case.weight.T).solution.T
-    found = refit("obs", case, damping=damping)
-    torch.testing.assert_close(found.weight, best, rtol=1e-5, atol=1e-6)
-    assert found.bias is None
-    assert not torch.allclose(found.weight, case.weight[:, case.kept], rtol=1e-2)
+    fitted = refit("obs", case, damping=damping)
+    torch.testing.assert_close(fitted.weight, best, rtol=1e-5, atol=1e-6)
+    assert fitted.bias is None
+    assert not torch.allclose(fitted.weight, case.weight[:, case.kept], rtol=1e-2)
 
 
 def test_obs_and_least_squares_agree_where_nothing_drifted() -> None:
@@ -131,9 +131,9 @@ def test_obs_and_least_squares_agree_where_nothing_drifted() -> None:
 @pytest.mark.parametrize("name", ["bias", "least_squares"])
 def test_the_mean_output_stays(name: str) -> None:
     case = rows(4)
-    found = refit(name, case)
-    assert found.bias is not None
-    torch.testing.assert_close((case.now @ found.weight.T + found.bias).mean(0), case.wanted.mean(0))
+    fitted = refit(name, case)
+    assert fitted.bias is not None
+    torch.testing.assert_close((case.now @ fitted.weight.T + fitted.bias).mean(0), case.wanted.mean(0))
     plain = refit("none", case)
     assert not torch.allclose((case.now @ plain.weight.T).mean(0), case.wanted.mean(0), rtol=1e-2)
 
@@ -186,13 +186,13 @@ def test_outputs_are_fitted_one_by_one(name: str) -> None:
 def test_a_common_scale_of_inputs_changes_nothing(name: str) -> None:
     """Damping is a share of what there is."""
     case = rows(7)
-    found = refit(name, case, damping=0.1) if name in OPTIONS else refit(name, case)
+    fitted = refit(name, case, damping=0.1) if name in OPTIONS else refit(name, case)
     large = Rows(100.0 * case.x, 100.0 * case.now, case.kept, case.weight / 100.0)
     scaled = refit(name, large, damping=0.1) if name in OPTIONS else refit(name, large)
-    torch.testing.assert_close(100.0 * scaled.weight, found.weight)
-    assert (scaled.bias is None) == (found.bias is None)
-    if scaled.bias is not None and found.bias is not None:
-        torch.testing.assert_close(scaled.bias, found.bias)
+    torch.testing.assert_close(100.0 * scaled.weight, fitted.weight)
+    assert (scaled.bias is None) == (fitted.bias is None)
+    if scaled.bias is not None and fitted.bias is not None:
+        torch.testing.assert_close(scaled.bias, fitted.bias)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -209,9 +209,9 @@ def test_inputs_in_another_order_are_fitted_alike(name: str) -> None:
 def test_where_nothing_went_nothing_changes(name: str) -> None:
     case = rows(9, drift=0.0)
     whole = Rows(case.x, case.x, torch.ones(8, dtype=torch.bool), case.weight)
-    found = refit(name, whole)
-    torch.testing.assert_close(found.weight, case.weight)
-    assert found.bias is None or float(found.bias.abs().max()) < 1e-6
+    fitted = refit(name, whole)
+    torch.testing.assert_close(fitted.weight, case.weight)
+    assert fitted.bias is None or float(fitted.bias.abs().max()) < 1e-6
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -225,10 +225,10 @@ def test_dead_and_equal_inputs_do_no_harm(name: str, dtype: torch.dtype) -> None
     x[:, places[3]] = 2.0  # constant: its variance is 0
     dead = Rows(x, x[:, case.kept], case.kept, case.weight.to(dtype))
     for damping in (1e-6, 0.01):
-        found = refit(name, dead, damping=damping) if name in OPTIONS else refit(name, dead)
-        assert found.weight.dtype == dtype
-        assert bool(found.weight.isfinite().all())
-        assert found.weight.abs().max() < 1e3
+        fitted = refit(name, dead, damping=damping) if name in OPTIONS else refit(name, dead)
+        assert fitted.weight.dtype == dtype
+        assert bool(fitted.weight.isfinite().all())
+        assert fitted.weight.abs().max() < 1e3
 
 
 def test_only_those_that_look_at_moments_ask_for_them() -> None:

@@ -46,12 +46,12 @@ def layer() -> tuple[Tensor, Tensor]:
 
 
 def compensated(name: str, x: Tensor, weight: Tensor, keep: Tensor, **options: Any) -> Compensated:
-    found = Statistics({"gram": {"w": x.T @ x / len(x)}, "input_mean": {"w": x.mean(0)[None]}})
-    return compensation(name, **options).compensate("w", weight, keep, found)
+    statistics = Statistics({"gram": {"w": x.T @ x / len(x)}, "input_mean": {"w": x.mean(0)[None]}})
+    return compensation(name, **options).compensate("w", weight, keep, statistics)
 
 
-def error(x: Tensor, weight: Tensor, found: Compensated) -> float:
-    outputs = x @ found.weight.T + (0.0 if found.bias is None else found.bias)
+def error(x: Tensor, weight: Tensor, changed: Compensated) -> float:
+    outputs = x @ changed.weight.T + (0.0 if changed.bias is None else changed.bias)
     return float((outputs - x @ weight.T).square().mean())
 
 
@@ -59,12 +59,12 @@ def error(x: Tensor, weight: Tensor, found: Compensated) -> float:
 def test_what_is_gone_is_exactly_0_and_nothing_changes_where_nothing_is_gone(name: str) -> None:
     x, (weight, keep) = rows(), layer()
     before = weight.clone()
-    found = compensated(name, x, weight, keep)
+    changed = compensated(name, x, weight, keep)
     assert torch.equal(weight, before), "the dense weight is left as it was"
-    assert bool((found.weight[~keep] == 0).all())
-    assert found.weight.shape == weight.shape
-    assert found.weight.dtype == weight.dtype
-    torch.testing.assert_close(found.weight[1], weight[1])
+    assert bool((changed.weight[~keep] == 0).all())
+    assert changed.weight.shape == weight.shape
+    assert changed.weight.dtype == weight.dtype
+    torch.testing.assert_close(changed.weight[1], weight[1])
     whole = compensated(name, x, weight, torch.ones_like(keep))
     torch.testing.assert_close(whole.weight, weight)
     assert whole.bias is None or not bool(whole.bias.any())
@@ -72,30 +72,30 @@ def test_what_is_gone_is_exactly_0_and_nothing_changes_where_nothing_is_gone(nam
 
 def test_none_leaves_what_stays() -> None:
     weight, keep = layer()
-    found = compensated("none", rows(), weight, keep)
-    assert torch.equal(found.weight, weight * keep)
-    assert found.bias is None
+    changed = compensated("none", rows(), weight, keep)
+    assert torch.equal(changed.weight, weight * keep)
+    assert changed.bias is None
 
 
 def test_bias_keeps_the_mean_output() -> None:
     x, (weight, keep) = rows(), layer()
-    found = compensated("bias", x, weight, keep)
-    assert found.bias is not None
-    torch.testing.assert_close((x @ found.weight.T + found.bias).mean(0), (x @ weight.T).mean(0))
-    torch.testing.assert_close(found.weight, weight * keep)
+    changed = compensated("bias", x, weight, keep)
+    assert changed.bias is not None
+    torch.testing.assert_close((x @ changed.weight.T + changed.bias).mean(0), (x @ weight.T).mean(0))
+    torch.testing.assert_close(changed.weight, weight * keep)
 
 
 def test_least_squares_is_lstsq_and_no_change_of_it_is_better() -> None:
     x, (weight, keep) = rows(), layer()
-    found = compensated("least_squares", x, weight, keep, damping=1e-9)
+    changed = compensated("least_squares", x, weight, keep, damping=1e-9)
     for row in range(1, 6):
         best = torch.linalg.lstsq(x[:, keep[row]], (x @ weight[row])[:, None]).solution[:, 0]
-        torch.testing.assert_close(found.weight[row, keep[row]], best, rtol=1e-4, atol=1e-6)
-    least = error(x, weight, found)
+        torch.testing.assert_close(changed.weight[row, keep[row]], best, rtol=1e-4, atol=1e-6)
+    least = error(x, weight, changed)
     generator = torch.Generator().manual_seed(2)
     for _ in range(50):
         change = 1e-2 * torch.randn(6, 8, generator=generator, dtype=torch.float64) * keep
-        assert error(x, weight, Compensated(found.weight + change)) > least
+        assert error(x, weight, Compensated(changed.weight + change)) > least
 
 
 @pytest.mark.parametrize("share", [0.2, 0.5, 0.8])
@@ -121,17 +121,17 @@ def test_sparsegpt_is_the_surgeons_update_input_by_input() -> None:
             if not keep[row, j]:
                 inverse = torch.linalg.inv(hessian[j:, j:])
                 expected[row, j:] -= expected[row, j] / inverse[0, 0] * inverse[0]
-    found = compensated("sparsegpt", x, weight, keep)
-    torch.testing.assert_close(found.weight, expected * keep)
+    changed = compensated("sparsegpt", x, weight, keep)
+    torch.testing.assert_close(changed.weight, expected * keep)
 
 
 @pytest.mark.parametrize("name", ["least_squares", "sparsegpt"])
 def test_inputs_that_are_always_0_or_equal_do_no_harm(name: str) -> None:
     x, (weight, keep) = rows(), layer()
     x[:, 3], x[:, 5] = 0.0, x[:, 4]
-    found = compensated(name, x, weight, keep)
-    assert bool(found.weight.isfinite().all())
-    assert error(x, weight, found) < error(x, weight, compensated("none", x, weight, keep))
+    changed = compensated(name, x, weight, keep)
+    assert bool(changed.weight.isfinite().all())
+    assert error(x, weight, changed) < error(x, weight, compensated("none", x, weight, keep))
 
 
 def loss(outputs: Tensor, targets: Tensor, weights: Tensor | None) -> Tensor:
@@ -190,7 +190,7 @@ def test_a_pruned_network_with_its_weights_updated_is_nearer_to_the_dense_one(na
 
 def test_the_statistics_are_of_the_dense_model() -> None:
     dense, module, inputs = pruned("bias")
-    found = collect(
+    statistics = collect(
         dense,
         {"3.weight": dense[3].weight},  # type: ignore[index]
         frozenset({"input_mean"}),
@@ -198,5 +198,5 @@ def test_the_statistics_are_of_the_dense_model() -> None:
         loss,
     )
     gone = (dense[3].weight - module[3].weight).detach()  # type: ignore[index]
-    expected = dense[3].bias + gone @ found.get("input_mean", "3.weight")[0]  # type: ignore[index]
+    expected = dense[3].bias + gone @ statistics.get("input_mean", "3.weight")[0]  # type: ignore[index]
     torch.testing.assert_close(module[3].bias, expected)  # type: ignore[index]

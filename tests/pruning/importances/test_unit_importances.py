@@ -90,11 +90,11 @@ def loss(outputs: Tensor, targets: Tensor, weights: Tensor | None) -> Tensor:
 
 def batches(shape: tuple[int, ...], sizes: tuple[int, ...] = (6, 3)) -> list[Batch]:
     generator = torch.Generator().manual_seed(1)
-    found = []
+    made = []
     for size in sizes:
         inputs = torch.randn(size, *shape, generator=generator)
-        found.append(Batch(inputs, torch.randint(0, 3, (size,), generator=generator), None, torch.arange(size)))
-    return found
+        made.append(Batch(inputs, torch.randint(0, 3, (size,), generator=generator), None, torch.arange(size)))
+    return made
 
 
 def importance(name: str, **options: Any) -> UnitImportance:
@@ -110,12 +110,12 @@ def scores(
     analysis = Analysis(graph)
     groups = grouping(graph, analysis).groups
     probes = criterion.hessian_probes()
-    found = collect_units(graph, analysis, groups, {}, criterion.unit_needs, lambda: given, loss, probes=probes)
+    statistics = collect_units(graph, analysis, groups, {}, criterion.unit_needs, lambda: given, loss, probes=probes)
     consumers = measure(graph, analysis, groups, {}, [batch.inputs for batch in given], 64)
     scored = {}
     for group in groups:
         own = consumers[group.name] if criterion.needs_consumers else []
-        units = make_units(graph, analysis, group, {}, aggregate, found[group.name])
+        units = make_units(graph, analysis, group, {}, aggregate, statistics[group.name])
         scored[group.name] = criterion.scores(replace(units, consumers=own))
     return scored, groups
 
@@ -126,12 +126,12 @@ def samples(shape: tuple[int, ...]) -> list[tuple[Tensor, Tensor]]:
 
 def activity(module: nn.Module, layer: str, inputs: Tensor) -> Tensor:
     """What a layer gives."""
-    found: list[Tensor] = []
-    handle = module.get_submodule(layer).register_forward_hook(lambda own, given, out: found.append(out))
+    outputs_seen: list[Tensor] = []
+    handle = module.get_submodule(layer).register_forward_hook(lambda own, given, out: outputs_seen.append(out))
     outputs = module(inputs)
     handle.remove()
-    found[0].outputs = outputs  # type: ignore[attr-defined]
-    return found[0]
+    outputs_seen[0].outputs = outputs  # type: ignore[attr-defined]
+    return outputs_seen[0]
 
 
 # What each is, for the channels of both convolutions: what follows is (B, C, H, W) after layers 2 and 6

@@ -41,11 +41,11 @@ def conv_net() -> nn.Module:
 
 def batches(shape: tuple[int, ...] = (4,), sizes: tuple[int, ...] = (7, 7, 3)) -> list[Batch]:
     generator = torch.Generator().manual_seed(1)
-    found = []
+    made = []
     for size in sizes:
         inputs = torch.randn(size, *shape, generator=generator) + 0.5
-        found.append(Batch(inputs, torch.randint(0, 3, (size,), generator=generator), None, torch.arange(size)))
-    return found
+        made.append(Batch(inputs, torch.randint(0, 3, (size,), generator=generator), None, torch.arange(size)))
+    return made
 
 
 def matrices(module: nn.Module) -> dict[str, nn.Parameter]:
@@ -59,10 +59,10 @@ def importance(name: str, **options: Any) -> WeightImportance:
 def scores(name: str, module: nn.Module, given: list[Batch] | None = None, **options: Any) -> Scores:
     """What ranks. Movement is collected by three steps of SGD."""
     given, criterion, weights = given or batches(), importance(name, **options), matrices(module)
-    found = collect(module, weights, criterion.needs, lambda: given, loss)
+    statistics = collect(module, weights, criterion.needs, lambda: given, loss)
     if "movement" in criterion.needs:
-        found = Statistics({"movement": moved(module, given)})
-    contributions = criterion.contributions(weights, found)
+        statistics = Statistics({"movement": moved(module, given)})
+    contributions = criterion.contributions(weights, statistics)
     return {name: criterion.merit(contributions[name]).clone() for name in weights}
 
 
@@ -148,18 +148,18 @@ def of_synflow(module: nn.Module, given: list[Batch]) -> Scores:
 
 
 def of_movement(module: nn.Module, given: list[Batch]) -> Scores:
-    found = {name: torch.zeros_like(weight) for name, weight in matrices(module).items()}
+    sums = {name: torch.zeros_like(weight) for name, weight in matrices(module).items()}
     for batch in given:
         gradients = torch.autograd.grad(
             F.cross_entropy(module(batch.inputs.double()), batch.targets), list(module.parameters())
         )
         named = dict(zip(dict(module.named_parameters()), gradients, strict=True))
         with torch.no_grad():
-            for name, total in found.items():
+            for name, total in sums.items():
                 total -= matrices(module)[name] * named[name]
             for name, parameter in module.named_parameters():
                 parameter.sub_(0.1 * named[name])
-    return found
+    return sums
 
 
 def layer_inputs(module: nn.Module, given: list[Batch]) -> dict[str, Tensor]:
@@ -175,11 +175,11 @@ def of_wanda(module: nn.Module, given: list[Batch]) -> Scores:
 
 
 def inverse_hessians(module: nn.Module, given: list[Batch]) -> Scores:
-    found = {}
+    inverses = {}
     for name, rows in layer_inputs(module, given).items():
         hessian = torch.stack([torch.outer(x, x) for x in rows]).sum(0) / len(rows)
-        found[name] = torch.linalg.inv(hessian + 0.01 * hessian.diagonal().mean() * torch.eye(len(hessian)))
-    return found
+        inverses[name] = torch.linalg.inv(hessian + 0.01 * hessian.diagonal().mean() * torch.eye(len(hessian)))
+    return inverses
 
 
 def of_obs(module: nn.Module, given: list[Batch]) -> Scores:
@@ -189,12 +189,12 @@ def of_obs(module: nn.Module, given: list[Batch]) -> Scores:
 
 def of_sparsegpt(module: nn.Module, given: list[Batch]) -> Scores:
     """Input j's error when the inputs before it are settled: 1 / [U_jj]^2 = 1 / [(H_j:,j:)^-1]_00."""
-    found = {}
+    scores = {}
     for name, weight in matrices(module).items():
         hessian = torch.linalg.inv(inverse_hessians(module, given)[name])
         diagonal = [torch.linalg.inv(hessian[j:, j:])[0, 0] for j in range(len(hessian))]
-        found[name] = weight**2 / torch.stack(diagonal)
-    return found
+        scores[name] = weight**2 / torch.stack(diagonal)
+    return scores
 
 
 REFERENCES: dict[str, Callable[[nn.Module, list[Batch]], Scores]] = {
@@ -226,8 +226,8 @@ def test_random_scores_are_uniform_and_depend_on_seed_and_name_alone() -> None:
     weight = nn.Parameter(torch.randn(100, 200))
 
     def drawn(weights: dict[str, nn.Parameter], seed: int) -> Scores:
-        found = importance("random", seed=seed).contributions(weights, Statistics())
-        return {name: found[name] for name in weights}
+        statistics = importance("random", seed=seed).contributions(weights, Statistics())
+        return {name: statistics[name] for name in weights}
 
     first = drawn({"a": weight, "b": weight}, 0)
     torch.manual_seed(5)

@@ -39,10 +39,10 @@ def test_every_schedule_ascends_to_exactly_the_amount_and_every_stage_begins_at_
     name: str, amount: float
 ) -> None:
     stages = schedule(name).stages(amount)
-    found = amounts(stages)
-    assert found[-1] == amount
-    assert found == sorted(found)
-    assert found[0] >= 0.0
+    shares = amounts(stages)
+    assert shares[-1] == amount
+    assert shares == sorted(shares)
+    assert shares[0] >= 0.0
     for stage in stages:
         times = [when for when, _ in stage.marks]
         assert times[0] == 0.0
@@ -162,18 +162,18 @@ def pruner(module: nn.Module, importance: dict[str, Any]) -> WeightPruner:
 
 def test_synflow_is_conserved_from_layer_to_layer() -> None:
     """Tanaka et al. 2020, theorem 2: between input and output every layer's scores have the same sum."""
-    found = pruner(bias_free(5), {"type": "synflow"})
-    scores = Synflow().contributions(found.masking.weights, found.collected(Synflow.needs))
-    sums = [float(scores[name].double().sum()) for name in found.masking.weights]
+    weight_pruner = pruner(bias_free(5), {"type": "synflow"})
+    scores = Synflow().contributions(weight_pruner.masking.weights, weight_pruner.collected(Synflow.needs))
+    sums = [float(scores[name].double().sum()) for name in weight_pruner.masking.weights]
     assert sums == pytest.approx([sums[0]] * 5, rel=1e-4)
 
 
 def left_by_synflow(iterations: int) -> list[int]:
-    found = pruner(bias_free(6), {"type": "synflow", "iterations": iterations})
-    found.prune(0.985)
-    gone, total = found.masking.counts
+    weight_pruner = pruner(bias_free(6), {"type": "synflow", "iterations": iterations})
+    weight_pruner.prune(0.985)
+    gone, total = weight_pruner.masking.counts
     assert gone == round(0.985 * total)
-    return [int(mask.sum()) for mask in found.masking.masks.values()]
+    return [int(mask.sum()) for mask in weight_pruner.masking.masks.values()]
 
 
 @pytest.mark.slow

@@ -55,21 +55,21 @@ def keep(
 
 @pytest.mark.parametrize("amount", AMOUNTS)
 def test_uniform_is_torchs_l1_unstructured(amount: float) -> None:
-    found = keep(Weights(), weights_of(layers()), Uniform(), amount)
+    kept = keep(Weights(), weights_of(layers()), Uniform(), amount)
     for name, module in layers().items():
         prune.l1_unstructured(module, "weight", amount=amount)
-        assert torch.equal(found[name], module.weight_mask.bool())  # type: ignore[operator]
+        assert torch.equal(kept[name], module.weight_mask.bool())  # type: ignore[operator]
 
 
 @pytest.mark.parametrize("amount", AMOUNTS)
 def test_global_is_torchs_global_unstructured(amount: float) -> None:
     modules = layers()
-    found = keep(Weights(), weights_of(modules), Global(), amount)
+    kept = keep(Weights(), weights_of(modules), Global(), amount)
     prune.global_unstructured(
         [(module, "weight") for module in modules.values()], pruning_method=prune.L1Unstructured, amount=amount
     )
     for name, module in modules.items():
-        assert torch.equal(found[name], module.weight_mask.bool())  # type: ignore[operator]
+        assert torch.equal(kept[name], module.weight_mask.bool())  # type: ignore[operator]
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])

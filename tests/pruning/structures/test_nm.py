@@ -31,5 +31,5 @@ def test_the_gpus_kernel_multiplies_with_it() -> None:
     kept = Nm(n=2, m=4).keep({"w": weight}, torch.abs, {}, lambda scores: {})["w"]
     pruned = weight.masked_fill(~kept, 0.0)
     inputs = torch.randn(128, 128, device="cuda").half()
-    found = torch.sparse.to_sparse_semi_structured(pruned) @ inputs
-    torch.testing.assert_close(found, pruned @ inputs, rtol=1e-2, atol=1e-2)
+    products = torch.sparse.to_sparse_semi_structured(pruned) @ inputs
+    torch.testing.assert_close(products, pruned @ inputs, rtol=1e-2, atol=1e-2)

@@ -34,13 +34,13 @@ def clock(overhead: float, jitter: float) -> Clock:
     seeds = count()
 
     def measured(contenders: Mapping[str, nn.Module], _: Tensor, sizes: Any, **__: Any) -> list[Latency]:
-        found = []
+        latencies = []
         for name, module in contenders.items():
             random = np.random.default_rng(next(seeds))
             weights = sum(each.numel() for each in module.parameters())
             times = (overhead + 1e-4 * weights) * (1.0 + jitter * random.uniform(size=200))
-            found.append(Latency(name, sizes[0], 1, "cpu", tuple(times)))
-        return found
+            latencies.append(Latency(name, sizes[0], 1, "cpu", tuple(times)))
+        return latencies
 
     return measured
 
@@ -69,14 +69,14 @@ def weights(module: nn.Module) -> int:
 )
 def test_a_budget_that_is_met_takes_nothing(budget: dict[str, Any], named: str, form: str) -> None:
     module = network()
-    found = shrink(
+    shrunk = shrink(
         module, inputs(), {"budget": budget, "importance": "l2", "structure": {"type": "neurons", "apply": form}}
     )
-    assert [type(each) for each in found.module.modules()] == [type(each) for each in module.modules()]
-    for own, left in zip(module.parameters(), found.module.parameters(), strict=True):
+    assert [type(each) for each in shrunk.module.modules()] == [type(each) for each in module.modules()]
+    for own, left in zip(module.parameters(), shrunk.module.parameters(), strict=True):
         assert torch.equal(own, left)
-    (warning,) = found.warnings
-    assert not any(row[3] for row in found.groups.rows)
+    (warning,) = shrunk.warnings
+    assert not any(row[3] for row in shrunk.groups.rows)
     assert re.search(named, warning), warning
 
 
@@ -108,9 +108,9 @@ def test_a_measured_budget_is_met_and_the_same_when_asked_again(budget: Any) -> 
     limit = 0.7 * dense if budget == "70%" else budget
     left = []
     for _ in range(3):
-        found = shrink(network(), inputs(), {"budget": {"latency_ms": budget}, "importance": "l2"})
-        left.append(0.1 + 1e-4 * weights(found.module))
-        (warning,) = found.warnings
+        shrunk = shrink(network(), inputs(), {"budget": {"latency_ms": budget}, "importance": "l2"})
+        left.append(0.1 + 1e-4 * weights(shrunk.module))
+        (warning,) = shrunk.warnings
         assert f"latency_ms is {budget}" in warning
         assert "measured to ± " in warning
         assert "asked again" in warning

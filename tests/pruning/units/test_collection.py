@@ -64,8 +64,8 @@ class Attention(nn.Module):
         query, key, value = (
             layer(within).view(rows, count, 2, 3).transpose(1, 2) for layer in (self.query, self.key, self.value)
         )
-        found = F.scaled_dot_product_attention(query, key, value).transpose(1, 2).reshape(rows, count, 6)
-        return self.head((hidden + self.out(found).view(batch, positions, width)).mean(1))
+        mixed = F.scaled_dot_product_attention(query, key, value).transpose(1, 2).reshape(rows, count, 6)
+        return self.head((hidden + self.out(mixed).view(batch, positions, width)).mean(1))
 
 
 class EagerAttention(Attention):
@@ -94,8 +94,8 @@ class HeadsFirst(Attention):
             for layer in (self.query, self.key, self.value)
         )
         shares = (torch.bmm(query, key.transpose(1, 2)) / 3**0.5).softmax(-1)
-        found = torch.bmm(shares, value).unflatten(0, (2, -1)).permute(1, 2, 0, 3).flatten(2)
-        return self.head((hidden + self.out(found)).mean(1))
+        mixed = torch.bmm(shares, value).unflatten(0, (2, -1)).permute(1, 2, 0, 3).flatten(2)
+        return self.head((hidden + self.out(mixed)).mean(1))
 
 
 class Residual(nn.Module):
@@ -289,8 +289,10 @@ def captured(module: nn.Module, case: Case) -> Captured:
 def collected(
     network: Captured, given: list[Batch], needs: frozenset[UnitStatistic] = SEEN, **options: Any
 ) -> dict[UnitStatistic, Tensor]:
-    found = collect_units(network.graph, network.analysis, network.groups, {}, needs, lambda: given, loss, **options)
-    return found[network.group.name]
+    statistics = collect_units(
+        network.graph, network.analysis, network.groups, {}, needs, lambda: given, loss, **options
+    )
+    return statistics[network.group.name]
 
 
 class Watch:
@@ -336,7 +338,7 @@ def reference(module: nn.Module, case: Case, given: list[Batch]) -> dict[UnitSta
             assert watch.gate.grad is not None
             gates.append(watch.gate.grad.double())
             shares.append(1.0 if batch.weights is None else float(batch.weights[place]))
-            found = []
+            means = []
             for at, takers in enumerate(case.takers):
                 values = [
                     taker.rows(value) for taker, value in zip(takers, watch.values[at], strict=True)
@@ -345,8 +347,8 @@ def reference(module: nn.Module, case: Case, given: list[Batch]) -> dict[UnitSta
                 given_back = [taker.rows(each) for taker, each in zip(takers, grads, strict=True) if each is not None]
                 gradient = torch.stack(given_back).sum(0)
                 activities[at].append(values[0].detach().flatten(1).double())
-                found.append(gradient.flatten(1).double().abs().mean(1))
-            slopes.append(torch.stack(found).mean(0))
+                means.append(gradient.flatten(1).double().abs().mean(1))
+            slopes.append(torch.stack(means).mean(0))
     share = torch.tensor(shares, dtype=torch.float64)
     share = share / share.sum()
 
@@ -381,16 +383,16 @@ def reference(module: nn.Module, case: Case, given: list[Batch]) -> dict[UnitSta
 
 def rank(rows: Tensor, sizes: tuple[int, ...]) -> Tensor:
     """(n,) by the singular values of each map."""
-    found = []
+    ranks = []
     for row in rows:
         matrix = row.view(sizes) if sizes else row[None]
         values = np.linalg.svd(matrix.numpy(), compute_uv=False)
-        found.append(float((values > values.max() * max(matrix.shape) * np.finfo(np.float32).eps).sum()))
-    return torch.tensor(found, dtype=torch.float64)
+        ranks.append(float((values > values.max() * max(matrix.shape) * np.finfo(np.float32).eps).sum()))
+    return torch.tensor(ranks, dtype=torch.float64)
 
 
-def close(found: Tensor, expected: Tensor) -> bool:
-    return bool(torch.allclose(found, expected.double(), rtol=2e-4, atol=1e-6))
+def close(values: Tensor, expected: Tensor) -> bool:
+    return bool(torch.allclose(values, expected.double(), rtol=2e-4, atol=1e-6))
 
 
 @pytest.mark.slow
@@ -400,14 +402,18 @@ def test_statistics_are_what_hooks_on_the_module_see(name: str, weighted: bool) 
     case = CASES[name]
     module = make(case)
     given = batches(case.shape, weighted=weighted)
-    found = collected(captured(module, case), given)
+    statistics = collected(captured(module, case), given)
     expected = reference(module, case, given)
     unseen = frozenset({"activation_rank"}) if name == "samples unseen" else frozenset()
-    assert found.keys() == SEEN - unseen
+    assert statistics.keys() == SEEN - unseen
     alike = {"activation_mean", "activation_variance"} if unseen and weighted else set()  # none to weigh
     for statistic in SEEN - unseen - alike:
-        assert found[statistic].shape == (case.size,)
-        assert close(found[statistic], expected[statistic]), (statistic, found[statistic], expected[statistic])
+        assert statistics[statistic].shape == (case.size,)
+        assert close(statistics[statistic], expected[statistic]), (
+            statistic,
+            statistics[statistic],
+            expected[statistic],
+        )
     # Nothing of it holds by being zero or alike.
     assert all(float(expected[key].std()) > 0 for key in SEEN - {"activation_nonzero", "activation_rank"})
 
@@ -425,7 +431,7 @@ def test_each_use_counts_once() -> None:
     """Negative control: the gradient of a value that a shortcut carries on holds the later uses, too."""
     case = CASES["two layers"]
     module, given = make(case), batches(case.shape)
-    found = collected(captured(module, case), given)["gate_gradient"]
+    statistics = collected(captured(module, case), given)["gate_gradient"]
     twice = []
     for batch in given:
         for x, y in zip(batch.inputs, batch.targets, strict=True):
@@ -435,7 +441,7 @@ def test_each_use_counts_once() -> None:
             last.retain_grad()
             loss(module.head(last), y[None], None).backward(inputs=[hidden, last])  # type: ignore[operator]
             twice.append((hidden * hidden.grad + last * last.grad)[0].detach().abs())  # type: ignore[operator]
-    assert not close(found, torch.stack(twice).mean(0))
+    assert not close(statistics, torch.stack(twice).mean(0))
 
 
 @pytest.mark.slow
@@ -457,14 +463,14 @@ def test_one_backward_pass_gives_what_one_a_sample_gives(name: str, monkeypatch:
     expected = collected(network, given)
 
     def blind(*arguments: Any) -> Any:
-        found = activity_points(*arguments)
-        return {group: tuple(replace(each, samples=None) for each in some) for group, some in found.items()}
+        points = activity_points(*arguments)
+        return {group: tuple(replace(each, samples=None) for each in some) for group, some in points.items()}
 
     monkeypatch.setattr(unit_collection, "points", blind)
-    found = collected(network, given)
-    assert "activation_rank" not in found
+    points = collected(network, given)
+    assert "activation_rank" not in points
     for statistic in SEEN - {"activation_rank"}:
-        assert close(found[statistic], expected[statistic]), statistic
+        assert close(points[statistic], expected[statistic]), statistic
 
 
 def test_units_that_never_leave_an_operator_have_no_activity() -> None:
@@ -472,8 +478,8 @@ def test_units_that_never_leave_an_operator_have_no_activity() -> None:
     network = captured(make(case), case)
     hidden = [replace(each, inputs=None) for each in network.analysis.contractions]
     network.analysis.contractions[:] = hidden
-    found = collected(network, batches(case.shape), ALL)
-    assert set(found) == {"hessian_trace"}
+    statistics = collected(network, batches(case.shape), ALL)
+    assert set(statistics) == {"hessian_trace"}
 
 
 # Hutchinson
@@ -495,11 +501,11 @@ def hessian(module: nn.Module, names: Sequence[str], given: list[Batch]) -> tupl
         return loss(functional_call(module, own, (inputs,)), targets, None)
 
     flat = torch.cat([parameters[name].detach().flatten() for name in names])
-    found = torch.autograd.functional.hessian(value, flat)
+    second = torch.autograd.functional.hessian(value, flat)
     places = [
         torch.arange(start, end).view(shape) for start, end, shape in zip(ends[:-1], ends[1:], shapes, strict=True)
     ]
-    return found, places
+    return second, places
 
 
 @pytest.mark.slow
@@ -527,7 +533,7 @@ def test_the_trace_is_that_of_the_exact_hessian(name: str) -> None:
     variance = torch.stack([(off * (1 + inside))[unit == each].sum() for each in range(case.size)])
     probes = 1000
     network = captured(module, case)
-    found = collect_units(
+    statistics = collect_units(
         network.graph,
         network.analysis,
         [network.group],
@@ -538,7 +544,7 @@ def test_the_trace_is_that_of_the_exact_hessian(name: str) -> None:
         probes=probes,
     )[network.group.name]["hessian_trace"]
     sigma = (variance / probes).sqrt()
-    assert bool(((found - expected).abs() < 4.0 * sigma).all())
+    assert bool(((statistics - expected).abs() < 4.0 * sigma).all())
     assert float(sigma.norm()) < 0.2 * float(expected.norm())  # so that a wrong trace is seen
 
 
@@ -553,7 +559,7 @@ def test_one_probe_is_exact_where_the_hessian_is_diagonal() -> None:
     graph = capture(module, torch.eye(3)).graph
     analysis = Analysis(graph)
     (group,) = grouping(graph, analysis).groups
-    found = collect_units(
+    statistics = collect_units(
         graph,
         analysis,
         [group],
@@ -564,7 +570,7 @@ def test_one_probe_is_exact_where_the_hessian_is_diagonal() -> None:
         probes=1,
     )
     # d^2/dw_ui^2 of mean_i (c_u w_ui)^2 is 2 c_u^2 / 3, and there are 3 of them.
-    assert close(found[group.name]["hessian_trace"], torch.tensor([2.0, 8.0, 18.0])), case
+    assert close(statistics[group.name]["hessian_trace"], torch.tensor([2.0, 8.0, 18.0])), case
 
 
 # What is left of a pruned graph
@@ -581,7 +587,7 @@ def test_statistics_of_a_pruned_graph_are_those_of_the_module_with_silenced_unit
         network.group.prime: np.array([False, True, True, False]),
     }
     graph = rewritten(network.graph, network.analysis, keep)
-    found = collect_units(graph, network.analysis, network.groups, keep, ALL, lambda: given, loss)
+    statistics = collect_units(graph, network.analysis, network.groups, keep, ALL, lambda: given, loss)
     with torch.no_grad():
         for layer, gone in (("0", [1, 4]), ("1", [1, 4]), ("3", [0, 3])):
             module.get_submodule(layer).get_parameter("weight")[gone] = 0.0
@@ -590,8 +596,8 @@ def test_statistics_of_a_pruned_graph_are_those_of_the_module_with_silenced_unit
         left = torch.from_numpy(keep[group.prime])
         expected = reference(module, CASES[name], given)
         for statistic in SEEN:
-            assert close(found[group.name][statistic], expected[statistic][left]), (name, statistic)
-        assert found[group.name]["hessian_trace"].shape == (int(left.sum()),)
+            assert close(statistics[group.name][statistic], expected[statistic][left]), (name, statistic)
+        assert statistics[group.name]["hessian_trace"].shape == (int(left.sum()),)
 
 
 @pytest.mark.slow
@@ -605,14 +611,14 @@ def test_samples_are_found_where_a_factor_before_them_is_pruned(name: str) -> No
     keep = {network.prime_of(heads): np.array([False, True])}
     graph = rewritten(network.graph, network.analysis, keep)
     needs: frozenset[UnitStatistic] = frozenset({"gate_gradient", "squared_gate_gradient"})
-    found = collect_units(graph, network.analysis, network.groups, keep, needs, lambda: given, loss)
+    statistics = collect_units(graph, network.analysis, network.groups, keep, needs, lambda: given, loss)
     with torch.no_grad():
         for layer in ("query", "key", "value"):
             module.get_parameter(f"{layer}.weight")[:3] = 0.0
             module.get_parameter(f"{layer}.bias")[:3] = 0.0
     expected = reference(module, case, given)
     for statistic in needs:
-        assert close(found[network.group.name][statistic], expected[statistic])
+        assert close(statistics[network.group.name][statistic], expected[statistic])
 
 
 @pytest.mark.filterwarnings("ignore:.*LeafSpec.*:FutureWarning")
@@ -685,14 +691,14 @@ def test_scales_of_all_normalizations_are_found() -> None:
     case = Case(Normed, MAP, ("head.weight", 1), 5, ())
     module = make(case)
     network = captured(module, case)
-    found = {}
+    scales = {}
     for group in network.groups:
         units = make_units(network.graph, network.analysis, group, {}, "sum", {})
-        found[group.name] = [each.flatten().tolist() for each in units.scales]
+        scales[group.name] = [each.flatten().tolist() for each in units.scales]
     scale = {name: getattr(module, name).weight.tolist() for name in ("norm1", "norm2", "norm3")}
-    assert found["linear"] == [scale["norm3"]]
-    assert found["conv2"] == [scale["norm2"]]
-    assert found["conv1"] == [scale["norm1"]]  # three units, two channels each
+    assert scales["linear"] == [scale["norm3"]]
+    assert scales["conv2"] == [scale["norm2"]]
+    assert scales["conv1"] == [scale["norm1"]]  # three units, two channels each
     assert all(sorted(place.tensor for place in group.places if "norm" in place.tensor) for group in network.groups)
 
 
@@ -708,14 +714,14 @@ def test_the_graph_stays_as_it_was(frozen: bool) -> None:
     network = captured(module, case)
     before = {name: tensor.clone() for name, tensor in network.graph.state_dict().items()}
     given = batches(case.shape)
-    found = collected(network, given, ALL)
-    assert found.keys() == ALL
+    statistics = collected(network, given, ALL)
+    assert statistics.keys() == ALL
     assert all(torch.equal(tensor, before[name]) for name, tensor in network.graph.state_dict().items())
     for parameter in network.graph.parameters():
         assert parameter.grad is None
         assert parameter.requires_grad is not frozen
     assert not any(batch.inputs.requires_grad for batch in given)
-    assert not any(each.requires_grad for each in found.values())
+    assert not any(each.requires_grad for each in statistics.values())
 
 
 def test_data_are_asked_for_once_and_only_where_they_are_needed() -> None:
@@ -738,9 +744,9 @@ def test_only_what_is_needed_is_collected() -> None:
     network, given = captured(make(case), case), batches(case.shape)
     whole = collected(network, given, ALL)
     for statistic in STATISTICS:
-        found = collected(network, given, frozenset({statistic}))
-        assert found.keys() == {statistic}
-        assert torch.equal(found[statistic], whole[statistic])
+        statistics = collected(network, given, frozenset({statistic}))
+        assert statistics.keys() == {statistic}
+        assert torch.equal(statistics[statistic], whole[statistic])
 
 
 @pytest.mark.parametrize("needs", [SEEN, frozenset({"hessian_trace"})], ids=["seen", "trace"])
@@ -750,10 +756,10 @@ def test_no_batch_outlives_its_turn(needs: frozenset[UnitStatistic]) -> None:
     outputs: list[weakref.ref[Tensor]] = []
     alive: list[int] = []
 
-    def watching(found: Tensor, targets: Tensor, weights: Tensor | None) -> Tensor:
+    def watching(values: Tensor, targets: Tensor, weights: Tensor | None) -> Tensor:
         alive.append(sum(each() is not None for each in outputs))
-        outputs.append(weakref.ref(found))
-        return loss(found, targets, weights)
+        outputs.append(weakref.ref(values))
+        return loss(values, targets, weights)
 
     given = batches(case.shape, (3, 3, 3, 3))
     collect_units(network.graph, network.analysis, network.groups, {}, needs, lambda: given, watching)

@@ -89,12 +89,12 @@ def test_what_a_group_may_not_give_the_others_give(
     allocation = Uniform() if uniform else Global()
     cuts = allocation.cuts(ranks, amount)
     wanted = sum(cut.count(ranks[name]) for name, cut in cuts.items())
-    found = near(
+    kept = near(
         wanted, amount, lambda share: structure.keep(ranks, lambda scores: allocation.cuts(scores, share)), ranks
     )
     most = {name: structure.most(name, score.numel()) for name, score in ranks.items()}
-    assert removed(found) == min(wanted, sum(most.values()))
-    for name, mask in found.items():
+    assert removed(kept) == min(wanted, sum(most.values()))
+    for name, mask in kept.items():
         assert int((~mask).sum()) <= most[name]
         if not bool(mask.all()):  # in a group the best stay
             assert float(ranks[name][~mask].max()) < float(ranks[name][mask].min())
@@ -105,10 +105,10 @@ def test_in_steps_no_more_is_missing_than_a_step_would_be_too_much() -> None:
     ranks = ranks_of([16, 16, 12], 0)
     masks = chooser(ranks, Neurons(round_to=4))
     for wanted in range(12, 33):
-        found = near(wanted, wanted / 44, masks, ranks, set(ranks), dict.fromkeys(ranks, 4))
-        assert all(count % 4 == 0 for count in left(found).values())
-        assert abs(removed(found) - wanted) <= abs(removed(masks(wanted / 44)) - wanted)
-        assert abs(removed(found) - wanted) < 4
+        kept = near(wanted, wanted / 44, masks, ranks, set(ranks), dict.fromkeys(ranks, 4))
+        assert all(count % 4 == 0 for count in left(kept).values())
+        assert abs(removed(kept) - wanted) <= abs(removed(masks(wanted / 44)) - wanted)
+        assert abs(removed(kept) - wanted) < 4
     assert left(near(44, 1.0, masks, ranks, set(ranks))) == {"g0": 4, "g1": 4, "g2": 4}
 
 
@@ -130,10 +130,10 @@ def test_steps_are_not_taken_in_part(sizes: list[int], prices: list[float], seed
     masks = chooser(ranks, Neurons(round_to=step))
     least, most = cost(masks(1.0)), cost(masks(0.0))
     steps = dict.fromkeys(ranks, step)
-    found = within(cost, masks, least + part * (most - least), ranks, set(ranks), steps)
-    assert found is not None
-    assert cost(found) <= least + part * (most - least) + 1e-9
-    assert all(count % step == 0 or count == len(ranks[name]) for name, count in left(found).items())
+    kept = within(cost, masks, least + part * (most - least), ranks, set(ranks), steps)
+    assert kept is not None
+    assert cost(kept) <= least + part * (most - least) + 1e-9
+    assert all(count % step == 0 or count == len(ranks[name]) for name, count in left(kept).items())
 
 
 def test_what_only_the_last_step_took_is_put_back_in_part() -> None:
@@ -143,10 +143,10 @@ def test_what_only_the_last_step_took_is_put_back_in_part() -> None:
     def masks(share: float) -> Masks:
         return {"g0": torch.arange(8) >= (4 if share > 0.5 else 0)}
 
-    cost = lambda found: float(left(found)["g0"])  # noqa: E731
-    found = within(cost, masks, 7.0, ranks)
-    assert found is not None
-    assert found["g0"].tolist() == [False] + [True] * 7
+    cost = lambda kept: float(left(kept)["g0"])  # noqa: E731
+    kept = within(cost, masks, 7.0, ranks)
+    assert kept is not None
+    assert kept["g0"].tolist() == [False] + [True] * 7
     whole = within(cost, masks, 7.0, ranks, {"g0"})
     assert whole is not None
     assert left(whole) == {"g0": 4}
@@ -173,10 +173,10 @@ def test_the_best_group_is_put_back_first() -> None:
         stays = torch.tensor([True, share < 0.5])
         return {"g0": stays, "g1": stays.clone()}
 
-    cost = lambda found: float(sum(left(found).values()))  # noqa: E731
-    found = within(cost, masks, 3.0, ranks)
-    assert found is not None
-    assert left(found) == {"g0": 1, "g1": 2}
+    cost = lambda kept: float(sum(left(kept).values()))  # noqa: E731
+    kept = within(cost, masks, 3.0, ranks)
+    assert kept is not None
+    assert left(kept) == {"g0": 1, "g1": 2}
 
 
 # Ties
@@ -193,23 +193,23 @@ def test_tied_groups_keep_the_same_share(sizes: list[int], seed: int, share: flo
     ranks = ranks_of(sizes, seed)
     masks = chooser(ranks, Neurons())(share)
     tie = frozenset(list(ranks)[:-1] if len(sizes) > 2 else ranks)
-    found = tied(masks, ranks, [tie])
-    shares = {left(found)[name] / len(ranks[name]) for name in tie}
+    kept = tied(masks, ranks, [tie])
+    shares = {left(kept)[name] / len(ranks[name]) for name in tie}
     assert max(shares) - min(shares) < 1e-9
     for name, mask in masks.items():
         if name not in tie:
-            assert torch.equal(found[name], mask)
+            assert torch.equal(kept[name], mask)
             continue
-        assert int(found[name].sum()) >= int(mask.sum())  # that of the one that keeps most
-        assert bool((found[name] | ~mask).all())  # and what stayed stays
-        assert bool(found[name].all()) or float(ranks[name][~found[name]].max()) < float(ranks[name][found[name]].min())
+        assert int(kept[name].sum()) >= int(mask.sum())  # that of the one that keeps most
+        assert bool((kept[name] | ~mask).all())  # and what stayed stays
+        assert bool(kept[name].all()) or float(ranks[name][~kept[name]].max()) < float(ranks[name][kept[name]].min())
 
 
 def test_a_tie_of_one_is_none_and_the_largest_share_counts() -> None:
     ranks = {"a": torch.arange(4.0), "b": torch.arange(8.0)}
     masks = {"a": torch.tensor([False, False, True, True]), "b": torch.tensor([False] + [True] * 7)}
     assert tied(masks, ranks, [frozenset({"a", "gone"})])["a"].tolist() == masks["a"].tolist()
-    found = tied(masks, ranks, [frozenset({"a", "b"})])
-    assert left(found) == {"a": 4, "b": 8}  # 7/8 is no share of 4
+    kept = tied(masks, ranks, [frozenset({"a", "b"})])
+    assert left(kept) == {"a": 4, "b": 8}  # 7/8 is no share of 4
     few = {"a": masks["a"], "b": torch.tensor([False] * 3 + [True] * 5)}
     assert left(tied(few, ranks, [frozenset({"a", "b"})])) == {"a": 3, "b": 6}

@@ -47,13 +47,13 @@ def of(net: str, *, samples: int = 24, **pruning: Any) -> UnitPruner:
     return pruner(network_of(net), batches(inputs_of(net, samples)), **pruning)
 
 
-def left(found: UnitPruner, removal: Removal) -> dict[str, int]:
-    counts = found.network.counts(removal.keep)
-    return {group.name: counts.get(group.prime, group.size) for group in found.groups}
+def left(unit_pruner: UnitPruner, removal: Removal) -> dict[str, int]:
+    counts = unit_pruner.network.counts(removal.keep)
+    return {group.name: counts.get(group.prime, group.size) for group in unit_pruner.groups}
 
 
-def total(found: UnitPruner) -> int:
-    return sum(group.size for group in found.groups)
+def total(unit_pruner: UnitPruner) -> int:
+    return sum(group.size for group in unit_pruner.groups)
 
 
 # How much
@@ -63,44 +63,44 @@ def total(found: UnitPruner) -> int:
 @pytest.mark.parametrize("amount", [0.0, 0.25, 0.5, 0.7])
 @pytest.mark.parametrize("net", ["mlp", "cnn"])
 def test_an_amount_of_all_units_goes(net: str, amount: float) -> None:
-    found = of(net, amount=amount)
-    removal = found.prune(amount)
-    assert sum(left(found, removal).values()) == total(found) - round(amount * total(found))
-    assert found.network.held == {}
-    assert not found.refused
+    unit_pruner = of(net, amount=amount)
+    removal = unit_pruner.prune(amount)
+    assert sum(left(unit_pruner, removal).values()) == total(unit_pruner) - round(amount * total(unit_pruner))
+    assert unit_pruner.network.held == {}
+    assert not unit_pruner.refused
     inputs = inputs_of(net, 7)
-    expected = rewritten(found.network.captured.graph, found.network.analysis, removal.keep)
+    expected = rewritten(unit_pruner.network.captured.graph, unit_pruner.network.analysis, removal.keep)
     assert torch.equal(outputs(removal.graph, inputs), outputs(expected, inputs))
 
 
 def test_the_lowest_scores_go() -> None:
-    found = of("mlp", amount=0.5, allocation="uniform")
-    scores = found.scores(batches(inputs_of("mlp", 24)))
-    removal = found.prune(0.5)
-    for group in found.groups:
+    unit_pruner = of("mlp", amount=0.5, allocation="uniform")
+    scores = unit_pruner.scores(batches(inputs_of("mlp", 24)))
+    removal = unit_pruner.prune(0.5)
+    for group in unit_pruner.groups:
         mask = torch.from_numpy(removal.keep[group.prime])
         assert float(scores[group.name][~mask].max()) < float(scores[group.name][mask].min())
-        weight = found.network.tensor(f"{group.name}.weight").detach()
+        weight = unit_pruner.network.tensor(f"{group.name}.weight").detach()
         torch.testing.assert_close(scores[group.name], weight.norm(dim=1).double())
 
 
 @pytest.mark.parametrize("threshold", [0.0, 0.3, 1e9])
 def test_below_a_threshold_all_go_but_one(threshold: float) -> None:
     """The plain scores count, whatever makes them comparable; the last of a group stays."""
-    found = of("cnn", threshold=threshold, importance="activation_mean")
-    scores = found.scores(batches(inputs_of("cnn", 24)))
-    removal = found.prune(threshold)
+    unit_pruner = of("cnn", threshold=threshold, importance="activation_mean")
+    scores = unit_pruner.scores(batches(inputs_of("cnn", 24)))
+    removal = unit_pruner.prune(threshold)
     expected = {name: max(1, int((score >= threshold).sum())) for name, score in scores.items()}
-    assert left(found, removal) == expected
-    assert threshold != 0.3 or 0 < sum(expected.values()) < total(found)
+    assert left(unit_pruner, removal) == expected
+    assert threshold != 0.3 or 0 < sum(expected.values()) < total(unit_pruner)
 
 
 def test_what_is_kept_at_least_is_given_by_the_others() -> None:
-    found = of("mlp", keep_at_least=0.45, structure={"type": "neurons", "normalize": "none"})
+    unit_pruner = of("mlp", keep_at_least=0.45, structure={"type": "neurons", "normalize": "none"})
     with torch.no_grad():
-        found.network.tensor("0.weight").mul_(1e-3)
-    removal = found.prune(0.5)
-    assert left(found, removal) == {"0": 6, "2": 5}  # ceil(0.45 * 12), and the rest of 11
+        unit_pruner.network.tensor("0.weight").mul_(1e-3)
+    removal = unit_pruner.prune(0.5)
+    assert left(unit_pruner, removal) == {"0": 6, "2": 5}  # ceil(0.45 * 12), and the rest of 11
     free = of("mlp", structure={"type": "neurons", "normalize": "none"})
     with torch.no_grad():
         free.network.tensor("0.weight").mul_(1e-3)
@@ -108,8 +108,8 @@ def test_what_is_kept_at_least_is_given_by_the_others() -> None:
 
 
 def test_round_to_and_limits_hold() -> None:
-    found = of("cnn", structure={"type": "neurons", "round_to": 4})
-    assert all(count % 4 == 0 or count == 6 for count in left(found, found.prune(0.6)).values())
+    unit_pruner = of("cnn", structure={"type": "neurons", "round_to": 4})
+    assert all(count % 4 == 0 or count == 6 for count in left(unit_pruner, unit_pruner.prune(0.6)).values())
     capped = of("mlp", structure={"type": "neurons", "limits": {"0": 0.25, "*": 0.5}})
     assert left(capped, capped.prune(0.9)) == {"0": 9, "2": 5}
 
@@ -117,17 +117,17 @@ def test_round_to_and_limits_hold() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("allocation", ["global", "uniform", "erk", "lamp", "sensitivity", "divergence"])
 def test_what_a_limit_keeps_the_other_groups_give(allocation: str) -> None:
-    found = of("mlp", allocation=allocation, structure={"type": "neurons", "limits": {"0": 0.25}})
-    assert sum(left(found, found.prune(0.5)).values()) == total(found) - 11
-    assert left(found, found.prune(0.5))["0"] >= 9
+    unit_pruner = of("mlp", allocation=allocation, structure={"type": "neurons", "limits": {"0": 0.25}})
+    assert sum(left(unit_pruner, unit_pruner.prune(0.5)).values()) == total(unit_pruner) - 11
+    assert left(unit_pruner, unit_pruner.prune(0.5))["0"] >= 9
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("net", NETWORKS)
 def test_no_group_is_emptied(net: str) -> None:
-    found = of(net)
-    removal = found.prune(0.99)
-    assert all(count == 1 for count in left(found, removal).values())
+    unit_pruner = of(net)
+    removal = unit_pruner.prune(0.99)
+    assert all(count == 1 for count in left(unit_pruner, removal).values())
     assert bool(outputs(removal.graph, inputs_of(net, 5)).isfinite().all())
 
 
@@ -136,10 +136,10 @@ def test_tied_groups_stay_in_step() -> None:
     network, given = network_of("mlp"), batches(inputs_of("mlp", 24))
     given_settings = settings(amount=0.5, importance="l2")
     ties = [frozenset({"0", "2"})]
-    found = UnitPruner(
+    unit_pruner = UnitPruner(
         network, given_settings, network.groups, batches=lambda: given, loss=loss, distance=lambda *_: 0.0, ties=ties
     )
-    counts = left(found, found.prune(0.5))
+    counts = left(unit_pruner, unit_pruner.prune(0.5))
     assert counts["0"] / 12 == counts["2"] / 10
 
 
@@ -188,13 +188,13 @@ def test_a_budget_is_met_within_two_percent_and_never_passed(net: str, what: str
     network, inputs = zoo_network(net)
     costs = network.costs
     cost = costs.parameters if what == "parameters" else costs.macs
-    found = pruner(network, batches(inputs, classes=5), importance="l2", budget={what: "50%"})
-    least = cost({group.prime: 1 for group in found.groups})
+    unit_pruner = pruner(network, batches(inputs, classes=5), importance="l2", budget={what: "50%"})
+    least = cost({group.prime: 1 for group in unit_pruner.groups})
     most = least + share * (cost({}) - least)
-    removal = found.prune(0.5, Limit(what, lambda counts: float(cost(counts)), most))
+    removal = unit_pruner.prune(0.5, Limit(what, lambda counts: float(cost(counts)), most))
     counts = network.counts(removal.keep)
     reached = cost(counts)
-    more = [{**counts, group.prime: counts[group.prime] + 1} for group in found.groups if group.prime in counts]
+    more = [{**counts, group.prime: counts[group.prime] + 1} for group in unit_pruner.groups if group.prime in counts]
     assert reached <= most
     assert all(cost(each) > most for each in more)  # there is no room for another unit
     assert reached >= 0.98 * most or net == "modelopt_mlp"  # where a unit is 2.6% of what may be left
@@ -205,20 +205,20 @@ def test_a_budget_is_met_within_two_percent_and_never_passed(net: str, what: str
 
 
 def test_a_budget_that_cannot_be_met_says_what_is_left() -> None:
-    found = of("cnn", budget={"parameters": 10})
-    costs = found.network.costs
-    least = costs.parameters({group.prime: 1 for group in found.groups})
+    unit_pruner = of("cnn", budget={"parameters": 10})
+    costs = unit_pruner.network.costs
+    least = costs.parameters({group.prime: 1 for group in unit_pruner.groups})
     with pytest.raises(UsageError, match=rf"budget\.parameters is 10, but {least} are left.*raise it, let more go"):
-        found.prune(0.5, Limit("parameters", lambda counts: float(costs.parameters(counts)), 10.0))
+        unit_pruner.prune(0.5, Limit("parameters", lambda counts: float(costs.parameters(counts)), 10.0))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("allocation", ["uniform", "global", "sensitivity", "divergence"])
 def test_budgets_go_with_every_allocation(allocation: str) -> None:
-    found = of("cnn", allocation=allocation, budget={"flops": "50%"}, compensation="least_squares")
-    cost = found.network.costs.macs
-    removal = found.prune(0.5, Limit("flops", lambda counts: 2.0 * cost(counts), cost({})))
-    assert 0.75 * cost({}) <= 2 * cost(found.network.counts(removal.keep)) <= cost({})
+    unit_pruner = of("cnn", allocation=allocation, budget={"flops": "50%"}, compensation="least_squares")
+    cost = unit_pruner.network.costs.macs
+    removal = unit_pruner.prune(0.5, Limit("flops", lambda counts: 2.0 * cost(counts), cost({})))
+    assert 0.75 * cost({}) <= 2 * cost(unit_pruner.network.counts(removal.keep)) <= cost({})
 
 
 # What it checks
@@ -240,8 +240,8 @@ def drifting(prime: Prime) -> Any:
 def test_a_group_whose_removal_is_wrong_is_refused_and_the_rest_goes(
     which: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found = of("cnn")
-    bad = found.network.groups[1]
+    unit_pruner = of("cnn")
+    bad = unit_pruner.network.groups[1]
     wrong = drifting(bad.prime)
 
     def breaking(graph: Any, analysis: Any, keep: Keep, held: Keep | None = None) -> Any:
@@ -252,17 +252,17 @@ def test_a_group_whose_removal_is_wrong_is_refused_and_the_rest_goes(
     patched = wrong if which == "drifts" else breaking
     monkeypatch.setattr("modelopt_cli.models.graph.rewriting.rewritten", patched)
     monkeypatch.setattr("modelopt_cli.models.graph.network.rewritten", patched)
-    removal = found.prune(0.5)
-    assert list(found.refused) == ["3"]
+    removal = unit_pruner.prune(0.5)
+    assert list(unit_pruner.refused) == ["3"]
     told = {
         "drifts": "3: the smaller network's outputs are off by",
         "does not run": "3: the smaller network does not run",
     }
-    assert found.refused["3"].startswith(told[which])
-    assert which == "drifts" or found.refused["3"].endswith("(mat1 and mat2 shapes cannot be multiplied)")
-    assert [group.name for group in found.groups] == ["0"]
+    assert unit_pruner.refused["3"].startswith(told[which])
+    assert which == "drifts" or unit_pruner.refused["3"].endswith("(mat1 and mat2 shapes cannot be multiplied)")
+    assert [group.name for group in unit_pruner.groups] == ["0"]
     assert bad.prime not in removal.keep
-    assert left(found, removal) == {"0": 4}
+    assert left(unit_pruner, removal) == {"0": 4}
 
 
 def test_where_nothing_can_go_the_reasons_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -271,10 +271,10 @@ def test_where_nothing_can_go_the_reasons_are_told(monkeypatch: pytest.MonkeyPat
             raise RuntimeError("it will not")
         return rewritten(graph, analysis, keep, held)
 
-    found = of("mlp")
+    unit_pruner = of("mlp")
     monkeypatch.setattr("modelopt_cli.models.graph.network.rewritten", breaking)
     with pytest.raises(UsageError, match=r"no group of units can go: 0: .*it will not.*2: .*it will not"):
-        found.prune(0.5)
+        unit_pruner.prune(0.5)
 
 
 def test_what_fails_only_together_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -283,19 +283,19 @@ def test_what_fails_only_together_is_said(monkeypatch: pytest.MonkeyPatch) -> No
             raise RuntimeError("not both")
         return rewritten(graph, analysis, keep, held)
 
-    found = of("mlp")
+    unit_pruner = of("mlp")
     monkeypatch.setattr("modelopt_cli.models.graph.network.rewritten", breaking)
     with pytest.raises(UsageError, match=r"units of 0, 2 can go one group at a time, but not together.*exclude"):
-        found.prune(0.5)
+        unit_pruner.prune(0.5)
 
 
 def test_units_that_statistics_run_over_are_not_checked_for_drift() -> None:
     network = network_of("attention")
     given = batches(inputs_of("attention", 24))
     structure = {"type": "neurons", "shift_statistics": True}
-    found = pruner(network, given, network.groups, amount=0.5, importance="l2", structure=structure)
-    removal = found.prune(0.5)
-    assert not found.refused
+    unit_pruner = pruner(network, given, network.groups, amount=0.5, importance="l2", structure=structure)
+    removal = unit_pruner.prune(0.5)
+    assert not unit_pruner.refused
     assert network.groups[0].prime in removal.keep
 
 
@@ -307,9 +307,9 @@ def test_units_that_statistics_run_over_are_not_checked_for_drift() -> None:
 @pytest.mark.parametrize("compensation", ["none", "least_squares"])
 def test_a_second_pruning_goes_on_from_the_first(net: str, compensation: str) -> None:
     """What is gone stays gone and counts; the network's tensors then are those of the first removal."""
-    found = of(net, compensation=compensation)
-    network = found.network
-    first = found.prune(0.3)
+    unit_pruner = of(net, compensation=compensation)
+    network = unit_pruner.network
+    first = unit_pruner.prune(0.3)
     state = dict(first.graph.named_parameters()) | dict(first.graph.named_buffers())
     network.held = first.keep
     for name in network.analysis.tensors:
@@ -317,17 +317,19 @@ def test_a_second_pruning_goes_on_from_the_first(net: str, compensation: str) ->
             set_tensor(network.captured.graph, name, state[name])
     inputs = inputs_of(net, 9)
     assert torch.equal(outputs(network.current(), inputs), outputs(first.graph, inputs))
-    scores = found.scores(batches(inputs_of(net, 24)))
-    second = found.prune(0.6)
-    assert not found.refused
-    for group in found.groups:
+    scores = unit_pruner.scores(batches(inputs_of(net, 24)))
+    second = unit_pruner.prune(0.6)
+    assert not unit_pruner.refused
+    for group in unit_pruner.groups:
         before = first.keep.get(group.prime, np.ones(group.size, bool))
         after = second.keep.get(group.prime, np.ones(group.size, bool))
         assert not (after & ~before).any()
         assert np.array_equal(np.isneginf(scores[group.name].numpy()), ~before)
-    assert sum(left(found, second).values()) <= total(found) - round(0.6 * total(found)) + len(found.groups)
+    assert sum(left(unit_pruner, second).values()) <= total(unit_pruner) - round(0.6 * total(unit_pruner)) + len(
+        unit_pruner.groups
+    )
     if compensation == "none":  # two steps leave the tensors that one step to the same units would have left
-        once = rewritten(make_network(net).captured.graph, found.network.analysis, second.keep)
+        once = rewritten(make_network(net).captured.graph, unit_pruner.network.analysis, second.keep)
         assert torch.allclose(outputs(once, inputs), outputs(second.graph, inputs), rtol=1e-5, atol=1e-6)
 
 
@@ -346,7 +348,7 @@ def test_sensitivity_spares_what_the_loss_needs() -> None:
         network.tensor("0.bias").zero_()
     dense = outputs(network.captured.graph, inputs)
     given = [Batch(inputs, dense, None, torch.arange(24))]
-    found = UnitPruner(
+    unit_pruner = UnitPruner(
         network,
         settings(amount=0.5, importance="l2", allocation={"type": "sensitivity", "levels": [0.25, 0.5, 0.75, 0.99]}),
         network.groups,
@@ -354,12 +356,12 @@ def test_sensitivity_spares_what_the_loss_needs() -> None:
         loss=lambda outputs, targets, weights: (outputs - targets).square().mean(),
         distance=divergence,
     )
-    assert left(found, found.prune(0.5)) == {"0": 1, "2": 10}
+    assert left(unit_pruner, unit_pruner.prune(0.5)) == {"0": 1, "2": 10}
     sizes = {"0": 12, "2": 10}
-    noted = {(name, round(share * sizes[name])): value for name, share, value in found.sensitivity}
+    noted = {(name, round(share * sizes[name])): value for name, share, value in unit_pruner.sensitivity}
     assert {count for name, count in noted if name == "0"} == {0, 3, 6, 9, 11}  # never all
     mask = np.ones(10, bool)
-    mask[found.scores(given)["2"].argsort()[:5].numpy()] = False
+    mask[unit_pruner.scores(given)["2"].argsort()[:5].numpy()] = False
     without = outputs(network.without({network.groups[1].prime: mask}), inputs)
     assert noted["2", 5] == pytest.approx(float((without - dense).square().mean()), rel=1e-4)
 
@@ -375,13 +377,15 @@ def test_every_importance_prunes(name: str, net: str) -> None:
         return
     removals = []
     for _ in range(2):
-        found = pruner(unchanged(net), batches(inputs_of(net, 24)), importance=name, amount=0.5)
-        removal = found.prune(0.5)
-        assert not found.refused
-        more = sum(left(found, removal).values()) - (total(found) - round(0.5 * total(found)))
-        assert 0 <= more <= len(found.groups)  # each keeps one
+        unit_pruner = pruner(unchanged(net), batches(inputs_of(net, 24)), importance=name, amount=0.5)
+        removal = unit_pruner.prune(0.5)
+        assert not unit_pruner.refused
+        more = sum(left(unit_pruner, removal).values()) - (total(unit_pruner) - round(0.5 * total(unit_pruner)))
+        assert 0 <= more <= len(unit_pruner.groups)  # each keeps one
         assert bool(outputs(removal.graph, inputs_of(net, 5)).isfinite().all())
-        removals.append([removal.keep[group.prime].tolist() for group in found.groups if group.prime in removal.keep])
+        removals.append(
+            [removal.keep[group.prime].tolist() for group in unit_pruner.groups if group.prime in removal.keep]
+        )
     assert removals[0] == removals[1]
 
 
@@ -394,6 +398,6 @@ def test_less_is_lost_by_choosing_than_by_chance() -> None:
         errors[name] = []
         for seed in range(4):
             importance = {"type": "random", "seed": seed} if name == "random" else name
-            found = pruner(unchanged("cnn"), batches(inputs), importance=importance, amount=0.5)
-            errors[name].append(float((outputs(found.prune(0.5).graph, inputs) - dense).square().mean()))
+            unit_pruner = pruner(unchanged("cnn"), batches(inputs), importance=importance, amount=0.5)
+            errors[name].append(float((outputs(unit_pruner.prune(0.5).graph, inputs) - dense).square().mean()))
     assert errors["obs"][0] < np.mean(errors["random"])

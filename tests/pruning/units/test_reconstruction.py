@@ -94,10 +94,10 @@ def apart_from_the_others(network: Network, keep: Keep, inputs: Tensor) -> fx.Gr
             moments = Moments(
                 stays, mean, mean[stays], gram, gram[stays][:, stays], gram[:, stays], each.layer.takes_bias
             )
-            found = compensation("least_squares").refit(each.layer.matrix(network.captured.graph)[rows], moments)
-            each.layer.set_matrix(graph, found.weight)
-            if found.bias is not None and each.layer.takes_bias:
-                each.layer.add_to_bias(graph, found.bias)
+            fitted = compensation("least_squares").refit(each.layer.matrix(network.captured.graph)[rows], moments)
+            each.layer.set_matrix(graph, fitted.weight)
+            if fitted.bias is not None and each.layer.takes_bias:
+                each.layer.add_to_bias(graph, fitted.bias)
     return graph
 
 
@@ -202,7 +202,7 @@ def test_training_begins_where_evaluation_is() -> None:
     """A batch normalization in training mode gives for the calibration samples what it gives evaluated."""
     network, inputs = network_of("cnn"), inputs_of("cnn", 200)
     keep = half([network.groups[0]])
-    found = {}
+    distances = {}
     for each in ("none", "least_squares"):
         graph, _ = rebuilt(network, keep, inputs, each)
         maps: list[Tensor] = []
@@ -218,8 +218,8 @@ def test_training_begins_where_evaluation_is() -> None:
 
         walk([graph], [inputs], visit)
         evaluated, trained = maps
-        found[each] = float((evaluated - trained).square().mean() / evaluated.var())
-    assert found["least_squares"] < 0.01 < found["none"]
+        distances[each] = float((evaluated - trained).square().mean() / evaluated.var())
+    assert distances["least_squares"] < 0.01 < distances["none"]
 
 
 def loaded(network: Network, keep: Keep) -> nn.Module:
@@ -297,15 +297,15 @@ def test_what_two_layers_share_is_left_alone(what: str) -> None:
     network = Network(module, inputs[:4])
     group = next(group for group in network.groups if group.name == "stem")
     keep = half([group])
-    found = {}
+    distances = {}
     for each in ("none", "bias", "least_squares"):
         graph, fitted = rebuilt(network, keep, inputs, each)
-        found[each] = distance(network, graph, inputs)
+        distances[each] = distance(network, graph, inputs)
         assert ("repeated.weight" in fitted) is False
         plain, now = tensors_of(network.without(keep)), tensors_of(graph)
         kept = {"weight": ("repeated.",), "bias": ("one.bias", "two.bias"), "norm": ("norm.",)}[what]
         assert all(torch.equal(now[key], plain[key]) for key in plain if key.startswith(kept))
-    assert found["least_squares"] < found["none"]
+    assert distances["least_squares"] < distances["none"]
 
 
 def test_a_normalization_of_its_own_is_fitted() -> None:
@@ -363,10 +363,10 @@ def test_a_debt_is_seen_through_views_and_dropout(linear: Any, monkeypatch: pyte
     torch.manual_seed(0)
     inputs = torch.randn(50, 5, 6)
     network = Network(Block(linear).eval(), inputs[:4])
-    found = layers(network.captured.graph, network.analysis)
-    narrow = next(layer for layer in found.values() if layer.weight == "narrow.weight")
+    known = layers(network.captured.graph, network.analysis)
+    narrow = next(layer for layer in known.values() if layer.weight == "narrow.weight")
     assert narrow.sum_with() is not None
-    wide = next(layer for layer in found.values() if layer.weight == "wide.weight")
+    wide = next(layer for layer in known.values() if layer.weight == "wide.weight")
     assert wide.sum_with() is None
     keep = half([group for group in network.groups if group.name == "start"])
     paid, _ = rebuilt(network, keep, inputs, "least_squares")

@@ -46,10 +46,10 @@ def slow(network: Network, group: Group, stays: Tensor, given: Sequence[Tensor],
         moments = Moments(left, mean, mean[left], gram, gram[left][:, left], gram[:, left], layer.takes_bias)
         dims = network.analysis.tensors[layer.weight]
         made = kept(dims[1] if layer.node.target is torch.ops.aten.addmm.default else dims[0], keep)
-        found = compensation(name).refit(layer.matrix(whole)[torch.from_numpy(made)], moments)
-        layer.set_matrix(graph, found.weight)
-        if found.bias is not None and layer.takes_bias:
-            layer.add_to_bias(graph, found.bias)
+        fitted = compensation(name).refit(layer.matrix(whole)[torch.from_numpy(made)], moments)
+        layer.set_matrix(graph, fitted.weight)
+        if fitted.bias is not None and layer.takes_bias:
+            layer.add_to_bias(graph, fitted.bias)
     return apart([outputs(whole, x) for x in given], [outputs(graph, x) for x in given], divergence)
 
 
@@ -82,8 +82,8 @@ def test_of_what_is_left_the_rest_is_tried(which: str) -> None:
     expected = slow(smaller, group, stays, [inputs], "least_squares")
     graph = network.without(held)
     consumers = measure(graph, network.analysis, network.groups, held, [inputs], 64)
-    found = OutputErrors(graph, consumers, [inputs], compensation("least_squares"), divergence).of(which, stays)
-    assert found == pytest.approx(expected, rel=1e-3)
+    measured = OutputErrors(graph, consumers, [inputs], compensation("least_squares"), divergence).of(which, stays)
+    assert measured == pytest.approx(expected, rel=1e-3)
 
 
 def test_nothing_is_changed_and_groups_may_take_turns() -> None:
@@ -93,8 +93,8 @@ def test_nothing_is_changed_and_groups_may_take_turns() -> None:
     consumers = measure(graph, network.analysis, network.groups, {}, given, 64)
     errors = OutputErrors(graph, consumers, given, compensation("least_squares"), divergence)
     stays = {group.name: stays_of(group.size) for group in network.groups}
-    found = [errors.of(name, stays[name]) for name in ("0", "3", "0", "3")]
-    assert found[:2] == found[2:]
+    measured = [errors.of(name, stays[name]) for name in ("0", "3", "0", "3")]
+    assert measured[:2] == measured[2:]
     assert all(torch.equal(tensor, before[key]) for key, tensor in tensors_of(graph).items())
     assert torch.equal(given[0], inputs)
     assert errors.of("0", torch.ones(8, dtype=torch.bool)) == pytest.approx(0.0, abs=1e-6)
@@ -127,9 +127,9 @@ def test_what_is_written_through_a_view_is_undone() -> None:
     for group in network.groups:
         stays = stays_of(group.size)
         errors = fast(network, given, "none")
-        found = [errors.of(group.name, stays) for _ in range(3)]
-        assert found[0] == found[1] == found[2]
-        assert found[0] == pytest.approx(slow(network, group, stays, given, "none"), rel=1e-3, abs=1e-6)
+        measured = [errors.of(group.name, stays) for _ in range(3)]
+        assert measured[0] == measured[1] == measured[2]
+        assert measured[0] == pytest.approx(slow(network, group, stays, given, "none"), rel=1e-3, abs=1e-6)
 
 
 # Where it is asked for
@@ -169,8 +169,8 @@ def test_columns_of_zero_are_not_the_whole_of_a_norms_units() -> None:
     network, inputs = network_of("attention"), inputs_of("attention", 40)
     group = network.grouping.named("embed")
     stays = stays_of(group.size)
-    found = fast(network, [inputs], "none").of("embed", stays)
-    assert found != pytest.approx(whole_way(network, inputs, group, stays), rel=1e-2)
+    measured = fast(network, [inputs], "none").of("embed", stays)
+    assert measured != pytest.approx(whole_way(network, inputs, group, stays), rel=1e-2)
 
 
 def test_the_loss_is_that_of_the_smaller_graph() -> None:
@@ -219,7 +219,7 @@ def test_relative_error_and_means_over_batches() -> None:
     error = float((now - before).square().mean() / before.var())
     assert relative_error(before, now) == pytest.approx(error)
     assert relative_error(100.0 * before, 100.0 * now) == pytest.approx(error, rel=1e-5)
-    found = apart([before[:5], before[5:]], [now[:5], now[5:]], divergence)
-    assert found == pytest.approx(divergence(before, now), rel=1e-5)
+    distance = apart([before[:5], before[5:]], [now[:5], now[5:]], divergence)
+    assert distance == pytest.approx(divergence(before, now), rel=1e-5)
     assert distance_for("classification") is divergence
     assert distance_for("regression") is relative_error

@@ -65,21 +65,21 @@ def parameters(module: nn.Module) -> int:
 def test_a_smaller_module_comes_out_and_the_given_one_stays() -> None:
     module = made().train()
     before, graph = copy.deepcopy(module.state_dict()), {part: part.training for part in module.modules()}
-    found = shrink(module, images(), {"amount": 0.5, "importance": "l2"})
-    assert isinstance(found, Shrunk)
-    assert parameters(found.module) < 0.6 * parameters(module)
-    assert type(found.module) is Cnn
-    assert found.module.conv1.out_channels == found.module.conv1.weight.shape[0] < 8
-    assert found.module.training
+    shrunk = shrink(module, images(), {"amount": 0.5, "importance": "l2"})
+    assert isinstance(shrunk, Shrunk)
+    assert parameters(shrunk.module) < 0.6 * parameters(module)
+    assert type(shrunk.module) is Cnn
+    assert shrunk.module.conv1.out_channels == shrunk.module.conv1.weight.shape[0] < 8
+    assert shrunk.module.training
     assert all(torch.equal(tensor, before[key]) for key, tensor in module.state_dict().items())
     assert all(part.training == mode for part, mode in graph.items())
     assert all(parameter.grad is None for parameter in module.parameters())
-    assert not {id(each) for each in module.parameters()} & {id(each) for each in found.module.parameters()}
-    assert found.warnings == ()
-    table = {row[0]: row for row in found.groups.rows}
+    assert not {id(each) for each in module.parameters()} & {id(each) for each in shrunk.module.parameters()}
+    assert shrunk.warnings == ()
+    table = {row[0]: row for row in shrunk.groups.rows}
     assert set(table) == {"conv1", "conv2", "inner"}
     assert sum(int(str(row[2])) for row in table.values()) == 20
-    assert table["conv1"][2] == found.module.conv1.out_channels
+    assert table["conv1"][2] == shrunk.module.conv1.out_channels
 
 
 @pytest.mark.slow
@@ -95,9 +95,9 @@ def test_compensation_makes_up_for_it_in_both_forms() -> None:
                 "structure": {"type": "neurons", "apply": apply},
                 "compensation": compensation,
             }
-            found = shrink(module, given, pruning)
-            assert isinstance(found.module, Emitted) == (apply == "graph")
-            errors[apply, compensation] = float((run(found.module, given) - dense).square().mean())
+            shrunk = shrink(module, given, pruning)
+            assert isinstance(shrunk.module, Emitted) == (apply == "graph")
+            errors[apply, compensation] = float((run(shrunk.module, given) - dense).square().mean())
     for apply in ("module", "graph"):
         assert errors[apply, "least_squares"] < 0.7 * errors[apply, "none"]
     assert errors["module", "least_squares"] == pytest.approx(errors["graph", "least_squares"], rel=1e-3)
@@ -129,9 +129,9 @@ def test_what_comes_out_can_be_trained_and_shrunk_again() -> None:
 )
 def test_a_budget_is_met(budget: dict[str, Any], cost: Any) -> None:
     module = made()
-    found = shrink(module, images(), {"budget": budget, "importance": "l2"})
+    shrunk = shrink(module, images(), {"budget": budget, "importance": "l2"})
     share = float(next(iter(budget.values()))[:-1]) / 100
-    assert 0.9 * share * cost(module) <= cost(found.module) <= share * cost(module)
+    assert 0.9 * share * cost(module) <= cost(shrunk.module) <= share * cost(module)
 
 
 @pytest.mark.slow
@@ -166,10 +166,10 @@ def test_targets_count_for_importances_on_gradients() -> None:
 @pytest.mark.slow
 def test_a_hard_coded_size_takes_the_graph_and_says_so() -> None:
     module, given = made(hard=True), images()
-    found = shrink(module, given, {"amount": 0.5, "importance": "l2"})
-    assert isinstance(found.module, Emitted)
-    assert "its exported graph takes its place" in found.warnings[0]
-    assert run(found.module, given[:7]).shape == (7, 5)
+    shrunk = shrink(module, given, {"amount": 0.5, "importance": "l2"})
+    assert isinstance(shrunk.module, Emitted)
+    assert "its exported graph takes its place" in shrunk.warnings[0]
+    assert run(shrunk.module, given[:7]).shape == (7, 5)
     alone = shrink(
         module, given, {"amount": 0.5, "importance": "l2", "structure": {"type": "neurons", "apply": "module"}}
     )
@@ -186,9 +186,9 @@ def test_a_threshold_of_activity_as_in_the_first_article() -> None:
         module.inner.bias[:7] = -1.0
     flat = F.relu(module.conv2(F.max_pool2d(F.relu(module.eval().norm(module.conv1(given))), 2))).flatten(1)
     alive = (F.relu(module.inner(flat)) > 0).any(0)
-    found = shrink(module, given, {"threshold": 1e-6, "importance": "activation_mean"})
-    assert found.module.inner.out_features == int(alive.sum()) <= 13  # type: ignore[union-attr]
-    assert torch.allclose(run(found.module, given), run(module, given), rtol=1e-5, atol=1e-5)
+    shrunk = shrink(module, given, {"threshold": 1e-6, "importance": "activation_mean"})
+    assert shrunk.module.inner.out_features == int(alive.sum()) <= 13  # type: ignore[union-attr]
+    assert torch.allclose(run(shrunk.module, given), run(module, given), rtol=1e-5, atol=1e-5)
 
 
 class Branching(nn.Module):
@@ -279,10 +279,10 @@ class Made(nn.Module):
 def test_constants_that_the_code_makes_stay_out_of_it(how: str, more: dict[str, Any]) -> None:
     torch.manual_seed(0)
     module, inputs = Made(how).eval(), torch.randn(32, 6)
-    found = shrink(module, inputs, {"amount": 0.5, "importance": "l2", **more})
-    assert (type(found.module), found.warnings) == (Made, ())
-    assert parameters(found.module) < 0.6 * parameters(module)
-    assert run(found.module, inputs[:3]).shape == (3, 6)
+    shrunk = shrink(module, inputs, {"amount": 0.5, "importance": "l2", **more})
+    assert (type(shrunk.module), shrunk.warnings) == (Made, ())
+    assert parameters(shrunk.module) < 0.6 * parameters(module)
+    assert run(shrunk.module, inputs[:3]).shape == (3, 6)
 
 
 class Chomped(nn.Module):
@@ -303,10 +303,10 @@ class Chomped(nn.Module):
 def test_a_number_that_has_nothing_to_do_with_units_stays(cut: int) -> None:
     torch.manual_seed(0)
     module, inputs = Chomped(cut).eval(), torch.randn(8, 4, 40)
-    found = shrink(module, inputs, {"amount": 0.5, "importance": "l2"})
-    assert (type(found.module), found.warnings) == (Chomped, ())
-    assert found.module.cut == cut
-    assert found.module.a.out_channels + found.module.b.out_channels == 24  # type: ignore[union-attr,operator]
+    shrunk = shrink(module, inputs, {"amount": 0.5, "importance": "l2"})
+    assert (type(shrunk.module), shrunk.warnings) == (Chomped, ())
+    assert shrunk.module.cut == cut
+    assert shrunk.module.a.out_channels + shrunk.module.b.out_channels == 24  # type: ignore[union-attr,operator]
 
 
 @pytest.mark.parametrize("norm", [nn.utils.weight_norm, nn.utils.spectral_norm])
@@ -316,23 +316,23 @@ def test_a_weight_that_a_forward_pass_has_left_is_copied(norm: Any) -> None:
     torch.manual_seed(0)
     module, inputs = nn.Sequential(norm(nn.Linear(6, 16)), nn.ReLU(), nn.Linear(16, 3)).eval(), torch.randn(8, 6)
     module(inputs).sum().backward()
-    found = shrink(module, inputs, {"amount": 0.5, "importance": "l2"})
-    assert found.module[0].bias.shape == (8,)  # type: ignore[index]
+    shrunk = shrink(module, inputs, {"amount": 0.5, "importance": "l2"})
+    assert shrunk.module[0].bias.shape == (8,)  # type: ignore[index]
     assert module[0].weight.shape == (16, 6)
-    assert run(found.module, inputs[:3]).shape == (3, 3)
+    assert run(shrunk.module, inputs[:3]).shape == (3, 3)
 
 
 @pytest.mark.parametrize("apply", ["module", "graph"])
 def test_what_comes_out_can_be_saved_whole(apply: str) -> None:
     structure = {"type": "neurons", "apply": apply}
-    found = shrink(made(), images(), {"amount": 0.5, "importance": "l2", "structure": structure}).module
+    smaller = shrink(made(), images(), {"amount": 0.5, "importance": "l2", "structure": structure}).module
     file = io.BytesIO()
-    torch.save(found, file)
+    torch.save(smaller, file)
     file.seek(0)
     again = torch.load(file, weights_only=False)
-    assert type(again) is type(found)
-    assert torch.equal(run(again, images(5)), run(found, images(5)))
-    assert torch.equal(run(copy.deepcopy(again), images(5)), run(found, images(5)))
+    assert type(again) is type(smaller)
+    assert torch.equal(run(again, images(5)), run(smaller, images(5)))
+    assert torch.equal(run(copy.deepcopy(again), images(5)), run(smaller, images(5)))
 
 
 class Sized(nn.Module):
@@ -363,16 +363,16 @@ WAYS: dict[str, Callable[[Tensor], int]] = {
 def test_any_batch_size_is_taken(way: str, hard: bool, importance: str) -> None:
     torch.manual_seed(0)
     module, inputs = Sized(WAYS[way], hard).eval(), torch.randn(32, 6)
-    found = shrink(module, inputs, {"amount": 0.4, "importance": importance})
-    assert isinstance(found.module, Emitted) == (hard and way == "shape")
-    assert parameters(found.module) < parameters(module)
+    shrunk = shrink(module, inputs, {"amount": 0.4, "importance": importance})
+    assert isinstance(shrunk.module, Emitted) == (hard and way == "shape")
+    assert parameters(shrunk.module) < parameters(module)
     for size in (1, 3, 17, 32):
-        assert run(found.module, torch.randn(size, 6)).shape == (size, 3)
+        assert run(shrunk.module, torch.randn(size, 6)).shape == (size, 3)
     if hard and way != "shape":  # the layer whose width is written out keeps its units, and the line is named
-        assert found.module.a.out_features == 32  # type: ignore[union-attr]
-        assert "it would take batches of 4 alone, since" in found.warnings[0]
-        assert f"{__file__}:" in found.warnings[0]
-        assert "makes a constant of the batch size" in found.warnings[0]
+        assert shrunk.module.a.out_features == 32  # type: ignore[union-attr]
+        assert "it would take batches of 4 alone, since" in shrunk.warnings[0]
+        assert f"{__file__}:" in shrunk.warnings[0]
+        assert "makes a constant of the batch size" in shrunk.warnings[0]
 
 
 def test_a_graph_of_one_batch_size_is_refused() -> None:
@@ -397,10 +397,10 @@ class Ghost(nn.Module):
 
 def test_samples_are_taken_apart_and_joined() -> None:
     torch.manual_seed(0)
-    found = shrink(Ghost().eval(), torch.randn(32, 10), {"amount": 0.5, "importance": "l2"}).module
-    assert parameters(found) < parameters(Ghost())
+    smaller = shrink(Ghost().eval(), torch.randn(32, 10), {"amount": 0.5, "importance": "l2"}).module
+    assert parameters(smaller) < parameters(Ghost())
     for size in (1, 3, 17, 200):
-        assert run(found, torch.randn(size, 10)).shape == (size, 3)
+        assert run(smaller, torch.randn(size, 10)).shape == (size, 3)
 
 
 class Keeping(nn.Module):
@@ -444,15 +444,15 @@ def test_what_was_computed_from_a_parameter_is_no_constant(how: str, apply: str,
     with torch.set_grad_enabled(grad):
         module(inputs)
     structure = {"type": "neurons", "apply": apply}
-    found = shrink(module, inputs, {"amount": 0.5, "importance": "l2", "structure": structure}).module
-    assert isinstance(found, Emitted) == (apply == "graph")
-    found.train()(inputs).square().mean().backward()
-    assert found.table.grad is not None
-    before = run(found, inputs)
+    smaller = shrink(module, inputs, {"amount": 0.5, "importance": "l2", "structure": structure}).module
+    assert isinstance(smaller, Emitted) == (apply == "graph")
+    smaller.train()(inputs).square().mean().backward()
+    assert smaller.table.grad is not None
+    before = run(smaller, inputs)
     with torch.no_grad():
-        found.table.add_(10.0)  # type: ignore[operator]
+        smaller.table.add_(10.0)  # type: ignore[operator]
     if apply == "graph":
-        assert torch.allclose(run(found, inputs), before + 10.0, atol=1e-4)
+        assert torch.allclose(run(smaller, inputs), before + 10.0, atol=1e-4)
     assert torch.equal(run(module, inputs), run(module, inputs))
 
 
@@ -506,10 +506,10 @@ def test_what_is_computed_for_nothing_holds_no_units(form: str) -> None:
     module = nn.Sequential(Standardised(1, 12, 3), nn.ReLU(), nn.Flatten(), nn.Linear(12 * 36, 3)).eval()
     inputs = torch.randn(16, 1, 8, 8)
     structure = {"type": "neurons", "apply": form}
-    found = shrink(module, inputs, {"amount": 0.5, "importance": "l2", "structure": structure}).module
-    own, left = dict(module.named_parameters()), dict(found.named_parameters())
+    smaller = shrink(module, inputs, {"amount": 0.5, "importance": "l2", "structure": structure}).module
+    own, left = dict(module.named_parameters()), dict(smaller.named_parameters())
     assert left["0.weight"].shape == (6, 1, 3, 3)
     stays = torch.stack([(own["0.weight"] == each).flatten(1).all(1) for each in left["0.weight"]]).any(0)
     with torch.no_grad():
         silent = module[3](module[2](module[1](module[0](inputs)) * stays.view(1, -1, 1, 1)))
-        assert torch.allclose(found.eval()(inputs), silent, atol=1e-5)
+        assert torch.allclose(smaller.eval()(inputs), silent, atol=1e-5)

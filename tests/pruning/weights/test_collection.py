@@ -57,10 +57,10 @@ def importance(name: str, **options: Any) -> WeightImportance:
 
 def contributions(name: str, module: nn.Module, given: list[Batch], **options: Any) -> dict[str, Tensor]:
     criterion, weights = importance(name, **options), matrices(module)
-    found = collect(module, weights, criterion.needs, lambda: given, loss)
+    statistics = collect(module, weights, criterion.needs, lambda: given, loss)
     if "movement" in criterion.needs:
-        found = Statistics({"movement": {name: weight.detach().clone() for name, weight in weights.items()}})
-    each = criterion.contributions(weights, found)
+        statistics = Statistics({"movement": {name: weight.detach().clone() for name, weight in weights.items()}})
+    each = criterion.contributions(weights, statistics)
     return {name: each[name] for name in weights}
 
 
@@ -75,13 +75,13 @@ def test_every_importance_gives_finite_scores_and_leaves_the_module_as_it_was(na
     before = {name: tensor.clone() for name, tensor in module.state_dict().items()}
     modes = [layer.training for layer in module.modules()]
     generator = torch.get_rng_state()
-    found = contributions(name, module, batches(shape))
+    scores = contributions(name, module, batches(shape))
     for layer, weight in matrices(module).items():
-        assert found[layer].shape == weight.shape
-        assert found[layer].dtype == torch.float32
-        assert bool(found[layer].isfinite().all())
-        assert not found[layer].requires_grad
-        assert float(found[layer].std()) > 0
+        assert scores[layer].shape == weight.shape
+        assert scores[layer].dtype == torch.float32
+        assert bool(scores[layer].isfinite().all())
+        assert not scores[layer].requires_grad
+        assert float(scores[layer].std()) > 0
     assert all(torch.equal(tensor, before[name]) for name, tensor in module.state_dict().items())
     assert [layer.training for layer in module.modules()] == modes
     assert all(parameter.grad is not None and bool((parameter.grad == 7.0).all()) for parameter in module.parameters())
@@ -89,7 +89,7 @@ def test_every_importance_gives_finite_scores_and_leaves_the_module_as_it_was(na
     assert all(not layer._forward_pre_hooks for layer in module.modules())
     assert torch.equal(torch.get_rng_state(), generator)
     again = contributions(name, module, batches(shape))
-    assert all(torch.equal(found[layer], again[layer]) for layer in found)
+    assert all(torch.equal(scores[layer], again[layer]) for layer in scores)
 
 
 def test_one_forward_pass_gives_everything_that_the_inputs_and_the_gradient_tell() -> None:
@@ -134,10 +134,13 @@ def test_squared_gradients_of_a_module_that_vmap_refuses() -> None:
     with pytest.raises(RuntimeError, match="vmap"):
         torch.func.vmap(branching)(torch.ones(2, 4))
     expected = collect(plain, matrices(plain), needs, batches, loss)  # type: ignore[arg-type]
-    found = collect(branching, matrices(branching), needs, batches, loss)  # type: ignore[arg-type]
+    statistics = collect(branching, matrices(branching), needs, batches, loss)  # type: ignore[arg-type]
     for name in matrices(plain):
         torch.testing.assert_close(
-            found.get("squared_gradient", f"inner.{name}"), expected.get("squared_gradient", name), rtol=1e-4, atol=1e-9
+            statistics.get("squared_gradient", f"inner.{name}"),
+            expected.get("squared_gradient", name),
+            rtol=1e-4,
+            atol=1e-9,
         )
 
 
@@ -145,9 +148,9 @@ def test_squared_gradients_in_pieces_are_those_at_once(monkeypatch: pytest.Monke
     module, needs = mlp(), frozenset({"squared_gradient"})
     expected = collect(module, matrices(module), needs, batches, loss)  # type: ignore[arg-type]
     monkeypatch.setattr("modelopt_cli.pruning.weights.collection._PER_SAMPLE_NUMBERS", 80)
-    found = collect(module, matrices(module), needs, batches, loss)  # type: ignore[arg-type]
+    statistics = collect(module, matrices(module), needs, batches, loss)  # type: ignore[arg-type]
     for name in matrices(module):
-        torch.testing.assert_close(found.get("squared_gradient", name), expected.get("squared_gradient", name))
+        torch.testing.assert_close(statistics.get("squared_gradient", name), expected.get("squared_gradient", name))
 
 
 GEOMETRIES = [{}, {"stride": 2}, {"padding": 1}, {"dilation": 2}, {"stride": (2, 1), "padding": (0, 2), "dilation": 2}]
@@ -159,7 +162,7 @@ def test_inputs_of_a_convolution_are_its_patches(options: dict[str, Any]) -> Non
     module, given = nn.Sequential(nn.Conv2d(2, 3, 3, **options)), batches((2, 7, 7), (3, 2))
     conv: Any = module[0]
     needs: Any = frozenset({"input_norm", "input_mean", "gram"})
-    found = collect(module, matrices(module), needs, lambda: given, loss)
+    statistics = collect(module, matrices(module), needs, lambda: given, loss)
     rows = []
     padded = F.pad(torch.cat([batch.inputs for batch in given]), (*[conv.padding[1]] * 2, *[conv.padding[0]] * 2))
     height, width = module(given[0].inputs).shape[2:]
@@ -175,11 +178,11 @@ def test_inputs_of_a_convolution_are_its_patches(options: dict[str, Any]) -> Non
         module(torch.cat([batch.inputs for batch in given])).movedim(1, -1).flatten(0, 2),
     )
     mean = patches.mean(0).view(1, 2, 3, 3)
-    torch.testing.assert_close(found.get("input_mean", "0.weight"), mean, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(statistics.get("input_mean", "0.weight"), mean, rtol=1e-4, atol=1e-6)
     norm = patches.square().mean(0).sqrt().view(1, 2, 3, 3)
-    torch.testing.assert_close(found.get("input_norm", "0.weight"), norm)
+    torch.testing.assert_close(statistics.get("input_norm", "0.weight"), norm)
     gram = (patches.T @ patches / len(patches)).double()
-    torch.testing.assert_close(found.get("gram", "0.weight"), gram, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(statistics.get("gram", "0.weight"), gram, rtol=1e-4, atol=1e-6)
 
 
 def test_a_doubled_channel_doubles_its_wanda_scores() -> None:
@@ -213,9 +216,9 @@ def test_a_layer_that_is_called_twice_counts_both_calls() -> None:
             return self.layer(2.0 * inputs) + self.layer(inputs)
 
     module, given = Twice(), batches()
-    found = collect(module, matrices(module), frozenset({"input_mean"}), lambda: given, loss)
+    statistics = collect(module, matrices(module), frozenset({"input_mean"}), lambda: given, loss)
     mean = 1.5 * torch.cat([batch.inputs for batch in given]).mean(0)
-    torch.testing.assert_close(found.get("input_mean", "layer.weight"), mean[None])
+    torch.testing.assert_close(statistics.get("input_mean", "layer.weight"), mean[None])
 
 
 def test_sample_weights_count_as_repeated_samples() -> None:
@@ -262,15 +265,15 @@ def test_fused_projections_of_attention_are_watched() -> None:
     weights = {
         name: each for name, each in module.named_parameters() if name.endswith("proj_weight") or "out_proj.w" in name
     }
-    found = collect(module, weights, frozenset({"gram", "input_mean"}), lambda: given, loss)
+    statistics = collect(module, weights, frozenset({"gram", "input_mean"}), lambda: given, loss)
     rows = torch.cat([batch.inputs for batch in given]).flatten(0, 1)
-    gram = found.get("gram", "attention.in_proj_weight")
+    gram = statistics.get("gram", "attention.in_proj_weight")
     assert torch.allclose(gram, (rows.T @ rows / len(rows)).double(), atol=1e-6)
     # What the output projection takes in, from what it gives: y = W x + b with a square W.
     outputs = torch.cat([module.attention(*[batch.inputs] * 3)[0] for batch in given]).flatten(0, 1)
     projection = module.attention.out_proj
     mixed = torch.linalg.solve(projection.weight, (outputs - projection.bias).T).T.detach()
-    assert torch.allclose(found.get("input_mean", "attention.out_proj.weight").flatten(), mixed.mean(0), atol=1e-5)
+    assert torch.allclose(statistics.get("input_mean", "attention.out_proj.weight").flatten(), mixed.mean(0), atol=1e-5)
     assert torch.backends.mha.get_fastpath_enabled(), "put back"
     assert type(module.attention.out_proj) is type(projection)
 
@@ -278,8 +281,8 @@ def test_fused_projections_of_attention_are_watched() -> None:
 def test_projections_of_their_own_size_are_watched() -> None:
     module = SelfAttention(own_sizes=True)
     weights = {name: each for name, each in module.named_parameters() if each.ndim > 1}
-    found = collect(module, weights, frozenset({"input_norm"}), lambda: batches((7, 4)), loss)
-    assert {name: tuple(found.get("input_norm", name).shape) for name in weights} == {
+    statistics = collect(module, weights, frozenset({"input_norm"}), lambda: batches((7, 4)), loss)
+    assert {name: tuple(statistics.get("input_norm", name).shape) for name in weights} == {
         name: (1, weight.shape[1]) for name, weight in weights.items()
     }
 
@@ -313,9 +316,9 @@ def test_every_weight_without_inputs_is_named_at_once_with_its_reason() -> None:
 
 def test_a_weight_that_a_modules_own_code_uses_is_watched() -> None:
     module, given = Functional(), batches()
-    found = collect(module, {"weight": module.weight}, frozenset({"input_mean"}), lambda: given, loss)
+    statistics = collect(module, {"weight": module.weight}, frozenset({"input_mean"}), lambda: given, loss)
     rows = torch.cat([batch.inputs for batch in given]) @ module.free
-    assert torch.allclose(found.get("input_mean", "weight").flatten(), rows.mean(0), atol=1e-6)
+    assert torch.allclose(statistics.get("input_mean", "weight").flatten(), rows.mean(0), atol=1e-6)
 
 
 def test_second_derivatives_go_through_fused_attention() -> None:
@@ -332,17 +335,17 @@ def test_second_derivatives_go_through_fused_attention() -> None:
 
     module = Fused()
     weights, given = matrices(module), batches((7, 4), (6,))
-    found = collect(module, weights, frozenset({"gradient", "hessian_gradient"}), lambda: given, loss)
+    statistics = collect(module, weights, frozenset({"gradient", "hessian_gradient"}), lambda: given, loss)
     # H g by differences of gradients: (grad(w + e g) - grad(w - e g)) / 2e
     step, shifted = 1e-3, []
     for sign in (1.0, -1.0):
         with torch.no_grad():
             for each, weight in weights.items():
-                weight.add_(found.get("gradient", each), alpha=sign * step)
+                weight.add_(statistics.get("gradient", each), alpha=sign * step)
         shifted.append(collect(module, weights, frozenset({"gradient"}), lambda: given, loss))
         with torch.no_grad():
             for each, weight in weights.items():
-                weight.sub_(found.get("gradient", each), alpha=sign * step)
+                weight.sub_(statistics.get("gradient", each), alpha=sign * step)
     for each in weights:
         numeric = (shifted[0].get("gradient", each) - shifted[1].get("gradient", each)) / (2 * step)
-        assert torch.allclose(found.get("hessian_gradient", each), numeric, atol=2e-3)
+        assert torch.allclose(statistics.get("hessian_gradient", each), numeric, atol=2e-3)

@@ -167,8 +167,8 @@ def test_masking_equals_a_loop_that_multiplies_by_the_mask() -> None:
     trained(theirs, [], 3, optimizer=optimizer)
     for place in (0, 3):
         kept: Tensor = masking.masks[f"{place}.weight"]
-        found: Tensor = ours[place].weight.detach()  # type: ignore[index]
-        torch.testing.assert_close(found[kept], theirs[place].weight_orig.detach()[kept], rtol=0, atol=0)  # type: ignore[index]
+        own_weight: Tensor = ours[place].weight.detach()  # type: ignore[index]
+        torch.testing.assert_close(own_weight[kept], theirs[place].weight_orig.detach()[kept], rtol=0, atol=0)  # type: ignore[index]
 
 
 def test_applied_at_once_counted_and_positive_zeros() -> None:

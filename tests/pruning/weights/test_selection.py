@@ -64,10 +64,10 @@ def test_weight_normed_networks_keep_their_gains(tmp_path: Path) -> None:
     network = nn.Sequential(weight_norm(nn.Conv1d(4, 16, 3)), nn.ReLU(), weight_norm(nn.Conv1d(16, 16, 3)))
     torch.save(network.state_dict(), tmp_path / "m.pt")
     report = prune_file.run(tmp_path / "m.pt", HALF, tmp_path / "o.pt")
-    found = torch.load(tmp_path / "o.pt")
-    gains = [name for name in found if name.endswith("original0")]
+    loaded = torch.load(tmp_path / "o.pt")
+    gains = [name for name in loaded if name.endswith("original0")]
     assert len(gains) == 2
-    assert all(found[name].all() for name in gains)
+    assert all(loaded[name].all() for name in gains)
     assert report.details["spared_names"][GAIN] == gains
 
 
@@ -108,9 +108,9 @@ def test_tensors_of_every_kind_are_listed_spared_and_kept(tmp_path: Path) -> Non
     for name in quantized():
         kind = "qint8" if name == "channels" else name
         assert spared[name] == f"not dense floating-point numbers ({kind})"
-    found = torch.load(tmp_path / "o.pt")
-    assert torch.equal(found["channels"].int_repr(), content["channels"].int_repr())
-    assert zeros(found["a.weight"]) == 32
+    loaded = torch.load(tmp_path / "o.pt")
+    assert torch.equal(loaded["channels"].int_repr(), content["channels"].int_repr())
+    assert zeros(loaded["a.weight"]) == 32
 
 
 def test_nested_tensors_are_listed_and_spared(tmp_path: Path) -> None:
@@ -159,23 +159,23 @@ def test_the_mask_takes_what_goes(tmp_path: Path, suffix: str, dtype: torch.dtyp
     path, out = tmp_path / f"m{suffix}", tmp_path / f"o{suffix}"
     torch.save(state, path) if suffix == ".pt" else save_file(state, path)
     report = prune_file.run(path, FilePruning(Magnitude(), Weights(), Global(), 0.7), out)
-    found = torch.load(out) if suffix == ".pt" else load_file(out)
-    assert list(found) == list(state) if suffix == ".pt" else set(found) == set(state)
+    loaded = torch.load(out) if suffix == ".pt" else load_file(out)
+    assert list(loaded) == list(state) if suffix == ".pt" else set(loaded) == set(state)
     left, sizes = 0, 0
     for layer in (f"{prefix}0", f"{prefix}2"):
-        assert torch.equal(found[f"{layer}.weight_orig"], state[f"{layer}.weight_orig"]), "values stay"
-        assert found[f"{layer}.weight_mask"].dtype == dtype
-        before, after = effective(state, layer), effective(found, layer)
+        assert torch.equal(loaded[f"{layer}.weight_orig"], state[f"{layer}.weight_orig"]), "values stay"
+        assert loaded[f"{layer}.weight_mask"].dtype == dtype
+        before, after = effective(state, layer), effective(loaded, layer)
         assert torch.equal(after[after != 0], before[after != 0])
         left, sizes = left + int(after.count_nonzero()), sizes + after.numel()
     assert left == sizes - round(0.7 * sizes), "of the product, what was gone before counted"
-    kept = torch.cat([effective(found, f"{prefix}{layer}").reshape(-1) for layer in (0, 2)]).abs()
+    kept = torch.cat([effective(loaded, f"{prefix}{layer}").reshape(-1) for layer in (0, 2)]).abs()
     gone = torch.cat([effective(state, f"{prefix}{layer}").reshape(-1) for layer in (0, 2)]).abs()[kept == 0]
     assert gone.max() <= kept[kept > 0].min(), "ranked by the product"
     rows: dict[Any, Any] = {row[0]: row for row in report.tables["layers"].rows}
     first = rows[f"{prefix}0.weight_orig"]
     assert first[3] == int((effective(state, f"{prefix}0") == 0).sum())
-    assert first[5] == pytest.approx(float((effective(found, f"{prefix}0") == 0).float().mean()))
+    assert first[5] == pytest.approx(float((effective(loaded, f"{prefix}0") == 0).float().mean()))
     assert "mask" in rows[f"{prefix}0.weight_mask"][6]
     looked = inspect_file.run(out)
     assert looked.metrics["model.sparsity"] == pytest.approx(report.metrics["model.sparsity"])
@@ -198,8 +198,8 @@ def test_a_threshold_in_pieces(tmp_path: Path) -> None:
     values, mask = torch.randn(600, 600), (torch.rand(600, 600) > 0.3).float()
     torch.save({"w_orig": values, "w_mask": mask, "last.weight": torch.randn(4, 4)}, tmp_path / "m.pt")
     prune_file.run(tmp_path / "m.pt", FilePruning(Magnitude(), Weights(), Threshold(), 0.5), tmp_path / "o.pt")
-    found = torch.load(tmp_path / "o.pt")
-    assert torch.equal(found["w_mask"], mask * ((values * mask).abs() >= 0.5))
+    loaded = torch.load(tmp_path / "o.pt")
+    assert torch.equal(loaded["w_mask"], mask * ((values * mask).abs() >= 0.5))
 
 
 def test_pairs_that_are_none(tmp_path: Path) -> None:
