@@ -1,4 +1,4 @@
-"""From shares that a rule gives each tensor to whole numbers that add up to the target."""
+"""From shares that an allocation gives each tensor to whole numbers that add up to the target."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The least total output error for what is saved."""
+"""Allocation by the least total output error for what is saved."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Erdős–Rényi kernel densities."""
+"""Allocation by Erdős–Rényi kernel densities: small tensors stay denser than large ones."""
 
 from __future__ import annotations
 

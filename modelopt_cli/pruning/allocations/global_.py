@@ -1,4 +1,4 @@
-"""One ranking over all tensors."""
+"""Allocation by one ranking over all tensors: the lowest scores go, wherever they lie."""
 
 from __future__ import annotations
 

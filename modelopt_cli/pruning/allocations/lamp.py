@@ -1,4 +1,4 @@
-"""Layer-adaptive magnitude-based pruning."""
+"""Layer-adaptive magnitude-based pruning: one ranking in which no tensor is emptied before the others."""
 
 from __future__ import annotations
 

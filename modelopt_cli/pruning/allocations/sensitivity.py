@@ -1,4 +1,4 @@
-"""Measured sensitivity: what removing costs decides where to remove."""
+"""Allocation by measured sensitivity: what removing costs decides where to remove."""
 
 from __future__ import annotations
 

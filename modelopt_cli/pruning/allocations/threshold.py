@@ -1,4 +1,4 @@
-"""An absolute threshold."""
+"""Allocation by an absolute threshold: whatever scores below it goes."""
 
 from __future__ import annotations
 

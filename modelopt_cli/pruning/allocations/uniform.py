@@ -1,4 +1,4 @@
-"""The same share everywhere."""
+"""Allocation of the same share to every tensor."""
 
 from __future__ import annotations
 

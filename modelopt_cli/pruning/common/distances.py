@@ -1,4 +1,4 @@
-"""How far a model's outputs are from what they were."""
+"""How far a model's outputs are from what they were before something was cut."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What importances and compensations ask to be collected, and where they find it. Collected by collection.py."""
+"""What importances and compensations of weights ask to be collected, and where they find it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bias compensation."""
+"""Compensation by the bias, which takes over the mean of what goes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Least squares."""
+"""Compensation by least squares: the weights that stay are fitted anew to what the layer gave."""
 
 from __future__ import annotations
 

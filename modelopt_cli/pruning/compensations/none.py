@@ -1,4 +1,4 @@
-"""No compensation."""
+"""No compensation: what stays is left as it is."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The optimal brain surgeon's update."""
+"""Compensation by the optimal brain surgeon's update, for units."""
 
 from __future__ import annotations
 

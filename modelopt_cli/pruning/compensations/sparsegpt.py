@@ -1,4 +1,4 @@
-"""SparseGPT's update."""
+"""Compensation by SparseGPT's update, input by input for all outputs at once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Activity: units that are hardly ever active may go."""
+"""Importance by activity: units that are hardly ever active may go."""
 
 from __future__ import annotations
 

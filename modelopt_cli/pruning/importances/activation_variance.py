@@ -1,4 +1,4 @@
-"""Variance: a unit that hardly changes can become a part of the next bias."""
+"""Importance by variance: a unit that hardly changes can become a part of the next bias."""
 
 from __future__ import annotations
 

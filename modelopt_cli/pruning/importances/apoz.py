@@ -1,4 +1,4 @@
-"""The average percentage of zeros."""
+"""Importance by the average percentage of zeros in what a unit gives."""
 
 from __future__ import annotations
 

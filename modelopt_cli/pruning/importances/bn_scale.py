@@ -1,4 +1,4 @@
-"""Network slimming: the scale of the normalization that follows."""
+"""Importance by the scale of the normalization that follows ("network slimming")."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Optimal brain damage, with the Fisher information for the Hessian."""
+"""Importance by optimal brain damage, with the Fisher information for the Hessian."""
 
 from __future__ import annotations
 

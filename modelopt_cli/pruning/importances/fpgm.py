@@ -1,4 +1,4 @@
-"""Filter pruning via the geometric median."""
+"""Importance by the geometric median: filters that others can replace go first."""
 
 from __future__ import annotations
 

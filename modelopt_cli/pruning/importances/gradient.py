@@ -1,4 +1,4 @@
-"""The gradient: what the loss hardly feels may go."""
+"""Importance by the gradient: what the loss hardly feels may go."""
 
 from __future__ import annotations
 

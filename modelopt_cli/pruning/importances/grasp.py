@@ -1,4 +1,4 @@
-"""Gradient signal preservation."""
+"""Importance by gradient signal preservation (GraSP), for untrained models."""
 
 from __future__ import annotations
 

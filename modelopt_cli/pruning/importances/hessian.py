@@ -1,4 +1,4 @@
-"""Hessian-aware pruning."""
+"""Importance of units by the trace of the loss's Hessian over their weights."""
 
 from __future__ import annotations
 

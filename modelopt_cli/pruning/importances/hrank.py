@@ -1,4 +1,4 @@
-"""HRank: feature maps of low rank hold little."""
+"""Importance by the rank of feature maps (HRank): those of low rank hold little."""
 
 from __future__ import annotations
 

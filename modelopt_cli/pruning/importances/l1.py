@@ -1,4 +1,4 @@
-"""The filter's sum of absolute weights."""
+"""Importance of a unit by the sum of its absolute weights."""
 
 from __future__ import annotations
 

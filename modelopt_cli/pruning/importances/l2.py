@@ -1,4 +1,4 @@
-"""The filter's Euclidean norm."""
+"""Importance of a unit by the Euclidean norm of its weights."""
 
 from __future__ import annotations
 

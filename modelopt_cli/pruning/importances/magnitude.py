@@ -1,4 +1,4 @@
-"""Magnitude: what is small does little."""
+"""Importance by magnitude: what is small does little."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Movement: what training drives towards 0 may go."""
+"""Importance by movement: what training drives towards 0 may go."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The optimal brain surgeon, layer by layer."""
+"""Importance by the optimal brain surgeon: the error of a layer when the rest makes up for what goes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Chance: what every criterion must beat."""
+"""Importance by chance: what every other one must beat."""
 
 from __future__ import annotations
 

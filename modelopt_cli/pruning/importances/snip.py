@@ -1,4 +1,4 @@
-"""Connection sensitivity."""
+"""Importance by connection sensitivity (SNIP), for untrained models."""
 
 from __future__ import annotations
 

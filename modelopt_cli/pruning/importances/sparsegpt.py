@@ -1,4 +1,4 @@
-"""SparseGPT's criterion."""
+"""Importance by SparseGPT's criterion: as obs, when only later inputs make up for what goes."""
 
 from __future__ import annotations
 

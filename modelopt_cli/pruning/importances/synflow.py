@@ -1,4 +1,4 @@
-"""Synaptic flow."""
+"""Importance by synaptic flow (SynFlow), which needs no data."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""First-order Taylor expansion: what the loss changes by when a weight becomes 0."""
+"""Importance by a first-order Taylor expansion: what the loss changes by when a weight becomes 0."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Weights and activations."""
+"""Importance by weights and activations (Wanda): a weight times the norm of its input."""
 
 from __future__ import annotations
 

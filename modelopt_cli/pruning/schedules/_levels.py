@@ -1,4 +1,4 @@
-"""Amounts on the way to the last one."""
+"""The shares that are gone after each round on the way to the last."""
 
 from __future__ import annotations
 

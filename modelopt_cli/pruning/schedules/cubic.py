@@ -1,4 +1,4 @@
-"""Gradual pruning while training goes on."""
+"""Gradual pruning while training goes on, fast at first, then ever slower."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Lottery tickets."""
+"""Lottery tickets: prune, go back to early weights, train again, repeat."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Everything at once."""
+"""Everything is pruned at once."""
 
 from __future__ import annotations
 

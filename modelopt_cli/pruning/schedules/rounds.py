@@ -1,4 +1,4 @@
-"""Prune, recover, repeat."""
+"""Prune a part, recover, repeat."""
 
 from __future__ import annotations
 

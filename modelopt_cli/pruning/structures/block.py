@@ -1,4 +1,4 @@
-"""Blocks of neighbouring weights."""
+"""Blocks of neighbouring weights, which become 0 together."""
 
 from __future__ import annotations
 

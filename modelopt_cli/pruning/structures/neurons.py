@@ -1,4 +1,4 @@
-"""Whole units."""
+"""Whole units: neurons, channels, heads, which are taken out so that the model becomes smaller."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Single weights."""
+"""Single weights, each of which may become 0 on its own."""
 
 from __future__ import annotations
 

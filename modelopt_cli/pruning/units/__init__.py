@@ -1,4 +1,5 @@
 """Units (neurons, channels, heads) taken out of modules: the engine of structured pruning.
 
-`session` takes units out step by step, `pruner` chooses them, `budget` says how many may stay.
+May be imported from here: `session` takes units out step by step, `shrink` at once. Behind them `pruner` says which
+units go, by masks, and `budget` how many may stay.
 """

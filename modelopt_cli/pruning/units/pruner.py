@@ -1,4 +1,4 @@
-"""One pruning of units: collect, score, cut, take out, check, compensate. What joins the axes of choice for units."""
+"""One pruning of units: collect, score, cut, take out, check, compensate. Joins the axes of choice for units."""
 
 from __future__ import annotations
 

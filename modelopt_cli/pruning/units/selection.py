@@ -1,4 +1,4 @@
-"""Which groups may lose units, and by which rule each of the others is spared."""
+"""Which groups of units may go, and by which rule each of the others is spared."""
 
 from __future__ import annotations
 

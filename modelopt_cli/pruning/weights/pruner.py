@@ -1,4 +1,4 @@
-"""One pruning: collect, score, cut, mask, compensate. What joins the axes of choice; knows none of the strategies."""
+"""One pruning of weights: collect, score, cut, mask, compensate. Joins the axes of choice; knows no strategy."""
 
 from __future__ import annotations
 

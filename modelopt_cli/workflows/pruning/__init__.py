@@ -1,4 +1,4 @@
-"""One pruning by an experiment file as a Run: its phases, the model while it is pruned, its tables.
+"""One pruning by an experiment file as a Run: its phases, what prunes the model, its snapshots and tables.
 
-`run.PruneRun` is what others open; the pruning itself is in modelopt_cli/pruning.
+May be imported from here: `run.PruneRun`, and `phases` for what is planned. The engines are in modelopt_cli/pruning.
 """
