@@ -9,6 +9,7 @@ from shutil import rmtree
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, final
 
+from modelopt_cli.results.details import DistillationDetails
 from modelopt_cli.workflows.distillation.checks import check_distillation
 from modelopt_cli.workflows.distillation.comparison import PRINCIPAL, gaps
 from modelopt_cli.workflows.distillation.run import DistillRun
@@ -49,7 +50,7 @@ class Distill(ModelWorkflow[DistillRun]):
         metrics = {**run.metrics(), **run.test_metrics()}
         model = run.checkpoint(metrics)
         tables = run.tables()
-        details = {
+        details: DistillationDetails = {
             "distillation": experiment.require_distillation().model_dump(mode="json"),
             "members": [job.name for job in run.jobs],
             "cached": run.cached,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from modelopt_cli.core.consent import VARIABLE, Code, Consent
 from modelopt_cli.core.errors import InputError, UsageError
 from modelopt_cli.core.references import substitute
+from modelopt_cli.results.details import EvaluationDetails
 from modelopt_cli.results.report import Cell, Table
 from modelopt_cli.workflows.shared.context import Context
 from modelopt_cli.workflows.shared.reporting import Outcome, Reporting, positive_class
@@ -69,14 +70,14 @@ def _evaluated(path: str | Path, split: str, data: str | Path | None, consent: C
         extra=_own_metrics(checkpoint, consent, notes.append),
         classes=checkpoint.shapes.outputs,
     )
-    details = {
-        **positive_class(checkpoint.task, checkpoint.label_names, metrics),
+    details: EvaluationDetails = {
         "model": str(path),
         "on": str(data) if data is not None else split,
         "samples": len(part.targets),
         "undefined": sorted({prefix + name for name in names} - set(metrics)),
     }
-    return Outcome(metrics, details=details, warnings=notes)
+    positive = positive_class(checkpoint.task, checkpoint.label_names, metrics)
+    return Outcome(metrics, details={**positive, **details}, warnings=notes)
 
 
 def predict(path: str | Path, data: str | Path, *, trust_code: bool = False) -> Table:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from modelopt_cli.core.errors import ModeloptError, UsageError
 from modelopt_cli.models.files.exporting import about_model, exported_bytes, format_of
 from modelopt_cli.models.files.state_files import open_state
+from modelopt_cli.results.details import ExportDetails
 from modelopt_cli.results.files import write_whole
 from modelopt_cli.results.report import Report, Table
 from modelopt_cli.workflows.shared.module_of_file import build, consent_of
@@ -62,16 +63,19 @@ def _exported(path: Path, out: Path, experiment: Path | None, trust_code: bool) 
     write_whole(out, lambda stream: stream.write(content))
     rows: list[list[Any]] = [[check.batch_size, check.error] for check in compared]
     size, error = float(len(content)), _worst(compared)
+    details: ExportDetails = {
+        "model": str(path),
+        "format": suffix[1:],
+        "any_batch_size": dynamic,
+        "runtime": ran.runtime,
+        "task": about["task"],
+        "inputs": about["inputs"],
+        "label_names": about["label_names"],
+    }
     return Outcome(
         metrics={**count(module.parameters()), "export.size_bytes": size, "export.error": error},
         tables={"checks": Table(columns=["batch size", "relative error"], rows=rows)},
-        details={
-            "model": str(path),
-            "format": suffix[1:],
-            "any_batch_size": dynamic,
-            "runtime": ran.runtime,
-            **{name: about[name] for name in ("task", "inputs", "label_names")},
-        },
+        details=details,
         warnings=warnings,
     )
 

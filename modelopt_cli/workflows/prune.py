@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, final
 
 from modelopt_cli.core.errors import UsageError
 from modelopt_cli.pruning.structures import UnitStructure
+from modelopt_cli.results.details import PruningDetails
 from modelopt_cli.results.tables import curve_table
 from modelopt_cli.workflows.pruning.phases import needs_training, planned_epochs
 from modelopt_cli.workflows.pruning.recovery_teacher import check_recovery
@@ -115,7 +116,7 @@ def check_parts(experiment: Experiment) -> None:
     check_recovery(experiment)
 
 
-def details(experiment: Experiment, current: PruneRun, metrics: Mapping[str, float]) -> dict[str, Any]:
+def details(experiment: Experiment, current: PruneRun, metrics: Mapping[str, float]) -> PruningDetails:
     """What was asked for, and what was reached."""
     return {
         "pruning": experiment.require_pruning().model_dump(mode="json"),

@@ -14,6 +14,7 @@ from modelopt_cli.models.files.sizes import estimated, quick_sizes
 from modelopt_cli.models.files.state_files import StateFile, beside, open_state
 from modelopt_cli.pruning.weights.files import FilePruner, FilePruning, ZeroCount
 from modelopt_cli.pruning.weights.selection import FEW_AXES, NOT_FINITE, Selection, choose
+from modelopt_cli.results.details import WeightsFileDetails
 from modelopt_cli.results.report import Table
 from modelopt_cli.workflows.shared.context import Context
 from modelopt_cli.workflows.shared.module_of_file import shape_text
@@ -77,7 +78,7 @@ def run(
         before, after = _totals(tensors, counts)
         before |= sizes_of(path, exact=measure_compressed)
         after |= {} if dry_run else sizes_of(target, exact=measure_compressed)
-    details = {
+    details: WeightsFileDetails = {
         "before": before,
         "spared": dict(Counter(spared.values())),
         "spared_names": _names(spared),

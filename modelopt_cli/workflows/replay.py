@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modelopt_cli.core.errors import InputError
 from modelopt_cli.experiment.experiment import Experiment
+from modelopt_cli.results.details import Asked, Difference, ReplayDetails
 from modelopt_cli.results.environment import environment
 from modelopt_cli.tuning.schedulers import Scheduler
 from modelopt_cli.tuning.schedulers._sampler_and_stopper import SamplerAndStopper
-from modelopt_cli.tuning.search.replay import KINDS, Replayed, replay
+from modelopt_cli.tuning.search.replay import Replayed, replay
 from modelopt_cli.tuning.study import header
 from modelopt_cli.tuning.study.store import Store
 from modelopt_cli.workflows.shared.context import Context, EpochEnded
 from modelopt_cli.workflows.shared.reporting import Outcome, Reporting
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from modelopt_cli.results.report import Report
     from modelopt_cli.tuning.study.header import Header
@@ -47,7 +47,7 @@ def run(path: Path, context: Context) -> Report:
         raise store.damaged(str(error)) from None
     finally:
         store.close()
-    details = {"sampler": begun_with["sampler"], **_counts(replayed)}
+    details = _details(begun_with, replayed)
     outcome = Outcome(details=details, warnings=_remarks(path, replayed))
     return reporting.report("replay", "replay", outcome, artefacts={"directory": str(path)})
 
@@ -80,10 +80,23 @@ def _scheduler(experiment: Experiment | None, begun_with: Header) -> Scheduler:
     return SamplerAndStopper(stopper=None if stopper is None else header.strategy("stoppers", stopper))
 
 
-def _counts(replayed: Replayed) -> dict[str, Any]:
-    counts = {kind: {"asked": replayed.asked[kind], "agreed": replayed.agreed[kind]} for kind in KINDS}
-    first = None if replayed.first is None else asdict(replayed.first)
-    return {"events": replayed.events, **counts, "agrees": first is None, "first": first}
+def _details(begun_with: Mapping[str, Any], replayed: Replayed) -> ReplayDetails:
+    def answers(kind: str) -> Asked:
+        return {"asked": replayed.asked[kind], "agreed": replayed.agreed[kind]}
+
+    first = replayed.first
+    difference: Difference | None = None
+    if first is not None:
+        difference = {"event": first.event, "what": first.what, "logged": first.logged, "now": first.now}
+    return {
+        "sampler": begun_with["sampler"],
+        "events": replayed.events,
+        "suggestions": answers("suggestions"),
+        "decisions": answers("decisions"),
+        "endings": answers("endings"),
+        "agrees": difference is None,
+        "first": difference,
+    }
 
 
 def _remarks(path: Path, replayed: Replayed) -> list[str]:

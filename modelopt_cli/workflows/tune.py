@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from modelopt_cli.core.errors import StorageError
 from modelopt_cli.experiment.search_space import search_space
+from modelopt_cli.results.details import SearchDetails
 from modelopt_cli.tuning.executors import Limits
 from modelopt_cli.tuning.search.search import Search
 from modelopt_cli.tuning.space.space import Space
@@ -267,20 +268,19 @@ class _Search:
         if self.context.directory is not None:
             for name, table in analysis.tables.items():
                 self.context.directory.write_table(name, table)
-        details = {
+        of_search: SearchDetails = {
             "objective": [str(goal) for goal in self.experiment.require_tuning().goals],
             "workflow": command_of(self.experiment.require_tuning()),
             "ended": result.reason,
             "why": result.why,
             "importance_missing": analysis.missing,
             "front": [trial.number for trial in self.study.front],
-            **details,
         }
         took = {"actual_seconds": self.reporting.seconds, "actual_bytes": result.peak_bytes}
         return self.reporting.report(
             "search",
             "tune",
-            Outcome(metrics, tables, details, warnings, model),
+            Outcome(metrics, tables, {**of_search, **details}, warnings, model),
             interrupted=interrupted or bool(self.context.stop),
             artefacts={**artefacts, **self._artefacts()},
             best=best_row(best),

@@ -17,6 +17,7 @@ from modelopt_cli.models.graph.emitted import Emitted
 from modelopt_cli.models.graph.groups import Group, coverage, held
 from modelopt_cli.models.graph.network import Network
 from modelopt_cli.models.measure import example
+from modelopt_cli.results.details import Coverage, GroupsDetails, Reason
 from modelopt_cli.results.report import Report, Table
 from modelopt_cli.workflows.shared.module_of_file import build
 from modelopt_cli.workflows.shared.reporting import Outcome, Reporting
@@ -56,10 +57,11 @@ def _outcome(module: nn.Module, network: Network) -> Outcome:
         "model.groups": float(len(network.groups)),
         "model.shrinkable": shares["share"],
     }
+    details: GroupsDetails = {"coverage": shares, "unknown_operators": dict(network.analysis.unknown)}
     return Outcome(
         metrics,
         tables={"groups": _groups(module, network), "places": _places(network), "frozen": _frozen(network)},
-        details={"coverage": shares, "unknown_operators": dict(network.analysis.unknown)},
+        details=details,
     )
 
 
@@ -129,7 +131,7 @@ def _counted(network: Network, place: Place, prime: Prime) -> tuple[int, int]:
     return along, left
 
 
-def _coverage(network: Network) -> dict[str, Any]:
+def _coverage(network: Network) -> Coverage:
     """The share of the parameters that units hold, of those whose going changes no statistics, and why others stay."""
     graph, total = network.captured.graph, network.costs.parameters({})
 
@@ -138,7 +140,7 @@ def _coverage(network: Network) -> dict[str, Any]:
 
     covered, reasons = share(network.groups)
     exact, _ = share(group for group in network.groups if not group.shifts)
-    by_reason = {
+    by_reason: dict[str, Reason] = {
         reason: {"parameters": count, "share": count / max(total, 1)}
         for reason, count in sorted(reasons.items(), key=lambda item: -item[1])
     }

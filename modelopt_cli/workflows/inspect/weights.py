@@ -15,6 +15,7 @@ from modelopt_cli.core.errors import ModeloptError, UsageError
 from modelopt_cli.models.files.masked_pairs import MaskedPairs
 from modelopt_cli.models.files.sizes import estimated, quick_sizes
 from modelopt_cli.models.files.state_files import StateFile, open_state
+from modelopt_cli.results.details import InspectionDetails, Measured
 from modelopt_cli.results.report import Report, Table
 from modelopt_cli.workflows.shared.module_of_file import build, shape_text
 from modelopt_cli.workflows.shared.reporting import Outcome, Reporting
@@ -58,7 +59,7 @@ def run(
         layers, histograms = _layers(file, tensors)
         plain, packed = quick_sizes(path)
         size = {"model.size_bytes": float(plain), "model.compressed_bytes": float(packed)}
-        details = {
+        details: InspectionDetails = {
             "kind": file.kind,
             "note": "; ".join(filter(None, (file.note, tensors.note))),
             "histograms": histograms,
@@ -81,9 +82,12 @@ def _measured(outcome: Outcome, files: Sequence[StateFile], experiment_file: Pat
     with _user_errors(names, shapes):
         macs_of = [macs(module.to(device), samples[:1]) for module in modules]
         times = latency(dict(zip(names, modules, strict=True)), samples, BATCH_SIZES, threads=THREADS)
-    measured: dict[str, Any] = {"device": device, "threads": THREADS}
-    measured["dtype"] = str(samples.dtype).removeprefix("torch.")
-    measured["runs"] = {str(one.batch_size): len(one.times) for one in times}
+    measured: Measured = {
+        "device": device,
+        "threads": THREADS,
+        "dtype": str(samples.dtype).removeprefix("torch."),
+        "runs": {str(one.batch_size): len(one.times) for one in times},
+    }
     for file, cost in zip(files[1:], macs_of[1:], strict=True):
         measured["baseline"] = {"file": str(file.path), "model.macs": cost[""], **count(file.tensors.values())}
     metrics = {"model.macs": float(macs_of[0][""]), "model.flops": 2.0 * macs_of[0][""]}

@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from modelopt_cli.results.details import EarlyStopping, TrainingDetails
 from modelopt_cli.tuning.objective import StepReport
 from modelopt_cli.workflows.runs.base import ModelRun, checkpoint_of
 from modelopt_cli.workflows.shared import data_cache
@@ -33,7 +34,7 @@ class EstimatorRun(ModelRun):
         boosters.check_inside(self.estimator)
         self._metrics: dict[str, float] = {}
         self._warnings: list[str] = []
-        self._details: dict[str, Any] = {}
+        self._details: TrainingDetails = {}
 
     def advance(self, until: int) -> list[StepReport]:
         """Fit, and judge on the validation split where there is one."""
@@ -99,5 +100,5 @@ class EstimatorRun(ModelRun):
         return checkpoint_of(self._experiment, self._prepared, self.estimator, metrics, self._warnings)
 
 
-def _described(count: int, whole: int, how: str) -> dict[str, Any]:
+def _described(count: int, whole: int, how: str) -> EarlyStopping:
     return {"samples": count, "of": whole, "split": "train", "drawn": how}

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any
 
+from modelopt_cli.results.details import BestPosterior
 from modelopt_cli.results.report import Cell, Table
 from modelopt_cli.results.tables import DEVIATION, cell, metric_column
 from modelopt_cli.tuning.analysis import hypervolume
@@ -89,21 +90,30 @@ def repeats_table(study: Study) -> tuple[dict[str, Table], dict[str, Any]]:
     goal, paths = study.goals[0], study.space.paths
     sign = -1.0 if goal.maximize else 1.0
     rows: list[list[Cell]] = []
+    best: BestPosterior | None = None
     for rank in posterior.mean.argsort(kind="stable").tolist():
         group = posterior.settings[rank]
         if len(group) > 1 or not rows:
             values = [trial.metrics[goal.metric] for trial in group]
             spread = stdev(values) if len(values) > 1 else None
-            believed = [sign * float(posterior.mean[rank]), float(posterior.deviation[rank])]
+            believed, uncertainty = sign * float(posterior.mean[rank]), float(posterior.deviation[rank])
+            best = best or {
+                "metric": goal.metric,
+                "times": len(group),
+                "mean": fmean(values),
+                "deviation": spread,
+                "believed": believed,
+                "uncertainty": uncertainty,
+                "noise": posterior.noise,
+            }
             trials = " ".join(str(trial.number) for trial in group)
             params = (cell(group[0].params.get(path)) for path in paths)
-            rows.append([len(group), fmean(values), spread, *believed, trials, *params])
-    best = dict(zip(["times", "mean", "deviation", "believed", "uncertainty"], rows[0], strict=False))
+            rows.append([len(group), fmean(values), spread, believed, uncertainty, trials, *params])
     own = ["times", "believed", "uncertainty", "trials", *paths]
     metric = metric_column(goal.metric, own)
     columns = ["times", metric, metric + DEVIATION, "believed", "uncertainty"]
-    details = {"believed": {"metric": goal.metric, **best, "noise": posterior.noise}}
-    return {"repeats": Table(columns=[*columns, "trials", *paths], rows=rows)}, details
+    assert best is not None
+    return {"repeats": Table(columns=[*columns, "trials", *paths], rows=rows)}, {"believed": best}
 
 
 def best_tables(study: Study, reference: Sequence[float] | None) -> tuple[dict[str, Table], dict[str, Any]]:
