@@ -170,7 +170,7 @@ def steady_report(document: Mapping[str, Any]) -> dict[str, Any]:
 def steady_text(text: str, *, numbers: bool = True, memory: bool = False) -> str:
     """What a command prints, without durations (and, on request, memory or any number), spaces and rules closed up."""
     text = _DURATION.sub(r"#\1\2", text.replace(str(_WORK), "<work>"))
-    text = _MEMORY.sub(r"#\1\2", text) if memory else text
+    text = _MEMORY.sub(r"#\1B", text) if memory else text
     text = text if numbers else _NUMBER.sub("#", text)
     return re.sub(r"([─━═])\1+", r"\1", re.sub(r" {2,}", "  ", re.sub(r" +$", "", text, flags=re.MULTILINE)))
 
@@ -1483,7 +1483,7 @@ def _exported(path: Path, folder: Path) -> dict[str, Any]:
     program = torch.export.load(folder / "small.pt2", extra_files=about)
     parts["export state"] = program.state_dict
     parts["export about"] = json.loads(about["modelopt.json"])
-    parts["onnx"] = shown(cli("export", path, folder / "small.onnx", "--json"), numbers=False)
+    parts["onnx"] = shown(cli("export", path, folder / "small.onnx"), numbers=False)
     return parts
 
 
