@@ -86,12 +86,6 @@ class SplitIndices:
     validation: np.ndarray
     test: np.ndarray
 
-    def merged(self) -> SplitIndices:
-        """The validation samples added to the train split, for a final fit."""
-        import numpy as np
-
-        return SplitIndices(np.concatenate([self.train, self.validation]), self.validation[:0], self.test)
-
 
 def split(raw: RawData, splits: Splits | None, seed: int) -> SplitIndices:
     """Draw the splits. `seed` serves where `splits` has none; `splits` None stands for the defaults (see `pinned`).

@@ -152,11 +152,6 @@ class TestWhichSamples:
         fixed = pinned(data, chosen, 11)
         assert all_of(split(data, fixed, 99)) == all_of(split(data, chosen, 11))
 
-    def test_merged(self) -> None:
-        indices = split(raw(), None, 0)
-        assert set(indices.merged().train) == {*indices.train, *indices.validation}
-        assert len(indices.merged().validation) == 0
-
     def test_auto_stratifies_only_where_it_can(self) -> None:
         counts = np.bincount(raw().targets[split(raw(), splits(test=0.3), 0).test])
         assert counts.max() - counts.min() <= 1
