@@ -43,7 +43,7 @@ class Curves:
 
     def __init__(self, space: Space, trials: Sequence[Trial], stages: Sequence[int]) -> None:
         self.encoding, self._total = Encoding(space), stages[-1]
-        rows: list[tuple[int, int, float, int]] = []
+        rows: list[tuple[int, int, float, int]] = []  # index of the trial, step, loss, order of arrival
         known: list[Trial] = []
         for trial in trials:
             reports = _at_stages(trial, stages)
@@ -53,26 +53,26 @@ class Curves:
                 rows += [(len(known), self._total, math.inf, trial.curve[-1].order if reports else 0)] if failed else []
                 known.append(trial)
         self._codes = encoded(space, [trial.params for trial in known])
-        who, steps, losses, order = (np.array(column) for column in zip(*rows, strict=True))
+        owners, steps, losses, order = (np.array(column) for column in zip(*rows, strict=True))  # (N,) a report each
         finite = np.isfinite(losses)
         losses[finite] = drawn_back(losses[finite], certain=True)
         losses = np.where(finite, losses, losses[finite].max() if finite.any() else 0.0)
-        self._who, self._steps, self._losses = who, steps, losses
+        self._owners, self._steps, self._losses = owners, steps, losses
         hyper = self._hyper(np.sort(np.argsort(order, kind="stable")[: _milestone(len(order))]))
         # The process tells settings apart; how the typical curve goes on is taken out, so that it need not guess it.
-        losses = losses - to_come(losses, who, steps)
-        held = _thinned(losses, who, steps, _HELD)
+        losses = losses - _decline_to_come(losses, owners, steps)
+        held = _thinned(losses, owners, steps, _HELD)
         self._targets = _standardised(losses)
-        self._points = self.points(self._codes[who[held]], steps[held])
+        self._points = self.points(self._codes[owners[held]], steps[held])
         self._process = Process(self._points, self._targets[held], hyper)
         self._held_targets = self._targets[held]
 
     def _hyper(self, early: Index) -> Array:
         """Fitted to the points that there were at the last milestone, so that most decisions need no fit."""
-        who, steps, losses = self._who[early], self._steps[early], self._losses[early]
-        kept = _thinned(losses, who, steps, _FITTED)
+        owners, steps, losses = self._owners[early], self._steps[early], self._losses[early]
+        kept = _thinned(losses, owners, steps, _FITTED)
         targets = _standardised(losses)[kept]
-        points = self.points(self._codes[who[kept]], steps[kept])
+        points = self.points(self._codes[owners[kept]], steps[kept])
         key = points.numbers.tobytes() + points.categories.tobytes() + targets.tobytes()
         if key not in _fits:
             if len(_fits) >= _MOST_FITS:
@@ -93,7 +93,7 @@ class Curves:
 
     def leaders(self, count: int) -> Array:
         """Codes of the trials that promise most, (count, dim) at most."""
-        order = self._who[np.argsort(self._targets, kind="stable")]
+        order = self._owners[np.argsort(self._targets, kind="stable")]
         return self._codes[list(dict.fromkeys(order.tolist()))[:count]]
 
     def at_end(self, codes: Array) -> QueryPoints:
@@ -144,13 +144,13 @@ def _at_stages(trial: Trial, stages: Sequence[int]) -> list[Point]:
     return list(reports.values())
 
 
-def to_come(losses: Array, who: Index, steps: Index) -> Array:
+def _decline_to_come(losses: Array, owners: Index, steps: Index) -> Array:
     """(N,) how much lower the typical loss still was at the last step, from each point's step on; usually above 0.
 
     From step to step the median change of the trials that have both.
     """
     at: dict[int, dict[int, float]] = {}
-    for trial, step, loss in zip(who.tolist(), steps.tolist(), losses.tolist(), strict=True):
+    for trial, step, loss in zip(owners.tolist(), steps.tolist(), losses.tolist(), strict=True):
         at.setdefault(step, {})[trial] = loss
     level, levels = 0.0, {}
     before: dict[int, float] = {}
@@ -174,13 +174,13 @@ def _standardised(losses: Array) -> Array:
     return standard(winsorized(losses, losses))
 
 
-def _thinned(losses: Array, who: Index, steps: Index, most: int) -> Index:
+def _thinned(losses: Array, owners: Index, steps: Index, most: int) -> Index:
     """All points, or `most`: first the last ones of the best trials, the others spread evenly over the rest."""
     if len(losses) <= most:
         return np.arange(len(losses))
-    last = np.zeros(who.max() + 1, dtype=np.int64)
-    np.maximum.at(last, who, steps)
-    order = np.lexsort((losses, last[who] != steps))
+    last = np.zeros(owners.max() + 1, dtype=np.int64)
+    np.maximum.at(last, owners, steps)
+    order = np.lexsort((losses, last[owners] != steps))
     rest = order[most // 2 :]
     spread = rest[np.linspace(0, len(rest) - 1, most - most // 2).astype(np.int64)]
     return np.sort(np.concatenate([order[: most // 2], spread]))

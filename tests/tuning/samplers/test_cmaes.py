@@ -1,4 +1,7 @@
-"""CMA-ES from a history: the library's own states, remembered ones, categories, restarts."""
+"""CMA-ES from a history: the library's own states, remembered ones, categories, restarts.
+
+`_C` and `_sigma` of the library's strategies are private, but there is no other way to see that states are equal.
+"""
 
 from __future__ import annotations
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+import pytest
 
 from modelopt_cli.tuning.samplers._common.encoding import Encoding, share_bounds
 from modelopt_cli.tuning.samplers._skopt import features
@@ -55,3 +58,22 @@ def test_codes_of_large_integers_whose_logarithms_are_equal() -> None:
     np.testing.assert_array_equal(codes[:, 0], space.encode({"x": large, "y": 0.5})[0])
     low, high = share_bounds(space.parameters[0], codes[:, 0])
     assert (low.tolist(), high.tolist()) == ([0.0, 0.0], [1.0, 1.0])
+
+
+@pytest.mark.parametrize(
+    ("spec", "ordered"),
+    [
+        ([16, 32, 64], True),
+        ([3.0, 2, 1], True),
+        ([1, 2], False),  # of two values each is the other's only neighbour
+        ([1, 3, 2], False),
+        ([1, 1.0, 2], False),
+        ([True, False, None], False),
+        (["a", "b", "c"], False),
+        ({"ordinal": ["c", "a", "b"]}, True),
+        ({"float": [0, 1]}, True),
+    ],
+)
+def test_which_values_are_taken_as_numbers(spec: Any, ordered: bool) -> None:
+    [parameter] = Space.from_spec({"x": spec}).parameters
+    assert parameter.ordered == ordered

@@ -1,18 +1,16 @@
-"""When a search has seen enough: each rule by hand, the bound on the regret against the truth, and in the loop."""
+"""When a search has seen enough: each rule by hand, and in the loop."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from modelopt_cli.core.conditions import Goal
-from modelopt_cli.tuning.analysis.regret import beta, regret_bound
 from modelopt_cli.tuning.executors.processes import Processes
 from modelopt_cli.tuning.executors.serial import Serial
 from modelopt_cli.tuning.schedulers.successive_halving import SuccessiveHalving
@@ -98,78 +96,6 @@ def test_a_target(target: Any, goal: str, losses: list[float], reached: str) -> 
 
 def test_a_target_that_breaks_a_constraint_is_not_reached() -> None:
     assert StopWhen(target=0.5).verdict(LINE, ended([0.1, 0.9], [1.0, 0.0]), LOSS) == ""
-
-
-def measured(space: Space, loss: Any, count: int, seed: int, scale: float = 1.0, shift: float = 0.0) -> list[Trial]:
-    """A search by the default sampler."""
-    study = Study(space, seed=seed)
-    for _ in range(count):
-        trial = study.ask()
-        study.tell(trial, loss(trial.params))
-    return [
-        Trial(trial.number, trial.params, trial.seed, trial.state, losses=(scale * trial.loss + shift,))
-        for trial in study.trials
-        if trial.loss is not None
-    ]
-
-
-BOWL = Space.from_spec({"a": {"float": [0, 1]}, "b": {"float": [1e-3, 1], "log": True}})
-
-
-def bowl(params: Any) -> float:
-    """Least 0 at (0.3, 0.1)."""
-    return float((params["a"] - 0.3) ** 2 + (np.log10(params["b"]) + 1) ** 2 / 9)
-
-
-@pytest.mark.slow
-def test_the_bound_holds_shrinks_and_has_the_losses_unit() -> None:
-    bounds = []
-    for seed in range(3):
-        trials = measured(BOWL, bowl, 40, seed)
-        for count in (20, 40):
-            bound = regret_bound(BOWL, trials[:count])
-            assert bound is not None
-            assert bound >= min(trial.losses[0] for trial in trials[:count]), "above the true regret"  # type: ignore[index]
-            bounds.append(bound)
-    assert max(bounds) < 0.01, "of losses up to 0.9"
-    assert sum(bounds[1::2]) < sum(bounds[::2])
-    turned = [Trial(t.number, t.params, t.seed, t.state, losses=(1e3 * t.losses[0] - 7,)) for t in trials]  # type: ignore[index]
-    assert regret_bound(BOWL, turned) == pytest.approx(1e3 * bounds[-1], rel=1e-3)
-    assert regret_bound(BOWL, trials) == bounds[-1], "nothing in it is random"
-
-
-def test_a_space_hardly_looked_at_leaves_much_to_gain() -> None:
-    rng = np.random.default_rng(0)
-    space = Space.from_spec({f"x{i}": {"float": [0, 1]} for i in range(6)})
-    trials = [
-        Trial(n, space.sample(rng), 0, State.COMPLETED, losses=(float(rng.standard_normal()),)) for n in range(60)
-    ]
-    assert regret_bound(space, trials[:59]) is None, "too few for six parameters"
-    bound = regret_bound(space, trials)
-    assert bound is not None
-    assert bound > 1.0, "noise of deviation 1"
-
-
-def test_when_there_is_no_bound() -> None:
-    assert regret_bound(LINE, ended([1.0] * 19)) is None, "too few"
-    assert regret_bound(LINE, ended([1.0] * 25)) is None, "all alike"
-    assert regret_bound(LINE, ended([None] * 25)) is None
-    assert beta(2, 30) == pytest.approx(2 * np.log(2 * 900 * np.pi**2 / 0.6) / 5)
-
-
-def test_failures_and_what_breaks_constraints_count_as_the_worst() -> None:
-    trials = measured(BOWL, bowl, 30, 0)
-    spoilt = [
-        Trial(t.number, t.params, t.seed, State.FAILED)
-        if t.number % 5 == 4
-        else Trial(t.number, t.params, t.seed, t.state, losses=(-9.0,), violation=1.0)
-        if t.number % 5 == 3
-        else t
-        for t in trials
-    ]
-    bound = regret_bound(BOWL, spoilt)
-    assert bound is not None
-    assert 0 < bound < 3, "what breaks a constraint is no better loss to come"
 
 
 @pytest.mark.parametrize("executor", [Serial(), Processes()], ids=["serial", "processes"])
