@@ -1,1 +1,4 @@
-"""Training: the loop for torch modules, fitting for scikit-learn estimators, and metrics for both."""
+"""Training: the loop for torch modules, fitting for scikit-learn estimators, metrics for both.
+
+Import `trainer.Trainer`, `estimators`, `evaluation.evaluate`, `inference.predict`; `settings` imports nothing heavy.
+"""

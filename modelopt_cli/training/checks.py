@@ -21,19 +21,19 @@ def check_outputs(module: torch.nn.Module, sample: torch.Tensor, prepared: Prepa
     with torch.no_grad():
         outputs = module(sample)
     expected = (1, prepared.shapes.outputs)
-    found = tuple(outputs.shape) if isinstance(outputs, torch.Tensor) else type(outputs).__name__
-    if found != expected:
+    shape = tuple(outputs.shape) if isinstance(outputs, torch.Tensor) else type(outputs).__name__
+    if shape != expected:
         raise UsageError(
-            f"the model gives {found} for one sample, but the data need {expected} "
+            f"the model gives {shape} for one sample, but the data need {expected} "
             f"({prepared.task} with {expected[1]} outputs); change the model's last layer"
         )
 
 
-def check_finite(found: Mapping[str, float], epoch: int, settings: TrainingSettings) -> None:
+def check_finite(metrics: Mapping[str, float], epoch: int, settings: TrainingSettings) -> None:
     """Raise TrialError when a loss of the epoch is NaN or infinite."""
     for name in ("train.loss", "validation.loss"):
-        if not math.isfinite(found.get(name, 0.0)):
-            how = "NaN" if math.isnan(found[name]) else "infinite"
+        if not math.isfinite(metrics.get(name, 0.0)):
+            how = "NaN" if math.isnan(metrics[name]) else "infinite"
             rate = getattr(settings.optimizer, "lr", None)
             shown = "" if rate is None else f" (lr {rate:g})"
             which = "loss" if name == "train.loss" else "validation loss"

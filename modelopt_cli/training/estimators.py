@@ -69,11 +69,11 @@ def evaluate(
 ) -> dict[str, float]:
     """Every metric on `part`, or the `wanted` ones (full names); those of the labels alone need no `predict_proba`."""
     ranked = task != "regression" and (wanted is None or any(name.removeprefix(prefix) in RANKED for name in wanted))
-    found = scores(estimator, part.inputs, task, classes, values=ranked)
+    answers = scores(estimator, part.inputs, task, classes, values=ranked)
     return scoring.compute(
         task,
         part.targets,
-        found,
+        answers,
         prefix=prefix,
         weights=part.weights,
         extra=extra,
@@ -123,8 +123,8 @@ def _probabilities(estimator: Any, rows: Array, task: Task, outputs: int | None)
 
 def _of_one(share: Array, classes: Array) -> Array:
     """(N,) probability of 1 from (N, classes seen)."""
-    place = np.flatnonzero(np.asarray(classes) == 1)
-    return share[:, place[0]] if len(place) else np.zeros(len(share))
+    columns = np.flatnonzero(np.asarray(classes) == 1)
+    return share[:, columns[0]] if len(columns) else np.zeros(len(share))
 
 
 def _spread(share: Array, classes: Array, outputs: int | None) -> Array:

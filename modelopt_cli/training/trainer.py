@@ -84,9 +84,7 @@ class Trainer:
         self._monitors = tuple(dict.fromkeys((*given, *([self._goal.metric] if self._goal else []))))
         self._best = BestEpoch()
         self.loss: Loss  # the plain one, without label smoothing and class weights
-        self._last: dict[str, torch.Tensor] | None = (
-            None  # the last epoch's weights, while the best one's are in the module
-        )
+        self._last: dict[str, torch.Tensor] | None = None  # the last epoch's, while the best one's are in the module
         with failures():
             self._build(augment, extra_metrics, hooks)
 

@@ -25,17 +25,17 @@ def measures(targets: Array, predictions: Array, weights: Array | None, classes:
         table = np.bincount(pairs, weights.astype(np.float64), width * width).reshape(width, width)
     occurs = (counts.sum(axis=0) + counts.sum(axis=1)) > 0
     hits, actual, predicted = np.diag(table), table.sum(axis=1), table.sum(axis=0)
-    found = {"accuracy": _divide(hits.sum(), table.sum())}
+    metrics = {"accuracy": _divide(hits.sum(), table.sum())}
     seen = actual > 0
     if seen.any():
-        found["balanced_accuracy"] = float(np.mean(hits[seen] / actual[seen]))
+        metrics["balanced_accuracy"] = float(np.mean(hits[seen] / actual[seen]))
     each = _each(hits, actual, predicted)
     for name, values in each.items():
-        found[name] = float(np.mean(values[occurs]))
-        found[f"{name}_weighted"] = _divide((values * actual).sum(), actual.sum())
+        metrics[name] = float(np.mean(values[occurs]))
+        metrics[f"{name}_weighted"] = _divide((values * actual).sum(), actual.sum())
         if classes == 2:
-            found[f"{name}_binary"] = float(values[1]) if width > 1 else 0.0
-    return found
+            metrics[f"{name}_binary"] = float(values[1]) if width > 1 else 0.0
+    return metrics
 
 
 def label_measures(targets: Array, predictions: Array, weights: Array | None) -> dict[str, float]:
@@ -45,12 +45,12 @@ def label_measures(targets: Array, predictions: Array, weights: Array | None) ->
     share = np.ones(len(targets)) if weights is None else weights.astype(np.float64)
     hits = share @ (targets * predictions)  # (labels,)
     actual, predicted = share @ targets, share @ predictions
-    found = {"accuracy": _divide(share @ (targets == predictions).all(axis=1), share.sum())}
+    metrics = {"accuracy": _divide(share @ (targets == predictions).all(axis=1), share.sum())}
     each = _each(hits, actual, predicted)
-    found.update({name: float(np.mean(values)) for name, values in each.items()})
-    found["f1_micro"] = _divide(2.0 * hits.sum(), actual.sum() + predicted.sum())
-    found["f1_weighted"] = _divide((each["f1"] * actual).sum(), actual.sum())
-    return found
+    metrics.update({name: float(np.mean(values)) for name, values in each.items()})
+    metrics["f1_micro"] = _divide(2.0 * hits.sum(), actual.sum() + predicted.sum())
+    metrics["f1_weighted"] = _divide((each["f1"] * actual).sum(), actual.sum())
+    return metrics
 
 
 def log_loss(targets: Array, shares: Array, weights: Array | None) -> float | None:

@@ -23,7 +23,7 @@ def measures(targets: Array, predictions: Array, weights: Array | None) -> dict[
     squares = np.average((error / size) ** 2, axis=0, weights=weights)  # (outputs,)
     with np.errstate(over="ignore", under="ignore"):
         mse = np.mean(squares * size * size)
-    found = {
+    metrics = {
         "mae": float(np.mean(np.average(np.abs(error), axis=0, weights=weights))),
         "mse": float(mse),
         "rmse": float(np.mean(np.sqrt(squares) * size)),
@@ -36,8 +36,8 @@ def measures(targets: Array, predictions: Array, weights: Array | None) -> dict[
         varies = spread > 0
         each = np.where(missed > 0, 0.0, 1.0)
         each[varies] = 1.0 - missed[varies] / spread[varies]
-        found["r2"] = float(np.mean(each))
-    return found
+        metrics["r2"] = float(np.mean(each))
+    return metrics
 
 
 def _columns(values: Array) -> Array:

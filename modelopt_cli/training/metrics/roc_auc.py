@@ -25,8 +25,8 @@ def mean_auc(targets: Array, scores: Array, weights: Array | None) -> float | No
     targets: (N, labels) 0/1; scores: (N, labels).
     """
     areas = [_auc(targets[:, column] > 0, scores[:, column], weights) for column in range(scores.shape[1])]
-    found = [area for area in areas if area is not None]
-    return float(np.mean(found)) if found and len(found) == len(areas) else None
+    defined = [area for area in areas if area is not None]
+    return float(np.mean(defined)) if defined and len(defined) == len(areas) else None
 
 
 def _auc(positive: Array, scores: Array, weights: Array | None) -> float | None:
@@ -36,7 +36,7 @@ def _auc(positive: Array, scores: Array, weights: Array | None) -> float | None:
     total = above.sum() * below.sum()
     if total <= 0:
         return None
-    _, place = np.unique(scores, return_inverse=True)
-    ups, downs = np.bincount(place, above), np.bincount(place, below)
+    _, rank = np.unique(scores, return_inverse=True)
+    ups, downs = np.bincount(rank, above), np.bincount(rank, below)
     under = np.cumsum(downs) - downs  # weight of negatives that score less
     return float((ups * (under + 0.5 * downs)).sum() / total)

@@ -71,14 +71,14 @@ def compute(
     targets = np.asarray(targets)
     predictions = decide(task, scores)
     if task == "classification":
-        found = _classification(targets, scores, predictions, weights, classes, want)
+        measured = _classification(targets, scores, predictions, weights, classes, want)
     elif task == "multilabel":
-        found = _multilabel(targets, scores, predictions, weights, want)
+        measured = _multilabel(targets, scores, predictions, weights, want)
     else:
-        found = regression.measures(targets, predictions, weights)
+        measured = regression.measures(targets, predictions, weights)
     for metric in extra:
-        found.update(_own(metric, targets, predictions, want))
-    return {prefix + name: float(value) for name, value in found.items() if want is None or name in want}
+        measured.update(_own(metric, targets, predictions, want))
+    return {prefix + name: float(value) for name, value in measured.items() if want is None or name in want}
 
 
 def probabilities(task: Task, scores: Array | Scores) -> Array:
@@ -112,28 +112,28 @@ def decide(task: Task, scores: Array | Scores) -> Array:
 def _classification(
     targets: Array, scores: Array | Scores, predictions: Array, weights: Array | None, classes: int | None, want: Any
 ) -> dict[str, float]:
-    found = classification.measures(targets, predictions, weights, classes)
+    measured = classification.measures(targets, predictions, weights, classes)
     ranks = _ranks("classification", scores)
     if ranks is not None and (want is None or "roc_auc" in want):
-        found.update(_present("roc_auc", roc_auc.roc_auc(targets, ranks, weights)))
+        measured.update(_present("roc_auc", roc_auc.roc_auc(targets, ranks, weights)))
     if (want is None or "log_loss" in want) and not (isinstance(scores, Scores) and scores.kind == "decision"):
         shares = (
             None if isinstance(scores, Scores) and scores.values is None else probabilities("classification", scores)
         )
         if shares is not None:
-            found.update(_present("log_loss", classification.log_loss(targets, shares, weights)))
-    return found
+            measured.update(_present("log_loss", classification.log_loss(targets, shares, weights)))
+    return measured
 
 
 def _multilabel(
     targets: Array, scores: Array | Scores, predictions: Array, weights: Array | None, want: Any
 ) -> dict[str, float]:
     labels = targets.astype(np.int64)
-    found = classification.label_measures(labels, predictions, weights)
+    measured = classification.label_measures(labels, predictions, weights)
     ranks = _ranks("multilabel", scores)
     if ranks is not None and (want is None or "roc_auc" in want):
-        found.update(_present("roc_auc", roc_auc.mean_auc(labels, ranks, weights)))
-    return found
+        measured.update(_present("roc_auc", roc_auc.mean_auc(labels, ranks, weights)))
+    return measured
 
 
 def _ranks(task: Task, scores: Array | Scores) -> Array | None:

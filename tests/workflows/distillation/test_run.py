@@ -19,6 +19,7 @@ from modelopt_cli.results.report import Report
 from modelopt_cli.results.run_directory import RunDirectory
 from modelopt_cli.workflows import distill, prune, train
 from modelopt_cli.workflows.distillation.comparison import gaps
+from modelopt_cli.workflows.distillation.run import DistillRun
 from modelopt_cli.workflows.shared.context import Context
 from tests.support.distill_cases import (
     BASE,
@@ -33,6 +34,7 @@ from tests.support.distill_cases import (
     rows,
     state,
     state_of,
+    timed,
 )
 
 pytestmark = pytest.mark.usefixtures("quick")
@@ -425,3 +427,17 @@ def test_the_resolved_experiment_is_the_experiment() -> None:
     ):
         chosen = experiment(section)
         assert Experiment.load(chosen.resolved()) == chosen
+
+
+def test_a_student_that_was_judged_and_then_trained_on_is_judged_anew(tmp_path: Path) -> None:
+    chosen = experiment()
+    run = DistillRun(chosen, seed=chosen.seed, folder=tmp_path / "one", costed=False)
+    run.advance(run.total - 1)
+    before = run.metrics()
+    run.advance(run.total)
+    whole = DistillRun(chosen, seed=chosen.seed, folder=tmp_path / "other", costed=False)
+    whole.advance(whole.total)
+    after, expected = run.metrics(), whole.metrics()
+    for name in (name for name in expected if not timed(name)):
+        assert after[name] == expected[name], name
+    assert before["validation.loss"] != after["validation.loss"]
