@@ -27,7 +27,7 @@ from modelopt_cli.training.settings import TrainingSettings
 
 __all__ = ["Budget", "PruningSettings", "Recovery"]
 
-Share = Annotated[float, Field(ge=0.0, lt=1.0)]
+_Share = Annotated[float, Field(ge=0.0, lt=1.0)]
 
 
 class Recovery(Settings):
@@ -41,7 +41,7 @@ class Recovery(Settings):
         None, description="How the learning rate changes over a recovery."
     )
     clip_norm: Positive | None = Field(None, description="Largest norm of the gradient.")
-    label_smoothing: Share | None = Field(None, description="Share of the target's probability that is spread.")
+    label_smoothing: _Share | None = Field(None, description="Share of the target's probability that is spread.")
     patience: Count | None = Field(None, description="Epochs without improvement before a recovery ends.")
     monitor: str | None = Field(None, description="Metric that patience and `keep: best` look at.")
     keep: Literal["last", "best"] | None = Field(
@@ -80,7 +80,7 @@ class PruningSettings(Settings):
         None,
         description="What scores below this goes. One of threshold, amount, budget; a fixed structure has none.",
     )
-    amount: Share | None = Field(None, description="Share that goes of all that may go.")
+    amount: _Share | None = Field(None, description="Share that goes of all that may go.")
     budget: Budget | None = Field(None, description="What may be left.")
     schedule: Annotated[PruningSchedule, Named("pruning_schedules")] = Field(
         OneShot(),
@@ -97,7 +97,7 @@ class PruningSettings(Settings):
     include: Items[str] = Field((), description="Globs over parameter names: prune these only.")
     exclude: Items[str] = Field((), description="Globs over parameter names: leave these alone.")
     all: bool = Field(False, description="Spare no parameter by its name or shape.")
-    keep_at_least: Share = Field(0.0, description="Share of every tensor that stays, so that none is emptied.")
+    keep_at_least: _Share = Field(0.0, description="Share of every tensor that stays, so that none is emptied.")
     calibration: Count = Field(512, description="Train samples that importances and compensations look at.")
     recalibrate_batch_norm: bool = Field(
         False, description="Measure batch normalisation's statistics anew after pruning, on calibration samples."

@@ -14,7 +14,10 @@ if TYPE_CHECKING:
 
     from modelopt_cli.pruning.common.cuts import Cut
 
-__all__ = ["Allocation", "SensitivityProbe"]
+__all__ = ["Allocation", "ProbedCuts", "SensitivityProbe"]
+
+ProbedCuts = list[tuple[str, float, float]]
+"""(tensor or group, share of it removed, loss or output error) of each cut that a probe tried."""
 
 
 class SensitivityProbe(ABC):

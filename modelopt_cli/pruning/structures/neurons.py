@@ -15,7 +15,7 @@ from modelopt_cli.pruning.structures import Cutter, UnitStructure
 if TYPE_CHECKING:
     from torch import Tensor
 
-Share = Annotated[float, Field(ge=0.0, le=1.0)]
+_Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Normalize = Literal["none", "mean", "max", "rank", "isomorphic"]
 
 
@@ -24,7 +24,7 @@ class Neurons(UnitStructure):
     """Neurons, channels, heads, hidden units: out of every tensor that they touch (Fang et al., CVPR 2023)."""
 
     round_to: Count = Field(1, description="What is left of a group is a multiple of this, as hardware likes it.")
-    limits: dict[str, Share] = Field(
+    limits: dict[str, _Share] = Field(
         {},
         description="Glob over groups (inspect --groups) -> the largest share of each that may go; the first counts.",
     )

@@ -13,7 +13,7 @@ from modelopt_cli.models.graph.analysis import Analysis
 from modelopt_cli.models.graph.axes import Mask, Prime
 from modelopt_cli.models.graph.groups import Group
 from modelopt_cli.models.graph.network import Network
-from modelopt_cli.pruning.allocations import Allocation, SensitivityProbe
+from modelopt_cli.pruning.allocations import Allocation, ProbedCuts, SensitivityProbe
 from modelopt_cli.pruning.allocations.global_ import Global
 from modelopt_cli.pruning.common.cuts import Cut
 from modelopt_cli.pruning.common.distances import Distance
@@ -25,7 +25,7 @@ from modelopt_cli.pruning.units.consumers import GraphConsumer, measure
 from modelopt_cli.pruning.units.masks import Limit, Masks, by_prime, left, near, standing, tied, within
 from modelopt_cli.pruning.units.reconstruction import POSITIONS, compensate
 from modelopt_cli.pruning.units.selection import ALLOWING, held_by_statistics
-from modelopt_cli.pruning.units.sensitivity import Sensitivity, UnitSensitivityProbe
+from modelopt_cli.pruning.units.sensitivity import UnitSensitivityProbe
 from modelopt_cli.training.batches import Batch
 from modelopt_cli.training.losses import Loss
 
@@ -56,7 +56,7 @@ class UnitPruner:
         self.network, self.settings, self.ties = network, settings, tuple(ties)
         self.groups = list(groups)
         self.refused: dict[str, str] = {}
-        self.sensitivity: Sensitivity = []  # as an allocation measured it
+        self.sensitivity: ProbedCuts = []  # as an allocation measured it
         self._batches, self._loss, self._distance = batches, loss, distance
         self._consumers: dict[str, list[GraphConsumer]] | None = None
 

@@ -21,7 +21,7 @@ from modelopt_cli.models.graph.groups import Group
 from modelopt_cli.models.graph.network import Network
 from modelopt_cli.models.graph.rewriting import first_tensor, set_tensor
 from modelopt_cli.models.graph.walk import run_node, writes
-from modelopt_cli.pruning.allocations import SensitivityProbe
+from modelopt_cli.pruning.allocations import ProbedCuts, SensitivityProbe
 from modelopt_cli.pruning.common.cuts import Cut
 from modelopt_cli.pruning.common.distances import Distance, apart
 from modelopt_cli.pruning.common.moments import Moments
@@ -32,9 +32,6 @@ from modelopt_cli.pruning.units.masks import Limit, by_prime, left, standing
 from modelopt_cli.pruning.units.reconstruction import compensate
 from modelopt_cli.training.batches import Batch
 from modelopt_cli.training.losses import Loss
-
-Sensitivity = list[tuple[str, float, float]]
-"""(group, share of its units removed, loss or output error) of each cut that was tried."""
 
 
 class UnitSensitivityProbe(SensitivityProbe):
@@ -52,7 +49,7 @@ class UnitSensitivityProbe(SensitivityProbe):
         distance: Distance,
         consumers: Callable[[fx.GraphModule], Mapping[str, Sequence[GraphConsumer]]],
         limit: Limit | None = None,
-        measured: Sensitivity,
+        measured: ProbedCuts,
     ) -> None:
         """`consumers`: of each group of this graph, measured on these batches.
 

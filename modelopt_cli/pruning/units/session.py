@@ -22,11 +22,11 @@ from modelopt_cli.models.graph.emitted import Emitted
 from modelopt_cli.models.graph.rewriting import Slices, slices
 from modelopt_cli.models.graph.surgery import AGREES, copied, difference, operate, trial
 from modelopt_cli.models.graph.unit_selection import Form, UnitSelection, emitted, rebuilt
+from modelopt_cli.pruning.allocations import ProbedCuts
 from modelopt_cli.pruning.common.distances import distance_for
 from modelopt_cli.pruning.units.budget import BudgetState, UnitBudget
 from modelopt_cli.pruning.units.pruner import Removal, UnitPruner
 from modelopt_cli.pruning.units.selection import choose_groups
-from modelopt_cli.pruning.units.sensitivity import Sensitivity
 from modelopt_cli.results.report import Cell, Table
 from modelopt_cli.training.batches import Batch
 
@@ -183,7 +183,7 @@ class UnitPruningSession:
         return [rule for rule, holds in rules.items() if holds] or ["groups that failed a check were left alone"]
 
     @property
-    def sensitivity(self) -> Sensitivity:
+    def sensitivity(self) -> ProbedCuts:
         """As an allocation measured it."""
         return self._pruner.sensitivity
 

@@ -23,12 +23,12 @@ from modelopt_cli.training.batches import Batch
 from modelopt_cli.training.hooks import StepHook
 from modelopt_cli.training.losses import Loss
 
-Weights = Mapping[str, nn.Parameter]
+Parameters = Mapping[str, nn.Parameter]
 _PER_SAMPLE_NUMBERS = 1 << 26  # gradient numbers held at a time for the squares of single samples
 
 
 def collect(
-    module: nn.Module, weights: Weights, needs: Needs, batches: Callable[[], Sequence[Batch]], loss: Loss
+    module: nn.Module, weights: Parameters, needs: Needs, batches: Callable[[], Sequence[Batch]], loss: Loss
 ) -> Statistics:
     """What `needs` names, of these weights of `module`. `batches` is called once, where data are needed.
 
@@ -49,7 +49,7 @@ def collect(
 
 
 def _pass(
-    module: nn.Module, weights: Weights, needs: Needs, batches: Sequence[Batch], loss: Loss
+    module: nn.Module, weights: Parameters, needs: Needs, batches: Sequence[Batch], loss: Loss
 ) -> dict[Statistic, dict[str, Tensor]]:
     gradients = bool(needs & {"gradient", "hessian_gradient"})
     squares = {name: torch.zeros_like(weight) for name, weight in weights.items()} if _square(needs) else None
@@ -93,7 +93,7 @@ def _gradients(value: Tensor, parameters: Sequence[Tensor], *, create_graph: boo
 
 @torch.no_grad()  # of torch's own graph, which would hold all batches; the gradients of torch.func are taken inside
 def _add_squares(
-    module: nn.Module, weights: Weights, batch: Batch, loss: Loss, squares: Mapping[str, Tensor], share: float
+    module: nn.Module, weights: Parameters, batch: Batch, loss: Loss, squares: Mapping[str, Tensor], share: float
 ) -> None:
     """Add the mean of squared gradients of single samples: all at once (vmap) where the module's code allows it."""
     parameters = {name: weight.detach() for name, weight in weights.items()}
@@ -119,7 +119,7 @@ def _add_squares(
 
 
 def _hessian_gradient(
-    module: nn.Module, weights: Weights, gradient: Mapping[str, Tensor], batches: Sequence[Batch], loss: Loss
+    module: nn.Module, weights: Parameters, gradient: Mapping[str, Tensor], batches: Sequence[Batch], loss: Loss
 ) -> dict[str, Tensor]:
     """H g = d(g . dL/dw)/dw with the first g held fixed."""
     parameters = list(weights.values())
@@ -135,7 +135,7 @@ def _hessian_gradient(
     return dict(zip(weights, sums, strict=True))
 
 
-def _flow(module: nn.Module, weights: Weights, example: Tensor) -> dict[str, Tensor]:
+def _flow(module: nn.Module, weights: Parameters, example: Tensor) -> dict[str, Tensor]:
     """dR/d|w| in float64: R grows with the product of all layers."""
     state = {**dict(module.named_parameters()), **dict(module.named_buffers())}
     values = {

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from modelopt_cli.models.modes import evaluating
-from modelopt_cli.pruning.allocations import SensitivityProbe
+from modelopt_cli.pruning.allocations import ProbedCuts, SensitivityProbe
 from modelopt_cli.pruning.common.cuts import NOTHING, Cut
 from modelopt_cli.pruning.common.distances import Distance, apart
 from modelopt_cli.pruning.common.statistics import Needs, Statistics
@@ -18,9 +18,6 @@ from modelopt_cli.pruning.weights.collection import collect
 from modelopt_cli.pruning.weights.masking import Masking
 from modelopt_cli.training.batches import Batch
 from modelopt_cli.training.losses import Loss
-
-Sensitivity = list[tuple[str, float, float]]
-"""(tensor, share removed, validation loss or output error) of each cut that was tried."""
 
 
 class WeightPruner:
@@ -42,7 +39,7 @@ class WeightPruner:
         self.module, self.settings, self.masking = module, settings, masking
         self._batches, self._loss, self._movement = batches, loss, movement
         self._validation_loss, self._distance = validation_loss, distance
-        self.sensitivity: Sensitivity = []  # as an allocation measured it
+        self.sensitivity: ProbedCuts = []  # as an allocation measured it
 
     def prune(self, target: float) -> None:
         """Remove the share `target` of all that may go (what is gone included), or what scores below it (threshold).
@@ -131,7 +128,7 @@ class _WeightProbe(SensitivityProbe):
         batches: Callable[[], Sequence[Batch]],
         validation_loss: Callable[[], float],
         distance: Distance,
-        measured: Sensitivity,
+        measured: ProbedCuts,
     ) -> None:
         self._module, self._settings, self._weights = module, settings, weights
         self._contributions, self._removed = contributions, removed
