@@ -153,7 +153,7 @@ def _listen(stop: StopFlag) -> None:
         if stop:
             os._exit(128 + number)
         stop.set(number)
-        leave = threading.Timer(_HARD_STOP, _leave, [number, stop])
+        leave = threading.Timer(_HARD_STOP, leave_at_once, [number, stop])
         leave.daemon = True
         leave.start()
 
@@ -161,7 +161,8 @@ def _listen(stop: StopFlag) -> None:
     signal.signal(signal.SIGTERM, handle)
 
 
-def _leave(number: int, stop: StopFlag) -> None:
+def leave_at_once(number: int, stop: StopFlag) -> None:
+    """End the process where it stands, and say what is kept."""
     kept = f"{stop.kept} is kept; go on with --resume" if stop.kept else "no step was finished, so that nothing is kept"
     sys.stderr.write(f"modelopt: a step did not end in time; left at once: {kept}\n")
     sys.stderr.flush()

@@ -27,7 +27,7 @@ TEACHER = "\n".join(BASE.splitlines()[4:7])  # without the last line's end
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("modelopt_cli.workflows.shared.costs._SECONDS", 0.01)
+    monkeypatch.setattr("modelopt_cli.workflows.shared.costs.SECONDS", 0.01)
 
 
 @pytest.fixture

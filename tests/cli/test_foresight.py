@@ -327,7 +327,7 @@ def test_evaluate_gives_the_loss_that_the_report_has(
 ) -> None:
     from modelopt_cli.workflows.shared import costs
 
-    monkeypatch.setattr(costs, "_SECONDS", 0.01)
+    monkeypatch.setattr(costs, "SECONDS", 0.01)
     assert cli(command, write(text), "-q", "--out", "run").code == 0
     report = json.loads(Path("run/report.json").read_text())
     for split in ("validation", "test"):

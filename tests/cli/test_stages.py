@@ -99,6 +99,6 @@ def test_an_end_by_force_promises_what_there_is(
     monkeypatch.setattr("os._exit", codes.append)
     stop = StopFlag()
     stop.kept = kept
-    running._leave(15, stop)
+    running.leave_at_once(15, stop)
     assert codes == [143]
     assert said in capsys.readouterr().err

@@ -186,7 +186,7 @@ def test_a_type_of_another_package(
 
     from modelopt_cli.core import strategy
 
-    own = strategy._foreign
+    own = strategy._foreign  # private: what installed packages declare is cached, and a test installs none
     point = EntryPoint("theirs", "hostile:Thing", "modelopt_cli.any")
     monkeypatch.setattr(strategy, "_foreign", lambda family: {**own(family), "theirs": point})
     for change in (

@@ -13,7 +13,7 @@ from modelopt_cli.workflows.shared import costs
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Latency is measured for an instant, and no teacher's outputs are left from another test."""
-    monkeypatch.setattr(costs, "_SECONDS", 0.01)
+    monkeypatch.setattr(costs, "SECONDS", 0.01)
     cache.MEMORY.clear()
     yield
     cache.MEMORY.clear()

@@ -12,7 +12,9 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 BATCH_SIZES = (1, 64)
-_SECONDS = 0.7  # for each batch size
+SECONDS = 0.7
+"""How long latency is measured for each batch size."""
+
 _METRICS = {
     "parameters": "model.parameters",
     "multiply-accumulates": "model.macs",
@@ -49,7 +51,7 @@ def times(before: nn.Module, after: nn.Module, inputs: Tensor) -> tuple[list[dic
     """The same for the latency at each batch size, medians of what is measured turn by turn; what is noisy of it."""
     from modelopt_cli.models.measure import latency, noise
 
-    measured = latency({"before": before, "after": after}, inputs, BATCH_SIZES, seconds=_SECONDS)
+    measured = latency({"before": before, "after": after}, inputs, BATCH_SIZES, seconds=SECONDS)
     pairs = list(zip(measured[::2], measured[1::2], strict=True))
     rows = [_row(f"ms for a batch of {one.batch_size}", one.median, other.median) for one, other in pairs]
     return rows, [text for one, other in pairs if (text := noise(other, one))]
