@@ -55,7 +55,8 @@ def reconstruct(
     `recalibrate`: batch normalizations of `after` are measured anew on the way. `positions`: how many of each sample
     count in the moments. Gives the weights that were fitted.
     """
-    known = layers(after, analysis)
+    dense = layers(before, analysis)  # a convolution whose last group alone is left was grouped, and is no such layer
+    known = {name: layer for name, layer in layers(after, analysis).items() if name in dense}
     fitted: list[str] = []
 
     def visit(nodes: Sequence[fx.Node], values: Values) -> None:

@@ -513,3 +513,30 @@ def test_what_is_computed_for_nothing_holds_no_units(form: str) -> None:
     with torch.no_grad():
         silent = module[3](module[2](module[1](module[0](inputs)) * stays.view(1, -1, 1, 1)))
         assert torch.allclose(smaller.eval()(inputs), silent, atol=1e-5)
+
+
+class GroupedAndAdded(nn.Module):
+    """A grouped convolution of which one group alone may be left, so that it is grouped no more."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(1, 4, 3, padding=1)
+        self.grouped = nn.Conv2d(4, 4, 3, padding=1, groups=2)
+        self.head = nn.Linear(4, 3)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """(B, 1, H, W) -> (B, 3)."""
+        maps = torch.relu(self.first(images))
+        logits: torch.Tensor = self.head((maps + self.grouped(maps)).mean((2, 3)))
+        return logits
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("compensation", ["none", "bias", "least_squares", "obs"])
+def test_a_grouped_convolution_with_one_group_left(compensation: str) -> None:
+    module = GroupedAndAdded()
+    pruning = {"amount": 0.5, "importance": "l2", "compensation": compensation}
+    shrunk = shrink(module, torch.randn(16, 1, 8, 8), pruning)
+    assert shrunk.module(torch.randn(3, 1, 8, 8)).shape == (3, 3)
+    sizes = {type(part).__name__: part.weight.shape for part in shrunk.module.modules() if hasattr(part, "weight")}
+    assert sizes["Linear"][1] < 4, "units have gone"
