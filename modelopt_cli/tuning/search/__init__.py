@@ -1,1 +1,4 @@
-"""The search: the loop over a study and workers, its settings, simulation and replay. `search.search` is its face."""
+"""The search: its loop over a study and workers, the `tuning:` section, simulation on recorded curves, and replay.
+
+`search.Search` runs one; `settings.TuningSettings` is its section. Lies above everything else in tuning/.
+"""

@@ -19,7 +19,7 @@ from typing import Any, ClassVar, Literal, Self
 
 from typing_extensions import override
 
-Condition = tuple[str, int]
+Branch = tuple[str, int]
 """(path of the choice, index of the branch) under which a parameter counts."""
 
 
@@ -64,7 +64,7 @@ class Parameter(ABC):
 
     kind: ClassVar[Literal["float", "int", "choice", "ordinal"]]
     path: str
-    condition: Condition | None = field(default=None, kw_only=True)
+    condition: Branch | None = field(default=None, kw_only=True)
     prior: Prior | None = field(default=None, kw_only=True)
 
     @property

@@ -50,12 +50,12 @@ def test_a_copy_is_a_setting_of_the_space_with_the_same_choices(space: Space, se
     rng = np.random.default_rng(seed)
     params = space.sample(rng)
     positions = changing(space, [path.partition(".")[0] for path in space.paths])
-    found = explored(space, params, positions, (0.8, 1.2), resample, rng)
-    assert space.problem(found) is None
-    assert list(found) == list(params)
+    copy = explored(space, params, positions, (0.8, 1.2), resample, rng)
+    assert space.problem(copy) is None
+    assert list(copy) == list(params)
     for position in set(space.positions(params)) - positions:
         path = space.parameters[position].path
-        assert found[path] == params[path]
+        assert copy[path] == params[path]
 
 
 def test_factors_neighbours_and_new_values_come_as_often_as_they_should() -> None:
@@ -63,19 +63,19 @@ def test_factors_neighbours_and_new_values_come_as_often_as_they_should() -> Non
     rng = np.random.default_rng(0)
     params = SPACE.sample(rng) | {"training.lr": 0.01, "training.size": 32, "training.level": "low"}
     positions = changing(SPACE, None)
-    found = [explored(SPACE, params, positions, (0.8, 1.2), 0.25, rng) for _ in range(2000)]
-    rates = np.array([each["training.lr"] for each in found])
+    copies = [explored(SPACE, params, positions, (0.8, 1.2), 0.25, rng) for _ in range(2000)]
+    rates = np.array([each["training.lr"] for each in copies])
     for factor in (0.8, 1.2):
         assert np.mean(np.isclose(rates, factor * 0.01)) == pytest.approx(0.375, abs=0.04)
     new = rates[~np.isclose(rates, 0.008) & ~np.isclose(rates, 0.012)]
     assert len(new) == pytest.approx(500, abs=70)
     assert np.mean(np.log10(new)) == pytest.approx(-2, abs=0.2), "drawn from the logarithmic range"
-    sizes = [each["training.size"] for each in found]
+    sizes = [each["training.size"] for each in copies]
     assert sizes.count(16) == pytest.approx(sizes.count(64), abs=150)
     assert sizes.count(32) == pytest.approx(2000 / 12, abs=50), "drawn anew alone"
-    levels = [each["training.level"] for each in found]
+    levels = [each["training.level"] for each in copies]
     assert levels.count("middle") > levels.count("high") > 0, "the first has one neighbour"
-    assert {each["training.epochs"] for each in found} == {params["training.epochs"]}
+    assert {each["training.epochs"] for each in copies} == {params["training.epochs"]}
 
 
 @pytest.mark.parametrize(
@@ -100,6 +100,6 @@ def test_factors_neighbours_and_new_values_come_as_often_as_they_should() -> Non
 def test_numbers_are_multiplied_within_their_range_and_on_their_lattice(
     parameter: Float | Integer, value: float, factor: float, expected: float
 ) -> None:
-    found = multiplied(parameter, value, factor)
-    assert found == pytest.approx(expected)
-    assert parameter.contains(found)
+    multiple = multiplied(parameter, value, factor)
+    assert multiple == pytest.approx(expected)
+    assert parameter.contains(multiple)

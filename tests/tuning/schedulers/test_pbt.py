@@ -34,10 +34,10 @@ TOTAL = 20
 
 
 def error(rates: Sequence[float]) -> float:
-    found = 1.0
+    error = 1.0
     for rate in rates:
-        found = (1 - rate) ** 2 * found + Descent.NOISE * rate**2
-    return found
+        error = (1 - rate) ** 2 * error + Descent.NOISE * rate**2
+    return error
 
 
 def rates(trials: Sequence[Trial], trial: Trial, step: int) -> list[float]:
@@ -117,9 +117,9 @@ def test_as_many_workers_as_members_wait_for_nobody(tmp_path: Path) -> None:
         searched(study, 5, Processes(), workers=5)
         assert_curves_are_the_lineages(study.trials)
         assert sum(trial.state is State.COMPLETED for trial in study.trials) == 5
-    found = replayed(tmp_path / "s", Pbt())
-    assert found.first is None
-    assert found.asked["decisions"] > 10
+    again = replayed(tmp_path / "s", Pbt())
+    assert again.first is None
+    assert again.asked["decisions"] > 10
 
 
 def test_who_is_fast_is_compared_where_others_have_come() -> None:
@@ -131,12 +131,12 @@ def test_who_is_fast_is_compared_where_others_have_come() -> None:
 
     initial = [{"rate": rate} for rate in (0.1, 0.6, 0.7, 0.8, 0.9)]
     study = Study({"rate": {"float": [0, 1]}}, "random", initial=initial)
-    found = simulate(study, curve, trials=5, workers=5, scheduler=Pbt(interval=2, resample=0.0))
+    simulated = simulate(study, curve, trials=5, workers=5, scheduler=Pbt(interval=2, resample=0.0))
     assert study.trials[0].state is State.STOPPED
     assert study.trials[0].step <= 8
     copy = study.trials[5]
     assert copy.parent in range(1, 5)
-    assert found.seconds < 1.2 * 1.5 * TOTAL
+    assert simulated.seconds < 1.2 * 1.5 * TOTAL
 
 
 @pytest.mark.slow
@@ -144,15 +144,15 @@ def test_it_beats_the_best_constant_rate() -> None:
     """The rate has to fall, which no constant does: random search cannot come below the best of them."""
     best = min(error([10 ** (-3 + 3 * i / 3000)] * 60) for i in range(3001))
     for seed in range(3):
-        found = {}
+        curves = {}
         for name, scheduler in (("pbt", Pbt()), ("random", None)):
             study = Study(SPACE, "random", seed=seed)
             Search(study, Serial().open(DescentObjective(60)), trials=20, scheduler=scheduler).run()
             assert study.best is not None
             assert study.best.loss is not None
-            found[name] = study.best.loss
-        assert found["random"] >= best
-        assert found["pbt"] < 0.9 * best
+            curves[name] = study.best.loss
+        assert curves["random"] >= best
+        assert curves["pbt"] < 0.9 * best
 
 
 @pytest.mark.slow
@@ -170,16 +170,16 @@ def test_states_that_are_lost_are_computed_again_along_the_lineage(tmp_path: Pat
 
 
 def test_a_full_disk_changes_nothing_but_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = []
+    outcomes = []
     for full in (False, True):
         study = Study(SPACE, "random", seed=7)
         if full:
             monkeypatch.setattr("modelopt_cli.tuning.executors._paused_states.IN_MEMORY", 0)
             monkeypatch.setattr(Path, "write_bytes", lambda *_: (_ for _ in ()).throw(OSError("full")))
         result = searched(study, 5)
-        found.append(plain(study.trials))
+        outcomes.append(plain(study.trials))
         assert bool(result.warnings) == full
-    assert found[0] == found[1]
+    assert outcomes[0] == outcomes[1]
 
 
 @pytest.mark.slow
@@ -210,8 +210,8 @@ def test_killed_after_any_event_one_worker_ends_the_same(
         with closing(sqlite3.connect(path)) as connection, connection:
             connection.execute("DELETE FROM events WHERE sequence > ?", [after])
         assert run(path) == expected, f"cut off after event {after} of {events}"
-        found = replayed(path, Pbt(**options))
-        assert found.first is None
+        again = replayed(path, Pbt(**options))
+        assert again.first is None
 
 
 def test_states_of_nobody_who_is_needed_any_more_are_freed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -31,9 +31,9 @@ TOTAL = 9
 
 
 def build(name: str) -> Scheduler:
-    found = FAMILIES["schedulers"].get(name)()
-    assert isinstance(found, Scheduler)
-    return found
+    scheduler = FAMILIES["schedulers"].get(name)()
+    assert isinstance(scheduler, Scheduler)
+    return scheduler
 
 
 def curve(params: Any) -> Curve:
@@ -47,9 +47,9 @@ def curve(params: Any) -> Curve:
 @pytest.mark.parametrize("workers", [1, 3])
 def test_the_steps_of_so_many_complete_trials_are_spent(name: str, workers: int) -> None:
     study = Study(SPACE, "random", seed=1)
-    found = simulate(study, curve, trials=6, workers=workers, scheduler=build(name))
+    simulated = simulate(study, curve, trials=6, workers=workers, scheduler=build(name))
     steps = sum(trial.step - trial.born for trial in study.trials)
-    assert len(found.history) == steps, "none is done twice"
+    assert len(simulated.history) == steps, "none is done twice"
     assert 6 * TOTAL <= steps < 6 * TOTAL + workers * TOTAL
     assert len(study.trials) > 6, "they are divided among more"
     assert all(trial.state in (State.COMPLETED, State.STOPPED) for trial in study.trials), "nothing is left paused"
@@ -86,9 +86,9 @@ def test_cut_off_anywhere_it_goes_on_to_the_same_end(name: str, tmp_path: Path) 
     with Study(SPACE, "random", seed=4, path=path) as study:
         Search(study, Serial().open(CurveObjective(TOTAL)), trials=3, scheduler=build(name)).run()
         assert [(t.params, [p.losses for p in t.curve], t.losses) for t in study.trials] == expected
-    found = replayed(path, build(name))
-    assert found.first is None
-    assert found.asked["decisions"] > 0
+    again = replayed(path, build(name))
+    assert again.first is None
+    assert again.asked["decisions"] > 0
 
 
 @pytest.mark.slow
@@ -96,9 +96,9 @@ def test_cut_off_anywhere_it_goes_on_to_the_same_end(name: str, tmp_path: Path) 
 def test_a_parallel_search_is_replayed(name: str, tmp_path: Path) -> None:
     with Study(SPACE, seed=5, path=tmp_path / "s") as study:
         Search(study, Processes().open(CurveObjective(TOTAL), workers=2), trials=4, scheduler=build(name)).run()
-    found = replayed(tmp_path / "s", build(name))
-    assert found.first is None
-    assert found.asked["decisions"] > 10
+    again = replayed(tmp_path / "s", build(name))
+    assert again.first is None
+    assert again.asked["decisions"] > 10
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -140,9 +140,9 @@ def test_stages_grow_from_one_to_all() -> None:
 
 def test_a_virtual_clock_counts_the_steps_of_all_workers() -> None:
     study = Study({"x": [0.0, 1.0]}, "grid")
-    found = simulate(study, curve, trials=2, workers=2)
-    assert found.seconds == 2.0 * TOTAL, "the slower one's steps take two seconds"
-    assert [row[0] for row in found.history] == sorted(row[0] for row in found.history)
+    simulated = simulate(study, curve, trials=2, workers=2)
+    assert simulated.seconds == 2.0 * TOTAL, "the slower one's steps take two seconds"
+    assert [row[0] for row in simulated.history] == sorted(row[0] for row in simulated.history)
     alone = simulate(Study({"x": [0.0, 1.0]}, "grid"), curve, trials=2)
     assert alone.seconds == 3.0 * TOTAL
     cut = simulate(Study({"x": [0.0, 1.0]}, "grid"), curve, trials=2, workers=2, steps=5)
@@ -165,15 +165,15 @@ def test_a_simulated_stopper_decides_as_in_a_real_search() -> None:
 @pytest.mark.slow
 def test_freeze_thaw_finds_slow_starters() -> None:
     """The best after one step are at 0, the best of all near 1."""
-    found: dict[str, list[float]] = {"frozen": [], "random": []}
+    best_losses: dict[str, list[float]] = {"frozen": [], "random": []}
     for seed in range(5):
         for name, scheduler in (("frozen", build("freeze_thaw")), ("random", None)):
             study = Study({"x": {"float": [0, 1]}}, "random", seed=seed)
             simulate(study, curve, trials=8, scheduler=scheduler)
             assert study.best is not None
             assert study.best.loss is not None
-            found[name].append(study.best.loss)
-    assert sum(found["frozen"]) < sum(found["random"])
+            best_losses[name].append(study.best.loss)
+    assert sum(best_losses["frozen"]) < sum(best_losses["random"])
 
 
 def test_halving_gives_each_rung_its_share_of_the_best() -> None:
@@ -198,7 +198,7 @@ def test_hyperbands_brackets_are_the_papers() -> None:
 
 @pytest.mark.slow
 def test_bohb_learns_from_the_highest_rung() -> None:
-    found: dict[str, list[float]] = {"bohb": [], "successive_halving": []}
+    best_losses: dict[str, list[float]] = {"bohb": [], "successive_halving": []}
     space = {name: {"float": [0, 1]} for name in "abcd"}
 
     def losses(params: Any) -> Curve:
@@ -206,13 +206,13 @@ def test_bohb_learns_from_the_highest_rung() -> None:
         return [(1.0, {"loss": far + 1 / step}) for step in range(1, TOTAL + 1)]
 
     for seed in range(5):
-        for name, own in found.items():
+        for name, own in best_losses.items():
             study = Study(space, "random", seed=seed)
             simulate(study, losses, trials=30, scheduler=build(name))
             assert study.best is not None
             assert study.best.loss is not None
             own.append(study.best.loss - 1 / TOTAL)
-    assert sum(found["bohb"]) < 0.5 * sum(found["successive_halving"])
+    assert sum(best_losses["bohb"]) < 0.5 * sum(best_losses["successive_halving"])
 
 
 def test_when_time_is_up_paused_trials_count_as_of_their_last_report() -> None:

@@ -191,9 +191,9 @@ def test_cut_off_anywhere_no_size_is_trained_twice_and_the_end_is_the_same(name:
         ).run()
         assert [(t.params, [p.losses for p in t.curve], t.losses) for t in study.trials] == expected
         assert result.warnings == []
-    found = replayed(path, strategy("schedulers", name), sizes=SIZES)
-    assert found.first is None
-    assert found.asked["decisions"] > 0
+    again = replayed(path, strategy("schedulers", name), sizes=SIZES)
+    assert again.first is None
+    assert again.asked["decisions"] > 0
 
 
 def test_rungs_are_sizes_that_there_are() -> None:
@@ -220,7 +220,7 @@ class Folds(Stopper):
 
 
 @pytest.mark.parametrize(
-    ("given", "told"),
+    ("given", "message"),
     [
         ({}, "nothing looks at that; write stopper: asha, or scheduler: bohb, or leave it out"),
         ({"workflow": "prune", "stopper": "asha"}, "trials run the workflow prune; leave it out"),
@@ -234,6 +234,6 @@ class Folds(Stopper):
         ({"stopper": "asha", "fidelity": {"factor": 1}}, "greater than or equal to 2"),
     ],
 )
-def test_what_has_no_sizes_is_refused_with_a_remedy(given: dict[str, Any], told: str) -> None:
-    with pytest.raises(ValidationError, match=told):
+def test_what_has_no_sizes_is_refused_with_a_remedy(given: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
         TuningSettings.model_validate({"objective": "minimize loss", "fidelity": {}, **given})

@@ -116,6 +116,6 @@ def test_cut_off_anywhere_it_goes_on_to_the_same_end(name: str, declared_total: 
         run(study, OpenEndedObjective(9), name, trials=3, declared_total=declared_total)
         assert [(t.params, [p.losses for p in t.curve], t.losses) for t in study.trials] == expected
     scheduler: Any = FAMILIES["schedulers"].get(name)()
-    found = replayed(path, scheduler)
-    assert found.first is None
-    assert found.asked["decisions"] > 0
+    again = replayed(path, scheduler)
+    assert again.first is None
+    assert again.asked["decisions"] > 0

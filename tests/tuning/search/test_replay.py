@@ -30,13 +30,13 @@ class InTurns(Scheduler):
     """Runs each trial to step 1, then pauses it while there are fewer than three paused; then lets it finish."""
 
     def next(self, context: SchedulerContext) -> list[Decision]:
-        found: list[Decision] = []
+        decisions: list[Decision] = []
         slots, paused = min(context.slots, context.left), [trial.number for trial in context.paused]
         for number in context.waiting:
-            found.append(Pause(number) if len(paused) < 3 else Resume(number))
-        free = slots + sum(isinstance(decision, Pause) for decision in found)
+            decisions.append(Pause(number) if len(paused) < 3 else Resume(number))
+        free = slots + sum(isinstance(decision, Pause) for decision in decisions)
         back = paused[:free] if len(paused) >= 2 else []
-        return [*found, *(Resume(number) for number in back), *(Start(1) for _ in range(slots - len(back)))]
+        return [*decisions, *(Resume(number) for number in back), *(Start(1) for _ in range(slots - len(back)))]
 
 
 def searched(
@@ -51,22 +51,22 @@ def searched(
 @pytest.mark.parametrize("executor", [Serial(), Processes()], ids=["serial", "processes"])
 def test_a_search_with_a_stopper_comes_out_again(tmp_path: Path, executor: Executor) -> None:
     trials = searched(tmp_path / "s", executor)
-    found = replayed(tmp_path / "s", ASHA)
-    assert found.first is None
-    assert found.agreed == found.asked
-    assert found.asked["suggestions"] == 12
-    assert found.asked["endings"] == sum(trial.state == "stopped" for trial in trials) > 0
+    again = replayed(tmp_path / "s", ASHA)
+    assert again.first is None
+    assert again.agreed == again.asked
+    assert again.asked["suggestions"] == 12
+    assert again.asked["endings"] == sum(trial.state == "stopped" for trial in trials) > 0
     steps = sum(trial.curve[-1].step for trial in trials)
-    assert found.asked["decisions"] >= steps, "the stopper was asked after every step"
+    assert again.asked["decisions"] >= steps, "the stopper was asked after every step"
 
 
 def test_a_scheduler_that_pauses_comes_out_again(tmp_path: Path) -> None:
     searched(tmp_path / "s", Serial(), InTurns(), sampler="random", trials=6)
     kinds = [kind for kind, _, _ in logged(tmp_path / "s")[0]]
     assert "paused" in kinds
-    found = replayed(tmp_path / "s", InTurns())
-    assert found.first is None
-    assert found.asked["decisions"] > kinds.count("paused")
+    again = replayed(tmp_path / "s", InTurns())
+    assert again.first is None
+    assert again.asked["decisions"] > kinds.count("paused")
 
 
 @pytest.mark.slow
@@ -77,25 +77,25 @@ def test_an_interrupted_and_resumed_search_comes_out_again(tmp_path: Path) -> No
             Search(study, Processes().open(CurveObjective(6), workers=2), trials=12, scheduler=ASHA, stop=stop).run()
     events, _ = logged(tmp_path / "s")
     assert any(kind == "requeued" for kind, _, _ in events)
-    found = replayed(tmp_path / "s", ASHA)
-    assert found.first is None
-    assert found.asked["suggestions"] == 12
+    again = replayed(tmp_path / "s", ASHA)
+    assert again.first is None
+    assert again.asked["suggestions"] == 12
 
 
 def test_another_stopper_decides_otherwise(tmp_path: Path) -> None:
     searched(tmp_path / "s", Serial())
-    found = replayed(tmp_path / "s", SamplerAndStopper(stopper=Asha(factor=3)))
-    assert found.agreed["suggestions"] == found.asked["suggestions"]
-    assert found.agreed["decisions"] < found.asked["decisions"]
-    assert found.first is not None
-    assert found.first.what.startswith("decision 1 with trial")
+    again = replayed(tmp_path / "s", SamplerAndStopper(stopper=Asha(factor=3)))
+    assert again.agreed["suggestions"] == again.asked["suggestions"]
+    assert again.agreed["decisions"] < again.asked["decisions"]
+    assert again.first is not None
+    assert again.first.what.startswith("decision 1 with trial")
 
 
-def change(path: Path, kind: str, place: int, edit: Any) -> int:
-    """Edit the payload of the `place`-th event of a kind; its position in the log."""
+def change(path: Path, kind: str, index: int, edit: Any) -> int:
+    """Edit the payload of event `index` of a kind; its position in the log."""
     with closing(sqlite3.connect(path)) as connection, connection:
         rows = connection.execute("SELECT sequence, payload FROM events WHERE kind = ?", [kind]).fetchall()
-        sequence, payload = rows[place]
+        sequence, payload = rows[index]
         content = json.loads(payload)
         edit(content)
         connection.execute("UPDATE events SET payload = ? WHERE sequence = ?", [json.dumps(content), sequence])
@@ -110,7 +110,7 @@ def next_bit(content: dict[str, Any]) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("kind", "place", "edit", "what"),
+    ("kind", "index", "edit", "what"),
     [
         ("queued", 9, next_bit, "the suggestion of trial 9"),
         ("queued", 3, lambda content: content.update(seed=1), "the suggestion of trial 3"),
@@ -118,34 +118,34 @@ def next_bit(content: dict[str, Any]) -> None:
         ("decided", 8, lambda content: content["decisions"].append(["start", 1]), "decision 2 with"),
     ],
 )
-def test_a_changed_log_is_told_with_its_place(tmp_path: Path, kind: str, place: int, edit: Any, what: str) -> None:
+def test_a_changed_log_is_told_with_its_place(tmp_path: Path, kind: str, index: int, edit: Any, what: str) -> None:
     searched(tmp_path / "s", Serial())
-    event = change(tmp_path / "s", kind, place, edit)
-    found = replayed(tmp_path / "s", ASHA)
-    assert found.first is not None
-    assert found.first.event == event
-    assert found.first.what.startswith(what)
-    assert found.first.logged != found.first.now
+    event = change(tmp_path / "s", kind, index, edit)
+    again = replayed(tmp_path / "s", ASHA)
+    assert again.first is not None
+    assert again.first.event == event
+    assert again.first.what.startswith(what)
+    assert again.first.logged != again.first.now
 
 
 def test_a_changed_reason_is_told(tmp_path: Path) -> None:
     searched(tmp_path / "s", Serial())
     events, _ = logged(tmp_path / "s")
-    told = [payload["state"] for kind, _, payload in events if kind == "told"].index("stopped")
-    event = change(tmp_path / "s", "told", told, lambda content: content.update(reason="bored"))
-    found = replayed(tmp_path / "s", ASHA)
-    assert found.first is not None
-    assert (found.first.event, found.first.logged) == (event, "bored")
-    assert found.agreed["endings"] == found.asked["endings"] - 1
+    index = [payload["state"] for kind, _, payload in events if kind == "told"].index("stopped")
+    event = change(tmp_path / "s", "told", index, lambda content: content.update(reason="bored"))
+    again = replayed(tmp_path / "s", ASHA)
+    assert again.first is not None
+    assert (again.first.event, again.first.logged) == (event, "bored")
+    assert again.agreed["endings"] == again.asked["endings"] - 1
 
 
 def test_a_changed_loss_changes_what_follows(tmp_path: Path) -> None:
     searched(tmp_path / "s", Serial(), SamplerAndStopper())
     event = change(tmp_path / "s", "told", 2, lambda content: content.update(losses=[-9.0]))
-    found = replayed(tmp_path / "s", SamplerAndStopper())
-    assert found.first is not None
-    assert found.first.event > event
-    assert 8 <= found.agreed["suggestions"] < 12, "the first eight are a design that no loss changes"
+    again = replayed(tmp_path / "s", SamplerAndStopper())
+    assert again.first is not None
+    assert again.first.event > event
+    assert 8 <= again.agreed["suggestions"] < 12, "the first eight are a design that no loss changes"
 
 
 def test_an_event_that_makes_no_sense_is_told_with_its_place(tmp_path: Path) -> None:
@@ -161,6 +161,6 @@ def test_a_study_by_hand_has_suggestions_alone(tmp_path: Path) -> None:
             trial = study.ask()
             study.report(trial, 1, trial.params["x"])
             study.tell(trial, trial.params["x"], stopped=study.should_stop(trial) or "")
-    found = replayed(tmp_path / "s", ASHA)
-    assert found.first is None
-    assert dict(found.asked) == {"suggestions": 11, "decisions": 0, "endings": 0}
+    again = replayed(tmp_path / "s", ASHA)
+    assert again.first is None
+    assert dict(again.asked) == {"suggestions": 11, "decisions": 0, "endings": 0}

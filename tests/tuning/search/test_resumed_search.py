@@ -69,6 +69,6 @@ def test_cut_off_anywhere_it_ends_the_same(tmp_path: Path, sampler: Any, stopper
         path = tmp_path / f"{after}"
         cut(tmp_path / "whole", path, after)
         assert run(path, sampler, stopper, trials) == whole, f"cut off after event {after} of {events}"
-    found = replayed(path, SamplerAndStopper(stopper=stopper))
-    assert found.first is None
-    assert found.asked["suggestions"] == trials
+    again = replayed(path, SamplerAndStopper(stopper=stopper))
+    assert again.first is None
+    assert again.asked["suggestions"] == trials

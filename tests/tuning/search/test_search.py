@@ -44,12 +44,12 @@ def test_every_executor_runs_a_search(name: str) -> None:
 
 
 def test_serial_and_processes_agree_trial_by_trial() -> None:
-    found = []
+    outcomes = []
     for executor in (Serial(), Processes()):
         study = Study(SPACE, "random", seed=5)
         Search(study, executor.open(CurveObjective(), workers=2), trials=8).run()
-        found.append([(trial.params, trial.seed, dict(trial.metrics)) for trial in study.trials])
-    assert found[0] == found[1]
+        outcomes.append([(trial.params, trial.seed, dict(trial.metrics)) for trial in study.trials])
+    assert outcomes[0] == outcomes[1]
 
 
 @pytest.mark.slow
@@ -170,6 +170,6 @@ class _SizedObjective(CurveObjective):
 def test_a_stopper_that_has_nothing_to_compare_by_is_told(stopper: Median | None) -> None:
     study = Study({"x": {"float": [0, 1]}}, "random", ["minimize loss", "minimize size"])
     result = Search(study, Serial().open(_SizedObjective()), trials=4, stopper=stopper).run()
-    told = [warning for warning in result.warnings if "nothing to compare trials by" in warning]
-    assert len(told) == (stopper is not None)
+    remarks = [warning for warning in result.warnings if "nothing to compare trials by" in warning]
+    assert len(remarks) == (stopper is not None)
     assert all(trial.state is State.COMPLETED for trial in study.trials)

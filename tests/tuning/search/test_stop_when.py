@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -29,14 +31,14 @@ LOSS = [Goal.parse("minimize loss")]
 
 def ended(losses: list[Any], violations: list[float] | None = None) -> list[Trial]:
     """Trials with these losses; None: failed."""
-    found = []
+    trials = []
     for number, loss in enumerate(losses):
         pair = loss if isinstance(loss, tuple) or loss is None else (loss,)
         state = State.FAILED if loss is None else State.COMPLETED
         metrics = {} if pair is None else {"loss": pair[0]}
         violation = violations[number] if violations else 0.0
-        found.append(Trial(number, {"x": 0.0}, 0, state, losses=pair, metrics=metrics, violation=violation))
-    return found
+        trials.append(Trial(number, {"x": 0.0}, 0, state, losses=pair, metrics=metrics, violation=violation))
+    return trials
 
 
 @pytest.mark.parametrize(
@@ -63,7 +65,7 @@ def test_less_violation_is_an_improvement_whatever_the_loss() -> None:
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), min_size=1, max_size=12))
 def test_an_improvement_is_a_change_of_the_front(points: list[tuple[float, float]]) -> None:
     fronts = [{points[i] for i in non_dominated(points[:stop])} for stop in range(len(points) + 1)]
-    changes = [place for place in range(len(points)) if fronts[place + 1] != fronts[place]]
+    changes = [index for index in range(len(points)) if fronts[index + 1] != fronts[index]]
     assert last_improvement(ended(points), 0.0) == changes[-1]
 
 
@@ -135,7 +137,7 @@ def test_what_is_paused_when_there_is_enough_counts_as_of_its_last_report() -> N
 
 def test_a_resumed_search_ends_where_it_would_have_ended(tmp_path: Path) -> None:
     rule = StopWhen(target=0.3, regret_below=1e-9)
-    found = []
+    outcomes = []
     for limits in ((99,), (2, 3, 99, 99)):
         path = tmp_path / f"{len(limits)}"
         for limit in limits:
@@ -150,9 +152,9 @@ def test_a_resumed_search_ends_where_it_would_have_ended(tmp_path: Path) -> None
                 trials = [(trial.params, trial.losses) for trial in study.trials if trial.state.finished]
         assert result.reason == "converged"
         assert "stop_when.target: loss is" in result.why
-        found.append((trials, result.why))
-    assert found[0] == found[1]
-    assert len(found[0][0]) < 30
+        outcomes.append((trials, result.why))
+    assert outcomes[0] == outcomes[1]
+    assert len(outcomes[0][0]) < 30
 
 
 @pytest.mark.parametrize(
@@ -180,3 +182,23 @@ def test_what_several_objectives_cannot_have(section: dict[str, Any], rule: str)
     with pytest.raises(ValidationError, match=rule):
         TuningSettings.model_validate({"objective": ["minimize loss", "minimize size"], "stop_when": section})
     TuningSettings.model_validate({"objective": "minimize loss", "stop_when": section})
+
+
+@pytest.mark.slow
+def test_rules_without_a_regret_load_no_process() -> None:
+    """A study, the tpe sampler and counting rules need no Gaussian process."""
+    code = (
+        "import sys\n"
+        "from modelopt_cli.core.conditions import Goal\n"
+        "from modelopt_cli.tuning.search.stop_when import StopWhen\n"
+        "from modelopt_cli.tuning.study.study import Study\n"
+        "study = Study({'x': {'float': [0, 1]}}, 'tpe')\n"
+        "for _ in range(12):\n"
+        "    trial = study.ask()\n"
+        "    study.tell(trial, trial.params['x'])\n"
+        "rule = StopWhen(no_improvement=3, target=-1.0)\n"
+        "rule.verdict(study.space, study.trials, study.goals)\n"
+        "loaded = [name for name in sys.modules if '._gp' in name or name.endswith('.regret')]\n"
+        "assert not loaded, loaded\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -44,7 +44,7 @@ def test_equal_values_are_taken_as_the_spaces_own(given_params: dict[str, Any]) 
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         ({"n": 7.5}, "n = 7.5 is not in the space"),
         ({"n": True}, "n = True is not in the space"),
@@ -54,8 +54,8 @@ def test_equal_values_are_taken_as_the_spaces_own(given_params: dict[str, Any]) 
         ({"k": 3.5}, "3.5 is none of"),
     ],
 )
-def test_what_is_not_equal_is_refused(change: dict[str, Any], told: str) -> None:
-    with pytest.raises(UsageError, match=told.replace("(", r"\(")):
+def test_what_is_not_equal_is_refused(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message.replace("(", r"\(")):
         Study(SPACE, "random").queue({"x": 1, "k": None, "n": 1, "o": {"t": 2}, **change})
 
 

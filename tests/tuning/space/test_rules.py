@@ -70,7 +70,7 @@ def test_a_rule_reckons_as_it_is_written(text: str, values: dict[str, Any], hold
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("", "it breaks off"),
         ("a", "it compares nothing"),
@@ -89,8 +89,8 @@ def test_a_rule_reckons_as_it_is_written(text: str, values: dict[str, Any], hold
         ("1e > a", "'e' stands where"),
     ],
 )
-def test_what_is_no_rule_is_told(text: str, told: str) -> None:
-    with pytest.raises(ValueError, match=told):
+def test_what_is_no_rule_is_told(text: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         Rule.parse(text)
 
 
@@ -98,10 +98,10 @@ def test_what_is_no_rule_is_told(text: str, told: str) -> None:
 @given(st.text(alphabet="ab.01 +-*()<>=!'_e", max_size=40))
 def test_any_text_is_a_rule_or_told(text: str) -> None:
     try:
-        found: Rule | str = Rule.parse(text)
+        outcome: Rule | str = Rule.parse(text)
     except ValueError as error:
-        found = str(error)
-    assert "write" in found if isinstance(found, str) else isinstance(found.holds(lambda path: 1), bool)
+        outcome = str(error)
+    assert "write" in outcome if isinstance(outcome, str) else isinstance(outcome.holds(lambda path: 1), bool)
 
 
 @pytest.mark.slow
@@ -139,8 +139,8 @@ def test_any_space_keeps_any_rule(spec: dict[str, Any], text: str) -> None:
         unruled = list(Space.from_spec(spec).every())
         assert sum(Rule.parse(text).holds(params.__getitem__) for params in unruled) == len(every)
     for name in ("random", "sobol", "evolution"):
-        found = FAMILIES["samplers"].get(name)().suggest(space, [], rng, min(4, space.size))  # type: ignore[attr-defined]
-        assert all(space.broken(params) is None for params in found)
+        suggested = FAMILIES["samplers"].get(name)().suggest(space, [], rng, min(4, space.size))  # type: ignore[attr-defined]
+        assert all(space.broken(params) is None for params in suggested)
 
 
 @pytest.mark.slow
@@ -214,7 +214,7 @@ def test_earlier_trials_that_break_a_rule_are_left_out_and_told(tmp_path: Path) 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("rules", "told"),
+    ("rules", "message"),
     [
         (["hidden.0 >= hiden.1"], "names 'hiden.1', which is not searched; Did you mean 'hidden.1'"),
         (["o.momentum >= 1"], "'o.momentum', which is not searched"),
@@ -225,8 +225,8 @@ def test_earlier_trials_that_break_a_rule_are_left_out_and_told(tmp_path: Path) 
         (["lr + o.m == 0.3", "o.m > 0.1", "lr"], "it compares nothing"),
     ],
 )
-def test_rules_that_make_no_sense_are_refused(rules: list[str], told: str) -> None:
-    with pytest.raises(UsageError, match=told):
+def test_rules_that_make_no_sense_are_refused(rules: list[str], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
         Study(MIXED, "random", rules=rules)
 
 

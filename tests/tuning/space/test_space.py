@@ -269,10 +269,10 @@ def test_a_path_searched_on_its_own_is_left_out_of_the_match() -> None:
 
 def test_numbers_of_a_file_become_the_spaces_own() -> None:
     space = Space.from_spec({"x": {"float": [0, 2]}, "n": {"int": [0, 40]}, "c": [16, 32]})
-    found = space.from_values({"x": 1, "n": 30.0, "c": 32.0}.__getitem__)
-    assert found == {"x": 1.0, "n": 30, "c": 32}
-    assert found is not None
-    assert [type(value) for value in found.values()] == [float, int, int]
+    params = space.from_values({"x": 1, "n": 30.0, "c": 32.0}.__getitem__)
+    assert params == {"x": 1.0, "n": 30, "c": 32}
+    assert params is not None
+    assert [type(value) for value in params.values()] == [float, int, int]
     assert space.from_values({"x": True, "n": 30, "c": 32}.__getitem__) is None
 
 

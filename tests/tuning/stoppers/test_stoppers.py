@@ -29,9 +29,9 @@ NEEDED = {"threshold": {"condition": "loss <= 1e9"}}
 
 
 def build(name: str) -> Stopper:
-    found = FAMILIES["stoppers"].get(name).model_validate(NEEDED.get(name, {}))
-    assert isinstance(found, Stopper)
-    return found
+    stopper = FAMILIES["stoppers"].get(name).model_validate(NEEDED.get(name, {}))
+    assert isinstance(stopper, Stopper)
+    return stopper
 
 
 def trial(number: int, losses: Sequence[Any], state: State = State.RUNNING) -> Trial:
@@ -108,10 +108,10 @@ def test_rungs_are_where_a_report_reaches_or_passes_them() -> None:
 
 def test_asha_gives_steps_to_good_trials() -> None:
     curves = [[float(number)] * 27 for number in (5, 3, 8, 0, 7, 1, 6, 2, 4)]
-    found = search(Asha(), curves)
-    assert found[3] == 27
-    assert sum(found) < 9 * 27 / 2
-    assert all(steps in (1, 3, 9, 27) for steps in found)
+    stopped = search(Asha(), curves)
+    assert stopped[3] == 27
+    assert sum(stopped) < 9 * 27 / 2
+    assert all(steps in (1, 3, 9, 27) for steps in stopped)
     assert search(Asha(min_steps=28), curves) == [27] * 9
 
 
@@ -165,20 +165,20 @@ def test_wilcoxon_compares_folds_pair_by_pair() -> None:
     assert Wilcoxon().decide(three, [done, three]) is None
     mixed = trial(1, means([0.2, 0.4, 0.4, 0.8, 0.35]))
     assert Wilcoxon().decide(mixed, [done, mixed]) is None
-    told = trial(1, [a + b for a, b in zip(best, gaps, strict=False)])
+    by_fold = trial(1, [a + b for a, b in zip(best, gaps, strict=False)])
     own = trial(0, best, State.COMPLETED)
-    assert Wilcoxon(reports="values").decide(told, [own, told]) is not None
+    assert Wilcoxon(reports="values").decide(by_fold, [own, by_fold]) is not None
     assert Wilcoxon().decide(worse, [trial(0, means(best)), worse]) is None, "nobody is complete"
 
 
 @pytest.mark.parametrize(
-    ("objective", "sign", "told"),
+    ("objective", "sign", "expected"),
     [
         ("maximize accuracy", -1, "accuracy 0.5767 after step 2 is below the median 0.71 of 5 trials"),
         ("minimize error", 1, "error 0.71 after step 2 is above the median 0.5767 of 5 trials"),
     ],
 )
-def test_a_reason_speaks_of_the_objective_as_the_user_does(objective: str, sign: int, told: str) -> None:
+def test_a_reason_speaks_of_the_objective_as_the_user_does(objective: str, sign: int, expected: str) -> None:
     worse, better = (0.5767, 0.71) if sign < 0 else (0.71, 0.5767)
     metric = objective.split()[1]
     study = Study({"x": {"float": [0, 1]}}, "random", objective, stopper="median")
@@ -188,7 +188,7 @@ def test_a_reason_speaks_of_the_objective_as_the_user_does(objective: str, sign:
             study.report(running, step, {metric: value, "loss": 9.0})
         reason = study.should_stop(running)
         study.tell(running, {metric: value}, stopped=reason or "")
-    assert study.trials[-1].reason == told
+    assert study.trials[-1].reason == expected
 
 
 def test_of_several_objectives_each_is_named() -> None:

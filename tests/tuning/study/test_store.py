@@ -32,10 +32,10 @@ while True:
 
 
 def writer(path: Path) -> subprocess.Popen[str]:
-    found = subprocess.Popen([sys.executable, "-c", CHILD, str(path)], stdout=subprocess.PIPE, text=True)
-    assert found.stdout is not None
-    assert found.stdout.readline() == "open\n"
-    return found
+    process = subprocess.Popen([sys.executable, "-c", CHILD, str(path)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "open\n"
+    return process
 
 
 def killed(child: subprocess.Popen[str], word: str, number: int) -> None:
@@ -62,13 +62,13 @@ def test_what_was_told_survives_a_kill(tmp_path: Path) -> None:
     alone = Study(SPACE, "random", seed=4)
     expected = [alone.tell(alone.ask(), 0.0).params for _ in range(40)]
     path = tmp_path / "study.sqlite"
-    told = -1
+    last = -1
     for word, number in (("asked", 2), ("told", 5), ("asked", 8)):
         killed(writer(path), word, number)
         trials, _ = Study.read(path)
         finished = [trial.number for trial in trials if trial.state is State.COMPLETED]
-        told = max(told, number if word == "told" else number - 1)
-        assert set(range(told + 1)) <= set(finished), "every trial that was told is there"
+        last = max(last, number if word == "told" else number - 1)
+        assert set(range(last + 1)) <= set(finished), "every trial that was told is there"
         assert finished == list(range(len(finished)))
         assert [trial.params for trial in trials] == expected[: len(trials)], "the same settings as without a kill"
     with Study(SPACE, "random", seed=4, path=path) as study:
@@ -87,7 +87,7 @@ def test_one_writer_and_readers_beside_it(tmp_path: Path) -> None:
             Study(SPACE, "random", seed=4, path=path)
         trials, meta = Study.read(path)
         assert meta["objective"] == ["minimize loss"]
-        assert all(trial.number == place for place, trial in enumerate(trials))
+        assert all(trial.number == number for number, trial in enumerate(trials))
     finally:
         killed(child, "told", 1)
     Study(SPACE, "random", seed=4, path=path).close()  # the lock went with the process
@@ -174,20 +174,20 @@ def test_a_store_of_a_later_version_is_refused(tmp_path: Path) -> None:
 def test_a_full_disk_is_told_and_loses_nothing(tmp_path: Path) -> None:
     path = tmp_path / "study.sqlite"
     study = Study(SPACE, "random", path=path)
-    pages = study._store._connection.execute("PRAGMA page_count").fetchone()[0]
+    pages = study._store._connection.execute("PRAGMA page_count").fetchone()[0]  # private: no other handle on SQLite
     study._store._connection.execute(f"PRAGMA max_page_count={pages + 3}")  # SQLite's own way to a full disk
-    told = []
+    finished = []
 
     def fill() -> None:
         while True:
-            told.append(study.tell(study.ask(), 1.0))
+            finished.append(study.tell(study.ask(), 1.0))
 
     with pytest.raises(StorageError, match="disk is full; free some space") as caught:
         fill()
     assert caught.value.exit_code == 6
     study.close()
     trials, _ = Study.read(path)
-    assert trials[: len(told)] == told
+    assert trials[: len(finished)] == finished
 
 
 def test_a_folder_that_does_not_exist(tmp_path: Path) -> None:
@@ -211,12 +211,12 @@ def test_a_finished_study_is_read_where_nothing_can_be_written(tmp_path: Path) -
     for folder in [tmp_path, *tmp_path.parents][:3]:
         folder.chmod(folder.stat().st_mode | 0o555)
     try:
-        found = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=False)
+        process = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=False)
     finally:
         tmp_path.chmod(0o755)
-    if "PermissionError" in found.stderr:
+    if "PermissionError" in process.stderr:
         pytest.skip("the tests' folder is closed to other users")
-    assert found.stdout == "3\n", found.stderr
+    assert process.stdout == "3\n", process.stderr
 
 
 def test_reports_are_committed_in_groups_and_tells_at_once(tmp_path: Path) -> None:

@@ -156,8 +156,8 @@ FILE = {"lr": 0.5, "epochs": 5, "opt.m": 0.25, "opt": {"type": "sgd", "m": 0.25,
     ],
 )
 def test_what_an_earlier_setting_is_here(given: dict[str, Any], expected: dict[str, Any] | None) -> None:
-    found = setting(SECTIONS, given, EarlierRun((), FILE.__getitem__, FILE.__getitem__))
-    assert found == ("no setting of this space" if expected is None else expected)
+    params = setting(SECTIONS, given, EarlierRun((), FILE.__getitem__, FILE.__getitem__))
+    assert params == ("no setting of this space" if expected is None else expected)
 
 
 def test_the_files_of_both_runs_count_for_what_was_not_searched() -> None:
@@ -185,8 +185,8 @@ def test_what_a_file_leaves_out_is_as_its_own_default_has_it() -> None:
     known = {"s.C": 1.0, "s.shrinking": True}
     assert setting(space, {"s.C": 1.0}, source(svc, svc)) == known
     assert setting(space, {"s.C": 1.0}, source(svc, {**svc, "s.shrinking": False})) == known, "its own file counts"
-    told = "no setting of this space: nothing says what s.shrinking was"
-    assert setting(space, {"s.C": 1.0}, source(other, other)) == told
+    refused = "no setting of this space: nothing says what s.shrinking was"
+    assert setting(space, {"s.C": 1.0}, source(other, other)) == refused
     fewer = Space.from_spec({"s.C": {"float": [0, 9]}})
     assert setting(fewer, known, source(svc, svc)) == {"s.C": 1.0}
     assert setting(fewer, {**known, "s.shrinking": False}, source(svc, svc)) == "no setting of this space"

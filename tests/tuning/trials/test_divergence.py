@@ -94,9 +94,9 @@ def test_bad_losses_of_one_function_are_rarely_taken_for_diverged(
     The bounds lie two standard errors or more above the shares of other seeds, of which at most 1 in 40 would fail.
     """
     rng = np.random.default_rng(0)
-    found = [diverged(draw(rng, int(rng.integers(8, 41)))) for _ in range(400)]
-    assert np.mean([beyond.any() for beyond in found]) <= most
-    assert np.mean([beyond.mean() for beyond in found]) <= 0.13
+    rows = [diverged(draw(rng, int(rng.integers(8, 41)))) for _ in range(400)]
+    assert np.mean([beyond.any() for beyond in rows]) <= most
+    assert np.mean([beyond.mean() for beyond in rows]) <= 0.13
 
 
 def test_a_third_of_the_losses_or_two_is_no_divergence() -> None:
