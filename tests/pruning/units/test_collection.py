@@ -163,7 +163,7 @@ class Bias(nn.Module):
 
 
 @dataclass(frozen=True)
-class Taker:
+class Consumer:
     """A layer that takes units; its input at `dim`, or its output, holds unit owner[i] at position i."""
 
     layer: str
@@ -186,7 +186,7 @@ class Case:
     shape: tuple[int, ...]
     place: tuple[str, int]  # a tensor and dimension where the group lies
     size: int
-    takers: tuple[tuple[Taker, ...], ...]
+    consumers: tuple[tuple[Consumer, ...], ...]
     map: tuple[int, ...] = ()  # the shape of a unit's map in the first of them, if it is more than a vector
 
 
@@ -200,36 +200,36 @@ def cycled(count: int, times: int) -> tuple[int, ...]:
 
 ROW, MAP = (4,), (2, 6, 8)
 WORDS = (4, 5)
-HEADS = (Taker("out", -1, channels(2, 3)),)
-WIDTH = (Taker("query", -1, cycled(3, 2), output=True),)
-STREAM = ((Taker("query", -1, channels(8)), Taker("key", -1, channels(8)), Taker("value", -1, channels(8))),)
+HEADS = (Consumer("out", -1, channels(2, 3)),)
+WIDTH = (Consumer("query", -1, cycled(3, 2), output=True),)
+STREAM = ((Consumer("query", -1, channels(8)), Consumer("key", -1, channels(8)), Consumer("value", -1, channels(8))),)
 CASES = {
-    "linear": Case(mlp, ROW, ("0.weight", 0), 6, ((Taker("2", 1, channels(6)),),)),
-    "linear 2": Case(mlp, ROW, ("2.weight", 0), 5, ((Taker("4", 1, channels(5)),),)),
-    "convolution": Case(conv_net, MAP, ("0.weight", 0), 6, ((Taker("3", 1, channels(6)),),), (6, 8)),
-    "flatten": Case(conv_net, MAP, ("3.weight", 0), 4, ((Taker("7", 1, channels(4, 6)),),), (2, 3)),
+    "linear": Case(mlp, ROW, ("0.weight", 0), 6, ((Consumer("2", 1, channels(6)),),)),
+    "linear 2": Case(mlp, ROW, ("2.weight", 0), 5, ((Consumer("4", 1, channels(5)),),)),
+    "convolution": Case(conv_net, MAP, ("0.weight", 0), 6, ((Consumer("3", 1, channels(6)),),), (6, 8)),
+    "flatten": Case(conv_net, MAP, ("3.weight", 0), 4, ((Consumer("7", 1, channels(4, 6)),),), (2, 3)),
     "two layers": Case(
         Residual,
         ROW,
         ("stem.weight", 0),
         6,
-        ((Taker("left", 1, channels(6)), Taker("right", 1, channels(6))), (Taker("head", 1, channels(6)),)),
+        ((Consumer("left", 1, channels(6)), Consumer("right", 1, channels(6))), (Consumer("head", 1, channels(6)),)),
     ),
-    "shortcut": Case(Residual, ROW, ("back.weight", 1), 7, ((Taker("back", 1, channels(7)),),)),
-    "stream": Case(Attention, WORDS, ("embed.weight", 0), 8, (*STREAM, (Taker("head", 1, channels(8)),))),
+    "shortcut": Case(Residual, ROW, ("back.weight", 1), 7, ((Consumer("back", 1, channels(7)),),)),
+    "stream": Case(Attention, WORDS, ("embed.weight", 0), 8, (*STREAM, (Consumer("head", 1, channels(8)),))),
     "head": Case(Attention, WORDS, ("out.weight", 1), 2, (HEADS,), (4, 3)),
     "head, eager": Case(EagerAttention, WORDS, ("out.weight", 1), 2, (HEADS,), (4, 3)),
     "windows": Case(
-        lambda: Attention(2), WORDS, ("embed.weight", 0), 8, (*STREAM, (Taker("head", 1, channels(8)),)), (2, 2)
+        lambda: Attention(2), WORDS, ("embed.weight", 0), 8, (*STREAM, (Consumer("head", 1, channels(8)),)), (2, 2)
     ),
     "head width": Case(Attention, WORDS, ("query.weight", 0), 3, (WIDTH,), (4, 2)),
     "head width, eager": Case(EagerAttention, WORDS, ("query.weight", 0), 3, (WIDTH,), (4, 2)),
     "heads first": Case(HeadsFirst, WORDS, ("out.weight", 1), 2, (HEADS,), (4, 3)),
     "head width, heads first": Case(HeadsFirst, WORDS, ("query.weight", 0), 3, (WIDTH,), (2, 4)),
-    "samples second": Case(Turned, WORDS, ("embed.weight", 0), 6, ((Taker("recurrent", 2, channels(6)),),)),
-    "last state": Case(Turned, WORDS, ("middle.weight", 1), 4, ((Taker("middle", 1, channels(4)),),)),
-    "samples unseen": Case(Restacked, ROW, ("embed.weight", 0), 6, ((Taker("middle", 1, channels(6)),),)),
-    "constant": Case(Bias, ROW, ("hidden.weight", 0), 6, ((Taker("out", 1, channels(6)),),)),
+    "samples second": Case(Turned, WORDS, ("embed.weight", 0), 6, ((Consumer("recurrent", 2, channels(6)),),)),
+    "last state": Case(Turned, WORDS, ("middle.weight", 1), 4, ((Consumer("middle", 1, channels(4)),),)),
+    "samples unseen": Case(Restacked, ROW, ("embed.weight", 0), 6, ((Consumer("middle", 1, channels(6)),),)),
+    "constant": Case(Bias, ROW, ("hidden.weight", 0), 6, ((Consumer("out", 1, channels(6)),),)),
 }
 
 
@@ -300,35 +300,35 @@ class Watch:
 
     def __init__(self, module: nn.Module, case: Case) -> None:
         self.gate = torch.ones(case.size, requires_grad=True)
-        self.values: list[list[Tensor]] = [[] for _ in case.takers]
+        self.values: list[list[Tensor]] = [[] for _ in case.consumers]
         self.handles = []
-        for place, takers in enumerate(case.takers):
-            for taker in takers:
-                layer = module.get_submodule(taker.layer)
-                if taker.output:
-                    self.handles.append(layer.register_forward_hook(self._after(place, taker)))
+        for place, consumers in enumerate(case.consumers):
+            for consumer in consumers:
+                layer = module.get_submodule(consumer.layer)
+                if consumer.output:
+                    self.handles.append(layer.register_forward_hook(self._after(place, consumer)))
                 else:
-                    self.handles.append(layer.register_forward_pre_hook(self._before(place, taker)))
+                    self.handles.append(layer.register_forward_pre_hook(self._before(place, consumer)))
 
-    def _gated(self, place: int, taker: Taker, value: Tensor) -> Tensor:
+    def _gated(self, place: int, consumer: Consumer, value: Tensor) -> Tensor:
         sizes = [1] * value.ndim
-        sizes[taker.dim] = -1
-        value = value * self.gate[torch.tensor(taker.owner)].view(sizes)
+        sizes[consumer.dim] = -1
+        value = value * self.gate[torch.tensor(consumer.owner)].view(sizes)
         value.retain_grad()
         self.values[place].append(value)
         return value
 
-    def _before(self, place: int, taker: Taker) -> Any:
-        return lambda layer, given: (self._gated(place, taker, given[0]), *given[1:])
+    def _before(self, place: int, consumer: Consumer) -> Any:
+        return lambda layer, given: (self._gated(place, consumer, given[0]), *given[1:])
 
-    def _after(self, place: int, taker: Taker) -> Any:
-        return lambda layer, given, found: self._gated(place, taker, found)
+    def _after(self, place: int, consumer: Consumer) -> Any:
+        return lambda layer, given, found: self._gated(place, consumer, found)
 
 
 def reference(module: nn.Module, case: Case, given: list[Batch]) -> dict[UnitStatistic, Tensor]:
     """All but the trace, from the definitions."""
     gates, shares, slopes = [], [], []
-    activities: list[list[Tensor]] = [[] for _ in case.takers]  # of each value: (n, positions) of each sample
+    activities: list[list[Tensor]] = [[] for _ in case.consumers]  # of each value: (n, positions) of each sample
     for batch in given:
         for place, (x, y) in enumerate(zip(batch.inputs, batch.targets, strict=True)):
             watch = Watch(module, case)
@@ -339,12 +339,14 @@ def reference(module: nn.Module, case: Case, given: list[Batch]) -> dict[UnitSta
             gates.append(watch.gate.grad.double())
             shares.append(1.0 if batch.weights is None else float(batch.weights[place]))
             means = []
-            for at, takers in enumerate(case.takers):
+            for at, consumers in enumerate(case.consumers):
                 values = [
-                    taker.rows(value) for taker, value in zip(takers, watch.values[at], strict=True)
+                    consumer.rows(value) for consumer, value in zip(consumers, watch.values[at], strict=True)
                 ]  # (n, 1, ...)
                 grads = [value.grad for value in watch.values[at]]
-                given_back = [taker.rows(each) for taker, each in zip(takers, grads, strict=True) if each is not None]
+                given_back = [
+                    consumer.rows(each) for consumer, each in zip(consumers, grads, strict=True) if each is not None
+                ]
                 gradient = torch.stack(given_back).sum(0)
                 activities[at].append(values[0].detach().flatten(1).double())
                 means.append(gradient.flatten(1).double().abs().mean(1))
@@ -422,7 +424,7 @@ def test_the_reference_can_tell_a_unit_from_another() -> None:
     """Negative control: with the owners of a flattened map in a wrong order nothing but averages agrees."""
     case = CASES["flatten"]
     module, given = make(case), batches(case.shape)
-    wrong = replace(case, takers=((Taker("7", 1, cycled(4, 6)),),))
+    wrong = replace(case, consumers=((Consumer("7", 1, cycled(4, 6)),),))
     found, expected = collected(captured(module, case), given), reference(module, wrong, given)
     assert not any(close(found[key], expected[key]) for key in SEEN - {"activation_rank"})
 
