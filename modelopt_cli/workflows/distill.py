@@ -70,7 +70,7 @@ class Distill(ModelWorkflow[DistillRun]):
         rmtree(context.directory.path_of(_STAGES), ignore_errors=True)
         return teachers
 
-    def plan(self, experiment: Experiment) -> Mapping[str, Any]:
+    def plan(self, experiment: Experiment) -> Mapping[str, object]:
         """Epochs and seconds, in all and of each that is trained."""
         from modelopt_cli.workflows.distillation.estimate import seconds_of_jobs
 

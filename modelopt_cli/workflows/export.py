@@ -11,7 +11,7 @@ from modelopt_cli.models.files.exporting import about_model, exported_bytes, for
 from modelopt_cli.models.files.state_files import open_state
 from modelopt_cli.results.details import ExportDetails
 from modelopt_cli.results.files import write_whole
-from modelopt_cli.results.report import Report, Table
+from modelopt_cli.results.report import Cell, Report, Table
 from modelopt_cli.workflows.shared.module_of_file import build, consent_of
 from modelopt_cli.workflows.shared.reporting import Outcome, Reporting
 from modelopt_cli.workflows.shared.run_scope import one_run
@@ -61,7 +61,7 @@ def _exported(path: Path, out: Path, experiment: Path | None, trust_code: bool) 
     compared = checks(module, ran, [example(shapes, size, seed=1) for size in sizes])
     warnings = _warnings(compared, "" if dynamic else fixed_by(module, inputs), out)
     write_whole(out, lambda stream: stream.write(content))
-    rows: list[list[Any]] = [[check.batch_size, check.error] for check in compared]
+    rows: list[list[Cell]] = [[check.batch_size, check.error] for check in compared]
     size, error = float(len(content)), _worst(compared)
     details: ExportDetails = {
         "model": str(path),

@@ -71,7 +71,7 @@ class Prune(ModelWorkflow[PruneRun]):
         context.emit(StageBegun("writing the model that there was before, and the program of the new one"))
         return {**_dense(context, run), **_program(context, run)}
 
-    def plan(self, experiment: Experiment) -> Mapping[str, Any]:
+    def plan(self, experiment: Experiment) -> Mapping[str, object]:
         """Epochs and seconds."""
         from modelopt_cli.workflows.runs.timing import training_seconds
 
@@ -126,7 +126,7 @@ def details(experiment: Experiment, current: PruneRun, metrics: Mapping[str, flo
     }
 
 
-def _asked(settings: PruningSettings, amount: float | None) -> dict[str, Any]:
+def _asked(settings: PruningSettings, amount: float | None) -> dict[str, object]:
     """What the file asks to be gone or left: a threshold, a share, or a budget and the share that meets it."""
     if settings.threshold is not None:
         return {"threshold": settings.threshold}

@@ -15,7 +15,7 @@ from modelopt_cli.models.files.state_files import StateFile, beside, open_state
 from modelopt_cli.pruning.weights.files import FilePruner, FilePruning, ZeroCount
 from modelopt_cli.pruning.weights.selection import FEW_AXES, NOT_FINITE, Selection, choose
 from modelopt_cli.results.details import WeightsFileDetails
-from modelopt_cli.results.report import Table
+from modelopt_cli.results.report import Cell, Table
 from modelopt_cli.workflows.shared.context import Context
 from modelopt_cli.workflows.shared.module_of_file import shape_text
 from modelopt_cli.workflows.shared.reporting import Outcome, Reporting
@@ -132,7 +132,7 @@ def _prune(
 def _layers(file: StateFile, counts: Mapping[str, ZeroCount], spared: Mapping[str, str]) -> Table:
     """A row for every tensor."""
     columns = ["tensor", "shape", "weights", "zero before", "zeroed", "sparsity", "spared"]
-    rows: list[list[Any]] = []
+    rows: list[list[Cell]] = []
     for name, tensor in file.tensors.items():
         count = counts[name]
         share = count.after / count.weights if count.weights else 0.0

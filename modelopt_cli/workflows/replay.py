@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from modelopt_cli.core.errors import InputError
 from modelopt_cli.experiment.experiment import Experiment
@@ -19,7 +19,7 @@ from modelopt_cli.workflows.shared.context import Context, EpochEnded
 from modelopt_cli.workflows.shared.reporting import Outcome, Reporting
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from modelopt_cli.results.report import Report
     from modelopt_cli.tuning.study.header import Header
@@ -80,7 +80,7 @@ def _scheduler(experiment: Experiment | None, begun_with: Header) -> Scheduler:
     return SamplerAndStopper(stopper=None if stopper is None else header.strategy("stoppers", stopper))
 
 
-def _details(begun_with: Mapping[str, Any], replayed: Replayed) -> ReplayDetails:
+def _details(begun_with: Header, replayed: Replayed) -> ReplayDetails:
     def answers(kind: str) -> Asked:
         return {"asked": replayed.asked[kind], "agreed": replayed.agreed[kind]}
 

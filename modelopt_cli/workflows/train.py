@@ -61,7 +61,7 @@ class Train(ModelWorkflow[Run]):
         folds = list(enumerate(run.results, start=1))
         return {"curve": curve_table(curve, "fold"), "folds": curve_table(folds, "fold")}
 
-    def plan(self, experiment: Experiment) -> Mapping[str, Any]:
+    def plan(self, experiment: Experiment) -> Mapping[str, object]:
         """Seconds; a script cannot be run in part."""
         if experiment.model is None:
             return {}

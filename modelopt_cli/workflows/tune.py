@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from modelopt_cli.core.errors import StorageError
 from modelopt_cli.experiment.search_space import search_space
@@ -229,7 +229,7 @@ class _Search:
             for name, table in {"trials": self.table(), **self.compromises()[0]}.items():
                 self.context.directory.write_table(name, table)
 
-    def compromises(self) -> tuple[dict[str, Table], dict[str, Any]]:
+    def compromises(self) -> tuple[dict[str, Table], dict[str, object]]:
         """(tables, details) of the front, of repeats, and of the best trial's schedule; see best_tables."""
         return best_tables(self.study, self.experiment.require_tuning().reference)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from torch import nn
@@ -18,7 +18,7 @@ from modelopt_cli.models.graph.groups import Group, coverage, held
 from modelopt_cli.models.graph.network import Network
 from modelopt_cli.models.measure import example
 from modelopt_cli.results.details import Coverage, GroupsDetails, Reason
-from modelopt_cli.results.report import Report, Table
+from modelopt_cli.results.report import Cell, Report, Table
 from modelopt_cli.workflows.shared.module_of_file import build
 from modelopt_cli.workflows.shared.reporting import Outcome, Reporting
 from modelopt_cli.workflows.shared.run_scope import one_run
@@ -69,7 +69,7 @@ def _groups(module: nn.Module, network: Network) -> Table:
     """A row for each group; what one of its units costs is counted with all others in place."""
     hows = _hows(module, network)
     parameters, macs = network.costs.parameters({}), network.costs.macs({})
-    rows: list[list[Any]] = []
+    rows: list[list[Cell]] = []
     for group in network.groups:
         less = {group.prime: group.size - 1}
         cost = [parameters - network.costs.parameters(less), macs - network.costs.macs(less)]
@@ -95,7 +95,7 @@ def _hows(module: nn.Module, network: Network) -> Mapping[str, tuple[str, str | 
 
 def _places(network: Network) -> Table:
     """A row for each dimension of a tensor in which the units of a group lie."""
-    rows: list[list[Any]] = [
+    rows: list[list[Cell]] = [
         [group.name, place.tensor, place.dim, "made" if place.producer else "taken"]
         for group in network.groups
         for place in group.places
@@ -105,15 +105,18 @@ def _places(network: Network) -> Table:
 
 def _frozen(network: Network) -> Table:
     """A row for each dimension that stays as it is, with the parameters along it; what no group holds either first."""
-    rows: list[list[Any]] = []
+    rows: list[tuple[str, int, int, int, str, str | None]] = []
     for frozen in network.grouping.frozen:
         there = {(place.tensor, place.dim): place for place in frozen.places}
         counts = [_counted(network, place, frozen.prime) for place in there.values()]
         totals = [sum(count[side] for count in counts) for side in (0, 1)]
         where = list(there.values())
-        rows.append([str(where[0]), frozen.size, *totals, "; ".join(frozen.reasons), _listed(where[1:]) or None])
+        reasons, others = "; ".join(frozen.reasons), _listed(where[1:]) or None
+        rows.append((str(where[0]), frozen.size, totals[0], totals[1], reasons, others))
     rows.sort(key=lambda row: (-row[3], -row[2]))
-    return Table(columns=["where", "units", "parameters", "in no group", "why", "also in"], rows=rows)
+    return Table(
+        columns=["where", "units", "parameters", "in no group", "why", "also in"], rows=[list(row) for row in rows]
+    )
 
 
 def _counted(network: Network, place: Place, prime: Prime) -> tuple[int, int]:

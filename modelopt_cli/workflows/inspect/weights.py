@@ -9,14 +9,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from modelopt_cli.core.errors import ModeloptError, UsageError
 from modelopt_cli.models.files.masked_pairs import MaskedPairs
 from modelopt_cli.models.files.sizes import estimated, quick_sizes
 from modelopt_cli.models.files.state_files import StateFile, open_state
 from modelopt_cli.results.details import InspectionDetails, Measured
-from modelopt_cli.results.report import Report, Table
+from modelopt_cli.results.report import Cell, Report, Table
 from modelopt_cli.workflows.shared.module_of_file import build, shape_text
 from modelopt_cli.workflows.shared.reporting import Outcome, Reporting
 from modelopt_cli.workflows.shared.run_scope import one_run
@@ -153,7 +153,7 @@ def _latency_table(times: Sequence[Latency], names: Sequence[str]) -> Table:
     """Milliseconds for a batch: median, 25% and 75% quantile; relative: the median over that of the baseline."""
     baseline = {one.batch_size: one for one in times if one.name in names[1:]}
     columns = ["model", "batch size", "median ms", "low ms", "high ms", "samples per second", "threads"]
-    rows: list[list[Any]] = []
+    rows: list[list[Cell]] = []
     for one in times:
         relative = one.median / baseline[one.batch_size].median if baseline else None
         spread = (one.median, *one.spread)
@@ -166,7 +166,7 @@ def _layers(file: StateFile, tensors: MaskedPairs) -> tuple[Table, dict[str, lis
     from modelopt_cli.models.duplicates import memory_of
 
     first: dict[tuple[object, ...], str] = {}
-    rows: list[list[Any]] = []
+    rows: list[list[Cell]] = []
     histograms: dict[str, list[int]] = {}
     for name, tensor in file.tensors.items():
         tied = first.setdefault(memory_of(tensor), name)
@@ -178,7 +178,7 @@ def _layers(file: StateFile, tensors: MaskedPairs) -> tuple[Table, dict[str, lis
     return Table(columns=columns, rows=rows), histograms
 
 
-def _row(tensor: Tensor) -> list[Any]:
+def _row(tensor: Tensor) -> list[Cell]:
     """dtype, values, zeros, sparsity; mean, deviation and largest magnitude of what is finite."""
     import torch
 

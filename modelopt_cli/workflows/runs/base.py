@@ -47,7 +47,7 @@ class ModelRun(Run):
         return []
 
     @property
-    def details(self) -> Mapping[str, Any]:
+    def details(self) -> Mapping[str, object]:
         """Plain facts for the report, beside its metrics."""
         return {}
 

@@ -7,13 +7,20 @@ samples (preprocessing fitted on them alone) and is judged on its own.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NotRequired, TypedDict
 
 from modelopt_cli.core.warning_log import WarningLog
 from modelopt_cli.tuning.objective import Run, StepReport
 
 if TYPE_CHECKING:
     from modelopt_cli.data.prepared import Prepared
+
+
+class CrossValidationState(TypedDict):
+    """A saved cross-validation: the metrics of the folds that are finished, and what they told."""
+
+    folds: Sequence[Mapping[str, float]]
+    warnings: NotRequired[Sequence[str]]
 
 
 class CrossValidationRun(Run):
@@ -23,11 +30,16 @@ class CrossValidationRun(Run):
         self,
         folds: Sequence[Callable[[], Prepared]],
         open_fold: Callable[[Prepared], Run],
-        state: Sequence[Mapping[str, float]] | Mapping[str, Any] | None = None,
+        state: CrossValidationState | Sequence[Mapping[str, float]] | None = None,
     ) -> None:
         self._folds, self._open_fold = folds, open_fold
         self.total = len(folds)
-        known: Mapping[str, Any] = state if isinstance(state, Mapping) else {"folds": state or ()}  # a list: once
+        """`state`: earlier versions saved the folds alone."""
+        known: CrossValidationState = {"folds": []}
+        if isinstance(state, Mapping):
+            known = state
+        elif state is not None:
+            known["folds"] = list(state)
         self.results: list[Mapping[str, float]] = list(known["folds"])
         self._log = WarningLog(known.get("warnings", ()))
         self.step = len(self.results)
@@ -67,6 +79,6 @@ class CrossValidationRun(Run):
         """Those of the folds, each once."""
         return self._log.texts
 
-    def state(self) -> Any:
+    def state(self) -> CrossValidationState:
         """The finished folds' metrics, and what they told."""
         return {"folds": [dict(fold) for fold in self.results], "warnings": self._log.texts}

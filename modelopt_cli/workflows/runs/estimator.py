@@ -73,7 +73,7 @@ class EstimatorRun(ModelRun):
         )
 
     @property
-    def details(self) -> Mapping[str, Any]:
+    def details(self) -> Mapping[str, object]:
         """`early_stopping`: how many of the train split's samples it went by, and which."""
         return self._details
 

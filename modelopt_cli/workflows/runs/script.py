@@ -48,7 +48,7 @@ _END_OF_FILE = 2**30  # what comes after so many bytes of it is not read
 Pause = Literal["suspend", "restart"]
 
 
-def fill(argv: Sequence[str], parameters: Mapping[str, Any]) -> list[str]:
+def fill(argv: Sequence[str], parameters: Mapping[str, object]) -> list[str]:
     """`argv` with its `{name}` placeholders filled; no shell. `python` is the interpreter that runs modelopt."""
     words = {name: value if isinstance(value, str) else json.dumps(value) for name, value in parameters.items()}
     filled = [part.format_map(words) for part in argv]

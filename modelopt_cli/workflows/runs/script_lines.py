@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from typing import Any
+from typing import TypeGuard
 
 LONGEST = 65_536
 """Bytes of a line of metrics; a longer one is ordinary output."""
@@ -75,10 +75,10 @@ def _whole(digits: str) -> int | float:
     return int(digits) if len(digits) < 19 else float(digits)
 
 
-def _is_number(value: Any) -> bool:
+def _is_number(value: object) -> TypeGuard[int | float]:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _is_metric(name: str, value: Any) -> bool:
+def _is_metric(name: str, value: object) -> bool:
     """Names must be writable everywhere: half a surrogate pair, or control characters, are not."""
     return _is_number(value) and len(name) <= _LONGEST_NAME and name.isprintable()

@@ -6,7 +6,7 @@ Each size is trained from the start, as it would be alone, and the last one is t
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from modelopt_cli.experiment.expected_metrics import SAMPLES
 from modelopt_cli.tuning.objective import Run, StepReport
@@ -15,6 +15,10 @@ from modelopt_cli.workflows.shared import data_cache
 if TYPE_CHECKING:
     from modelopt_cli.data.prepared import Prepared
     from modelopt_cli.experiment.experiment import Experiment
+
+
+SizedState = tuple[int, dict[str, float], list[str]]
+"""(step, metrics, warnings) of the last size. States of earlier versions have no warnings."""
 
 
 class SizedRun(Run):
@@ -28,7 +32,7 @@ class SizedRun(Run):
         whole: Callable[[], Run],
         part: Callable[[int], Run],
         samples: Callable[[int], int],
-        state: Sequence[Any] | None = None,
+        state: SizedState | tuple[int, dict[str, float]] | None = None,
     ) -> None:
         """`whole` opens the training of the last size, `part` of another. `samples`: how many a size has."""
         self._sizes, self._whole, self._part, self._samples = sizes, whole, part, samples
@@ -63,7 +67,7 @@ class SizedRun(Run):
         """Those of the last size."""
         return list(self._warnings)
 
-    def state(self) -> Any:
+    def state(self) -> SizedState:
         """What is done need not be done again; a model has nothing to hand on to the next size."""
         return self.step, dict(self._metrics), self.warnings
 

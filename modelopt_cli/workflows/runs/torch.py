@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NotRequired, TypedDict
 
 from modelopt_cli.core.warning_log import WarningLog
 from modelopt_cli.tuning.objective import StepReport
@@ -21,7 +21,15 @@ if TYPE_CHECKING:
     from modelopt_cli.training.criterion import Criterion
     from modelopt_cli.training.hooks import StepHook
     from modelopt_cli.training.settings import TrainingSettings
-    from modelopt_cli.training.trainer import Trainer
+    from modelopt_cli.training.trainer import Trainer, TrainerState
+
+
+class TorchState(TypedDict):
+    """A saved training. Those of earlier versions have no `warnings`."""
+
+    trainer: TrainerState
+    seconds: float
+    warnings: NotRequired[list[str]]
 
 
 class TorchRun(RestorableRun):
@@ -34,7 +42,7 @@ class TorchRun(RestorableRun):
         *,
         seed: int,
         monitor: str | Sequence[str] | None = None,
-        state: Mapping[str, Any] | None = None,
+        state: TorchState | None = None,
         criterion: Criterion | None = None,
     ) -> None:
         """`criterion`: gives the loss that is descended, in place of the targets."""
@@ -123,7 +131,7 @@ class TorchRun(RestorableRun):
             checkpoint.extra["masks"] = pack_masks(self._masking.masks, self._masking.weights)
         return checkpoint
 
-    def state(self) -> Any:
+    def state(self) -> TorchState:
         """Trainer state and the time used."""
         return {"trainer": self.trainer.state(), "seconds": self.seconds, "warnings": self.warnings}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from modelopt_cli.results.report import Cell, Table
 from modelopt_cli.results.tables import cell
@@ -89,7 +89,7 @@ class _Rows:
 
     def _pairs(self, importances: list[Importance]) -> list[list[Cell]]:
         rows: list[list[Cell]] = []
-        seen: set[Any] = set()
+        seen: set[tuple[str, str]] = set()
         for a, b, effect in self._analysis.pairs(importances):
             first, second = self._space.parameters[a], self._space.parameters[b]
             if (first.path, second.path) in seen:  # the same names in another branch, where they matter less

@@ -48,7 +48,7 @@ class BestModel:
     model: Checkpoint | None = None
     warnings: list[str] = field(default_factory=list)
     tables: dict[str, Table] = field(default_factory=dict)
-    details: Mapping[str, Any] = field(default_factory=dict)
+    details: Mapping[str, object] = field(default_factory=dict)
 
 
 def command_of(settings: TuningSettings) -> Literal["train", "prune", "distill"]:

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from modelopt_cli.experiment.document.marks import Rejected
 from modelopt_cli.tuning.space.parameters import is_under
@@ -33,14 +33,14 @@ def is_shared(experiment: Experiment, space: Space) -> bool:
         return False
     from modelopt_cli.workflows.pruning.phases import needs_training
 
-    settings: list[dict[str, Any]] = [{}]
+    settings: list[dict[str, object]] = [{}]
     for parameter in space.parameters:
         if isinstance(parameter, Choice) and parameter.path.startswith("pruning.schedule"):
             settings += [{parameter.path: value} for value in parameter.values]
     return needs_training(experiment) and not any(_rewinds(experiment, setting) for setting in settings)
 
 
-def _rewinds(experiment: Experiment, setting: Mapping[str, Any]) -> bool:
+def _rewinds(experiment: Experiment, setting: Mapping[str, object]) -> bool:
     try:
         schedule = experiment.attempt(setting).require_pruning().schedule
     except Rejected:  # other values of the file do not go with it; whichever do, decide for themselves
@@ -76,7 +76,7 @@ def stage_folder(context: Context, scratch: Path) -> Path:
 def dense_file(experiment: Experiment, folder: str | Path) -> Path:
     """Where the trained model lies: named by the sections it depends on, the data's fingerprint and the seed."""
     prepared = data_cache.prepared_data(experiment)
-    parts: dict[str, Any] = {
+    parts: dict[str, object] = {
         "data": data_cache.pinned_data(experiment),
         "model": experiment.require_model().model_dump(mode="json"),
         "training": experiment.require_training().model_dump(mode="json"),

@@ -10,7 +10,7 @@ import dataclasses
 import math
 import os
 import time
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 from modelopt_cli.core.strategy import Named
 from modelopt_cli.workflows.search.estimate import Measured, measure
@@ -48,7 +48,7 @@ class Plan:
         """The executor, with its defaults."""
         return cast("Executor", Named("executors").parse(self.executor))
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, object]:
         """Plain values, for the report."""
         values = dataclasses.asdict(self)
         return {**values, "estimated_seconds": values.pop("seconds"), "estimated_bytes": values.pop("bytes")}

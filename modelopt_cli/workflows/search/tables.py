@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from statistics import fmean, stdev
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from modelopt_cli.results.details import BestPosterior
 from modelopt_cli.results.report import Cell, Table
@@ -46,7 +46,7 @@ def trials_table(trials: Sequence[Trial], paths: Sequence[str]) -> Table:
     return Table(columns=columns, rows=rows)
 
 
-def front_tables(study: Study, reference: Sequence[float] | None) -> tuple[dict[str, Table], dict[str, Any]]:
+def front_tables(study: Study, reference: Sequence[float] | None) -> tuple[dict[str, Table], dict[str, object]]:
     """(tables, details) of a search with several objectives, both empty for one.
 
     Table `front`: a row a trial of the front, by the first objective. Table `hypervolume`: how it grew over the trials.
@@ -77,7 +77,7 @@ def front_tables(study: Study, reference: Sequence[float] | None) -> tuple[dict[
     return tables, {"hypervolume": grown[-1][1] if grown else 0.0, "reference": point}
 
 
-def repeats_table(study: Study) -> tuple[dict[str, Table], dict[str, Any]]:
+def repeats_table(study: Study) -> tuple[dict[str, Table], dict[str, object]]:
     """(tables, details) of a search that may repeat settings, both empty for others, and while it is too early.
 
     Table `repeats`: a row for each setting that was tried more than once, and for the best, by what it is believed to
@@ -116,7 +116,7 @@ def repeats_table(study: Study) -> tuple[dict[str, Table], dict[str, Any]]:
     return {"repeats": Table(columns=[*columns, "trials", *paths], rows=rows)}, {"believed": best}
 
 
-def best_tables(study: Study, reference: Sequence[float] | None) -> tuple[dict[str, Table], dict[str, Any]]:
+def best_tables(study: Study, reference: Sequence[float] | None) -> tuple[dict[str, Table], dict[str, object]]:
     """(tables, details) of what was best: front_tables, repeats_table, and schedule_table."""
     (front, volume), (repeats, believed) = front_tables(study, reference), repeats_table(study)
     return {**front, **repeats, **schedule_table(study.trials, study.best)}, {**volume, **believed}
@@ -139,7 +139,7 @@ def schedule_table(trials: Sequence[Trial], best: Trial | None) -> dict[str, Tab
     return {"schedule": Table(columns=["from_step", "to_step", "trial", *paths], rows=rows)}
 
 
-def best_row(trial: Trial | None) -> dict[str, Any] | None:
+def best_row(trial: Trial | None) -> dict[str, object] | None:
     """The best trial, for the report."""
     if trial is None:
         return None

@@ -48,7 +48,7 @@ class _Defaults:
             raise KeyError(path) from None
 
 
-def _estimators(values: Any) -> Iterator[str]:
+def _estimators(values: object) -> Iterator[str]:
     """Every dotted path that some section names as its estimator."""
     if isinstance(values, dict):
         estimator = values.get("estimator")

@@ -86,7 +86,7 @@ def check_samples(experiment: Experiment, space: Space) -> str | None:
     return digest
 
 
-def _named(setting: Mapping[str, Any]) -> str:
+def _named(setting: Mapping[str, object]) -> str:
     return ", ".join(f"{path} = {value!r}" for path, value in setting.items())
 
 

@@ -52,7 +52,7 @@ class ModelWorkflow(ABC, Generic[R]):
         """All tables of the report, in order; `judged`: those of the outcome, none where the run was interrupted."""
 
     @abstractmethod
-    def plan(self, experiment: Experiment) -> Mapping[str, Any]:
+    def plan(self, experiment: Experiment) -> Mapping[str, object]:
         """What a dry run estimates."""
 
     def kept(self, run: R, context: Context) -> dict[str, str]:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from shutil import rmtree
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -64,7 +64,7 @@ def over_seeds(
 
 def _once(run: Callable[[Experiment, Context], Report], experiment: Experiment, seed: int, context: Context) -> Report:
     """One seed's run; one that was finished before is read."""
-    values: dict[str, Any] = {"seed": seed, "seeds": 1, "gates": []}
+    values: dict[str, object] = {"seed": seed, "seeds": 1, "gates": []}
     if experiment.data is not None:
         values["data"] = pinned_data(experiment)
     one = experiment.with_values(values)
@@ -80,7 +80,7 @@ def _once(run: Callable[[Experiment, Context], Report], experiment: Experiment, 
         return run(one, replace(context, directory=directory, resume=resume, gates=()))
 
 
-def _finished(path: Any) -> Report | None:
+def _finished(path: Path) -> Report | None:
     if not path.exists():
         return None
     report = Report.model_validate_json(path.read_text())

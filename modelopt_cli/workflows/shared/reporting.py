@@ -10,7 +10,7 @@ import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from modelopt_cli.core.warning_log import WarningLog
 from modelopt_cli.results.report import Kind, Report, Table
@@ -35,7 +35,7 @@ class Outcome:
 
     metrics: Mapping[str, float] = field(default_factory=dict)
     tables: Mapping[str, Table] = field(default_factory=dict)
-    details: Mapping[str, Any] = field(default_factory=dict)
+    details: Mapping[str, object] = field(default_factory=dict)
     warnings: Sequence[str] = ()
     model: Checkpoint | None = None
 
@@ -69,8 +69,8 @@ class Reporting:
         *,
         interrupted: bool = False,
         artefacts: Mapping[str, str] | None = None,
-        best: Mapping[str, Any] | None = None,
-        plan: Mapping[str, Any] | None = None,
+        best: Mapping[str, object] | None = None,
+        plan: Mapping[str, object] | None = None,
     ) -> Report:
         """The report, written into the run directory where there is one. Gates are judged unless `interrupted`."""
         experiment, context = self._experiment, self._context
@@ -100,7 +100,7 @@ class Reporting:
 
 
 def planned(
-    workflow: str, experiment: Experiment, plan: Mapping[str, Any], details: Mapping[str, Any] | None = None
+    workflow: str, experiment: Experiment, plan: Mapping[str, object], details: Mapping[str, object] | None = None
 ) -> Report:
     """The report of a dry run: what was estimated, and what there is to say about the data."""
     return Report(
@@ -121,7 +121,7 @@ def provisional(
     *,
     name: str,
     seed: int,
-    best: Mapping[str, Any] | None,
+    best: Mapping[str, object] | None,
     artefacts: Mapping[str, str],
     failed: Report | None,
 ) -> Report:

@@ -133,7 +133,7 @@ def check_unchanged(folder: Path, experiment: Experiment) -> None:
         )
 
 
-def _is_default(key: str, written: Mapping[str, Any]) -> bool:
+def _is_default(key: str, written: Mapping[str, object]) -> bool:
     """Whether nobody wrote an option. The run's file holds all there were then, so the version had no such option."""
     return not any(is_under(key, path) or is_under(path, key) for path in written)
 
@@ -142,17 +142,17 @@ _ABSENT = object()
 _CONSENT = "trust_code"
 
 
-def _computed(values: Any) -> Any:
+def _computed(values: object) -> object:
     """Without what says whose code may run, which changes no result."""
     if isinstance(values, Mapping):
         return {key: _computed(value) for key, value in values.items() if key != _CONSENT}
     return [_computed(value) for value in values] if isinstance(values, list | tuple) else values
 
 
-def _as_in_a_file(experiment: Experiment) -> dict[str, Any]:
+def _as_in_a_file(experiment: Experiment) -> dict[str, object]:
     """Path -> value as experiment.yaml has it: references as they are written, `${` of other texts escaped."""
 
-    def text(value: Any) -> Any:
+    def text(value: object) -> object:
         if isinstance(value, str):
             return str(value) if isinstance(value, Written) else escape(value)
         return [text(item) for item in value] if isinstance(value, list) else value
@@ -174,17 +174,17 @@ def _other_values(folder: Path, experiment: Experiment) -> list[str]:
     ]
 
 
-def _fewer_trials(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+def _fewer_trials(old: Mapping[str, object], new: Mapping[str, object]) -> list[str]:
     before, after = old.get("tuning.trials"), new.get("tuning.trials")
     if isinstance(before, int) and isinstance(after, int) and after < before:
         return [f"  tuning.trials: {before} -> {after} (it may grow, not shrink)"]
     return []
 
 
-def flatten(values: Any, prefix: str = "") -> dict[str, Any]:
+def flatten(values: object, prefix: str = "") -> dict[str, object]:
     """Dotted path -> value; lists and empty mappings are values."""
     if isinstance(values, Mapping) and values:
-        flat: dict[str, Any] = {}
+        flat: dict[str, object] = {}
         for key, value in values.items():
             flat |= flatten(value, f"{prefix}.{key}" if prefix else str(key))
         return flat
