@@ -159,12 +159,12 @@ def _steady_row(columns: Sequence[str], row: Sequence[Any]) -> list[Any]:
 
 def steady_report(document: Mapping[str, Any]) -> dict[str, Any]:
     """A report without times, estimates and paths of artefacts (their names remain)."""
-    found: dict[str, Any] = steady(document)
-    found.pop("kind", None)  # these two came when the form of a report was no longer guessed (issue 15)
-    found.get("details", {}).pop("workflow", None)
-    found["plan"] = sorted(found.get("plan") or {})
-    found["artefacts"] = {name: Path(str(path)).name for name, path in (found.get("artefacts") or {}).items()}
-    return found
+    record: dict[str, Any] = steady(document)
+    record.pop("kind", None)  # these two came when the form of a report was no longer guessed (issue 15)
+    record.get("details", {}).pop("workflow", None)
+    record["plan"] = sorted(record.get("plan") or {})
+    record["artefacts"] = {name: Path(str(path)).name for name, path in (record.get("artefacts") or {}).items()}
+    return record
 
 
 def steady_text(text: str, *, numbers: bool = True, memory: bool = False) -> str:
@@ -253,8 +253,8 @@ def _entry_point() -> Callable[[], None]:
     if project.is_file():
         target = tomllib.loads(project.read_text(encoding="utf-8"))["project"]["scripts"]["modelopt"]
     module, _, name = target.partition(":")
-    found: Callable[[], None] = getattr(importlib.import_module(module), name)
-    return found
+    function: Callable[[], None] = getattr(importlib.import_module(module), name)
+    return function
 
 
 def cli(*words: object, stdin: str = "") -> Outcome:
@@ -295,9 +295,9 @@ def document(*words: object) -> Any:
 
 def strategies(family: str) -> list[str]:
     """The names of a family, as `modelopt list` gives them."""
-    found = document("list", family)
-    found = found.get(family, found)
-    return list(found)
+    listing = document("list", family)
+    listing = listing.get(family, listing)
+    return list(listing)
 
 
 def saved_model(path: Path) -> dict[str, Any]:
@@ -471,7 +471,7 @@ def unit(value: Any) -> float:
 def metrics_of(params: Mapping[str, Any]) -> dict[str, float]:
     """What a setting is worth, in closed form."""
     units = [unit(value) for _, value in sorted(params.items())]
-    loss = sum((each - 0.3 - 0.05 * place) ** 2 for place, each in enumerate(units))
+    loss = sum((each - 0.3 - 0.05 * number) ** 2 for number, each in enumerate(units))
     return {"loss": loss, "gain": math.sin(3 * sum(units)), "cost": abs(sum(units))}
 
 
@@ -525,13 +525,13 @@ def samplers(record: Recorder) -> None:
     """Suggestions of every sampler, in several kinds of space, for one and two objectives, with constraints."""
     for name in strategies("samplers"):
         options = SAMPLER_OPTIONS.get(name, [])
-        for place, chosen in enumerate([{}, *options]):
+        for index, chosen in enumerate([{}, *options]):
             sampler = {"type": name, **chosen}
-            label = name if not place else f"{name}-{place}"
+            label = name if not index else f"{name}-{index}"
             slow = name in ("skopt", "optuna") or label == "bayesian"
-            count = 6 if name == "skopt" and place > 1 else 14 if slow else 18
+            count = 6 if name == "skopt" and index > 1 else 14 if slow else 18
             for kind, (space, rules) in SPACES.items():
-                if place > 1 and kind not in ("numbers", "sections"):
+                if index > 1 and kind not in ("numbers", "sections"):
                     continue
                 common: dict[str, Any] = {"space": space, "sampler": sampler, "rules": rules}
                 record.case(f"samplers/{label}/{kind}", asked, count, seed=1, **common)
@@ -551,7 +551,7 @@ def samplers(record: Recorder) -> None:
                 },
             }
             for kind, arguments in more.items():
-                if place > 1:
+                if index > 1:
                     continue
                 record.case(f"samplers/{label}/{kind}", asked, count, seed=2, **common, **arguments)
     record.case("samplers/resumed", _resumed_study)
@@ -568,12 +568,12 @@ def _resumed_study(folder: Path) -> dict[str, Any]:
             study.report(trial, 1, metrics_of(trial.params))
             if trial.number != 7:
                 study.tell(trial, metrics_of(trial.params), seconds=1.0)
-        found = [trial_record(trial) for trial in study.trials]
+        records = [trial_record(trial) for trial in study.trials]
         study.close()
     opened = Study.open(folder / "study.sqlite")
     asked_next = trial_record(opened.ask())
     opened.close()
-    return {"trials": found, "next": asked_next, **study_file(folder / "study.sqlite")}
+    return {"trials": records, "next": asked_next, **study_file(folder / "study.sqlite")}
 
 
 def _earlier_study(folder: Path) -> dict[str, Any]:
@@ -623,11 +623,11 @@ def stopped(_: Path, stopper: Mapping[str, Any], **arguments: Any) -> dict[str, 
 def stoppers(record: Recorder) -> None:
     """When every stopper ends trials whose curves are known."""
     for name in strategies("stoppers"):
-        for place, options in enumerate(STOPPERS.get(name, [{}])):
+        for index, options in enumerate(STOPPERS.get(name, [{}])):
             stopper = {"type": name, **options}
-            record.case(f"stoppers/{name}-{place}", stopped, stopper)
+            record.case(f"stoppers/{name}-{index}", stopped, stopper)
             record.case(
-                f"stoppers/{name}-{place}/two objectives",
+                f"stoppers/{name}-{index}/two objectives",
                 stopped,
                 stopper,
                 objective=["minimize loss", "maximize gain"],
@@ -663,12 +663,12 @@ FOREST: dict[str, Any] = {
 
 def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
     """`base` with `changes` over it, mappings merged (a mapping with a `type` takes the place of what was there)."""
-    found = dict(base)
+    joined = dict(base)
     for key, value in changes.items():
-        old: Any = found.get(key)
+        old: Any = joined.get(key)
         replaces = not isinstance(value, Mapping) or not isinstance(old, Mapping) or "type" in value or key == "space"
-        found[key] = value if replaces else merged(old, value)
-    return found
+        joined[key] = value if replaces else merged(old, value)
+    return joined
 
 
 def ran(workflow: str, experiment: Mapping[str, Any], folder: Path, **options: Any) -> dict[str, Any]:
@@ -1345,14 +1345,14 @@ def _shrunk(_: Path, model: str, pruning: Mapping[str, Any]) -> dict[str, Any]:
     _same_start()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        found = modelopt_cli.shrink(module, inputs, pruning, targets=targets)
+        shrunk = modelopt_cli.shrink(module, inputs, pruning, targets=targets)
         with torch.no_grad():
-            outputs = found.module(inputs[:5])
-    notes = [text for text in found.warnings if not _NOISY.search(text)]
+            outputs = shrunk.module(inputs[:5])
+    notes = [text for text in shrunk.warnings if not _NOISY.search(text)]
     return {
-        "state": found.module.state_dict(),
+        "state": shrunk.module.state_dict(),
         "outputs": outputs,
-        "groups": found.groups.model_dump(),
+        "groups": shrunk.groups.model_dump(),
         "warnings": notes,
     }
 
@@ -1504,10 +1504,10 @@ def files(record: Recorder) -> None:
             "conv.weight": (4, 2, 3, 3),
             "head.weight": (5, 16),
         }
-        found: dict[str, Any] = {name: torch.randn(*shape, generator=generator) for name, shape in shapes.items()}
-        found["layers.2.weight"] = found["layers.1.weight"].to(torch.bfloat16)
-        found["steps"] = torch.tensor(3)
-        return found
+        tensors: dict[str, Any] = {name: torch.randn(*shape, generator=generator) for name, shape in shapes.items()}
+        tensors["layers.2.weight"] = tensors["layers.1.weight"].to(torch.bfloat16)
+        tensors["steps"] = torch.tensor(3)
+        return tensors
 
     def work(suffix: str, *options: str) -> Callable[[Path], dict[str, Any]]:
         def pruned(folder: Path) -> dict[str, Any]:
@@ -1554,7 +1554,7 @@ def _model_file(folder: Path, path: Path) -> dict[str, Any]:
 
     trust = ["--trust-code"]
     rows = [",".join(f"pixel_{row}_{column}" for row in range(8) for column in range(8))]
-    rows += [",".join(str((7 * number + 3 * place) % 17) for place in range(64)) for number in range(9)]
+    rows += [",".join(str((7 * number + 3 * column) % 17) for column in range(64)) for number in range(9)]
     (folder / "new.csv").write_text("\n".join(rows) + "\n")
     np.save(
         folder / "new.npy", np.array([[float(cell) for cell in row.split(",")] for row in rows[1:]], dtype="float32")
@@ -2223,12 +2223,12 @@ def chosen(name: str, only: Sequence[str]) -> bool:
 
 def _around(old: str, new: str) -> Iterator[str]:
     """The first place at which two texts differ."""
-    place = next(
-        (place for place, (one, other) in enumerate(zip(old, new, strict=False)) if one != other),
+    offset = next(
+        (offset for offset, (one, other) in enumerate(zip(old, new, strict=False)) if one != other),
         min(len(old), len(new)),
     )
     for label, text in (("old", old), ("new", new)):
-        yield f"    {label}: {'...' if place > 80 else ''}{text[max(0, place - 80) : place + 160]}"
+        yield f"    {label}: {'...' if offset > 80 else ''}{text[max(0, offset - 80) : offset + 160]}"
 
 
 def compare(old: Path, new: Path, only: Sequence[str] = ()) -> int:
@@ -2237,7 +2237,7 @@ def compare(old: Path, new: Path, only: Sequence[str] = ()) -> int:
         {name: entry for name, entry in json.loads(path.read_text())["entries"].items() if chosen(name, only)}
         for path in (old, new)
     )
-    found = 0
+    differing = 0
     for name in sorted({*before, *after}):
         if name not in after:
             print(f"missing: {name}")
@@ -2248,9 +2248,9 @@ def compare(old: Path, new: Path, only: Sequence[str] = ()) -> int:
             print("\n".join(_around(before[name]["content"], after[name]["content"])))
         else:
             continue
-        found += 1
-    print(f"{len(before)} entries before, {len(after)} after; {found} differ, are missing or new")
-    return 1 if found else 0
+        differing += 1
+    print(f"{len(before)} entries before, {len(after)} after; {differing} differ, are missing or new")
+    return 1 if differing else 0
 
 
 def main() -> int:

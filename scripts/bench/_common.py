@@ -84,13 +84,13 @@ def peers_available() -> bool:
 
 def interleave(contenders: Mapping[str, Callable[[], float]], repeats: int, *, warm: bool = False) -> dict[str, Any]:
     """Figures of each contender, one a turn. `warm`: a first turn (file caches, bytecode) that does not count."""
-    found: dict[str, list[float]] = {name: [] for name in contenders}
+    seconds_of: dict[str, list[float]] = {name: [] for name in contenders}
     for turn in range(repeats + warm):
         for name, measure in contenders.items():
             value = measure()
             if turn >= warm:
-                found[name].append(value)
-    return found
+                seconds_of[name].append(value)
+    return seconds_of
 
 
 def ratio(figures: Mapping[str, Sequence[float]], ours: str, theirs: str) -> float:
@@ -110,8 +110,8 @@ def rows(figures: Mapping[str, Sequence[float]], ours: str, unit: float = 1.0) -
 def show(title: str, columns: Sequence[str], lines: Sequence[Sequence[str]]) -> None:
     """Print a table."""
     table = Table(title=title, title_justify="left")
-    for place, column in enumerate(columns):
-        table.add_column(column, justify="right" if place else "left")
+    for number, column in enumerate(columns):
+        table.add_column(column, justify="right" if number else "left")
     for line in lines:
         table.add_row(*line)
     Console(width=None if sys.stdout.isatty() else 140).print(table)

@@ -55,9 +55,9 @@ def by_index(setting: Setting, data: Data) -> float:
     steps = optimizer(model, setting)
     for _ in range(EPOCHS):
         model.train()
-        for place in torch.split(torch.randperm(len(x)), setting["training.batch_size"]):
+        for batch in torch.split(torch.randperm(len(x)), setting["training.batch_size"]):
             steps.zero_grad()
-            nn.functional.cross_entropy(model(x[place]), y[place]).backward()  # type: ignore[no-untyped-call]
+            nn.functional.cross_entropy(model(x[batch]), y[batch]).backward()  # type: ignore[no-untyped-call]
             steps.step()
         model.eval()
         with torch.inference_mode():

@@ -20,15 +20,15 @@ VALIDATION = 2000
 
 def mnist(source: Path, folder: Path, train: int) -> dict[str, Any]:
     """A data section: the first `train` images, the next 2,000 to validate on, the 10,000 of the t10k files."""
-    found = read_folder(source)
-    path, most, own = folder / f"mnist{train}.npz", train + VALIDATION, len(found.images) - found.test
+    folder_images = read_folder(source)
+    path, most, own = folder / f"mnist{train}.npz", train + VALIDATION, len(folder_images.images) - folder_images.test
     if not path.exists():
         np.savez(
             path,
-            inputs=found.images[:most],
-            targets=found.labels[:most].astype(np.int64),
-            test_inputs=found.images[own:],
-            test_targets=found.labels[own:].astype(np.int64),
+            inputs=folder_images.images[:most],
+            targets=folder_images.labels[:most].astype(np.int64),
+            test_inputs=folder_images.images[own:],
+            test_targets=folder_images.labels[own:].astype(np.int64),
         )
     return {
         "type": "npz",
@@ -47,7 +47,7 @@ def cifar(archive: Path, folder: Path, train: int, side: int) -> dict[str, Any]:
         with tarfile.open(archive) as packed:
             wanted = [one for one in packed.getmembers() if _is_wanted(one.name, own + held)]
             packed.extractall(where, wanted, filter="data")
-    positions = [place * (own + held) + number for place in range(10) for number in range(own, own + held)]
+    positions = [digit * (own + held) + number for digit in range(10) for number in range(own, own + held)]
     return {
         "type": "images",
         "path": str(where),

@@ -38,8 +38,8 @@ def _outputs(features: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def _pairs(*names: str) -> dict[str, Any]:
-    place = [{"io": "output", "path": name} for name in names]
-    return {f"pair{number}": {"teacher": one, "student": one, "weight": 1} for number, one in enumerate(place)}
+    paths = [{"io": "output", "path": name} for name in names]
+    return {f"pair{number}": {"teacher": one, "student": one, "weight": 1} for number, one in enumerate(paths)}
 
 
 def _contender(loss: Any, labels: float = 0.0) -> Contender:
@@ -59,8 +59,8 @@ def _vid(start: Mapping[str, Tensor]) -> Contender:
 
     def formula(s: Features, t: Features, y: Tensor) -> Tensor:
         mean = s["high"]
-        for place, kernel in enumerate(kernels):
-            mean = F.conv2d(F.relu(mean) if place else mean, kernel)
+        for depth, kernel in enumerate(kernels):
+            mean = F.conv2d(F.relu(mean) if depth else mean, kernel)
         variance = (F.softplus(scale) + 1e-5).view(1, -1, 1, 1)
         value: Tensor = loss({"high": {"output": (mean, variance)}}, _outputs(t))
         return value
@@ -100,11 +100,11 @@ def contenders(start: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Contender
 
 def main() -> None:
     start = torch.load(sys.argv[1], weights_only=True)
-    found = {
+    losses_of = {
         str(dtype): {name: descend(one, dtype) for name, one in contenders(start[str(dtype)]).items()}
         for dtype in (torch.float64, torch.float32)
     }
-    print(json.dumps(found))
+    print(json.dumps(losses_of))
 
 
 if __name__ == "__main__":

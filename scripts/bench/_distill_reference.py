@@ -121,8 +121,8 @@ def _vid(start: Mapping[str, Tensor]) -> Contender:
 
     def formula(s: Features, t: Features, y: Tensor) -> Tensor:
         mean = s["high"]
-        for place, kernel in enumerate(kernels):
-            mean = F.conv2d(F.relu(mean) if place else mean, kernel)
+        for depth, kernel in enumerate(kernels):
+            mean = F.conv2d(F.relu(mean) if depth else mean, kernel)
         variance = (F.softplus(scale) + 1e-5).view(1, -1, 1, 1)
         return (0.5 * ((mean - t["high"]) ** 2 / variance + variance.log())).mean()
 

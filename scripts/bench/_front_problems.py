@@ -43,8 +43,8 @@ class Problem:
 
 def _on_cube(function: Callable[[np.ndarray], Any], dimension: int) -> Callable[[Mapping[str, Any]], Values]:
     def evaluate(setting: Mapping[str, Any]) -> Values:
-        found = function(np.array([setting[f"x{i}"] for i in range(dimension)]))
-        losses, constraints = found if isinstance(found, tuple) else (found, [])
+        computed = function(np.array([setting[f"x{i}"] for i in range(dimension)]))
+        losses, constraints = computed if isinstance(computed, tuple) else (computed, [])
         return [float(loss) for loss in losses], [float(value) for value in constraints]
 
     return evaluate
@@ -141,9 +141,11 @@ def area(points: np.ndarray, reference: tuple[float, float]) -> float:
 
 def _ideal(function: Callable[[np.ndarray], Any], dimension: int, rest: float, reference: tuple[float, float]) -> float:
     """Of two objectives, from the best values of all but the first variable."""
-    found = [function(np.array([x, *[rest] * (dimension - 1)])) for x in np.linspace(0, 1, 20_001)]
+    points = [function(np.array([x, *[rest] * (dimension - 1)])) for x in np.linspace(0, 1, 20_001)]
     kept = [
-        each[0] if isinstance(each, tuple) else each for each in found if not isinstance(each, tuple) or each[1][0] <= 0
+        each[0] if isinstance(each, tuple) else each
+        for each in points
+        if not isinstance(each, tuple) or each[1][0] <= 0
     ]
     return area(np.array(kept), reference)
 

@@ -64,8 +64,8 @@ class Task:
     def curve(self, params: Mapping[str, Any]) -> list[tuple[float, dict[str, float]]]:
         """A step an epoch, which costs 1; validation accuracy in [0, 1]."""
         setting = np.array([[float(params[key]) for key in ORDER]]).repeat(TOTAL, 0)
-        found = predicted(self.name, setting, np.arange(1, TOTAL + 1))
-        return [(1.0, {"accuracy": float(value) / 100}) for value in found[:, 1]]
+        curve = predicted(self.name, setting, np.arange(1, TOTAL + 1))
+        return [(1.0, {"accuracy": float(value) / 100}) for value in curve[:, 1]]
 
     def regret(self, reached: Sequence[float]) -> np.ndarray:
         """Of the best accuracies so far."""

@@ -77,14 +77,14 @@ def dehb(budget: Budget, seed: int) -> None:
     from dehb import DEHB  # type: ignore[import-not-found]
 
     with tempfile.TemporaryDirectory() as folder:
-        found = DEHB(
+        optimizer = DEHB(
             f=None, cs=_space(seed), dimensions=len(SPACE), min_fidelity=1, max_fidelity=TOTAL, eta=3, n_workers=1,
             seed=seed, output_path=folder, log_level="ERROR",
         )  # fmt: skip
         while True:
-            job = found.ask()
+            job = optimizer.ask()
             epochs, accuracy = budget.last(dict(job["config"]), job["fidelity"])
-            found.tell(job, {"fitness": -accuracy, "cost": float(epochs)})
+            optimizer.tell(job, {"fitness": -accuracy, "cost": float(epochs)})
 
 
 def smac(budget: Budget, seed: int) -> None:
@@ -97,11 +97,11 @@ def smac(budget: Budget, seed: int) -> None:
             _space(seed), deterministic=True, min_budget=1, max_budget=TOTAL, n_trials=100_000, seed=seed,
             output_directory=folder,
         )  # fmt: skip
-        found = MultiFidelityFacade(scenario, lambda config, seed, budget: 0.0, overwrite=True, logging_level=False)
+        facade = MultiFidelityFacade(scenario, lambda config, seed, budget: 0.0, overwrite=True, logging_level=False)
         while True:
-            job = found.ask()
+            job = facade.ask()
             epochs, accuracy = budget.last(dict(job.config), job.budget)
-            found.tell(job, TrialValue(cost=-accuracy, time=float(epochs)), save=False)
+            facade.tell(job, TrialValue(cost=-accuracy, time=float(epochs)), save=False)
 
 
 def _space(seed: int) -> Any:

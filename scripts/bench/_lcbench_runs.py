@@ -52,19 +52,19 @@ class Runs:
 
     def summary(self, method: str, tasks: Sequence[str], seeds: int, budgets: Sequence[int]) -> dict[str, Any]:
         """Mean regret over tasks at each budget, over those seeds that have been that far on every task."""
-        found: dict[str, Any] = {"mean": {}, "error": {}, "seeds": {}, "curve": []}
+        summary: dict[str, Any] = {"mean": {}, "error": {}, "seeds": {}, "curve": []}
         for budget in budgets:
             runs = {seed: [self._run(method, (task, seed), budget) for task in tasks] for seed in range(seeds)}
             curves = [[_regrets(run, budget) for run in each] for each in runs.values() if all(each)]
             if curves:
                 by_seed = np.array(curves)[:, :, -1].mean(axis=1)
-                found["mean"][str(budget)] = float(by_seed.mean())
-                found["error"][str(budget)] = half_width(by_seed)
-                found["seeds"][str(budget)] = len(by_seed)
-                found["curve"] = [float(value) for value in np.mean(curves, (0, 1))[TOTAL // 2 - 1 :: TOTAL // 2]]
+                summary["mean"][str(budget)] = float(by_seed.mean())
+                summary["error"][str(budget)] = half_width(by_seed)
+                summary["seeds"][str(budget)] = len(by_seed)
+                summary["curve"] = [float(value) for value in np.mean(curves, (0, 1))[TOTAL // 2 - 1 :: TOTAL // 2]]
         held = [run for (name, _), runs in self._found.items() for run in runs.values() if name == method]
-        found["cpu_per_training"] = float(np.median([run["cpu"] / run["most"] for run in held])) if held else None
-        return found
+        summary["cpu_per_training"] = float(np.median([run["cpu"] / run["most"] for run in held])) if held else None
+        return summary
 
     def _run(self, method: str, job: Job, budget: int) -> dict[str, Any]:
         """The shortest that goes so far; empty where there is none."""

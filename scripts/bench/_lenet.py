@@ -62,11 +62,13 @@ def tensors(mnist: str, seed: int) -> tuple[torch.Tensor, ...]:
     """(train inputs, train targets, test inputs, test targets), as modelopt's training sees them."""
     from modelopt_cli.training.inference import as_tensor, input_transform
 
-    found = data_cache.prepared_data(experiment(mnist, seed))
-    transform = input_transform(found.preprocessing, torch.device("cpu"))
-    assert found.test is not None
-    train_inputs, test_inputs = (transform(as_tensor(part.inputs)).flatten(1) for part in (found.train, found.test))
-    return train_inputs, as_tensor(found.train.targets), test_inputs, as_tensor(found.test.targets)
+    prepared = data_cache.prepared_data(experiment(mnist, seed))
+    transform = input_transform(prepared.preprocessing, torch.device("cpu"))
+    assert prepared.test is not None
+    train_inputs, test_inputs = (
+        transform(as_tensor(part.inputs)).flatten(1) for part in (prepared.train, prepared.test)
+    )
+    return train_inputs, as_tensor(prepared.train.targets), test_inputs, as_tensor(prepared.test.targets)
 
 
 def network(start: Path) -> nn.Sequential:
@@ -85,8 +87,8 @@ def prune_to(model: nn.Sequential, amount: float) -> None:
     pairs = [(layer, "weight") for layer in linears(model)]
     total = sum(layer.weight.numel() for layer, _ in pairs)
     masks = [mask for mask in (getattr(layer, "weight_mask", None) for layer, _ in pairs) if mask is not None]
-    gone = sum(int((mask == 0).sum()) for mask in masks)
-    prune.global_unstructured(pairs, pruning_method=prune.L1Unstructured, amount=round(total * amount) - gone)
+    zeroed = sum(int((mask == 0).sum()) for mask in masks)
+    prune.global_unstructured(pairs, pruning_method=prune.L1Unstructured, amount=round(total * amount) - zeroed)
 
 
 def train_plain(model: nn.Sequential, data: tuple[torch.Tensor, ...], epochs: int, seed: int) -> None:
@@ -98,8 +100,8 @@ def train_plain(model: nn.Sequential, data: tuple[torch.Tensor, ...], epochs: in
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     for _ in range(epochs):
         order = torch.randperm(len(inputs), generator=generator)
-        for place in torch.split(order[: len(order) // 128 * 128], 128):
-            loss = F.cross_entropy(model(inputs[place]), targets[place])
+        for batch in torch.split(order[: len(order) // 128 * 128], 128):
+            loss = F.cross_entropy(model(inputs[batch]), targets[batch])
             optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
@@ -114,19 +116,19 @@ def accuracy(model: nn.Sequential, data: tuple[torch.Tensor, ...]) -> float:
 
 def iterative(start: Path, data: tuple[torch.Tensor, ...], seed: int) -> dict[float, float]:
     """level -> test accuracy, of one model pruned to one level after another."""
-    model, found = network(start), {}
-    for place, level in enumerate(LEVELS):
+    model, accuracies = network(start), {}
+    for stage, level in enumerate(LEVELS):
         prune_to(model, level)
-        train_plain(model, data, EPOCHS, seed + 100 + place)
-        found[level] = accuracy(model, data)
-    return found
+        train_plain(model, data, EPOCHS, seed + 100 + stage)
+        accuracies[level] = accuracy(model, data)
+    return accuracies
 
 
 def mean_and_deviation(values: list[float]) -> str:
     """In percent."""
-    found = torch.tensor(values, dtype=torch.float64) * 100
-    deviation = f" ± {float(found.std()):.2f}" if len(values) > 1 else ""
-    return f"{float(found.mean()):.2f}{deviation}"
+    percent = torch.tensor(values, dtype=torch.float64) * 100
+    deviation = f" ± {float(percent.std()):.2f}" if len(values) > 1 else ""
+    return f"{float(percent.mean()):.2f}{deviation}"
 
 
 def averaged(values: list[float]) -> Any:

@@ -20,10 +20,10 @@ WIDTH, BATCHES = (16, 256), [16, 32, 64, 128]
 
 def value(setting: dict[str, Any]) -> float:
     """Smooth, with one minimum, and every parameter matters."""
-    found: float = (
+    loss: float = (
         (math.log10(setting["lr"]) + 1.5) ** 2 + (setting["momentum"] - 0.8) ** 2 + (setting["dropout"] - 0.2) ** 2
     )
-    return found + 0.1 * (math.log2(setting["width"]) - 6.5) ** 2 + 0.05 * abs(math.log2(setting["batch"]) - 5)
+    return loss + 0.1 * (math.log2(setting["width"]) - 6.5) ** 2 + 0.05 * abs(math.log2(setting["batch"]) - 5)
 
 
 def history(count: int) -> list[dict[str, Any]]:

@@ -48,8 +48,8 @@ def digits() -> Data:
 
 def mnist(folder: Path, images: int) -> Data:
     """`images` of its training images to train, the next 2,000 of them to validate."""
-    found = read_folder(folder)  # those of the train files come first
-    labels, x = found.labels, found.images.reshape(len(found.images), -1) / 255
+    files = read_folder(folder)  # those of the train files come first
+    labels, x = files.labels, files.images.reshape(len(files.images), -1) / 255
     return _centred(x[:images], labels[:images], x[images : images + 2000], labels[images : images + 2000])
 
 
@@ -151,9 +151,9 @@ def _epoch(model: nn.Module, steps: torch.optim.Optimizer, data: Data, batch_siz
     """Train on all, in a new order; validation accuracy."""
     x, y, v, w = data
     model.train()
-    for place in torch.split(torch.randperm(len(x)), batch_size):
+    for batch in torch.split(torch.randperm(len(x)), batch_size):
         steps.zero_grad()
-        nn.functional.cross_entropy(model(x[place]), y[place]).backward()  # type: ignore[no-untyped-call]
+        nn.functional.cross_entropy(model(x[batch]), y[batch]).backward()  # type: ignore[no-untyped-call]
         steps.step()
     model.eval()
     with torch.inference_mode():

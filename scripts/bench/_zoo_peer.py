@@ -83,8 +83,8 @@ class SelfAttention(nn.MultiheadAttention):
 
     def forward(self, hidden: Tensor) -> Tensor:  # type: ignore[override]
         """(B, N, width) -> the same."""
-        found: Tensor = super().forward(hidden, hidden, hidden, need_weights=False)[0]
-        return found
+        attended: Tensor = super().forward(hidden, hidden, hidden, need_weights=False)[0]
+        return attended
 
 
 def network(name: str) -> nn.Module:
@@ -155,15 +155,15 @@ def mend(model: nn.Module, heads: dict[nn.Module, int]) -> None:
 
 def outputs(entry: Entry, model: nn.Module) -> list[nn.Module]:
     """What must keep its width: the output layer; of T5's encoder, what writes into the residual stream last."""
-    found = []
+    listed = []
     for name, module in model.named_modules():
         own = [f"{name}.{each}" for each, _ in module.named_parameters(recurse=False)]
         ends = own and all(any(fnmatchcase(each, glob) for glob in entry.output) for each in own)
         if ends and not isinstance(module, nn.Embedding) and hasattr(module, "weight"):
-            found.append(module)
+            listed.append(module)
         if type(module).__name__ == "T5LayerFF":
             last = module.DenseReluDense.wo
-    return found or [last]
+    return listed or [last]
 
 
 def pruner(entry: Entry, model: nn.Module, attempt: Attempt, ratio: float) -> Any:
@@ -239,9 +239,9 @@ def silenced(dense: nn.Module, pruned: nn.Module) -> nn.Module:
     whole = dict(copied.named_parameters(remove_duplicate=False))
     for name, parameter in pruned.named_parameters():
         values, places = whole[name].flatten().clone(), parameter.round().long()
-        gone = torch.ones(len(values), dtype=torch.bool)
-        gone[places.flatten()] = False
-        values[gone] = 0.0
+        removed = torch.ones(len(values), dtype=torch.bool)
+        removed[places.flatten()] = False
+        values[removed] = 0.0
         whole[name].copy_(values.view_as(whole[name]))
         parameter.copy_(values[places])
     return copied
@@ -253,12 +253,12 @@ def is_statistic(module: nn.Module) -> bool:
     return "Norm" in name and "BatchNorm" not in name and "InstanceNorm" not in name
 
 
-def one_group(name: str, attempt: Attempt, place: int) -> dict[str, Any] | None:
+def one_group(name: str, attempt: Attempt, number: int) -> dict[str, Any] | None:
     """The oracle on the group at this place; None when there is no such group."""
     entry, dense = ZOO[name], network(name)
     model = copy.deepcopy(dense)
     made = pruner(entry, model, attempt, 1 / 3)
-    group = next((each for count, each in enumerate(made.step(interactive=True)) if count == place), None)
+    group = next((each for count, each in enumerate(made.step(interactive=True)) if count == number), None)
     if group is None:
         return None
     return {"root": made.DG._module2name[group[0].dep.target.module], **judge(entry, dense, model, made, group.prune)}
@@ -282,23 +282,23 @@ def judge(entry: Entry, dense: nn.Module, model: nn.Module, made: Any, cut: Call
     shapes = {each: parameter.shape for each, parameter in model.named_parameters(remove_duplicate=False)}
     for parameter in model.parameters():
         parameter.data = torch.arange(parameter.numel(), dtype=parameter.dtype).view_as(parameter)
-    found: dict[str, Any] = {}
+    outcome: dict[str, Any] = {}
     try:
         cut()
         mend(model, made.num_heads)
         reference = silenced(dense, model)
         owners = dict(model.named_modules())
         changed = [each for each, parameter in model.named_parameters() if parameter.shape != shapes[each]]
-        found["statistic"] = any(is_statistic(owners[each.rpartition(".")[0]]) for each in changed)
+        outcome["statistic"] = any(is_statistic(owners[each.rpartition(".")[0]]) for each in changed)
         torch.manual_seed(1)
         batch = entry.inputs(5)
         with torch.no_grad():
             plain, expected, got = dense(batch), reference(batch), model(batch)
-        found["error"] = relative(got, expected)
-        found["effect"] = relative(expected, plain)
+        outcome["error"] = relative(got, expected)
+        outcome["effect"] = relative(expected, plain)
     except Exception as error:
-        found["failed"] = one_line(error)
-    return found
+        outcome["failed"] = one_line(error)
+    return outcome
 
 
 def relative(got: Tensor, expected: Tensor) -> float:
@@ -337,11 +337,11 @@ def passes(judged: dict[str, Any]) -> bool:
 
 def each_group(name: str, attempt: Attempt) -> Iterator[dict[str, Any]]:
     """The oracle on every group, up to the limit."""
-    for place in range(GROUPS):
-        found = one_group(name, attempt, place)
-        if found is None:
+    for number in range(GROUPS):
+        outcome = one_group(name, attempt, number)
+        if outcome is None:
             return
-        yield found
+        yield outcome
 
 
 def report(name: str) -> dict[str, Any]:
@@ -350,12 +350,12 @@ def report(name: str) -> dict[str, Any]:
     kinds = ["sizes", "whole", "alone"] if attends else ["sizes"]
     tried = {each: attempted(name, each) for each in (Attempt(kind, batch) for kind in kinds for batch in (1, 3))}
     best = max(tried, key=lambda each: rank(tried[each]))
-    found = {"name": name, "heads": best.heads if attends else None, "batch": best.batch, **tried[best]}
-    found["errors"] = {f"{each.heads}, batch {each.batch}": it["error"] for each, it in tried.items() if it["error"]}
+    record = {"name": name, "heads": best.heads if attends else None, "batch": best.batch, **tried[best]}
+    record["errors"] = {f"{each.heads}, batch {each.batch}": it["error"] for each, it in tried.items() if it["error"]}
     if ZOO[name].slow:
-        return {**found, "oracle": None, "correct": None}
-    found["oracle"] = oracle(name, best)
-    return {**found, "correct": correct(name, kinds)}
+        return {**record, "oracle": None, "correct": None}
+    record["oracle"] = oracle(name, best)
+    return {**record, "correct": correct(name, kinds)}
 
 
 def attempted(name: str, attempt: Attempt) -> dict[str, Any]:
@@ -366,9 +366,9 @@ def attempted(name: str, attempt: Attempt) -> dict[str, Any]:
         return {"ok": False, "error": one_line(error)}
 
 
-def rank(found: dict[str, Any]) -> tuple[bool, float, float]:
+def rank(outcome: dict[str, Any]) -> tuple[bool, float, float]:
     """What runs is best, then what reaches most, then what removes most."""
-    return found["ok"], found.get("coverage", 0.0), found.get("removed", 0.0)
+    return outcome["ok"], outcome.get("coverage", 0.0), outcome.get("removed", 0.0)
 
 
 def correct(name: str, kinds: list[str]) -> dict[str, Any] | None:
@@ -384,11 +384,11 @@ def correct(name: str, kinds: list[str]) -> dict[str, Any] | None:
             roots = [each for each, _ in judged["wrong"] + judged["failed"]]
             candidates = [replace(attempt, spared=tuple(roots))]
         for each in candidates:
-            found = attempted(name, each)
-            judged = oracle(name, each) if found["ok"] else {"error": found["error"]}
+            outcome = attempted(name, each)
+            judged = oracle(name, each) if outcome["ok"] else {"error": outcome["error"]}
             if passes(judged):
                 keys = ("removed", "coverage", "inner_parameters", "ok")
-                good.append({"heads": kind, "spared": each.spared, **{key: found[key] for key in keys}})
+                good.append({"heads": kind, "spared": each.spared, **{key: outcome[key] for key in keys}})
     return max(good, key=rank, default=None)
 
 
@@ -407,8 +407,8 @@ def in_a_process(name: str) -> dict[str, Any]:
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]
         return {"name": name, "ok": False, "error": f"exit status {done.returncode}: {last}"[:200]}
-    found: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
-    return found
+    record: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+    return record
 
 
 def main() -> None:
@@ -423,12 +423,12 @@ def main() -> None:
         torch.set_num_threads(1)
         print(json.dumps(report(given.names[0])))
         return
-    found = []
+    records = []
     for name in given.names or ZOO:
-        found.append(in_a_process(name))
-        print(json.dumps(found[-1]), flush=True)
+        records.append(in_a_process(name))
+        print(json.dumps(records[-1]), flush=True)
     if given.out:
-        given.out.write_text(json.dumps(found, indent=1) + "\n")
+        given.out.write_text(json.dumps(records, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -46,12 +46,12 @@ def main() -> None:
         def contender(name: str, python: str | Path, kind: str) -> Callable[[], float]:
             def measure() -> float:
                 done = run([python, HERE / "_digits_run.py", kind, file], env=ONE_THREAD)
-                told = done.json()
-                assert told["threads"] == 1
-                assert len(told["accuracies"]) == 20
-                cpu.setdefault(name, []).append(float(told["cpu"]))
-                accuracies[name] = median(told["accuracies"])
-                return float(told["seconds"])
+                printed = done.json()
+                assert printed["threads"] == 1
+                assert len(printed["accuracies"]) == 20
+                cpu.setdefault(name, []).append(float(printed["cpu"]))
+                accuracies[name] = median(printed["accuracies"])
+                return float(printed["seconds"])
 
             return measure
 

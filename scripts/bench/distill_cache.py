@@ -82,7 +82,7 @@ def contenders(pair: str, source: Path, folder: Path) -> tuple[dict[str, Callabl
     images, batch, teacher, student, losses = PAIRS[pair]
     training = {"epochs": 1000, "batch_size": batch, "evaluate_every": 1000, "optimizer": {"type": "adam", "lr": 0.001}}
     data = mnist(source, folder, images)
-    found, first = {}, {}
+    later, first = {}, {}
     for name, cache in CACHES.items():
         distillation = {"teacher": {"model": teacher, "training": {}}, "losses": losses, "cache": cache or {}}
         made = experiment(data, student, training, distillation)
@@ -94,12 +94,12 @@ def contenders(pair: str, source: Path, folder: Path) -> tuple[dict[str, Callabl
         torch.manual_seed(0)
         teacher_outputs = [architecture.build(prepared.shapes, 0)]
         criterion = None if cache is None else criteria.criterion_of(made, teacher_outputs, prepared, 0, folder / pair)
-        found[name] = _epoch(TorchRun(made, prepared, seed=0, criterion=criterion))
-        first[name] = found[name]()
+        later[name] = _epoch(TorchRun(made, prepared, seed=0, criterion=criterion))
+        first[name] = later[name]()
         if cache is None and losses is SOFT:
-            found[FORMULA] = _epoch(TorchRun(made, prepared, seed=0, criterion=Formula(teacher_outputs[0])))
-            first[FORMULA] = found[FORMULA]()
-    return found, first
+            later[FORMULA] = _epoch(TorchRun(made, prepared, seed=0, criterion=Formula(teacher_outputs[0])))
+            first[FORMULA] = later[FORMULA]()
+    return later, first
 
 
 def _epoch(run: TorchRun) -> Callable[[], float]:

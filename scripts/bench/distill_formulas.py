@@ -49,9 +49,9 @@ def _strategy(options: dict[str, Any], taps: list[str]) -> DistillationLoss:
     given = {key: value for key, value in options.items() if key != "type"}
     if taps:
         given["taps"] = taps
-    found = FAMILIES["distillation_losses"].get(options["type"])
-    assert issubclass(found, DistillationLoss)
-    return found(**given)
+    kind = FAMILIES["distillation_losses"].get(options["type"])
+    assert issubclass(kind, DistillationLoss)
+    return kind(**given)
 
 
 def _state(loss: DistillationLoss, taps: list[str], dtype: torch.dtype) -> torch.nn.Module | None:
@@ -100,8 +100,8 @@ def ours(name: str, dtype: torch.dtype) -> tuple[Contender, dict[str, Tensor]]:
 def _logits(loss: Any, s: Features, t: Features) -> tuple[Tensor, Tensor]:
     from modelopt_cli.distillation.losses._divergence import standardized
 
-    found = (s["logits"], t["logits"])
-    return (standardized(found[0]), standardized(found[1])) if loss.standardize else found
+    logits = (s["logits"], t["logits"])
+    return (standardized(logits[0]), standardized(logits[1])) if loss.standardize else logits
 
 
 def _all_ours(dtype: torch.dtype) -> tuple[dict[str, Contender], dict[str, dict[str, Tensor]]]:
@@ -142,9 +142,9 @@ def main() -> None:
         for name, contender in own.items():
             values = descend(contender, dtype)
             figures[name][f"paper, {kind}"] = difference(values, descend(written[name], dtype))
-            found = theirs.get(str(dtype), {}).get(name)
-            if found is not None:
-                figures[name][f"torchdistill, {kind}"] = difference(values, found)
+            other = theirs.get(str(dtype), {}).get(name)
+            if other is not None:
+                figures[name][f"torchdistill, {kind}"] = difference(values, other)
         worst = max(value for row in figures.values() for key, value in row.items() if key.endswith(kind))
         goals.append(verdict(f"largest relative difference in {STEPS} steps, {kind}", worst, GOALS[dtype], ""))
     columns = [f"{who}, {kind}" for kind in ("float64", "float32") for who in ("paper", "torchdistill")]

@@ -42,17 +42,17 @@ def learn(experiment: Experiment, without: int | None, folder: Path) -> list[dic
     assert prepared.test is not None
     rows = []
     for one in run.trained.values():
-        found, seen = (
+        predicted, seen = (
             predict(one.checkpoint.model, part.inputs, prepared.preprocessing)
             for part in (prepared.test, prepared.train)
         )
-        row: dict[str, Any] = {"model": one.name, "errors": errors(found, prepared.test.targets)}
+        row: dict[str, Any] = {"model": one.name, "errors": errors(predicted, prepared.test.targets)}
         if without is not None:
-            row["on the digit"] = errors(found, prepared.test.targets, without)
-            step = np.zeros(found.shape[1], np.float32)
+            row["on the digit"] = errors(predicted, prepared.test.targets, without)
+            step = np.zeros(predicted.shape[1], np.float32)
             step[without] = 1.0
             best = min(SHIFTS, key=lambda shift: errors(seen + shift * step, prepared.train.targets))
-            moved = found + np.float32(best) * step
+            moved = predicted + np.float32(best) * step
             row |= {"moved by": float(best), "errors then": errors(moved, prepared.test.targets)}
             row["on the digit then"] = errors(moved, prepared.test.targets, without)
         rows.append(row)

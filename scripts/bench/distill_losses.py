@@ -127,13 +127,13 @@ def learn(
             seconds.setdefault(run.curve[-1][0], []).append(time.process_time() - start)
     except TrialError as error:
         print(f"  {error}")
-    found = {}
+    accuracies = {}
     for name, one in run.trained.items():
         if name in known:
             continue
         judged = run.comparison.judge(one, one.kept, split)[f"{split}.accuracy"]
-        found[name] = {"accuracy": judged, "seconds": median(seconds[name]) if name in seconds else 0.0}
-    return found
+        accuracies[name] = {"accuracy": judged, "seconds": median(seconds[name]) if name in seconds else 0.0}
+    return accuracies
 
 
 def scaled(losses: list[Loss], factor: float) -> list[Loss]:
@@ -143,11 +143,11 @@ def scaled(losses: list[Loss], factor: float) -> list[Loss]:
 
 def tuned(shared: Mapping[str, Any], losses: list[Loss], folder: Path) -> float:
     """The factor that is best on the validation images."""
-    found = {}
+    accuracy_of = {}
     for factor in FACTORS:
         judged = learn(shared, scaled(losses, factor), 0, folder, {TEACHER, ALONE}, "validation")
-        found[factor] = judged.get(STUDENT, {}).get("accuracy", 0.0)
-    return max(found, key=lambda factor: found[factor])
+        accuracy_of[factor] = judged.get(STUDENT, {}).get("accuracy", 0.0)
+    return max(accuracy_of, key=lambda factor: accuracy_of[factor])
 
 
 def measure(which: str, args: argparse.Namespace, folder: Path) -> dict[str, Any]:
@@ -162,12 +162,12 @@ def measure(which: str, args: argparse.Namespace, folder: Path) -> dict[str, Any
             name, losses = f"{name} x {factor:g}", scaled(losses, factor)
         for seed in range(args.seeds):
             places = {TEACHER: (TEACHER, 0), ALONE: (ALONE, seed), STUDENT: (name, seed)}
-            known = {who for who, (row, place) in places.items() if place < len(figures.get(row, EMPTY)["accuracy"])}
-            found = learn(shared, losses, seed, folder, known)
+            known = {who for who, (row, at) in places.items() if at < len(figures.get(row, EMPTY)["accuracy"])}
+            learnt = learn(shared, losses, seed, folder, known)
             for learner in places.keys() - known:
                 values = figures.setdefault(places[learner][0], {"accuracy": [], "seconds": []})
                 for what in values:
-                    values[what].append(found.get(learner, {}).get(what))
+                    values[what].append(learnt.get(learner, {}).get(what))
         print(line(name, figures), flush=True)
     return figures
 

@@ -28,11 +28,11 @@ class Modelopt:
         """All parameters; those that do not count get a value that does not matter."""
         self._trial = self._study.ask()
         params = self._trial.params
-        found = {p["name"]: _any(p) for p in self._space}
+        setting = {p["name"]: _any(p) for p in self._space}
         for path, value in params.items():
             name = path.rpartition(".")[2]
-            found[name] = value["type"] if name in self._parents else value
-        return found
+            setting[name] = value["type"] if name in self._parents else value
+        return setting
 
     def tell(self, config: Mapping[str, Any], loss: float) -> None:
         """The loss of the last ask."""

@@ -44,17 +44,17 @@ def theirs(cpu: list[float], scores: dict[tuple[int | None, ...], float]) -> flo
 def main() -> None:
     args = options(__doc__, repeats=5)
     cpu: dict[str, list[float]] = {OURS: [], THEIRS: []}
-    found: dict[str, dict[tuple[int | None, ...], float]] = {OURS: {}, THEIRS: {}}
+    scores: dict[str, dict[tuple[int | None, ...], float]] = {OURS: {}, THEIRS: {}}
     figures = interleave(
-        {OURS: lambda: ours(cpu[OURS], found[OURS]), THEIRS: lambda: theirs(cpu[THEIRS], found[THEIRS])}, args.repeats
+        {OURS: lambda: ours(cpu[OURS], scores[OURS]), THEIRS: lambda: theirs(cpu[THEIRS], scores[THEIRS])}, args.repeats
     )
     columns = ["process", "median s", "least", "most", "modelopt / it"]
     show("Grid search on iris, wall time", columns, rows(figures, OURS))
     show("The same, CPU time", columns, rows(cpu, OURS))
-    both = found[OURS].keys() & found[THEIRS].keys()
-    exact = sum(found[OURS][key] == found[THEIRS][key] for key in both)
-    close = sum(math.isclose(found[OURS][key], found[THEIRS][key], rel_tol=1e-12) for key in both)
-    print(f"mean scores: {exact} of {len(found[THEIRS])} equal to the last bit, {close} to 1e-12")
+    both = scores[OURS].keys() & scores[THEIRS].keys()
+    exact = sum(scores[OURS][key] == scores[THEIRS][key] for key in both)
+    close = sum(math.isclose(scores[OURS][key], scores[THEIRS][key], rel_tol=1e-12) for key in both)
+    print(f"mean scores: {exact} of {len(scores[THEIRS])} equal to the last bit, {close} to 1e-12")
     goals = [verdict("modelopt tune / GridSearchCV, wall", ratio(figures, OURS, THEIRS), 1.1)]
     write(args.out, "iris_grid", {"wall": figures, "cpu": cpu}, goals, scores={"equal": exact, "close": close})
 

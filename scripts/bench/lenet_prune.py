@@ -32,11 +32,11 @@ def main() -> None:
             start = dense(args.mnist, seed, Path(folder))
             data = tensors(args.mnist, seed)
             for amount in AMOUNTS:
-                found = pruned(args.mnist, seed, start, f"pruning.amount={amount}")
-                assert abs(found["pruning.sparsity"] - amount) < 1e-4
-                ours[amount].append(found["test.accuracy"])
-                seconds["modelopt, 33 epochs"].append(found["train.seconds"])
-            before.append(found["test.accuracy"] + found["test.accuracy_drop"])
+                metrics = pruned(args.mnist, seed, start, f"pruning.amount={amount}")
+                assert abs(metrics["pruning.sparsity"] - amount) < 1e-4
+                ours[amount].append(metrics["test.accuracy"])
+                seconds["modelopt, 33 epochs"].append(metrics["train.seconds"])
+            before.append(metrics["test.accuracy"] + metrics["test.accuracy_drop"])
             clock = time.perf_counter()
             levels = iterative(start, data, seed)
             seconds["loop, 33 epochs"].append(time.perf_counter() - clock)

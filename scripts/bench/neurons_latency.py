@@ -130,10 +130,10 @@ def subject(name: str) -> Subject:
         return Subject(prepare(build()), torch.randn(BATCHES[-1], *shape), RANDOM)
     import common  # type: ignore[import-not-found]
 
-    found = common.Subject(name)
-    inputs, targets = found.calibration(12048)
-    dense = found.dense()
-    spared = {id(layer) for layer in found.keep_width(dense)}
+    subject = common.Subject(name)
+    inputs, targets = subject.calibration(12048)
+    dense = subject.dense()
+    spared = {id(layer) for layer in subject.keep_width(dense)}
     exclude = [each for each, layer in dense.named_modules() if id(layer) in spared]
 
     def accuracy(module: nn.Module) -> float:
@@ -150,17 +150,17 @@ def widths(module: nn.Module) -> list[int]:
 def pruned(given: Subject, way: str) -> tuple[nn.Module, dict[str, Any]]:
     """The smaller network and what is known of it without a clock."""
     start = time.perf_counter()
-    found = shrink(given.module, given.inputs, {**given.pruning, **WAYS[way]})
+    shrunk = shrink(given.module, given.inputs, {**given.pruning, **WAYS[way]})
     seconds = time.perf_counter() - start
-    module, one = found.module.eval(), given.inputs[:1]
+    module, one = shrunk.module.eval(), given.inputs[:1]
     fewer = macs(given.module, one)[""] / macs(module, one)[""]
-    known = {"fewer_macs": fewer, "widths": widths(module), "prune_seconds": seconds, "warnings": found.warnings}
+    known = {"fewer_macs": fewer, "widths": widths(module), "prune_seconds": seconds, "warnings": shrunk.warnings}
     return module, {**known, "accuracy": given.accuracy(module) if given.accuracy else None}
 
 
 def timed(dense: nn.Module, smaller: dict[str, nn.Module], inputs: Tensor, seconds: float) -> dict[str, Any]:
     """way -> "NCHW 64" -> milliseconds of both and dense / pruned, in turns of the two."""
-    found: dict[str, Any] = {way: {} for way in smaller}
+    latencies: dict[str, Any] = {way: {} for way in smaller}
     for form, memory in FORMATS.items():
         own = copy.deepcopy(dense).to(memory_format=memory)  # type: ignore[call-overload]
         for way, module in smaller.items():
@@ -170,8 +170,8 @@ def timed(dense: nn.Module, smaller: dict[str, nn.Module], inputs: Tensor, secon
                 times = turns(pair, batch, seconds)
                 ms = {name: median(each) for name, each in times.items()}
                 faster = ratio(times, "dense", "pruned")
-                found[way][f"{form} {size}"] = {"ms": ms, "turns": len(times["dense"]), "faster": faster}
-    return found
+                latencies[way][f"{form} {size}"] = {"ms": ms, "turns": len(times["dense"]), "faster": faster}
+    return latencies
 
 
 @torch.inference_mode()
@@ -208,11 +208,11 @@ def profile(module: nn.Module, inputs: Tensor, runs: int = 20, most: int = 6) ->
     with torch.inference_mode():
         for _ in range(3):
             module(batch)
-        with torch.profiler.profile(record_shapes=True) as found:
+        with torch.profiler.profile(record_shapes=True) as profile:
             for _ in range(runs):
                 module(batch)
     times: dict[tuple[str, str], list[float]] = {}
-    for each in found.events():
+    for each in profile.events():
         times.setdefault((each.name, str(each.input_shapes[:2])), []).append(each.self_cpu_time_total / 1000.0)
     rows = sorted((-median(some) * len(some) / runs, *key) for key, some in times.items())
     return [[name, shapes, -seconds] for seconds, name, shapes in rows[:most]]
@@ -227,7 +227,7 @@ def measured(name: str, ways: list[str], options: list[str]) -> dict[str, Any]:
             made[way] = pruned(given, way)
         except UsageError as error:  # rounding to 16 leaves nothing of small groups to take
             print(f"{name}, {way}: {error}", file=sys.stderr)
-    found: dict[str, Any] = {way: known for way, (_, known) in made.items()}
+    figures: dict[str, Any] = {way: known for way, (_, known) in made.items()}
     profiles: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "networks.pt"
@@ -238,26 +238,26 @@ def measured(name: str, ways: list[str], options: list[str]) -> dict[str, Any]:
             answer = torch.load(file.with_suffix(".found"), weights_only=False)
             profiles[allocator] = answer["profiles"]
             for way, times in answer["times"].items():
-                found[way][allocator] = times
+                figures[way][allocator] = times
     dense = given.accuracy(given.module) if given.accuracy else None
-    return {"dense_accuracy": dense, "dense_widths": widths(given.module), "ways": found, "profiles": profiles}
+    return {"dense_accuracy": dense, "dense_widths": widths(given.module), "ways": figures, "profiles": profiles}
 
 
-def lines(name: str, found: dict[str, Any]) -> list[list[str]]:
+def lines(name: str, figures: dict[str, Any]) -> list[list[str]]:
     """A row for each way."""
     rows = []
-    for way, each in found["ways"].items():
+    for way, each in figures["ways"].items():
         cells = [f"{each[allocator][column]['faster']:.2f}" for allocator, column in COLUMNS]
         accuracy = "" if each["accuracy"] is None else f"{each['accuracy']:.2f}"
         rows.append([name, way, f"{each['fewer_macs']:.2f}", *cells, accuracy])
     return rows
 
 
-def goals(found: dict[str, Any]) -> list[dict[str, Any]]:
+def goals(figures: dict[str, Any]) -> list[dict[str, Any]]:
     """At batch 64, what half of the operations take of the time before; the least over ways, in both formats."""
     last = BATCHES[-1]
     verdicts = []
-    for name, each in found.items():
+    for name, each in figures.items():
         for allocator in ALLOCATORS:
             halves = {way: times[allocator] for way, times in each["ways"].items() if way.startswith("half")}
             if halves:
@@ -291,15 +291,15 @@ def main() -> None:
         parser.error(f"there is no {unknown[0]}; choose from {', '.join(known)} and {'; '.join(WAYS)}")
     options = ["--seconds", str(given.seconds), *(["--bench", str(given.bench)] if given.bench else [])]
     options += ["--profile"] if given.profile else []
-    found = {}
+    figures = {}
     for name in given.names or known:
-        found[name] = measured(name, given.ways, options)
-        print("\n".join(" ".join(row) for row in lines(name, found[name])), file=sys.stderr)  # it takes long
+        figures[name] = measured(name, given.ways, options)
+        print("\n".join(" ".join(row) for row in lines(name, figures[name])), file=sys.stderr)  # it takes long
     columns = ["", "", "MACs", *(f"{allocator} {column}" for allocator, column in COLUMNS), "accuracy"]
-    show("dense / pruned", columns, [row for name, each in found.items() for row in lines(name, each)])
-    for name, each in found.items():
+    show("dense / pruned", columns, [row for name, each in figures.items() for row in lines(name, each)])
+    for name, each in figures.items():
         _show_profiles(name, each["profiles"])
-    write(given.out, "neurons_latency", found, goals(found))
+    write(given.out, "neurons_latency", figures, goals(figures))
 
 
 def _show_profiles(name: str, profiles: dict[str, Any]) -> None:

@@ -46,22 +46,22 @@ def prune(
     return shrink(model, inputs, pruning).module.eval()
 
 
-def one_channel(subject: Any, place: int = 3) -> dict[str, float]:
+def one_channel(subject: Any, channel: int = 3) -> dict[str, float]:
     """A channel of the residual stream silenced, and removed: largest difference, and test accuracy of both."""
     network = Network(subject.dense(), subject.train_x[:16])
     stem = next(group for group in network.groups if group.name == "conv1")
-    keep = {stem.prime: np.arange(stem.size) != place}
+    keep = {stem.prime: np.arange(stem.size) != channel}
     silent = silenced(network.captured.graph, network.analysis, keep)
     removed = network.without(keep)
-    found = {
+    figures = {
         "error": error(network.captured.graph, network.analysis, keep, subject.test_x[:500]),
         "tensors": len(slices(network.analysis, keep)),
         "dense": _accuracy(subject.dense(), subject),
         "silenced": _accuracy(silent, subject),
         "removed": _accuracy(removed, subject),
     }
-    print(" ".join(f"{name} {value:.4g}" for name, value in found.items()), flush=True)
-    return found
+    print(" ".join(f"{name} {value:.4g}" for name, value in figures.items()), flush=True)
+    return figures
 
 
 @torch.no_grad()
@@ -116,8 +116,8 @@ def main() -> None:
             row = {"speedup": speedup, "seed": seed, "reached": macs / left, "raw": raw, "tuned": tuned}
             rows.append({**row, "seconds": seconds})
             print(f"{speedup:6g} {seed:4d} {macs / left:8.3f} {raw:6.2f} {tuned:6.2f} {seconds:8.1f}", flush=True)
-    found = {"subject": given.subject, "images": given.images, "one_channel": channel, "rows": rows}
-    given.out.write_text(json.dumps(found, indent=1))
+    record = {"subject": given.subject, "images": given.images, "one_channel": channel, "rows": rows}
+    given.out.write_text(json.dumps(record, indent=1))
 
 
 if __name__ == "__main__":

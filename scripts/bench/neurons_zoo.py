@@ -57,41 +57,41 @@ def ours(name: str, repeats: int) -> dict[str, Any]:
     for _ in range(max(repeats, 5)):
         start = time.perf_counter()
         analysis = Analysis(graph)
-        found = grouping(graph, analysis)
+        grouped = grouping(graph, analysis)
         analyses.append(time.perf_counter() - start)
-    exact = [group for group in found.groups if not group.shifts]
+    exact = [group for group in grouped.groups if not group.shifts]
     bundles = [[group] for group in (exact[:3] if entry.slow else exact)] + [exact]
     errors = [error(graph, analysis, _keep(bundle, 1 / 3), batch) for bundle in bundles if bundle]
     before = {each: parameter.numel() for each, parameter in counted(name, module)}
-    half = rewritten(graph, analysis, _keep(found.groups, 0.5))
+    half = rewritten(graph, analysis, _keep(grouped.groups, 0.5))
     with torch.no_grad():
         assert torch.isfinite(first_tensor(half(batch))).all(), name
     after = dict(half.named_parameters(remove_duplicate=False))
-    share, reasons = coverage(graph, analysis, found, found.groups, entry.output)
-    place = None if entry.slow else len(in_place(module, captured, analysis, found.groups).groups)
+    share, reasons = coverage(graph, analysis, grouped, grouped.groups, entry.output)
+    lost_in_place = None if entry.slow else len(in_place(module, captured, analysis, grouped.groups).groups)
     return {
         "capture_seconds": captures,
         "analysis_seconds": analyses,
         "nodes": len(graph.graph.nodes),
         "any_batch_size": captured.dynamic,
-        "groups": len(found.groups),
-        "with_statistics": len(found.groups) - len(exact),
+        "groups": len(grouped.groups),
+        "with_statistics": len(grouped.groups) - len(exact),
         "worst_error": max(errors, default=None),
         "coverage": share,
         "frozen": dict(reasons),
         "left": sum(after[each].numel() for each in before) / sum(before.values()),
-        "in_place": place,
+        "in_place": lost_in_place,
     }
 
 
 def _keep(groups: Any, share: float) -> Any:
     """Masks without this share of each group, rounded up for a half and to at least one."""
-    found: dict[Any, Any] = {}
+    keep: dict[Any, Any] = {}
     for group in groups:
-        gone = -(-group.size // 2) if share == 0.5 else max(1, int(group.size * share))
+        removed = -(-group.size // 2) if share == 0.5 else max(1, int(group.size * share))
         order = np.random.default_rng(0).permutation(group.size)
-        found[group.prime] = order >= gone
-    return found
+        keep[group.prime] = order >= removed
+    return keep
 
 
 def theirs(names: list[str], venv: Path | None) -> dict[str, dict[str, Any]]:
@@ -138,8 +138,8 @@ def _peer_cells(peer: dict[str, Any] | None) -> list[str]:
 def peer_error(peer: dict[str, Any]) -> float | None:
     """The worst of its groups alone and together; None where nothing could be compared."""
     oracle = peer.get("oracle") or {}
-    found = [each for each in (oracle.get("worst"), oracle.get("together")) if isinstance(each, float)]
-    return max(found, default=None)
+    errors = [each for each in (oracle.get("worst"), oracle.get("together")) if isinstance(each, float)]
+    return max(errors, default=None)
 
 
 def _error(value: float | None) -> str:
@@ -150,16 +150,16 @@ def goals(mine: dict[str, dict[str, Any]], peer: dict[str, dict[str, Any]]) -> l
     """What issue 4 asks for."""
     errors = [each["worst_error"] for each in mine.values() if each["worst_error"] is not None]
     listed = [name for name in mine if not ZOO[name].stays]
-    found = [verdict("worst error of the oracle", max(errors, default=0.0), 1e-5, "")]
+    verdicts = [verdict("worst error of the oracle", max(errors, default=0.0), 1e-5, "")]
     if listed:
-        found.append(verdict("most parameters left at 0.5", max(mine[name]["left"] for name in listed), 0.5, ""))
+        verdicts.append(verdict("most parameters left at 0.5", max(mine[name]["left"] for name in listed), 0.5, ""))
     for name in (name for name in FULL_SIZE if name in mine):
-        found.append(verdict(f"capture of {name}", min(mine[name]["capture_seconds"]), 5.0, " s"))
-        found.append(verdict(f"analysis of {name}", median(mine[name]["analysis_seconds"]), 0.1, " s"))
+        verdicts.append(verdict(f"capture of {name}", min(mine[name]["capture_seconds"]), 5.0, " s"))
+        verdicts.append(verdict(f"analysis of {name}", median(mine[name]["analysis_seconds"]), 0.1, " s"))
     behind = [name for name in peer if mine[name]["coverage"] < peer[name].get("coverage", 0.0) - 1e-9]
     if peer:
-        found.append(verdict(f"networks with less coverage than Torch-Pruning {behind or ''}", len(behind), 0, ""))
-    return found
+        verdicts.append(verdict(f"networks with less coverage than Torch-Pruning {behind or ''}", len(behind), 0, ""))
+    return verdicts
 
 
 def main() -> None:

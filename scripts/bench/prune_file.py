@@ -37,9 +37,9 @@ def make(path: Path, size: int, largest: int) -> None:
     rows = largest // (4 * COLUMNS)
     each = rows * COLUMNS * 4
     header = {}
-    for place in range(max(1, size // each)):
-        offsets = [place * each, (place + 1) * each]
-        header[f"layers.{place}.weight"] = {"dtype": "F32", "shape": [rows, COLUMNS], "data_offsets": offsets}
+    for number in range(max(1, size // each)):
+        offsets = [number * each, (number + 1) * each]
+        header[f"layers.{number}.weight"] = {"dtype": "F32", "shape": [rows, COLUMNS], "data_offsets": offsets}
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
     generator = torch.Generator().manual_seed(0)

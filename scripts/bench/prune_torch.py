@@ -36,7 +36,7 @@ def ours(model: nn.Sequential, amount: float) -> dict[str, torch.Tensor]:
 def theirs(model: nn.Sequential, amount: float) -> dict[str, torch.Tensor]:
     """torch's."""
     prune_to(model, amount)
-    return {str(place): layer.get_buffer("weight_mask").bool() for place, layer in enumerate(linears(model))}
+    return {str(number): layer.get_buffer("weight_mask").bool() for number, layer in enumerate(linears(model))}
 
 
 def main() -> None:
@@ -73,9 +73,10 @@ def main() -> None:
             train_plain(model, data, EPOCHS, 0)
             return time.perf_counter() - clock
 
-        found = interleave({"modelopt": recover, "plain loop": loop}, args.repeats, warm=True)
-    figures["recovery"] = found
-    show(f"pruning and {EPOCHS} epochs, s", ["", "median", "least", "most", "modelopt / it"], rows(found, "modelopt"))
+        recovery = interleave({"modelopt": recover, "plain loop": loop}, args.repeats, warm=True)
+    figures["recovery"] = recovery
+    columns = ["", "median", "least", "most", "modelopt / it"]
+    show(f"pruning and {EPOCHS} epochs, s", columns, rows(recovery, "modelopt"))
     print("masks: equal at 50, 90 and 99% for both networks")
     ratios = {name: ratio(each, "modelopt", list(each)[1]) for name, each in figures.items()}
     write(args.out, "prune_torch", figures, ratios=ratios)
@@ -93,8 +94,8 @@ def _timed(prune_it: object, model: nn.Sequential) -> float:
     return time.perf_counter() - clock
 
 
-def _rows(found: dict[str, list[float]]) -> list[list[str]]:
-    return rows(found, "modelopt", unit=1e-3)
+def _rows(seconds: dict[str, list[float]]) -> list[list[str]]:
+    return rows(seconds, "modelopt", unit=1e-3)
 
 
 if __name__ == "__main__":

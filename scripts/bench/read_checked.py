@@ -65,15 +65,15 @@ def main() -> None:
                 if turn:  # the first one warms up
                     seconds[name].append((time.perf_counter() - wall, time.process_time() - cpu))
         size = path.stat().st_size
-    rows = {name: [statistics.median(part) for part in zip(*found, strict=True)] for name, found in seconds.items()}
+    rows = {name: [statistics.median(part) for part in zip(*turns, strict=True)] for name, turns in seconds.items()}
     print(f"{size / 1e6:.0f} MB, median of {options.repeats}, {torch.get_num_threads()} threads of torch's")
     print(f"{'':20}{'wall s':>10}{'CPU s':>10}{'wall, to not checked':>24}{'CPU':>8}")
     ratios = {}
     for name, (wall, cpu) in rows.items():
         base = rows.get(f"{name}, not checked")
-        told = "" if base is None else f"{wall / base[0]:24.2f}{cpu / base[1]:8.2f}"
+        ratio = "" if base is None else f"{wall / base[0]:24.2f}{cpu / base[1]:8.2f}"
         ratios[name] = None if base is None else wall / base[0]
-        print(f"{name:20}{wall:10.3f}{cpu:10.3f}{told}")
+        print(f"{name:20}{wall:10.3f}{cpu:10.3f}{ratio}")
     if options.out:
         options.out.write_text(json.dumps({"bytes": size, "seconds": rows, "ratios": ratios}, indent=2))
 

@@ -124,8 +124,8 @@ def main() -> None:
                     median(gap(problem, sampler, kind, value, seed) for seed in range(args.repeats)) for value in VALUES
                 ]
                 figures[f"{name}, {sampler}, {kind}"] = dict(zip(map(str, VALUES), gaps, strict=True))
-                for value, found in zip(VALUES, gaps, strict=True):
-                    lines.append([name, sampler, kind, f"{value:g}", f"{found:.4g}", f"{found / gaps[0]:.2f}"])
+                for value, reached in zip(VALUES, gaps, strict=True):
+                    lines.append([name, sampler, kind, f"{value:g}", f"{reached:.4g}", f"{reached / gaps[0]:.2f}"])
                     print(*lines[-1], flush=True)
     columns = ["function", "sampler", "bad", "answer", "gap", "of NaN's"]
     show(f"Distance from the optimum after {TRIALS} trials, median of {args.repeats} seeds", columns, lines)

@@ -69,15 +69,15 @@ def searched(sampler: str, name: str, seed: int, trials: int, runs: Path | None)
     """The trials of one run, measured now or before."""
     kept = None if runs is None else runs / f"{name}-{sampler}-{seed}-{trials}.json"
     if kept is not None and kept.exists():
-        found: list[dict[str, Any]] = json.loads(kept.read_text(encoding="utf-8"))
-        return found
+        earlier: list[dict[str, Any]] = json.loads(kept.read_text(encoding="utf-8"))
+        return earlier
     ours = not sampler.endswith("Sampler")
     command = [PYTHON if ours else PEERS, HERE / "_front_run.py", "modelopt" if ours else "optuna"]
-    found = run([*command, sampler, name, str(seed), str(trials)], env={**ONE_THREAD, "PYTHONPATH": str(ROOT)}).json()
+    earlier = run([*command, sampler, name, str(seed), str(trials)], env={**ONE_THREAD, "PYTHONPATH": str(ROOT)}).json()
     if kept is not None:
         kept.parent.mkdir(parents=True, exist_ok=True)
-        kept.write_text(json.dumps(found), encoding="utf-8")
-    return found
+        kept.write_text(json.dumps(earlier), encoding="utf-8")
+    return earlier
 
 
 def usable(row: dict[str, Any]) -> bool:

@@ -38,11 +38,11 @@ BUDGETS = (5, 10, 20, 50)  # full trainings
 
 def run(method: Mapping[str, Any], task: str, seed: int, most: int) -> list[float]:
     """Best validation accuracy after each epoch of `most` full trainings."""
-    found = Task(task)
+    tabulated = Task(task)
     study = Study(SPACE, method["sampler"], "maximize accuracy", seed=seed)
     steps = most * TOTAL
     trials = most if "scheduler" in method else None
-    simulated = simulate(study, found.curve, trials=trials, steps=steps, **strategies(method))
+    simulated = simulate(study, tabulated.curve, trials=trials, steps=steps, **strategies(method))
     seen = [metrics["accuracy"] for _, _, _, metrics in simulated.history]
     seen += seen[-1:] * (steps - len(seen))
     return [float(value) for value in np.maximum.accumulate(seen)]

@@ -128,16 +128,16 @@ def ratio(values: Sequence[float], others: Sequence[float], of: Callable[..., An
 
 def figures_of(runs: dict[str, list[dict[str, Any]]], target: float) -> dict[str, Any]:
     """Of each contender, seconds and epochs until the target, with their ratios to random search."""
-    found: dict[str, Any] = {}
+    ratios: dict[str, Any] = {}
     spent = {name: [first(run, target) for run in each] for name, each in runs.items()}
     for name, each in spent.items():
-        found[name] = {"missed": sum(not hit for *_, hit in each), "seeds": len(each)}
-        for place, unit in enumerate(("seconds", "epochs")):
-            values, others = ([float(run[place]) for run in those] for those in (each, spent["random"]))
-            found[name][unit] = {"values": values, "mean": mean(values), "median": median(values)}
-            found[name][unit] |= {"of_means": ratio(values, others, np.mean)}
-            found[name][unit] |= {"of_medians": ratio(values, others, np.median)}
-    return found
+        ratios[name] = {"missed": sum(not hit for *_, hit in each), "seeds": len(each)}
+        for column, unit in enumerate(("seconds", "epochs")):
+            values, others = ([float(run[column]) for run in those] for those in (each, spent["random"]))
+            ratios[name][unit] = {"values": values, "mean": mean(values), "median": median(values)}
+            ratios[name][unit] |= {"of_means": ratio(values, others, np.mean)}
+            ratios[name][unit] |= {"of_medians": ratio(values, others, np.median)}
+    return ratios
 
 
 def lines_of(figures: dict[str, Any]) -> list[list[str]]:
@@ -176,12 +176,12 @@ def compare(problem: str, data: Data, searches: dict[str, Search], kept: Kept, s
     for seed in range(seeds):
         for name in searches:
             runs[name].append(spent(name, seed, targets[-1]))
-    found: dict[str, Any] = {}
+    accuracies: dict[str, Any] = {}
     for share, target in zip(("half", "all"), targets, strict=True):
-        found[share] = {"target": target, "figures": figures_of(runs, target)}
+        accuracies[share] = {"target": target, "figures": figures_of(runs, target)}
         title = f"{problem}: until {target:.4f}, random search's in {share} of {most} complete trials; {seeds} seeds"
-        show(title, COLUMNS, lines_of(found[share]["figures"]))
-    return found
+        show(title, COLUMNS, lines_of(accuracies[share]["figures"]))
+    return accuracies
 
 
 def main() -> None:
