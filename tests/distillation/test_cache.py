@@ -374,11 +374,11 @@ def test_the_digest_follows_weights_buffers_form_and_estimators() -> None:
 
     first = row_cache.digest(teacher())
     assert row_cache.digest(teacher()) == first
-    moved = teacher()
-    moved[1].running_mean += 1e-3  # type: ignore[operator, union-attr]
-    weighed = teacher()
+    moved: Any = teacher()
+    moved[1].running_mean += 1e-3
+    weighed: Any = teacher()
     with torch.no_grad():
-        weighed[5].bias[0] += 1e-6  # type: ignore[index, union-attr]
+        weighed[5].bias[0] += 1e-6
     formed = teacher()
     formed[2] = nn.Tanh()
     inputs = np.arange(20.0).reshape(10, 2)

@@ -34,7 +34,7 @@ from tests.support.teaching_fakes import (
     trainer,
 )
 
-PLAIN = {"optimizer": {"type": "sgd", "lr": 0.05, "momentum": 0.9, "foreach": False, "fused": False}}
+PLAIN: dict[str, Any] = {"optimizer": {"type": "sgd", "lr": 0.05, "momentum": 0.9, "foreach": False, "fused": False}}
 
 
 @pytest.fixture(autouse=True)
@@ -115,11 +115,11 @@ def test_clipping_is_of_student_and_projectors_together() -> None:
 def test_weights_follow_their_schedules() -> None:
     """A linear warm-up over half of the steps, against the loop by hand."""
     warm = {"type": "warmup", "epochs": 2, "start": 0.0, "then": "constant"}
-    losses = [{"type": "labels", "schedule": {"type": "step", "step_size": 1, "gamma": 0.5}}]
+    losses: list[dict[str, Any]] = [{"type": "labels", "schedule": {"type": "step", "step_size": 1, "gamma": 0.5}}]
     losses += [{"type": "soft_targets", "weight": 0.9, "schedule": warm}]
     chosen = criterion(losses=losses, cache={"where": "none"})
     found = trained(chosen, **PLAIN)
-    schedules = [loss.schedule for loss in chosen._settings.losses]
+    schedules = [loss.schedule for loss in guidance(losses).losses]
     module, taught = student(), teacher()
     optimizer = sgd(module)
     module.train()
@@ -163,14 +163,14 @@ def test_a_moving_average_equals_one_written_by_hand(decay: float) -> None:
         with torch.no_grad():
             for own, new in zip(average.parameters(), module.parameters(), strict=True):
                 own.copy_(now * own + (1 - now) * new)
-            for own, new in zip(average.buffers(), module.buffers(), strict=True):
-                own.copy_(new)
+            for kept, current in zip(average.buffers(), module.buffers(), strict=True):
+                kept.copy_(current)
     assert_close(found, module)
     assert decays[0] == 0.1
     assert (decays[-1] == 0.3) == (decay == 0.3)
-    kept = chosen.state()["average"]
-    assert kept["steps"] == 16
-    assert_close(kept["module"], average)
+    state = chosen.state()["average"]
+    assert state["steps"] == 16
+    assert_close(state["module"], average)
 
 
 def peers_of(count: int) -> list[nn.Module]:

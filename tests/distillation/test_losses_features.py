@@ -6,6 +6,7 @@ import copy
 import math
 from collections.abc import Callable
 from itertools import product
+from typing import Any
 
 import pytest
 import torch
@@ -15,7 +16,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from modelopt_cli.core.errors import UsageError
-from modelopt_cli.distillation.losses import FeatureLoss
+from modelopt_cli.distillation.loss_inputs import FeatureShapes
+from modelopt_cli.distillation.losses import DistillationLoss, FeatureLoss
 from modelopt_cli.distillation.losses._features import pooled
 from tests.support.loss_cases import (
     FEATURE_CASES,
@@ -37,11 +39,11 @@ Reference = Callable[[Tensor, Tensor, nn.Module], Tensor]
 
 
 def smaller(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
-    size = tuple(min(a, b) for a, b in zip(student.shape[2:], teacher.shape[2:], strict=True))
+    size = min(student.shape[2], teacher.shape[2]), min(student.shape[3], teacher.shape[3])
     return F.adaptive_avg_pool2d(student, size), F.adaptive_avg_pool2d(teacher, size)
 
 
-def of_fitnets(student: Tensor, teacher: Tensor, projector: nn.Module) -> Tensor:
+def of_fitnets(student: Tensor, teacher: Tensor, projector: Any) -> Tensor:
     student, teacher = smaller(student, teacher)
     projected = F.conv2d(student, projector.weight[:, :, None, None], projector.bias)
     return torch.stack([F.mse_loss(a, b) for a, b in zip(projected, teacher, strict=True)])
@@ -92,7 +94,7 @@ def of_rkd(student: Tensor, teacher: Tensor, _: nn.Module) -> Tensor:
     return 25 * torch.stack(distances).sum() / len(student) ** 2 + 50 * torch.stack(angles).mean()
 
 
-def of_vid(student: Tensor, teacher: Tensor, gaussian: nn.Module) -> Tensor:
+def of_vid(student: Tensor, teacher: Tensor, gaussian: Any) -> Tensor:
     student, teacher = smaller(student, teacher)
     first, second, third = (layer.weight[:, :, None, None] for layer in gaussian.mean if isinstance(layer, nn.Linear))
     mean = F.conv2d(F.conv2d(F.conv2d(student, first).relu(), second).relu(), third)
@@ -148,12 +150,12 @@ def test_losses_are_the_papers_formula(name: str, kind: str, seed: int) -> None:
     students, teachers = drawn(KINDS[kind][0], seed=seed), drawn(KINDS[kind][1], seed=seed + 50)
     weights = torch.arange(1.0, 6.0) if seed else None
     exact = [one.double().requires_grad_() for one in students]
-    parts = copy.deepcopy(state).double() if state is not None else [nn.Identity(), nn.Identity()]
+    parts: Any = copy.deepcopy(state).double() if state is not None else [nn.Identity(), nn.Identity()]
     values = [
         REFERENCES[name](as_maps(a), as_maps(b.double()), part)
         for a, b, part in zip(exact, teachers, parts, strict=True)
     ]
-    expected = sum(one if one.ndim == 0 else (weighted(one, weights)) for one in values)
+    expected = torch.stack([one if one.ndim == 0 else weighted(one, weights) for one in values]).sum()
 
     leaves = [one.requires_grad_() for one in students]
     found = loss.loss(featured(tuple(leaves), teachers, weights), state)
@@ -176,7 +178,7 @@ def test_every_loss_on_features_has_a_reference() -> None:
 class Contrast:
     """Tian et al. with probabilities as they stand: h = P / (P + K / N), P = exp(a·b / T) / Z."""
 
-    def __init__(self, state: nn.Module, temperature: float, momentum: float) -> None:
+    def __init__(self, state: Any, temperature: float, momentum: float) -> None:
         self.state, self.temperature, self.momentum = state, temperature, momentum
         self.memory = list(state.memory.clone())  # of student, of teacher
         self.z: list[Tensor] = []
@@ -186,7 +188,7 @@ class Contrast:
         student, teacher = self.state.student(student), self.state.teacher(teacher)
         student, teacher = student / student.norm(dim=1, keepdim=True), teacher / teacher.norm(dim=1, keepdim=True)
         chosen = torch.cat([numbers.unsqueeze(1), negatives], 1)  # (B, 1 + K)
-        total = 0.0
+        total = torch.zeros(())
         for side, anchors in ((0, student), (1, teacher)):
             others = self.memory[1 - side][chosen]  # (B, 1 + K, D)
             exponentials = ((others * anchors.unsqueeze(1)).sum(2) / self.temperature).exp()
@@ -203,6 +205,12 @@ class Contrast:
         return total
 
 
+def init(loss: DistillationLoss, shapes: FeatureShapes, seed: int) -> Any:
+    """What a loss on features makes."""
+    assert isinstance(loss, FeatureLoss)
+    return loss.init(shapes, seed)
+
+
 def negatives_of(counts: Tensor) -> Tensor:
     """(B, K) sample numbers, from how often each was drawn, (B, samples)."""
     return torch.stack([torch.arange(len(row)).repeat_interleave(row.long()) for row in counts])
@@ -211,7 +219,7 @@ def negatives_of(counts: Tensor) -> Tensor:
 @pytest.mark.parametrize("kind", list(KINDS))
 def test_crd_is_the_papers_formula_over_several_batches(kind: str) -> None:
     loss = loss_of("crd", temperature=0.5, momentum=0.7)
-    state = state_of(loss, kind)
+    state: Any = state_of(loss, kind)
     part = state[0]
     exact_part = copy.deepcopy(part).double()
     reference = Contrast(exact_part, 0.5, 0.7)
@@ -224,8 +232,8 @@ def test_crd_is_the_papers_formula_over_several_batches(kind: str) -> None:
         negatives = negatives_of(part._drawn(inputs.indices))
         torch.manual_seed(step)
         found = loss.loss(inputs, single)
-        pair = (as_maps(one).mean((2, 3)) for one in (exact, teachers[0].double()))
-        expected = weighted(reference.batch(*pair, inputs.indices, negatives), inputs.weights)
+        own, other = (as_maps(one).mean((2, 3)) for one in (exact, teachers[0].double()))
+        expected = weighted(reference.batch(own, other, inputs.indices, negatives), inputs.weights)
         parameters = list(part.parameters()), list(exact_part.parameters())
         alike(found, expected, [leaf, *parameters[0]], [exact, *parameters[1]])
         torch.testing.assert_close(part.memory.double(), torch.stack(reference.memory), rtol=1e-4, atol=1e-6)
@@ -236,7 +244,7 @@ def test_negatives_of_crd_are_of_other_classes_and_uniform() -> None:
     targets = torch.tensor([0, 1, 0, 2, 0, 1, 0, 0, 0, 2, 0, 1])
     loss = loss_of("crd", negatives=5000)
     shapes = shapes_of(((3,),), ((3,),), targets)
-    part = loss.init(shapes, 0)[0]
+    part = init(loss, shapes, 0)[0]
     counts = part._drawn(shapes.indices)
     assert bool((counts.sum(1) == 5000).all())
     for target, row in zip(targets, counts, strict=True):
@@ -250,28 +258,29 @@ def test_negatives_of_crd_are_of_other_classes_and_uniform() -> None:
 
 def test_negatives_of_crd_are_all_others_where_targets_are_no_classes() -> None:
     shapes = shapes_of(((3,),), ((3,),), random(SAMPLES, 1))
-    counts = loss_of("crd", negatives=500).init(shapes, 0)[0]._drawn(shapes.indices)
+    counts = init(loss_of("crd", negatives=500), shapes, 0)[0]._drawn(shapes.indices)
     for number, row in zip(shapes.indices, counts, strict=True):
         assert set(row.nonzero().flatten().tolist()) == {*shapes.indices.tolist()} - {int(number)}
 
 
 def test_crd_refuses_samples_of_a_single_class() -> None:
     with pytest.raises(UsageError, match=r"all 12 train samples are of class 4; .*other classes.* use another loss"):
-        loss_of("crd").init(shapes_of(((3,),), ((3,),), torch.full((SAMPLES,), 4)), 0)
+        init(loss_of("crd"), shapes_of(((3,),), ((3,),), torch.full((SAMPLES,), 4)), 0)
 
 
 # Knowledge review: three taps, so that a fusion's outcome is fused again
 
 
-def reviewed(state: nn.Module, students: list[Tensor], teachers: list[Tensor]) -> Tensor:
+def reviewed(state: Any, students: list[Tensor], teachers: list[Tensor]) -> Tensor:
     """Chen et al., functionally, from the parameters: (B,)."""
 
-    def normed(maps: Tensor, norm: nn.Module) -> Tensor:
+    def normed(maps: Tensor, norm: Any) -> Tensor:
         mean, variance = maps.mean((0, 2, 3), keepdim=True), maps.var((0, 2, 3), correction=0, keepdim=True)
         scale, shift = (one[:, None, None] for one in (norm.weight, norm.bias))
         return (maps - mean) / (variance + 1e-5).sqrt() * scale + shift
 
-    total, residual = 0.0, None
+    total: Tensor = torch.zeros(())
+    residual: Tensor | None = None
     for place in reversed(range(len(students))):
         fusion, student, teacher = state.fusions[place], students[place], teachers[place]
         fused = normed(F.conv2d(student, fusion.enter[0].weight), fusion.enter[1])
@@ -286,7 +295,7 @@ def reviewed(state: nn.Module, students: list[Tensor], teachers: list[Tensor]) -
         for level, side in enumerate(levels, 1):
             apart = F.adaptive_avg_pool2d(output, side) - F.adaptive_avg_pool2d(teacher, side)
             terms.append(apart.pow(2).mean((1, 2, 3)) / 2**level)
-        total = total + sum(terms) / sum(0.5**level for level in range(len(terms)))
+        total = total + torch.stack(terms).sum(0) / sum(0.5**level for level in range(len(terms)))
     return total
 
 
@@ -294,7 +303,7 @@ def reviewed(state: nn.Module, students: list[Tensor], teachers: list[Tensor]) -
 def test_review_is_the_papers_formula(last: tuple[tuple[int, ...], tuple[int, ...]]) -> None:
     shapes = ((3, 9, 7), (5, 5, 5), last[0]), ((4, 10, 6), (3, 5, 3), last[1])
     loss = loss_of("review_kd")
-    state = loss.init(shapes_of(*shapes), 0)
+    state = init(loss, shapes_of(*shapes), 0)
     for seed in (0, 1):
         students, teachers = drawn(shapes[0], seed=seed), drawn(shapes[1], seed=seed + 50)
         exact = [one.double().requires_grad_() for one in students]
@@ -381,31 +390,31 @@ def test_kinds_that_a_loss_cannot_compare_are_refused(name: str) -> None:
     assert isinstance(loss, FeatureLoss)
     for kind, (student, teacher) in KINDS.items():
         if (name, kind) in FEATURE_CASES:
-            loss.init(shapes_of(student, teacher), 0)
+            init(loss, shapes_of(student, teacher), 0)
         else:
             with pytest.raises(UsageError, match=rf"tap 1 of {name} gives \(.*; it takes .*: tap another module"):
-                loss.init(shapes_of(student, teacher), 0)
+                init(loss, shapes_of(student, teacher), 0)
     with pytest.raises(UsageError, match=rf"tap 1 of {name} gives \(2, 3, 4, 5\) in the student"):
-        loss.init(shapes_of(((2, 3, 4, 5),), ((2, 3, 4, 5),)), 0)
+        init(loss, shapes_of(((2, 3, 4, 5),), ((2, 3, 4, 5),)), 0)
     with pytest.raises(UsageError, match=rf"{name} has 2 taps of the student and 1 of the teacher; .*teacher_taps"):
-        loss.init(shapes_of(((2, 3, 3), (2, 3, 3)), ((2, 3, 3),)), 0)
+        init(loss, shapes_of(((2, 3, 3), (2, 3, 3)), ((2, 3, 3),)), 0)
 
 
 @pytest.mark.parametrize("name", ["fitnets", "attention_transfer", "nst", "vid", "review_kd"])
 def test_losses_by_position_refuse_features_of_two_kinds(name: str) -> None:
     other = (2,) if name == "review_kd" else (9, 2)
     with pytest.raises(UsageError, match=r"tap 2 of .*\(2, 3, 3\) in the student.*; it compares features of one kind"):
-        loss_of(name).init(shapes_of(((2, 4, 4), (2, 3, 3)), ((2, 4, 4), other)), 0)
+        init(loss_of(name), shapes_of(((2, 4, 4), (2, 3, 3)), ((2, 4, 4), other)), 0)
 
 
 @pytest.mark.parametrize("name", ["fitnets", "attention_transfer", "nst", "vid"])
 def test_losses_by_position_refuse_other_numbers_of_tokens(name: str) -> None:
     with pytest.raises(UsageError, match=r"\(5, 2\) in the student and \(6, 2\).*token by token.*same number"):
-        loss_of(name).init(shapes_of(((5, 2),), ((6, 2),)), 0)
+        init(loss_of(name), shapes_of(((5, 2),), ((6, 2),)), 0)
 
 
 @pytest.mark.parametrize("name", ["similarity_preserving", "rkd", "crd"])
 def test_losses_by_sample_compare_features_of_two_kinds(name: str) -> None:
     loss = loss_of(name)
-    state = loss.init(shapes_of(((2, 3, 3),), ((9, 2),)), 0)  # type: ignore[attr-defined]
+    state = init(loss, shapes_of(((2, 3, 3),), ((9, 2),)), 0)
     assert loss.loss(featured((random(5, 2, 3, 3),), (random(5, 9, 2),)), state).isfinite()

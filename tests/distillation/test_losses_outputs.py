@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
 
+from modelopt_cli.data.raw import Task
 from modelopt_cli.distillation.losses.dist import correlation
 from tests.support.loss_cases import NAMES, ON_FEATURES, inputs_of, loss_of, random
 
@@ -118,7 +119,7 @@ def compared(
     exact = student.double().requires_grad_()
     expected = REFERENCES[name](prepare(exact), prepare(teacher.double()), targets, weights.double(), reference)
     student.requires_grad_()
-    task = "regression" if name == "mse" else "classification"
+    task: Task = "regression" if name == "mse" else "classification"
     inputs = inputs_of(student, teacher, task=task, targets=targets, weights=weights if seed % 2 else None)
     found = loss_of(name, **options).loss(inputs, None)
 
@@ -182,7 +183,7 @@ def test_decoupled_parts_take_the_largest_share_of_soft_targets() -> None:
 def test_a_student_that_is_its_teacher_has_nothing_to_learn(name: str) -> None:
     options = {"temperature": 1.0} if name in ("ttm", "wttm") else {}
     student = (3 * random(5, 4)).requires_grad_()
-    task = "regression" if name == "mse" else "classification"
+    task: Task = "regression" if name == "mse" else "classification"
     value = loss_of(name, **options).loss(inputs_of(student, student.detach().clone(), task=task), None)
     assert float(value.detach()) == pytest.approx(0.0, abs=1e-5)
     assert float(torch.autograd.grad(value, student)[0].abs().max()) < 1e-5

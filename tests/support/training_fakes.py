@@ -21,6 +21,12 @@ def part(inputs: Any, targets: Any, weights: Any = None, start: int = 0) -> Part
     return Part(inputs, targets, weights, np.arange(start, start + len(targets)))
 
 
+def held(split: Part | None) -> Part:
+    """A split that is there."""
+    assert split is not None
+    return split
+
+
 def prepared(
     task: Task = "classification",
     counts: tuple[int, int, int] = (60, 30, 20),

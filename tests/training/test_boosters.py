@@ -107,7 +107,7 @@ def test_boosters_teach(path: str) -> None:
     rows = distill(load(student)).tables["learners"]
     found = rows.records()[0]
     assert found["learner"] == "teacher"
-    assert float(found["test.accuracy"]) > 0.8  # type: ignore[arg-type]
+    assert float(found["test.accuracy"]) > 0.8
 
 
 def test_folds_by_groups_keep_the_column_out_and_test_groups_apart(table: str, tmp_path: Path) -> None:

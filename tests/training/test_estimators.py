@@ -25,7 +25,7 @@ from sklearn.tree import DecisionTreeClassifier
 from modelopt_cli.core.errors import TrialError, UsageError
 from modelopt_cli.training import estimators
 from modelopt_cli.training.metrics import scoring
-from tests.support.training_fakes import part, prepared
+from tests.support.training_fakes import held, part, prepared
 
 CLASSIFIERS = [
     RandomForestClassifier(n_estimators=5, random_state=0),
@@ -55,19 +55,20 @@ def test_fold_scores_are_cross_val_scores(estimator: Any) -> None:
 
 def test_probabilities_and_decision_values_give_sklearns_ranking_metrics() -> None:
     data = prepared()
+    test = held(data.test)
     forest = RandomForestClassifier(n_estimators=20, random_state=0)
     estimators.fit(forest, data.train)
-    shares = forest.predict_proba(data.test.inputs)
-    found = estimators.evaluate(forest, data.test, "classification", prefix="", classes=3)
-    assert found["roc_auc"] == pytest.approx(roc_auc_score(data.test.targets, shares, multi_class="ovr"))
-    assert found["log_loss"] == pytest.approx(log_loss(data.test.targets, shares))
-    assert found["f1"] == pytest.approx(f1_score(data.test.targets, forest.predict(data.test.inputs), average="macro"))
+    shares = forest.predict_proba(test.inputs)
+    found = estimators.evaluate(forest, test, "classification", prefix="", classes=3)
+    assert found["roc_auc"] == pytest.approx(roc_auc_score(test.targets, shares, multi_class="ovr"))
+    assert found["log_loss"] == pytest.approx(log_loss(test.targets, shares))
+    assert found["f1"] == pytest.approx(f1_score(test.targets, forest.predict(test.inputs), average="macro"))
     two = prepared(outputs=2)
     machine = SVC()
     estimators.fit(machine, two.train)
-    found = estimators.evaluate(machine, two.test, "classification", prefix="", classes=2)
+    found = estimators.evaluate(machine, held(two.test), "classification", prefix="", classes=2)
     assert found["roc_auc"] == pytest.approx(
-        roc_auc_score(two.test.targets, machine.decision_function(two.test.inputs))
+        roc_auc_score(held(two.test).targets, machine.decision_function(held(two.test).inputs))
     )
     assert "log_loss" not in found
 
@@ -77,10 +78,10 @@ def test_a_class_that_training_lacked_has_probability_zero() -> None:
     data.train.targets[data.train.targets == 1] = 2
     for estimator in (GaussianNB(), SVC()):
         estimators.fit(estimator, data.train)
-        found = estimators.scores(estimator, data.test.inputs, "classification", 3)
+        found = estimators.scores(estimator, held(data.test).inputs, "classification", 3)
         assert scoring.probabilities("classification", found).shape == (20, 3)
         assert not scoring.probabilities("classification", found)[:, 1].any()
-        measured = estimators.evaluate(estimator, data.test, "classification", prefix="", classes=3)
+        measured = estimators.evaluate(estimator, held(data.test), "classification", prefix="", classes=3)
         assert 0 < measured["accuracy"] < 1
 
 
@@ -102,8 +103,11 @@ def test_multilabel_probabilities_have_a_column_a_label(estimator: Any, labels: 
         pytest.skip("scikit-learn asks for two columns at least")
     estimators.fit(estimator, part(inputs, chosen))
     found = estimators.scores(estimator, inputs, "multilabel", labels)
+    assert isinstance(found, scoring.Scores)
+    assert found.values is not None
+    assert found.predictions is not None
     assert found.values.shape == found.predictions.shape == (80, labels)
-    agreement = ((found.values > 0.5) == found.predictions).mean()
+    agreement = np.mean((found.values > 0.5) == found.predictions)
     assert agreement > 0.95  # ties at one half may go either way
     measured = estimators.evaluate(estimator, part(inputs, chosen), "multilabel", prefix="", classes=labels)
     expected = [f1_score(chosen[:, i], estimator.predict(inputs).reshape(80, -1)[:, i]) for i in range(labels)]
@@ -113,11 +117,14 @@ def test_multilabel_probabilities_have_a_column_a_label(estimator: Any, labels: 
 @pytest.mark.parametrize("outputs", [1, 2])
 def test_regression_predicts_a_column_an_output(outputs: int) -> None:
     data = prepared("regression", outputs=outputs)
+    test = held(data.test)
     for estimator in (LinearRegression(), RandomForestRegressor(n_estimators=5, random_state=0)):
         estimators.fit(estimator, data.train)
-        assert estimators.scores(estimator, data.test.inputs, "regression").shape == (20, outputs)
-        found = estimators.evaluate(estimator, data.test, "regression", prefix="test.")
-        assert found["test.r2"] == pytest.approx(estimator.score(data.test.inputs, data.test.targets), abs=1e-6)
+        values = estimators.scores(estimator, test.inputs, "regression")
+        assert isinstance(values, np.ndarray)
+        assert values.shape == (20, outputs)
+        found = estimators.evaluate(estimator, test, "regression", prefix="test.")
+        assert found["test.r2"] == pytest.approx(estimator.score(test.inputs, test.targets), abs=1e-6)
 
 
 def test_sample_weights_reach_estimators_pipelines_and_nobody_else() -> None:
@@ -158,7 +165,7 @@ def test_errors_are_one_line_of_ours() -> None:
     neighbours = KNeighborsClassifier(n_neighbors=500)
     estimators.fit(neighbours, data.train)
     with pytest.raises(TrialError, match="KNeighborsClassifier: Expected n_neighbors <= n_samples_fit") as failed:
-        estimators.evaluate(neighbours, data.test, "classification", prefix="", classes=3)
+        estimators.evaluate(neighbours, held(data.test), "classification", prefix="", classes=3)
     assert failed.value.kind == "error"
     assert "\n" not in str(refused.value) + str(failed.value)
 
@@ -176,7 +183,7 @@ def test_memory_that_runs_out_is_told_as_such() -> None:
     assert caught.value.kind == "memory"
 
 
-class Fixed(DecisionTreeClassifier):
+class Fixed(DecisionTreeClassifier):  # type: ignore[misc]  # scikit-learn has no types
     """Predicts what it is told to."""
 
     answer: Any = 0
@@ -194,7 +201,10 @@ def test_predictions_that_are_no_class_are_told_not_cut_off(answer: float) -> No
     with pytest.raises(TrialError, match=r"Fixed: it predicts .*, which is no class"):
         estimators.scores(model, inputs, "classification", 3)
     model.answer = 2.0
-    assert set(estimators.scores(model, inputs, "classification", 3).predictions) == {2}
+    answers = estimators.scores(model, inputs, "classification", 3)
+    assert isinstance(answers, scoring.Scores)
+    assert answers.predictions is not None
+    assert set(answers.predictions) == {2}
 
 
 def test_what_an_estimator_writes_into_its_inputs_stays_with_it() -> None:

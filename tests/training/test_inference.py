@@ -12,13 +12,14 @@ from torch import nn
 from modelopt_cli.core.device import check_device, choose
 from modelopt_cli.core.errors import UsageError
 from modelopt_cli.core.strategy import FAMILIES
+from modelopt_cli.data.augmentations import Augmentation
 from modelopt_cli.data.prepared import Prepared
 from modelopt_cli.data.preprocessing import Preprocessing
 from modelopt_cli.data.raw import RawData
 from modelopt_cli.models.architectures import Shapes
 from modelopt_cli.training import batches, inference
 from modelopt_cli.training.trainer import Trainer
-from tests.support.training_fakes import mlp, part, prepared, settings
+from tests.support.training_fakes import held, mlp, part, prepared, settings
 
 
 def images(count: int = 48, dtype: Any = np.uint8) -> Prepared:
@@ -31,6 +32,12 @@ def images(count: int = 48, dtype: Any = np.uint8) -> Prepared:
     cut = [part(whole.inputs[a:b], targets[a:b], start=a) for a, b in ((0, 32), (32, count))]
     shapes = Shapes((3, 8, 8), 2, "classification")
     return Prepared(cut[0], cut[1], None, shapes, "classification", ("dark", "bright"), preprocessing, "")
+
+
+def augmentation(name: str) -> Augmentation:
+    chosen = FAMILIES["augmentations"].get(name)()
+    assert isinstance(chosen, Augmentation)
+    return chosen
 
 
 def cnn() -> nn.Module:
@@ -53,8 +60,10 @@ def test_bytes_and_floats_train_alike_and_predict_needs_the_plain_form_only() ->
         data = images(dtype=dtype)
         trainer = Trainer(cnn(), settings(batch_size=8), data, seed=0, device="cpu")
         trained.append(trainer.advance(3)[-1][1])
-        outputs = inference.predict(trainer.module, data.validation.inputs, data.preprocessing.to_plain())
-        assert np.array_equal(outputs, inference.predict(trainer.module, data.validation.inputs, data.preprocessing))
+        outputs = inference.predict(trainer.module, held(data.validation).inputs, data.preprocessing.to_plain())
+        assert np.array_equal(
+            outputs, inference.predict(trainer.module, held(data.validation).inputs, data.preprocessing)
+        )
     assert trained[0] == pytest.approx(trained[1], rel=1e-3)
 
 
@@ -76,7 +85,7 @@ def test_targets_are_scaled_and_restored() -> None:
 
 @pytest.mark.parametrize("name", FAMILIES["augmentations"].names())
 def test_augmented_training_resumes_exactly(name: str) -> None:
-    augment = (FAMILIES["augmentations"].get(name)(),)
+    augment = (augmentation(name),)
 
     def fresh() -> Trainer:
         return Trainer(cnn(), settings(batch_size=8), images(), seed=5, device="cpu", augment=augment)
@@ -91,7 +100,7 @@ def test_augmented_training_resumes_exactly(name: str) -> None:
 
 
 def test_what_an_image_becomes_does_not_depend_on_its_batch(monkeypatch: pytest.MonkeyPatch) -> None:
-    augment = (FAMILIES["augmentations"].get("crop")(), FAMILIES["augmentations"].get("flip")())
+    augment = (augmentation("crop"), augmentation("flip"))
     seen = []
     for size in (8, 16):
         trainer = Trainer(cnn(), settings(batch_size=size), images(), seed=5, device="cpu", augment=augment)
@@ -103,7 +112,7 @@ def test_what_an_image_becomes_does_not_depend_on_its_batch(monkeypatch: pytest.
 
 def test_image_augmentation_of_a_table_is_a_usage_error() -> None:
     with pytest.raises(UsageError, match="'flip', which needs images"):
-        Trainer(mlp(), settings(), prepared(), seed=0, device="cpu", augment=(FAMILIES["augmentations"].get("flip")(),))
+        Trainer(mlp(), settings(), prepared(), seed=0, device="cpu", augment=(augmentation("flip"),))
 
 
 def test_data_stay_on_the_device_when_their_share_of_it_is_small(monkeypatch: pytest.MonkeyPatch) -> None:

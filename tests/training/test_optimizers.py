@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+from typing import Any
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from pydantic import ValidationError
 from torch import nn
 
 from modelopt_cli.core.strategy import FAMILIES
+from modelopt_cli.training.optimizers import Optimizer
 from modelopt_cli.training.optimizers.muon import Muon
 
 FAMILY = FAMILIES["optimizers"]
@@ -60,7 +62,8 @@ def test_numbers_are_bounded_as_torch_bounds_them(name: str) -> None:
         for value in BOUNDS:
             tried = value if isinstance(default, float) else (value, *default[1:])
             try:
-                built([nn.Parameter(torch.zeros(2, 2))], **{key: tried})
+                options: dict[str, Any] = {key: tried}
+                built([nn.Parameter(torch.zeros(2, 2))], **options)
                 taken = True
             except ValueError:
                 taken = False
@@ -78,13 +81,14 @@ def test_two_steps_are_torchs_own(name: str) -> None:
     strategy = FAMILY.get(name)()
     if name == "muon":
         pytest.skip("compared below, part by part")
-    mine, theirs = nn.Embedding(4, 3, sparse=name == "sparse_adam"), None
+    assert isinstance(strategy, Optimizer)
+    mine = nn.Embedding(4, 3, sparse=name == "sparse_adam")
     theirs = copy.deepcopy(mine)
-    ours, reference = strategy.build(mine.parameters()), torch_class(name)(theirs.parameters())
+    ours, reference = strategy.build(mine.parameters()), torch_class(name)(theirs.parameters())  # type: ignore[call-arg]
     for _ in range(2):
         for module, optimizer in ((mine, ours), (theirs, reference)):
 
-            def closure(module: nn.Module = module, optimizer: torch.optim.Optimizer = optimizer) -> torch.Tensor:
+            def closure(module: nn.Module = module, optimizer: torch.optim.Optimizer = optimizer) -> Any:
                 optimizer.zero_grad()
                 loss = (module(torch.tensor([0, 2])) ** 2).sum()
                 loss.backward()
@@ -97,7 +101,7 @@ def test_two_steps_are_torchs_own(name: str) -> None:
 def test_muon_gives_matrices_to_muon_and_the_rest_to_adamw() -> None:
     torch.manual_seed(0)
     mine = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten(), nn.Linear(2, 3))
-    theirs = copy.deepcopy(mine)
+    theirs: Any = copy.deepcopy(mine)
     ours = Muon(lr=0.02, adamw_lr=0.01).build(mine.parameters())
     parts = [
         torch.optim.Muon([theirs[2].weight], lr=0.02),

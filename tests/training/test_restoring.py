@@ -69,7 +69,7 @@ def test_every_optimizer_keeps_its_memories_and_takes_the_new_rate(name: str) ->
     parent.advance(1)
     child = trainer(mlp(seed=5), optimizer={"type": name, "lr": 0.02}, epochs=3)
     child.load_state(parent.state())
-    optimizers = [each.optimizer for each in (parent, child)]
+    optimizers: list[Any] = [each.optimizer for each in (parent, child)]
     assert optimizers[1].param_groups[0]["lr"] == 0.02
     tensors = [
         [value for state in each.state.values() for value in state.values() if isinstance(value, torch.Tensor)]
@@ -111,7 +111,7 @@ def test_dropout_and_patience_are_the_new_ones() -> None:
     parent.advance(2)
     child = trainer(with_dropout(0.8), patience=9)
     child.load_state(parent.state())
-    assert [layer.p for layer in child.module if isinstance(layer, nn.Dropout)] == [0.8]
+    assert [layer.p for layer in child.module.modules() if isinstance(layer, nn.Dropout)] == [0.8]
     same = trainer(with_dropout(0.1), patience=9)
     same.load_state(parent.state())
     assert child.advance(3) != same.advance(3)

@@ -14,9 +14,10 @@ from torch.nn import functional as F
 from modelopt_cli.core.errors import TrialError, UsageError
 from modelopt_cli.core.seeds import derive
 from modelopt_cli.core.strategy import FAMILIES
+from modelopt_cli.data.raw import Task
 from modelopt_cli.training import inference
 from modelopt_cli.training.trainer import Trainer
-from tests.support.training_fakes import mlp, prepared, settings
+from tests.support.training_fakes import held, mlp, prepared, settings
 
 
 def trainer(module: nn.Module | None = None, data: Any = None, seed: int = 1, **given: Any) -> Trainer:
@@ -57,7 +58,7 @@ def test_equals_a_loop_written_by_hand() -> None:
             total += loss.item() * len(place)
     assert_same(weights(tried.module), weights(module))
     assert reports[-1][1]["train.loss"] == pytest.approx(total / 60)
-    valid = data.validation
+    valid = held(data.validation)
     with torch.no_grad():
         plain = F.cross_entropy(module(torch.from_numpy(valid.inputs)), torch.from_numpy(valid.targets))
     assert reports[-1][1]["validation.loss"] == pytest.approx(float(plain))
@@ -104,7 +105,7 @@ def sparse() -> nn.Module:
 def tokens() -> Any:
     data = prepared()
     rng = np.random.default_rng(0)
-    for part in (data.train, data.validation, data.test):
+    for part in (data.train, held(data.validation), held(data.test)):
         object.__setattr__(part, "inputs", rng.integers(0, 10, (len(part.targets), 4)))
     return data
 
@@ -138,24 +139,24 @@ def test_seed_decides_the_order_and_shuffle_off_keeps_it() -> None:
 
 
 @pytest.mark.parametrize("task", ["classification", "multilabel", "regression"])
-def test_every_task_is_learnt_and_judged(task: str) -> None:
+def test_every_task_is_learnt_and_judged(task: Task) -> None:
     data = prepared(task, outputs=2, weighted=True)
     tried = trainer(mlp(outputs=2), data, epochs=60, optimizer={"type": "adam", "lr": 0.02})
     tried.advance(60)
     found = tried.evaluate("test")
     assert found["test.r2" if task == "regression" else "test.accuracy"] > 0.75
-    outputs = inference.predict(tried.module, data.test.inputs, data.preprocessing)
+    outputs = inference.predict(tried.module, held(data.test).inputs, data.preprocessing)
     assert outputs.shape == (20, 2)
     if task == "regression":  # in the targets' own units
-        error = np.average(np.abs(outputs - data.test.targets), axis=0, weights=data.test.weights).mean()
+        error = np.average(np.abs(outputs - held(data.test).targets), axis=0, weights=held(data.test).weights).mean()
         assert found["test.mae"] == pytest.approx(error, rel=1e-5)
         scaled = error_in_deviations(data, outputs)
         assert found["test.loss"] == pytest.approx(scaled, rel=1e-4)
 
 
 def error_in_deviations(data: Any, outputs: np.ndarray) -> float:
-    error = (outputs - data.test.targets) / data.preprocessing.target_std
-    return float(np.average((error**2).mean(1), weights=data.test.weights))
+    error = (outputs - held(data.test).targets) / data.preprocessing.target_std
+    return float(np.average((error**2).mean(1), weights=held(data.test).weights))
 
 
 def test_a_sample_of_weight_two_counts_as_two_samples() -> None:
@@ -166,7 +167,8 @@ def test_a_sample_of_weight_two_counts_as_two_samples() -> None:
     twice = np.array([0, 0, 1, 2, 3, 3, 4, 5])
     for field in ("inputs", "targets", "indices"):
         object.__setattr__(doubled.train, field, getattr(doubled.train, field)[twice])
-    for extra in ({}, {"class_weights": [1, 2, 3]}):
+    extras: tuple[dict[str, Any], ...] = ({}, {"class_weights": [1, 2, 3]})
+    for extra in extras:
         first = trainer(data=data, batch_size=6, **extra)
         second = trainer(data=doubled, batch_size=8, **extra)
         assert first.advance(4)[-1][1] == pytest.approx(second.advance(4)[-1][1], rel=1e-5)
@@ -296,7 +298,7 @@ class Failing(nn.Module):
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         if self.training:
             raise self.error
-        return self.layer(inputs)  # type: ignore[no-any-return]
+        return self.layer(inputs)
 
 
 @pytest.mark.parametrize(
@@ -327,7 +329,7 @@ def test_bfloat16_autocast_learns_about_the_same() -> None:
     first, second = full.advance(20)[-1][1], half_precision.advance(20)[-1][1]
     assert first["train.loss"] != second["train.loss"]
     assert first["train.loss"] == pytest.approx(second["train.loss"], abs=0.05)
-    assert inference.predict(half_precision.module, prepared().test.inputs).dtype == np.float32
+    assert inference.predict(half_precision.module, held(prepared().test).inputs).dtype == np.float32
 
 
 def test_lbfgs_on_the_full_batch_reaches_the_optimum_of_a_linear_model() -> None:

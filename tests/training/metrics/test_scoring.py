@@ -16,7 +16,7 @@ from modelopt_cli.training.metrics import names as metric_names
 from modelopt_cli.training.metrics import scoring
 from modelopt_cli.training.metrics.scoring import Scores
 
-CLOSE = {"rel": 1e-9, "abs": 1e-12}
+CLOSE: dict[str, Any] = {"rel": 1e-9, "abs": 1e-12}
 
 
 def drawn(seed: int, n: int, outputs: int, weighted: bool) -> tuple[np.random.Generator, np.ndarray, Any]:

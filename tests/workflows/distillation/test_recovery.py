@@ -33,7 +33,7 @@ KINDS: dict[str, dict[str, Any]] = {
 
 
 def experiment(pruning: dict[str, Any], distillation: Any = True, **sections: Any) -> Experiment:
-    recovery = {"epochs": 3, "lr": 0.05}
+    recovery: dict[str, Any] = {"epochs": 3, "lr": 0.05}
     if distillation is not None:
         recovery["distillation"] = {"losses": SOFT} if distillation is True else distillation
     model = {"type": "mlp", "hidden": [16, 12], "dropout": 0.1}

@@ -361,7 +361,8 @@ def pruned(folder: Path, **pruning: Any) -> Path:
 def test_zeros_of_a_pruned_student_stay(tmp_path: Path) -> None:
     path = pruned(tmp_path / "pruned", amount=0.7)
     before = state(path)
-    for more in ({"teacher": str(tmp_path / "pruned/dense.pt")}, {"ema": {}}, {"mutual": {}}):
+    ways: tuple[dict[str, Any], ...] = ({"teacher": str(tmp_path / "pruned/dense.pt")}, {"ema": {}}, {"mutual": {}})
+    for more in ways:
         report = distilled(
             experiment(more, model={"type": "checkpoint", "path": str(path)}), tmp_path / next(iter(more))
         )
@@ -418,13 +419,14 @@ def test_a_plan_before_anything_is_trained() -> None:
 
 
 def test_the_resolved_experiment_is_the_experiment() -> None:
-    for section in (
+    sections: tuple[dict[str, Any], ...] = (
         {"teacher": TEACHER},
         {"mutual": {}},
         {"ema": {}},
         {"generations": 2},
         {"teachers": ["a.pt", "b.pt"]},
-    ):
+    )
+    for section in sections:
         chosen = experiment(section)
         assert Experiment.load(chosen.resolved()) == chosen
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from tests.support.distill_cases import BASE, TEACHER, distilled, experiment
 pytestmark = pytest.mark.usefixtures("quick")
 
 
-def teacher_of(splits: dict[str, object], folder: Path) -> str:
+def teacher_of(splits: Mapping[str, object], folder: Path) -> str:
     data = {"type": "iris", "splits": splits}
     train(load({**BASE, "data": data}), out=folder / "teacher")
     return str(folder / "teacher/model.pt")
