@@ -57,9 +57,10 @@ def rows_of(report: Report) -> list[dict[str, Any]]:
 def test_the_full_size_is_bit_for_bit_the_training_without_sizes(document: dict[str, Any], tmp_path: Path) -> None:
     path = next(iter(document["tuning"]["space"]))
     with_sizes, without = load(document), load(document, ["tuning.fidelity=null"])
-    found, models = [], []
+    outcomes: list[dict[str, float]] = []
+    models = []
     for experiment, way in ((without, [10**6]), (with_sizes, [9]), (with_sizes, [1, 2, 9])):
-        keep = tmp_path / str(len(found))
+        keep = tmp_path / str(len(outcomes))
         keep.mkdir()
         search = objective(experiment, keep)
         run = search.open({path: 0.05}, 5)
@@ -69,10 +70,10 @@ def test_the_full_size_is_bit_for_bit_the_training_without_sizes(document: dict[
         search.ended(run, 5, metrics)
         assert metrics.pop("train.samples", 90.0) == 90.0
         assert metrics.pop("train.seconds") > 0
-        found.append(metrics)
+        outcomes.append(metrics)
         if document is MLP:
             models.append(checkpoints.load(kept_model(keep, 5)).model.state_dict())
-    assert found[0] == found[1] == found[2]
+    assert outcomes[0] == outcomes[1] == outcomes[2]
     for model in models:
         assert all((model[name] == models[0][name]).all() for name in models[0])
 
@@ -161,9 +162,12 @@ def test_the_model_that_is_saved_is_the_full_sizes(document: dict[str, Any], way
 def test_each_size_is_fitted_once_a_trial(monkeypatch: pytest.MonkeyPatch) -> None:
     sizes: list[int] = []
     fit = estimators.fit
-    monkeypatch.setattr(
-        estimators, "fit", lambda estimator, part, *more: (sizes.append(len(part)), fit(estimator, part))[1]
-    )
+
+    def counted(estimator: Any, part: Any, *_: Any) -> list[str]:
+        sizes.append(len(part))
+        return fit(estimator, part)
+
+    monkeypatch.setattr(estimators, "fit", counted)
     report = tune(load(SVC, ["tuning.stopper=null", "tuning.scheduler=successive_halving"]))
     rows = rows_of(report)
     small = Counter(size for size in sizes if size < 90)

@@ -58,7 +58,7 @@ def ratios(report: Report) -> list[tuple[float, float, float]]:
     table = report.tables["costs"]
     names = ("before", "after") if "before" in table.columns else ("teacher", "student")
     rows = table.records()
-    return [(row[names[0]], row[names[1]], row["times less"]) for row in rows]  # type: ignore[misc]
+    return [(row[names[0]], row[names[1]], row["times less"]) for row in rows]
 
 
 @pytest.mark.slow

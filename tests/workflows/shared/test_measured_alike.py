@@ -120,7 +120,7 @@ def test_a_value_between_the_ends_is_compared_too() -> None:
     report = tune.run(chosen, Context())  # 0 and 60 are the same; what lies between is not
     reasons = [row[-1] for row in report.tables["trials"].rows]
     assert reasons[0] == ""
-    assert any("other samples, targets or splits" in reason for reason in reasons)
+    assert any("other samples, targets or splits" in str(reason) for reason in reasons)
 
 
 def test_a_loss_that_is_searched_is_no_yardstick() -> None:

@@ -97,7 +97,12 @@ def test_within_a_run_data_are_read_once_and_nothing_stays(tmp_path: Path, monke
     write(path, 0)
     reads: list[int] = []
     load = Csv.load
-    monkeypatch.setattr(Csv, "load", lambda self, seed: (reads.append(seed), load(self, seed))[1])
+
+    def counted(self: Csv, seed: int) -> Any:
+        reads.append(seed)
+        return load(self, seed)
+
+    monkeypatch.setattr(Csv, "load", counted)
     experiment = api.load(
         {
             "data": {"type": "csv", "path": str(path), "target": "y"},
