@@ -89,9 +89,9 @@ def test_one_path_in_two_branches_is_one_column(cli: Cli) -> None:
 
 def test_deviations_over_seeds_and_over_folds_are_two_columns() -> None:
     tables = [Table(columns=["a", "a_std"], rows=[[1.0 * seed, 0.1 * seed]]) for seed in (1, 2)]
-    found = averaged(tables)
-    assert found is not None
-    assert found.columns == ["a", "a_seeds_std", "a_std", "a_std_std"]
+    averages = averaged(tables)
+    assert averages is not None
+    assert averages.columns == ["a", "a_seeds_std", "a_std", "a_std_std"]
 
 
 @pytest.mark.parametrize("sections", ["", "evaluation: {cv: 3}\n"])

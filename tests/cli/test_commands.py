@@ -135,8 +135,8 @@ def test_sklearn_with_cross_validation(cli: Cli) -> None:
         make_pipeline(StandardScaler(), LogisticRegression(C=0.5, max_iter=500)), inputs, targets, cv=4
     )
     folds = report["tables"]["folds"]
-    place = folds["columns"].index("validation.accuracy")
-    assert [row[place] for row in folds["rows"]] == pytest.approx(list(expected), abs=0)
+    column = folds["columns"].index("validation.accuracy")
+    assert [row[column] for row in folds["rows"]] == pytest.approx(list(expected), abs=0)
     assert report["metrics"]["validation.accuracy"] == pytest.approx(expected.mean(), abs=1e-15)
     assert report["metrics"]["validation.accuracy_std"] == pytest.approx(expected.std(), abs=1e-15)
     assert cli("evaluate", "runs/logistic/1/model.pt", "--split", "train").code == 0

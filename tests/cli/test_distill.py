@@ -123,8 +123,8 @@ def test_predict_and_evaluate_the_student(cli: Cli, file: Path) -> None:
     assert cli("distill", file, "--out", "run").code == 0
     result = cli("evaluate", "run/model.pt", "--json")
     report = json.loads(Path("run/report.json").read_text())
-    found = json.loads(result.out)["metrics"]["test.accuracy"]
-    assert found == pytest.approx(report["metrics"]["test.accuracy"])
+    accuracy = json.loads(result.out)["metrics"]["test.accuracy"]
+    assert accuracy == pytest.approx(report["metrics"]["test.accuracy"])
     assert cli("validate", file).code == 0
 
 

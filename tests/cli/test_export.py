@@ -103,7 +103,7 @@ def test_nothing_is_overwritten_unasked(cli: Cli, mine: Callable[[str], Path]) -
 
 
 @pytest.mark.parametrize(
-    ("code", "exit_code", "told"),
+    ("code", "exit_code", "message"),
     [
         ("hidden = hidden + torch.rand_like(hidden)", 1, "draw random numbers"),
         ("hidden = hidden if hidden.sum() > 0 else -hidden", 2, "mine.py:9: `hidden = hidden if hidden.sum() > 0"),
@@ -111,11 +111,11 @@ def test_nothing_is_overwritten_unasked(cli: Cli, mine: Callable[[str], Path]) -
     ],
 )
 def test_what_cannot_be_exported_leaves_nothing(
-    cli: Cli, mine: Callable[[str], Path], code: str, exit_code: int, told: str
+    cli: Cli, mine: Callable[[str], Path], code: str, exit_code: int, message: str
 ) -> None:
     result = cli("export", "bare.pt", "m.pt2", "--experiment", mine(code))
     assert (result.code, result.out) == (exit_code, "")
-    assert told in result.err
+    assert message in result.err
     assert "pruning.structure" not in result.err
     assert not [path for path in Path().iterdir() if "m.pt2" in path.name]
 
@@ -133,7 +133,7 @@ def test_mistakes(cli: Cli, quick: Path) -> None:
     assert cli("train", svc, "--quiet", "--out", "svc").code == 0
     assert cli("train", quick, "--quiet", "--out", "run").code == 0
     torch.save(torch.nn.Linear(4, 3).state_dict(), "bare.pt")
-    for words, code, told in (
+    for words, code, message in (
         (("svc/model.pt", "m.onnx"), 2, "scikit-learn estimator"),
         (("bare.pt", "m.pt2"), 2, "--experiment FILE"),
         (("absent.pt", "m.pt2"), 2, "absent.pt does not exist"),
@@ -142,4 +142,4 @@ def test_mistakes(cli: Cli, quick: Path) -> None:
     ):
         result = cli("export", *words)
         assert (result.code, result.out) == (code, "")
-        assert told in result.err
+        assert message in result.err

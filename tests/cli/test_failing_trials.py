@@ -80,16 +80,16 @@ def test_a_crash_a_hang_and_an_error_cost_one_trial_each(cli: Cli) -> None:
     Path("acts.yaml").write_text(EXPERIMENT)
     result = cli("tune", "acts.yaml", "--json")
     assert result.code == 0, result.err
-    found = {row["model.arguments.act"]: row for row in rows_of(result)}
-    assert {act: row["state"] for act, row in found.items()} == {
+    by_activation = {row["model.arguments.act"]: row for row in rows_of(result)}
+    assert {act: row["state"] for act, row in by_activation.items()} == {
         "run": "completed",
         "kill": "failed",
         "hang": "failed",
         "raise": "failed",
     }
-    assert "SIGKILL" in found["kill"]["reason"]
-    assert "trial_timeout (5 s)" in found["hang"]["reason"]
-    assert "=1+2 is no answer" in found["raise"]["reason"]
+    assert "SIGKILL" in by_activation["kill"]["reason"]
+    assert "trial_timeout (5 s)" in by_activation["hang"]["reason"]
+    assert "=1+2 is no answer" in by_activation["raise"]["reason"]
     assert any("3 of 4 trials failed" in warning for warning in json.loads(result.out)["warnings"])
     assert json.loads(result.out)["best"]["params"] == {"model.arguments.act": "run"}
     again = cli("tune", "acts.yaml", "--resume", "--json")
@@ -102,12 +102,12 @@ def test_a_median_stopper_ends_a_script_that_knows_nothing_of_it(cli: Cli) -> No
     start = time.monotonic()
     result = cli("tune", "script.yaml", "--json")
     assert result.code == 0, result.err
-    found = rows_of(result)
-    assert [row["state"] for row in found] == ["completed", "completed", "stopped", "stopped"]
-    assert [row["steps"] for row in found[:2]] == [20, 20]
-    assert all(row["steps"] < 10 for row in found[2:])
-    assert all("median" in row["reason"] for row in found[2:])
-    assert found[0]["loss"] == pytest.approx(0.15)
+    rows = rows_of(result)
+    assert [row["state"] for row in rows] == ["completed", "completed", "stopped", "stopped"]
+    assert [row["steps"] for row in rows[:2]] == [20, 20]
+    assert all(row["steps"] < 10 for row in rows[2:])
+    assert all("median" in row["reason"] for row in rows[2:])
+    assert rows[0]["loss"] == pytest.approx(0.15)
     assert json.loads(result.out)["best"]["number"] == 0
     assert time.monotonic() - start < 60
 
@@ -122,9 +122,9 @@ def test_text_that_a_spreadsheet_would_run_is_neutralised_and_numbers_are_not(cl
     )
     assert cli("tune", "cells.yaml").code == 0
     with Path("runs/cells/1/trials.csv").open(newline="") as stream:
-        found = list(csv.DictReader(stream))
-    assert [row["command.parameters.text"] for row in found] == ["'=1+2", "'+1", "'-2", "'@SUM(A1)", "plain", "'\tx"]
-    assert {row["loss"] for row in found} == {"-1.5"}
-    assert {row["'=cmd"] for row in found} == {"2.0"}
+        rows = list(csv.DictReader(stream))
+    assert [row["command.parameters.text"] for row in rows] == ["'=1+2", "'+1", "'-2", "'@SUM(A1)", "plain", "'\tx"]
+    assert {row["loss"] for row in rows} == {"-1.5"}
+    assert {row["'=cmd"] for row in rows} == {"2.0"}
     stored = json.loads(Path("runs/cells/1/trials.json").read_text())
     assert [row["command.parameters.text"] for row in stored] == texts, "JSON keeps the text as it is"

@@ -282,7 +282,7 @@ def test_metrics_are_found_beside_the_file(cli: Cli, beside: Path, executor: str
 
 
 @pytest.mark.parametrize(
-    ("target", "told"),
+    ("target", "message"),
     [
         ("own_metric_beside:cots", "Did you mean 'cost'?"),
         ("nowhere:cost", "no module"),
@@ -290,13 +290,13 @@ def test_metrics_are_found_beside_the_file(cli: Cli, beside: Path, executor: str
     ],
 )
 def test_a_metric_that_cannot_be_called_is_refused_before_the_first_trial(
-    cli: Cli, beside: Path, target: str, told: str
+    cli: Cli, beside: Path, target: str, message: str
 ) -> None:
     words = ["--set", f"evaluation.metrics=['{target}']", "--set", "tuning.objective=maximize validation.accuracy"]
     for more in (["--dry-run"], []):
         result = cli("tune", beside, *words, *more)
         assert result.code == 2
-        assert told in result.err
+        assert message in result.err
     assert not list(Path().glob("runs/*/*/study.sqlite"))
 
 
@@ -331,9 +331,9 @@ def test_evaluate_gives_the_loss_that_the_report_has(
     assert cli(command, write(text), "-q", "--out", "run").code == 0
     report = json.loads(Path("run/report.json").read_text())
     for split in ("validation", "test"):
-        found = cli("evaluate", "run/model.pt", "--split", split, "--json", "--gate", f"{split}.loss <= 1e9")
-        assert found.code == 0, found.err
-        assert json.loads(found.out)["metrics"][f"{split}.loss"] == pytest.approx(report["metrics"][f"{split}.loss"])
+        judged = cli("evaluate", "run/model.pt", "--split", split, "--json", "--gate", f"{split}.loss <= 1e9")
+        assert judged.code == 0, judged.err
+        assert json.loads(judged.out)["metrics"][f"{split}.loss"] == pytest.approx(report["metrics"][f"{split}.loss"])
 
 
 def test_patience_with_folds_ends_the_final_training_as_the_folds_did(cli: Cli) -> None:

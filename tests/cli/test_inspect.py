@@ -128,7 +128,7 @@ def test_weights_by_name_with_prefix_ties_and_counters(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "told"),
+    ("old", "new", "message"),
     [
         ("data: {type: iris}", "", "no data section"),
         ("model: {type: mlp, hidden: [8]}", "", "no model section"),
@@ -138,7 +138,7 @@ def test_weights_by_name_with_prefix_ties_and_counters(tmp_path: Path) -> None:
         ("type: mlp, hidden: [8]", "type: python, target: mine:build", "mine.py:5: ValueError: no"),
     ],
 )
-def test_an_experiment_that_is_not_the_weights(cli: Cli, iris: Path, old: str, new: str, told: str) -> None:
+def test_an_experiment_that_is_not_the_weights(cli: Cli, iris: Path, old: str, new: str, message: str) -> None:
     Path("mine.py").write_text(
         "import torch\nclass Mine(torch.nn.Module):\n    layers = None\n    def forward(self, inputs):\n"
         "        raise ValueError('no')\ndef build():\n    module = Mine()\n"
@@ -148,7 +148,7 @@ def test_an_experiment_that_is_not_the_weights(cli: Cli, iris: Path, old: str, n
     iris.write_text(IRIS.replace(old, new))
     result = cli("inspect", "bare.pt", "--experiment", iris)
     assert result.code == 2
-    assert told in result.err
+    assert message in result.err
     assert result.out == ""
 
 
@@ -159,7 +159,7 @@ def test_what_cannot_be_measured(cli: Cli, iris: Path, quick: Path, brief: None)
     svc = iris.with_name("svc.yaml")
     svc.write_text("data: {type: iris}\nmodel: {type: sklearn, estimator: sklearn.svm.SVC}\n")
     assert cli("train", svc, "--quiet", "--out", "svc").code == 0
-    for words, told in (
+    for words, message in (
         (("bare.pt", "--measure"), "--experiment FILE"),
         (("bare.pt", "--experiment", "absent.yaml"), "absent.yaml"),
         (("run/model.pt", "--baseline", "absent.pt"), "absent.pt does not exist"),
@@ -170,4 +170,4 @@ def test_what_cannot_be_measured(cli: Cli, iris: Path, quick: Path, brief: None)
     ):
         result = cli("inspect", *words)
         assert (result.code, result.out) == (2, "")
-        assert told in result.err
+        assert message in result.err

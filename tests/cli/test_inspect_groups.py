@@ -137,7 +137,7 @@ def test_mistakes(cli: Cli, mine: Callable[[str], Path], quick: Path) -> None:
     svc.write_text("data: {type: iris}\nmodel: {type: sklearn, estimator: sklearn.svm.SVC}\n")
     assert cli("train", svc, "--quiet", "--out", "svc").code == 0
     experiment = mine("Branching")
-    for words, told in (
+    for words, message in (
         (("svc/model.pt",), "scikit-learn estimator"),
         (("bare.pt",), "--experiment FILE"),
         (("bare.pt", "--measure"), "leave out --measure"),
@@ -146,11 +146,11 @@ def test_mistakes(cli: Cli, mine: Callable[[str], Path], quick: Path) -> None:
     ):
         result = cli("inspect", *words, "--groups")
         assert (result.code, result.out) == (2, "")
-        assert told in result.err
-    told = json.loads(cli("inspect", "bare.pt", "--experiment", experiment, "--groups", "--json").out)
-    assert told["error"]["exit_code"] == 2
+        assert message in result.err
+    document = json.loads(cli("inspect", "bare.pt", "--experiment", experiment, "--groups", "--json").out)
+    assert document["error"]["exit_code"] == 2
     for part in ("operator aten.gt", "torch.where", "pruning.structure: weights needs no graph"):
-        assert part in told["error"]["message"]
+        assert part in document["error"]["message"]
 
 
 @pytest.mark.slow

@@ -39,7 +39,7 @@ tuning:
 """
 
 
-def told(run: Path) -> int:
+def ended_trials(run: Path) -> int:
     try:
         with closing(sqlite3.connect(f"file:{run / 'study.sqlite'}?mode=ro", uri=True)) as connection:
             return int(connection.execute("SELECT count(*) FROM events WHERE kind = 'told'").fetchone()[0])
@@ -57,14 +57,14 @@ def killed(file: str, run: Path, trials: int) -> None:
         start_new_session=True,
     )
     deadline = time.monotonic() + 60
-    while told(run) < trials:
+    while ended_trials(run) < trials:
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline, "it never came so far"
         time.sleep(0.002)
     process.send_signal(signal.SIGKILL)
     process.communicate()
     assert process.returncode == -signal.SIGKILL
-    assert told(run) < 5, "it was killed before its end"
+    assert ended_trials(run) < 5, "it was killed before its end"
 
 
 def rows(run: Path) -> list[dict[str, Any]]:

@@ -15,7 +15,7 @@ model: {type: sklearn, estimator: sklearn.tree.DecisionTreeClassifier}
 
 
 def test_the_positive_class_is_named_and_a_wrong_one_refused(cli: Cli) -> None:
-    lines = [f"{place % 7},{'stays' if place % 3 else 'churned'}" for place in range(60)]
+    lines = [f"{number % 7},{'stays' if number % 3 else 'churned'}" for number in range(60)]
     Path("churn.csv").write_text("\n".join(["a,churn", *lines]) + "\n")
     Path("e.yaml").write_text(FILE)
     shown = cli("train", "e.yaml")

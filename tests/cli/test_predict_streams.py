@@ -33,14 +33,14 @@ def test_standard_input(cli: Cli, table_model: Path, monkeypatch: pytest.MonkeyP
     for name in ("-", "/dev/stdin"):
         stream = SimpleNamespace(buffer=io.BytesIO(Path("new.csv").read_bytes()))
         monkeypatch.setattr(sys, "stdin", stream)
-        found = cli("predict", table_model, name)
-        assert (found.code, found.out) == (0, expected.out)
+        result = cli("predict", table_model, name)
+        assert (result.code, result.out) == (0, expected.out)
 
 
 def test_an_empty_batch_gives_an_empty_table(cli: Cli, table_model: Path) -> None:
     Path("none.csv").write_text("a,b\n")
-    found = cli("predict", table_model, "none.csv")
-    assert (found.code, found.out) == (0, "label,probability_no,probability_yes\n")
+    result = cli("predict", table_model, "none.csv")
+    assert (result.code, result.out) == (0, "label,probability_no,probability_yes\n")
     Path("blank.csv").write_text("")
     assert cli("predict", table_model, "blank.csv").code == 2
     assert cli("evaluate", table_model, "--data", "none.csv").code == 2
@@ -66,6 +66,6 @@ def test_a_folder_of_images_is_predicted_with_names(cli: Cli) -> None:
 
 def test_exporting_an_estimator_is_one_clear_error(cli: Cli, table_model: Path) -> None:
     for out in ("x.onnx", "x.pt2"):
-        found = cli("export", table_model, out)
-        assert found.code == 2
-        assert "is a scikit-learn estimator, which has no tensors" in found.err
+        result = cli("export", table_model, out)
+        assert result.code == 2
+        assert "is a scikit-learn estimator, which has no tensors" in result.err

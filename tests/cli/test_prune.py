@@ -82,9 +82,9 @@ def test_layer_scope_prunes_each_layer_alike(cli: Cli, weights: Path) -> None:
 
 def test_pattern(cli: Cli, weights: Path) -> None:
     cli("prune", weights, "--pattern", "2:4", "--exclude", "layers.1.*", "--out", "o.pt")
-    found = load(Path("o.pt"))
-    assert ((found["layers.0.weight"].view(8, 2, 4) != 0).sum(-1) == 2).all()
-    assert torch.equal(found["layers.1.weight"], load(weights)["layers.1.weight"])
+    pruned = load(Path("o.pt"))
+    assert ((pruned["layers.0.weight"].view(8, 2, 4) != 0).sum(-1) == 2).all()
+    assert torch.equal(pruned["layers.1.weight"], load(weights)["layers.1.weight"])
 
 
 def test_gate(cli: Cli, weights: Path) -> None:
@@ -250,9 +250,9 @@ def test_a_whole_module_needs_trust(cli: Cli, monkeypatch: pytest.MonkeyPatch) -
     assert result.code == 0
     assert "--trust-pickle: whatever code the file names was run" in result.out
     monkeypatch.syspath_prepend(".")
-    found = torch.load("module.pruned.pt", weights_only=False)
-    assert type(found).__name__ == "Net"
-    assert sum(int((tensor == 0).sum()) for tensor in found.state_dict().values()) == 72
+    module = torch.load("module.pruned.pt", weights_only=False)
+    assert type(module).__name__ == "Net"
+    assert sum(int((tensor == 0).sum()) for tensor in module.state_dict().values()) == 72
     sys.modules.pop("their_net", None)
     Path("their_net.py").unlink()
     result = cli("prune", "module.pt", "--amount", "0.5", "--trust-pickle", "--force")
@@ -284,12 +284,12 @@ def test_no_space_leaves_nothing_behind(tmp_path: Path, name: str) -> None:
     else:
         save_file(state, tmp_path / name)
     environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
-    found = subprocess.run(
+    done = subprocess.run(
         [sys.executable, "-c", FULL, name], cwd=tmp_path, capture_output=True, text=True, env=environment
     )
-    assert found.returncode == 6, found.stderr
-    assert "cannot be written" in found.stderr
-    assert "Traceback" not in found.stderr
+    assert done.returncode == 6, done.stderr
+    assert "cannot be written" in done.stderr
+    assert "Traceback" not in done.stderr
     assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
@@ -330,13 +330,13 @@ def test_ties_and_strange_tensors() -> None:
     }
     tensors["b_again.weight"] = tensors["b.weight"]
     tensors |= {"c.weight": torch.randn(4, 4), "last.weight": torch.randn(4, 4)}
-    found = select(tensors)
-    assert found.taken == ["a.weight", "b.weight", "c.weight"]
-    assert found.spared["tied.weight"] == "tied to embed.weight, which is spared"
-    assert found.spared["spread"] == "its elements share memory"
-    assert found.spared["nan"] == "holds values that are not finite"
-    assert found.spared["sparse"] == "not dense floating-point numbers (sparse_coo)"
-    assert found.spared["whole"] == "not dense floating-point numbers (int64)"
+    selection = select(tensors)
+    assert selection.taken == ["a.weight", "b.weight", "c.weight"]
+    assert selection.spared["tied.weight"] == "tied to embed.weight, which is spared"
+    assert selection.spared["spread"] == "its elements share memory"
+    assert selection.spared["nan"] == "holds values that are not finite"
+    assert selection.spared["sparse"] == "not dense floating-point numbers (sparse_coo)"
+    assert selection.spared["whole"] == "not dense floating-point numbers (int64)"
     everything = select(tensors, everything=True)
     assert everything.taken == ["embed.weight", "a.weight", "again", "b.weight", "c.weight", "last.weight"]
 

@@ -36,21 +36,21 @@ def file(tmp_path: Path) -> Path:
 
 
 def report(path: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((path / "report.json").read_text())
-    return found
+    content: dict[str, Any] = json.loads((path / "report.json").read_text())
+    return content
 
 
 def test_a_run_holds_before_after_and_recovered_side_by_side(cli: Cli, file: Path, tmp_path: Path) -> None:
     result = cli("prune", file)
     assert result.code == 0, result.err
     folder = tmp_path / "runs" / "small" / "1"
-    found = report(folder)
-    stages = found["tables"]["stages"]
+    document = report(folder)
+    stages = document["tables"]["stages"]
     rows = [dict(zip(stages["columns"], row, strict=True)) for row in stages["rows"]]
     assert [row["stage"] for row in rows] == ["before", "pruned", "final"]
     for split in ("validation", "test"):
         name = f"{split}.accuracy"
-        assert found["metrics"][f"{name}_drop"] == pytest.approx(rows[0][name] - rows[2][name])
+        assert document["metrics"][f"{name}_drop"] == pytest.approx(rows[0][name] - rows[2][name])
     assert (folder / "stages.csv").read_text().splitlines()[1].startswith("before,")
     for text in ("before", "recovered", "test.accuracy", "80.00%", "asked", "reached", "rounds", "dense model"):
         assert text in result.out, text
@@ -60,7 +60,7 @@ def test_a_run_holds_before_after_and_recovered_side_by_side(cli: Cli, file: Pat
     total = sum(weight.numel() for weight in pruned.model.parameters() if weight.ndim > 1)
     assert sum(counts) == total - round(0.8 * total)
     again = cli("evaluate", folder / "model.pt", "--json")
-    assert json.loads(again.out)["metrics"]["test.accuracy"] == found["metrics"]["test.accuracy"]
+    assert json.loads(again.out)["metrics"]["test.accuracy"] == document["metrics"]["test.accuracy"]
 
 
 @pytest.mark.slow
@@ -77,8 +77,8 @@ def test_a_run_holds_before_after_and_recovered_side_by_side(cli: Cli, file: Pat
 def test_options_change_the_pruning_section(cli: Cli, file: Path, options: list[str], left: dict[str, Any]) -> None:
     result = cli("prune", file, "--json", *options)
     assert result.code == 0, result.err
-    found = json.loads(result.out)["details"]["pruning"]
-    assert {name: found[name] for name in left} == left
+    section = json.loads(result.out)["details"]["pruning"]
+    assert {name: section[name] for name in left} == left
 
 
 def test_a_missed_gate_ends_with_three_and_one_document(cli: Cli, file: Path) -> None:
@@ -97,10 +97,10 @@ def test_dry_run_tells_the_epochs_and_writes_nothing(cli: Cli, file: Path, tmp_p
 
 def test_the_python_face_gives_what_the_command_gives(cli: Cli, file: Path, tmp_path: Path) -> None:
     assert cli("prune", file, "--out", "here").code == 0
-    found = prune(load(file))
+    returned = prune(load(file))
     stored = report(tmp_path / "here")["metrics"]
     seconds = {"train.seconds"}
-    assert {k: v for k, v in found.metrics.items() if k not in seconds} == {
+    assert {k: v for k, v in returned.metrics.items() if k not in seconds} == {
         k: v for k, v in stored.items() if k not in seconds
     }
 
@@ -128,9 +128,9 @@ def test_weights_are_judged_before_and_after_and_written_as_they_came(
         "prune", path, "--experiment", file, "--amount", "0.3", *simple, "--json", "--out", f"out{path.suffix}"
     )
     assert result.code == 0, result.err
-    found = json.loads(result.out)
+    document = json.loads(result.out)
     trained = report(tmp_path / "trained")["metrics"]["test.accuracy"]
-    assert found["metrics"]["test.accuracy"] + found["metrics"]["test.accuracy_drop"] == pytest.approx(trained)
+    assert document["metrics"]["test.accuracy"] + document["metrics"]["test.accuracy_drop"] == pytest.approx(trained)
     out = tmp_path / f"out{path.suffix}"
     if kind == "plain.safetensors":
         after = load_file(out)
@@ -152,9 +152,9 @@ def test_the_files_own_pruning_section_recovers_the_weights(cli: Cli, file: Path
     assert cli("train", file, "--out", "trained").code == 0
     result = cli("prune", "trained/model.pt", "--experiment", file, "--json")
     assert result.code == 0, result.err
-    found = json.loads(result.out)
-    assert found["details"]["asked"] == {"amount": 0.8}
-    assert len(found["tables"]["rounds"]["rows"]) == 2
+    document = json.loads(result.out)
+    assert document["details"]["asked"] == {"amount": 0.8}
+    assert len(document["tables"]["rounds"]["rows"]) == 2
     assert (tmp_path / "trained" / "model.pruned.pt").exists()
 
 

@@ -38,8 +38,8 @@ def test_every_trial_keeps_them_also_when_resumed_and_replayed(cli: Cli, rules: 
     assert "91 settings" in cli("validate", rules).out
     ran = cli("tune", rules, "--set", "tuning.trials=3")
     assert ran.code == 0, ran.err
-    told = "the file's own values break the rule 'model.hidden.0 >= model.hidden.1', so they are not trial 0"
-    assert told in (ran.out + ran.err).replace("\n", " ")
+    problem = "the file's own values break the rule 'model.hidden.0 >= model.hidden.1', so they are not trial 0"
+    assert problem in (ran.out + ran.err).replace("\n", " ")
     saved = Path("runs/rules/1/experiment.yaml")
     assert "model.hidden.0 >= model.hidden.1" in saved.read_text()
     assert cli("tune", rules, "--resume").code == 0
@@ -65,7 +65,7 @@ def test_a_run_of_a_version_without_rules_is_resumed(cli: Cli, rules: Path) -> N
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "told"),
+    ("old", "new", "message"),
     [
         ('model.hidden.1"]', 'model.hiden.1"]', ("rules.yaml:11:11: ", "Did you mean 'model.hidden.1'?")),
         ('model.hidden.1"]', 'training.epoch"]', ("rules.yaml:11:11: ", "did you mean 'training.epochs'?")),
@@ -81,12 +81,12 @@ def test_a_run_of_a_version_without_rules_is_resumed(cli: Cli, rules: Path) -> N
     ],
 )
 def test_what_makes_no_sense_is_refused_with_its_line(
-    cli: Cli, rules: Path, old: str, new: str, told: tuple[str, str]
+    cli: Cli, rules: Path, old: str, new: str, message: tuple[str, str]
 ) -> None:
     rules.write_text(FILE.replace(old, new))
     result = cli("validate", rules)
     assert result.code == 2
-    for text in told:
+    for text in message:
         assert text in result.err
 
 

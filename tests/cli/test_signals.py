@@ -98,7 +98,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 def ours(folder: Path) -> list[psutil.Process]:
     """Processes that were started in `folder`, workers and scripts included."""
-    found = []
+    processes = []
     for process in psutil.process_iter():
         try:
             if (
@@ -106,10 +106,10 @@ def ours(folder: Path) -> list[psutil.Process]:
                 and process.environ().get("STARTED") == str(folder / "started")
                 and process.status() != "zombie"
             ):
-                found.append(process)
+                processes.append(process)
         except psutil.Error:
             continue
-    return found
+    return processes
 
 
 def start(folder: Path, *arguments: str, sleep: float = 0.01) -> subprocess.Popen[str]:
@@ -274,5 +274,5 @@ def test_an_interrupted_training_goes_on_to_the_same_model(cli: Cli, folder: Pat
 
 
 def metrics(run: Path) -> dict[str, float]:
-    found = json.loads((run / "report.json").read_text())["metrics"]
-    return {name: value for name, value in found.items() if "seconds" not in name}
+    values = json.loads((run / "report.json").read_text())["metrics"]
+    return {name: value for name, value in values.items() if "seconds" not in name}

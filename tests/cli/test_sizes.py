@@ -43,8 +43,8 @@ def test_sizes_are_told_in_samples(cli: Cli, sized: Path) -> None:
     assert result.code == 0, result.err
     rows = trials(1)
     stopped = next(row for row in rows if row["state"] == "stopped")
-    told = next(line for line in result.err.splitlines() if line.startswith(f"trial {stopped['trial']} "))
-    assert f"stopped at {float(stopped['train.samples']):.0f} samples" in told
+    stopped_line = next(line for line in result.err.splitlines() if line.startswith(f"trial {stopped['trial']} "))
+    assert f"stopped at {float(stopped['train.samples']):.0f} samples" in stopped_line
     for out in (result.out, cli("show", "sized").out):
         table = out[: out.index("best setting")]
         header = next(line for line in table.splitlines() if "validation.accuracy" in line)
@@ -69,7 +69,7 @@ def test_no_complete_trial_is_told(cli: Cli, sized: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "place", "remedy"),
+    ("change", "where", "remedy"),
     [
         ("tuning.stopper=null", "sized.yaml:5:3", "write stopper: asha, or scheduler: bohb, or leave it out"),
         ("tuning.fidelity.least=0.5", "sized.yaml:8:13", "set least to at most 0.333"),
@@ -80,8 +80,8 @@ def test_no_complete_trial_is_told(cli: Cli, sized: Path) -> None:
         ("tuning.fidelity.least=0.001", "1 of its 90 samples", "set tuning.fidelity.least to 0.034 or more"),
     ],
 )
-def test_errors_give_the_place_and_the_remedy(cli: Cli, sized: Path, change: str, place: str, remedy: str) -> None:
+def test_errors_give_the_place_and_the_remedy(cli: Cli, sized: Path, change: str, where: str, remedy: str) -> None:
     result = cli("tune", sized, "--set", change)
     assert result.code == 2
-    assert place in result.err
+    assert where in result.err
     assert remedy in result.err

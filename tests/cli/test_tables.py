@@ -41,15 +41,15 @@ def experiment(folder: Path, text: str, table: str, name: str = "d.csv") -> Path
 )  # fmt: skip
 def test_odd_cells_are_told_by_every_workflow(command: str, sections: str, cli: Cli, tmp_path: Path) -> None:
     path = experiment(tmp_path, "data: {type: csv, path: d.csv, target: y}\n" + sections, ODD)
-    told = "column 'x' is taken as text"
+    remark = "column 'x' is taken as text"
     planned = cli(command, path, "--dry-run")
     assert planned.code == 0, planned.err
-    assert planned.out.count(told) == 1
+    assert planned.out.count(remark) == 1
     done = cli(command, path, "--out", tmp_path / "o")
     assert done.code == 0, done.err
-    assert (done.out + done.err).count(told) == 1
+    assert (done.out + done.err).count(remark) == 1
     report = json.loads((tmp_path / "o" / "report.json").read_text())
-    assert sum(told in warning for warning in report["warnings"]) == 1
+    assert sum(remark in warning for warning in report["warnings"]) == 1
     assert "'?' (line 62)" in " ".join(report["warnings"])
 
 
@@ -57,9 +57,9 @@ def test_a_target_of_odd_numbers_is_refused(cli: Cli, tmp_path: Path) -> None:
     table = "x,y\n" + "".join(f'{i},"{i * 1000 + 100_000:,}"\n' for i in range(40))
     path = experiment(tmp_path, "data: {type: csv, path: d.csv, target: y}\n" + TREE, table)
     for arguments in ((), ("--dry-run",)):
-        found = cli("train", path, *arguments)
-        assert found.code == 2
-        assert 'write data.thousands: ","' in found.err
+        result = cli("train", path, *arguments)
+        assert result.code == 2
+        assert 'write data.thousands: ","' in result.err
     model = "model.estimator=sklearn.linear_model.Ridge"
     assert cli("train", path, "--set", "data.thousands=','", "--set", model).code == 0
 
@@ -119,14 +119,14 @@ def test_a_class_called_none(cli: Cli, tmp_path: Path) -> None:
     assert "missing_values: []" in refused.err
     assert cli("train", path, "--set", "data.missing_values=[]", "--out", tmp_path / "o").code == 0
     (tmp_path / "new.csv").write_text("x\n0\n5\n")
-    found = predictions(cli("predict", tmp_path / "o" / "model.pt", tmp_path / "new.csv").out)
-    assert [row["label"] for row in found] == ["None", "Driver"]
+    labels = predictions(cli("predict", tmp_path / "o" / "model.pt", tmp_path / "new.csv").out)
+    assert [row["label"] for row in labels] == ["None", "Driver"]
 
 
 def test_other_encodings(cli: Cli, tmp_path: Path) -> None:
     path = experiment(tmp_path, "data: {type: csv, path: d.csv, target: y}\n" + TREE, "")
     (tmp_path / "d.csv").write_text(ODD.replace("?", "7"), encoding="utf-16")
     for arguments in ((), ("--set", "data.encoding=latin-1")):
-        found = cli("train", path, *arguments)
-        assert (found.code, "write 'encoding: utf-16'" in found.err) == (2, True)
+        result = cli("train", path, *arguments)
+        assert (result.code, "write 'encoding: utf-16'" in result.err) == (2, True)
     assert cli("train", path, "--set", "data.encoding=utf-16").code == 0

@@ -44,8 +44,8 @@ def build(inputs, outputs, width=8, kind="relu"):
 def data(seed=0):
     from sklearn.datasets import load_iris
 
-    found = load_iris()
-    return found.data, found.target
+    iris = load_iris()
+    return iris.data, iris.target
 """
 OWN = """\
 version: 1
@@ -73,10 +73,10 @@ sys.addaudithook(_hook)
 @pytest.fixture
 def watched() -> Iterator[Callable[[], list[str]]]:
     """What was imported, run or started of the code that hostile files name."""
-    found: list[str] = []
-    _watching.append(found)
-    yield lambda: found
-    _watching.remove(found)
+    opened: list[str] = []
+    _watching.append(opened)
+    yield lambda: opened
+    _watching.remove(opened)
 
 
 @pytest.fixture
@@ -312,8 +312,8 @@ def test_searches_of_own_code_ask_for_nothing(
 ) -> None:
     path = tmp_path / "own.yaml"
     path.write_text(OWN + section + TUNED.replace("WORKFLOW", workflow).replace("SPACE", space))
-    found = cli("tune", path, "--out", "search")
-    assert found.code == 0, found.err
+    result = cli("tune", path, "--out", "search")
+    assert result.code == 0, result.err
     assert cli("tune", path, "--out", "search", "--resume", "--trials", "3").code == 0
     again = cli(workflow, "search/best.yaml", "--out", "again")
     assert again.code == 0, again.err
@@ -371,9 +371,9 @@ def test_own_metrics_of_a_model_file(cli: Cli, tmp_path: Path, watched: Callable
     assert cli("evaluate", "run/model.pt", "--trust-code", "--gate", "test.gap <= 100").code == 0
     (tmp_path / "hostile.py").unlink()
     sys.modules.pop("hostile", None)
-    gone = json.loads(cli("evaluate", "run/model.pt", "--json", "--trust-code").out)
-    assert "test.accuracy" in gone["metrics"]
-    assert any("hostile:gap" in text for text in gone["warnings"])
+    evaluated = json.loads(cli("evaluate", "run/model.pt", "--json", "--trust-code").out)
+    assert "test.accuracy" in evaluated["metrics"]
+    assert any("hostile:gap" in text for text in evaluated["warnings"])
 
 
 def test_own_metrics_that_came_in_by_the_environment(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

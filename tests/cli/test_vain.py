@@ -37,7 +37,7 @@ needs_optuna = pytest.mark.skipif(importlib.util.find_spec("optuna") is None, re
 
 
 @pytest.mark.parametrize(
-    ("given", "line", "told"),
+    ("given", "line", "message"),
     [
         pytest.param("  sampler: {type: optuna, options: {nosuch: 1}}", 6, "no option 'nosuch'", marks=needs_optuna),
         pytest.param(
@@ -46,12 +46,12 @@ needs_optuna = pytest.mark.skipif(importlib.util.find_spec("optuna") is None, re
         ("  sampler: random\n  trial_memory: 1GB", 8, "needs worker processes"),
     ],
 )
-def test_validate_refuses_what_tune_would(cli: Cli, given: str, line: int, told: str) -> None:
+def test_validate_refuses_what_tune_would(cli: Cli, given: str, line: int, message: str) -> None:
     write(FILE.replace("  sampler: random", given))
     for command in (["validate"], ["tune"], ["tune", "--dry-run"]):
         result = cli(command[0], "it.yaml", *command[1:])
         assert result.code == 2, result.out
-        assert told in result.err
+        assert message in result.err
         assert f"it.yaml:{line}:" in result.err, result.err
     assert not Path("runs/vain/1/study.sqlite").exists()
 
@@ -92,10 +92,12 @@ def test_what_was_named_in_vain_is_told(cli: Cli) -> None:
     result = cli("tune", write(text), "--json", "--gate", "losss <= 9")
     assert result.code == 3
     assert "Did you mean 'loss'?" in result.err
-    told = json.loads(result.out)["warnings"]
-    assert any("'sise', so stop_when.target could never hold; did you mean 'size'?" in text for text in told), told
-    assert any("'lost', so none can meet" in text for text in told), told
-    assert any("2 settings of tuning.initial found no place" in text for text in told), told
+    warnings = json.loads(result.out)["warnings"]
+    assert any("'sise', so stop_when.target could never hold; did you mean 'size'?" in text for text in warnings), (
+        warnings
+    )
+    assert any("'lost', so none can meet" in text for text in warnings), warnings
+    assert any("2 settings of tuning.initial found no place" in text for text in warnings), warnings
     fine = cli("tune", write(FILE + "  stop_when: {target: size >= 3}\n"), "--json")
     assert json.loads(fine.out)["warnings"] == []
 

@@ -100,5 +100,5 @@ def test_an_argument_that_nobody_named_is_as_the_estimator_has_it(cli: Cli, tmp_
     (tmp_path / "seeded.yaml").write_text(wider + "    model.steps.1.random_state: [1, 2]\n")
     ran = cli("tune", "seeded.yaml", "--out", "newer")
     assert ran.code == 0, ran.err
-    told = "3 left out: no setting of this space: nothing says what model.steps.1.random_state was"
-    assert told in (ran.out + ran.err).replace("\n", " ")
+    remark = "3 left out: no setting of this space: nothing says what model.steps.1.random_state was"
+    assert remark in (ran.out + ran.err).replace("\n", " ")

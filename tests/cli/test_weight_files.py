@@ -42,10 +42,10 @@ def test_a_key_chooses(cli: Cli, several: Path) -> None:
     assert "choose one with --key, e.g. --key generator" in result.err
     result = cli("prune", several, "--amount", "0.5", "--key", "discriminator")
     assert result.code == 0, result.err
-    found = torch.load(several.with_name("gan.pruned.pt"))
-    assert not found["discriminator"]["0.weight"].all()
-    assert found["generator"]["0.weight"].all()
-    assert found["epoch"] == 3
+    saved = torch.load(several.with_name("gan.pruned.pt"))
+    assert not saved["discriminator"]["0.weight"].all()
+    assert saved["generator"]["0.weight"].all()
+    assert saved["epoch"] == 3
     assert cli("inspect", several, "--key", "generator").code == 0
 
 
@@ -73,7 +73,7 @@ def program(path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*torch.jit")
 @pytest.mark.parametrize(
-    ("name", "write", "told"),
+    ("name", "write", "message"),
     [
         ("m.pt", scripted, "TorchScript"),
         ("m.pt", program, "torch.export"),
@@ -93,11 +93,11 @@ def program(path: Path) -> None:
         ("m.npy", lambda path: np.save(path, np.ones(30)), "numpy"),
     ],
 )
-def test_other_kinds_of_files_are_named(cli: Cli, tmp_path: Path, name: str, write: Any, told: str) -> None:
+def test_other_kinds_of_files_are_named(cli: Cli, tmp_path: Path, name: str, write: Any, message: str) -> None:
     write(tmp_path / name)
     result = cli("prune", tmp_path / name, "--amount", "0.5")
     assert result.code == 2
-    assert told in result.err
+    assert message in result.err
     assert "Traceback" not in result.err
 
 
@@ -128,8 +128,8 @@ def test_wrappers_names(cli: Cli, tmp_path: Path, prefix: str) -> None:
     torch.save({prefix + name: item for name, item in network().state_dict().items()}, tmp_path / "m.pt")
     result = cli("prune", "m.pt", "--experiment", "e.yaml", "--amount", "0.5")
     assert result.code == 0, result.err
-    found = torch.load(tmp_path / "m.pruned.pt")
-    weights = found[f"{prefix}0.weight"]
+    saved = torch.load(tmp_path / "m.pruned.pt")
+    weights = saved[f"{prefix}0.weight"]
     assert 0.4 < float((weights == 0).float().mean()) < 0.6
 
 
@@ -142,12 +142,12 @@ def test_a_masked_file_with_its_experiment(cli: Cli, tmp_path: Path) -> None:
     torch.save(state, tmp_path / "m.pt")
     result = cli("prune", "m.pt", "--experiment", "e.yaml", "--amount", "0.5")
     assert result.code == 0, result.err
-    found = torch.load(tmp_path / "m.pruned.pt")
-    assert set(found) == set(state)
-    kept = found["0.weight_mask"] != 0
+    saved = torch.load(tmp_path / "m.pruned.pt")
+    assert set(saved) == set(state)
+    kept = saved["0.weight_mask"] != 0
     assert bool((state["0.weight_mask"][kept] == 1).all()), "what was masked stays so"
     assert 0.4 < float(kept.float().mean()) < 0.6
-    assert torch.equal(found["0.weight_orig"][kept], state["0.weight_orig"][kept])
+    assert torch.equal(saved["0.weight_orig"][kept], state["0.weight_orig"][kept])
 
 
 def header(path: Path, text: str, data: int = 0) -> Path:
