@@ -28,29 +28,35 @@ if TYPE_CHECKING:
 SPLITS = ("train", "validation", "test")
 
 
-@one_run()
 def evaluate(
+    path: str | Path, split: str = "test", data: str | Path | None = None, *, trust_code: bool = False
+) -> Report:
+    """Every metric of the model at `path`, on a split of the data it was trained with, or on the file `data`.
+
+    `trust_code` runs the code that the file names (a model or data of the user's own); without it such a file raises
+    RefusedError, and metrics of the user's own are left out, which the report's warnings tell. Raises InputError for a
+    file that is no model or data it cannot use, UsageError for an unknown or empty split.
+    """
+    return evaluated(path, split, data, trust_code=trust_code)
+
+
+@one_run()
+def evaluated(
     path: str | Path,
-    split: str = "test",
+    split: str,
     data: str | Path | None = None,
     *,
     trust_code: bool = False,
     gates: Sequence[Condition] = (),
 ) -> Report:
-    """Every metric of the model at `path`, on a split of the data it was trained with, or on the file `data`.
-
-    `trust_code` runs the code that the file names (a model or data of the user's own); without it such a file raises
-    RefusedError, and metrics of the user's own are left out, which the report's warnings tell. `gates` are judged on
-    the metrics. Raises InputError for a file that is no model or data it cannot use, UsageError for an unknown or empty
-    split.
-    """
+    """The same, with `gates` judged on the metrics."""
     reporting = Reporting(None, Context(gates=tuple(gates)), name=Path(path).stem)
     with reporting.log.recording():
-        outcome = _evaluated(path, split, data, Consent(everything=trust_code))
+        outcome = _outcome(path, split, data, Consent(everything=trust_code))
     return reporting.report("evaluation", "evaluate", outcome)
 
 
-def _evaluated(path: str | Path, split: str, data: str | Path | None, consent: Consent) -> Outcome:
+def _outcome(path: str | Path, split: str, data: str | Path | None, consent: Consent) -> Outcome:
     from modelopt_cli.models.files import checkpoints
     from modelopt_cli.training.metrics import names as metric_names
     from modelopt_cli.training.metrics import scoring

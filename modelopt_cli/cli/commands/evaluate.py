@@ -23,9 +23,9 @@ def evaluate(
     quiet: Quiet = False,
 ) -> None:
     """Compute every metric of a model, on a split of its data or on new data."""
-    from modelopt_cli.workflows.evaluate import evaluate as workflow
+    from modelopt_cli.workflows.evaluate import evaluated
 
-    report = workflow(model, split, data, trust_code=trust_code, gates=conditions(gate))
+    report = evaluated(model, split, data, trust_code=trust_code, gates=conditions(gate))
     expect(gate, {*report.metrics, *report.details.get("undefined", ())})
     show(report, as_json=json, quiet=quiet)
     demand(report)

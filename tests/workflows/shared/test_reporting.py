@@ -19,6 +19,7 @@ from modelopt_cli.pruning.importances.magnitude import Magnitude
 from modelopt_cli.pruning.structures.weights import Weights
 from modelopt_cli.pruning.weights.files import FilePruning
 from modelopt_cli.workflows import prune_file
+from modelopt_cli.workflows.evaluate import evaluated
 from modelopt_cli.workflows.inspect import units, weights
 from modelopt_cli.workflows.shared.reporting import Outcome, Reporting
 
@@ -60,7 +61,7 @@ def model(tmp_path: Path) -> Path:
 
 def test_reports_on_files_have_a_clock_and_judge_gates(model: Path) -> None:
     met, missed = Condition.parse("test.accuracy >= 0"), Condition.parse("test.accuracy >= 1.1")
-    report = evaluate(model, gates=[met, missed])
+    report = evaluated(model, "test", gates=[met, missed])
     assert [gate.met for gate in report.gates] == [True, False]
     assert report.gates[1].value == report.metrics["test.accuracy"]
     for each in (report, weights.run(model), units.run(model)):
