@@ -214,3 +214,9 @@ def test_a_stopper_by_hand() -> None:
 def test_a_study_that_makes_no_sense(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         Study(**arguments)
+
+
+def test_old_names_of_a_study_still_work() -> None:
+    study = Study({"x": {"float": [0.0, 1.0]}}, "random", repeats=True)
+    assert study.beliefs is study.posterior
+    assert study.knowledge is study.warm_start

@@ -211,6 +211,16 @@ class Study:
         return self._posterior[1]
 
     @property
+    def beliefs(self) -> Posterior | None:
+        """Deprecated: the old name of `posterior`."""
+        return self.posterior
+
+    @property
+    def knowledge(self) -> WarmStart:
+        """Deprecated: the old name of `warm_start`."""
+        return self.warm_start
+
+    @property
     def front(self) -> list[Trial]:
         """The best compromises between several objectives; with one, the best trials that are equal."""
         return ranking.front(self._trials)
