@@ -102,13 +102,11 @@ class Sections(Settings):
 
         Sections without a change are shared and not validated again.
         """
-        document = self._document.unmarked()
-        for path in sorted(values, key=lambda path: path.count(".")):
-            try:
-                document = document.put(path, values[path])
-            except PathError as error:
-                finding = Finding(tuple(path.split(".")), str(error), error.remedy, at_key=True)
-                raise Rejected([finding]) from None
+        try:
+            document = self._document.changed(values)
+        except PathError as error:
+            finding = Finding(tuple(error.path.split(".")), str(error), error.remedy, at_key=True)
+            raise Rejected([finding]) from None
         touched = {path.partition(".")[0] for path in values}
         return self.validated(document, {name: getattr(self, name) for name in self.model_fields_set - touched})
 

@@ -170,6 +170,7 @@ def test_with_no_values_is_the_same() -> None:
     assert experiment.with_values({}) == experiment
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(
     st.fixed_dictionaries(

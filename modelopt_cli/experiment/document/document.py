@@ -23,6 +23,8 @@ from modelopt_cli.experiment.document.marks import Finding, Mark, Marks, Path, P
 class PathError(ValueError):
     """A path that names nothing in the file's schema; the message says where it ends."""
 
+    path = ""
+
     def __init__(self, message: str, remedy: str = "") -> None:
         super().__init__(message)
         self.remedy = remedy
@@ -86,25 +88,33 @@ class Document:
         default optimizer, and `model.hidden.0` into the default list. A shorthand `cosine` becomes {type: cosine}.
         Raises PathError.
         """
-        return replace(self, values=self._put(path, value)[0])
+        return replace(self, values=_put(self.values, _parts(path), value, self.layout, ())[0])
 
     def override(self, path: str, value: Any, mark: Mark, references: Mapping[Path, Reference]) -> Document:
         """`put`, where all that stands at `path` comes from `mark` now. `references`: by their paths in `value`."""
-        values, full = self._put(path, value)
+        values, full = _put(self.values, _parts(path), value, self.layout, ())
         elsewhere = {other: each for other, each in self.references.items() if other[: len(full)] != full}
         inside = {(*full, *below): each for below, each in references.items()}
         return replace(self, values=values, marks=self.marks.replaced(full, mark), references=elsewhere | inside)
 
     def unmarked(self) -> Document:
         """The same without marks (and without the text that these show): as made by a program, not by a file."""
-        return replace(self, marks=Marks(Mark(Source(self.origin))))
+        return self.changed({})
 
-    def _put(self, path: str, value: Any) -> tuple[Any, Path]:
-        """(the changed values, the path as keys and indices)"""
-        parts = path.split(".")
-        if not all(parts):
-            raise PathError(f"'{path}' is no path; write names joined by dots, e.g. training.optimizer.lr")
-        return _put(self.values, parts, value, self.layout, ())
+    def changed(self, values: Mapping[str, Any]) -> Document:
+        """Unmarked, with plain values at these paths, put there from the shortest path to the longest.
+
+        Raises PathError, whose `path` is the one that names nothing.
+        """
+        whole = self.values
+        for path in sorted(values, key=lambda path: path.count(".")):
+            try:
+                whole = _put(whole, _parts(path), values[path], self.layout, ())[0]
+            except PathError as error:
+                error.path = path
+                raise
+        marks = Marks(Mark(Source(self.origin)))
+        return Document(whole, marks, self.references, self.layout, self.folder)
 
     # Mistakes
 
@@ -146,7 +156,15 @@ def value_at(values: Any, path: str) -> Any:
     return values
 
 
+def _parts(path: str) -> list[str]:
+    parts = path.split(".")
+    if not all(parts):
+        raise PathError(f"'{path}' is no path; write names joined by dots, e.g. training.optimizer.lr")
+    return parts
+
+
 def _put(current: Any, parts: list[str], value: Any, slot: Slot, done: Path) -> tuple[Any, Path]:
+    """(`current` with the value there, the path as keys and indices); `done`: the part of the path above."""
     if not parts:
         return value, done
     current = _container(current, slot, done)

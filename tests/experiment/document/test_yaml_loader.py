@@ -237,12 +237,14 @@ def told_by(action: Callable[[], object]) -> str:
     return "nothing"
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(st.text() | fragments)
 def test_any_text_gives_values_or_one_of_our_errors(text: str) -> None:
     assert told_by(lambda: read(text)).startswith(("x.yaml", "nothing"))
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(content=st.binary(max_size=200) | fragments.map(lambda text: text.encode("utf-8", "surrogatepass")))
 def test_any_bytes_give_values_or_one_of_our_errors(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
