@@ -108,6 +108,10 @@ def main() -> int:
     page = PAGE.read_text(encoding="utf-8")
     new = renewed(page)
     if "--check" in sys.argv:
+        if new != page:
+            changed = sorted({*new.splitlines()} ^ {*page.splitlines()})
+            print("docs/experiment.md is not as the code says; renew it: .venv/bin/python scripts/option_tables.py")
+            print("\n".join(f"  {line[:100]}" for line in changed[:10]))
         return int(new != page)
     PAGE.write_text(new, encoding="utf-8")
     return 0

@@ -104,7 +104,7 @@ def test_links_between_pages_lead_somewhere(page: Path) -> None:
 
 @pytest.mark.slow
 def test_the_worked_example_of_a_strategy_works(tmp_path: Path) -> None:
-    """The sampler of docs/architecture.md, as another package's, with the test that stands beside it."""
+    """The sampler of docs/architecture.md, as another package's: its own test, and the contract of all samplers."""
     page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
     sampler, test = re.findall(r"```python\n(.*?)```", page, re.DOTALL)[:2]
     (tmp_path / "halton.py").write_text(sampler)
@@ -119,3 +119,17 @@ def test_the_worked_example_of_a_strategy_works(tmp_path: Path) -> None:
         [sys.executable, "-c", program], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
     )
     assert (done.returncode, done.stdout) == (0, "done\n"), done.stderr
+    contract = [
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "tests/tuning/samplers/test_contract.py",
+        "-k",
+        "halton",
+    ]
+    done = subprocess.run(
+        [sys.executable, *contract], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout

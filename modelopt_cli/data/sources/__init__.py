@@ -72,4 +72,8 @@ class DataSource(Strategy):
 
     @abstractmethod
     def load(self, seed: int) -> RawData:
-        """Read the data. `seed` is for sources that sample or generate. Raises InputError with the remedy."""
+        """Read the data. Raises InputError with the remedy.
+
+        `seed` is for sources that sample or generate: one for the whole search (`splits.seed`, else the experiment's),
+        so every trial has the same samples.
+        """

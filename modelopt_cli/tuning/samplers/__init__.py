@@ -42,8 +42,9 @@ class Sampler(Strategy):
 
         Pure: the same history and generator state give the same settings. `trials` is the whole history in order of
         number, queued, running, paused and failed ones included; those of earlier runs have numbers below 0. Use
-        `trial.losses` (lower is better, one per objective) and `trial.violation`. The study, not the sampler, refuses
-        repeated settings.
+        `trial.losses` (lower is better, one per objective) and `trial.violation`. No setting of the history and none
+        twice; [] when a finite space is used up: samplers/_common/untried.py sees to both. Each ask has a generator
+        of its own, so what must stay the same all through a search is seeded by `sequence_seed` (there).
         """
 
 
