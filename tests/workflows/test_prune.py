@@ -102,10 +102,10 @@ def test_pruned_further_and_trained_on_every_zero_stays(tmp_path: Path) -> None:
     (tmp_path / "first/model.pt").unlink()
     (tmp_path / "second/model.pt").unlink()
     third = zeros(tmp_path / "third/model.pt")
-    for name, gone in first.items():
-        assert not bool((gone & ~second[name]).any())
+    for name, mask in first.items():
+        assert not bool((mask & ~second[name]).any())
         assert not bool((second[name] & ~third[name]).any())
-    assert sum(int(gone.sum()) for gone in second.values()) == round(0.8 * 2080)
+    assert sum(int(mask.sum()) for mask in second.values()) == round(0.8 * 2080)
     saved = checkpoints.load(tmp_path / "third/model.pt")
     assert saved.architecture.name() == "mlp"
     assert set(saved.extra["masks"]) == set(second)
@@ -118,7 +118,7 @@ def test_zeros_of_a_layer_that_is_left_alone_now_stay_too(tmp_path: Path) -> Non
     further = {"amount": 0.8, "exclude": ["layers.0.weight"], "recovery": {"epochs": 1}}
     pruned(tmp_path / "second", model=model, pruning=further)
     second = zeros(tmp_path / "second/model.pt")
-    assert not any(bool((gone & ~second[name]).any()) for name, gone in first.items())
+    assert not any(bool((mask & ~second[name]).any()) for name, mask in first.items())
 
 
 def test_an_interrupted_pruning_goes_on_to_the_same_model(tmp_path: Path) -> None:
@@ -141,8 +141,8 @@ def test_an_interrupted_pruning_goes_on_to_the_same_model(tmp_path: Path) -> Non
 
 
 def test_a_floor_holds_and_an_emptied_layer_is_named() -> None:
-    gone = pruned(pruning={"threshold": 100.0, "include": ["layers.4.weight"]})
-    assert any("layers.4.weight" in warning and "keep_at_least" in warning for warning in gone.warnings)
+    report_all = pruned(pruning={"threshold": 100.0, "include": ["layers.4.weight"]})
+    assert any("layers.4.weight" in warning and "keep_at_least" in warning for warning in report_all.warnings)
     held = pruned(pruning={"amount": 0.95, "keep_at_least": 0.04, "importance": "gradient"})
     shares = [row["sparsity"] for row in rows(held.tables["layers"]) if row["spared"] is None]
     assert max(shares) <= 0.96
@@ -153,7 +153,7 @@ def test_a_floor_holds_and_an_emptied_layer_is_named() -> None:
 def test_the_sensitivity_curve_has_a_row_for_every_tensor_and_level() -> None:
     pruning = {"amount": 0.7, "allocation": {"type": "sensitivity", "levels": [0.5, 0.9]}}
     measured = rows(pruned(pruning=pruning).tables["sensitivity"])
-    assert [row["tensor"] for row in measured] == [f"layers.{place}.weight" for place in (0, 2, 4) for _ in range(3)]
+    assert [row["tensor"] for row in measured] == [f"layers.{number}.weight" for number in (0, 2, 4) for _ in range(3)]
     assert [row["sparsity"] for row in measured] == pytest.approx([0.0, 0.5, 0.9] * 3, abs=5e-3)
     assert len({row["validation.loss"] for row in measured[::3]}) == 1, "nothing removed: the same loss each time"
 

@@ -160,8 +160,8 @@ def test_what_keep_at_least_holds_back_is_told() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("amount", "told"), [(0.66, False), (0.7, True), (0.74, True)])
-def test_units_that_rounding_holds_back_are_told(amount: float, told: bool) -> None:
+@pytest.mark.parametrize(("amount", "warned"), [(0.66, False), (0.7, True), (0.74, True)])
+def test_units_that_rounding_holds_back_are_told(amount: float, warned: bool) -> None:
     """28 of 44 units is the most that steps of two allow: 29 is within a step of it, 31 is not."""
     report = prune(
         load(
@@ -178,7 +178,7 @@ def test_units_that_rounding_holds_back_are_told(amount: float, told: bool) -> N
             }
         )
     )
-    assert any("structure.round_to is 2" in text for text in report.warnings) is told
+    assert any("structure.round_to is 2" in text for text in report.warnings) is warned
 
 
 def test_a_block_that_is_larger_than_the_amount_is_told() -> None:

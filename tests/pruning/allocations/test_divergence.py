@@ -44,13 +44,13 @@ class Table(SensitivityProbe):
         return self.prices.get(name, 1.0)
 
 
-def ranked(sizes: list[int], gone: list[int] | None = None, seed: int = 0) -> dict[str, Tensor]:
+def ranked(sizes: list[int], dead: list[int] | None = None, seed: int = 0) -> dict[str, Tensor]:
     generator = torch.Generator().manual_seed(seed)
     scores = {}
-    for place, size in enumerate(sizes):
+    for number, size in enumerate(sizes):
         score = torch.rand(size, generator=generator)
-        score[torch.randperm(size, generator=generator)[: (gone or [0] * len(sizes))[place]]] = -math.inf
-        scores[f"g{place}"] = score
+        score[torch.randperm(size, generator=generator)[: (dead or [0] * len(sizes))[number]]] = -math.inf
+        scores[f"g{number}"] = score
     return scores
 
 
@@ -74,7 +74,7 @@ def completed(curves: Curves) -> dict[str, list[float]]:
 
 
 def summed(rises: list[list[float]]) -> dict[str, list[float]]:
-    return {f"g{place}": [0.0, *itertools.accumulate(each)] for place, each in enumerate(rises)}
+    return {f"g{number}": [0.0, *itertools.accumulate(each)] for number, each in enumerate(rises)}
 
 
 RISES = st.lists(st.lists(st.floats(0.01, 3.0), min_size=1, max_size=5), min_size=1, max_size=3)
@@ -226,25 +226,25 @@ def weight_pruner(module: nn.Module, allocation: str = "divergence") -> WeightPr
 def test_weights_too() -> None:
     """By the divergence of outputs with one tensor cut alone; meanwhile nothing else is cut."""
     module, other = make("mlp"), make("mlp")
-    found, uniform = weight_pruner(module), weight_pruner(other, "uniform")
+    pruner, uniform = weight_pruner(module), weight_pruner(other, "uniform")
     inputs = inputs_of("mlp", 60)
     dense = module(inputs).detach()
-    before = {name: weight.detach().clone() for name, weight in found.masking.weights.items()}
-    found.prune(0.6)
+    before = {name: weight.detach().clone() for name, weight in pruner.masking.weights.items()}
+    pruner.prune(0.6)
     uniform.prune(0.6)
-    gone, total = found.masking.counts
-    assert gone == math.ceil(0.6 * total - 1e-9)
-    for name, weight in found.masking.weights.items():
-        assert torch.equal(weight, before[name] * found.masking.masks[name])
+    zeroed, total = pruner.masking.counts
+    assert zeroed == math.ceil(0.6 * total - 1e-9)
+    for name, weight in pruner.masking.weights.items():
+        assert torch.equal(weight, before[name] * pruner.masking.masks[name])
     assert divergence(dense, module(inputs).detach()) <= divergence(dense, other(inputs).detach())
-    name, share, error = found.sensitivity[3]
+    name, share, error = pruner.sensitivity[3]
     alone = make("mlp")
     weight = alone.get_parameter(name)
     with torch.no_grad():
         weight[weight.abs() <= weight.abs().flatten().kthvalue(round(share * weight.numel())).values] = 0.0
     assert error == pytest.approx(divergence(dense, alone(inputs).detach()), rel=1e-4)
-    found.prune(0.9)
-    assert found.masking.counts[0] == math.ceil(0.9 * total - 1e-9)
+    pruner.prune(0.9)
+    assert pruner.masking.counts[0] == math.ceil(0.9 * total - 1e-9)
 
 
 def test_a_tensor_that_was_emptied_does_not_stop_the_next_round() -> None:

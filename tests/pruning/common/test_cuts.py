@@ -28,8 +28,8 @@ VALUE = st.one_of(
 def expected(scores: dict[str, torch.Tensor], count: int) -> dict[str, torch.Tensor]:
     """By a stable sort of everything; NaN counts as infinite."""
     order = sorted(
-        ((math.inf if math.isnan(value) else value, place, name, i)
-         for place, (name, score) in enumerate(scores.items())
+        ((math.inf if math.isnan(value) else value, number, name, i)
+         for number, (name, score) in enumerate(scores.items())
          for i, value in enumerate(score.double().reshape(-1).tolist())),
         key=lambda item: (item[0], item[1], item[3]),
     )  # fmt: skip
@@ -60,8 +60,8 @@ def test_a_joint_cut_is_exact_and_takes_the_lowest(parts: list[tuple[list[float]
 @pytest.mark.parametrize("count", [0, 1, 4999, 9999, 10_000])
 def test_many_scores(dtype: torch.dtype, count: int) -> None:
     scores = torch.randn(100, 100, generator=torch.Generator().manual_seed(1)).to(dtype)
-    gone = lowest(scores, count).removes(scores)
-    assert torch.equal(gone, expected({"": scores}, count)[""])
+    removed = lowest(scores, count).removes(scores)
+    assert torch.equal(removed, expected({"": scores}, count)[""])
 
 
 def test_nan_is_never_below_a_threshold() -> None:
@@ -83,12 +83,12 @@ def tensors() -> dict[str, torch.Tensor]:
 def test_a_floor_holds_and_the_total_stays(allocation: Allocation, floor: float, target: float) -> None:
     scores = tensors()
     cuts = allocation.allocate(scores, target, keep_at_least=floor)
-    gone = {name: cuts[name].count(score) for name, score in scores.items()}
+    removed = {name: cuts[name].count(score) for name, score in scores.items()}
     for name, score in scores.items():
-        assert score.numel() - gone[name] >= math.ceil(floor * score.numel())
+        assert score.numel() - removed[name] >= math.ceil(floor * score.numel())
     total = sum(score.numel() for score in scores.values())
     slack = len(scores) if isinstance(allocation, Uniform) else 0  # rounds tensor by tensor
-    assert abs(sum(gone.values()) - round(target * total)) <= slack
+    assert abs(sum(removed.values()) - round(target * total)) <= slack
 
 
 def test_a_floor_above_what_is_to_stay_wins() -> None:
@@ -134,11 +134,11 @@ def test_erk_is_its_formula() -> None:
                 break
             dense |= over
         cuts = Erk().cuts(scores, target)
-        gone = {name: cuts[name].count(score) for name, score in scores.items()}
-        assert sum(gone.values()) == round(target * total)
+        removed = {name: cuts[name].count(score) for name, score in scores.items()}
+        assert sum(removed.values()) == round(target * total)
         for name, score in scores.items():
             density = 1.0 if name in dense else scale * raw[name]
-            assert abs(gone[name] - (1 - density) * score.numel()) <= 1
+            assert abs(removed[name] - (1 - density) * score.numel()) <= 1
 
 
 def test_sensitivity_spares_what_costs() -> None:
@@ -156,10 +156,10 @@ def test_sensitivity_spares_what_costs() -> None:
             raise AssertionError("it looks at the loss alone")
 
     cuts = Sensitivity().cuts(scores, 0.6, Costs())
-    gone = {name: cuts[name].count(score) / score.numel() for name, score in scores.items()}
+    shares = {name: cuts[name].count(score) / score.numel() for name, score in scores.items()}
     total = sum(score.numel() for score in scores.values())
     assert sum(cuts[name].count(score) for name, score in scores.items()) == round(0.6 * total)
-    assert gone["small"] >= gone["kernel"] >= gone["large"] > gone["wide"]
+    assert shares["small"] >= shares["kernel"] >= shares["large"] > shares["wide"]
     assert {name for name, _ in seen} == set(scores)
     with pytest.raises(UsageError, match="needs a model and data"):
         Sensitivity().cuts(scores, 0.5)

@@ -31,13 +31,13 @@ def units(seed: int, size: int = 5, layers: tuple[tuple[int, int], ...] = ((3, 1
     return Units("layer", size, [], [], [], consumers=consumers)
 
 
-def lost(consumer: Consumer, gone: list[int], damping: float) -> float:
+def lost(consumer: Consumer, removed: list[int], damping: float) -> float:
     """Half of min (W' - W) H (W' - W)^T over W' without these units' columns, by least squares."""
     gram = consumer.gram
     hessian = gram + damping * gram.diagonal().mean() * torch.eye(len(gram), dtype=torch.float64)
     factor = torch.linalg.cholesky(hessian).T
     stays = torch.ones(len(gram), dtype=torch.bool)
-    stays[consumer.columns[gone].flatten()] = False
+    stays[consumer.columns[removed].flatten()] = False
     target = factor @ consumer.matrix.double().T
     fit = torch.linalg.lstsq(factor[:, stays], target).solution
     return 0.5 * float((target - factor[:, stays] @ fit).square().sum())
@@ -45,19 +45,19 @@ def lost(consumer: Consumer, gone: list[int], damping: float) -> float:
 
 def greedy(given: Units, damping: float) -> tuple[list[int], list[float]]:
     """(order, what each adds to the loss when its turn comes), all but the last."""
-    gone: list[int] = []
+    removed: list[int] = []
     costs = []
-    while len(gone) < given.size - 1:
-        now = sum(lost(consumer, gone, damping) for consumer in given.consumers)
+    while len(removed) < given.size - 1:
+        now = sum(lost(consumer, removed, damping) for consumer in given.consumers)
         rises = {
-            unit: sum(lost(consumer, [*gone, unit], damping) for consumer in given.consumers) - now
+            unit: sum(lost(consumer, [*removed, unit], damping) for consumer in given.consumers) - now
             for unit in range(given.size)
-            if unit not in gone
+            if unit not in removed
         }
         best = min(rises, key=rises.__getitem__)
-        gone.append(best)
+        removed.append(best)
         costs.append(rises[best])
-    return gone, costs
+    return removed, costs
 
 
 def order_of(scores: Tensor) -> list[int]:

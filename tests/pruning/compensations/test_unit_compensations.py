@@ -140,8 +140,8 @@ def test_the_mean_output_stays(name: str) -> None:
 
 def test_bias_leaves_the_weights_and_none_leaves_all() -> None:
     case = rows(5)
-    for found in (refit("bias", case), refit("none", case)):
-        assert torch.equal(found.weight, case.weight[:, case.kept])
+    for compensated in (refit("bias", case), refit("none", case)):
+        assert torch.equal(compensated.weight, case.weight[:, case.kept])
     assert refit("none", case).bias is None
     assert refit("bias", case, intercept=False).bias is None
 

@@ -197,6 +197,6 @@ def test_the_statistics_are_of_the_dense_model() -> None:
         lambda: [Batch(inputs, torch.zeros(90), None, torch.arange(90))],
         loss,
     )
-    gone = (dense[3].weight - module[3].weight).detach()  # type: ignore[index]
-    expected = dense[3].bias + gone @ statistics.get("input_mean", "3.weight")[0]  # type: ignore[index]
+    removed = (dense[3].weight - module[3].weight).detach()  # type: ignore[index]
+    expected = dense[3].bias + removed @ statistics.get("input_mean", "3.weight")[0]  # type: ignore[index]
     torch.testing.assert_close(module[3].bias, expected)  # type: ignore[index]

@@ -153,10 +153,10 @@ def of_slopes(measure: Callable[[Tensor, Tensor], Tensor]) -> Callable[[nn.Modul
     def found(module: nn.Module) -> list[Tensor]:
         each: list[list[Tensor]] = [[], []]
         for x, y in samples((2, 6, 6)):
-            for place, name in enumerate("26"):
+            for number, name in enumerate("26"):
                 maps = activity(module, name, x)
                 (slope,) = torch.autograd.grad(F.cross_entropy(maps.outputs, y), maps)  # type: ignore[attr-defined]
-                each[place].append(measure(maps[0].detach(), slope[0]))
+                each[number].append(measure(maps[0].detach(), slope[0]))
         return [torch.stack(some).mean(0) for some in each]
 
     return found
@@ -207,17 +207,18 @@ def pooled(module: nn.Module) -> nn.Module:
 @pytest.mark.parametrize("name", REFERENCES)
 def test_scores_are_those_of_the_formula(name: str) -> None:
     module = pooled(make(conv_net))
-    found, _ = scores(name, module, (2, 6, 6))
+    score_of, _ = scores(name, module, (2, 6, 6))
     for layer, expected in zip("03", REFERENCES[name](module), strict=True):
-        assert torch.allclose(found[layer].double(), expected.double(), rtol=1e-4, atol=1e-7), (found[layer], expected)
+        score = score_of[layer]
+        assert torch.allclose(score.double(), expected.double(), rtol=1e-4, atol=1e-7), (score, expected)
 
 
 def test_references_differ() -> None:
     """Negative control: no two of the formulas give what could be taken for another."""
     module = pooled(make(conv_net))
-    found = {name: torch.cat(reference(module)).double() for name, reference in REFERENCES.items()}
-    for one, first in found.items():
-        for other, second in found.items():
+    flattened = {name: torch.cat(reference(module)).double() for name, reference in REFERENCES.items()}
+    for one, first in flattened.items():
+        for other, second in flattened.items():
             assert one == other or not torch.allclose(first, second, rtol=1e-2), (one, other)
 
 
@@ -245,37 +246,37 @@ def test_hessian_is_trace_and_norm() -> None:
     exact = torch.autograd.functional.hessian(value, weight)
     trace = torch.stack([sum(exact[unit, k, unit, k] for k in range(4)) for unit in range(6)])
     expected = trace / 8 * weight.square().sum(1)
-    found, _ = scores("hessian", module, (4,), probes=1500)
-    assert float((found["0"] - expected).norm()) < 0.1 * float(expected.norm())
+    score_of, _ = scores("hessian", module, (4,), probes=1500)
+    assert float((score_of["0"] - expected).norm()) < 0.1 * float(expected.norm())
     rough, _ = scores("hessian", module, (4,), probes=1)
-    assert float((rough["0"] - expected).norm()) > float((found["0"] - expected).norm())
+    assert float((rough["0"] - expected).norm()) > float((score_of["0"] - expected).norm())
 
 
 def test_l2_looks_at_consumers_on_request() -> None:
     module = make(conv_net)
-    found, _ = scores("l2", module, (2, 6, 6), consumers=True)
+    score_of, _ = scores("l2", module, (2, 6, 6), consumers=True)
     first, second = (module.get_submodule(name).weight.detach() for name in "03")  # type: ignore[operator]
     expected = first.flatten(1).norm(dim=1) + second.transpose(0, 1).flatten(1).norm(dim=1)
-    assert torch.allclose(found["0"], expected)
+    assert torch.allclose(score_of["0"], expected)
 
 
 @pytest.mark.parametrize("aggregate", ["sum", "mean", "max"])
 def test_a_group_is_aggregated_over_all_layers_that_make_it(aggregate: Aggregate) -> None:
     module = make(Grouped)
-    found, groups = scores("l1", module, (2, 6, 6), aggregate)
+    score_of, groups = scores("l1", module, (2, 6, 6), aggregate)
     assert len(groups) == 1  # depthwise and shortcut: all channels are one
     each = torch.stack(
         [getattr(module, name).weight.detach().abs().sum((1, 2, 3)) for name in ("stem", "depthwise", "project")]
     )
     expected = {"sum": each.sum(0), "mean": each.mean(0), "max": each.amax(0)}[aggregate]
-    assert torch.allclose(found[groups[0].name], expected)
+    assert torch.allclose(score_of[groups[0].name], expected)
 
 
 def test_bn_scale_takes_all_norms_of_a_group_and_refuses_a_group_without() -> None:
     module = make(Grouped)
-    found, groups = scores("bn_scale", module, (2, 6, 6))
+    score_of, groups = scores("bn_scale", module, (2, 6, 6))
     expected = sum(getattr(module, name).weight.detach().abs() for name in ("norm", "inner", "outer"))
-    assert torch.allclose(found[groups[0].name], expected)
+    assert torch.allclose(score_of[groups[0].name], expected)
     plain = make(lambda: nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 3)))
     with pytest.raises(UsageError, match=r"units of 0 go through no normalization.*pruning.exclude.*l2"):
         scores("bn_scale", plain, (4,))
@@ -310,11 +311,11 @@ def test_every_importance_scores_every_unit(name: str, network: str) -> None:
     build, shape = NETWORKS[network]
     module = make(build)
     before = {key: tensor.clone() for key, tensor in module.state_dict().items()}
-    found, groups = scores(name, module, shape)
+    score_of, groups = scores(name, module, shape)
     again, _ = scores(name, module, shape)
-    assert found
+    assert score_of
     for group in groups:
-        score = found[group.name]
+        score = score_of[group.name]
         assert score.shape == (group.size,)
         assert bool(score.isfinite().all())
         assert not score.requires_grad

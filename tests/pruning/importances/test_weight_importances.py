@@ -81,11 +81,11 @@ def samples(given: list[Batch]) -> list[tuple[Tensor, Tensor]]:
 
 
 def sample_gradients(module: nn.Module, given: list[Batch]) -> list[Scores]:
-    weights, found = matrices(module), []
+    weights, gradients = matrices(module), []
     for x, y in samples(given):
         value = F.cross_entropy(module(x[None]), y[None])
-        found.append(dict(zip(weights, torch.autograd.grad(value, list(weights.values())), strict=True)))
-    return found
+        gradients.append(dict(zip(weights, torch.autograd.grad(value, list(weights.values())), strict=True)))
+    return gradients
 
 
 def mean_gradient(module: nn.Module, given: list[Batch]) -> Scores:
@@ -204,17 +204,17 @@ REFERENCES: dict[str, Callable[[nn.Module, list[Batch]], Scores]] = {
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name != "random"])
 def test_scores_are_the_papers_formula(name: str) -> None:
-    found, expected = scores(name, mlp()), REFERENCES[name](mlp().double(), batches())
-    assert list(found) == ["0.weight", "2.weight"]
-    for layer, score in found.items():
+    score_of, expected = scores(name, mlp()), REFERENCES[name](mlp().double(), batches())
+    assert list(score_of) == ["0.weight", "2.weight"]
+    for layer, score in score_of.items():
         torch.testing.assert_close(score.double(), expected[layer].detach(), rtol=2e-4, atol=1e-7)
 
 
 @pytest.mark.parametrize("name", ["gradient", "taylor", "snip", "fisher", "synflow", "grasp"])
 def test_scores_of_a_convolution_with_batch_normalisation_are_the_papers_formula(name: str) -> None:
     given = batches((2, 5, 5))
-    found, expected = scores(name, conv_net(), given), REFERENCES[name](conv_net().double().eval(), given)
-    for layer, score in found.items():
+    score_of, expected = scores(name, conv_net(), given), REFERENCES[name](conv_net().double().eval(), given)
+    for layer, score in score_of.items():
         torch.testing.assert_close(score.double(), expected[layer].detach(), rtol=1e-3, atol=1e-6)
 
 

@@ -62,7 +62,7 @@ def test_one_shot_is_one_stage() -> None:
 
 @pytest.mark.parametrize("name", ["rounds", "lottery"])
 def test_rounds_take_the_same_share_of_what_is_left_or_the_same_number(name: str) -> None:
-    left = [1.0, *(1.0 - gone for gone in amounts(schedule(name, rounds=4).stages(0.9)))]
+    left = [1.0, *(1.0 - share for share in amounts(schedule(name, rounds=4).stages(0.9)))]
     ratios = [after / before for before, after in pairwise(left)]
     assert ratios == pytest.approx([0.1**0.25] * 4)
     linear = amounts(schedule(name, rounds=4, shape="linear").stages(0.8))
@@ -89,8 +89,8 @@ def test_cubic_is_zhu_and_guptas_equation_1_at_its_marks() -> None:
     rounds, final, initial = 10, 0.9, 0.2
     [stage] = schedule("cubic", rounds=rounds, start=0.1, end=0.6, initial=initial).stages(final)
     assert stage.marks[0] == (0.0, initial)
-    for k, (when, gone) in enumerate(stage.marks[1:], start=1):
-        assert gone == pytest.approx(final + (initial - final) * (1 - k / rounds) ** 3)
+    for k, (when, share) in enumerate(stage.marks[1:], start=1):
+        assert share == pytest.approx(final + (initial - final) * (1 - k / rounds) ** 3)
         assert when == pytest.approx(0.1 + 0.5 * (k - 1) / (rounds - 1))
     steps = [after - before for (_, before), (_, after) in pairwise(stage.marks)]
     assert steps == sorted(steps, reverse=True), "fast at first, then ever slower"
@@ -100,7 +100,7 @@ def test_cubic_says_what_makes_no_sense() -> None:
     with pytest.raises(ValidationError, match="must not be after end"):
         schedule("cubic", start=0.8, end=0.5)
     [stage] = schedule("cubic", initial=0.8).stages(0.5)
-    assert {gone for _, gone in stage.marks} == {0.5}, "an initial share above the amount is the amount"
+    assert {share for _, share in stage.marks} == {0.5}, "an initial share above the amount is the amount"
 
 
 def test_marks_prune_at_their_steps_and_never_after_the_last_one() -> None:
@@ -118,7 +118,7 @@ def test_marks_prune_at_their_steps_and_never_after_the_last_one() -> None:
 
 @pytest.mark.parametrize("resumed", range(11))
 def test_marks_go_on_at_the_step_they_were_left_at(resumed: int) -> None:
-    given = [(place / 7, place / 10) for place in range(8)]
+    given = [(number / 7, number / 10) for number in range(8)]
     whole: list[float] = []
     marks = PruningHook(given, whole.append)
     for step in range(resumed):
@@ -171,8 +171,8 @@ def test_synflow_is_conserved_from_layer_to_layer() -> None:
 def left_by_synflow(iterations: int) -> list[int]:
     weight_pruner = pruner(bias_free(6), {"type": "synflow", "iterations": iterations})
     weight_pruner.prune(0.985)
-    gone, total = weight_pruner.masking.counts
-    assert gone == round(0.985 * total)
+    zeroed, total = weight_pruner.masking.counts
+    assert zeroed == round(0.985 * total)
     return [int(mask.sum()) for mask in weight_pruner.masking.masks.values()]
 
 

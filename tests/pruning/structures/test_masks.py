@@ -120,10 +120,10 @@ def test_blocks_go_whole_and_the_least_go_first(shape: tuple[int, ...]) -> None:
         for j in range(0, shape[1], 3)
     }
     assert all(bool(mask.all()) or not bool(mask.any()) for _, mask in blocks.values())
-    gone = [float(score) for score, mask in blocks.values() if not mask.any()]
+    removed = [float(score) for score, mask in blocks.values() if not mask.any()]
     stay = [float(score) for score, mask in blocks.values() if mask.any()]
-    assert len(gone) == round(0.5 * len(blocks))
-    assert max(gone) < min(stay)
+    assert len(removed) == round(0.5 * len(blocks))
+    assert max(removed) < min(stay)
     assert Block().problem((6, 8)) == "its 6 outputs x 8 inputs do not divide into 4x4 blocks"
     assert Block().problem((8,)) == "has no 4x4 blocks"
 

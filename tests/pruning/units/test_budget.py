@@ -118,7 +118,7 @@ def test_a_measured_budget_is_met_and_the_same_when_asked_again(budget: Any) -> 
 
 
 @pytest.mark.parametrize(
-    ("overhead", "budget", "told"),
+    ("overhead", "budget", "message"),
     [
         (
             100.0,
@@ -131,11 +131,11 @@ def test_a_measured_budget_is_met_and_the_same_when_asked_again(budget: Any) -> 
     ],
 )
 def test_what_no_pruning_makes_as_quick_is_refused(
-    overhead: float, budget: Any, told: str, monkeypatch: pytest.MonkeyPatch
+    overhead: float, budget: Any, message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Small nets, whose time is overhead, and budgets below what is left in the end."""
     monkeypatch.setattr(unit_budget, "latency", clock(overhead, 0.05))
-    with pytest.raises(UsageError, match=told):
+    with pytest.raises(UsageError, match=message):
         shrink(network(), inputs(), {"budget": {"latency_ms": budget}, "importance": "l2"})
 
 

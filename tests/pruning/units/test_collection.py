@@ -278,12 +278,12 @@ def captured(module: nn.Module, case: Case) -> Captured:
     analysis = Analysis(graph)
     groups = grouping(graph, analysis).groups
     tensor, dim = case.place
-    found = [
+    matching = [
         group
         for group in groups
         if group.size == case.size and any((place.tensor, place.dim) == (tensor, dim) for place in group.places)
     ]
-    return Captured(graph, analysis, groups, found[0])
+    return Captured(graph, analysis, groups, matching[0])
 
 
 def collected(
@@ -322,7 +322,7 @@ class Watch:
         return lambda layer, given: (self._gated(place, consumer, given[0]), *given[1:])
 
     def _after(self, place: int, consumer: Consumer) -> Any:
-        return lambda layer, given, found: self._gated(place, consumer, found)
+        return lambda layer, given, rows_made: self._gated(place, consumer, rows_made)
 
 
 def reference(module: nn.Module, case: Case, given: list[Batch]) -> dict[UnitStatistic, Tensor]:
@@ -425,8 +425,8 @@ def test_the_reference_can_tell_a_unit_from_another() -> None:
     case = CASES["flatten"]
     module, given = make(case), batches(case.shape)
     wrong = replace(case, consumers=((Consumer("7", 1, cycled(4, 6)),),))
-    found, expected = collected(captured(module, case), given), reference(module, wrong, given)
-    assert not any(close(found[key], expected[key]) for key in SEEN - {"activation_rank"})
+    measured, expected = collected(captured(module, case), given), reference(module, wrong, given)
+    assert not any(close(measured[key], expected[key]) for key in SEEN - {"activation_rank"})
 
 
 def test_each_use_counts_once() -> None:
@@ -591,9 +591,9 @@ def test_statistics_of_a_pruned_graph_are_those_of_the_module_with_silenced_unit
     graph = rewritten(network.graph, network.analysis, keep)
     statistics = collect_units(graph, network.analysis, network.groups, keep, ALL, lambda: given, loss)
     with torch.no_grad():
-        for layer, gone in (("0", [1, 4]), ("1", [1, 4]), ("3", [0, 3])):
-            module.get_submodule(layer).get_parameter("weight")[gone] = 0.0
-            module.get_submodule(layer).get_parameter("bias")[gone] = 0.0
+        for layer, removed in (("0", [1, 4]), ("1", [1, 4]), ("3", [0, 3])):
+            module.get_submodule(layer).get_parameter("weight")[removed] = 0.0
+            module.get_submodule(layer).get_parameter("bias")[removed] = 0.0
     for name, group in (("convolution", first), ("flatten", network.group)):
         left = torch.from_numpy(keep[group.prime])
         expected = reference(module, CASES[name], given)
@@ -668,9 +668,9 @@ def test_units_are_the_rows_that_make_and_take_them(
     """Biases and running statistics are no weights, and a norm's scale is one apart."""
     network = captured(make(CASES[name]), CASES[name])
     units = make_units(network.graph, network.analysis, network.group, {}, "sum", {})
-    for found, expected in ((units.made, made), (units.taken, taken), (units.scales, scales)):
-        assert sorted(tuple(each.shape) for each in found) == sorted(expected)
-        assert not any(each.requires_grad for each in found)
+    for parts, expected in ((units.made, made), (units.taken, taken), (units.scales, scales)):
+        assert sorted(tuple(each.shape) for each in parts) == sorted(expected)
+        assert not any(each.requires_grad for each in parts)
 
 
 class Normed(nn.Module):

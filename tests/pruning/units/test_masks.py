@@ -57,22 +57,22 @@ def test_the_limit_is_met_and_filled_up(sizes: list[int], prices: list[float], s
     masks = chooser(ranks, Neurons())
     least, most = cost(masks(1.0)), cost(masks(0.0))
     limit = least + part * (most - least)
-    found = within(cost, masks, limit, ranks)
-    assert found is not None
-    assert cost(found) <= limit
-    kept = torch.cat(list(found.values()))
+    fitting = within(cost, masks, limit, ranks)
+    assert fitting is not None
+    assert cost(fitting) <= limit
+    kept = torch.cat(list(fitting.values()))
     if part >= 1.0:
         assert bool(kept.all())
         return
-    for name, mask in found.items():  # filled up: there is room for none of the units that went
+    for name, mask in fitting.items():  # filled up: there is room for none of the units that went
         if not bool(mask.all()):
             more = mask.clone()
             more[ranks[name].masked_fill(mask, -1.0).argmax()] = True
-            assert cost({**found, name: more}) > limit
-    for name, mask in found.items():  # in a group the best stay
+            assert cost({**fitting, name: more}) > limit
+    for name, mask in fitting.items():  # in a group the best stay
         if not bool(mask.all()):
             assert float(ranks[name][~mask].max()) < float(ranks[name][mask].min())
-    assert all(count >= 1 for count in left(found).values())
+    assert all(count >= 1 for count in left(fitting).values())
 
 
 LIMITS = st.lists(st.sampled_from([0.0, 0.25, 0.5, 1.0]), min_size=4, max_size=4)
@@ -159,7 +159,7 @@ def test_whole_steps_are_put_back_as_long_as_they_fit() -> None:
     def masks(share: float) -> Masks:
         return {name: torch.arange(8) >= (4 if share > 0.5 else 0) for name in ranks}
 
-    cost = lambda found: left(found)["g0"] + 3.0 * left(found)["g1"]  # noqa: E731
+    cost = lambda masks_now: left(masks_now)["g0"] + 3.0 * left(masks_now)["g1"]  # noqa: E731
     steps = dict.fromkeys(ranks, 4)
     assert left(within(cost, masks, 27.0, ranks, set(ranks)) or {}) == {"g0": 4, "g1": 4}
     assert left(within(cost, masks, 27.0, ranks, set(ranks), steps) or {}) == {"g0": 8, "g1": 4}

@@ -254,11 +254,11 @@ def test_a_group_whose_removal_is_wrong_is_refused_and_the_rest_goes(
     monkeypatch.setattr("modelopt_cli.models.graph.network.rewritten", patched)
     removal = unit_pruner.prune(0.5)
     assert list(unit_pruner.refused) == ["3"]
-    told = {
+    messages = {
         "drifts": "3: the smaller network's outputs are off by",
         "does not run": "3: the smaller network does not run",
     }
-    assert unit_pruner.refused["3"].startswith(told[which])
+    assert unit_pruner.refused["3"].startswith(messages[which])
     assert which == "drifts" or unit_pruner.refused["3"].endswith("(mat1 and mat2 shapes cannot be multiplied)")
     assert [group.name for group in unit_pruner.groups] == ["0"]
     assert bad.prime not in removal.keep

@@ -70,12 +70,12 @@ def test_fitted_layers_bring_the_outputs_nearer(name: str) -> None:
     """On the calibration samples, and on others of the same kind."""
     network, inputs = network_of(name), inputs_of(name, 120)
     keep = exact(network)
-    found = {
+    distances = {
         each: distance(network, rebuilt(network, keep, inputs, each)[0], inputs)
         for each in ("none", "bias", "obs", "least_squares")
     }
-    assert max(found["bias"], found["obs"]) < found["none"]
-    assert found["least_squares"] < min(0.5 * found["none"], found["bias"])
+    assert max(distances["bias"], distances["obs"]) < distances["none"]
+    assert distances["least_squares"] < min(0.5 * distances["none"], distances["bias"])
     fresh = inputs_of(name, 220)[120:]
     graph, _ = rebuilt(network, keep, inputs, "least_squares")
     assert distance(network, graph, fresh) < distance(network, network.without(keep), fresh)
@@ -165,10 +165,10 @@ def test_what_was_fitted_is_named_and_the_rest_is_as_it_was(name: str) -> None:
     assert sorted(fitted) == sorted(each.layer.weight for each in takers)
     known = layers(graph, network.analysis).values()
     touched = {tensor for each in known if each.weight in fitted for tensor in each.names}
-    plain, found = tensors_of(network.without(keep)), tensors_of(graph)
-    norms = {key for key in found if "bn" in key or "norm" in key or key.startswith(("1.", "4."))}
-    assert all(torch.equal(found[key], tensor) for key, tensor in plain.items() if key not in touched | norms)
-    assert any(not torch.equal(found[key], plain[key]) for key in touched)
+    plain, rebuilt_tensors = tensors_of(network.without(keep)), tensors_of(graph)
+    norms = {key for key in rebuilt_tensors if "bn" in key or "norm" in key or key.startswith(("1.", "4."))}
+    assert all(torch.equal(rebuilt_tensors[key], tensor) for key, tensor in plain.items() if key not in touched | norms)
+    assert any(not torch.equal(rebuilt_tensors[key], plain[key]) for key in touched)
 
 
 # Batch normalization

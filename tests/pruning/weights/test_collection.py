@@ -222,7 +222,7 @@ def test_a_layer_that_is_called_twice_counts_both_calls() -> None:
 
 
 def test_sample_weights_count_as_repeated_samples() -> None:
-    module, found = mlp(), batches(sizes=(6,))[0]
+    module, batch = mlp(), batches(sizes=(6,))[0]
     repeats = torch.tensor([1, 2, 1, 3, 1, 2])
 
     def weighted(outputs: Tensor, targets: Tensor, weights: Tensor | None) -> Tensor:
@@ -230,11 +230,11 @@ def test_sample_weights_count_as_repeated_samples() -> None:
         return each.mean() if weights is None else (each * weights).sum() / weights.sum()
 
     split = [
-        Batch(found.inputs[part], found.targets[part], repeats[part].float(), found.indices[part])
+        Batch(batch.inputs[part], batch.targets[part], repeats[part].float(), batch.indices[part])
         for part in (slice(0, 2), slice(2, 6))
     ]
     places = torch.repeat_interleave(torch.arange(6), repeats)
-    whole = [Batch(found.inputs[places], found.targets[places], None, places)]
+    whole = [Batch(batch.inputs[places], batch.targets[places], None, places)]
     needs = frozenset({"gradient", "squared_gradient", "hessian_gradient"})
     one = collect(module, matrices(module), needs, lambda: split, weighted)  # type: ignore[arg-type]
     other = collect(module, matrices(module), needs, lambda: whole, weighted)  # type: ignore[arg-type]

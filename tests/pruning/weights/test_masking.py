@@ -125,8 +125,8 @@ def test_momentum_from_before_the_pruning_moves_nothing_that_is_gone() -> None:
     module = mlp()
     masking = Masking({name: weight for name, weight in module.named_parameters() if weight.ndim > 1})
     trained(module, [Later(), masking, Watch(masking)], 4, optimizer={"type": "sgd", "lr": 0.1, "momentum": 0.95})
-    gone, total = masking.counts
-    assert gone >= 0.5 * total
+    zeroed, total = masking.counts
+    assert zeroed >= 0.5 * total
     assert all(bool((weight[~masking.masks[name]] == 0).all()) for name, weight in masking.weights.items())
 
 
@@ -160,15 +160,15 @@ def test_masking_equals_a_loop_that_multiplies_by_the_mask() -> None:
 
     ours, theirs = mlp(), mlp()
     masking = half_masked(ours)
-    for place, name in ((0, "0.weight"), (3, "3.weight")):
-        prune.custom_from_mask(theirs[place], "weight", masking.masks[name])  # type: ignore[index]
+    for position, name in ((0, "0.weight"), (3, "3.weight")):
+        prune.custom_from_mask(theirs[position], "weight", masking.masks[name])  # type: ignore[index]
     optimizer = {"type": "sgd", "lr": 0.1, "momentum": 0.9}
     trained(ours, [masking], 3, optimizer=optimizer)
     trained(theirs, [], 3, optimizer=optimizer)
-    for place in (0, 3):
-        kept: Tensor = masking.masks[f"{place}.weight"]
-        own_weight: Tensor = ours[place].weight.detach()  # type: ignore[index]
-        torch.testing.assert_close(own_weight[kept], theirs[place].weight_orig.detach()[kept], rtol=0, atol=0)  # type: ignore[index]
+    for position in (0, 3):
+        kept: Tensor = masking.masks[f"{position}.weight"]
+        own_weight: Tensor = ours[position].weight.detach()  # type: ignore[index]
+        torch.testing.assert_close(own_weight[kept], theirs[position].weight_orig.detach()[kept], rtol=0, atol=0)  # type: ignore[index]
 
 
 def test_applied_at_once_counted_and_positive_zeros() -> None:

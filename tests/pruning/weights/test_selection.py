@@ -141,8 +141,8 @@ def test_empty_tensors_are_spared(tmp_path: Path) -> None:
 def masked_network() -> nn.Sequential:
     torch.manual_seed(0)
     network = nn.Sequential(nn.Linear(16, 32), nn.ReLU(), nn.Linear(32, 32), nn.ReLU(), nn.Linear(32, 4))
-    for place in (0, 2):
-        torch_prune.l1_unstructured(network[place], "weight", 0.2)
+    for position in (0, 2):
+        torch_prune.l1_unstructured(network[position], "weight", 0.2)
     return network
 
 
@@ -168,10 +168,10 @@ def test_the_mask_takes_what_goes(tmp_path: Path, suffix: str, dtype: torch.dtyp
         before, after = effective(state, layer), effective(loaded, layer)
         assert torch.equal(after[after != 0], before[after != 0])
         left, sizes = left + int(after.count_nonzero()), sizes + after.numel()
-    assert left == sizes - round(0.7 * sizes), "of the product, what was gone before counted"
+    assert left == sizes - round(0.7 * sizes), "of the product, what was zeroed before counted"
     kept = torch.cat([effective(loaded, f"{prefix}{layer}").reshape(-1) for layer in (0, 2)]).abs()
-    gone = torch.cat([effective(state, f"{prefix}{layer}").reshape(-1) for layer in (0, 2)]).abs()[kept == 0]
-    assert gone.max() <= kept[kept > 0].min(), "ranked by the product"
+    zeroed = torch.cat([effective(state, f"{prefix}{layer}").reshape(-1) for layer in (0, 2)]).abs()[kept == 0]
+    assert zeroed.max() <= kept[kept > 0].min(), "ranked by the product"
     rows: dict[Any, Any] = {row[0]: row for row in report.tables["layers"].rows}
     first = rows[f"{prefix}0.weight_orig"]
     assert first[3] == int((effective(state, f"{prefix}0") == 0).sum())

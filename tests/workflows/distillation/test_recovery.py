@@ -98,9 +98,9 @@ def test_another_teacher(tmp_path: Path) -> None:
     other = {"losses": SOFT, "teacher": str(tmp_path / "other/dense.pt")}
     pruned(experiment(KINDS["weights"]), tmp_path / "own")
     own = {"losses": SOFT, "teacher": str(tmp_path / "own/dense.pt")}
-    found = [state_of(pruned(experiment(KINDS["weights"], section))) for section in (True, own, other)]
-    assert_same(found[0], found[1])
-    assert differ(found[0], found[2])
+    states = [state_of(pruned(experiment(KINDS["weights"], section))) for section in (True, own, other)]
+    assert_same(states[0], states[1])
+    assert differ(states[0], states[2])
 
 
 FITNETS = [*SOFT, {"type": "fitnets", "taps": ["layers.0"], "weight": 0.1}]

@@ -189,9 +189,9 @@ def test_without_validation_and_test(seeds: int) -> None:
 
 def test_files_and_a_teacher_that_need_not_be_trained_again(tmp_path: Path) -> None:
     report = distilled(experiment(), tmp_path / "run")
-    found = {path.name for path in (tmp_path / "run").iterdir()}
-    assert {"model.pt", "teacher.pt", "report.json", "learners.csv", "curve.csv", "costs.csv"} <= found
-    assert ".state.pt" not in found
+    names = {path.name for path in (tmp_path / "run").iterdir()}
+    assert {"model.pt", "teacher.pt", "report.json", "learners.csv", "curve.csv", "costs.csv"} <= names
+    assert ".state.pt" not in names
     assert json.loads((tmp_path / "run/report.json").read_text())["metrics"] == report.metrics
     student = checkpoints.load(tmp_path / "run/model.pt")
     assert student.metrics["test.accuracy"] == report.metrics["test.accuracy"]
@@ -296,11 +296,11 @@ def test_students_teach_each_other() -> None:
 @pytest.mark.slow
 def test_classes_that_are_left_out_are_in_no_students_train_split(tmp_path: Path) -> None:
     section = {"teacher": TEACHER, "leave_out": ["setosa"]}
-    found = learners(distilled(experiment(section)))
+    by_learner = learners(distilled(experiment(section)))
     whole = learners(distilled(experiment()))
-    assert found["teacher"]["test.loss"] == whole["teacher"]["test.loss"], "the teacher knows them"
-    assert found["student alone"]["test.loss"] > whole["student alone"]["test.loss"]
-    assert found["student"]["test.loss"] < found["student alone"]["test.loss"], "and tells of them"
+    assert by_learner["teacher"]["test.loss"] == whole["teacher"]["test.loss"], "the teacher knows them"
+    assert by_learner["student alone"]["test.loss"] > whole["student alone"]["test.loss"]
+    assert by_learner["student"]["test.loss"] < by_learner["student alone"]["test.loss"], "and tells of them"
     by_number = distilled(experiment({"teacher": TEACHER, "leave_out": [3]}, data={**BASE["data"], "type": "digits"}))
     assert by_number.status == "completed"
 
@@ -328,8 +328,8 @@ def test_a_teacher_of_values_teaches_values() -> None:
     data = {**BASE["data"], "type": "diabetes"}
     losses = [{"type": "labels"}, {"type": "mse", "weight": 1.0}]
     report = distilled(experiment({"teacher": TEACHER, "losses": losses}, data=data))
-    found = learners(report)
-    teacher, alone, student = (found[name]["test.rmse"] for name in ("teacher", "student alone", "student"))
+    by_learner = learners(report)
+    teacher, alone, student = (by_learner[name]["test.rmse"] for name in ("teacher", "student alone", "student"))
     if teacher < alone:
         assert report.metrics["test.gap_closed"] == pytest.approx((alone - student) / (alone - teacher))
     else:

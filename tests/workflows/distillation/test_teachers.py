@@ -89,9 +89,9 @@ def answers(checkpoint: Checkpoint, experiment: Experiment) -> tuple[Any, Any]:
     module = in_students_place(checkpoint, prepared, "teacher").eval()
     with torch.no_grad():
         inputs = input_transform(prepared.preprocessing, torch.device("cpu"))(as_tensor(prepared.test.inputs))
-        found = restore_targets(module(inputs).numpy(), prepared.preprocessing)
+        answered = restore_targets(module(inputs).numpy(), prepared.preprocessing)
     own = Preprocessing.from_plain(checkpoint.preprocessing).part(raw, data_cache.split_data(experiment).test)
-    return found, evaluate._scores(checkpoint, own.inputs)
+    return answered, evaluate._scores(checkpoint, own.inputs)
 
 
 @pytest.mark.slow
@@ -102,8 +102,8 @@ def test_a_teacher_answers_as_behind_its_own_preprocessing(name: str, standardiz
     checkpoint = checkpoints.load(
         taught(data if standardize is None else {**data, "standardize": False}, MLP, tmp_path)
     )
-    found, expected = answers(checkpoint, student(data))
-    assert np.allclose(found, expected, rtol=1e-5, atol=1e-5 * np.abs(expected).max())
+    answered, expected = answers(checkpoint, student(data))
+    assert np.allclose(answered, expected, rtol=1e-5, atol=1e-5 * np.abs(expected).max())
     if "not standardised" in name:
         return
     prepared = data_cache.prepared_data(student(data))
@@ -120,13 +120,13 @@ def test_a_scikit_learn_teachers_logits_are_logs_of_its_probabilities(name: str,
     if name == "grey images":  # trees part pixels at values that other images have: rounding takes these either way
         model = {"type": "sklearn", "estimator": "sklearn.linear_model.LogisticRegression", "C": 0.1, "max_iter": 500}
     checkpoint = checkpoints.load(taught(data, model, tmp_path))
-    found, expected = answers(checkpoint, student(data))
-    assert np.isfinite(found).all()
+    answered, expected = answers(checkpoint, student(data))
+    assert np.isfinite(answered).all()
     if name == "labels":
-        assert np.allclose(1 / (1 + np.exp(-found)), np.clip(expected.values, 1e-7, 1 - 1e-7), atol=1e-6)
+        assert np.allclose(1 / (1 + np.exp(-answered)), np.clip(expected.values, 1e-7, 1 - 1e-7), atol=1e-6)
         return
-    assert np.allclose(np.exp(found), np.clip(expected.values, 1e-7, 1), atol=1e-6)
-    softmax = np.exp(found) / np.exp(found).sum(1, keepdims=True)
+    assert np.allclose(np.exp(answered), np.clip(expected.values, 1e-7, 1), atol=1e-6)
+    softmax = np.exp(answered) / np.exp(answered).sum(1, keepdims=True)
     assert np.allclose(softmax, expected.values, atol=1e-5)
 
 
@@ -140,9 +140,9 @@ def test_a_scikit_learn_teacher_of_values_answers_in_the_targets_units(
     if name == "several values":
         model = {**FOREST, "estimator": "sklearn.ensemble.RandomForestRegressor"}
     checkpoint = checkpoints.load(taught({**data, "standardize": standardize}, model, tmp_path))
-    found, expected = answers(checkpoint, student(data))
-    values = np.asarray(getattr(expected, "values", expected)).reshape(found.shape)
-    assert np.allclose(found, values, rtol=1e-4, atol=1e-4 * np.abs(values).max())
+    answered, expected = answers(checkpoint, student(data))
+    values = np.asarray(getattr(expected, "values", expected)).reshape(answered.shape)
+    assert np.allclose(answered, values, rtol=1e-4, atol=1e-4 * np.abs(values).max())
 
 
 def test_an_estimator_without_probabilities_cannot_teach(tmp_path: Path) -> None:
@@ -291,8 +291,8 @@ def test_a_teacher_of_the_users_own_code(tmp_path: Path, monkeypatch: pytest.Mon
     module = nn.Sequential(nn.Linear(4, 16), nn.ReLU(), nn.Linear(16, 3))
     test = data_cache.prepared_data(Experiment.load(file)).test
     assert test is not None
-    found = module(torch.from_numpy(test.inputs)).argmax(1).numpy()
-    assert teacher["test.accuracy"] == pytest.approx(float((found == test.targets).mean()))
+    predicted = module(torch.from_numpy(test.inputs)).argmax(1).numpy()
+    assert teacher["test.accuracy"] == pytest.approx(float((predicted == test.targets).mean()))
     file.write_text(text.replace("TARGET", "my_teacher:wrong"))
     with pytest.raises(UsageError, match=r"5"):
         distill.run(Experiment.load(file), Context())
@@ -304,6 +304,6 @@ def test_estimators_have_no_device_and_no_parameters() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         tree = EstimatorModule(DecisionTreeClassifier().fit([[0.0], [1.0]], [0, 1]), "classification", 2)
-        found = tree.to("cpu").eval()(torch.tensor([[0.0], [1.0]]))
+        outputs = tree.to("cpu").eval()(torch.tensor([[0.0], [1.0]]))
     assert not list(tree.parameters())
-    assert found.exp().round(decimals=5).tolist() == [[1.0, 0.0], [0.0, 1.0]]
+    assert outputs.exp().round(decimals=5).tolist() == [[1.0, 0.0], [0.0, 1.0]]

@@ -159,6 +159,6 @@ FOREST = {"type": "sklearn", "estimator": "sklearn.ensemble.RandomForestClassifi
 def test_every_way_to_be_taught_can_be_repeated(section: dict[str, Any], tmp_path: Path) -> None:
     report = searched(tmp_path / "run", TEMPERATURE, section, trials=2)
     assert_repeats(tmp_path / "run", report)
-    found = learners(report)
-    assert found["student"]["test.loss"] == report.metrics["test.loss"]
+    by_learner = learners(report)
+    assert by_learner["student"]["test.loss"] == report.metrics["test.loss"]
     assert BASE["training"]["epochs"] == 3

@@ -48,8 +48,8 @@ def test_no_gap_is_said() -> None:
     poor = {**TEACHER, "model": {"type": "mlp", "hidden": [1]}, "training": {"epochs": 1, "optimizer": "sgd"}}
     report = distilled(experiment({"teacher": poor}))
     for split in ("validation", "test"):
-        told = any(f"no gap to close on the {split} split" in text for text in report.warnings)
-        assert told == (f"{split}.gap_closed" not in report.metrics)
+        warned = any(f"no gap to close on the {split} split" in text for text in report.warnings)
+        assert warned == (f"{split}.gap_closed" not in report.metrics)
     assert any("no gap to close" in text for text in report.warnings)
 
 

@@ -229,8 +229,8 @@ def test_cubic_reaches_its_amount_before_recovery_ends_and_never_goes_back() -> 
     shares = []
     while run.step < run.total:
         run.advance(run.step + 1)
-        gone, total = masked(run).masking.counts
-        shares.append(gone / total)
+        zeroed, total = masked(run).masking.counts
+        shares.append(zeroed / total)
     assert shares == sorted(shares)
     assert shares[:4] == [0.0] * 4
     assert shares[-2] == shares[-1] == pytest.approx(0.8, abs=0.002)

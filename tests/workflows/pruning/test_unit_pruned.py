@@ -181,14 +181,14 @@ def test_what_cannot_be_is_said_before_the_training(
 
 
 def test_what_does_not_go_together_is_said() -> None:
-    for wrong, told in (
+    for wrong, message in (
         ({"amount": 0.5, "importance": "wanda"}, "scores weights, no units"),
         ({"budget": {"nonzero": "10%"}}, "does not go with structure neurons"),
         ({"amount": 0.5, "compensation": "sparsegpt"}, "makes up for weights"),
         ({"amount": 0.5, "schedule": "lottery"}, "takes their places away"),
         ({"amount": 0.5, "structure": "weights", "importance": "hrank"}, "scores units, no weights"),
     ):
-        with pytest.raises(ExperimentError, match=told):
+        with pytest.raises(ExperimentError, match=message):
             experiment(**wrong)
     with pytest.raises(UsageError, match="matches no group"):
         prune(experiment(amount=0.5, exclude=["nothing.*"]))

@@ -45,12 +45,12 @@ def test_an_odd_line_is_ordinary_output_or_what_it_says(name: str) -> None:
 def test_lines_are_cut_whatever_comes_in_which_pieces() -> None:
     data = b"first\r\n\rsecond\nthird" + b"x" * (3 * LONGEST) + b"\nlast"
     for size in (1000, 65_536, len(data)):
-        lines, found = Lines(), []
+        lines, pieces = Lines(), []
         for start in range(0, len(data), size):
-            found += lines.cut(data[start : start + size])
-        found += lines.last()
-        assert [line[:6] for line in found] == [b"first", b"second", b"thirdx", b"last"]
-        assert max(map(len, found)) == LONGEST + 1, "of a long line the beginning is kept"
+            pieces += lines.cut(data[start : start + size])
+        pieces += lines.last()
+        assert [line[:6] for line in pieces] == [b"first", b"second", b"thirdx", b"last"]
+        assert max(map(len, pieces)) == LONGEST + 1, "of a long line the beginning is kept"
 
 
 def run(tmp_path: Path, text: str, **options: object) -> tuple[list[int], dict[str, float], ScriptRun]:
@@ -131,9 +131,9 @@ def test_a_script_that_prints_steps_without_end_waits_until_they_are_asked_for(t
 
 
 def _first(script: ScriptRun, until: int) -> list[tuple[int, object]]:
-    while not (found := script.advance(until)):
+    while not (reports := script.advance(until)):
         pass
-    return list(found)
+    return list(reports)
 
 
 def test_a_script_of_too_many_metrics_keeps_the_first(tmp_path: Path) -> None:

@@ -36,51 +36,51 @@ def searched(objective: Any, count: int, sampler: str = "sobol") -> tuple[Study,
     return study, search_analysis(study.space, study.trials, study.goals)
 
 
-def rows(found: SearchAnalysis, name: str) -> list[dict[str, Any]]:
-    table = found.tables[name]
+def rows(analysis: SearchAnalysis, name: str) -> list[dict[str, Any]]:
+    table = analysis.tables[name]
     return table.records()
 
 
 def test_tables_are_in_the_metrics_unit_and_say_when_a_parameter_counts() -> None:
-    study, found = searched("maximize accuracy", 42)
-    assert found.missing == {}
-    importance = rows(found, "importance")
+    study, analysis = searched("maximize accuracy", 42)
+    assert analysis.missing == {}
+    importance = rows(analysis, "importance")
     assert importance[0]["path"] == "training.lr"
     assert [row["importance"] for row in importance] == sorted((row["importance"] for row in importance), reverse=True)
     inner = next(row for row in importance if row["path"] == "model.kind.lr")
     assert inner["when"] == "model.kind = b"
     ended = [trial for trial in study.trials if trial.losses]
     assert inner["trials"] == sum("model.kind.lr" in trial.params for trial in ended) < len(ended)
-    effect = [row for row in rows(found, "effects") if row["path"] == "training.lr"]
+    effect = [row for row in rows(analysis, "effects") if row["path"] == "training.lr"]
     assert [effect[0]["value"], effect[-1]["value"]] == [0.001, 1.0]
     assert effect[-1]["mean"] == pytest.approx(0.5 + 0.125, abs=0.03), "an accuracy, not a loss"
-    kinds = [row["value"] for row in rows(found, "effects") if row["path"] == "model.kind"]
+    kinds = [row["value"] for row in rows(analysis, "effects") if row["path"] == "model.kind"]
     assert kinds == ['{"type": "a"}', '{"type": "b"}']
-    pairs = rows(found, "effects_pairs")
+    pairs = rows(analysis, "effects_pairs")
     assert {(row["path_a"], row["path_b"]) for row in pairs} == {
         ("training.lr", "model.kind"),
         ("training.lr", "model.kind.lr"),
     }
-    json.dumps([table.model_dump() for table in found.tables.values()])
+    json.dumps([table.model_dump() for table in analysis.tables.values()])
 
 
 def test_each_objective_has_its_own_rows() -> None:
-    _, found = searched(["maximize accuracy", "minimize size"], 42)
-    first = {row["metric"]: row["path"] for row in reversed(rows(found, "importance"))}
+    _, analysis = searched(["maximize accuracy", "minimize size"], 42)
+    first = {row["metric"]: row["path"] for row in reversed(rows(analysis, "importance"))}
     assert first == {"accuracy": "training.lr", "size": "model.kind.lr"}
 
 
 def test_too_few_trials_are_told() -> None:
-    _, found = searched("maximize accuracy", 9)
-    assert found.tables == {}
-    assert found.missing == {"accuracy": "8 trials ended with a value, but 10 are needed for 3 parameters"}
+    _, analysis = searched("maximize accuracy", 9)
+    assert analysis.tables == {}
+    assert analysis.missing == {"accuracy": "8 trials ended with a value, but 10 are needed for 3 parameters"}
 
 
-def shown(found: SearchAnalysis, goals: list[str]) -> str:
+def shown(analysis: SearchAnalysis, goals: list[str]) -> str:
     report = Report(
         kind="search",
-        workflow="tune", name="x", tables=found.tables,
-        details={"objective": goals, "importance_missing": found.missing},
+        workflow="tune", name="x", tables=analysis.tables,
+        details={"objective": goals, "importance_missing": analysis.missing},
     )  # fmt: skip
     console = Console(file=io.StringIO(), width=120)
     search.render(console, report, quiet=False)
@@ -123,6 +123,6 @@ tuning:
 
 
 def test_goals_need_not_be_the_studys() -> None:
-    study, found = searched("maximize accuracy", 42)
+    study, analysis = searched("maximize accuracy", 42)
     again = search_analysis(study.space, study.trials, [Goal.parse("maximize accuracy")])
-    assert again == found, "nothing in it is random"
+    assert again == analysis, "nothing in it is random"

@@ -34,11 +34,11 @@ def test_all_48_means_and_deviations_are_grid_search_cvs() -> None:
     train_x, test_x, train_y, test_y = train_test_split(INPUTS, TARGETS, test_size=0.3, random_state=42)
     reference = GridSearchCV(RandomForestClassifier(random_state=42), GRID, cv=5, scoring="accuracy", n_jobs=2)
     reference.fit(train_x, train_y)
-    found = reference.cv_results_
+    results = reference.cv_results_
     expected = {
         tuple(params[name] for name in GRID): (mean, deviation)
         for params, mean, deviation in zip(
-            found["params"], found["mean_test_score"], found["std_test_score"], strict=True
+            results["params"], results["mean_test_score"], results["std_test_score"], strict=True
         )
     }
 
@@ -53,8 +53,8 @@ def test_all_48_means_and_deviations_are_grid_search_cvs() -> None:
     assert report.best is not None
     assert report.metrics["validation.accuracy"] == reference.best_score_
     best = report.best["params"]
-    at = [params for params in found["params"] if all(params[name] == best[f"model.{name}"] for name in GRID)]
-    assert found["mean_test_score"][found["params"].index(at[0])] == reference.best_score_
+    at = [params for params in results["params"] if all(params[name] == best[f"model.{name}"] for name in GRID)]
+    assert results["mean_test_score"][results["params"].index(at[0])] == reference.best_score_
     refitted = RandomForestClassifier(random_state=42, **at[0]).fit(train_x, train_y)
     assert report.metrics["test.accuracy"] == refitted.score(test_x, test_y)
 
@@ -106,9 +106,9 @@ def test_holdout_scores_are_grid_search_cvs_on_that_one_split() -> None:
         refit=False,
     ).fit(inputs[rows], targets[rows])
 
-    found = rows_of(tune(experiment))
+    ours = rows_of(tune(experiment))
 
-    assert [row["validation.accuracy"] for row in found] == list(reference.cv_results_["mean_test_score"])
-    assert len({row["validation.accuracy"] for row in found}) > 1, "settings that all score alike would show nothing"
+    assert [row["validation.accuracy"] for row in ours] == list(reference.cv_results_["mean_test_score"])
+    assert len({row["validation.accuracy"] for row in ours}) > 1, "settings that all score alike would show nothing"
     order = [(params["max_depth"], params["min_samples_split"]) for params in reference.cv_results_["params"]]
-    assert [(row["model.max_depth"], row["model.min_samples_split"]) for row in found] == order
+    assert [(row["model.max_depth"], row["model.min_samples_split"]) for row in ours] == order

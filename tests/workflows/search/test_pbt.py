@@ -68,12 +68,12 @@ def along(experiment: Experiment, legs: list[Any], end: int) -> TorchRun:
     ends = [*(leg.born for leg in legs[1:]), end]
     for leg, until in zip(legs, ends, strict=True):
         setting = experiment.with_values(leg.params)
-        found = TorchRun(
+        leg_run = TorchRun(
             setting, data_cache.prepared_data(setting), seed=leg.seed, monitor="validation.loss", state=state
         )
-        found.advance(until)
-        state = found.state()
-    return found
+        leg_run.advance(until)
+        state = leg_run.state()
+    return leg_run
 
 
 @pytest.mark.slow
@@ -91,8 +91,8 @@ def test_the_model_is_what_its_lineage_trains(run: tuple[Report, Path]) -> None:
     for trial in trials:
         if trial.parent is not None:
             assert trial.params["model.hidden.0"] == trials[trial.parent].params["model.hidden.0"]
-            found = along(load(FILE), lineage(trials, trial), trial.step).metrics()
-            assert found["validation.loss"] == pytest.approx(trial.metrics["validation.loss"], rel=1e-6)
+            measured = along(load(FILE), lineage(trials, trial), trial.step).metrics()
+            assert measured["validation.loss"] == pytest.approx(trial.metrics["validation.loss"], rel=1e-6)
 
 
 def test_the_schedule_is_a_table_a_file_and_a_text(run: tuple[Report, Path]) -> None:
@@ -104,8 +104,8 @@ def test_the_schedule_is_a_table_a_file_and_a_text(run: tuple[Report, Path]) -> 
     assert schedule[-1]["trial"] == report.best["number"]
     last = {name: value for name, value in schedule[-1].items() if "." in name}
     assert last == report.best["params"]
-    with (path / "schedule.csv").open() as found:
-        assert [int(row["trial"]) for row in csv.DictReader(found)] == [row["trial"] for row in schedule]
+    with (path / "schedule.csv").open() as table:
+        assert [int(row["trial"]) for row in csv.DictReader(table)] == [row["trial"] for row in schedule]
     assert json.loads((path / "schedule.json").read_text()) == schedule
     trials = {row["trial"]: row for row in rows(report, "trials")}
     assert [trials[row["trial"]]["parent"] for row in schedule] == [None, *(row["trial"] for row in schedule[:-1])]

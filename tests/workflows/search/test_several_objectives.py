@@ -56,8 +56,8 @@ def test_the_report_says_what_the_front_is_worth(file: Path, tmp_path: Path) -> 
     grown = rows(report, "hypervolume")
     assert [row["trial"] for row in grown] == list(range(6))
     assert grown[-1]["hypervolume"] == report.details["hypervolume"]
-    with (tmp_path / "run" / "front.csv").open() as found:
-        assert [int(row["trial"]) for row in csv.DictReader(found)] == [row["trial"] for row in front]
+    with (tmp_path / "run" / "front.csv").open() as stream:
+        assert [int(row["trial"]) for row in csv.DictReader(stream)] == [row["trial"] for row in front]
     saved = json.loads((tmp_path / "run" / "hypervolume.json").read_text())
     assert saved == grown
 

@@ -44,9 +44,9 @@ def test_what_is_noisy() -> None:
 @pytest.fixture
 def loaded(monkeypatch: pytest.MonkeyPatch) -> None:
     def latency(contenders: Any, inputs: Any, sizes: Any = (1, 64), **_: Any) -> list[Latency]:
-        found = {"before": LOADED[0], "after": LOADED[1]}
+        loads = {"before": LOADED[0], "after": LOADED[1]}
         order = list(contenders)
-        pair = [found["before"], found["after"]] if order[0] == "before" else list(found.values())
+        pair = [loads["before"], loads["after"]] if order[0] == "before" else list(loads.values())
         return [
             Latency(name, size, 1, "cpu", one.times) for size in sizes for name, one in zip(order, pair, strict=True)
         ]
@@ -95,10 +95,10 @@ def test_inspect_with_a_baseline(tmp_path: Any) -> None:
     report = prune.run(load({**DOCUMENT, "pruning": PRUNING}), Context())
     checkpoints.save(tmp_path / "a.pt", report.model)
     checkpoints.save(tmp_path / "b.pt", report.model)
-    found = inspect_file.run(tmp_path / "a.pt", baseline=tmp_path / "b.pt")
-    table = found.tables["latency"]
+    inspected = inspect_file.run(tmp_path / "a.pt", baseline=tmp_path / "b.pt")
+    table = inspected.tables["latency"]
     rows = table.records()
     medians = {row["model"]: row["median ms"] for row in rows}
     first = rows[0]
     assert first["relative to baseline"] == pytest.approx(medians["a.pt"] / medians["b.pt (baseline)"])
-    assert sum("is noisy" in text for text in found.warnings) == 2
+    assert sum("is noisy" in text for text in inspected.warnings) == 2

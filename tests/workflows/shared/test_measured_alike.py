@@ -30,7 +30,7 @@ WINE = {"type": "wine", "splits": SPLITS}
 
 
 @pytest.mark.parametrize(
-    ("space", "told"),
+    ("space", "message"),
     [
         ({"data.splits.seed": [0, 1]}, "data.splits"),
         ({"data.splits.validation": [0.1, 0.2]}, "data.splits"),
@@ -50,10 +50,10 @@ WINE = {"type": "wine", "splits": SPLITS}
         ({"gates": {"choice": [[], ["test.accuracy > 0"]]}}, "when the search has ended"),
     ],
 )
-def test_what_results_are_measured_on_is_no_setting(space: dict[str, Any], told: str) -> None:
+def test_what_results_are_measured_on_is_no_setting(space: dict[str, Any], message: str) -> None:
     with pytest.raises(ExperimentError, match=r"cannot be compared|a search cannot change") as refused:
         search(space)
-    assert told in str(refused.value)
+    assert message in str(refused.value)
 
 
 @pytest.mark.parametrize("option", ["task", "weights", "target", "path", "separator", "encoding", "max_categories"])

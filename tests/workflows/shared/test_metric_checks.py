@@ -82,8 +82,8 @@ def assert_foreseen(chosen: Experiment, report: Report, workflow: Workflow, *, s
     assert before is not None
     exact = expect_metrics(chosen, workflow, searched=searched, facts=known(chosen))
     assert exact is not None
-    found = {name for name in report.metrics if not name.endswith(GAP)}  # undefined where there is no gap
-    assert found == {name for name in exact.possible if not name.endswith(GAP)}
+    reported = {name for name in report.metrics if not name.endswith(GAP)}  # undefined where there is no gap
+    assert reported == {name for name in exact.possible if not name.endswith(GAP)}
     assert set(report.metrics) <= exact.possible <= before.possible
     assert before.certain <= exact.possible
 
@@ -141,9 +141,9 @@ def test_without_a_student_alone_or_a_teacher_there_is_no_gap() -> None:
     itself = experiment("iris", distillation={"ema": {}})
     for chosen in (alone, itself):
         assert_foreseen(chosen, distill.run(chosen, Context()), "distill")
-        found = expect_metrics(chosen, "distill")
-        assert found is not None
-        assert not any(name.endswith(GAP) for name in found.possible)
+        expected = expect_metrics(chosen, "distill")
+        assert expected is not None
+        assert not any(name.endswith(GAP) for name in expected.possible)
     searched = expect_metrics(alone, "distill", searched=True)  # where an objective asks for it, it is trained
     assert searched is not None
     assert "validation.gap_closed" in searched.possible
@@ -212,8 +212,8 @@ def test_reports_under_way_hold_what_is_said_of_them() -> None:
         (less := experiment("iris", pruning=UNITS), open_pruning(less, 0, wanted=wanted)),
         (tree := experiment("iris", model=TREE, training=None), open_run(tree, 0, wanted=wanted)),
     ):
-        found = expect_metrics(chosen, "prune" if chosen.pruning is not None else "train")
-        assert found is not None
+        expected = expect_metrics(chosen, "prune" if chosen.pruning is not None else "train")
+        assert expected is not None
         reported = {name for _, metrics in run.advance(run.total) for name in metrics}
-        assert reported <= found.early
+        assert reported <= expected.early
         assert "validation.f1" in reported

@@ -40,11 +40,11 @@ def test_means_and_deviations_are_numpys(tmp_path: Path) -> None:
             assert value == pytest.approx(np.mean([one.metrics[name] for one in alone])), name
     table = report.tables["seeds"]
     assert [row[0] for row in table.rows] == [3, 4, 5, "mean", "deviation"]
-    found = dict(zip(table.columns, zip(*table.rows, strict=True), strict=True))
+    column_of = dict(zip(table.columns, zip(*table.rows, strict=True), strict=True))
     for name in ("test.accuracy", "test.loss", "validation.loss"):
         values = [one.metrics[name] for one in alone]
-        assert list(found[name][:3]) == values
-        assert found[name][3:] == pytest.approx((np.mean(values), np.std(values, ddof=1)))
+        assert list(column_of[name][:3]) == values
+        assert column_of[name][3:] == pytest.approx((np.mean(values), np.std(values, ddof=1)))
     many = learners(report)
     for name in ("teacher", "student alone", "student"):
         values = [learners(one)[name]["test.loss"] for one in alone]
@@ -62,9 +62,10 @@ def test_means_and_deviations_are_numpys(tmp_path: Path) -> None:
 
 def test_the_gap_is_that_of_the_means() -> None:
     report = distilled(experiment({"teacher": {**TEACHER, "training": {**TEACHER["training"], "epochs": 9}}}, seeds=2))
-    found = learners(report)
+    by_learner = learners(report)
     for split in ("validation", "test"):
-        teacher, alone, student = (found[name][f"{split}.accuracy"] for name in ("teacher", "student alone", "student"))
+        names = ("teacher", "student alone", "student")
+        teacher, alone, student = (by_learner[name][f"{split}.accuracy"] for name in names)
         if teacher > alone:
             assert report.metrics[f"{split}.gap_closed"] == pytest.approx((student - alone) / (teacher - alone))
 
@@ -131,7 +132,7 @@ def report_of(seed: int, **metrics: float) -> Report:
 
 def test_any_run_can_be_repeated(tmp_path: Path) -> None:
     """Metrics that some seed lacks are left out; warnings are told once; messages say which seed it is."""
-    told: list[str] = []
+    announced: list[str] = []
 
     def run(one: Any, context: Context) -> Report:
         assert context.gates == ()
@@ -140,15 +141,15 @@ def test_any_run_can_be_repeated(tmp_path: Path) -> None:
         return report_of(one.seed, a=float(one.seed) ** 2, **more)
 
     def tell(event: Any) -> None:
-        told.extend([event.text] if isinstance(event, Message) else [])
+        announced.extend([event.text] if isinstance(event, Message) else [])
 
     chosen = experiment(seeds=3)
     with RunDirectory.create_at(tmp_path / "run") as directory:
-        found = over_seeds(run, chosen, Context(directory=directory, emit=tell), lambda tables: {"c": len(tables)})
-    assert found.metrics == {"a": pytest.approx(5 / 3), "c": 2}
-    assert found.warnings == ["same"]
-    assert told == ["seed 0 (1 of 3)", "seed 1 (2 of 3)", "seed 2 (3 of 3)"]
-    assert rows(found.tables["t"]) == [
+        report = over_seeds(run, chosen, Context(directory=directory, emit=tell), lambda tables: {"c": len(tables)})
+    assert report.metrics == {"a": pytest.approx(5 / 3), "c": 2}
+    assert report.warnings == ["same"]
+    assert announced == ["seed 0 (1 of 3)", "seed 1 (2 of 3)", "seed 2 (3 of 3)"]
+    assert rows(report.tables["t"]) == [
         {"learner": "x", "test.a": pytest.approx(5 / 3), "test.a_std": pytest.approx(np.std([0, 1, 4], ddof=1))}
     ]
 
@@ -158,10 +159,10 @@ def table(*given: list[Any]) -> Table:
 
 
 def test_tables_whose_rows_agree_become_one() -> None:
-    found = averaged([table(["a", 1.0, True], ["b", 2, False]), table(["a", 3.0, True], ["b", 2, False])])
-    assert found is not None
-    assert found.columns == ["name", "value", "value_std", "flag"]
-    assert found.rows == [["a", 2.0, pytest.approx(2**0.5), True], ["b", 2.0, 0.0, False]]
+    mean_table = averaged([table(["a", 1.0, True], ["b", 2, False]), table(["a", 3.0, True], ["b", 2, False])])
+    assert mean_table is not None
+    assert mean_table.columns == ["name", "value", "value_std", "flag"]
+    assert mean_table.rows == [["a", 2.0, pytest.approx(2**0.5), True], ["b", 2.0, 0.0, False]]
     same = averaged([table(["a", 1, True])] * 2)
     assert same is not None
     assert same.rows == [["a", 1, True]]
@@ -182,12 +183,12 @@ def test_tables_whose_rows_differ_do_not(other: Table) -> None:
 
 
 def test_what_some_seeds_lack_is_the_mean_of_the_others() -> None:
-    found = averaged([table(["a", None, True]), table(["a", 3.0, True]), table(["a", 5.0, True])])
-    assert found is not None
-    assert found.rows == [["a", 4.0, pytest.approx(2**0.5), True]]
-    found = averaged([table(["a", None, True]), table(["a", 3.0, True])])
-    assert found is not None
-    assert found.rows == [["a", 3.0, None, True]]
+    mean_table = averaged([table(["a", None, True]), table(["a", 3.0, True]), table(["a", 5.0, True])])
+    assert mean_table is not None
+    assert mean_table.rows == [["a", 4.0, pytest.approx(2**0.5), True]]
+    mean_table = averaged([table(["a", None, True]), table(["a", 3.0, True])])
+    assert mean_table is not None
+    assert mean_table.rows == [["a", 3.0, None, True]]
 
 
 def test_one_seed_is_just_the_run() -> None:
@@ -226,6 +227,6 @@ def test_splits_that_are_left_to_their_defaults_are_the_same_in_every_seed_and_i
     assert first["test.accuracy"] == alone.metrics["test.accuracy"], "0.2 of the data, though no file says so"
     assert "test.accuracy" in report.metrics
     for split in ("validation", "test"):
-        found = evaluate(tmp_path / "alone/model.pt", split=split).metrics
-        assert found[f"{split}.accuracy"] == alone.metrics[f"{split}.accuracy"]
-        assert found[f"{split}.f1"] == alone.metrics[f"{split}.f1"]
+        metrics = evaluate(tmp_path / "alone/model.pt", split=split).metrics
+        assert metrics[f"{split}.accuracy"] == alone.metrics[f"{split}.accuracy"]
+        assert metrics[f"{split}.f1"] == alone.metrics[f"{split}.f1"]

@@ -106,7 +106,7 @@ def test_labels_are_compared_as_texts(folder: Path, value: str) -> None:
     """Whatever YAML makes of it."""
     text = value.strip("'").removesuffix(".0")
     other = {"yes": "no", "1": "0", "true": "false"}[text]
-    lines = [f"{place % 7},{text if place % 3 else other}" for place in range(60)]
+    lines = [f"{number % 7},{text if number % 3 else other}" for number in range(60)]
     Path("other.csv").write_text("\n".join(["a,y", *lines]) + "\n")
     Path("e.yaml").write_text(
         f"version: 1\ndata: {{type: csv, path: other.csv, target: y, positive: {value}}}\n"

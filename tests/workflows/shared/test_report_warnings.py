@@ -90,10 +90,10 @@ def test_warnings_of_folds_reach_the_report_though_the_final_fit_has_none(tmp_pa
     document = {**LOGISTIC, "model": {"type": "sklearn", "estimator": "few.Few"}, "evaluation": {"cv": 3}}
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(tmp_path)
-        told = ["UserWarning: few samples"]
+        expected = ["UserWarning: few samples"]
         section = searched(document, space={"model.max_depth": [1, 2]}, executor={"type": "processes"}, workers=1)
         warned = tune(load(section)).warnings
-        assert [text for text in warned if "--trust-code" not in text] == told
+        assert [text for text in warned if "--trust-code" not in text] == expected
 
 
 @pytest.mark.slow

@@ -47,9 +47,9 @@ def test_a_file_that_was_written_again(tmp_path: Path) -> None:
     data = {"type": "csv", "path": str(path), "target": "y"}
     for shift, labels in ((0, ("n", "p")), (1000, ("n", "p")), (1000, ("N", "P"))):
         write(path, shift, labels)
-        found = trained(data)
-        assert found.preprocessing["mean"][0] == pytest.approx(shift, abs=1)
-        assert found.label_names == labels
+        checkpoint = trained(data)
+        assert checkpoint.preprocessing["mean"][0] == pytest.approx(shift, abs=1)
+        assert checkpoint.label_names == labels
 
 
 def test_a_function_that_was_defined_again() -> None:
