@@ -52,12 +52,12 @@ def _nothing_kept() -> Iterator[None]:
 def test_cached_and_live_give_the_same_student_bit_for_bit(losses: Any, options: Any, tmp_path: Path) -> None:
     """In the same blocks of indices: the teacher's matrix products round the same."""
     views = {"views": 2} if options else {}
-    found = [
+    trained_states = [
         trained(criterion(losses=losses, cache={**cache, **views}, folder=tmp_path), shuffle=False, **options)
         for cache in (NONE, MEMORY, DISK)
     ]
-    assert_same(found[0], found[1])
-    assert_same(found[0], found[2])
+    assert_same(trained_states[0], trained_states[1])
+    assert_same(trained_states[0], trained_states[2])
 
 
 @pytest.mark.parametrize("options", [{}, {"augment": JITTER}], ids=["as they are", "augmented"])
@@ -88,21 +88,21 @@ class Watched(TeacherCriterion):
     """Keeps what it taught: (epoch, sample) -> (inputs, outputs)."""
 
     def teacher_output(self, batch: Any, step_info: Any) -> Any:
-        found = super().teacher_output(batch, step_info)
-        for place, index in enumerate(batch.indices.tolist()):
-            self.seen[step_info.epoch, index] = batch.inputs[place].clone(), found.outputs[place].clone()
-        return found
+        given_output = super().teacher_output(batch, step_info)
+        for row, index in enumerate(batch.indices.tolist()):
+            self.seen[step_info.epoch, index] = batch.inputs[row].clone(), given_output.outputs[row].clone()
+        return given_output
 
     seen: dict[tuple[int, int], tuple[Tensor, Tensor]]
 
 
 def watched(cache: Any, *, seed: int = 3, folder: Path | None = None, epochs: int = 5) -> Watched:
-    found = criterion(cache=cache, folder=folder)
-    found.__class__ = Watched
-    assert isinstance(found, Watched)
-    found.seen = {}
-    trained(found, seed=seed, epochs=epochs, augment=JITTER)
-    return found
+    counting = criterion(cache=cache, folder=folder)
+    counting.__class__ = Watched
+    assert isinstance(counting, Watched)
+    counting.seen = {}
+    trained(counting, seed=seed, epochs=epochs, augment=JITTER)
+    return counting
 
 
 @pytest.mark.parametrize("cache", [NONE, MEMORY, DISK], ids=["live", "memory", "disk"])
@@ -117,10 +117,10 @@ def test_epoch_e_sees_exactly_its_view_and_what_the_teacher_says_about_it(cache:
         expected, _ = JITTER[0].apply(torch.from_numpy(data.inputs), targets, uniform(3, view, places, 0))
         with torch.no_grad():
             answers = asked(expected)
-        for place, index in enumerate(data.indices.tolist()):
+        for row, index in enumerate(data.indices.tolist()):
             inputs, teacher_output = seen[epoch, index]
-            assert torch.equal(inputs, expected[place])
-            torch.testing.assert_close(teacher_output, answers[place], rtol=1e-4, atol=1e-5)
+            assert torch.equal(inputs, expected[row])
+            torch.testing.assert_close(teacher_output, answers[row], rtol=1e-4, atol=1e-5)
     one, other = ({index: seen[epoch, index][0] for index in data.indices.tolist()} for epoch in (1, 2))
     moved = sum(not torch.equal(one[index], other[index]) for index in one)
     assert moved > SAMPLES / 2, "the views differ"
@@ -203,8 +203,8 @@ class Breaks(nn.Module):
     def forward(self, inputs: Tensor) -> Tensor:
         if self.breaks and len(inputs) == 3:
             raise RuntimeError("the power went out")
-        found: Tensor = self.module(inputs)
-        return found
+        answers: Tensor = self.module(inputs)
+        return answers
 
 
 def test_rows_appear_on_disk_whole_or_not_at_all(tmp_path: Path) -> None:
@@ -327,15 +327,15 @@ def test_the_largest_are_exact_and_the_others_in_sum() -> None:
     logits[0] = torch.tensor([200.0, -200, 0, 0, 0, 0, 0, 0, 0])
     logs = torch.log_softmax(logits, 1)
     for k in (1, 3, 8):
-        found = unpack(pack(logits, k), 9)
+        unpacked = unpack(pack(logits, k), 9)
         values, classes = logs.topk(k, 1)
-        assert torch.equal(found.gather(1, classes), values)
-        assert bool(found.isfinite().all())
-        torch.testing.assert_close(found.exp().sum(1), torch.ones(50))
+        assert torch.equal(unpacked.gather(1, classes), values)
+        assert bool(unpacked.isfinite().all())
+        torch.testing.assert_close(unpacked.exp().sum(1), torch.ones(50))
         rest = 1 - values.double().exp().sum(1)
-        others = found.double().exp().sum(1) - found.gather(1, classes).double().exp().sum(1)
+        others = unpacked.double().exp().sum(1) - unpacked.gather(1, classes).double().exp().sum(1)
         torch.testing.assert_close(others, rest, rtol=1e-4, atol=1e-6)
-        spread = found.scatter(1, classes, float("nan"))
+        spread = unpacked.scatter(1, classes, float("nan"))
         for row in spread:
             left = row[~row.isnan()]
             assert bool((left == left[0]).all()), "what is left is shared out evenly"
@@ -388,6 +388,6 @@ def test_the_digest_follows_weights_buffers_form_and_estimators() -> None:
         )
         for depth in (1, 1, 2)
     ]
-    found = [row_cache.digest(one) for one in (moved, weighed, formed, *trees)]
-    assert found[3] == found[4]
-    assert len({first, *found}) == 6
+    digests = [row_cache.digest(one) for one in (moved, weighed, formed, *trees)]
+    assert digests[3] == digests[4]
+    assert len({first, *digests}) == 6

@@ -27,28 +27,28 @@ def targets_of(task: Task) -> torch.Tensor:
     generator = torch.Generator().manual_seed(9)
     if task == "classification":
         return torch.randint(4, (7,), generator=generator)
-    found = torch.randn(7, 4, generator=generator)
-    return found if task == "regression" else (found > 0).float()
+    drawn = torch.randn(7, 4, generator=generator)
+    return drawn if task == "regression" else (drawn > 0).float()
 
 
-def values(found: list[TeacherOutput]) -> np.ndarray:
-    return np.stack([one.outputs.double().numpy() for one in found])
+def values(spoken: list[TeacherOutput]) -> np.ndarray:
+    return np.stack([one.outputs.double().numpy() for one in spoken])
 
 
 def test_the_mean_of_logits_is_the_geometric_mean_of_probabilities() -> None:
     given = teacher_outputs(3)
-    found = combined(given, "mean", [5.0, 1.0, 1.0], targets_of("classification"), "classification")
-    assert np.allclose(found.outputs, values(given).mean(0), atol=1e-6)
+    joined = combined(given, "mean", [5.0, 1.0, 1.0], targets_of("classification"), "classification")
+    assert np.allclose(joined.outputs, values(given).mean(0), atol=1e-6)
     geometric = np.exp(np.log(softmax(values(given), -1)).mean(0))
-    assert np.allclose(softmax(found.outputs, -1), geometric / geometric.sum(-1, keepdims=True), atol=1e-6)
-    assert found.features is given[0].features
+    assert np.allclose(softmax(joined.outputs, -1), geometric / geometric.sum(-1, keepdims=True), atol=1e-6)
+    assert joined.features is given[0].features
 
 
 def test_weights_are_shares() -> None:
     given = teacher_outputs(3)
     for weights in ([1.0, 2.0, 5.0], [0.1, 0.2, 0.5]):
-        found = combined(given, "weighted", weights, targets_of("classification"), "classification")
-        assert np.allclose(found.outputs, np.average(values(given), axis=0, weights=weights), atol=1e-6)
+        joined = combined(given, "weighted", weights, targets_of("classification"), "classification")
+        assert np.allclose(joined.outputs, np.average(values(given), axis=0, weights=weights), atol=1e-6)
 
 
 @pytest.mark.parametrize("task", ["classification", "multilabel", "regression"])
@@ -65,8 +65,8 @@ def test_confidence_is_equation_3_of_ca_mkd(task: Task, count: int) -> None:
         losses = ((outputs - targets.double().numpy()) ** 2).mean(-1)
     shares = (1 - np.exp(losses) / np.exp(losses).sum(0)) / (count - 1)
     assert np.allclose(shares.sum(0), 1)
-    found = combined(given, "confidence", [], targets, task)
-    assert np.allclose(found.outputs, (shares[..., None] * outputs).sum(0), atol=1e-5)
+    joined = combined(given, "confidence", [], targets, task)
+    assert np.allclose(joined.outputs, (shares[..., None] * outputs).sum(0), atol=1e-5)
     best = losses.argmin(0)
     assert bool((shares.argmax(0) == best).all()), "who knows the target best has the largest share"
 
@@ -91,9 +91,9 @@ def test_several_teachers_in_a_training() -> None:
     weighted = criterion(*both, combine="weighted")
     weighted._weights = [1e-9, 1e9]
     alone = trained(criterion(both[1]))
-    found = trained(weighted)
+    learnt = trained(weighted)
     for name, tensor in alone.items():
-        torch.testing.assert_close(found[name], tensor, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(learnt[name], tensor, rtol=1e-4, atol=1e-5)
 
 
 def test_teachers_learn_nothing_and_no_gradient_reaches_them() -> None:
@@ -119,6 +119,6 @@ def test_other_numbers_of_outputs_are_never_broadcast(outputs: int) -> None:
 
 
 def test_a_criterion_of_no_weights_shares_alike() -> None:
-    found = criterion(teacher(5), teacher(6), combine="weighted")
-    assert isinstance(found, TeacherCriterion)
-    assert found._weights == [1.0, 1.0]
+    joined = criterion(teacher(5), teacher(6), combine="weighted")
+    assert isinstance(joined, TeacherCriterion)
+    assert joined._weights == [1.0, 1.0]

@@ -51,8 +51,8 @@ def batches(seed: int, epochs: int) -> Iterator[tuple[int, Tensor, Tensor]]:
     for epoch in range(1, epochs + 1):
         torch.manual_seed(derive(seed, "epoch", epoch))
         order = torch.randperm(SAMPLES, generator=torch.Generator().manual_seed(derive(seed, "shuffle", epoch)))
-        for place in order.split(8):
-            yield epoch, inputs[place], targets[place]
+        for rows in order.split(8):
+            yield epoch, inputs[rows], targets[rows]
 
 
 def kd(own: Tensor, taught: Tensor, temperature: float = 4.0) -> Tensor:
@@ -67,13 +67,13 @@ def sgd(module: nn.Module) -> torch.optim.SGD:
     return torch.optim.SGD(module.parameters(), lr=0.05, momentum=0.9, foreach=False)
 
 
-def assert_close(found: dict[str, Tensor], module: nn.Module) -> None:
+def assert_close(learnt: dict[str, Tensor], module: nn.Module) -> None:
     for name, tensor in module.state_dict().items():
-        torch.testing.assert_close(found[name], tensor, rtol=1e-5, atol=1e-6, msg=name)
+        torch.testing.assert_close(learnt[name], tensor, rtol=1e-5, atol=1e-6, msg=name)
 
 
 def test_a_teacher_equals_a_loop_written_by_hand() -> None:
-    found = trained(criterion(cache={"where": "none"}), **PLAIN)
+    learnt = trained(criterion(cache={"where": "none"}), **PLAIN)
     module, taught = student(), teacher()
     optimizer = sgd(module)
     module.train()
@@ -84,8 +84,8 @@ def test_a_teacher_equals_a_loop_written_by_hand() -> None:
         outputs = module(inputs)
         (0.9 * kd(outputs, answers) + 0.1 * F.cross_entropy(outputs, targets)).backward()
         optimizer.step()
-    assert_close(found, module)
-    assert differ(found, trained(None, **PLAIN))
+    assert_close(learnt, module)
+    assert differ(learnt, trained(None, **PLAIN))
 
 
 def test_labels_are_the_training_sections_own_loss() -> None:
@@ -118,7 +118,7 @@ def test_weights_follow_their_schedules() -> None:
     losses: list[dict[str, Any]] = [{"type": "labels", "schedule": {"type": "step", "step_size": 1, "gamma": 0.5}}]
     losses += [{"type": "soft_targets", "weight": 0.9, "schedule": warm}]
     chosen = criterion(losses=losses, cache={"where": "none"})
-    found = trained(chosen, **PLAIN)
+    learnt = trained(chosen, **PLAIN)
     schedules = [loss.schedule for loss in guidance(losses).losses]
     module, taught = student(), teacher()
     optimizer = sgd(module)
@@ -133,7 +133,7 @@ def test_weights_follow_their_schedules() -> None:
         outputs = module(inputs)
         (second * 0.9 * kd(outputs, answers) + first * F.cross_entropy(outputs, targets)).backward()
         optimizer.step()
-    assert_close(found, module)
+    assert_close(learnt, module)
     assert [round(first, 6) for first, _ in factors[::4]] == [1.0, 0.5, 0.25, 0.125]
     seconds = [second for _, second in factors]
     assert seconds[:8] == sorted(seconds[:8])
@@ -145,7 +145,7 @@ def test_weights_follow_their_schedules() -> None:
 def test_a_moving_average_equals_one_written_by_hand(decay: float) -> None:
     """The decay is less in the first steps; buffers are the student's; the teacher is what it was before the step."""
     chosen = MovingAverageCriterion(guidance(), "classification", decay)
-    found = trained(chosen, **PLAIN)
+    learnt = trained(chosen, **PLAIN)
     module = student()
     average = deepcopy(module).eval()
     optimizer = sgd(module)
@@ -165,7 +165,7 @@ def test_a_moving_average_equals_one_written_by_hand(decay: float) -> None:
                 own.copy_(now * own + (1 - now) * new)
             for kept, current in zip(average.buffers(), module.buffers(), strict=True):
                 kept.copy_(current)
-    assert_close(found, module)
+    assert_close(learnt, module)
     assert decays[0] == 0.1
     assert (decays[-1] == 0.3) == (decay == 0.3)
     state = chosen.state()["average"]
@@ -174,7 +174,7 @@ def test_a_moving_average_equals_one_written_by_hand(decay: float) -> None:
 
 
 def peers_of(count: int) -> list[nn.Module]:
-    return [network(2 + place, 20 + place, dropout=0.1) for place in range(count)]
+    return [network(2 + number, 20 + number, dropout=0.1) for number in range(count)]
 
 
 def mutual(count: int = 1) -> MutualCriterion:
@@ -185,21 +185,21 @@ def mutual(count: int = 1) -> MutualCriterion:
 def test_mutual_learning_equals_a_loop_written_by_hand(count: int) -> None:
     options: dict[str, Any] = {**PLAIN, "schedule": "cosine", "clip_norm": 0.5}
     chosen = mutual(count)
-    found = trained(chosen, **options)
+    learnt = trained(chosen, **options)
     modules = [student(), *peers_of(count)]
     schedule = TrainingSettings.model_validate({"schedule": "cosine"}).schedule
     optimizers = [sgd(module) for module in modules]
     for step, (_, inputs, targets) in enumerate(batches(3, 4)):
         answers = [module.train()(inputs) for module in modules]
-        for place, (module, optimizer) in enumerate(zip(modules, optimizers, strict=True)):
+        for number, (module, optimizer) in enumerate(zip(modules, optimizers, strict=True)):
             for group in optimizer.param_groups:
                 group["lr"] = 0.05 * schedule.factor(step, 16, 4)
-            others = torch.stack([answer.detach() for at, answer in enumerate(answers) if at != place]).mean(0)
+            others = torch.stack([answer.detach() for at, answer in enumerate(answers) if at != number]).mean(0)
             optimizer.zero_grad()
-            (0.9 * kd(answers[place], others) + 0.1 * F.cross_entropy(answers[place], targets)).backward()
+            (0.9 * kd(answers[number], others) + 0.1 * F.cross_entropy(answers[number], targets)).backward()
             nn.utils.clip_grad_norm_(module.parameters(), 0.5)
             optimizer.step()
-    assert_close(found, modules[0])
+    assert_close(learnt, modules[0])
     for peer, module in zip(chosen.peers, modules[1:], strict=True):
         assert_close(peer.state_dict(), module)
 
@@ -275,9 +275,9 @@ def test_other_tasks_learn_from_their_teachers(task: Any) -> None:
     data = images(task)
     losses: Any = [{"type": "mse" if task == "regression" else "soft_targets"}]
 
-    def chosen(found: Any) -> Any:
-        found._task = task
-        return found
+    def chosen(prepared_one: Any) -> Any:
+        prepared_one._task = task
+        return prepared_one
 
     weights = trained(chosen(criterion(losses=losses)), data=data, epochs=20)
     module = student()
@@ -314,5 +314,5 @@ def test_features_need_a_teacher_with_features() -> None:
 
 def test_an_optimizer_that_looks_twice_at_a_step() -> None:
     """The closure of LBFGS asks the criterion several times for the same batch."""
-    found = trained(criterion(), optimizer={"type": "lbfgs", "lr": 0.1, "max_iter": 3}, epochs=1)
-    assert all(bool(tensor.isfinite().all()) for tensor in found.values())
+    learnt = trained(criterion(), optimizer={"type": "lbfgs", "lr": 0.1, "max_iter": 3}, epochs=1)
+    assert all(bool(tensor.isfinite().all()) for tensor in learnt.values())

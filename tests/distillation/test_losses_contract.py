@@ -50,10 +50,10 @@ def changed(inputs: LossInputs, student: object, teacher: object) -> tuple[LossI
     """The same batch with its outputs and features made by two functions."""
     students = tuple(student(one.detach()).requires_grad_() for one in (inputs.student, *inputs.student_features))  # type: ignore[operator]
     teachers = tuple(teacher(one.detach()) for one in (inputs.teacher, *inputs.teacher_features))  # type: ignore[operator]
-    found = inputs_of(
+    seen = inputs_of(
         students[0], teachers[0], task=inputs.task, targets=inputs.targets, students=students[1:], teachers=teachers[1:]
     )
-    return found, list(students[1:]) or [students[0]]
+    return seen, list(students[1:]) or [students[0]]
 
 
 def value_and_gradients(
@@ -67,8 +67,8 @@ def value_and_gradients(
 
 
 def variants(name: str) -> list[DistillationLoss]:
-    found = [loss_of(name)]
-    return [*found, loss_of(name, standardize=True)] if isinstance(found[0], OutputLoss) else found
+    plain = [loss_of(name)]
+    return [*plain, loss_of(name, standardize=True)] if isinstance(plain[0], OutputLoss) else plain
 
 
 MAKERS = {
@@ -92,12 +92,12 @@ def test_values_and_gradients_are_finite(name: str, kind: str, batch: int) -> No
             (one, other) for one in MAKERS.items() for other in MAKERS.items()
         ):
             inputs, leaves = changed(inputs_for(name, kind, batch)[0], student, teacher)
-            found = value_and_gradients(loss, inputs, leaves, copy.deepcopy(state))
-            assert found[0].shape == ()
-            assert found[0].dtype == torch.float32
-            told = f"{loss}: student {of_student}, teacher {of_teacher}"
-            assert all(bool(one.isfinite().all()) for one in found), told
-            assert all(bool((one.abs() < 1e9).all()) for one in found[1:]), f"{told}: the gradient is thrown far"
+            computed = value_and_gradients(loss, inputs, leaves, copy.deepcopy(state))
+            assert computed[0].shape == ()
+            assert computed[0].dtype == torch.float32
+            what = f"{loss}: student {of_student}, teacher {of_teacher}"
+            assert all(bool(one.isfinite().all()) for one in computed), what
+            assert all(bool((one.abs() < 1e9).all()) for one in computed[1:]), f"{what}: the gradient is thrown far"
 
 
 @pytest.mark.parametrize(("name", "kind"), CASES)
@@ -110,9 +110,9 @@ def test_low_precision_is_accepted_and_compared_in_float32(name: str, kind: str)
         assert loss.loss(low, None).isfinite()
         return
     expected = value_and_gradients(loss, full, leaves, copy.deepcopy(state))
-    found = value_and_gradients(loss, low, low_leaves, copy.deepcopy(state), autocast=True)
-    assert torch.equal(found[0], expected[0])
-    for one, other in zip(found, expected, strict=True):
+    narrow = value_and_gradients(loss, low, low_leaves, copy.deepcopy(state), autocast=True)
+    assert torch.equal(narrow[0], expected[0])
+    for one, other in zip(narrow, expected, strict=True):
         assert torch.equal(one, other.to(one.dtype))
 
 
@@ -141,12 +141,12 @@ def test_the_student_and_the_whole_state_get_gradients(name: str, kind: str) -> 
 @pytest.mark.parametrize(("name", "kind"), CASES)
 def test_the_same_seed_gives_the_same(name: str, kind: str) -> None:
     loss = loss_of(name)
-    found = []
+    computed = []
     for _ in range(2):
         state = state_of(loss, kind, seed=3)
         steps = [value_and_gradients(loss, *inputs_for(name, kind, seed=step), state) for step in range(2)]
-        found.append([one for step in steps for one in step])
-    assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))
+        computed.append([one for step in steps for one in step])
+    assert all(torch.equal(one, other) for one, other in zip(*computed, strict=True))
 
 
 @pytest.mark.parametrize(("name", "kind"), [(name, kind) for name, kind in FEATURE_CASES if name in STATEFUL])

@@ -131,10 +131,10 @@ def as_maps(feature: Tensor) -> Tensor:
     return feature[:, :, None, None] if feature.ndim == 2 else feature
 
 
-def alike(found: Tensor, expected: Tensor, leaves: list[Tensor], exact: list[Tensor]) -> None:
+def alike(computed: Tensor, expected: Tensor, leaves: list[Tensor], exact: list[Tensor]) -> None:
     """The same value, and the same gradients at leaves."""
-    torch.testing.assert_close(found.double(), expected.detach(), rtol=1e-4, atol=1e-6)
-    both = torch.autograd.grad(found, leaves), torch.autograd.grad(expected, exact)
+    torch.testing.assert_close(computed.double(), expected.detach(), rtol=1e-4, atol=1e-6)
+    both = torch.autograd.grad(computed, leaves), torch.autograd.grad(expected, exact)
     for one, other in zip(*both, strict=True):
         assert float(other.abs().max()) > 1e-7, "a gradient of zeros says nothing"
         torch.testing.assert_close(one.double(), other, rtol=1e-3, atol=1e-5 * max(1, float(other.abs().max())))
@@ -158,10 +158,10 @@ def test_losses_are_the_papers_formula(name: str, kind: str, seed: int) -> None:
     expected = torch.stack([one if one.ndim == 0 else weighted(one, weights) for one in values]).sum()
 
     leaves = [one.requires_grad_() for one in students]
-    found = loss.loss(featured(tuple(leaves), teachers, weights), state)
+    computed = loss.loss(featured(tuple(leaves), teachers, weights), state)
     if state is not None:
         leaves, exact = [*leaves, *state.parameters()], [*exact, *parts.parameters()]
-    alike(found, expected, leaves, exact)
+    alike(computed, expected, leaves, exact)
 
 
 def weighted(values: Tensor, weights: Tensor | None) -> Tensor:
@@ -231,11 +231,11 @@ def test_crd_is_the_papers_formula_over_several_batches(kind: str) -> None:
         torch.manual_seed(step)
         negatives = negatives_of(part._drawn(inputs.indices))
         torch.manual_seed(step)
-        found = loss.loss(inputs, single)
+        computed = loss.loss(inputs, single)
         own, other = (as_maps(one).mean((2, 3)) for one in (exact, teachers[0].double()))
         expected = weighted(reference.batch(own, other, inputs.indices, negatives), inputs.weights)
         parameters = list(part.parameters()), list(exact_part.parameters())
-        alike(found, expected, [leaf, *parameters[0]], [exact, *parameters[1]])
+        alike(computed, expected, [leaf, *parameters[0]], [exact, *parameters[1]])
         torch.testing.assert_close(part.memory.double(), torch.stack(reference.memory), rtol=1e-4, atol=1e-6)
 
 
@@ -281,8 +281,8 @@ def reviewed(state: Any, students: list[Tensor], teachers: list[Tensor]) -> Tens
 
     total: Tensor = torch.zeros(())
     residual: Tensor | None = None
-    for place in reversed(range(len(students))):
-        fusion, student, teacher = state.fusions[place], students[place], teachers[place]
+    for level in reversed(range(len(students))):
+        fusion, student, teacher = state.fusions[level], students[level], teachers[level]
         fused = normed(F.conv2d(student, fusion.enter[0].weight), fusion.enter[1])
         if residual is not None:
             residual = F.interpolate(residual, student.shape[2:], mode="nearest")
@@ -311,9 +311,9 @@ def test_review_is_the_papers_formula(last: tuple[tuple[int, ...], tuple[int, ..
         weights = torch.arange(1.0, 6.0)
         values = reviewed(exact_state, [as_maps(one) for one in exact], [as_maps(one.double()) for one in teachers])
         leaves = [one.requires_grad_() for one in students]
-        found = loss.loss(featured(tuple(leaves), teachers, weights), state)
+        computed = loss.loss(featured(tuple(leaves), teachers, weights), state)
         expected = weighted(values, weights)
-        alike(found, expected, [*leaves, *state.parameters()], [*exact, *exact_state.parameters()])
+        alike(computed, expected, [*leaves, *state.parameters()], [*exact, *exact_state.parameters()])
 
 
 # What makes no difference
@@ -322,10 +322,10 @@ def test_review_is_the_papers_formula(last: tuple[tuple[int, ...], tuple[int, ..
 @pytest.mark.parametrize("size", [(1, 1), (2, 3), (5, 4), (7, 6), (9, 11)])
 def test_pooling_is_torchs(size: tuple[int, int]) -> None:
     maps = random(2, 3, 7, 6).double().requires_grad_()
-    found, expected = pooled(maps, size), F.adaptive_avg_pool2d(maps, size)
-    torch.testing.assert_close(found, expected)
+    resized, expected = pooled(maps, size), F.adaptive_avg_pool2d(maps, size)
+    torch.testing.assert_close(resized, expected)
     weights = random(*expected.shape).double()
-    gradients = [torch.autograd.grad((one * weights).sum(), maps)[0] for one in (found, expected)]
+    gradients = [torch.autograd.grad((one * weights).sum(), maps)[0] for one in (resized, expected)]
     torch.testing.assert_close(*gradients)
 
 
@@ -351,18 +351,18 @@ def rotated(vectors: Tensor, seed: int) -> Tensor:
 def test_relations_have_no_direction_scale_and_place(seed: int, scale: float, shift: float) -> None:
     student, teacher, loss = random(4, 6), random(4, 3, seed=1), loss_of("rkd")
     expected = loss.loss(featured((student,), (teacher,)), None)
-    found = loss.loss(featured((scale * (rotated(student, seed) + shift),), (teacher,)), None)
-    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)
-    found = loss.loss(featured((student,), (scale * (rotated(teacher, seed) + shift),)), None)
-    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)
+    computed = loss.loss(featured((scale * (rotated(student, seed) + shift),), (teacher,)), None)
+    torch.testing.assert_close(computed, expected, rtol=1e-3, atol=1e-4)
+    computed = loss.loss(featured((student,), (scale * (rotated(teacher, seed) + shift),)), None)
+    torch.testing.assert_close(computed, expected, rtol=1e-3, atol=1e-4)
 
 
 @given(seed=st.integers(0, 10**6), scale=st.floats(0.01, 100))
 def test_similarities_have_no_direction_and_scale(seed: int, scale: float) -> None:
     student, teacher, loss = random(4, 6), random(4, 3, seed=1), loss_of("similarity_preserving")
     expected = loss.loss(featured((student,), (teacher,)), None)
-    found = loss.loss(featured((scale * rotated(student, seed),), (scale * rotated(teacher, seed),)), None)
-    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-5)
+    computed = loss.loss(featured((scale * rotated(student, seed),), (scale * rotated(teacher, seed),)), None)
+    torch.testing.assert_close(computed, expected, rtol=1e-3, atol=1e-5)
 
 
 @given(st.lists(st.floats(0.01, 100), min_size=4, max_size=4), st.permutations(range(3)))

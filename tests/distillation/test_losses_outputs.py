@@ -40,15 +40,15 @@ def of_soft_targets(student: Tensor, teacher: Tensor, targets: Tensor, weights: 
 
 
 def of_dkd(student: Tensor, teacher: Tensor, targets: Tensor, weights: Tensor, o: dict[str, Any]) -> Tensor:
-    found = []
+    divergences = []
     for a, b, target in zip(student, teacher, targets, strict=True):
         q, p = (a / o["temperature"]).softmax(0), (b / o["temperature"]).softmax(0)
         others = torch.arange(len(a)) != target
         q_binary = torch.stack([q[target], q[others].sum()])
         p_binary = torch.stack([p[target], p[others].sum()])
         q_others, p_others = q[others] / q[others].sum(), p[others] / p[others].sum()
-        found.append(o["alpha"] * divergence(p_binary, q_binary) + o["beta"] * divergence(p_others, q_others))
-    return o["temperature"] ** 2 * average(found, weights)
+        divergences.append(o["alpha"] * divergence(p_binary, q_binary) + o["beta"] * divergence(p_others, q_others))
+    return o["temperature"] ** 2 * average(divergences, weights)
 
 
 def pearson(a: Tensor, b: Tensor) -> Tensor:
@@ -74,11 +74,11 @@ def of_ttm(student: Tensor, teacher: Tensor, targets: Tensor, weights: Tensor, o
 
 
 def of_wttm(student: Tensor, teacher: Tensor, targets: Tensor, weights: Tensor, o: dict[str, Any]) -> Tensor:
-    found = []
+    divergences = []
     for a, b in zip(student, teacher, strict=True):
         p, power_sum = transformed(b, o["temperature"])
-        found.append(power_sum * divergence(p, a.softmax(0)))
-    return average(found, weights)
+        divergences.append(power_sum * divergence(p, a.softmax(0)))
+    return average(divergences, weights)
 
 
 def of_mse_logits(student: Tensor, teacher: Tensor, targets: Tensor, weights: Tensor, o: dict[str, Any]) -> Tensor:
@@ -121,10 +121,10 @@ def compared(
     student.requires_grad_()
     task: Task = "regression" if name == "mse" else "classification"
     inputs = inputs_of(student, teacher, task=task, targets=targets, weights=weights if seed % 2 else None)
-    found = loss_of(name, **options).loss(inputs, None)
+    computed = loss_of(name, **options).loss(inputs, None)
 
-    torch.testing.assert_close(found.double(), expected.detach(), rtol=1e-4, atol=1e-6, check_dtype=False)
-    gradients = torch.autograd.grad(found, student)[0], torch.autograd.grad(expected, exact)[0]
+    torch.testing.assert_close(computed.double(), expected.detach(), rtol=1e-4, atol=1e-6, check_dtype=False)
+    gradients = torch.autograd.grad(computed, student)[0], torch.autograd.grad(expected, exact)[0]
     torch.testing.assert_close(gradients[0].double(), gradients[1], rtol=1e-3, atol=1e-6)
 
 
@@ -156,9 +156,9 @@ def test_soft_targets_of_labels_are_the_divergences_of_bernoulli_distributions()
     student, teacher, t = random(4, 3).requires_grad_(), random(4, 3, seed=1), 2.5
     q, p = (student.double() / t).sigmoid(), (teacher.double() / t).sigmoid()
     expected = t**2 * (p * (p / q).log() + (1 - p) * ((1 - p) / (1 - q)).log()).sum(1).mean()
-    found = loss_of("soft_targets", temperature=t).loss(inputs_of(student, teacher, task="multilabel"), None)
-    torch.testing.assert_close(found, expected.float())
-    gradients = [torch.autograd.grad(value, student)[0] for value in (found, expected)]
+    computed = loss_of("soft_targets", temperature=t).loss(inputs_of(student, teacher, task="multilabel"), None)
+    torch.testing.assert_close(computed, expected.float())
+    gradients = [torch.autograd.grad(value, student)[0] for value in (computed, expected)]
     torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-6)
 
 
@@ -167,8 +167,8 @@ def test_decoupled_parts_make_up_the_divergence() -> None:
     student, teacher, t = random(1, 5), random(1, 5, seed=1), 3.0
     inputs = inputs_of(student, teacher, targets=torch.tensor([2]))
     beta = 1 - float((teacher / t).softmax(1)[0, 2])
-    found = loss_of("dkd", alpha=1.0, beta=beta, temperature=t).loss(inputs, None)
-    torch.testing.assert_close(found, loss_of("soft_targets", temperature=t).loss(inputs, None))
+    computed = loss_of("dkd", alpha=1.0, beta=beta, temperature=t).loss(inputs, None)
+    torch.testing.assert_close(computed, loss_of("soft_targets", temperature=t).loss(inputs, None))
 
 
 def test_decoupled_parts_take_the_largest_share_of_soft_targets() -> None:

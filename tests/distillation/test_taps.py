@@ -31,8 +31,8 @@ class Net(nn.Module):
         self.block, self.head = Block(), nn.Linear(3, 2)
 
     def forward(self, inputs: Tensor) -> Tensor:
-        found: Tensor = self.head(self.block(self.layers(inputs))[0])
-        return found
+        logits: Tensor = self.head(self.block(self.layers(inputs))[0])
+        return logits
 
 
 def test_paths_globs_and_their_order() -> None:
@@ -63,11 +63,11 @@ def test_features_are_those_of_the_last_forward_pass() -> None:
     taps.open()
     net(torch.randn(2, 5))
     outputs = net(inputs)
-    found = taps.take()
-    assert set(found) == {"block", "layers.1"}
-    assert torch.equal(found["layers.1"], net.layers[1](net.layers[0](inputs)))
-    assert torch.equal(net.head(found["block"]), outputs), "of a tuple, the first"
-    assert found["block"].grad_fn is not None
+    caught = taps.take()
+    assert set(caught) == {"block", "layers.1"}
+    assert torch.equal(caught["layers.1"], net.layers[1](net.layers[0](inputs)))
+    assert torch.equal(net.head(caught["block"]), outputs), "of a tuple, the first"
+    assert caught["block"].grad_fn is not None
 
 
 def test_hooks_are_gone_after_close_and_not_doubled_by_opening_twice() -> None:

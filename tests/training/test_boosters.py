@@ -105,9 +105,9 @@ def test_boosters_teach(path: str) -> None:
         "distillation": {"teacher": teacher, "losses": ["soft_targets"], "baseline": False},
     }
     rows = distill(load(student)).tables["learners"]
-    found = rows.records()[0]
-    assert found["learner"] == "teacher"
-    assert float(found["test.accuracy"]) > 0.8
+    row = rows.records()[0]
+    assert row["learner"] == "teacher"
+    assert float(row["test.accuracy"]) > 0.8
 
 
 def test_folds_by_groups_keep_the_column_out_and_test_groups_apart(table: str, tmp_path: Path) -> None:

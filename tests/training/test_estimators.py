@@ -41,7 +41,7 @@ CLASSIFIERS = [
 def test_fold_scores_are_cross_val_scores(estimator: Any) -> None:
     inputs, targets = load_iris(return_X_y=True)
     folds = list(StratifiedKFold(5).split(inputs, targets))
-    found = []
+    by_fold = []
     for train, validation in folds:
         estimators.fit(estimator, part(inputs[train], targets[train]))
         held_out = part(inputs[validation], targets[validation])
@@ -49,8 +49,8 @@ def test_fold_scores_are_cross_val_scores(estimator: Any) -> None:
         wanted = ["validation.accuracy"]
         fast = estimators.evaluate(estimator, held_out, "classification", prefix="validation.", wanted=wanted)
         assert fast == {"validation.accuracy": measured["validation.accuracy"]}
-        found.append(measured["validation.accuracy"])
-    assert found == list(cross_val_score(estimator, inputs, targets, cv=5))
+        by_fold.append(measured["validation.accuracy"])
+    assert by_fold == list(cross_val_score(estimator, inputs, targets, cv=5))
 
 
 def test_probabilities_and_decision_values_give_sklearns_ranking_metrics() -> None:
@@ -59,18 +59,18 @@ def test_probabilities_and_decision_values_give_sklearns_ranking_metrics() -> No
     forest = RandomForestClassifier(n_estimators=20, random_state=0)
     estimators.fit(forest, data.train)
     shares = forest.predict_proba(test.inputs)
-    found = estimators.evaluate(forest, test, "classification", prefix="", classes=3)
-    assert found["roc_auc"] == pytest.approx(roc_auc_score(test.targets, shares, multi_class="ovr"))
-    assert found["log_loss"] == pytest.approx(log_loss(test.targets, shares))
-    assert found["f1"] == pytest.approx(f1_score(test.targets, forest.predict(test.inputs), average="macro"))
+    metrics = estimators.evaluate(forest, test, "classification", prefix="", classes=3)
+    assert metrics["roc_auc"] == pytest.approx(roc_auc_score(test.targets, shares, multi_class="ovr"))
+    assert metrics["log_loss"] == pytest.approx(log_loss(test.targets, shares))
+    assert metrics["f1"] == pytest.approx(f1_score(test.targets, forest.predict(test.inputs), average="macro"))
     two = prepared(outputs=2)
     machine = SVC()
     estimators.fit(machine, two.train)
-    found = estimators.evaluate(machine, held(two.test), "classification", prefix="", classes=2)
-    assert found["roc_auc"] == pytest.approx(
+    metrics = estimators.evaluate(machine, held(two.test), "classification", prefix="", classes=2)
+    assert metrics["roc_auc"] == pytest.approx(
         roc_auc_score(held(two.test).targets, machine.decision_function(held(two.test).inputs))
     )
-    assert "log_loss" not in found
+    assert "log_loss" not in metrics
 
 
 def test_a_class_that_training_lacked_has_probability_zero() -> None:
@@ -78,9 +78,9 @@ def test_a_class_that_training_lacked_has_probability_zero() -> None:
     data.train.targets[data.train.targets == 1] = 2
     for estimator in (GaussianNB(), SVC()):
         estimators.fit(estimator, data.train)
-        found = estimators.scores(estimator, held(data.test).inputs, "classification", 3)
-        assert scoring.probabilities("classification", found).shape == (20, 3)
-        assert not scoring.probabilities("classification", found)[:, 1].any()
+        scored = estimators.scores(estimator, held(data.test).inputs, "classification", 3)
+        assert scoring.probabilities("classification", scored).shape == (20, 3)
+        assert not scoring.probabilities("classification", scored)[:, 1].any()
         measured = estimators.evaluate(estimator, held(data.test), "classification", prefix="", classes=3)
         assert 0 < measured["accuracy"] < 1
 
@@ -102,12 +102,12 @@ def test_multilabel_probabilities_have_a_column_a_label(estimator: Any, labels: 
     if labels == 1 and isinstance(estimator, MultiOutputClassifier):
         pytest.skip("scikit-learn asks for two columns at least")
     estimators.fit(estimator, part(inputs, chosen))
-    found = estimators.scores(estimator, inputs, "multilabel", labels)
-    assert isinstance(found, scoring.Scores)
-    assert found.values is not None
-    assert found.predictions is not None
-    assert found.values.shape == found.predictions.shape == (80, labels)
-    agreement = np.mean((found.values > 0.5) == found.predictions)
+    scored = estimators.scores(estimator, inputs, "multilabel", labels)
+    assert isinstance(scored, scoring.Scores)
+    assert scored.values is not None
+    assert scored.predictions is not None
+    assert scored.values.shape == scored.predictions.shape == (80, labels)
+    agreement = np.mean((scored.values > 0.5) == scored.predictions)
     assert agreement > 0.95  # ties at one half may go either way
     measured = estimators.evaluate(estimator, part(inputs, chosen), "multilabel", prefix="", classes=labels)
     expected = [f1_score(chosen[:, i], estimator.predict(inputs).reshape(80, -1)[:, i]) for i in range(labels)]
@@ -123,8 +123,8 @@ def test_regression_predicts_a_column_an_output(outputs: int) -> None:
         values = estimators.scores(estimator, test.inputs, "regression")
         assert isinstance(values, np.ndarray)
         assert values.shape == (20, outputs)
-        found = estimators.evaluate(estimator, test, "regression", prefix="test.")
-        assert found["test.r2"] == pytest.approx(estimator.score(test.inputs, test.targets), abs=1e-6)
+        metrics = estimators.evaluate(estimator, test, "regression", prefix="test.")
+        assert metrics["test.r2"] == pytest.approx(estimator.score(test.inputs, test.targets), abs=1e-6)
 
 
 def test_sample_weights_reach_estimators_pipelines_and_nobody_else() -> None:
@@ -152,9 +152,9 @@ def test_warnings_are_returned_once_and_not_printed() -> None:
     data = prepared()
     shown = io.StringIO()
     with contextlib.redirect_stderr(shown), contextlib.redirect_stdout(shown):
-        told = estimators.fit(MLPClassifier((4,), max_iter=2, random_state=0), data.train)
-    assert len(told) == 1
-    assert told[0].startswith("ConvergenceWarning: Stochastic Optimizer: Maximum iterations (2)")
+        noted = estimators.fit(MLPClassifier((4,), max_iter=2, random_state=0), data.train)
+    assert len(noted) == 1
+    assert noted[0].startswith("ConvergenceWarning: Stochastic Optimizer: Maximum iterations (2)")
     assert shown.getvalue() == ""
 
 
@@ -226,8 +226,9 @@ def test_targets_that_a_booster_would_round_are_told(package: str) -> None:
     (warning,) = [text for text in estimators.fit(kind(n_estimators=3, **quiet), rounded) if "float32" in text]
     assert "rounds these by up to 63.9 " in warning
     assert "TransformedTargetRegressor" in warning
-    told = estimators.fit(make_pipeline(StandardScaler(), kind(n_estimators=3, **quiet)), part(draw, 300 * draw[:, :1]))
-    assert not any("float32" in text for text in told)
+    pipeline = make_pipeline(StandardScaler(), kind(n_estimators=3, **quiet))
+    noted = estimators.fit(pipeline, part(draw, 300 * draw[:, :1]))
+    assert not any("float32" in text for text in noted)
 
 
 def test_an_estimator_of_one_target_is_told_that_there_are_several() -> None:

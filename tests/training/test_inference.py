@@ -104,9 +104,9 @@ def test_what_an_image_becomes_does_not_depend_on_its_batch(monkeypatch: pytest.
     seen = []
     for size in (8, 16):
         trainer = Trainer(cnn(), settings(batch_size=size), images(), seed=5, device="cpu", augment=augment)
-        found = list(trainer.batches.epoch(3, view=3))
-        order = torch.cat([batch.indices for batch in found]).argsort()
-        seen.append(torch.cat([batch.inputs for batch in found])[order])
+        drawn = list(trainer.batches.epoch(3, view=3))
+        order = torch.cat([batch.indices for batch in drawn]).argsort()
+        seen.append(torch.cat([batch.inputs for batch in drawn])[order])
     assert torch.equal(seen[0], seen[1])
 
 

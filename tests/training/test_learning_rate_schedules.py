@@ -92,13 +92,13 @@ def test_warmup_then_cosine_equals_torchs_sequence() -> None:
         first = reference.LinearLR(optimizer, 0.1, 1.0, rise)
         return reference.SequentialLR(optimizer, [first, reference.CosineAnnealingLR(optimizer, STEPS - rise)], [rise])
 
-    found = rates(Warmup(epochs=2.0, start=0.1, then=Cosine()))
-    assert found == pytest.approx(torch_rates(make, STEPS), rel=1e-9, abs=1e-12)
+    ours = rates(Warmup(epochs=2.0, start=0.1, then=Cosine()))
+    assert ours == pytest.approx(torch_rates(make, STEPS), rel=1e-9, abs=1e-12)
 
 
 def test_warmup_from_zero_rises_in_equal_steps_and_wastes_none() -> None:
-    found = [Warmup(epochs=1.0).factor(step, STEPS, PER_EPOCH) for step in range(6)]
-    assert found == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0, 1.0])
+    factors = [Warmup(epochs=1.0).factor(step, STEPS, PER_EPOCH) for step in range(6)]
+    assert factors == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0, 1.0])
 
 
 SCHEDULES = [

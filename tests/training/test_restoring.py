@@ -51,16 +51,16 @@ def test_the_new_settings_count_from_there_on_as_in_a_loop_written_by_hand() -> 
         if epoch == 3:
             sgd.param_groups[0].update(momentum=0.5, weight_decay=0.1)
         batches = order(seed, epoch).split(size)
-        for place, batch in enumerate(batches):
-            done = ((epoch - 1) * len(batches) + place) / (5 * len(batches))
+        for number, batch in enumerate(batches):
+            done = ((epoch - 1) * len(batches) + number) / (5 * len(batches))
             sgd.param_groups[0]["lr"] = rate * (1 + math.cos(math.pi * done)) / 2
             sgd.zero_grad()
             F.cross_entropy(module(inputs[batch]), targets[batch], label_smoothing=smoothing).backward()
             if epoch > 2:
                 nn.utils.clip_grad_norm_(module.parameters(), 0.3)
             sgd.step()
-    for found, expected in zip(child.module.parameters(), module.parameters(), strict=True):
-        assert torch.allclose(found, expected, rtol=1e-5, atol=1e-6)
+    for tensor, expected in zip(child.module.parameters(), module.parameters(), strict=True):
+        assert torch.allclose(tensor, expected, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", [name for name in FAMILIES["optimizers"].names() if name != "sparse_adam"])

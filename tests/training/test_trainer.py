@@ -48,14 +48,14 @@ def test_equals_a_loop_written_by_hand() -> None:
     inputs, targets = torch.from_numpy(data.train.inputs), torch.from_numpy(data.train.targets)
     for order in orders(1, 60, 3):
         total = 0.0
-        for place in order.split(16):
+        for rows in order.split(16):
             sgd.zero_grad()
-            loss = F.cross_entropy(module(inputs[place]), targets[place], label_smoothing=0.1)
+            loss = F.cross_entropy(module(inputs[rows]), targets[rows], label_smoothing=0.1)
             loss.backward()
             nn.utils.clip_grad_value_(module.parameters(), 0.1)
             nn.utils.clip_grad_norm_(module.parameters(), 0.5)
             sgd.step()
-            total += loss.item() * len(place)
+            total += loss.item() * len(rows)
     assert_same(weights(tried.module), weights(module))
     assert reports[-1][1]["train.loss"] == pytest.approx(total / 60)
     valid = held(data.validation)
@@ -143,15 +143,15 @@ def test_every_task_is_learnt_and_judged(task: Task) -> None:
     data = prepared(task, outputs=2, weighted=True)
     tried = trainer(mlp(outputs=2), data, epochs=60, optimizer={"type": "adam", "lr": 0.02})
     tried.advance(60)
-    found = tried.evaluate("test")
-    assert found["test.r2" if task == "regression" else "test.accuracy"] > 0.75
+    metrics = tried.evaluate("test")
+    assert metrics["test.r2" if task == "regression" else "test.accuracy"] > 0.75
     outputs = inference.predict(tried.module, held(data.test).inputs, data.preprocessing)
     assert outputs.shape == (20, 2)
     if task == "regression":  # in the targets' own units
         error = np.average(np.abs(outputs - held(data.test).targets), axis=0, weights=held(data.test).weights).mean()
-        assert found["test.mae"] == pytest.approx(error, rel=1e-5)
+        assert metrics["test.mae"] == pytest.approx(error, rel=1e-5)
         scaled = error_in_deviations(data, outputs)
-        assert found["test.loss"] == pytest.approx(scaled, rel=1e-4)
+        assert metrics["test.loss"] == pytest.approx(scaled, rel=1e-4)
 
 
 def error_in_deviations(data: Any, outputs: np.ndarray) -> float:

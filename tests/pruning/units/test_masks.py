@@ -20,7 +20,7 @@ from modelopt_cli.pruning.units.masks import Masks, near, removed, tied, within
 def ranks_of(sizes: list[int], seed: int) -> dict[str, Tensor]:
     """No two alike."""
     order = torch.randperm(sum(sizes), generator=torch.Generator().manual_seed(seed)).double()
-    return {f"g{place}": part for place, part in enumerate(order.split(sizes))}
+    return {f"g{number}": part for number, part in enumerate(order.split(sizes))}
 
 
 def chooser(ranks: Mapping[str, Tensor], structure: Neurons) -> Callable[[float], Masks]:

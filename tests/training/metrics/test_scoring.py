@@ -33,7 +33,7 @@ CASES = {"seed": st.integers(0, 2**31), "n": st.integers(1, 30), "weighted": st.
 def test_classification_equals_sklearn(seed: int, n: int, weighted: bool, classes: int) -> None:
     rng, logits, w = drawn(seed, n, classes, weighted)
     y = rng.integers(0, rng.integers(1, classes + 1), n)  # some classes may be absent
-    found = scoring.compute("classification", y, logits, prefix="", weights=w, classes=classes)
+    metrics = scoring.compute("classification", y, logits, prefix="", weights=w, classes=classes)
     p = logits.argmax(1)
     shares = scoring.probabilities("classification", logits)
     with warnings.catch_warnings():
@@ -51,7 +51,7 @@ def test_classification_equals_sklearn(seed: int, n: int, weighted: bool, classe
         if len(set(y)) == classes:
             ranks = shares[:, 1] if classes == 2 else shares
             expected["roc_auc"] = reference.roc_auc_score(y, ranks, multi_class="ovr", sample_weight=w)
-    assert found == pytest.approx(expected, **CLOSE)
+    assert metrics == pytest.approx(expected, **CLOSE)
 
 
 @pytest.mark.slow
@@ -59,10 +59,10 @@ def test_classification_equals_sklearn(seed: int, n: int, weighted: bool, classe
 def test_multilabel_equals_sklearn(seed: int, n: int, weighted: bool, labels: int) -> None:
     rng, logits, w = drawn(seed, n, labels, weighted)
     y = (rng.random((n, labels)) < 0.5).astype(np.float32)
-    found = scoring.compute("multilabel", y, logits, prefix="test.", weights=w, classes=labels)
+    metrics = scoring.compute("multilabel", y, logits, prefix="test.", weights=w, classes=labels)
     p = (logits >= 0).astype(int)
     if labels == 1:  # scikit-learn sees two classes in one column, and averages over both
-        assert found["test.accuracy"] == pytest.approx(reference.accuracy_score(y, p, sample_weight=w))
+        assert metrics["test.accuracy"] == pytest.approx(reference.accuracy_score(y, p, sample_weight=w))
         return
     expected = {"accuracy": reference.accuracy_score(y, p, sample_weight=w)}
     for suffix, average in (("", "macro"), ("_micro", "micro"), ("_weighted", "weighted")):
@@ -71,14 +71,14 @@ def test_multilabel_equals_sklearn(seed: int, n: int, weighted: bool, labels: in
         expected |= {f"{name}{suffix}": scores[i] for i, name in enumerate(names) if name}
     if all(0 < column.sum() < n for column in y.T):
         expected["roc_auc"] = reference.roc_auc_score(y, logits, average="macro", sample_weight=w)
-    assert found == pytest.approx({f"test.{name}": value for name, value in expected.items()}, **CLOSE)
+    assert metrics == pytest.approx({f"test.{name}": value for name, value in expected.items()}, **CLOSE)
 
 
 @given(**CASES, outputs=st.integers(1, 3))
 def test_regression_equals_sklearn(seed: int, n: int, weighted: bool, outputs: int) -> None:
     rng, values, w = drawn(seed, n, outputs, weighted)
     y = np.round(rng.normal(size=(n, outputs)))
-    found = scoring.compute("regression", y, values, prefix="", weights=w)
+    metrics = scoring.compute("regression", y, values, prefix="", weights=w)
     expected = {
         "mae": reference.mean_absolute_error(y, values, sample_weight=w),
         "mse": reference.mean_squared_error(y, values, sample_weight=w),
@@ -86,26 +86,26 @@ def test_regression_equals_sklearn(seed: int, n: int, weighted: bool, outputs: i
     }
     if n > 1:
         expected["r2"] = reference.r2_score(y, values, sample_weight=w)
-    assert found == pytest.approx(expected, **CLOSE)
+    assert metrics == pytest.approx(expected, **CLOSE)
 
 
 def test_decision_values_rank_but_are_no_probabilities() -> None:
     y = np.array([0, 1, 1, 0])
     values = np.array([[-2.0], [3.0], [-1.0], [0.5]])
-    found = scoring.compute("classification", y, Scores(values, "decision"), prefix="", classes=2)
-    assert found["roc_auc"] == reference.roc_auc_score(y, values[:, 0])
-    assert found["accuracy"] == 0.5
-    assert "log_loss" not in found
+    metrics = scoring.compute("classification", y, Scores(values, "decision"), prefix="", classes=2)
+    assert metrics["roc_auc"] == reference.roc_auc_score(y, values[:, 0])
+    assert metrics["accuracy"] == 0.5
+    assert "log_loss" not in metrics
     shares = scoring.probabilities("classification", Scores(values, "decision"))
     assert shares.tolist() == [[1, 0], [0, 1], [1, 0], [0, 1]]
 
 
 def test_predictions_decide_labels_where_the_model_gives_them() -> None:
     scores = Scores(np.array([[0.9, 0.1], [0.2, 0.8]]), predictions=np.array([1, 1]))
-    found = scoring.compute("classification", np.array([1, 1]), scores, prefix="", classes=2)
-    assert found["accuracy"] == 1.0
-    assert found["log_loss"] == pytest.approx(-np.mean(np.log([0.1, 0.8])))
-    assert "roc_auc" not in found
+    metrics = scoring.compute("classification", np.array([1, 1]), scores, prefix="", classes=2)
+    assert metrics["accuracy"] == 1.0
+    assert metrics["log_loss"] == pytest.approx(-np.mean(np.log([0.1, 0.8])))
+    assert "roc_auc" not in metrics
     four = scoring.probabilities("classification", Scores(None, predictions=np.array([1]), outputs=4))
     assert four.tolist() == [[0, 1, 0, 0]]
     labels_only = Scores(None, predictions=np.array([2, 0]))
@@ -132,11 +132,11 @@ def cost(targets: np.ndarray, predictions: np.ndarray) -> float:
 
 def test_own_metrics_by_function_and_by_import_path() -> None:
     y, logits = np.array([0, 1, 1]), np.eye(2)[[0, 1, 0]]
-    found = scoring.compute(
+    computed = scoring.compute(
         "classification", y, logits, prefix="t.", extra=(cost, "sklearn.metrics:zero_one_loss"), classes=2
     )
-    assert found["t.cost"] == 1.0
-    assert found["t.zero_one_loss"] == pytest.approx(1 / 3)
+    assert computed["t.cost"] == 1.0
+    assert computed["t.zero_one_loss"] == pytest.approx(1 / 3)
     columns = scoring.compute("regression", y[:, None], logits[:, :1], prefix="", extra=(cost,))
     assert columns["cost"] == 2.0
 
