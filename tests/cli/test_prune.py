@@ -194,7 +194,7 @@ def test_safetensors_in_pieces_are_as_in_one(cli: Cli, monkeypatch: pytest.Monke
 
 
 def test_the_size_of_a_large_file_is_an_estimate(cli: Cli, weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("modelopt_cli.models.files.sizes._SMALL", 100)
+    monkeypatch.setattr("modelopt_cli.models.files.sizes._SMALL", 100)  # private: so that small files are sampled
     assert ", estimated" in cli("prune", weights, "--threshold", "0.1").out
     exact = cli("prune", weights, "--threshold", "0.1", "--force", "--measure-compressed")
     assert "estimated" not in exact.out

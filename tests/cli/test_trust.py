@@ -188,6 +188,7 @@ def test_a_type_of_another_package(
 
     own = strategy._foreign  # private: what installed packages declare is cached, and a test installs none
     point = EntryPoint("theirs", "hostile:Thing", "modelopt_cli.any")
+    # Private: entry points come from installed packages alone.
     monkeypatch.setattr(strategy, "_foreign", lambda family: {**own(family), "theirs": point})
     for change in (
         {"architecture": {"type": "theirs"}},

@@ -16,6 +16,8 @@ from modelopt_cli.core.strategy import FAMILIES
 from modelopt_cli.data.augment import augment
 from modelopt_cli.data.augmentations import Augmentation
 from modelopt_cli.data.augmentations._beta import beta_quantile
+
+# Private: the generator is compared with its definition, step by step.
 from modelopt_cli.data.augmentations._random import _GOLDEN, _mix, _mix_tensor, _signed, start, uniform
 
 NAMES = FAMILIES["augmentations"].names()

@@ -362,7 +362,7 @@ def test_top_k_is_refused_where_it_keeps_all_or_there_are_no_classes() -> None:
         with pytest.raises(UsageError, match=rf"top_k is {k}, but must be below the number of classes \(4\)"):
             trainer(criterion(cache={"top_k": k}))
     chosen = criterion(losses=[{"type": "mse"}], cache={"top_k": 1})
-    chosen._task = "regression"
+    chosen._task = "regression"  # private: no option makes a criterion of another task
     with pytest.raises(UsageError, match="top_k is 1, but must be below the number of classes, and the task is regr"):
         trainer(chosen, data=images("regression"))
 

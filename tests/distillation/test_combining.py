@@ -89,7 +89,7 @@ def test_several_teachers_in_a_training() -> None:
     assert differ(mean, trained(criterion(both[0])))
     assert differ(mean, trained(criterion(*both, combine="confidence")))
     weighted = criterion(*both, combine="weighted")
-    weighted._weights = [1e-9, 1e9]
+    weighted._weights = [1e-9, 1e9]  # private: weights that no validation gives
     alone = trained(criterion(both[1]))
     learnt = trained(weighted)
     for name, tensor in alone.items():
@@ -121,4 +121,4 @@ def test_other_numbers_of_outputs_are_never_broadcast(outputs: int) -> None:
 def test_a_criterion_of_no_weights_shares_alike() -> None:
     joined = criterion(teacher(5), teacher(6), combine="weighted")
     assert isinstance(joined, TeacherCriterion)
-    assert joined._weights == [1.0, 1.0]
+    assert joined._weights == [1.0, 1.0]  # private: what weights are before any validation

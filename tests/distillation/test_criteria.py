@@ -276,7 +276,7 @@ def test_other_tasks_learn_from_their_teachers(task: Any) -> None:
     losses: Any = [{"type": "mse" if task == "regression" else "soft_targets"}]
 
     def chosen(prepared_one: Any) -> Any:
-        prepared_one._task = task
+        prepared_one._task = task  # private: no option makes a criterion of another task
         return prepared_one
 
     weights = trained(chosen(criterion(losses=losses)), data=data, epochs=20)

@@ -229,7 +229,7 @@ def test_crd_is_the_papers_formula_over_several_batches(kind: str) -> None:
         leaf, exact = students[0].requires_grad_(), students[0].detach().double().requires_grad_()
         inputs = featured((leaf,), teachers, torch.arange(1.0, 6.0))
         torch.manual_seed(step)
-        negatives = negatives_of(part._drawn(inputs.indices))
+        negatives = negatives_of(part._drawn(inputs.indices))  # private: the reference needs the same ones
         torch.manual_seed(step)
         computed = loss.loss(inputs, single)
         own, other = (as_maps(one).mean((2, 3)) for one in (exact, teachers[0].double()))
@@ -245,7 +245,7 @@ def test_negatives_of_crd_are_of_other_classes_and_uniform() -> None:
     loss = loss_of("crd", negatives=5000)
     shapes = shapes_of(((3,),), ((3,),), targets)
     part = init(loss, shapes, 0)[0]
-    counts = part._drawn(shapes.indices)
+    counts = part._drawn(shapes.indices)  # private: which negatives are drawn shows in no loss
     assert bool((counts.sum(1) == 5000).all())
     for target, row in zip(targets, counts, strict=True):
         others = shapes.indices[targets != target]
@@ -258,7 +258,7 @@ def test_negatives_of_crd_are_of_other_classes_and_uniform() -> None:
 
 def test_negatives_of_crd_are_all_others_where_targets_are_no_classes() -> None:
     shapes = shapes_of(((3,),), ((3,),), random(SAMPLES, 1))
-    counts = init(loss_of("crd", negatives=500), shapes, 0)[0]._drawn(shapes.indices)
+    counts = init(loss_of("crd", negatives=500), shapes, 0)[0]._drawn(shapes.indices)  # private: as above
     for number, row in zip(shapes.indices, counts, strict=True):
         assert set(row.nonzero().flatten().tolist()) == {*shapes.indices.tolist()} - {int(number)}
 

@@ -9,7 +9,7 @@ import pytest
 
 from modelopt_cli.core.errors import UsageError
 from modelopt_cli.core.strategy import Named
-from modelopt_cli.models.architectures import Shapes, _estimators
+from modelopt_cli.models.architectures import Shapes, _estimators  # private: the machinery of `sklearn`
 from modelopt_cli.training import losses
 from modelopt_cli.training.settings import TrainingSettings
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from modelopt_cli.models.graph.analysis import Analysis
+from modelopt_cli.models.graph.analysis import Analysis, attribute
 from modelopt_cli.models.graph.bundles import InPlace, in_place
 from modelopt_cli.models.graph.capture import Captured, capture
 from modelopt_cli.models.graph.groups import Grouping, grouping
@@ -37,3 +38,16 @@ class Case:
 
 def random(*shape: int) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(0))
+
+
+def pruned_state(module: nn.Module, names: Iterable[str] = ()) -> dict[str, Tensor]:
+    """The module's state dict, and of `names` (tensors that were pruned) what a state dict leaves out.
+
+    That is, buffers that are not persistent (the frequencies of rotary positions) and tensors that are neither buffers
+    nor parameters. `load_shapes` takes them back.
+    """
+    state: dict[str, Tensor] = dict(module.state_dict())
+    for name in names:
+        if name not in state:
+            state[name] = attribute(module, name).detach()
+    return state

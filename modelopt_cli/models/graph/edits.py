@@ -1,8 +1,8 @@
 """What pruning changes in a module besides its tensors: attributes, as plain values that a checkpoint can hold.
 
 An edit is (path of the module, name of the attribute, new value), so that a dense module built anew from its code takes
-the weights of a pruned one: `load_shapes(dense, pruned_state(pruned, edits...), edits)`. Both come from files, so what
-does not fit is refused with a ValueError.
+the weights of a pruned one: `load_shapes(dense, state, edits)`. Both come from files, so what does not fit is refused
+with a ValueError.
 """
 
 from __future__ import annotations
@@ -85,19 +85,6 @@ def _of_its_kind(old: Any, value: Any, where: str) -> Any:
 
 def _within(new: int, old: int) -> bool:
     return new == old or 0 <= new <= old
-
-
-def pruned_state(module: nn.Module, names: Iterable[str] = ()) -> dict[str, Tensor]:
-    """The module's state dict, and of `names` (tensors that were pruned) what a state dict leaves out.
-
-    That is, buffers that are not persistent (the frequencies of rotary positions) and tensors that are neither buffers
-    nor parameters. `load_shapes` takes them back.
-    """
-    state: dict[str, Tensor] = dict(module.state_dict())
-    for name in names:
-        if name not in state:
-            state[name] = attribute(module, name).detach()
-    return state
 
 
 @torch.no_grad()

@@ -10,10 +10,11 @@ from torch import Tensor, nn
 
 from modelopt_cli.models.graph.analysis import Analysis
 from modelopt_cli.models.graph.capture import capture
-from modelopt_cli.models.graph.edits import Edit, apply_edits, load_shapes, merged, pruned_state
+from modelopt_cli.models.graph.edits import Edit, apply_edits, load_shapes, merged
 from modelopt_cli.models.graph.groups import grouping
 from modelopt_cli.models.graph.surgery import operate
 from modelopt_cli.models.graph.ties import losing
+from tests.support.in_place_cases import pruned_state
 
 
 def small() -> nn.Sequential:

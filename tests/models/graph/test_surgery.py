@@ -11,11 +11,11 @@ import torch
 from torch import nn
 
 from modelopt_cli.core.errors import ModeloptError
-from modelopt_cli.models.graph.edits import load_shapes, merged, pruned_state
+from modelopt_cli.models.graph.edits import load_shapes, merged
 from modelopt_cli.models.graph.rewriting import rewritten, slices
 from modelopt_cli.models.graph.surgery import copied, difference, operate, trial
 from tests.support import zoo as ZOO
-from tests.support.in_place_cases import Case, random
+from tests.support.in_place_cases import Case, pruned_state, random
 
 HARD_CODED = {  # network -> groups whose sizes are written out in its code, or fixed by torch's own attention
     "vit": 4,

@@ -91,7 +91,7 @@ def answers(checkpoint: Checkpoint, experiment: Experiment) -> tuple[Any, Any]:
         inputs = input_transform(prepared.preprocessing, torch.device("cpu"))(as_tensor(prepared.test.inputs))
         answered = restore_targets(module(inputs).numpy(), prepared.preprocessing)
     own = Preprocessing.from_plain(checkpoint.preprocessing).part(raw, data_cache.split_data(experiment).test)
-    return answered, evaluate._scores(checkpoint, own.inputs)
+    return answered, evaluate._scores(checkpoint, own.inputs)  # private: outputs before they are metrics
 
 
 @pytest.mark.slow

@@ -125,7 +125,7 @@ def test_a_script_that_prints_steps_without_end_waits_until_they_are_asked_for(t
         assert [step for step, _ in _first(script, 1)] == [1]
         time.sleep(1)
         assert [step for step, _ in _first(script, 2)] == [2]
-        assert len(script._reports) <= 10_000
+        assert len(script._reports) <= 10_000  # private: what is held back is not to be seen
     finally:
         script.close()
 
@@ -160,7 +160,7 @@ def test_a_suspended_script_goes_on_where_it_was(tmp_path: Path) -> None:
         assert [step for step, _ in _first(script, 1)] == [1]
         assert script.suspend()
         time.sleep(1.0)
-        stat = Path(f"/proc/{script._process.pid}/stat")
+        stat = Path(f"/proc/{script._process.pid}/stat")  # private: the process has no other name
         assert not stat.exists() or stat.read_text().rpartition(")")[2].split()[0] == "T"
         assert [step for step, _ in _first(script, 2)] == [2]
         assert [step for step, _ in _first(script, 3)] == [3]
