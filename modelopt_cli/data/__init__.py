@@ -1,1 +1,4 @@
-"""What a file's `data:` section can name, split and prepared for training."""
+"""What a file's `data:` section can name (sources/), read, split and prepared for training.
+
+May be imported from here: `prepared.prepare` and `Prepared`, `preprocessing`, `splits`, `new_data`; the rest reads files.
+"""

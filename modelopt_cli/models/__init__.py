@@ -1,1 +1,4 @@
-"""What a file's `model:` section can name, and the checkpoints that hold trained ones."""
+"""What a file's `model:` section can name (architectures/), the files that hold models (files/), and graphs (graph/).
+
+May be imported from here: all of it; `measure` and `summary` say what a model costs, `modes.evaluating` evaluates one.
+"""
