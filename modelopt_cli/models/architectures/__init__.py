@@ -5,16 +5,15 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 from modelopt_cli.core.errors import UsageError
 from modelopt_cli.core.strategy import Strategy
 
 if TYPE_CHECKING:
     from modelopt_cli.data.raw import Task
-    from modelopt_cli.models.files.checkpoints import Checkpoint
 
-__all__ = ["Architecture", "Shapes"]
+__all__ = ["Architecture", "SavedModel", "Shapes"]
 
 _LARGEST_SAMPLE = 1 << 24  # numbers of one
 _LARGEST_SIZE = (1 << 31) - 1
@@ -52,6 +51,13 @@ class Shapes:
                 )
 
 
+class SavedModel(Protocol):
+    """What a model that goes on from a saved one has of it: a Checkpoint of models/files/checkpoints.py."""
+
+    architecture: Architecture
+    extra: dict[str, Any]  # plain values and tensors: masks, kept indices
+
+
 class Architecture(Strategy):
     """Base of all models."""
 
@@ -70,7 +76,7 @@ class Architecture(Strategy):
         Raises UsageError where the options do not fit the shapes.
         """
 
-    def saved(self) -> Checkpoint | None:
+    def saved(self) -> SavedModel | None:
         """The saved model that it goes on from, with its masks and kept units; None for a new one."""
         return None
 
