@@ -51,7 +51,7 @@ FUNCTIONS = {
     "load": ["source", "overrides", "trust_code"],
     "train": ["experiment", "out", "resume"],
     "tune": ["experiment", "out", "resume"],
-    "evaluate": ["path", "split", "data", "trust_code", "gates"],
+    "evaluate": ["path", "split", "data", "trust_code"],
     "predict": ["path", "data", "trust_code"],
     "prune": ["experiment", "out", "resume"],
     "distill": ["experiment", "out", "resume"],

@@ -125,6 +125,9 @@ def test_contract(name: str, tmp_path: Path) -> None:
     assert len(raw.inputs) == len(raw.targets) == len(raw)
     assert raw.fingerprint
     assert raw.fingerprint == again.fingerprint
+    assert source.only_task in (None, raw.task)
+    assert source.only_classes in (None, len(raw.label_names))
+    assert source.brings_test or raw.test_indices is None
     if raw.task == "classification":
         assert raw.targets.dtype == np.int64
         assert sorted(set(raw.targets)) == list(range(len(raw.label_names)))

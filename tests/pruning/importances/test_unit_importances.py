@@ -222,6 +222,14 @@ def test_references_differ() -> None:
             assert one == other or not torch.allclose(first, second, rtol=1e-2), (one, other)
 
 
+def test_importances_of_weights_alone_are_listed() -> None:
+    for name in NAMES:
+        kind = FAMILIES["importances"].get(name)
+        assert issubclass(kind, UnitImportance)
+        by_weights = not kind.unit_needs and not kind.needs_consumers
+        assert by_weights == (name in ON_WEIGHTS), f"{name} looks at {'' if by_weights else 'more than '}weights alone"
+
+
 def test_no_importance_is_without_a_reference() -> None:
     missing = set(NAMES) - {*REFERENCES, "random", "hessian", "obs"}  # obs: test_elimination.py
     assert not missing, f"add the formula of {min(missing)} to REFERENCES"
