@@ -46,6 +46,7 @@ class Prune(ModelWorkflow[PruneRun]):
     """Trains or loads, prunes, recovers; saves the pruned model, and the dense one where it was trained here."""
 
     name = "prune"
+    opening_refuses = True  # what can lose nothing is found out when the model is looked at
 
     def check(self, experiment: Experiment) -> None:
         """See the base class; nor may it be left open what there is to prune."""

@@ -34,6 +34,8 @@ class ModelWorkflow(ABC, Generic[R]):
 
     name: ClassVar[Literal["train", "prune", "distill"]]
     tells_dry_run: ClassVar[bool] = True  # whether `dry_run` is among the details of its reports
+    opening_refuses: ClassVar[bool] = False
+    """Whether `opened` is a check, too: what it refuses leaves no run behind. Else a failure there is a failed run."""
 
     @abstractmethod
     def check(self, experiment: Experiment) -> None:
@@ -87,9 +89,12 @@ class ModelWorkflow(ABC, Generic[R]):
         reporting = Reporting(experiment, context)
         run_files.check_resumed(experiment, context)
         self.check(experiment)
+        if not self.opening_refuses:
+            run_files.record(experiment, context)
         state, curve = run_files.load_state(context)
         with reporting.log.recording(), self.opened(experiment, context, state) as run:
-            run_files.record(experiment, context)  # now that nothing stands in the way
+            if self.opening_refuses:
+                run_files.record(experiment, context)  # now that nothing stands in the way
             advance(run, curve, context)
             interrupted = bool(context.stop)
             context.emit(StageBegun("saving what was done" if interrupted else "judging and measuring what came of it"))

@@ -468,7 +468,7 @@ def test_one_backward_pass_gives_what_one_a_sample_gives(name: str, monkeypatch:
         points = activity_points(*arguments)
         return {group: tuple(replace(each, samples=None) for each in some) for group, some in points.items()}
 
-    monkeypatch.setattr(unit_collection, "points", blind)
+    monkeypatch.setattr(unit_collection, "activity_points", blind)
     points = collected(network, given)
     assert "activation_rank" not in points
     for statistic in SEEN - {"activation_rank"}:
