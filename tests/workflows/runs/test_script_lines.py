@@ -90,9 +90,9 @@ def test_what_is_wrong_is_told_where_nothing_else_was_reported(tmp_path: Path) -
 def test_a_script_may_close_its_output_and_read_its_input(tmp_path: Path) -> None:
     text = (
         "import os, sys\nassert sys.stdin.read() == ''\nprint('{\"step\": 1, \"loss\": 1}', flush=True)\n"
-        "os.close(1)\nos.close(2)\nopen(os.environ['MODELOPT_METRICS'], 'a').write('{\"loss\": 2}\\n')\n"
+        "os.close(1)\nos.close(2)\nopen(os.environ['MODELOPT_METRICS'], 'a').write('{\"late\": 2}\\n')\n"
     )
-    assert run(tmp_path, text)[:2] == ([1], {"loss": 2.0})
+    assert run(tmp_path, text)[:2] == ([1], {"loss": 1.0, "late": 2.0})
 
 
 def test_a_child_that_holds_the_pipe_is_waited_for_a_moment(tmp_path: Path) -> None:
