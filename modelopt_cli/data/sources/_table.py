@@ -14,6 +14,11 @@ ColumnNames = Annotated[str | Items[str], Field(min_length=1)]
 Policy = Literal["impute", "drop", "refuse"]
 
 
+def listed(columns: str | tuple[str, ...]) -> tuple[str, ...]:
+    """One column, or several, as `ColumnNames` takes them: their names."""
+    return (columns,) if isinstance(columns, str) else columns
+
+
 class TableSource(DataSource):
     """Base of sources with named columns."""
 

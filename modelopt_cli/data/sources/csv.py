@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, ClassVar, Self, final
 
 from pydantic import Field, model_validator
 
-from modelopt_cli.data.sources._table import ColumnNames, TableSource
+from modelopt_cli.data.sources._table import ColumnNames, TableSource, listed
 
 if TYPE_CHECKING:
     from modelopt_cli.data.raw import RawData
@@ -50,7 +50,7 @@ class Csv(TableSource):
         path = existing(self.path)
         separator = self.separator or ("\t" if table_suffix(path) == ".tsv" else ",")
         form = CsvForm(separator, self.encoding, Notation(self.decimal, self.thousands), self.marks)
-        targets = (self.target,) if isinstance(self.target, str) else self.target
+        targets = listed(self.target)
         raw = table_to_raw(read_text_table(path, form, self.categories), self, targets)
         reading = {"separator": separator, "decimal": self.decimal, "encoding": self.encoding, **self.reading()}
         return replace(raw, fingerprint=hash_file(path), reading=reading)

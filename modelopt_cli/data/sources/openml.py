@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal, Self, final
 
 from pydantic import Field, model_validator
 
-from modelopt_cli.data.sources._table import ColumnNames, TableSource
+from modelopt_cli.data.sources._table import ColumnNames, TableSource, listed
 
 if TYPE_CHECKING:
     from modelopt_cli.data.raw import RawData
@@ -56,7 +56,7 @@ class OpenML(TableSource):
             what, name = f"OpenML data set '{self.dataset}'", {"name": self.dataset, "version": self.version}
         frame, targets = fetch(what, self.cache, **name)
         if self.target is not None:
-            targets = (self.target,) if isinstance(self.target, str) else self.target
+            targets = listed(self.target)
         if not targets:
             raise InputError(f"{what} names no target; set 'target' to one of: {', '.join(frame.columns[:20])}")
         digest = hashlib.sha256(pd.util.hash_pandas_object(frame, index=False).to_numpy().tobytes()).hexdigest()

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, ClassVar, final
 
 from pydantic import Field
 
-from modelopt_cli.data.sources._table import ColumnNames, TableSource
+from modelopt_cli.data.sources._table import ColumnNames, TableSource, listed
 
 if TYPE_CHECKING:
     from modelopt_cli.data.raw import RawData
@@ -33,7 +33,7 @@ class Parquet(TableSource):
         from modelopt_cli.data.tables import Table, mark_missing, read_parquet, table_to_raw
 
         path = existing(self.path)
-        targets = (self.target,) if isinstance(self.target, str) else self.target
+        targets = listed(self.target)
         frame = mark_missing(read_parquet(path), self.marks or ())
         raw = table_to_raw(Table(frame, f"'{path}'", Notation(".", self.thousands)), self, targets)
         return replace(raw, fingerprint=hash_file(path), reading=self.reading())
