@@ -17,7 +17,7 @@ Weights = Annotated[
         show_default=False,
     ),
 ]
-SavedModel = Annotated[Path, typer.Argument(help="A model.pt that modelopt wrote.", show_default=False)]
+ModelFile = Annotated[Path, typer.Argument(help="A model.pt that modelopt wrote.", show_default=False)]
 Run = Annotated[
     str, typer.Argument(help="A run's folder, name/number, or a name (its newest run).", show_default=False)
 ]

@@ -7,12 +7,12 @@ from typing import Annotated
 
 import typer
 
-from modelopt_cli.cli.options import Gate, Json, Quiet, SavedModel, TrustCode
+from modelopt_cli.cli.options import Gate, Json, ModelFile, Quiet, TrustCode
 from modelopt_cli.cli.running import conditions, demand, expect, show
 
 
 def evaluate(
-    model: SavedModel,
+    model: ModelFile,
     split: Annotated[str, typer.Option(help="Split of the data that the model was trained with.")] = "test",
     data: Annotated[
         Path | None, typer.Option(help="Labelled data to use instead: CSV, Parquet, NPZ, or a folder.")

@@ -13,11 +13,11 @@ from typing import Annotated
 
 import typer
 
-from modelopt_cli.cli.options import Force, SavedModel, TrustCode
+from modelopt_cli.cli.options import Force, ModelFile, TrustCode
 
 
 def predict(
-    model: SavedModel,
+    model: ModelFile,
     data: Annotated[
         Path,
         typer.Argument(
