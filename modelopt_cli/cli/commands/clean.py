@@ -24,8 +24,8 @@ def clean(
     """Remove runs, after saying how much that frees. A running one is never touched."""
     from modelopt_cli.cli import output
     from modelopt_cli.cli.render import lists
-    from modelopt_cli.cli.render.text import size
     from modelopt_cli.core.errors import InputError, StorageError, did_you_mean
+    from modelopt_cli.core.readable import size
     from modelopt_cli.results.listing import list_runs
 
     everything = list_runs(runs_root())

@@ -8,7 +8,7 @@ from typing import Any, cast
 from rich.console import Console
 
 from modelopt_cli.cli.render import parts
-from modelopt_cli.cli.render.text import number
+from modelopt_cli.core.readable import number
 from modelopt_cli.results.details import DistillationDetails
 from modelopt_cli.results.report import Report
 from modelopt_cli.results.tables import DEVIATION

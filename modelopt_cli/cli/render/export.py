@@ -8,7 +8,7 @@ from typing import cast
 from rich.console import Console
 
 from modelopt_cli.cli.render import parts
-from modelopt_cli.cli.render.text import size
+from modelopt_cli.core.readable import size
 from modelopt_cli.results.details import ExportDetails
 from modelopt_cli.results.report import Report
 

@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from modelopt_cli.cli.render import parts
-from modelopt_cli.cli.render.text import number, size
+from modelopt_cli.core.readable import number, size
 from modelopt_cli.results.details import InspectionDetails, Measured
 from modelopt_cli.results.report import Report
 

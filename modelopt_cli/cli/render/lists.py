@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from modelopt_cli.cli.render.console import console
-from modelopt_cli.cli.render.text import duration, size
+from modelopt_cli.core.readable import duration, size
 
 if TYPE_CHECKING:
     from modelopt_cli.results.listing import RunSummary

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from modelopt_cli.cli.render.text import cell, count, size
+from modelopt_cli.core.readable import cell, count, size
 from modelopt_cli.results.report import GateResult, Report
 from modelopt_cli.results.tables import DEVIATION
 

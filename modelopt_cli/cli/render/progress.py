@@ -14,8 +14,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.text import Text
 
 from modelopt_cli.cli.render.console import console
-from modelopt_cli.cli.render.text import number, short
 from modelopt_cli.core.conditions import Goal
+from modelopt_cli.core.readable import number, short
 from modelopt_cli.core.references import redacted
 from modelopt_cli.experiment.expected_metrics import SAMPLES
 from modelopt_cli.tuning.trials.trial import State, Trial

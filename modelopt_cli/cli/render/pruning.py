@@ -8,7 +8,7 @@ from typing import Any, cast
 from rich.console import Console
 
 from modelopt_cli.cli.render import parts, weights_file
-from modelopt_cli.cli.render.text import number, size
+from modelopt_cli.core.readable import number, size
 from modelopt_cli.results.details import PruningDetails
 from modelopt_cli.results.report import Report
 

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.text import Text
 
 from modelopt_cli.cli.render import parts
-from modelopt_cli.cli.render.text import duration
+from modelopt_cli.core.readable import duration
 from modelopt_cli.results.details import Difference, ReplayDetails
 from modelopt_cli.results.report import Report
 

@@ -13,8 +13,8 @@ from rich.table import Table
 from rich.text import Text
 
 from modelopt_cli.cli.render import parts, plan, training
-from modelopt_cli.cli.render.text import cell, number, short
 from modelopt_cli.core.conditions import Goal
+from modelopt_cli.core.readable import cell, number, short
 from modelopt_cli.experiment.expected_metrics import SAMPLES
 from modelopt_cli.results.details import BestPosterior, SearchDetails
 from modelopt_cli.results.report import Report

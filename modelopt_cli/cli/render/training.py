@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.text import Text
 
 from modelopt_cli.cli.render import parts
-from modelopt_cli.cli.render.text import duration, number, size
+from modelopt_cli.core.readable import duration, number, size
 from modelopt_cli.core.text import message_lines
 from modelopt_cli.results.details import TrainingDetails
 from modelopt_cli.results.report import Report

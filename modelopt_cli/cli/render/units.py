@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.text import Text
 
 from modelopt_cli.cli.render import parts, pruning
-from modelopt_cli.cli.render.text import count
+from modelopt_cli.core.readable import count
 from modelopt_cli.results.details import PruningDetails
 from modelopt_cli.results.report import Report
 

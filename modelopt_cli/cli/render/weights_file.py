@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from modelopt_cli.cli.render import parts
-from modelopt_cli.cli.render.text import size
+from modelopt_cli.core.readable import size
 from modelopt_cli.results.details import WeightsFileDetails
 from modelopt_cli.results.report import Report
 

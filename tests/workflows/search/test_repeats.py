@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from modelopt_cli import Report, load, tune
 from modelopt_cli.cli.main import app
-from modelopt_cli.cli.render.text import number
+from modelopt_cli.core.readable import number
 from modelopt_cli.tuning.study.study import Study
 from modelopt_cli.workflows.search.unfinished import unfinished_report
 
