@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from modelopt_cli.core.errors import InputError
-from modelopt_cli.results.report import Report
 from modelopt_cli.results.run_directory import MARKS, locked
 
 
@@ -68,17 +67,6 @@ def find_run(text: str, root: Path) -> Path:
     raise InputError(
         f"there is no run '{text}'; known names under {root}: {', '.join(known) or 'none'} (see: modelopt runs)"
     )
-
-
-def read_report(path: Path) -> Report | None:
-    """The run's report; None when it has none yet. Raises InputError when it is damaged."""
-    file = path / "report.json"
-    try:
-        return Report.model_validate_json(file.read_text())
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError) as error:
-        raise InputError(f"{file} cannot be read as a report ({str(error).splitlines()[0]})") from None
 
 
 def summarise(path: Path) -> RunSummary:

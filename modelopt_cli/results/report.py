@@ -84,6 +84,7 @@ class Report(BaseModel):
     warnings: list[str] = []
 
     _model: Any = PrivateAttr(default=None)
+    _beside: Mapping[str, Table] = PrivateAttr(default_factory=dict)
 
     @model_validator(mode="before")
     @classmethod
@@ -103,9 +104,22 @@ class Report(BaseModel):
         """The trained model's checkpoint, in the process that trained it; not part of the JSON."""
         return self._model
 
+    @property
+    def beside(self) -> Mapping[str, Table]:
+        """Tables too large for the JSON document: files beside it in the run's folder, read when they are asked for."""
+        return self._beside
+
+    def table(self, name: str) -> Table | None:
+        """The table of this name, among `tables` or `beside`; None where there is none.
+
+        Raises InputError where the run's file of it cannot be read.
+        """
+        return self.tables[name] if name in self.tables else self._beside.get(name)
+
     def records(self, table: str) -> list[dict[str, Any]]:
-        """The rows of a table as records; none where there is no such table."""
-        return self.tables[table].records() if table in self.tables else []
+        """The rows of a table, see `table`, as records; none where there is no such table."""
+        content = self.table(table)
+        return [] if content is None else content.records()
 
     def to_json(self) -> str:
         """The report as a JSON document for others to read: without values that came from the environment."""
@@ -114,6 +128,11 @@ class Report(BaseModel):
     def with_model(self, model: Any) -> Self:
         """The same report, carrying the trained model."""
         self._model = model
+        return self
+
+    def with_beside(self, tables: Mapping[str, Table]) -> Self:
+        """The same report, with these tables `beside` it."""
+        self._beside = tables
         return self
 
 

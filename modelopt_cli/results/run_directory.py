@@ -21,7 +21,7 @@ from modelopt_cli.core.references import digest, redacted, without_values
 from modelopt_cli.results.environment import environment
 from modelopt_cli.results.files import write_json, write_text
 from modelopt_cli.results.report import Report, Table, kind_of
-from modelopt_cli.results.tables import as_csv
+from modelopt_cli.results.tables import as_csv, as_json
 
 T = TypeVar("T")
 
@@ -140,9 +140,11 @@ class RunDirectory:
         write_text(self.path_of("report.json"), report.to_json() + "\n")
 
     def write_table(self, name: str, table: Table) -> None:
-        """NAME.csv and NAME.json."""
-        write_text(self.path_of(f"{name}.csv"), as_csv(Table(**without_values(table.model_dump()))))
-        write_json(self.path_of(f"{name}.json"), table.records())
+        """NAME.csv and NAME.json (a list of records, a line each); saved_run.py reads them."""
+        columns, rows = without_values([table.columns, table.rows])
+        table = Table.model_construct(columns=columns, rows=rows)
+        write_text(self.path_of(f"{name}.csv"), as_csv(table))
+        write_text(self.path_of(f"{name}.json"), as_json(table))
 
     def _write_yaml(self, name: str, content: Mapping[str, Any], command: str, comment: str = "") -> None:
         from modelopt_cli.core.yaml_dumper import dump

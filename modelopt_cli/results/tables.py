@@ -1,4 +1,4 @@
-"""Tables as CSV that a spreadsheet can open safely, and what their columns are called, so that each is one.
+"""Tables as CSV that a spreadsheet can open safely, as JSON, and what their columns are called, so that each is one.
 
 A column is read by its name, so no two of a table share one: a metric whose name is a column of the table's own (a
 script may print `state`) goes by `metric.state`. A standard deviation goes by what deviates and `_std`.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
@@ -62,6 +63,17 @@ def as_csv(table: Table) -> str:
     writer.writerow([neutral(column) for column in table.columns])
     writer.writerows([[neutral(cell) for cell in row] for row in table.rows])
     return stream.getvalue()
+
+
+def as_json(table: Table) -> str:
+    """A list of records, from column to cell, each on a line of its own; what JSON cannot hold (NaN) is null."""
+    rows = ([_finite(cell) for cell in row] for row in table.rows)
+    lines = (json.dumps(dict(zip(table.columns, row, strict=True)), ensure_ascii=False) for row in rows)
+    return "[\n" + ",\n".join(lines) + "\n]\n" if table.rows else "[]\n"
+
+
+def _finite(cell: Cell) -> Cell:
+    return None if isinstance(cell, float) and not math.isfinite(cell) else cell
 
 
 def neutral(cell: Cell) -> Cell:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from modelopt_cli.core.errors import InputError
-from modelopt_cli.results.listing import find_run, is_run, list_runs, read_report, summarise
+from modelopt_cli.results.listing import find_run, is_run, list_runs, summarise
 from modelopt_cli.results.report import Report
 from modelopt_cli.results.run_directory import RunDirectory
 
@@ -55,12 +55,6 @@ def test_what_is_damaged_is_left_empty(tmp_path: Path) -> None:
     (path / "report.json").write_text("{")
     summary = summarise(path)
     assert (summary.status, summary.workflow, summary.best, summary.seconds) == ("interrupted", "", "", None)
-    with pytest.raises(InputError, match="cannot be read as a report"):
-        read_report(path)
-
-
-def test_a_run_without_a_report_has_none_yet(tmp_path: Path) -> None:
-    assert read_report(tmp_path) is None
 
 
 def test_a_run_that_is_written_is_running(tmp_path: Path) -> None:

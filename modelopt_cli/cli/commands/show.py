@@ -12,12 +12,7 @@ def show(
     json: Json = False,
 ) -> None:
     """Show the table of a finished or running run again."""
-    from modelopt_cli.results.listing import find_run, read_report
-    from modelopt_cli.results.run_directory import locked
-    from modelopt_cli.workflows.search.unfinished import unfinished_report
+    from modelopt_cli.results.listing import find_run
+    from modelopt_cli.workflows.show import run_report
 
-    path = find_run(run, runs_root())
-    report = None if locked(path) else read_report(path)
-    if report is None or (report.status == "failed" and report.workflow == "tune"):
-        report = unfinished_report(path, report)
-    show_report(report, as_json=json, quiet=False)
+    show_report(run_report(find_run(run, runs_root())), as_json=json, quiet=False)

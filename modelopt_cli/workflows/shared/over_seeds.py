@@ -13,6 +13,7 @@ import numpy as np
 
 from modelopt_cli.results.report import Cell, Report, Table
 from modelopt_cli.results.run_directory import RunDirectory
+from modelopt_cli.results.saved_run import has_report, read_run
 from modelopt_cli.results.tables import deviation_column, metric_column
 from modelopt_cli.workflows.shared import run_files
 from modelopt_cli.workflows.shared.context import Context, Message
@@ -71,7 +72,7 @@ def _once(run: Callable[[Experiment, Context], Report], experiment: Experiment, 
     if context.directory is None:
         return run(one, replace(context, gates=()))
     path = context.directory.path_of(f"seed-{seed}")
-    finished = _finished(path / "report.json") if context.resume else None
+    finished = _finished(path) if context.resume else None
     if finished is not None:
         return finished
     resume = context.resume and (path / "experiment.yaml").exists()
@@ -81,9 +82,9 @@ def _once(run: Callable[[Experiment, Context], Report], experiment: Experiment, 
 
 
 def _finished(path: Path) -> Report | None:
-    if not path.exists():
+    if not has_report(path):
         return None
-    report = Report.model_validate_json(path.read_text())
+    report = read_run(path)
     return report if report.status == "completed" else None
 
 

@@ -30,7 +30,8 @@ POSITIVE = "positive_class"
 class Outcome:
     """What a run came to; empty for one that was stopped before there was anything to judge.
 
-    `warnings`: of the run itself; what there is to say about its data is added when the report is made.
+    `warnings`: of the run itself; what there is to say about its data is added when the report is made. `beside`:
+    tables that would make report.json large; they are files of their own beside it, and the report finds them there.
     """
 
     metrics: Mapping[str, float] = field(default_factory=dict)
@@ -38,6 +39,7 @@ class Outcome:
     details: Mapping[str, object] = field(default_factory=dict)
     warnings: Sequence[str] = ()
     model: Checkpoint | None = None
+    beside: Mapping[str, Table] = field(default_factory=dict)
 
 
 class Reporting:
@@ -95,8 +97,10 @@ class Reporting:
             warnings=list(dict.fromkeys(notes)),
         )
         if context.directory is not None:
+            for name, table in outcome.beside.items():
+                context.directory.write_table(name, table)
             context.directory.write_report(report)
-        return report.with_model(outcome.model)
+        return report.with_model(outcome.model).with_beside(outcome.beside)
 
 
 def planned(
@@ -140,7 +144,7 @@ def provisional(
         tables=dict(outcome.tables),
         details=dict(outcome.details),
         artefacts=dict(artefacts),
-    )
+    ).with_beside(outcome.beside)
 
 
 def positive_class(task: Task, labels: Sequence[str], metrics: Collection[str]) -> dict[str, str]:

@@ -18,9 +18,13 @@ from modelopt_cli.pruning.allocations.global_ import Global
 from modelopt_cli.pruning.importances.magnitude import Magnitude
 from modelopt_cli.pruning.structures.weights import Weights
 from modelopt_cli.pruning.weights.files import FilePruning
+from modelopt_cli.results.report import Table
+from modelopt_cli.results.run_directory import RunDirectory
+from modelopt_cli.results.saved_run import read_run
 from modelopt_cli.workflows import prune_file
 from modelopt_cli.workflows.evaluate import evaluated
 from modelopt_cli.workflows.inspect import units, weights
+from modelopt_cli.workflows.shared.context import Context
 from modelopt_cli.workflows.shared.reporting import Outcome, Reporting
 
 ROOT = Path(modelopt_cli.workflows.__file__).parent
@@ -90,3 +94,14 @@ def test_a_report_without_an_experiment_has_the_name_it_is_given() -> None:
     report = Reporting(None, name="file", seed=3).report("inspection", "inspect", Outcome(warnings=["a", "b", "a"]))
     assert (report.name, report.seed, report.warnings) == ("file", 3, ["a", "b"])
     assert json.loads(report.to_json())["gates"] == []
+
+
+def test_tables_beside_the_report_are_written_and_found(tmp_path: Path) -> None:
+    curves = Table(columns=["trial", "step"], rows=[[0, 1]])
+    with RunDirectory.create_at(tmp_path / "run") as directory:
+        reporting = Reporting(None, Context(directory), name="a")
+        report = reporting.report("search", "tune", Outcome({"loss": 1.0}, beside={"curves": curves}))
+    assert report.table("curves") == curves
+    assert "curves" not in report.tables
+    assert read_run(tmp_path / "run").table("curves") == curves
+    assert (tmp_path / "run/curves.csv").read_text() == "trial,step\n0,1\n"
