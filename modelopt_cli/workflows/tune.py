@@ -24,7 +24,7 @@ from modelopt_cli.workflows.search.analysis import SearchAnalysis, search_analys
 from modelopt_cli.workflows.search.best_model import command_of, finalize_best
 from modelopt_cli.workflows.search.plan import Plan, make_plan
 from modelopt_cli.workflows.search.remarks import lacking_at_first, unheard, vain
-from modelopt_cli.workflows.search.tables import best_row, best_tables, trials_table
+from modelopt_cli.workflows.search.tables import best_row, best_tables, curves_table, timeline_table, trials_table
 from modelopt_cli.workflows.shared import gates, run_files
 from modelopt_cli.workflows.shared.context import Context, Message, SearchStarted, TrialChanged
 from modelopt_cli.workflows.shared.metric_checks import check_samples, check_trials
@@ -237,6 +237,11 @@ class _Search:
         """The table of trials."""
         return trials_table(self.study.trials, self.space.paths)
 
+    def beside(self) -> dict[str, Table]:
+        """The curves of all trials, and when each ran."""
+        goals = [goal.metric for goal in self.study.goals]
+        return {"curves": curves_table(self.study.trials, goals), "timeline": timeline_table(self.study.stints)}
+
     def report(self, result: SearchResult, keep: Path) -> Report:
         """Finish the best setting, judge the gates, write the report."""
         best = self.study.best
@@ -280,7 +285,7 @@ class _Search:
         return self.reporting.report(
             "search",
             "tune",
-            Outcome(metrics, tables, {**of_search, **details}, warnings, model),
+            Outcome(metrics, tables, {**of_search, **details}, warnings, model, self.beside()),
             interrupted=interrupted or bool(self.context.stop),
             artefacts={**artefacts, **self._artefacts()},
             best=best_row(best),

@@ -148,6 +148,13 @@ class Store:
         except ValueError as error:
             raise self.damaged(str(error)) from None
 
+    def times(self) -> Iterator[tuple[float, str, int]]:
+        """(seconds since the epoch, kind, trial) of every event in order: when it was written."""
+        try:
+            yield from self._connection.execute("SELECT time, kind, trial FROM events ORDER BY sequence")
+        except sqlite3.DatabaseError as error:
+            raise self._problem(error) from None
+
     def meta(self) -> dict[str, Any]:
         """What the study was made with; empty for a new one."""
         try:

@@ -37,6 +37,7 @@ from modelopt_cli.tuning.stoppers import Stopper
 from modelopt_cli.tuning.study import header
 from modelopt_cli.tuning.study.log import NO_TRIAL, Decided, Queued, Reported, stored_table
 from modelopt_cli.tuning.study.store import Store
+from modelopt_cli.tuning.study.timeline import Stint, stints
 from modelopt_cli.tuning.study.warm_start import EarlierRun, WarmStart, study_file
 from modelopt_cli.tuning.trials import ranking
 from modelopt_cli.tuning.trials.evaluator import ObjectiveEvaluator, Result
@@ -159,6 +160,15 @@ class Study:
         return cls(**header.arguments(begun_with), path=path)
 
     @staticmethod
+    def read_stints(path: str | Path, trials: Sequence[Trial]) -> list[Stint]:
+        """When each of these trials of the study at `path` ran, see `stints`; also while it is searched."""
+        store = Store(Path(path), write=False)
+        try:
+            return stints(store.times(), trials)
+        finally:
+            store.close()
+
+    @staticmethod
     def read(path: str | Path) -> tuple[list[Trial], header.Header]:
         """The trials of the study at `path` and what it was begun with, without taking it over; also while it runs."""
         store = Store(Path(path), write=False)
@@ -224,6 +234,11 @@ class Study:
     def front(self) -> list[Trial]:
         """The best compromises between several objectives; with one, the best trials that are equal."""
         return ranking.front(self._trials)
+
+    @property
+    def stints(self) -> list[Stint]:
+        """When each trial ran, and beside which others (study/timeline.py)."""
+        return stints(self._store.times(), self.trials)
 
     def seen(self, params: Params) -> bool:
         """True when this very setting has been asked for or enqueued before."""

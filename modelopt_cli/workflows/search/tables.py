@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING
@@ -14,6 +15,7 @@ from modelopt_cli.tuning.trials.lineage import lineage
 
 if TYPE_CHECKING:
     from modelopt_cli.tuning.study.study import Study
+    from modelopt_cli.tuning.study.timeline import Stint
     from modelopt_cli.tuning.trials.trial import Trial
 
 
@@ -44,6 +46,34 @@ def trials_table(trials: Sequence[Trial], paths: Sequence[str]) -> Table:
         for trial in trials
     ]
     return Table(columns=columns, rows=rows)
+
+
+def curves_table(trials: Sequence[Trial], metrics: Sequence[str]) -> Table:
+    """A row a report of a trial, failed ones too: trial, step, the objectives' metrics; what is not finite is empty.
+
+    A trial that went on from another's state begins with the first step of its own.
+    """
+    own = ("trial", "step")
+    names = list(dict.fromkeys(metrics))
+    rows = [
+        [trial.number, point.step, *(_finite(point.metrics.get(name)) for name in names)]
+        for trial in trials
+        for point in trial.curve
+    ]
+    return Table(columns=[*own, *(metric_column(name, own) for name in names)], rows=rows)
+
+
+def timeline_table(stints: Sequence[Stint]) -> Table:
+    """A row for each stretch in which a trial ran, by its start; see tuning/study/timeline.py. Seconds."""
+    columns = ["trial", "lane", "start", "end", "state"]
+    rows: list[list[Cell]] = [
+        [stint.trial, stint.lane, round(stint.start, 3), round(stint.end, 3), stint.state] for stint in stints
+    ]
+    return Table(columns=columns, rows=rows)
+
+
+def _finite(value: float | None) -> float | None:
+    return None if value is None or not math.isfinite(value) else value
 
 
 def front_tables(study: Study, reference: Sequence[float] | None) -> tuple[dict[str, Table], dict[str, object]]:

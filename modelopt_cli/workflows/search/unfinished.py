@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from modelopt_cli.core.conditions import Goal
 from modelopt_cli.core.errors import InputError
 from modelopt_cli.tuning.analysis.replication import best_of, posterior
 from modelopt_cli.tuning.space.space import Space
 from modelopt_cli.tuning.study.study import Study
-from modelopt_cli.workflows.search.tables import best_row, schedule_table, trials_table
+from modelopt_cli.workflows.search.tables import best_row, curves_table, schedule_table, timeline_table, trials_table
 from modelopt_cli.workflows.shared.reporting import Outcome, provisional
 
 if TYPE_CHECKING:
@@ -28,11 +29,16 @@ def unfinished_report(path: Path, failed: Report | None = None) -> Report:
         raise InputError(f"{path} has no report yet and no trials to show; wait for it, or start it again")
     trials, meta = Study.read(store)
     space = Space.from_spec(meta["space"])
+    objective = meta.get("objective", [])
     best = best_of(trials, posterior(space, trials) if meta.get("repeats") else None)
     outcome = Outcome(
         metrics=best.metrics if best else {},
         tables={"trials": trials_table(trials, space.paths), **schedule_table(trials, best)},
-        details={"objective": meta.get("objective", []), "ended": "not yet"},
+        details={"objective": objective, "ended": "not yet"},
+        beside={
+            "curves": curves_table(trials, [Goal.parse(goal).metric for goal in objective]),
+            "timeline": timeline_table(Study.read_stints(store, trials)),
+        },
     )
     return provisional(
         "search",
