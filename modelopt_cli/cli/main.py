@@ -15,9 +15,11 @@ from modelopt_cli.cli.commands import (
     init,
     inspect_,
     list_,
+    plot,
     predict,
     prune,
     replay,
+    report,
     runs,
     schema,
     show,
@@ -50,6 +52,8 @@ app.command("list")(command(list_.list_))
 app.command("schema")(command(schema.schema))
 app.command("runs")(command(runs.runs))
 app.command("show")(command(show.show))
+app.command("report")(command(report.report))
+app.command("plot")(command(plot.plot))
 app.command("replay")(command(replay.replay))
 app.command("clean")(command(clean.clean))
 

@@ -21,6 +21,13 @@ ModelFile = Annotated[Path, typer.Argument(help="A model.pt that modelopt wrote.
 Run = Annotated[
     str, typer.Argument(help="A run's folder, name/number, or a name (its newest run).", show_default=False)
 ]
+Runs = Annotated[
+    list[str],
+    typer.Argument(
+        help="Runs, each a folder, name/number, a name (its newest run), or a report that was saved as JSON.",
+        show_default=False,
+    ),
+]
 Key = Annotated[
     str | None,
     typer.Option("--key", metavar="NAME", help="The part of the file that holds the weights, where it has several."),

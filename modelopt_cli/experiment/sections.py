@@ -73,6 +73,8 @@ class Sections(Settings):
         (), description="Conditions that a run must meet, such as test.accuracy >= 0.95; else exit code 3."
     )
 
+    report: bool = Field(True, description="Whether a run writes report.html, the page that shows it.")
+
     _document: Document = PrivateAttr()
 
     @field_validator("name")

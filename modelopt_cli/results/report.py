@@ -25,6 +25,7 @@ Kind = Literal[
     "groups",  # the units of a model that stand or fall together
     "export",  # a model written in another format
     "replay",  # a search's log asked again
+    "comparison",  # several runs side by side
     "plan",  # a dry run of any of these: what it would take
 ]
 """What a report is about: it says which tables and details (results/details.py) there are, and how it is shown."""
@@ -129,6 +130,20 @@ class Report(BaseModel):
         """The same report, carrying the trained model."""
         self._model = model
         return self
+
+    def with_artefact(self, name: str, path: str) -> Self:
+        """The same report, which names one more file that the run wrote, first."""
+        return self._changed(artefacts={name: path, **self.artefacts})
+
+    def with_warning(self, text: str) -> Self:
+        """The same report with one more warning."""
+        return self._changed(warnings=[*self.warnings, text])
+
+    def _changed(self, **values: Any) -> Self:
+        """Other values; the model and the tables beside it stay."""
+        changed = self.model_copy(update=values)
+        changed._model, changed._beside = self._model, self._beside
+        return changed
 
     def with_beside(self, tables: Mapping[str, Table]) -> Self:
         """The same report, with these tables `beside` it."""

@@ -139,6 +139,21 @@ class RunDirectory:
         """report.json."""
         write_text(self.path_of("report.json"), report.to_json() + "\n")
 
+    def write_page(self, report: Report, *, wanted: bool = True) -> Report:
+        """report.html, unless it is not `wanted`; the report, which names it. A page that cannot be made or written is
+        a warning: the run has come to its result without it."""
+        if not wanted:
+            return report
+        from modelopt_cli.results.page.page import render
+
+        path = self.path_of("report.html")
+        named = report.with_artefact("page", str(path))
+        try:
+            write_text(path, render(named, self.path))
+        except Exception as error:
+            return report.with_warning(f"report.html could not be written ({type(error).__name__}: {error})")
+        return named
+
     def write_table(self, name: str, table: Table) -> None:
         """NAME.csv and NAME.json (a list of records, a line each); saved_run.py reads them."""
         columns, rows = without_values([table.columns, table.rows])
@@ -158,19 +173,18 @@ class RunDirectory:
         if self._experiment is None or _completed(self.path_of("report.json")):
             return
         known = isinstance(error, ModeloptError)
-        self.write_report(
-            Report(
-                kind=kind_of(self.workflow),
-                workflow=self.workflow,
-                name=str(self._experiment.get("name", "")),
-                status="failed",
-                reason=str(error) if known else f"{type(error).__name__}: {error}".rstrip(": "),
-                seed=int(self._experiment.get("seed", 0)),
-                started=self._started.isoformat(timespec="seconds"),
-                seconds=time.perf_counter() - self._clock,
-                artefacts={"directory": str(self.path)},
-            )
+        report = Report(
+            kind=kind_of(self.workflow),
+            workflow=self.workflow,
+            name=str(self._experiment.get("name", "")),
+            status="failed",
+            reason=str(error) if known else f"{type(error).__name__}: {error}".rstrip(": "),
+            seed=int(self._experiment.get("seed", 0)),
+            started=self._started.isoformat(timespec="seconds"),
+            seconds=time.perf_counter() - self._clock,
+            artefacts={"directory": str(self.path)},
         )
+        self.write_report(self.write_page(report, wanted=bool(self._experiment.get("report", True))))
 
     def close(self) -> None:
         """Let go of the lock."""

@@ -99,6 +99,8 @@ class Reporting:
         if context.directory is not None:
             for name, table in outcome.beside.items():
                 context.directory.write_table(name, table)
+            report = report.with_beside(outcome.beside)
+            report = context.directory.write_page(report, wanted=experiment is None or experiment.report)
             context.directory.write_report(report)
         return report.with_model(outcome.model).with_beside(outcome.beside)
 

@@ -37,6 +37,7 @@ MAY_CHANGE = (
     "tuning.trial_memory",
     "tuning.max_failures",
     "gates",
+    "report",
     "evaluation.folder",  # files of earlier versions do not write it
     "command.timeout",
     "command.pause",
