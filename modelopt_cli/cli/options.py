@@ -68,5 +68,9 @@ Gate = Annotated[
     list[str] | None,
     typer.Option("--gate", metavar="CONDITION", help='E.g. "test.accuracy >= 0.95"; exit 3 when not met.'),
 ]
+Junit = Annotated[
+    Path | None,
+    typer.Option("--junit", metavar="FILE", help="Write the gates as JUnit XML, a test case each, for CI to show."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print the report as one JSON document on standard output.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress; only the result.")]

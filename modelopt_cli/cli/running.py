@@ -25,7 +25,9 @@ _HARD_STOP = 8.0  # seconds after a signal; everything on disk is whole at any t
 
 def runs_root() -> Path:
     """Where runs lie: $MODELOPT_RUNS, or runs/ in the current folder."""
-    return Path(os.environ.get("MODELOPT_RUNS") or "runs")
+    from modelopt_cli.results import listing
+
+    return listing.runs_root()
 
 
 def execute(
@@ -38,6 +40,7 @@ def execute(
     resume: bool,
     dry_run: bool,
     trust_code: bool,
+    junit: Path | None,
     as_json: bool,
     quiet: bool,
 ) -> None:
@@ -50,6 +53,7 @@ def execute(
 
     demanded = conditions(gates)
     experiment = Experiment.load(file, overrides or (), trust_code=trust_code)
+    check_junit(junit, [*experiment.gates, *demanded], dry_run=dry_run)
     if dry_run:
         show(workflow.dry_run(experiment, Context(gates=demanded)), as_json=as_json, quiet=quiet)
         return
@@ -70,7 +74,7 @@ def execute(
         raise InterruptedRunError(
             f"interrupted; what was finished is kept in {directory.path}. Go on with: {hint}", stop.signal_number or 2
         )
-    demand(report)
+    demand(report, junit)
 
 
 def run_in_memory(run: Callable[[Context], Report], demanded: tuple[Condition, ...], *, quiet: bool) -> Report:
@@ -107,16 +111,36 @@ def expect(gates: Sequence[str] | None, known: Collection[str]) -> None:
             raise UsageError(f"--gate '{gate}': there is no such metric here; {hint}there are {listed(known)}")
 
 
-def demand(report: Report) -> None:
-    """Raise GateError (exit 3) when a gate of the report was not met."""
+def check_junit(path: Path | None, gates: Collection[object], *, dry_run: bool = False) -> None:
+    """Raise UsageError before any work where `--junit` names a file that cannot be, or there is no gate to write of."""
+    if path is None:
+        return
+    from modelopt_cli.core.errors import UsageError
+    from modelopt_cli.results.junit import check
+
+    if dry_run:
+        raise UsageError("--dry-run judges no gate, so there is nothing for --junit to write; leave one of them out")
+    if not gates:
+        raise UsageError("--junit writes a test case for each gate, but there is none; add one with --gate")
+    check(path)
+
+
+def demand(report: Report, junit: Path | None = None) -> None:
+    """Raise GateError (exit 3) when a gate of the report was not met; `junit`: a file to tell of each before."""
     from modelopt_cli.core.errors import GateError
 
+    if junit is not None:
+        from modelopt_cli.results.junit import write
+
+        write(junit, report)
     missed = [gate for gate in report.gates if not gate.met]
     if missed:
         raise GateError("; ".join(_missed(gate, report) for gate in missed))
 
 
 def _missed(gate: GateResult, report: Report) -> str:
+    if gate.reason:
+        return f"gate not met: {gate.condition} ({gate.reason})"
     if gate.value is None or gate.margin is None:
         from modelopt_cli.core.conditions import Condition
         from modelopt_cli.core.errors import did_you_mean

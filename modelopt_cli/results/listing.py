@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from modelopt_cli.core.errors import InputError
 from modelopt_cli.results.run_directory import MARKS, locked
+
+
+def runs_root() -> Path:
+    """Where runs lie: $MODELOPT_RUNS, or runs/ in the current folder."""
+    return Path(os.environ.get("MODELOPT_RUNS") or "runs")
 
 
 @dataclass(frozen=True)

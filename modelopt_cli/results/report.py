@@ -51,7 +51,10 @@ class Table(BaseModel):
 
 
 class GateResult(BaseModel):
-    """One gate: the condition as written, the value found (None: no such metric), the margin (positive: met)."""
+    """One gate: the condition as written, the value found (None: no such metric), the margin (positive: met).
+
+    `reason`: why there is no value, where the report alone does not say it.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -59,6 +62,7 @@ class GateResult(BaseModel):
     met: bool
     value: float | None
     margin: float | None
+    reason: str = ""
 
 
 class Report(BaseModel):
@@ -164,5 +168,6 @@ def kind_of(workflow: str, tables: Collection[str] = ()) -> Kind:
         "evaluate": "evaluation",
         "export": "export",
         "replay": "replay",
+        "compare": "comparison",
     }
     return kinds.get(workflow, "training")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from modelopt_cli.cli.options import DryRun, File, Gate, Json, Out, Quiet, Resume, Set, TrustCode
+from modelopt_cli.cli.options import DryRun, File, Gate, Json, Junit, Out, Quiet, Resume, Set, TrustCode
 from modelopt_cli.cli.running import execute
 
 
@@ -11,6 +11,7 @@ def distill(
     set_: Set = None,
     out: Out = None,
     gate: Gate = None,
+    junit: Junit = None,
     resume: Resume = False,
     dry_run: DryRun = False,
     trust_code: TrustCode = False,
@@ -29,6 +30,7 @@ def distill(
         resume=resume,
         dry_run=dry_run,
         trust_code=trust_code,
+        junit=junit,
         as_json=json,
         quiet=quiet,
     )

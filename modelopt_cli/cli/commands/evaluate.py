@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from modelopt_cli.cli.options import Gate, Json, ModelFile, Quiet, TrustCode
-from modelopt_cli.cli.running import conditions, demand, expect, show
+from modelopt_cli.cli.options import Gate, Json, Junit, ModelFile, Quiet, TrustCode
+from modelopt_cli.cli.running import check_junit, conditions, demand, expect, show
 
 
 def evaluate(
@@ -19,13 +19,15 @@ def evaluate(
     ] = None,
     trust_code: TrustCode = False,
     gate: Gate = None,
+    junit: Junit = None,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Compute every metric of a model, on a split of its data or on new data."""
     from modelopt_cli.workflows.evaluate import evaluated
 
+    check_junit(junit, gate or ())
     report = evaluated(model, split, data, trust_code=trust_code, gates=conditions(gate))
     expect(gate, {*report.metrics, *report.details.get("undefined", ())})
     show(report, as_json=json, quiet=quiet)
-    demand(report)
+    demand(report, junit)

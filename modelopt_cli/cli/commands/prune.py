@@ -8,8 +8,8 @@ from typing import Annotated, Literal
 import typer
 
 from modelopt_cli.cli.commands.prune_options import PruneOptions
-from modelopt_cli.cli.options import Gate, Json, Key, Quiet, Resume, Set, TrustCode, TrustPickle
-from modelopt_cli.cli.running import conditions, demand, execute, expect, run_in_memory, show
+from modelopt_cli.cli.options import Gate, Json, Junit, Key, Quiet, Resume, Set, TrustCode, TrustPickle
+from modelopt_cli.cli.running import check_junit, conditions, demand, execute, expect, run_in_memory, show
 
 
 def prune(
@@ -64,6 +64,7 @@ def prune(
         bool, typer.Option("--measure-compressed", help="Compress all of a large file to tell its size, not samples.")
     ] = False,
     gate: Gate = None,
+    junit: Junit = None,
     resume: Resume = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be done; write nothing.")] = False,
     json: Json = False,
@@ -97,10 +98,12 @@ def prune(
             resume=resume,
             dry_run=dry_run,
             trust_code=trust_code,
+            junit=junit,
             as_json=json,
             quiet=quiet,
         )
         return
+    check_junit(junit, gate or (), dry_run=dry_run)
     if experiment is not None:
         from modelopt_cli.experiment.experiment import Experiment
         from modelopt_cli.workflows import prune_file_with_experiment
@@ -131,7 +134,7 @@ def prune(
             gates=conditions(gate),
         )
     show(report, as_json=json, quiet=quiet)
-    demand(report)
+    demand(report, junit)
 
 
 def _refuse_mixed(

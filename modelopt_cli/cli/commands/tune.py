@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from modelopt_cli.cli.options import DryRun, File, Gate, Json, Out, Quiet, Resume, Set, TrustCode
+from modelopt_cli.cli.options import DryRun, File, Gate, Json, Junit, Out, Quiet, Resume, Set, TrustCode
 from modelopt_cli.cli.running import execute
 
 
@@ -19,6 +19,7 @@ def tune(
         int | None, typer.Option(min=1, help="Trials at a time; the same as --set tuning.workers=N.")
     ] = None,
     gate: Gate = None,
+    junit: Junit = None,
     resume: Resume = False,
     dry_run: DryRun = False,
     trust_code: TrustCode = False,
@@ -40,6 +41,7 @@ def tune(
         resume=resume,
         dry_run=dry_run,
         trust_code=trust_code,
+        junit=junit,
         as_json=json,
         quiet=quiet,
     )
