@@ -2,7 +2,7 @@
 
 The Python face; everything is imported on first use, so that the command line starts fast:
 
-    from modelopt_cli import load, train, tune, prune, distill, shrink, evaluate, predict, Study
+    from modelopt_cli import load, train, tune, prune, distill, shrink, evaluate, predict, compare, Study
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         Shrunk,
         Study,
         Trial,
+        compare,
         distill,
         evaluate,
         load,
@@ -34,6 +35,7 @@ __all__ = [
     "Study",
     "Trial",
     "__version__",
+    "compare",
     "distill",
     "evaluate",
     "load",

@@ -17,6 +17,7 @@ from modelopt_cli.pruning.units.shrink import Shrunk, shrink
 from modelopt_cli.results.report import Report
 from modelopt_cli.tuning.study.study import Study
 from modelopt_cli.tuning.trials.trial import Trial
+from modelopt_cli.workflows.compare import compare
 from modelopt_cli.workflows.evaluate import evaluate, predict
 from modelopt_cli.workflows.shared.context import Context, Workflow
 
@@ -26,6 +27,7 @@ __all__ = [
     "Shrunk",
     "Study",
     "Trial",
+    "compare",
     "distill",
     "evaluate",
     "load",

@@ -35,8 +35,8 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_public_surface() -> None:
     """What users import. A name that goes, or an argument that moves, breaks their code: think twice."""
     assert modelopt_cli.__all__ == [
-        "Experiment", "Report", "Shrunk", "Study", "Trial", "__version__", "distill", "evaluate", "load", "predict",
-        "prune", "shrink", "train", "tune",
+        "Experiment", "Report", "Shrunk", "Study", "Trial", "__version__", "compare", "distill", "evaluate", "load",
+        "predict", "prune", "shrink", "train", "tune",
     ]  # fmt: skip
     assert set(modelopt_cli.__all__) <= set(dir(modelopt_cli))
     for name in modelopt_cli.__all__:
@@ -48,6 +48,7 @@ def test_the_public_surface() -> None:
 
 
 FUNCTIONS = {
+    "compare": ["runs", "gates", "root"],
     "load": ["source", "overrides", "trust_code"],
     "train": ["experiment", "out", "resume"],
     "tune": ["experiment", "out", "resume"],

@@ -32,7 +32,16 @@ ORDER: dict[str, list[set[str]]] = {
         {""},
         {"weights", "units"},
     ],
-    "workflows": [{"shared"}, {"runs"}, {"distillation"}, {"pruning"}, {"factory"}, {"search"}, {"inspect", ""}],
+    "workflows": [
+        {"shared"},
+        {"runs"},
+        {"distillation"},
+        {"pruning"},
+        {"factory"},
+        {"search"},
+        {"comparison"},
+        {"inspect", ""},
+    ],
     "experiment": [
         {"document"},
         {"command", "evaluation", "recovery", "consent"},

@@ -9,6 +9,7 @@ import typer
 
 from modelopt_cli.cli.commands import (
     clean,
+    compare,
     distill,
     evaluate,
     export,
@@ -54,6 +55,7 @@ app.command("runs")(command(runs.runs))
 app.command("show")(command(show.show))
 app.command("report")(command(report.report))
 app.command("plot")(command(plot.plot))
+app.command("compare")(command(compare.compare))
 app.command("replay")(command(replay.replay))
 app.command("clean")(command(clean.clean))
 

@@ -56,6 +56,22 @@ def duration(seconds: float | None) -> str:
     return f"{minutes} min {rest:02d} s" if minutes < 120 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
+def measured(metric: str, value: float | None, digits: int = 4) -> str:
+    """A metric's value in the unit that its name ends with."""
+    if value is None:
+        return "–"
+    if metric.endswith("_bytes"):
+        return size(value)
+    if metric.endswith("seconds"):
+        return duration(value)
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.{digits}g}"
+
+
+def signed(metric: str, value: float, digits: int = 4) -> str:
+    """The same of a difference: +0.01, -59.3 kB, 0."""
+    return "0" if value == 0 else ("-" if value < 0 else "+") + measured(metric, abs(value), digits)
+
+
 def short(path: str, paths: Collection[str] = ()) -> str:
     """The last names of a setting's path: as many as none of the other `paths` ends with; a place in a list is never
     the first of them.

@@ -18,6 +18,7 @@ class TrainingDetails(TypedDict, total=False):
     """Of a training, and of the model that other runs ended with."""
 
     positive_class: str  # which one the metrics of two classes are about
+    data_fingerprint: str  # a hash of the data's content
     early_stopping: EarlyStopping
     seeds: list[int]  # where the run was repeated
 
@@ -158,6 +159,15 @@ class ExportDetails(TypedDict):
     task: str
     inputs: Inputs
     label_names: list[str]
+
+
+class ComparisonDetails(TypedDict):
+    """Of runs side by side."""
+
+    runs: dict[str, str]  # letter -> name; the first is the one that others are compared with
+    main: list[str]  # metrics that the summary is about
+    confidence: float  # of the intervals of differences
+    summary: list[str]  # a sentence for each main metric and run
 
 
 class Asked(TypedDict):

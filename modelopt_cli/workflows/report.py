@@ -57,4 +57,6 @@ def run(runs: Sequence[str], root: Path, out: Path | None = None, *, force: bool
 
 
 def _together(runs: Sequence[str], root: Path) -> Report:
-    raise UsageError("one run at a time")
+    from modelopt_cli.workflows.compare import compare
+
+    return compare(runs, root=root)

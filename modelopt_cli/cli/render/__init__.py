@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 def show(report: Report, *, quiet: bool) -> None:
     """A report on standard output, in the form of its kind; what is unfinished, in that of a training."""
     from modelopt_cli.cli.render import (
+        comparison,
         distillation,
         export,
         groups,
@@ -41,6 +42,7 @@ def show(report: Report, *, quiet: bool) -> None:
         "groups": groups.render,
         "export": export.render,
         "replay": replay.render,
+        "comparison": comparison.render,
         "plan": plan.render,
     }
     whole = report.status == "completed" or report.kind == "search"

@@ -68,8 +68,9 @@ def gates(console: Console, results: Sequence[GateResult]) -> None:
     good, bad = ("✓", "✗") if console.encoding.lower().startswith("utf") else ("ok", "NOT MET")
     for gate in results:
         mark = Text(good, style="green") if gate.met else Text(bad, style="bold red")
-        value = "no such metric" if gate.value is None else f"value {gate.value:.6g}, margin {gate.margin:+.6g}"
-        console.print(Text.assemble("gate ", mark, f" {gate.condition}  ({value})"))
+        lacking = gate.reason or "no such metric"
+        value = lacking if gate.value is None else f"value {gate.value:.6g}, margin {gate.margin:+.6g}"
+        console.print(Text.assemble("gate ", mark, f" {gate.condition}  ({value})"), soft_wrap=True)
 
 
 def warnings(console: Console, report: Report, label: str = "warning: ", style: str = "yellow") -> None:

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from modelopt_cli.core.warning_log import WarningLog
-from modelopt_cli.results.report import Kind, Report, Table
+from modelopt_cli.results.report import GateResult, Kind, Report, Table
 from modelopt_cli.workflows.shared import gates
 from modelopt_cli.workflows.shared.context import Context
 
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from modelopt_cli.experiment.experiment import Experiment
     from modelopt_cli.models.files.checkpoints import Checkpoint
 
+DATA = "data_fingerprint"
+"""The detail of a report that is a hash of its data's content, so that it shows when runs were of other data."""
 POSITIVE = "positive_class"
 """The detail of a report that names the class which its binary metrics are about."""
 
@@ -73,10 +75,14 @@ class Reporting:
         artefacts: Mapping[str, str] | None = None,
         best: Mapping[str, object] | None = None,
         plan: Mapping[str, object] | None = None,
+        judged: Sequence[GateResult] = (),
     ) -> Report:
-        """The report, written into the run directory where there is one. Gates are judged unless `interrupted`."""
+        """The report, written into the run directory where there is one. Gates are judged unless `interrupted`.
+
+        `judged`: gates that the workflow has judged itself.
+        """
         experiment, context = self._experiment, self._context
-        chosen, unchosen = _about_positive(experiment, outcome.metrics)
+        chosen, unchosen = _about_data(experiment, outcome.metrics)
         demanded = [] if interrupted else gates.conditions(experiment, context)
         notes = [*_notes(experiment), *unchosen, *outcome.warnings, *_consent(outcome.model), *self.log.texts]
         report = Report(
@@ -90,7 +96,7 @@ class Reporting:
             metrics=dict(outcome.metrics),
             best=None if best is None else dict(best),
             tables=dict(outcome.tables),
-            gates=gates.judge(demanded, outcome.metrics),
+            gates=[*gates.judge(demanded, outcome.metrics), *judged],
             plan=dict(plan or {}),
             details={**outcome.details, **chosen},
             artefacts=dict(artefacts or {}),
@@ -157,8 +163,8 @@ def positive_class(task: Task, labels: Sequence[str], metrics: Collection[str]) 
     return {} if name is None else {POSITIVE: name}
 
 
-def _about_positive(experiment: Experiment | None, metrics: Collection[str]) -> tuple[dict[str, str], list[str]]:
-    """(the detail that names the positive class, a warning where nobody chose it)"""
+def _about_data(experiment: Experiment | None, metrics: Collection[str]) -> tuple[dict[str, str], list[str]]:
+    """(details: a hash of the data's content, and the positive class; a warning where nobody chose that)"""
     if experiment is None or experiment.data is None or experiment.model is None or not metrics:
         return {}, []
     from modelopt_cli.data.positive import left_to_the_alphabet
@@ -167,7 +173,8 @@ def _about_positive(experiment: Experiment | None, metrics: Collection[str]) -> 
     raw = raw_data(experiment)
     detail = positive_class(raw.task, raw.label_names, metrics)
     warning = left_to_the_alphabet(raw.label_names, experiment.data.positive) if detail else ""
-    return detail, [warning] if warning else []
+    content = {DATA: raw.fingerprint} if raw.fingerprint else {}
+    return {**detail, **content}, [warning] if warning else []
 
 
 def _consent(model: Checkpoint | None) -> list[str]:
