@@ -21,7 +21,7 @@ ORDER: dict[str, list[set[str]]] = {
         {"trials"},
         {"space"},
         {"samplers", "executors"},
-        {"stoppers"},
+        {"stoppers", "exchange"},
         {"analysis", "schedulers"},
         {"study"},
         {"search"},

@@ -170,6 +170,18 @@ class ComparisonDetails(TypedDict):
     summary: list[str]  # a sentence for each main metric and run
 
 
+class StorageDetails(TypedDict):
+    """Of a search whose trials were written as another tool's study."""
+
+    run: str
+    format: str
+    study: str  # the study's name
+    objective: list[str]
+    states: dict[str, int]  # state -> trials, in that tool's words
+    best: list[int]  # numbers of the trials that are best, or on the front
+    best_there: list[int]  # those that the other tool finds
+
+
 class Asked(TypedDict):
     """How many questions a replay asked, and how many answers were those of the log."""
 

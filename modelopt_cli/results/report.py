@@ -24,6 +24,7 @@ Kind = Literal[
     "inspection",  # the tensors of a file of weights, and what the model costs
     "groups",  # the units of a model that stand or fall together
     "export",  # a model written in another format
+    "storage",  # the trials of a search, written as another tool's study
     "replay",  # a search's log asked again
     "comparison",  # several runs side by side
     "plan",  # a dry run of any of these: what it would take

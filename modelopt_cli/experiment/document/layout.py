@@ -12,6 +12,7 @@ from typing import Annotated, Any, Union, get_args, get_origin
 from pydantic import BaseModel
 
 from modelopt_cli.core.strategy import FAMILIES, Named, Strategy
+from modelopt_cli.tuning.exchange.optuna_address import PREFIX, OptunaAddress
 
 
 @dataclass(frozen=True)
@@ -166,6 +167,19 @@ def spelled_out(value: Any, slot: Slot) -> Any:
 def _joined(path: Any, folder: Path) -> Any:
     if isinstance(path, list):
         return [_joined(item, folder) for item in path]
-    if not isinstance(path, str) or not path or "://" in path or "\0" in path:
+    if not isinstance(path, str) or not path or "\0" in path:
+        return path
+    if path.startswith(PREFIX):
+        return _joined_address(path, folder)
+    if "://" in path:
         return path
     return str(folder / (Path(path).expanduser() if path.startswith("~/") else path))
+
+
+def _joined_address(text: str, folder: Path) -> str:
+    """Where a study of Optuna's lies; as it is when nothing can be made of it, for the section to say so."""
+    try:
+        address = OptunaAddress.parse(text)
+    except ValueError:
+        return text
+    return text if address is None else str(address.joined(lambda file: str(_joined(file, folder))))

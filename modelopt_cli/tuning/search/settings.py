@@ -10,6 +10,7 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 from modelopt_cli.core.conditions import Condition, Goal
 from modelopt_cli.core.strategy import FAMILIES, Named, Settings
 from modelopt_cli.core.types import Count, Items, Positive
+from modelopt_cli.tuning.exchange.optuna_address import OptunaAddress
 from modelopt_cli.tuning.executors import Executor
 from modelopt_cli.tuning.samplers import Sampler
 from modelopt_cli.tuning.schedulers import Scheduler
@@ -90,7 +91,9 @@ class TuningSettings(Settings):
     start_from_file: bool = Field(True, description="Trial 0 is the file's own values (not for a grid).")
     initial: Items[dict[str, Any]] = Field((), description="Settings to try first: a list of {path: value}.")
     warm_start: Items[str] = Field(
-        (), description="Earlier runs (directories or study.sqlite files) whose trials the sampler shall know."
+        (),
+        description="Earlier runs whose trials the sampler shall know: directories, study.sqlite files, or studies of "
+        "Optuna's, such as optuna:sqlite:///old.db.",
     )
     refit: Literal["train+validation"] | None = Field(
         None, description="Train the best setting again on both splits before it is saved."
@@ -132,6 +135,13 @@ class TuningSettings(Settings):
     def _rules_parse(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for text in value:
             Rule.parse(text)
+        return value
+
+    @field_validator("warm_start")
+    @classmethod
+    def _addresses_parse(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for text in value:
+            OptunaAddress.parse(text)
         return value
 
     @field_validator("reference")

@@ -28,6 +28,7 @@ from modelopt_cli.core.conditions import Condition, Goal
 from modelopt_cli.core.errors import InputError, UsageError
 from modelopt_cli.core.seeds import derive
 from modelopt_cli.tuning.analysis.replication import Posterior, best_of, posterior
+from modelopt_cli.tuning.exchange.optuna_address import OptunaAddress
 from modelopt_cli.tuning.objective import StepReport
 from modelopt_cli.tuning.samplers import Sampler
 from modelopt_cli.tuning.schedulers import Decision, SchedulerContext, plain
@@ -38,7 +39,7 @@ from modelopt_cli.tuning.study import header
 from modelopt_cli.tuning.study.log import NO_TRIAL, Decided, Queued, Reported, stored_table
 from modelopt_cli.tuning.study.store import Store
 from modelopt_cli.tuning.study.timeline import Stint, stints
-from modelopt_cli.tuning.study.warm_start import EarlierRun, WarmStart, study_file
+from modelopt_cli.tuning.study.warm_start import EarlierRun, WarmStart, optuna_run, study_file
 from modelopt_cli.tuning.trials import ranking
 from modelopt_cli.tuning.trials.evaluator import ObjectiveEvaluator, Result
 from modelopt_cli.tuning.trials.trial import Params, State, Trial
@@ -64,8 +65,8 @@ class Study:
     to try first. repeats: whether a setting may be tried again where that teaches more than a new one
     (analysis/replication.py). path: a file to keep the study in; an existing one is continued, its interrupted trials
     first, and must have been begun with the same arguments (and `fingerprint`, plain values of the caller's own).
-    earlier: runs (directories, study files, or EarlierRuns) whose trials the sampler shall know; noted when the study
-    is begun, so that one that is continued knows the same, whatever has become of them.
+    earlier: runs (directories, study files, `optuna:sqlite:///FILE#STUDY`, or EarlierRuns) whose trials the sampler
+    shall know; noted when the study is begun, so that one that is continued knows the same, whatever became of them.
     Raises UsageError where an argument makes no sense, StorageError for a file that is damaged or in use.
     """
 
@@ -124,15 +125,24 @@ class Study:
                 self.space = Space.from_spec(before["space"], now["rules"])
             stored = before.get("earlier")
         else:
-            runs = (
-                run if isinstance(run, EarlierRun) else EarlierRun(self.read(study_file(run))[0]) for run in earlier
-            )
+            runs = map(self._earlier_run, earlier)
             stored = json.loads(json.dumps(WarmStart.gather(runs, self.space, self._evaluator).to_plain()))
             self._store.set_meta({**now, "earlier": stored})
         try:
             return WarmStart() if stored is None else WarmStart.from_plain(stored)
         except (LookupError, TypeError, ValueError) as error:
             raise self._store.damaged(f"its earlier trials make no sense: {error}") from None
+
+    def _earlier_run(self, run: str | Path | EarlierRun) -> EarlierRun:
+        if isinstance(run, EarlierRun):
+            return run
+        try:
+            address = OptunaAddress.parse(str(run))
+        except ValueError as error:
+            raise UsageError(str(error)) from None
+        if address is not None:
+            return optuna_run(address, self.space, self.goals)
+        return EarlierRun(self.read(study_file(run))[0])
 
     def _header(self, fingerprint: Mapping[str, Any] | None) -> header.Header:
         return header.plain_header(
@@ -463,10 +473,6 @@ class Study:
         if kind == "queued":
             self._seen.add(self.space.canonical(self._trials[number].params))
         return self._trials[number]
-
-
-def _earlier_run(run: str | Path | EarlierRun) -> EarlierRun:
-    return run if isinstance(run, EarlierRun) else EarlierRun(Study.read(study_file(run))[0])
 
 
 def _ruled(space: Space | Mapping[str, Any], rules: str | Sequence[str]) -> Space:

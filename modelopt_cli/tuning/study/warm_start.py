@@ -1,8 +1,9 @@
 """The warm start of a study: trials of earlier runs, which its sampler knows and which are no trials of the study.
 
-What counts is a finished trial that is a setting of this space and whose metrics hold this study's objectives. Its
-losses are this study's. What its run did not search is taken from that run's file, or is the default of what that file
-names there, else from this one's; what this study does not search must be as this one's file has it.
+Earlier runs are modelopt's own, or studies of Optuna's. What counts is a finished trial that is a setting of this space
+and whose metrics hold this study's objectives. Its losses are this study's. What its run did not search is taken from
+that run's file, or is the default of what that file names there, else from this one's; what this study does not search
+must be as this one's file has it.
 """
 
 from __future__ import annotations
@@ -16,6 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypedDict
 
+from modelopt_cli.core.conditions import Goal
+from modelopt_cli.tuning.exchange.optuna_address import OptunaAddress
+from modelopt_cli.tuning.samplers import require
 from modelopt_cli.tuning.space.matching import equal_but_for, holder_of, lookup, own_value
 from modelopt_cli.tuning.space.parameters import Parameter
 from modelopt_cli.tuning.space.space import Space
@@ -70,6 +74,7 @@ class EarlierRun:
     before: Values = unknown
     now: Values = unknown
     default: Callable[[str, Values], Any] = no_default
+    left_out: Mapping[str, int] = dataclasses.field(default_factory=dict)  # trials beside these, of no use, by reason
 
     def value(self, path: str, file: Values) -> Any:
         """What counts at a path of a file (`before`, `now`). Raises KeyError."""
@@ -95,6 +100,7 @@ class WarmStart:
         rows: list[StoredTrial] = []
         left_out: Counter[str] = Counter()
         for run in runs:
+            left_out.update(run.left_out)
             for trial in run.trials:
                 row = _row(trial, run, space, evaluator)
                 if isinstance(row, str):
@@ -122,6 +128,25 @@ class WarmStart:
         return f"{len(self.trials)} trials of earlier runs are known to the sampler" + (
             f"; {reasons}" if reasons else ""
         )
+
+
+def optuna_run(address: OptunaAddress, space: Space, goals: Sequence[Goal], now: Values = unknown) -> EarlierRun:
+    """A study of Optuna's as an earlier run; `now`: the values of this study's file.
+
+    Raises MissingExtraError without Optuna, UsageError for a file that is none of Optuna's and for a study with other
+    objectives.
+    """
+    require("optuna", "optuna")
+    from modelopt_cli.tuning.exchange.optuna_reading import earlier_trials, read
+
+    def named(path: str) -> bool:
+        with suppress(KeyError):
+            now(path)
+            return True
+        return False
+
+    known = earlier_trials(read(address), space, goals, named)
+    return EarlierRun(known.trials, now=now, left_out=known.left_out)
 
 
 def study_file(run: str | Path) -> Path:

@@ -7,19 +7,36 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from modelopt_cli.core.errors import ModeloptError, UsageError
+from modelopt_cli.core.errors import MissingExtraError, ModeloptError, UsageError
+from modelopt_cli.experiment.document.marks import Finding
 from modelopt_cli.experiment.experiment import Experiment
+from modelopt_cli.experiment.search_space import search_space
+from modelopt_cli.tuning.exchange.optuna_address import OptunaAddress
 from modelopt_cli.tuning.study.study import Study
-from modelopt_cli.tuning.study.warm_start import EarlierRun, study_file, unknown
+from modelopt_cli.tuning.study.warm_start import EarlierRun, optuna_run, study_file, unknown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
 def earlier_runs(experiment: Experiment) -> Iterator[EarlierRun]:
-    """The runs in `tuning.warm_start`. Raises InputError for one that is not there, StorageError for a damaged one."""
+    """The runs in `tuning.warm_start`. Raises InputError for one that is not there, StorageError for a damaged one.
+
+    For a study of Optuna's it is an ExperimentError with the line, where it cannot be read or had other objectives.
+    """
     now = cache(experiment.value)
-    for run in experiment.require_tuning().warm_start:
+    settings = experiment.require_tuning()
+    for index, run in enumerate(settings.warm_start):
+        address = OptunaAddress.parse(run)
+        if address is not None:
+            try:
+                yield optuna_run(address, search_space(experiment), settings.goals, now)
+            except MissingExtraError:
+                raise
+            except UsageError as error:
+                rule, _, remedy = str(error).rpartition("; ")
+                experiment.refuse([Finding(("tuning", "warm_start", index), rule, remedy)])
+            continue
         file = study_file(run)
         trials, _ = Study.read(file)
         yield EarlierRun(trials, _values(file.parent / "experiment.yaml"), now, _Defaults(experiment))
