@@ -47,6 +47,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "fidelity": Fidelity,
     "stop_when": StopWhen,
     "command": CommandSettings,
+    **{name: FAMILIES["loggers"].get(name) for name in ("tensorboard", "mlflow", "wandb", "trackio")},
 }
 _PLACE = re.compile(r"(<!-- (options|strategies): (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 

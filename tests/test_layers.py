@@ -37,6 +37,10 @@ HEAVY = {
     "skops",
     "safetensors",
     "cmaes",
+    "mlflow",
+    "tensorboard",
+    "trackio",
+    "wandb",
     "optuna",
 }
 MODULES = sorted(ROOT.rglob("*.py"))

@@ -25,6 +25,7 @@ from modelopt_cli.experiment.document.messages import findings
 from modelopt_cli.experiment.evaluation import EvaluationSettings
 from modelopt_cli.experiment.recovery import PruningSection
 from modelopt_cli.models.architectures import Architecture
+from modelopt_cli.results.loggers import Logger
 from modelopt_cli.training.settings import TrainingSettings
 from modelopt_cli.tuning.search.settings import TuningSettings
 
@@ -69,6 +70,9 @@ class Sections(Settings):
     evaluation: EvaluationSettings = Field(EvaluationSettings(), description="How well a setting does.")
     tuning: TuningSettings | None = Field(None, description="What is searched, and how.")
     command: CommandSettings | None = Field(None, description="Any script as an experiment.")
+    loggers: Items[Annotated[Logger, Named("loggers")]] = Field(
+        (), description="Where runs are logged, beside their own folder, such as [tensorboard, mlflow]."
+    )
     gates: Items[Annotated[str, AfterValidator(_condition)]] = Field(
         (), description="Conditions that a run must meet, such as test.accuracy >= 0.95; else exit code 3."
     )

@@ -30,6 +30,7 @@ from modelopt_cli.workflows.shared.context import Context, Message, SearchStarte
 from modelopt_cli.workflows.shared.metric_checks import check_samples, check_trials
 from modelopt_cli.workflows.shared.preflight import preflight
 from modelopt_cli.workflows.shared.reporting import Outcome, Reporting, planned
+from modelopt_cli.workflows.shared.run_logging import logged
 from modelopt_cli.workflows.shared.run_scope import one_run
 
 if TYPE_CHECKING:
@@ -57,6 +58,10 @@ def run(experiment: Experiment, context: Context) -> Report:
 
     Raises SearchError (exit 4) when no trial can be used; tables are written before.
     """
+    return logged("tune", _run, experiment, context)
+
+
+def _run(experiment: Experiment, context: Context) -> Report:
     search_run = _Search.prepare(experiment, context)
     with TemporaryDirectory(prefix="modelopt-") as scratch:
         keep = search_run.keep_folder(scratch)
@@ -162,7 +167,7 @@ class _Search:
         finished = sum(trial.state.finished for trial in self.study.trials)
         goals = tuple(str(goal) for goal in settings.goals)
         planned = None if settings.scheduler is not None else plan.trials  # it divides the steps of so many among more
-        self.context.emit(SearchStarted(self.experiment.name, planned, finished, goals))
+        self.context.emit(SearchStarted(self.experiment.name, planned, finished, goals, self.study.trials))
         with self.reporting.log.recording():
             self.dense = model_cache.make(self.experiment, self.space, self.context, keep)
         executor = settings.executor if settings.executor != "auto" else plan.named_executor()

@@ -138,6 +138,7 @@ FIELDS = {
     "pruning_schedules": SCHEMA["$defs"]["PruningSection"]["properties"]["schedule"],
     "compensations": SCHEMA["$defs"]["PruningSection"]["properties"]["compensation"],
     "distillation_losses": SCHEMA["$defs"]["DistillationSettings"]["properties"]["losses"]["items"],
+    "loggers": SCHEMA["properties"]["loggers"]["items"],
 }
 
 

@@ -14,7 +14,7 @@ from modelopt_cli.experiment.checks.space import (
     path_findings,
     space_finding,
 )
-from modelopt_cli.experiment.checks.strategies import scheduler_findings, strategy_findings
+from modelopt_cli.experiment.checks.strategies import logger_findings, scheduler_findings, strategy_findings
 from modelopt_cli.experiment.checks.workflows import missing_sections, search_findings, workflow_findings
 from modelopt_cli.experiment.document.document import Document
 from modelopt_cli.experiment.document.marks import Finding
@@ -26,7 +26,7 @@ from modelopt_cli.tuning.space.space import Space, SpaceError
 
 def check(experiment: Sections, document: Document) -> list[Finding]:
     """What is wrong with the file as a whole. `document`: what the experiment was made from."""
-    general, tuning = metric_findings(experiment), experiment.tuning
+    general, tuning = [*logger_findings(experiment), *metric_findings(experiment)], experiment.tuning
     if tuning is None:
         return [*workflow_findings(experiment), *general, *gate_findings(experiment, [])]
     wrong = general or missing_sections(experiment, tuning) or search_findings(experiment, tuning)

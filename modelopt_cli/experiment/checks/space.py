@@ -26,6 +26,7 @@ _FIXED = {
     "version": "says how the file is read",
     "name": "names the run",
     "tuning": "is the search itself",
+    "loggers": "says where runs are logged",
     "gates": "judges the best setting when the search has ended",
     "seed": "is what the seeds of all trials derive from: trial n's from it and n",
     "seeds": "is for runs without a search",

@@ -27,6 +27,17 @@ def strategy_findings(tuning: TuningSettings, space: Space) -> list[Finding]:
     return findings
 
 
+def logger_findings(experiment: Sections) -> list[Finding]:
+    """Loggers whose package is not there."""
+    findings = []
+    for number, logger in enumerate(experiment.loggers):
+        try:
+            logger.check()
+        except UsageError as error:
+            findings.append(_finding(("loggers", str(number)), str(error)))
+    return findings
+
+
 def _finding(path: Path, problem: str) -> Finding:
     """From `rule; remedy`."""
     rule, _, remedy = problem.partition("; ")

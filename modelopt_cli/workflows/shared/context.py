@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -24,6 +24,26 @@ class Message:
 
 
 @dataclass(frozen=True, slots=True)
+class RunBegun:
+    """Nothing stands in the way of the run any more: from here on it has begun. May be told more than once."""
+
+
+@dataclass(frozen=True, slots=True)
+class SeedBegun:
+    """One of the runs of several seeds begins, or goes on."""
+
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class SeedEnded:
+    """One of the runs of several seeds has ended; also one that was finished before and is only read."""
+
+    seed: int
+    report: Report
+
+
+@dataclass(frozen=True, slots=True)
 class SearchStarted:
     """A search begins or resumes: `planned` trials in all (None: open), `finished` of them already done."""
 
@@ -31,6 +51,7 @@ class SearchStarted:
     planned: int | None
     finished: int
     goals: tuple[str, ...]
+    trials: Sequence[Trial] = ()  # those that there are already
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +79,7 @@ class StageBegun:
     text: str
 
 
-Progress = Message | SearchStarted | TrialChanged | EpochEnded | StageBegun
+Progress = Message | RunBegun | SeedBegun | SeedEnded | SearchStarted | TrialChanged | EpochEnded | StageBegun
 
 
 class StopFlag:

@@ -19,6 +19,7 @@ from modelopt_cli.workflows.shared.context import Context, EpochEnded, StageBegu
 from modelopt_cli.workflows.shared.metric_checks import check_metrics
 from modelopt_cli.workflows.shared.over_seeds import over_seeds
 from modelopt_cli.workflows.shared.reporting import Outcome, Reporting, planned
+from modelopt_cli.workflows.shared.run_logging import logged
 from modelopt_cli.workflows.shared.run_scope import one_run
 
 if TYPE_CHECKING:
@@ -73,6 +74,10 @@ class ModelWorkflow(ABC, Generic[R]):
     def run(self, experiment: Experiment, context: Context) -> Report:
         """Run, judge on every split, save; over several seeds where the file says so."""
         check_metrics(experiment, context, self.name)
+        return logged(self.name, self.seeded, experiment, context)
+
+    def seeded(self, experiment: Experiment, context: Context) -> Report:
+        """The run, or its runs with several seeds."""
         if experiment.seeds > 1:
             return over_seeds(self.once, experiment, context, self.derived)
         return self.once(experiment, context)

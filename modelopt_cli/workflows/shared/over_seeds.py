@@ -16,7 +16,7 @@ from modelopt_cli.results.run_directory import RunDirectory
 from modelopt_cli.results.saved_run import has_report, read_run
 from modelopt_cli.results.tables import deviation_column, metric_column
 from modelopt_cli.workflows.shared import run_files
-from modelopt_cli.workflows.shared.context import Context, Message
+from modelopt_cli.workflows.shared.context import Context, Message, Progress, RunBegun, SeedBegun, SeedEnded
 from modelopt_cli.workflows.shared.costs import with_ratios
 from modelopt_cli.workflows.shared.data_cache import pinned_data
 from modelopt_cli.workflows.shared.reporting import Outcome, Reporting
@@ -45,8 +45,9 @@ def over_seeds(
         stages = Path(scratch) if directory is None else directory.path_of(".stages")
         for seed in range(experiment.seed, experiment.seed + experiment.seeds):
             context.emit(Message(f"seed {seed} ({seed - experiment.seed + 1} of {experiment.seeds})"))
-            reports.append(_once(run, experiment, seed, replace(context, stages=stages)))
+            reports.append(_once(run, experiment, seed, replace(context, stages=stages, emit=_within(seed, context))))
             run_files.record(experiment, context)  # now that nothing stands in the way
+            context.emit(SeedEnded(seed, reports[-1]))
             if context.stop:
                 break
         else:
@@ -61,6 +62,17 @@ def over_seeds(
         tabled = {"directory": str(folder), "tables": str(folder / "seeds.csv"), "report": str(folder / "report.json")}
         artefacts = {} if interrupted else {**reports[0].artefacts, **tabled}
     return reporting.report(reports[0].kind, reports[0].workflow, outcome, interrupted=interrupted, artefacts=artefacts)
+
+
+def _within(seed: int, context: Context) -> Callable[[Progress], None]:
+    """Tells what one seed's run tells, and when that run has begun, whose it is."""
+
+    def tell(event: Progress) -> None:
+        context.emit(event)
+        if isinstance(event, RunBegun):
+            context.emit(SeedBegun(seed))
+
+    return tell
 
 
 def _once(run: Callable[[Experiment, Context], Report], experiment: Experiment, seed: int, context: Context) -> Report:

@@ -13,7 +13,7 @@ import yaml
 from modelopt_cli.core.errors import StorageError, UsageError
 from modelopt_cli.core.references import Written, escape, is_of
 from modelopt_cli.tuning.space.parameters import is_under
-from modelopt_cli.workflows.shared.context import Context, Message
+from modelopt_cli.workflows.shared.context import Context, Message, RunBegun
 
 if TYPE_CHECKING:
     from modelopt_cli.experiment.experiment import Experiment
@@ -38,6 +38,7 @@ MAY_CHANGE = (
     "tuning.max_failures",
     "gates",
     "report",
+    "loggers",
     "evaluation.folder",  # files of earlier versions do not write it
     "command.timeout",
     "command.pause",
@@ -53,6 +54,7 @@ def check_resumed(experiment: Experiment, context: Context) -> None:
 
 def record(experiment: Experiment, context: Context, device: str | None = None) -> None:
     """Write down what is run, and where. `device`: the one that was chosen, where it is known."""
+    context.emit(RunBegun())
     if context.directory is not None:
         context.directory.write_experiment(experiment.written())
         context.directory.write_environment(experiment.seed, device or experiment.device, experiment.variables())
