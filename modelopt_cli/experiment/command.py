@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from string import Formatter
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
@@ -11,6 +10,7 @@ from pydantic import Field, field_validator, model_validator
 from modelopt_cli.core.errors import did_you_mean
 from modelopt_cli.core.strategy import Settings
 from modelopt_cli.core.types import Count, Items, Positive
+from modelopt_cli.experiment.placeholders import TRIAL_DIR, filled, placeholders
 
 
 class CommandSettings(Settings):
@@ -19,7 +19,8 @@ class CommandSettings(Settings):
     path_fields: ClassVar[tuple[str, ...]] = ("cwd",)
 
     argv: Annotated[Items[str], Field(min_length=1)] = Field(
-        description="Program and arguments; {name} stands for a parameter, {{ and }} for braces."
+        description="Program and arguments; {name} stands for a parameter (null leaves the word out), {name?--flag} "
+        "for words where it is true, {trial_dir} for a folder of the trial's own, {{ and }} for braces."
     )
     parameters: dict[str, Any] = Field(default_factory=dict, description="Name -> value for the placeholders.")
     steps: Count | None = Field(
@@ -39,13 +40,15 @@ class CommandSettings(Settings):
         for name, value in parameters.items():
             if not name.isidentifier():
                 raise ValueError(f"'{name}' is no name for a placeholder; use letters, digits and _")
+            if name == TRIAL_DIR:
+                raise ValueError(f"'{name}' stands for a folder of the trial's own (docs/scripts.md); use another name")
             if not _is_plain(value):
                 raise ValueError(f"{name} is {value!r}, but must be a finite number, text, true, false, null or a list")
         return parameters
 
     @model_validator(mode="after")
     def _placeholders_are_parameters(self) -> Self:
-        names = {name: word for word in self.argv for name in placeholders(word)}
+        names = {each.name: word for each, word in placeholders(self.argv) if each.name != TRIAL_DIR}
         for name, word in names.items():
             if name not in self.parameters:
                 known = ", ".join(self.parameters) or "none"
@@ -59,36 +62,35 @@ class CommandSettings(Settings):
                 f"parameters has '{name}', but argv has no placeholder {{{name}}}, so it would reach no script "
                 f"(argv has: {used}).{did_you_mean(name, names)} Remove it, or write {{{name}}} into argv"
             )
+        self._check_conditions()
         return self
+
+    def _check_conditions(self) -> None:
+        """Raise ValueError where a condition asks what is neither true nor false, or no program is left to start."""
+        values = {**self.parameters, TRIAL_DIR: ""}
+        for each, word in placeholders(self.argv):
+            value = values[each.name]
+            if each.choice is not None and (each.name == TRIAL_DIR or not isinstance(value, bool | None)):
+                what = "a folder" if each.name == TRIAL_DIR else repr(value)
+                raise ValueError(
+                    f"argv asks whether '{each.name}' is true (in '{word}'), but it is {what}; make it true or false, "
+                    f"or write {{{each.name}}} for the value itself"
+                )
+        if filled(self.argv[:1], values)[:1] in ([], [""]):
+            raise ValueError(f"argv begins with '{self.argv[0]}', which comes to nothing here, but must be a program")
 
     @property
     def unused(self) -> tuple[str, ...]:
         """Parameters that no placeholder of argv stands for. (None of an argv without any is an error.)"""
-        names = {name for word in self.argv for name in placeholders(word)}
+        names = {each.name for each, _ in placeholders(self.argv)}
         return tuple(name for name in self.parameters if name not in names)
+
+    def words(self, trial_dir: str) -> list[str]:
+        """argv with its placeholders filled."""
+        return filled(self.argv, {**self.parameters, TRIAL_DIR: trial_dir})
 
 
 def _is_plain(value: Any) -> bool:
     if isinstance(value, list | tuple):
         return all(map(_is_plain, value))
     return value is None or isinstance(value, str | int) or (isinstance(value, float) and math.isfinite(value))
-
-
-def placeholders(word: str) -> list[str]:
-    """The names in `{name}` placeholders. Raises ValueError for a lone brace and for formats such as {lr:.3f}."""
-    try:
-        parts = list(Formatter().parse(word))
-    except ValueError:
-        raise ValueError(f"argv: '{word}' has a single brace; write {{{{ or }}}} for a literal one") from None
-    names = []
-    for _, name, format_spec, conversion in parts:
-        if name is None:
-            continue
-        if not name.isidentifier() or format_spec or conversion:
-            raise ValueError(
-                f"argv: the placeholder {{{name}{'!' + conversion if conversion else ''}"
-                f"{':' + format_spec if format_spec else ''}}} in '{word}' is no plain name; write {{name}}, "
-                "or {{ and }} for literal braces"
-            )
-        names.append(name)
-    return names
