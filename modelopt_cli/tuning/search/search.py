@@ -107,6 +107,7 @@ class Search:
                 else:
                     for event in self._ends or self.pool.wait(_WAIT):
                         self._take(event)
+                    self.study.settle()
             peak = self.pool.peak_bytes
         if reason in _CONCLUDED:
             self._conclude(_CONCLUDED[reason])

@@ -121,20 +121,28 @@ class Store:
     def append(self, kind: str, trial: int, payload: Mapping[str, object], *, commit: bool) -> Any:
         """Add an event and return its payload as it will be read back.
 
-        `commit` False leaves it to the next commit, at most a second later when events keep coming. Raises TypeError
-        for a payload that JSON cannot hold.
+        `commit` False leaves it to the next commit, or to `settle`. Raises TypeError for a payload that JSON
+        cannot hold.
         """
         text = json.dumps(payload)
         row = (time.time(), kind, trial, json.dumps(stored(payload)))
         try:
             self._connection.execute("INSERT INTO events (time, kind, trial, payload) VALUES (?, ?, ?, ?)", row)
-            if commit or time.monotonic() - self._committed > _GROUP_SECONDS:
-                self._check_files()
-                self._connection.commit()
-                self._committed = time.monotonic()
         except sqlite3.DatabaseError as error:
             raise self._problem(error) from None
+        self.settle(now=commit)
         return json.loads(text)
+
+    def settle(self, *, now: bool = False) -> None:
+        """Commit what waits for it since a second or more (`now`: since whenever), so that others can read it."""
+        if not now and (time.monotonic() - self._committed <= _GROUP_SECONDS or not self._connection.in_transaction):
+            return
+        try:
+            self._check_files()
+            self._connection.commit()
+        except sqlite3.DatabaseError as error:
+            raise self._problem(error) from None
+        self._committed = time.monotonic()
 
     def events(self) -> Iterator[tuple[str, int, Any]]:
         """(kind, trial, payload) in order."""

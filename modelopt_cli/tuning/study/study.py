@@ -187,6 +187,17 @@ class Study:
         finally:
             store.close()
 
+    @staticmethod
+    def begun(path: str | Path, number: int) -> float | None:
+        """When that trial was last begun or gone on with (seconds since the epoch); None: never. Also while it runs."""
+        store = Store(Path(path), write=False)
+        try:
+            return max(
+                (when for when, kind, trial in store.times() if (kind, trial) == ("started", number)), default=None
+            )
+        finally:
+            store.close()
+
     def close(self) -> None:
         """Let go of the file."""
         self._store.close()
@@ -253,6 +264,10 @@ class Study:
     def seen(self, params: Params) -> bool:
         """True when this very setting has been asked for or enqueued before."""
         return self.space.canonical(self.space.plain(params)) in self._seen
+
+    def settle(self) -> None:
+        """Let others read what was reported more than a second ago, though no event has come since."""
+        self._store.settle()
 
     # Trials begin
 
