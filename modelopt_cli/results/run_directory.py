@@ -17,6 +17,7 @@ from types import MappingProxyType
 from typing import IO, Any, Self, TypeVar
 
 from modelopt_cli.core.errors import GateError, InterruptedRunError, ModeloptError, StorageError, UsageError
+from modelopt_cli.core.processes.interrupts import from_outside
 from modelopt_cli.core.references import digest, redacted, without_values
 from modelopt_cli.results.environment import environment
 from modelopt_cli.results.files import write_json, write_text
@@ -168,7 +169,7 @@ class RunDirectory:
         text = dump({key: _plain(value) for key, value in content.items()})
         write_text(path, _HEADER.format(command=command, path=path) + redacted(comment) + text)
 
-    def _write_failed(self, error: Exception) -> None:
+    def _write_failed(self, error: BaseException) -> None:
         """report.json of a run that had begun and ended by `error`; a report that is complete stays."""
         if self._experiment is None or _completed(self.path_of("report.json")):
             return
@@ -194,7 +195,7 @@ class RunDirectory:
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, Exception) and not isinstance(error, GateError | InterruptedRunError):
+        if error is not None and not from_outside(error) and not isinstance(error, GateError | InterruptedRunError):
             with contextlib.suppress(StorageError):  # the error that ended the run says more
                 self._write_failed(error)
         with contextlib.suppress(OSError):  # the folder may be gone

@@ -53,6 +53,21 @@ def test_a_training_that_fails(cli: Cli) -> None:
     assert "failed" in cli("runs").out
 
 
+@pytest.mark.parametrize("way", ["sys.exit('own end')", "raise KeyboardInterrupt('own end')"])
+def test_a_training_that_ends_itself(cli: Cli, way: str) -> None:
+    Path("m.py").write_text(f"import sys\ndef build(shapes):\n    {way}\n")
+    Path("own.yaml").write_text(
+        "version: 1\ndata: {type: iris}\nmodel: {type: python, target: m:build}\ntraining: {epochs: 1}\n"
+    )
+    assert cli("train", "own.yaml", "-q").code == 1
+    report = json.loads(Path("runs/own/1/report.json").read_text())
+    assert (report["status"], report["workflow"]) == ("failed", "train")
+    assert "own end" in report["reason"]
+    shown = cli("show", "own").out
+    assert shown.startswith("failed ")
+    assert "own end" in shown
+
+
 @pytest.mark.slow
 def test_a_failed_run_is_resumed_and_completes(cli: Cli) -> None:
     Path("s.py").write_text("raise ValueError('no such luck')\n")
