@@ -18,6 +18,7 @@ def show(report: Report, *, quiet: bool) -> None:
         comparison,
         distillation,
         export,
+        failed,
         groups,
         inspection,
         plan,
@@ -49,4 +50,6 @@ def show(report: Report, *, quiet: bool) -> None:
     }
     whole = report.status == "completed" or report.kind == "search"
     form = forms[report.kind] if whole else training.render
+    if report.status == "failed":
+        failed.render(console(), report)
     form(console(), report, quiet=quiet)

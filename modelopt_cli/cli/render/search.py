@@ -27,7 +27,15 @@ _LEAST = 0.01  # share of the variance from which on a setting is named
 _STATES = {"completed": "done"}
 _MEASURED = ("validation.", "train.", "model.", "test.")
 _LEG = ("from_step", "to_step", "trial")  # columns of the schedule that are no settings
-_FILES = {"tables": "tables", "report": "report", "best": "best setting", "model": "model", "directory": "run"}
+_FILES = {
+    "tables": "tables",
+    "report": "report",
+    "best": "best setting",
+    "model": "model",
+    "trial_dir": "best folder",
+    "logs": "logs",
+    "directory": "run",
+}
 
 
 def render(console: Console, report: Report, *, quiet: bool) -> None:

@@ -10,12 +10,18 @@ from rich.text import Text
 
 from modelopt_cli.cli.render import parts
 from modelopt_cli.core.readable import duration, number, size
-from modelopt_cli.core.text import message_lines
 from modelopt_cli.results.details import TrainingDetails
 from modelopt_cli.results.report import Report
 
 _SPLITS = ("train", "validation", "test", "data")
-_FILES = {"tables": "tables", "report": "report", "model": "model", "directory": "run"}
+_FILES = {
+    "tables": "tables",
+    "report": "report",
+    "model": "model",
+    "trial_dir": "its folder",
+    "log": "log",
+    "directory": "run",
+}
 
 
 def render(console: Console, report: Report, *, quiet: bool) -> None:
@@ -62,7 +68,7 @@ def _measure(name: str, value: float) -> str:
 
 
 def remarks(console: Console, report: Report) -> None:
-    """What there is to know about the metrics, gates, warnings, and why a run failed."""
+    """What there is to know about the metrics, gates and warnings."""
     details = cast(TrainingDetails, report.details)
     parts.positive(console, details.get("positive_class"))
     stopping = details.get("early_stopping")
@@ -71,5 +77,3 @@ def remarks(console: Console, report: Report) -> None:
         parts.line(console, "early stopping ", text)
     parts.gates(console, report.gates)
     parts.warnings(console, report)
-    if report.status == "failed":
-        parts.line(console, "failed ", message_lines(report.reason), "bold red")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from modelopt_cli.core.conditions import Goal
 from modelopt_cli.core.errors import InputError
+from modelopt_cli.results.trial_files import LOGS
 from modelopt_cli.tuning.analysis.replication import best_of, posterior
 from modelopt_cli.tuning.space.space import Space
 from modelopt_cli.tuning.study.study import Study
@@ -47,6 +48,6 @@ def unfinished_report(path: Path, failed: Report | None = None) -> Report:
         name=path.parent.name,
         seed=int(meta.get("seed", 0)),
         best=best_row(best),
-        artefacts={"directory": str(path)},
+        artefacts={"directory": str(path)} | ({"logs": str(path / LOGS)} if (path / LOGS).is_dir() else {}),
         failed=failed,
     )
