@@ -67,5 +67,9 @@ class Objective(ABC):
     def open(self, params: Params, seed: int, state: Any = None) -> Run:
         """A run of `params`; from `state` when given, else from the start. Raises TrialError."""
 
+    def open_trial(self, number: int, params: Params, seed: int, state: Any = None) -> Run:
+        """`open`, for the trial of this number; for objectives that keep something of each under its number."""
+        return self.open(params, seed, state)
+
     def ended(self, run: Run, seed: int, metrics: Mapping[str, float]) -> None:  # noqa: B027  (most keep nothing)
         """Keep what is to outlive a trial's run: it was completed or stopped, its metrics stand; it is closed next."""

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, nullcontext
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, final
 
+from modelopt_cli.core.errors import TrialError
 from modelopt_cli.results.tables import curve_table
+from modelopt_cli.results.trial_files import TrialFiles
 from modelopt_cli.tuning.objective import Run
 from modelopt_cli.workflows.runs.base import ModelRun
 from modelopt_cli.workflows.runs.cross_validation import CrossValidationRun
 from modelopt_cli.workflows.runs.opening import open_run, trained_on_all
-from modelopt_cli.workflows.runs.script import open_script
+from modelopt_cli.workflows.runs.script import ScriptRun, open_script
 from modelopt_cli.workflows.shared.model_workflow import ModelWorkflow
 from modelopt_cli.workflows.shared.preflight import preflight
 from modelopt_cli.workflows.shared.reporting import Outcome
@@ -37,12 +41,23 @@ class Train(ModelWorkflow[Run]):
     @contextmanager
     def opened(self, experiment: Experiment, context: Context, state: Any) -> Iterator[Run]:
         """A run of the script where the file has no model."""
-        seed = experiment.seed
-        run = open_script(experiment, seed) if experiment.model is None else open_run(experiment, seed, state=state)
-        try:
-            yield run
-        finally:
-            run.close()
+        with TemporaryDirectory(prefix="modelopt-") if experiment.model is None else nullcontext("") as scratch:
+            if experiment.model is None:
+                run = open_script(experiment, experiment.seed, _files(context) or TrialFiles(Path(scratch), False))
+            else:
+                run = open_run(experiment, experiment.seed, state=state)
+            with _failing_with_log(context), closing(run):
+                yield run
+
+    def kept(self, run: Run, context: Context) -> dict[str, str]:
+        """Of a script: its log, and the folder of its own, where it has put something into it."""
+        files = _files(context)
+        if files is None or not isinstance(run, ScriptRun):
+            return {}
+        run.close()
+        files.remove_empty([0])
+        paths = {"log": files.log(0), "trial_dir": files.trial_dir(0)}
+        return {name: str(path) for name, path in paths.items() if path is not None and path.exists()}
 
     def judged(self, experiment: Experiment, run: Run) -> Outcome:
         """The model judged on the test split too; a script judges itself."""
@@ -69,6 +84,24 @@ class Train(ModelWorkflow[Run]):
 
         training_seconds(experiment)  # the first one pays for imports and warm-up
         return {"estimated_seconds": training_seconds(experiment)}
+
+
+@contextmanager
+def _failing_with_log(context: Context) -> Iterator[None]:
+    """The failure of a script says where all that it wrote is."""
+    files = _files(context)
+    log = None if files is None else files.log(0)
+    try:
+        yield
+    except TrialError as error:
+        if log is None or not log.is_file():
+            raise
+        raise TrialError(error.kind, f"{error.reason}. All that it wrote is in {log}") from None
+
+
+def _files(context: Context) -> TrialFiles | None:
+    """Where what a script leaves is kept; None: nowhere."""
+    return None if context.directory is None else TrialFiles(context.directory.path)
 
 
 def _final(experiment: Experiment, run: Run) -> ModelRun:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from modelopt_cli.core.errors import StorageError
+from modelopt_cli.core.errors import SearchError, StorageError
 from modelopt_cli.experiment.search_space import search_space
 from modelopt_cli.results.details import SearchDetails
+from modelopt_cli.results.trial_files import LOGS, TrialFiles
 from modelopt_cli.tuning.executors import Limits
 from modelopt_cli.tuning.search.search import Search
 from modelopt_cli.tuning.space.space import Space
@@ -25,6 +26,7 @@ from modelopt_cli.workflows.search.best_model import command_of, finalize_best
 from modelopt_cli.workflows.search.plan import Plan, make_plan
 from modelopt_cli.workflows.search.remarks import lacking_at_first, unheard, vain
 from modelopt_cli.workflows.search.tables import best_row, best_tables, curves_table, timeline_table, trials_table
+from modelopt_cli.workflows.search.trial_dirs import TrialDirs
 from modelopt_cli.workflows.shared import gates, run_files
 from modelopt_cli.workflows.shared.context import Context, Message, SearchStarted, TrialChanged
 from modelopt_cli.workflows.shared.metric_checks import check_samples, check_trials
@@ -67,9 +69,12 @@ def _run(experiment: Experiment, context: Context) -> Report:
         keep = search_run.keep_folder(scratch)
         try:
             result = search_run.search(keep)
-        except BaseException:
+        except BaseException as error:
             with contextlib.suppress(StorageError):  # what ended the search says more
+                search_run.close_trial_dirs()
                 search_run.write_trials()
+            if isinstance(error, SearchError):
+                raise SearchError(f"{error}{search_run.where_logs_are()}") from None
             raise
         search_run.write_trials()
         return search_run.report(result, keep)
@@ -108,6 +113,7 @@ class _Search:
     samples: str | None  # what every trial must be measured on; None: none can change it
     first_seen: bool = False  # whether the first report was looked at, for what it lacks
     dense: str | None = None  # the trained model that every trial prunes
+    trial_dirs: TrialDirs | None = None  # of scripts
 
     @classmethod
     def prepare(cls, experiment: Experiment, context: Context) -> _Search:
@@ -170,11 +176,12 @@ class _Search:
         self.context.emit(SearchStarted(self.experiment.name, planned, finished, goals, self.study.trials))
         with self.reporting.log.recording():
             self.dense = model_cache.make(self.experiment, self.space, self.context, keep)
+        objective = self.objective(keep)
         executor = settings.executor if settings.executor != "auto" else plan.named_executor()
         return Search(
             self.study,
             executor.open(
-                self.objective(keep),
+                objective,
                 workers=plan.workers,
                 limits=Limits(seconds=settings.trial_timeout, bytes=settings.trial_memory_bytes),
             ),
@@ -202,7 +209,10 @@ class _Search:
         """What a trial computes."""
         settings = self.experiment.require_tuning()
         if settings.workflow == "command":
-            return CommandObjective(self.experiment)
+            files = TrialFiles(keep if self.context.directory is None else self.context.directory.path)
+            files = replace(files, logged=self.context.directory is not None)
+            self.trial_dirs = TrialDirs(files, self.study)
+            return CommandObjective(self.experiment, files)
         wanted = settings.metrics + list(settings.stopper.metrics() if settings.stopper is not None else ())
         wanted += [gate.metric for gate in gates.conditions(self.experiment, self.context)]
         wanted = [name.removesuffix("_std") for name in dict.fromkeys(wanted)]
@@ -218,6 +228,8 @@ class _Search:
         best = self.study.best
         if trial.state.finished and (best is None or best.number != trial.number):
             forget(keep, trial.seed)
+        if self.trial_dirs is not None:
+            self.trial_dirs.changed(trial)
         self.context.emit(TrialChanged(trial, best))
         if self.context.directory is not None:
             ended = sum(each.state.finished for each in self.study.trials)
@@ -227,6 +239,20 @@ class _Search:
             lacking = lacking_at_first(self.experiment, trial)
             if lacking:
                 self.context.emit(Message(lacking, warning=True))
+
+    def close_trial_dirs(self) -> dict[str, str]:
+        """Remove the folders of trials that are not needed any more; where the best trial's lies, and all logs."""
+        best = None if self.trial_dirs is None else self.trial_dirs.close()
+        if self.context.directory is None:
+            return {}
+        logs = self.context.directory.path_of(LOGS)
+        return ({} if best is None else {"trial_dir": str(best)}) | ({"logs": str(logs)} if logs.is_dir() else {})
+
+    def where_logs_are(self) -> str:
+        """For the end of an error; empty where there are none."""
+        if self.context.directory is None or not self.context.directory.path_of(LOGS).is_dir():
+            return ""
+        return f". What each script wrote is in {self.context.directory.path_of(LOGS)}"
 
     def write_trials(self) -> None:
         """The table of trials, as it is now, and those of `compromises`."""
@@ -251,7 +277,8 @@ class _Search:
         """Finish the best setting, judge the gates, write the report."""
         best = self.study.best
         interrupted = result.reason == "interrupted"
-        artefacts, metrics, warnings, model = {}, {}, list(result.warnings), None
+        artefacts: dict[str, str] = self.close_trial_dirs()
+        metrics, warnings, model = {}, list(result.warnings), None
         analysis = SearchAnalysis() if interrupted else search_analysis(self.space, self.study.trials, self.study.goals)
         warnings += vain(self.experiment, self.study.trials, ended=not interrupted)
         if unheard(self.experiment):
@@ -270,7 +297,7 @@ class _Search:
                         self.experiment, best, keep, self.context, folder, self.dense, self.study.trials
                     )
                 metrics |= best_model.metrics
-                artefacts, model = best_model.artefacts, best_model.model
+                artefacts, model = {**artefacts, **best_model.artefacts}, best_model.model
                 warnings += best_model.warnings
                 tables |= best_model.tables
                 details = {**details, **best_model.details}

@@ -108,7 +108,7 @@ class TrialRun:
         """The run; None when the ancestors' runs take longer than until `deadline`."""
         while self._run is None:
             if not self._ancestors:
-                self._run = self._objective.open(self._params, self._seed, self._state)
+                self._run = self._objective.open_trial(self.number, self._params, self._seed, self._state)
             else:
                 self._compute_ancestor(self._ancestors[0])
                 if time.perf_counter() >= deadline:

@@ -3,7 +3,7 @@
 The script knows nothing of modelopt. Each line of its standard output, or of the file that the environment variable
 MODELOPT_METRICS names, that is a JSON object with numbers counts: with a `step` it is a report (a point of the curve),
 without one it adds to the final metrics. Every other line is ordinary output (script_lines.py). MODELOPT_SEED holds the
-trial's seed.
+trial's seed, MODELOPT_TRIAL_DIR a folder of its own. All that it writes goes into its log (script_log.py).
 
 Nothing here imports torch, so a search's worker processes start at once, and one that keeps a suspended script holds
 little memory.
@@ -12,7 +12,7 @@ little memory.
 from __future__ import annotations
 
 import contextlib
-import json
+import math
 import os
 import selectors
 import stat
@@ -29,8 +29,10 @@ from typing import TYPE_CHECKING, Any, Literal
 from modelopt_cli.core.errors import StorageError, TrialError, UsageError
 from modelopt_cli.core.processes.supervised import Supervised, signal_name
 from modelopt_cli.core.references import redacted
+from modelopt_cli.results.trial_files import TrialFiles
 from modelopt_cli.tuning.objective import Objective, Run, StepReport
 from modelopt_cli.workflows.runs.script_lines import Lines, metrics_of
+from modelopt_cli.workflows.runs.script_log import ScriptLog
 
 if TYPE_CHECKING:
     from modelopt_cli.experiment.experiment import Experiment
@@ -48,11 +50,9 @@ _END_OF_FILE = 2**30  # what comes after so many bytes of it is not read
 Pause = Literal["suspend", "restart"]
 
 
-def fill(argv: Sequence[str], parameters: Mapping[str, object]) -> list[str]:
-    """`argv` with its `{name}` placeholders filled; no shell. `python` is the interpreter that runs modelopt."""
-    words = {name: value if isinstance(value, str) else json.dumps(value) for name, value in parameters.items()}
-    filled = [part.format_map(words) for part in argv]
-    return [sys.executable if filled[0] == "python" else filled[0], *filled[1:]]
+def program(words: Sequence[str]) -> list[str]:
+    """The words of a command as they are started: `python` is the interpreter that runs modelopt."""
+    return [sys.executable if words[0] == "python" else words[0], *words[1:]]
 
 
 def _read(descriptor: int) -> bytes:
@@ -77,8 +77,13 @@ class ScriptRun(Run):
         steps: int | None = None,
         timeout: float | None = None,
         pause: Pause = "suspend",
+        log: Path | None = None,
+        trial_dir: Path | None = None,
     ) -> None:
-        """`timeout`: seconds that it may compute. `pause`: what `suspend` does."""
+        """`timeout`: seconds that it may compute. `pause`: what `suspend` does. `log`: file for what it writes.
+
+        `trial_dir`: a folder of its own, which is there; None: one that goes with the run.
+        """
         self.total = sys.maxsize
         self._steps, self._timeout, self._may_suspend = steps, timeout, pause == "suspend"
         self._reports: list[StepReport] = []
@@ -86,18 +91,28 @@ class ScriptRun(Run):
         self._tail: deque[str] = deque(maxlen=20)
         self._changed = threading.Condition()  # of the three above
         self._closing = False
+        self._over = math.inf  # when what is still in the pipes of an ended script is waited for no more
         self._ended: float | None = None  # when its end was seen
         self._computed, self._since = 0.0, time.monotonic()
         self._suspended = False
         self._scratch = tempfile.TemporaryDirectory(prefix="modelopt-", ignore_cleanup_errors=True)
         self._file, self._offset, self._file_lines = Path(self._scratch.name, "metrics.jsonl"), 0, Lines()
         self._file.touch()
+        self._trial_dir = trial_dir or Path(self._scratch.name, "trial_dir")
+        if trial_dir is None:
+            self._trial_dir.mkdir()
         self._process = self._start(list(argv), folder, seed)
+        self._log, self._log_path = ScriptLog(log), log
         self._reader = threading.Thread(target=self._listen, daemon=True)
         self._reader.start()
 
     def _start(self, argv: list[str], folder: str, seed: int) -> Supervised:
-        environment = {**os.environ, "MODELOPT_METRICS": str(self._file), "MODELOPT_SEED": str(seed)}
+        environment = {
+            **os.environ,
+            "MODELOPT_METRICS": str(self._file),
+            "MODELOPT_SEED": str(seed),
+            "MODELOPT_TRIAL_DIR": str(self._trial_dir),
+        }
         environment.setdefault("PYTHONUNBUFFERED", "1")  # reports must arrive as they are made
         try:
             return Supervised(
@@ -119,17 +134,24 @@ class ScriptRun(Run):
     def _listen(self) -> None:
         """Read what it writes, until it ends or nobody listens any more: the pipes never fill up."""
         streams = [stream for stream in (self._process.stdout, self._process.stderr) if stream is not None]
-        with selectors.DefaultSelector() as selector:
+        with selectors.DefaultSelector() as selector, contextlib.closing(self._log) as log:
             for stream in streams:
                 selector.register(stream.fileno(), selectors.EVENT_READ, (Lines(), stream is streams[0]))
-            while selector.get_map() and not self._closing:
-                for key, _ in selector.select(_PATIENCE):
+            while selector.get_map() and time.monotonic() < self._over:
+                ready = selector.select(_PATIENCE)
+                if not ready:
+                    log.flush()
+                    if self._over < math.inf:
+                        break
+                for key, _ in ready:
                     lines, metrics = key.data
                     data = _read(key.fd)
+                    log.write(key.fd, data)
                     if not data:
                         selector.unregister(key.fd)
                     for line in lines.cut(data) if data else lines.last():
-                        self._note(line, metrics)
+                        if not self._closing:
+                            self._note(line, metrics)
         for stream in streams:
             stream.close()
 
@@ -238,6 +260,13 @@ class ScriptRun(Run):
         with self._changed:
             return dict(self._metrics)
 
+    @property
+    def warnings(self) -> Sequence[str]:
+        """Where its log ends early."""
+        if not self._log.problem:
+            return ()
+        return (f"the log of the script ends early: {self._log_path} cannot be written ({self._log.problem})",)
+
     def suspend(self) -> bool:
         """Stop the script's process group where it is, with all it has in memory."""
         if not self._may_suspend:
@@ -247,37 +276,49 @@ class ScriptRun(Run):
         return self._suspended
 
     def close(self) -> None:
-        """End the script and all it started: SIGTERM, and SIGKILL for what is left after two seconds."""
+        """End the script and all it started: SIGTERM, and SIGKILL for what is left after two seconds.
+
+        What it still writes meanwhile goes into its log alone.
+        """
         with self._changed:
             self._closing = True
             self._changed.notify_all()
         self._process.end()
-        self._reader.join(_GRACE)
+        self._over = time.monotonic() + _GRACE
+        self._reader.join(_GRACE + 2 * _PATIENCE)
         self._scratch.cleanup()
 
 
-def open_script(experiment: Experiment, seed: int) -> Run:
-    """The experiment's command, started."""
+def open_script(experiment: Experiment, seed: int, files: TrialFiles, number: int = 0) -> Run:
+    """The experiment's command, started; what it leaves lies among `files` by this number."""
     command = experiment.require_command()
     folder = Path(experiment.folder, command.cwd)
     if not folder.is_dir():
         raise StorageError(f"command.cwd: {folder} is no folder; the script is started in it")
+    files.prepare(number)
+    trial_dir = files.trial_dir(number)
     return ScriptRun(
-        fill(command.argv, command.parameters),
+        program(command.words(str(trial_dir))),
         folder=str(folder),
         seed=seed,
         steps=command.steps,
         timeout=command.timeout,
         pause=command.pause,
+        log=files.log(number),
+        trial_dir=trial_dir,
     )
 
 
 class CommandObjective(Objective):
     """Starts the experiment's script with a trial's values."""
 
-    def __init__(self, experiment: Experiment) -> None:
-        self._experiment = experiment
+    def __init__(self, experiment: Experiment, files: TrialFiles) -> None:
+        self._experiment, self._files = experiment, files
 
     def open(self, params: Params, seed: int, state: Any = None) -> Run:
+        """Of no trial in particular."""
+        return self.open_trial(0, params, seed, state)
+
+    def open_trial(self, number: int, params: Params, seed: int, state: Any = None) -> Run:
         """The script under way."""
-        return open_script(self._experiment.with_values(params), seed)
+        return open_script(self._experiment.with_values(params), seed, self._files, number)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import sys
@@ -12,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from modelopt_cli.core.errors import TrialError, UsageError
-from modelopt_cli.workflows.runs.script import ScriptRun, fill
+from modelopt_cli.workflows.runs.script import ScriptRun, program
 from modelopt_cli.workflows.runs.script_lines import metrics_of
 
 
@@ -46,9 +45,9 @@ def test_metrics_of_a_line(line: str, expected: object) -> None:
     assert metrics_of(line.encode()) == expected
 
 
-def test_fill_uses_no_shell_and_this_python() -> None:
-    argv = fill(["python", "x.py", "--name={name}", "{flag}", "{sizes}"], {"name": "a b;c", "flag": True, "sizes": [1]})
-    assert argv == [sys.executable, "x.py", "--name=a b;c", "true", "[1]"]
+def test_python_is_this_python() -> None:
+    assert program(["python", "x.py"]) == [sys.executable, "x.py"]
+    assert program(["./python", "python"]) == ["./python", "python"]
 
 
 def test_reports_and_final_metrics(tmp_path: Path) -> None:
@@ -117,7 +116,3 @@ def test_close_ends_the_whole_group(tmp_path: Path) -> None:
 def test_a_program_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="cannot start 'no-such-program'"):
         ScriptRun(["no-such-program"], folder=str(tmp_path), seed=0)
-
-
-def test_a_parameter_list_is_json() -> None:
-    assert json.loads(fill(["x", "{p}"], {"p": [1, 2]})[1]) == [1, 2]
