@@ -6,30 +6,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from modelopt_cli.core.errors import InputError, StorageError, UsageError
+from modelopt_cli.core.errors import StorageError, UsageError
 from modelopt_cli.results.files import write_text
-from modelopt_cli.results.listing import find_run
-from modelopt_cli.workflows.show import run_report
 
 if TYPE_CHECKING:
     from modelopt_cli.results.report import Report
 
 
 def load(run: str, root: Path) -> tuple[Report, Path | None]:
-    """(the report of a run, its folder). `run`: as find_run takes it, or a file that holds a report as JSON, as
-    `modelopt train --json` prints it; that has no folder. Raises InputError.
-    """
-    from modelopt_cli.results.report import Report
+    """(the report of a run, its folder, where it has one). `run`: as a comparison takes it. Raises InputError."""
+    from modelopt_cli.workflows.comparison.runs import opened
 
-    file = Path(run)
-    if file.is_file():
-        try:
-            return Report.model_validate_json(file.read_bytes()), file.parent if file.name == "report.json" else None
-        except (OSError, ValueError) as error:
-            why = str(error).splitlines()[0]
-            raise InputError(f"{file} cannot be read as a report ({why}); name a run, or its report.json") from None
-    folder = find_run(run, root)
-    return run_report(folder), folder
+    of_run = opened(run, "A", root)
+    return of_run.report, of_run.folder
 
 
 def run(runs: Sequence[str], root: Path, out: Path | None = None, *, force: bool = False) -> Path:
@@ -44,7 +33,9 @@ def run(runs: Sequence[str], root: Path, out: Path | None = None, *, force: bool
     if out is not None and out.exists() and not force:
         raise UsageError(f"{out} is there already, and nothing is overwritten; name a new file, or say --force")
     if len(runs) > 1:
-        report, folder = _together(runs, root), None
+        from modelopt_cli.workflows.compare import compare
+
+        report, folder = compare(runs, root=root), None
     else:
         report, folder = load(runs[0], root)
     if out is None and folder is None:
@@ -54,9 +45,3 @@ def run(runs: Sequence[str], root: Path, out: Path | None = None, *, force: bool
         raise StorageError(f"{path.parent} is no folder; make it first, or name another file with --out")
     write_text(path, render(report, folder))
     return path
-
-
-def _together(runs: Sequence[str], root: Path) -> Report:
-    from modelopt_cli.workflows.compare import compare
-
-    return compare(runs, root=root)

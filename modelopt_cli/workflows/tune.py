@@ -25,7 +25,6 @@ from modelopt_cli.workflows.search.analysis import SearchAnalysis, search_analys
 from modelopt_cli.workflows.search.best_model import command_of, finalize_best
 from modelopt_cli.workflows.search.plan import Plan, make_plan
 from modelopt_cli.workflows.search.remarks import lacking_at_first, unheard, vain
-from modelopt_cli.workflows.search.summary import search_summary
 from modelopt_cli.workflows.search.tables import best_row, best_tables, curves_table, timeline_table, trials_table
 from modelopt_cli.workflows.search.trial_dirs import TrialDirs
 from modelopt_cli.workflows.shared import gates, run_files
@@ -285,7 +284,7 @@ class _Search:
         if unheard(self.experiment):
             warnings.append(unheard(self.experiment))
         tables, details = self.compromises()
-        tables, beside = {"trials": self.table(), **tables, **analysis.tables}, self.beside()
+        tables = {"trials": self.table(), **tables, **analysis.tables}
         if best is not None:
             metrics = dict(best.metrics)
             if best.violation > 0:
@@ -301,7 +300,6 @@ class _Search:
                 artefacts, model = {**artefacts, **best_model.artefacts}, best_model.model
                 warnings += best_model.warnings
                 tables |= best_model.tables
-                beside |= best_model.beside
                 details = {**details, **best_model.details}
         warnings += self._otherwise_than_declared()
         if self.context.directory is not None:
@@ -309,6 +307,7 @@ class _Search:
                 self.context.directory.write_table(name, table)
         of_search: SearchDetails = {
             "objective": [str(goal) for goal in self.experiment.require_tuning().goals],
+            "space": self.space.describe(),
             "workflow": command_of(self.experiment.require_tuning()),
             "ended": result.reason,
             "why": result.why,
@@ -319,14 +318,7 @@ class _Search:
         return self.reporting.report(
             "search",
             "tune",
-            Outcome(
-                metrics,
-                tables,
-                {**of_search, **search_summary(self.study.trials, self.study.goals, best), **details},
-                warnings,
-                model,
-                beside,
-            ),
+            Outcome(metrics, tables, {**of_search, **details}, warnings, model, self.beside()),
             interrupted=interrupted or bool(self.context.stop),
             artefacts={**artefacts, **self._artefacts()},
             best=best_row(best),

@@ -66,13 +66,13 @@ def trials_of(report: Report) -> Trials | None:
         return None
     columns = list(table[0])
     searched = {entry["path"]: entry for entry in report.details.get("space", [])}
+    wanted = {column_of(goal.metric, columns): goal.metric for goal in goals}
     chosen = set((report.best or {}).get("params", {})) | set(searched)
     paths = [
         name
         for name in columns
-        if name in chosen or (not searched and name not in _OWN and not name.startswith(_MEASURED))
+        if name in chosen or not (chosen or name in _OWN or name in wanted or name.startswith(_MEASURED))
     ]
-    wanted = {column_of(goal.metric, columns): goal.metric for goal in goals}
     metrics = [name for name in columns if name not in _OWN and name not in paths]
     metric_key = {name: f"m{i}" for i, name in enumerate(metrics)}
     setting_key = {path: f"p{i}" for i, path in enumerate(paths)}

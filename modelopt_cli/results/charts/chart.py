@@ -19,6 +19,8 @@ Columns = Mapping[str, Sequence[Any]]
 as paths into objects."""
 
 VEGA_LITE = "https://vega.github.io/schema/vega-lite/v6.json"
+INK = {"expr": "ink"}
+"""The colour of the theme's own lines and texts, in a mark of Vega-Lite."""
 VEGA = "https://vega.github.io/schema/vega/v6.json"
 
 
@@ -69,7 +71,7 @@ class Chart:
                 {**entry, "values": records(self.data[entry["name"]])} if entry["name"] in self.data else entry
                 for entry in panel.spec["data"]
             ]
-            whole = {**panel.spec, "data": data, "width": width, "height": panel.height, "config": config(theme)}
+            whole = {**panel.spec, "data": data, "width": width, "height": panel.height, "config": config(theme, width)}
             return {**whole, "description": self.alt, "title": self.title, "autosize": {"type": "pad"}}
         drawn = [
             {**panel.spec, "width": each, "height": panel.height, **({"title": panel.title} if panel.title else {})}
@@ -81,9 +83,9 @@ class Chart:
             "title": {"text": self.title, "anchor": "start"},
             "description": self.alt,
             "datasets": {name: records(columns) for name, columns in self.data.items()},
-            **({"resolve": {"scale": {"color": "independent"}}} if len(drawn) > 1 else {}),
+            **({"resolve": {"scale": {"color": "independent", "shape": "independent"}}} if len(drawn) > 1 else {}),
             **body,
-            "config": config(theme),
+            "config": config(theme, each),
         }
 
     def render(self, form: str = "svg", *, width: int = 640, theme: str = "light", scale: float = 2.0) -> bytes:

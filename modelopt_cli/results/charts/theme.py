@@ -29,9 +29,10 @@ _RAMP = {
 }
 
 
-def config(theme: str) -> Config:
-    """A Vega-Lite config: `theme` is light or dark."""
+def config(theme: str, width: int = 640) -> Config:
+    """A Vega-Lite config. `theme` is light or dark; `width`, in pixels, says how long labels may be."""
     ink = _INK[theme]
+    halo = {"fill": PAPER[theme], "stroke": PAPER[theme], "strokeWidth": 3, "strokeOpacity": 0.85}
     return {
         "background": "transparent",
         "font": _FONT,
@@ -53,7 +54,7 @@ def config(theme: str) -> Config:
             "tickCount": 6,
         },
         "axisX": {"grid": False},
-        "axisY": {"domain": False, "ticks": False},
+        "axisY": {"domain": False, "ticks": False, "labelLimit": max(90, min(260, int(0.4 * width)))},
         "axisBand": {"grid": False, "domain": True},
         "legend": {
             "labelColor": ink["text"],
@@ -68,10 +69,17 @@ def config(theme: str) -> Config:
             "columns": 4,
         },
         "header": {"labelColor": ink["text"], "titleColor": ink["soft"]},
+        "params": [{"name": "ink", "value": ink["best"]}, {"name": "paper", "value": PAPER[theme]}],
+        "mark": {"color": _CATEGORIES[0]},
         "text": {"color": ink["text"]},
         "rule": {"color": ink["line"]},
         "line": {"strokeWidth": 2},
-        "style": {"best": {"stroke": ink["best"]}, "soft": {"stroke": ink["line"]}, "label": {"fill": ink["text"]}},
+        "style": {
+            "best": {"stroke": ink["best"]},
+            "soft": {"stroke": ink["line"]},
+            "label": {"fill": ink["text"]},
+            "halo": halo,
+        },
         "range": {
             "category": list(_CATEGORIES),
             "heatmap": list(_RAMP[theme]),

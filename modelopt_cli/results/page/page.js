@@ -37,8 +37,10 @@
       spec.autosize = { type: "fit-x", contains: "padding" };
     }
     views.get(element)?.finalize();
+    const config = structuredClone(data.themes[theme]);
+    config.axisY.labelLimit = Math.max(90, Math.min(260, Math.round(0.4 * room)));
     const result = await vegaEmbed(element, spec, {
-      config: data.themes[theme],
+      config,
       renderer: "svg",
       ast: true,
       tooltip: { theme },

@@ -167,7 +167,7 @@ def _date(text: str) -> str:
     from datetime import datetime
 
     try:
-        return datetime.fromisoformat(text).strftime("%-d %B %Y, %H:%M (UTC%z)").replace("(UTC)", "").strip()
+        return datetime.fromisoformat(text).strftime("%-d %B %Y, %H:%M (UTC%z)").replace("+0000", "")
     except ValueError:
         return text
 

@@ -83,7 +83,9 @@ def of(report: Report, charts: Mapping[str, Chart], folder: Path | None) -> list
 def _tables(report: Report) -> Section:
     """Metrics by split, the trials, and every other table that the report has under a caption."""
     parts = []
-    metrics = PageTable.of(_metric_rows(report), "Metrics", columns=["metric", *_SPLITS, "value"])
+    metrics = PageTable.of(report.records("metrics"), "Metrics") if report.kind == "comparison" else None
+    if metrics is None:
+        metrics = PageTable.of(_metric_rows(report), "Metrics", columns=["metric", *_SPLITS, "value"])
     if metrics is not None:
         parts.append(Part(table=metrics))
     if report.kind == "search" and report.records("trials"):

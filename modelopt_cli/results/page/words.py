@@ -8,6 +8,7 @@ from typing import Any
 
 from modelopt_cli.core.conditions import Goal
 from modelopt_cli.core.readable import count, duration, number, short, size
+from modelopt_cli.results.charts.learners import GAPS
 from modelopt_cli.results.page.parts import Tile
 from modelopt_cli.results.report import Report
 
@@ -51,6 +52,11 @@ def paragraphs(report: Report) -> list[str]:
         lead = _distillation(report)
     elif report.kind in ("training", "evaluation"):
         lead = _training(report)
+    elif report.kind == "comparison":
+        names = report.details.get("runs", {})
+        lead = [f"{len(names)} runs side by side: {listed([f'{key} is {name}' for key, name in names.items()])}."]
+        said = [f"{_capital(text).rstrip('.')}." for text in report.details.get("summary", [])]
+        return [*lead, *said, *filter(None, [_gates(report)])]
     else:
         lead = [f"{_KINDS.get(report.kind, report.kind)}, by modelopt {report.workflow}."]
     if report.status == "interrupted":
@@ -60,6 +66,8 @@ def paragraphs(report: Report) -> list[str]:
 
 def tiles(report: Report) -> list[Tile]:
     """Three to six figures that are seen first."""
+    if report.kind == "comparison":
+        return _compared(report)
     shown: list[Tile] = []
     metric = main_metric(report)
     if metric is not None:
@@ -78,6 +86,17 @@ def tiles(report: Report) -> list[Tile]:
     if report.seconds:
         shown.append(Tile("time", duration(report.seconds)))
     return shown[:6]
+
+
+def _compared(report: Report) -> list[Tile]:
+    """Of a comparison: each main metric of each run."""
+    rows = {row["metric"]: row for row in report.records("metrics")}
+    return [
+        Tile(f"{metric} of {letter}", value_of(metric, rows[metric][letter]), name)
+        for metric in report.details.get("main", [])[:2]
+        for letter, name in report.details.get("runs", {}).items()
+        if metric in rows and rows[metric].get(letter) is not None
+    ][:6]
 
 
 def main_metric(report: Report) -> str | None:
@@ -216,7 +235,7 @@ def _pruning(report: Report) -> list[str]:
     return sentences
 
 
-_WHEN = {"before": "before", "pruned": "right after pruning", "recovered": "after recovery"}
+_WHEN = {"before": "before", "pruned": "right after pruning", "recovered": "after recovery", "final": "at the end"}
 
 
 def _weights_file(report: Report) -> list[str]:
@@ -240,13 +259,13 @@ def _distillation(report: Report) -> list[str]:
     if metric is not None:
         readings = [f"{name} {_plus_minus(row, metric)}" for name, row in rows.items() if row.get(metric) is not None]
         sentences.append(f"{_capital(metric)}: {', '.join(readings)}.")
-    gap = next((name for name in report.metrics if "gap" in name), None)
+    gap = next((name for name in GAPS if name in report.metrics), None)
     if gap is not None:
-        closed = report.metrics[gap]
+        closed, where = report.metrics[gap], gap.partition(".")[0]
         sentences.append(
-            f"The student closed {closed:.0%} of the gap between the student alone and the teacher."
-            if closed >= 0
-            else "The student did worse than the student alone: the teacher did not help it."
+            f"On the {where} split it closed {closed:.0%} of the gap between the student alone and the teacher."
+            if closed > 0
+            else f"On the {where} split it did no better than the student alone: the teacher did not help it."
         )
     return sentences
 

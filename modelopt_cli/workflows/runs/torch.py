@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import TYPE_CHECKING, NotRequired, TypedDict
 
 from modelopt_cli.core.warning_log import WarningLog
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
     from modelopt_cli.pruning.weights.masking import Masking
     from modelopt_cli.training.criterion import Criterion
     from modelopt_cli.training.hooks import StepHook
-    from modelopt_cli.training.metrics.answers import Answers
     from modelopt_cli.training.settings import TrainingSettings
     from modelopt_cli.training.trainer import Trainer, TrainerState
 
@@ -54,7 +52,6 @@ class TorchRun(RestorableRun):
 
         self._experiment, self._prepared, self._seed = experiment, prepared, seed
         self._log = WarningLog(() if state is None else state.get("warnings", ()))
-        self.answers: dict[str, Answers] = {}
         torch.manual_seed(seed)
         with self._log.recording():
             module = experiment.require_model().build(prepared.shapes, seed).to(choose(experiment.device))
@@ -122,7 +119,7 @@ class TorchRun(RestorableRun):
         if getattr(self._prepared, split) is None:
             return {}
         with self._log.recording():
-            return self.trainer.evaluate(split, keep=partial(self.answers.__setitem__, split))
+            return self.trainer.evaluate(split)
 
     def checkpoint(self, metrics: Mapping[str, float]) -> Checkpoint:
         """The trained model with all that using it needs."""
