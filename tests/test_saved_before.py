@@ -249,7 +249,8 @@ def test_a_model_without_some_units_is_exported(cli: Cli, saved: Callable[[str],
     saved("prune-neurons")
     done = cli("export", "run/model.pt", "small.pt2")
     assert done.code == 0, done.err
-    assert torch.export.load("small.pt2").module()(torch.zeros(5, 4)).shape == (5, 3)
+    logits, _ = torch.export.load("small.pt2").module()(torch.zeros(5, 4, dtype=torch.float64))
+    assert logits.shape == (5, 3)
 
 
 @pytest.mark.slow

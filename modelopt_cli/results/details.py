@@ -143,11 +143,24 @@ class GroupsDetails(TypedDict):
     unknown_operators: dict[str, int]
 
 
-class Inputs(TypedDict):
+class Inputs(TypedDict, total=False):
     """What an exported program takes."""
 
+    name: str
     shape: list[int]
     dtype: str
+    kind: str  # images, numbers, arrays, tokens
+    raw: bool
+    layout: str  # of images
+    columns: list[str]  # of a table, in order
+    categories: dict[str, list[str]]  # column -> texts, by their position
+
+
+class Output(TypedDict):
+    """What an exported program gives, for one sample."""
+
+    name: str
+    shape: list[int]
 
 
 class ExportDetails(TypedDict):
@@ -157,8 +170,10 @@ class ExportDetails(TypedDict):
     format: str
     any_batch_size: bool
     runtime: str
+    bare: bool
     task: str
     inputs: Inputs
+    outputs: list[Output]
     label_names: list[str]
 
 

@@ -64,7 +64,7 @@ def test_a_model_of_modelopt(cli: Cli, pruning: str, suffix: str) -> None:
 
     command = "prune" if pruning else "train"
     assert cli(command, experiment(EXPERIMENT + pruning), "--quiet", "--out", "run").code == 0
-    report = json.loads(cli("export", "run/model.pt", f"m.{suffix}", "--json").out)
+    report = json.loads(cli("export", "run/model.pt", f"m.{suffix}", "--bare", "--json").out)
     saved = checkpoints.load("run/model.pt")
     assert report["artefacts"] == {"exported": f"m.{suffix}"}
     assert report["tables"]["checks"]["rows"][0][0] != report["tables"]["checks"]["rows"][1][0]
@@ -83,7 +83,7 @@ def test_a_model_of_modelopt(cli: Cli, pruning: str, suffix: str) -> None:
 
 
 def test_what_the_terminal_shows(cli: Cli, mine: Callable[[str], Path]) -> None:
-    shown = cli("export", "bare.pt", "m.pt2", "--experiment", mine("pass"))
+    shown = cli("export", "bare.pt", "m.pt2", "--experiment", mine("pass"), "--bare")
     assert shown.code == 0
     for part in ("67 parameters", "(B, 4) float32", "torch.export 2.", "batches of 1 and 7", "exported  m.pt2"):
         assert part in shown.out
@@ -92,7 +92,7 @@ def test_what_the_terminal_shows(cli: Cli, mine: Callable[[str], Path]) -> None:
 
 
 def test_nothing_is_overwritten_unasked(cli: Cli, mine: Callable[[str], Path]) -> None:
-    words = ("export", "bare.pt", "m.pt2", "--experiment", mine("pass"))
+    words = ("export", "bare.pt", "m.pt2", "--experiment", mine("pass"), "--bare")
     Path("m.pt2").write_text("mine")
     refused = cli(*words)
     assert (refused.code, refused.out) == (2, "")
@@ -123,7 +123,7 @@ def test_what_cannot_be_exported_leaves_nothing(
 def test_a_fixed_batch_size_is_told(cli: Cli, mine: Callable[[str], Path]) -> None:
     result = cli("export", "bare.pt", "m.pt2", "--experiment", mine("hidden = hidden.reshape(4, 3)"))
     assert result.code == 0
-    assert "(4, 4) float32" in result.out
+    assert "(4, 4) float64" in result.out
     assert "m.pt2 takes batches of 4 samples" in result.out
 
 

@@ -47,12 +47,17 @@ def export(
         Path | None,
         typer.Option(metavar="FILE", help="Its model: and data: sections say what bare weights are of."),
     ] = None,
+    bare: Annotated[
+        bool, typer.Option("--bare", help="The network alone: it takes inputs that are preprocessed already.")
+    ] = False,
     force: Force = False,
     trust_code: TrustCode = False,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Write a model as a file that runs without its code, after comparing what it computes with the model.
+
+    It takes raw inputs (pixels from 0 to 255, a table's columns): preprocessing is in it, unless --bare.
 
     With --format optuna: write the trials of a search, also of one that is running, for Optuna and its dashboard.
     """
@@ -62,13 +67,15 @@ def export(
         from modelopt_cli.results.listing import find_run
         from modelopt_cli.workflows.export_trials import run as export_trials
 
-        if experiment is not None or trust_code:
-            raise UsageError("--experiment and --trust-code are about models; leave them out with --format optuna")
+        if experiment is not None or trust_code or bare:
+            raise UsageError(
+                "--experiment, --bare and --trust-code are about models; leave them out with --format optuna"
+            )
         show(export_trials(find_run(model, runs_root()), out, force=force), as_json=json, quiet=quiet)
         return
     if out is None:
         raise UsageError("nothing says which file to write; name one: modelopt export MODEL model.onnx")
     from modelopt_cli.workflows.export import run
 
-    report = run(Path(model), out, experiment=experiment, force=force, trust_code=trust_code)
+    report = run(Path(model), out, experiment=experiment, force=force, trust_code=trust_code, bare=bare)
     show(report, as_json=json, quiet=quiet)

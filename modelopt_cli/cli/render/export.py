@@ -9,7 +9,7 @@ from rich.console import Console
 
 from modelopt_cli.cli.render import parts
 from modelopt_cli.core.readable import size
-from modelopt_cli.results.details import ExportDetails
+from modelopt_cli.results.details import ExportDetails, Inputs
 from modelopt_cli.results.report import Report
 
 
@@ -22,10 +22,33 @@ def render(console: Console, report: Report, *, quiet: bool) -> None:
         sizes = " and ".join(str(row["batch size"]) for row in checks if row["relative error"] != math.inf)
         parameters, written = report.metrics["model.parameters"], size(report.metrics["export.size_bytes"])
         parts.line(console, "model     ", f"{report.name}, {parameters:,.0f} parameters, {written}")
-        parts.line(
-            console, "takes     ", f"({shape}) {details['inputs']['dtype']}, preprocessed as the model's data are"
-        )
+        inputs = f"({shape}) {details['inputs']['dtype']}"
+        raw = "preprocessed as the model's data are" if details.get("bare", True) else _raw(details["inputs"])
+        parts.line(console, "takes     ", f"{inputs}, {raw}")
+        if details.get("outputs"):
+            parts.line(console, "gives     ", _given(details))
         off = f"off by at most {report.metrics['export.error']:.1e} of the largest output"
         parts.line(console, "checked   ", f"with {details['runtime']} on batches of {sizes}: {off}")
     parts.warnings(console, report, "note: ")
     parts.line(console, "exported  ", report.artefacts["exported"])
+
+
+def _raw(inputs: Inputs) -> str:
+    """Raw inputs in a few words."""
+    kind = inputs.get("kind")
+    if kind == "images":
+        return "pixels from 0 to 255"
+    if kind == "tokens":
+        return "tokens"
+    if kind != "numbers" or not inputs.get("columns"):
+        return "as the data have them"
+    coded = len(inputs.get("categories", {}))
+    positions = f", {coded} of them as positions of categories" if coded else ""
+    return f"the table's columns as numbers (nan: missing){positions}"
+
+
+def _given(details: ExportDetails) -> str:
+    """Names of the outputs, and labels."""
+    names = " and ".join(output["name"] for output in details["outputs"])
+    labels = details["label_names"]
+    return names if details["task"] == "regression" else f"{names} of {len(labels) or 'all'} classes"

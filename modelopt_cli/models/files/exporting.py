@@ -43,6 +43,21 @@ def about_model(shapes: Shapes, label_names: Sequence[str], preprocessing: dict[
     return {"task": shapes.task, "inputs": inputs, "label_names": list(label_names), "preprocessing": preprocessing}
 
 
+def about_raw_model(
+    shapes: Shapes, label_names: Sequence[str], raw: Mapping[str, Any], preprocessing: dict[str, Any]
+) -> dict[str, Any]:
+    """The same of a program that takes raw inputs (`raw`: training/raw_inputs.py).
+
+    What its graph holds goes by another name than what users of a bare program have to apply.
+    """
+    return {
+        "task": shapes.task,
+        **raw,
+        "label_names": list(label_names),
+        "preprocessing_inside": preprocessing,
+    }
+
+
 def format_of(path: Path) -> str:
     """`.pt2` or `.onnx`. Raises UsageError for other suffixes, and where what it needs is not installed."""
     if path.suffix not in FORMATS:
@@ -99,7 +114,9 @@ def _onnx(program: Any, example: Tensor, about: str) -> bytes:
 
     from modelopt_cli.models.graph.capture import quiet
 
-    outputs = ["outputs"] if len(program.graph_signature.user_outputs) == 1 else None
+    named = [each["name"] for each in json.loads(about).get("outputs", ())]
+    given = len(program.graph_signature.user_outputs)
+    outputs = named if len(named) == given else ["outputs"] if given == 1 else None
     names: dict[str, Any] = {"input_names": ["inputs"], "output_names": outputs}
     _lay_out_attention(program)
     try:

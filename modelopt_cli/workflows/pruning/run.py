@@ -369,17 +369,22 @@ class PruneRun(RestorableRun):
 
     def write_program(self, path: Path) -> dict[str, str]:
         """Write the model as a program without code, where units were taken out: as masks, it would not be smaller.
+        It takes raw inputs, as what `modelopt export` writes.
 
         A program that would take batches of one size alone is not written.
         """
-        from modelopt_cli.models.files.exporting import about_model, exported_bytes
-        from modelopt_cli.pruning.units.session import joined
+        from modelopt_cli.models.files.exporting import about_raw_model, exported_bytes
+        from modelopt_cli.training.raw_inputs import WithPreprocessing, about_raw, raw_example
 
         if not isinstance(self._settings.structure, UnitStructure):
             return {}
         data = self._prepared
-        about = about_model(data.shapes, data.label_names, data.preprocessing.to_plain())
-        content, dynamic = exported_bytes(self.module, joined(self.trainer.samples(2)), path.suffix, about)
+        preprocessing, task = data.preprocessing, data.shapes.task
+        raw = about_raw(preprocessing, task, data.shapes.outputs)
+        about = about_raw_model(data.shapes, data.label_names, raw, preprocessing.to_plain())
+        program = WithPreprocessing(self.module, preprocessing, task)
+        device = next((parameter.device for parameter in self.module.parameters()), None)
+        content, dynamic = exported_bytes(program, raw_example(preprocessing, 2).to(device), path.suffix, about)
         if not dynamic:
             return {}  # the model's warnings say why
         write_whole(path, lambda stream: stream.write(content))
