@@ -7,7 +7,8 @@ import shlex
 import signal
 import sys
 import threading
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -46,10 +47,11 @@ def execute(
 ) -> None:
     """Load, run in a run directory (or check and estimate, `dry_run`), show; ends the command with its exit code."""
     from modelopt_cli.cli.render import progress
-    from modelopt_cli.core.errors import InterruptedRunError
     from modelopt_cli.core.processes.family import watched_family
+    from modelopt_cli.core.work import GivenUp
     from modelopt_cli.experiment.experiment import Experiment
     from modelopt_cli.workflows.shared.context import Context, StopFlag
+    from modelopt_cli.workflows.shared.progress_file import progress_file
 
     demanded = conditions(gates)
     experiment = Experiment.load(file, overrides or (), trust_code=trust_code)
@@ -62,30 +64,64 @@ def execute(
     with (
         _directory(experiment, out, resume, name) as directory,
         watched_family(),
-        progress.shown(quiet=quiet or as_json) as emit,
+        progress.shown(quiet=quiet or as_json) as shown,
+        progress_file(directory.path, name, shown) as emit,
     ):
         _listen(stop)
         directory.workflow = name
-        report = workflow.run(experiment, Context(directory, emit, stop, resume, demanded))
+        try:
+            report = workflow.run(experiment, Context(directory, emit, stop, resume, demanded))
+        except GivenUp:
+            raise _interrupted(directory.path, stop) from None
     show(report, as_json=as_json, quiet=quiet)
     if report.status == "interrupted":
-        command = shlex.join(["modelopt", *sys.argv[1:]])
-        hint = command if "--resume" in sys.argv else f"{command} --resume"
-        raise InterruptedRunError(
-            f"interrupted; what was finished is kept in {directory.path}. Go on with: {hint}", stop.signal_number or 2
-        )
+        raise _interrupted(directory.path, stop)
     demand(report, junit)
+
+
+def _interrupted(folder: Path, stop: StopFlag) -> Exception:
+    """What to say of a run that the user asked to end: what is kept of it, and how to go on."""
+    from modelopt_cli.core.errors import InterruptedRunError
+
+    command = shlex.join(["modelopt", *sys.argv[1:]])
+    if stop.kept:
+        hint = command if "--resume" in sys.argv else f"{command} --resume"
+        text = f"interrupted; {stop.kept.removesuffix(',')} is kept in {folder}. Go on with: {hint}"
+    else:
+        text = f"interrupted before a step was finished, so that nothing is kept. Begin again with: {command}"
+    return InterruptedRunError(text, stop.signal_number or 2)
 
 
 def run_in_memory(run: Callable[[Context], Report], demanded: tuple[Condition, ...], *, quiet: bool) -> Report:
     """Run without a run directory, with progress and signals."""
     from modelopt_cli.cli.render import progress
+    from modelopt_cli.core.errors import InterruptedRunError
+    from modelopt_cli.core.work import GivenUp
     from modelopt_cli.workflows.shared.context import Context, StopFlag
+    from modelopt_cli.workflows.shared.counting import counting
 
     stop = StopFlag()
     with progress.shown(quiet=quiet) as emit:
         _listen(stop)
-        return run(Context(None, emit, stop, False, demanded))
+        context = Context(None, emit, stop, False, demanded)
+        try:
+            with counting(context, patience=0.0):
+                return run(context)
+        except GivenUp:
+            raise InterruptedRunError("interrupted; nothing was written", stop.signal_number or 2) from None
+
+
+@contextmanager
+def brief(text: str, *, quiet: bool = False) -> Iterator[None]:
+    """Work that mostly takes a second or two, and may take long: what it is about and how far it is, if it does."""
+    from modelopt_cli.cli.render import progress
+    from modelopt_cli.workflows.shared.context import Context, StageBegun
+    from modelopt_cli.workflows.shared.counting import counting
+
+    with progress.shown(quiet=quiet, brief=True) as emit:
+        emit(StageBegun(text, whole=True))
+        with counting(Context(emit=emit)):
+            yield
 
 
 def conditions(gates: Sequence[str] | None) -> tuple[Condition, ...]:

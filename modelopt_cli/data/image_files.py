@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from modelopt_cli.core.errors import InputError, RefusedError
+from modelopt_cli.core.work import counted
 from modelopt_cli.data.files import check_memory, read_bytes
 
 if TYPE_CHECKING:
@@ -99,7 +100,9 @@ def decode(
         return digest, gray
 
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        results = [result for batch in pool.map(some, range(0, len(files), _BATCH)) for result in batch]
+        starts = range(0, len(files), _BATCH)
+        decoded = counted(pool.map(some, starts), f"batches of {_BATCH} images read", len(starts))
+        results = [result for batch in decoded for result in batch]
     total = hashlib.sha256(b"".join(digest for digest, _ in results)).hexdigest()
     if mode == "auto" and all(gray for _, gray in results):
         images = images[:, :1].copy()

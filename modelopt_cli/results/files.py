@@ -50,17 +50,17 @@ def write_whole(path: Path, write: Callable[[IO[bytes]], Any], *, durable: bool 
         raise
 
 
-def write_text(path: Path, text: str) -> None:
-    """UTF-8 text, whole or not at all."""
-    write_whole(path, lambda stream: stream.write(text.encode()))
+def write_text(path: Path, text: str, *, durable: bool = True) -> None:
+    """UTF-8 text, whole or not at all; `durable` as for `write_whole`."""
+    write_whole(path, lambda stream: stream.write(text.encode()), durable=durable)
 
 
-def write_json(path: Path, content: Any) -> None:
+def write_json(path: Path, content: Any, *, durable: bool = True) -> None:
     """Indented JSON in the order given, whole or not at all; NaN and infinity, which JSON cannot hold, become null.
 
     Values from the environment that an experiment refers to are left out.
     """
-    write_text(path, json.dumps(_finite(without_values(content)), indent=2, ensure_ascii=False) + "\n")
+    write_text(path, json.dumps(_finite(without_values(content)), indent=2, ensure_ascii=False) + "\n", durable=durable)
 
 
 def _finite(content: Any) -> Any:

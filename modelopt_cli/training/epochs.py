@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from modelopt_cli.core.errors import UsageError
+from modelopt_cli.core.work import tell
 from modelopt_cli.training.criterion import CriterionContext, StepInfo
 from modelopt_cli.training.inference import precision
 
@@ -73,6 +74,7 @@ class EpochRunner:
         total = torch.zeros((), device=self._batches.split.device)
         factor = None
         for step, batch in enumerate(self._batches.epoch(epoch, view), done):
+            tell("batches", step - done, steps_per_epoch)
             scheduled = self._settings.schedule.factor(step, steps, steps_per_epoch)
             if scheduled != factor:
                 factor = scheduled

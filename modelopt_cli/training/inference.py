@@ -12,6 +12,7 @@ import torch
 
 from modelopt_cli.core.errors import ModeloptError, TrialError, UsageError
 from modelopt_cli.core.imports import describe_user_error
+from modelopt_cli.core.work import counted
 from modelopt_cli.models.modes import evaluating
 
 if TYPE_CHECKING:
@@ -45,8 +46,8 @@ def forward(module: torch.nn.Module, inputs: torch.Tensor, transform: Transform)
     with evaluating(module), torch.inference_mode(), failures():
         if len(inputs) <= size:
             return module(transform(inputs.to(device))).float()  # type: ignore[no-any-return]
-        parts = [module(transform(part.to(device, non_blocking=True))).float() for part in torch.split(inputs, size)]
-        return torch.cat(parts)
+        split = counted(torch.split(inputs, size), "batches judged")
+        return torch.cat([module(transform(part.to(device, non_blocking=True))).float() for part in split])
 
 
 def as_tensor(array: Array) -> torch.Tensor:

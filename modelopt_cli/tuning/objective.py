@@ -7,12 +7,27 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from modelopt_cli.tuning.trials.trial import Params
 
 StepReport = tuple[int, Mapping[str, float]]
 """(step, metrics) after that step."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Work of one kind: so many units, each of which costs as much time as the others of its kind, in any part.
+
+    By the other fields its time can be foreseen before a unit of its kind was seen.
+    """
+
+    kind: str
+    units: float = 1.0
+    like: tuple[tuple[str, float], ...] = ()  # a unit costs the sum of these: (kind, how many units of it)
+    seconds: float | None = None  # and so many seconds more
+    counts: str = ""  # what is counted within a unit (core/work.py), if that tells how much of it is done
 
 
 class Run(ABC):
@@ -44,6 +59,12 @@ class Run(ABC):
     def known_total(self) -> int | None:
         """`total`, as far as it is known: a script may run on, and its end is seen when it has come."""
         return self.total
+
+    @property
+    def ahead(self) -> Sequence[Part]:
+        """What is left of the run, the part under way first; empty: nothing, or nothing is known of it."""
+        total = self.known_total
+        return [] if total is None else [Part(self.doing or "step", total - self.step)]
 
     def state(self) -> Any:
         """What `Objective.open(..., state=...)` needs to go on from here, picklable; None: restart from step 0."""

@@ -10,6 +10,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, final
 
 from modelopt_cli.results.details import DistillationDetails
+from modelopt_cli.tuning.objective import Part
 from modelopt_cli.workflows.distillation.checks import check_distillation
 from modelopt_cli.workflows.distillation.comparison import PRINCIPAL, gaps
 from modelopt_cli.workflows.distillation.run import DistillRun
@@ -31,6 +32,7 @@ class Distill(ModelWorkflow[DistillRun]):
     """Trains whom the section names; saves the student, and a teacher trained here."""
 
     name = "distill"
+    closing = (Part("judging", seconds=2.0),)
 
     def check(self, experiment: Experiment) -> None:
         """See the base class."""

@@ -11,6 +11,7 @@ from modelopt_cli.core.errors import UsageError
 from modelopt_cli.pruning.structures import UnitStructure
 from modelopt_cli.results.details import PruningDetails
 from modelopt_cli.results.tables import curve_table
+from modelopt_cli.tuning.objective import Part
 from modelopt_cli.workflows.pruning.phases import needs_training, planned_epochs
 from modelopt_cli.workflows.pruning.recovery_teacher import check_recovery
 from modelopt_cli.workflows.pruning.run import PruneRun
@@ -46,6 +47,7 @@ class Prune(ModelWorkflow[PruneRun]):
     """Trains or loads, prunes, recovers; saves the pruned model, and the dense one where it was trained here."""
 
     name = "prune"
+    closing = (Part("judging", like=(("recover", 0.6),), seconds=4.0),)  # of three models; latencies; a program
     opening_refuses = True  # what can lose nothing is found out when the model is looked at
 
     def check(self, experiment: Experiment) -> None:

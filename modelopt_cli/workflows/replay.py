@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from modelopt_cli.core.errors import InputError
+from modelopt_cli.core.work import tell
 from modelopt_cli.experiment.experiment import Experiment
 from modelopt_cli.results.details import Asked, Difference, ReplayDetails
 from modelopt_cli.results.environment import environment
@@ -15,7 +16,7 @@ from modelopt_cli.tuning.schedulers._sampler_and_stopper import SamplerAndStoppe
 from modelopt_cli.tuning.search.replay import Replayed, replay
 from modelopt_cli.tuning.study import header
 from modelopt_cli.tuning.study.store import Store
-from modelopt_cli.workflows.shared.context import Context, EpochEnded
+from modelopt_cli.workflows.shared.context import Context, StageBegun
 from modelopt_cli.workflows.shared.reporting import Outcome, Reporting
 
 if TYPE_CHECKING:
@@ -60,9 +61,9 @@ def _replayed(
     sizes: Sequence[int] | None,
 ) -> Replayed:
     def on_event(event: int) -> None:
-        if event == len(events) or events[event - 1][0] == "queued":
-            context.emit(EpochEnded(event, len(events), {}, "replaying events"))
+        tell("events of the log asked again", event, len(events))
 
+    context.emit(StageBegun("replaying the search", whole=True))
     return replay(events, begun_with, scheduler, sizes=sizes, on_event=on_event)
 
 

@@ -23,12 +23,20 @@ from modelopt_cli.workflows.runs.script import CommandObjective
 from modelopt_cli.workflows.search import model_cache, warm_start
 from modelopt_cli.workflows.search.analysis import SearchAnalysis, search_analysis
 from modelopt_cli.workflows.search.best_model import command_of, finalize_best
-from modelopt_cli.workflows.search.plan import Plan, make_plan
+from modelopt_cli.workflows.search.plan import Plan, make_plan, refits
 from modelopt_cli.workflows.search.remarks import lacking_at_first, unheard, vain
 from modelopt_cli.workflows.search.tables import best_row, best_tables, curves_table, timeline_table, trials_table
 from modelopt_cli.workflows.search.trial_dirs import TrialDirs
 from modelopt_cli.workflows.shared import gates, run_files
-from modelopt_cli.workflows.shared.context import Context, Message, SearchStarted, TrialChanged
+from modelopt_cli.workflows.shared.context import (
+    Context,
+    Message,
+    SearchEnded,
+    SearchStarted,
+    StageBegun,
+    TrialChanged,
+)
+from modelopt_cli.workflows.shared.counting import counting
 from modelopt_cli.workflows.shared.metric_checks import check_samples, check_trials
 from modelopt_cli.workflows.shared.preflight import preflight
 from modelopt_cli.workflows.shared.reporting import Outcome, Reporting, planned
@@ -120,11 +128,14 @@ class _Search:
         """Check, plan, open the study, enqueue the file's own values and the initial ones."""
         reporting = Reporting(experiment, context)
         settings = experiment.require_tuning()
+        context.emit(StageBegun("checking the experiment" + (" and reading its data" if experiment.data else "")))
         space = search_space(experiment)
         path = context.directory.path_of("study.sqlite") if context.directory is not None else None
         resuming = context.resume and path is not None and path.exists()
         run_files.check_resumed(experiment, context)
         samples = _check(experiment, context, space)
+        if settings.workflow != "command":
+            context.emit(StageBegun("trying out how long a trial takes"))
         plan = make_plan(experiment, space)
         earlier = () if resuming else tuple(warm_start.earlier_runs(experiment))
         run_files.record(experiment, context, plan.device)
@@ -173,12 +184,28 @@ class _Search:
         finished = sum(trial.state.finished for trial in self.study.trials)
         goals = tuple(str(goal) for goal in settings.goals)
         planned = None if settings.scheduler is not None else plan.trials  # it divides the steps of so many among more
-        self.context.emit(SearchStarted(self.experiment.name, planned, finished, goals, self.study.trials))
-        with self.reporting.log.recording():
+        with self.reporting.log.recording(), counting(self.context):
             self.dense = model_cache.make(self.experiment, self.space, self.context, keep)
+        self.context.emit(
+            SearchStarted(
+                self.experiment.name,
+                planned,
+                finished,
+                goals,
+                self.study.trials,
+                workers=plan.workers,
+                timeout=settings.timeout,
+                stops=settings.stopper is not None or settings.scheduler is not None,
+                shares_steps=settings.scheduler is not None,
+                budget=plan.trials,
+                from_start=plan.sizes is not None,
+                may_end_before=settings.stop_when is not None,
+                refits=refits(self.experiment),
+            )
+        )
         objective = self.objective(keep)
         executor = settings.executor if settings.executor != "auto" else plan.named_executor()
-        return Search(
+        search = Search(
             self.study,
             executor.open(
                 objective,
@@ -197,7 +224,9 @@ class _Search:
             complete=plan.complete,
             open_ended=settings.workflow == "command",
             declared_total=None if self.experiment.command is None else self.experiment.command.steps,
-        ).run()
+        )
+        with counting(self.context):
+            return search.run()
 
     def _asked_to_stop(self) -> bool:
         """Raises StorageError when the run's folder is gone."""
@@ -277,6 +306,8 @@ class _Search:
         """Finish the best setting, judge the gates, write the report."""
         best = self.study.best
         interrupted = result.reason == "interrupted"
+        self.context.emit(SearchEnded())
+        self.context.emit(StageBegun("saving what was done" if interrupted else "working out what mattered"))
         artefacts: dict[str, str] = self.close_trial_dirs()
         metrics, warnings, model = {}, list(result.warnings), None
         analysis = SearchAnalysis() if interrupted else search_analysis(self.space, self.study.trials, self.study.goals)
@@ -292,7 +323,8 @@ class _Search:
                 warnings.append(f"no trial meets the constraints ({wanted}); the best one comes nearest to them")
             if not interrupted:
                 folder = model_cache.stage_folder(self.context, keep)
-                with self.reporting.log.recording():
+                self.context.emit(StageBegun(f"finishing the best model, of trial {best.number}"))
+                with self.reporting.log.recording(), counting(self.context):
                     best_model = finalize_best(
                         self.experiment, best, keep, self.context, folder, self.dense, self.study.trials
                     )

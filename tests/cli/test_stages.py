@@ -43,8 +43,9 @@ def test_pruning_tells_every_stage(cli: Cli) -> None:
     result = cli("prune", "staged.yaml", "--out", "run")
     assert result.code == 0
     lines = [line.strip() for line in result.err.splitlines()]
-    stages = [line for line in lines if not line.startswith("step ")]
+    stages = [line for line in lines if not line.startswith(("step ", "still "))]
     assert stages == [
+        "checking the experiment and reading its data",
         "building the model, and looking for what may go",
         "training",
         "pruning by magnitude (stage 1 of 2)",
@@ -60,8 +61,9 @@ def test_pruning_tells_every_stage(cli: Cli) -> None:
 def test_distilling_tells_who_is_trained(cli: Cli) -> None:
     Path("staged.yaml").write_text(DISTILL)
     lines = [line.strip() for line in cli("distill", "staged.yaml", "--out", "run").err.splitlines()]
-    stages = [line for line in lines if not line.startswith("step ")]
-    assert stages == ["teacher", "student alone", "student", "judging and measuring what came of it"]
+    stages = [line for line in lines if not line.startswith(("step ", "still "))]
+    assert stages[0] == "checking the experiment and reading its data"
+    assert stages[1:] == ["teacher", "student alone", "student", "judging and measuring what came of it"]
 
 
 class Listened(io.StringIO):

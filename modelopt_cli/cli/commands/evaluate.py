@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from modelopt_cli.cli.options import Gate, Json, Junit, ModelFile, Quiet, TrustCode
-from modelopt_cli.cli.running import check_junit, conditions, demand, expect, show
+from modelopt_cli.cli.running import brief, check_junit, conditions, demand, expect, show
 
 
 def evaluate(
@@ -27,7 +27,9 @@ def evaluate(
     from modelopt_cli.workflows.evaluate import evaluated
 
     check_junit(junit, gate or ())
-    report = evaluated(model, split, data, trust_code=trust_code, gates=conditions(gate))
+    judged_on = f"the {split} split" if data is None else str(data)
+    with brief(f"judging {model} on {judged_on}", quiet=quiet or json):
+        report = evaluated(model, split, data, trust_code=trust_code, gates=conditions(gate))
     expect(gate, {*report.metrics, *report.details.get("undefined", ())})
     show(report, as_json=json, quiet=quiet)
     demand(report, junit)

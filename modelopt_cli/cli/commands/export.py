@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from modelopt_cli.cli.options import Force, Json, Quiet, TrustCode
-from modelopt_cli.cli.running import runs_root, show
+from modelopt_cli.cli.running import brief, runs_root, show
 
 
 class Format(StrEnum):
@@ -77,5 +77,6 @@ def export(
         raise UsageError("nothing says which file to write; name one: modelopt export MODEL model.onnx")
     from modelopt_cli.workflows.export import run
 
-    report = run(Path(model), out, experiment=experiment, force=force, trust_code=trust_code, bare=bare)
+    with brief(f"exporting {model} and comparing", quiet=quiet or json):
+        report = run(Path(model), out, experiment=experiment, force=force, trust_code=trust_code, bare=bare)
     show(report, as_json=json, quiet=quiet)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from modelopt_cli.cli.options import Json, Key, TrustCode, TrustPickle, Weights
-from modelopt_cli.cli.running import show
+from modelopt_cli.cli.running import brief, show
 
 
 def inspect_(
@@ -46,16 +46,18 @@ def inspect_(
                 "--groups measures nothing and reads no whole module; leave out --measure, --baseline and "
                 "--trust-pickle, or --groups"
             )
-        report = units.run(model, experiment=experiment, key=key, trust_code=trust_code)
+        with brief(f"looking for groups of units in {model}", quiet=json):
+            report = units.run(model, experiment=experiment, key=key, trust_code=trust_code)
         show(report, as_json=json, quiet=False)
         return
-    report = run(
-        model,
-        experiment=experiment,
-        baseline=baseline,
-        measure=measure,
-        key=key,
-        trust=trust_pickle,
-        trust_code=trust_code,
-    )
+    with brief(f"reading {model}" + (" and measuring" if measure or baseline or experiment else ""), quiet=json):
+        report = run(
+            model,
+            experiment=experiment,
+            baseline=baseline,
+            measure=measure,
+            key=key,
+            trust=trust_pickle,
+            trust_code=trust_code,
+        )
     show(report, as_json=json, quiet=False)

@@ -14,6 +14,7 @@ from typing import Annotated
 import typer
 
 from modelopt_cli.cli.options import Force, ModelFile, TrustCode
+from modelopt_cli.cli.running import brief
 
 
 def predict(
@@ -39,7 +40,7 @@ def predict(
 
     if out is not None and out.exists() and not force:
         raise UsageError(f"{out} exists; choose another file, or overwrite it with --force")
-    with output.one_document(), _file(data) as file:
+    with output.one_document(), _file(data) as file, brief(f"predicting {data}"):
         table, notes = predicted(model, file, trust_code=trust_code)
         text = as_csv(table)
         if out is None:

@@ -9,7 +9,7 @@ import typer
 
 from modelopt_cli.cli.commands.prune_options import PruneOptions
 from modelopt_cli.cli.options import Gate, Json, Junit, Key, Quiet, Resume, Set, TrustCode, TrustPickle
-from modelopt_cli.cli.running import check_junit, conditions, demand, execute, expect, run_in_memory, show
+from modelopt_cli.cli.running import brief, check_junit, conditions, demand, execute, expect, run_in_memory, show
 
 
 def prune(
@@ -122,17 +122,18 @@ def prune(
 
         expect(gate, (*prune_file.COUNTED, *(() if dry_run else prune_file.WRITTEN)))
         exact = measure_compressed or any("compressed_bytes" in condition for condition in gate or ())
-        report = prune_file.run(
-            target,
-            given.pruning(),
-            out,
-            dry_run=dry_run,
-            force=force,
-            trust=trust_pickle,
-            measure_compressed=exact,
-            key=key,
-            gates=conditions(gate),
-        )
+        with brief(f"pruning {target}", quiet=quiet or json):
+            report = prune_file.run(
+                target,
+                given.pruning(),
+                out,
+                dry_run=dry_run,
+                force=force,
+                trust=trust_pickle,
+                measure_compressed=exact,
+                key=key,
+                gates=conditions(gate),
+            )
     show(report, as_json=json, quiet=quiet)
     demand(report, junit)
 

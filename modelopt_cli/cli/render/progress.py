@@ -1,4 +1,4 @@
-"""Progress on standard error: live on a terminal, a line a trial elsewhere, warnings alone when quiet."""
+"""Progress on standard error: live on a terminal, a line a stage and a trial elsewhere, warnings alone when quiet."""
 
 from __future__ import annotations
 
@@ -8,37 +8,43 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Self
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, RenderableType
 from rich.live import Live
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.text import Text
 
+from modelopt_cli.cli.render import live
 from modelopt_cli.cli.render.console import console
 from modelopt_cli.core.conditions import Goal
 from modelopt_cli.core.readable import number, short
 from modelopt_cli.core.references import redacted
 from modelopt_cli.experiment.expected_metrics import SAMPLES
 from modelopt_cli.tuning.trials.trial import State, Trial
-from modelopt_cli.workflows.shared.context import EpochEnded, Message, SearchStarted, StageBegun, TrialChanged
+from modelopt_cli.workflows.shared.context import (
+    Counted,
+    EpochEnded,
+    Message,
+    SearchStarted,
+    StageBegun,
+    TrialChanged,
+)
 from modelopt_cli.workflows.shared.context import Progress as Event
-
-_STYLE = {
-    "completed": "green",
-    "stopped": "yellow",
-    "failed": "red",
-    "running": "cyan",
-    "paused": "cyan",
-    "queued": "dim",
-}
-_LAST = 6  # trials shown below the bar
+from modelopt_cli.workflows.shared.state_of_work import StateOfWork
 
 
 @contextlib.contextmanager
-def shown(*, quiet: bool) -> Iterator[Callable[[Event], None]]:
-    """What takes a workflow's events: a live display on a terminal, plain lines elsewhere, warnings if quiet."""
+def shown(*, quiet: bool, brief: bool = False) -> Iterator[Callable[[Event], None]]:
+    """What takes a workflow's events: a live display on a terminal, plain lines elsewhere, warnings if quiet.
+
+    `brief`: of work that mostly takes a second or two, so that without a terminal nothing is said at once.
+    """
     screen = console(stderr=True)
-    form = QuietProgress if quiet else LiveProgress if screen.is_terminal else PlainProgress
-    with form(screen) as display:
+    if quiet:
+        display: QuietProgress = QuietProgress(screen)
+    elif screen.is_terminal:
+        display = LiveProgress(screen)
+    else:
+        display = PlainProgress(screen, brief=brief)
+    with display:
         yield display.take
 
 
@@ -63,41 +69,47 @@ class QuietProgress:
 class PlainProgress(QuietProgress):
     """A line for each stage and each trial that ends, for epochs at most one a second.
 
-    After `silence` seconds without a line one says what is still being done.
+    After `silence` seconds without a line one says what is still being done, and how long it will still take.
     """
 
-    def __init__(self, console: Console, silence: float = 30.0) -> None:
+    def __init__(self, console: Console, silence: float = 30.0, *, brief: bool = False) -> None:
         super().__init__(console)
-        self._silence = silence
-        self._doing, self._since, self._spoke = "at work", time.monotonic(), time.monotonic()
+        self._silence, self._brief = silence, brief
+        self._state = StateOfWork()
+        self._spoke = time.monotonic()
         self._over = threading.Event()
         self._beat = threading.Thread(target=self._beating, daemon=True)
-        self._goals: tuple[str, ...] = ()
-        self._planned: int | None = None
         self._shown = 0.0
+        self._ended = 0
+        self._foretold = time.monotonic()  # when it was last said how long it will take
 
     def take(self, event: Event) -> None:
         """Show an event."""
+        self._state.take(event)
         match event:
             case Message(text, False):
                 self._line(text)
-            case StageBegun(text):
-                self._doing, self._since = text, time.monotonic()
-                self._line(text)
+            case StageBegun(text, _):
+                if not self._brief:
+                    self._line(text)
             case SearchStarted(name, planned, finished, goals):
-                self._goals, self._planned = goals, planned
-                self._doing, self._since = "searching", time.monotonic()
-                self._line(
-                    f"{name}: {planned or 'open number of'} trials, {finished} finished before; {', '.join(goals)}"
-                )
+                self._ended = finished
+                what = "open number of trials" if planned is None else live.things(planned, "trial")
+                before = f", {finished} finished before" if finished else ""
+                self._line(f"{name}: {what}{before}; {', '.join(goals)}")
             case TrialChanged(trial, best) if trial.state.finished:
-                self._line(f"{describe(trial, self._goals)}{_best(best, self._goals)}")
+                self._ended += 1
+                goals = self._state.search.goals if self._state.search is not None else ()
+                self._line(f"{describe(trial, goals)}{_best(best, goals)}{self._progress()}")
             case EpochEnded(step, total, metrics, doing) if step == total or time.monotonic() - self._shown > 1:
                 self._shown = time.monotonic()
                 self._line(
                     f"{_of(step, total)}  {doing}{'  ' if doing else ''}"
                     + "  ".join(f"{name} {number(value)}" for name, value in metrics.items())
+                    + self._progress()
                 )
+            case Counted():
+                pass
             case _:
                 super().take(event)
 
@@ -108,11 +120,30 @@ class PlainProgress(QuietProgress):
     def __exit__(self, *exc: object) -> None:
         self._over.set()
 
+    def _progress(self) -> str:
+        """How far a search is and how long the run will still take, said at most every `silence` seconds."""
+        if time.monotonic() - self._foretold < self._silence:
+            return ""
+        self._foretold = time.monotonic()
+        search = self._state.search
+        parts = []
+        if search is not None and search.planned is not None:
+            parts.append(f"{self._ended} of {search.planned} trials")
+        parts.append(live.time_left(self._state))
+        return f"  [{', '.join(parts)}]"
+
     def _beating(self) -> None:
         while not self._over.wait(max(0.05, self._spoke + self._silence - time.monotonic())):
             if time.monotonic() - self._spoke >= self._silence:
                 with contextlib.suppress(OSError, ValueError):  # standard error is closed: the run matters more
-                    self._line(f"still {self._doing} ({time.monotonic() - self._since:.0f} s)")
+                    self._line(self._still())
+
+    def _still(self) -> str:
+        """What is being done, for how long, how far it is, and how long the run will still take."""
+        state = self._state
+        parts = [*live.counted(state), live.time_left(state)]
+        self._foretold = time.monotonic()
+        return f"still {state.stage} ({state.stage_seconds:.0f} s): {', '.join(parts)}"
 
     def _line(self, text: str) -> None:
         self._spoke = time.monotonic()
@@ -120,26 +151,15 @@ class PlainProgress(QuietProgress):
 
 
 class LiveProgress(QuietProgress):
-    """A bar, the best so far, and the last trials."""
+    """A bar and the time left; of a search the best so far and the last trials, else the stages and the metrics."""
 
     def __init__(self, console: Console) -> None:
         super().__init__(console)
-        self._bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=None),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-            console=console,
-            expand=True,
+        self._state = StateOfWork()
+        self._trials = live.Trials()
+        self._live = Live(
+            console=console, refresh_per_second=4, transient=True, get_renderable=self._render, vertical_overflow="crop"
         )
-        self._task = self._bar.add_task("starting", total=None)
-        self._goals: tuple[str, ...] = ()
-        self._last: dict[int, Trial] = {}
-        self._best: Trial | None = None
-        self._line = ""
-        self._live = Live(console=console, refresh_per_second=8, transient=True, get_renderable=self._render)
 
     def __enter__(self) -> Self:
         self._live.__enter__()
@@ -150,35 +170,26 @@ class LiveProgress(QuietProgress):
 
     def take(self, event: Event) -> None:
         """Show an event."""
+        self._state.take(event)
         match event:
             case Message(text, warning):
                 self._console.print(Text.assemble(("warning: " if warning else "", "yellow"), text), soft_wrap=True)
-            case SearchStarted(name, planned, finished, goals):
-                self._goals = goals
-                self._bar.update(self._task, description=name, total=planned, completed=finished)
+            case SearchStarted():
+                self._trials = live.Trials(event.goals)
             case TrialChanged(trial, best):
-                self._last[trial.number], self._best = trial, best
-                if trial.state.finished:
-                    self._bar.advance(self._task)
-            case StageBegun(text):
-                self._bar.update(self._task, description=text)
-            case EpochEnded(step, total, metrics, doing):
-                self._bar.update(self._task, description=doing or "training", total=total, completed=step)
-                self._line = "  ".join(f"{name} {number(value)}" for name, value in metrics.items())
+                self._trials.change(trial, best)
+            case _:
+                pass
 
     def _render(self) -> RenderableType:
-        rows: list[RenderableType] = [self._bar]
-        if self._line:
-            rows.append(Text(self._line, no_wrap=True, overflow="ellipsis"))
-        for trial in sorted(self._last.values(), key=lambda trial: trial.number)[-_LAST:]:
-            rows.append(
-                Text(describe(trial, self._goals), style=_STYLE[str(trial.state)], no_wrap=True, overflow="ellipsis")
-            )
-        if self._best is not None:
-            best = Text.assemble(("best   ", "bold"), describe(self._best, self._goals))
-            best.no_wrap, best.overflow = True, "ellipsis"
-            rows.append(best)
-        return Group(*rows)
+        search, state = self._state.search, self._state
+        if search is None:
+            return live.course(state, self._console)
+        left = live.left_text(state.left())
+        planned = search.planned
+        return live.search(
+            self._trials, search.name, planned, search.finished, state.stage_seconds, left, console=self._console
+        )
 
 
 def describe(trial: Trial, goals: tuple[str, ...]) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
+from modelopt_cli.core.work import counted
 from modelopt_cli.models.graph.analysis import attribute
 
 Values = list[dict[str, list[Any]]]
@@ -24,7 +25,7 @@ def walk(graphs: Sequence[fx.GraphModule], batches: Sequence[Tensor], visit: Vis
     nodes = [[node for node in graph.graph.nodes if node.op != "output"] for graph in graphs]
     last = {used.name: node.name for node in nodes[0] for used in node.all_input_nodes}
     values: Values = [{} for _ in graphs]
-    for step in zip(*nodes, strict=True):
+    for step in counted(zip(*nodes, strict=True), "operators of the model", len(nodes[0])):
         if step[0].op == "call_function":
             visit(step, values)
         for graph, node, own in zip(graphs, step, values, strict=True):

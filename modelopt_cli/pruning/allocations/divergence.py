@@ -40,13 +40,15 @@ class Divergence(Allocation):
         self, scores: Mapping[str, Tensor], target: float, probe: SensitivityProbe | None = None
     ) -> dict[str, Cut]:
         """The share `target` of what all scores save together is saved, each by its group's price."""
+        from modelopt_cli.core.work import counted
         from modelopt_cli.pruning.common.cuts import lowest
 
         if probe is None:
             raise UsageError("allocation divergence measures outputs, so it needs a model and data; use global")
         sizes = {name: score.numel() for name, score in scores.items()}
         before = {name: int((score == -math.inf).sum()) for name, score in scores.items()}  # are gone already
-        curves = {name: self._curve(name, score, before[name], probe) for name, score in scores.items()}
+        each = counted(scores.items(), "layers cut on trial")
+        curves = {name: self._curve(name, score, before[name], probe) for name, score in each}
         prices = {name: probe.price(name) for name in scores}
         wanted = target * sum(prices[name] * sizes[name] for name in sizes)
         removed = _least(curves, prices, wanted * (1.0 - 1e-12))

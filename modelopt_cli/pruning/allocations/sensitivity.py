@@ -39,6 +39,7 @@ class Sensitivity(Allocation):
         self, scores: Mapping[str, Tensor], target: float, probe: SensitivityProbe | None = None
     ) -> dict[str, Cut]:
         """Exactly round(target * n) of all n scores go. Raises UsageError without a probe."""
+        from modelopt_cli.core.work import counted
         from modelopt_cli.pruning.allocations._counts import cut_to, whole_numbers
         from modelopt_cli.pruning.common.cuts import block_sizes
 
@@ -48,7 +49,8 @@ class Sensitivity(Allocation):
         worth = block_sizes(scores)
         sizes = {name: count * worth[name] for name, count in counts.items()}
         total = round(target * sum(sizes.values()))
-        curves = {name: self._curve(name, score, probe) for name, score in scores.items()}
+        each = counted(scores.items(), "layers cut on trial")
+        curves = {name: self._curve(name, score, probe) for name, score in each}
         tolerance = _tolerance(curves, sizes, total)
         wanted = {name: sizes[name] * _share(curve, tolerance) for name, curve in curves.items()}
         wanted = {name: count / worth[name] for name, count in _adding_up(wanted, sizes, total).items()}

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from modelopt_cli.core.errors import UsageError
+from modelopt_cli.core.work import tell
 from modelopt_cli.pruning.common.inverse import damped, inverse
 from modelopt_cli.pruning.common.units import Units
 
@@ -47,6 +48,7 @@ def eliminated(units: Units, damping: float) -> Tensor:
     scores = torch.full((units.size,), torch.inf, dtype=torch.float64)
     highest = 0.0
     while len(left) > 1:
+        tell(f"units of {units.name} ranked", units.size - len(left), units.size)
         costs = torch.stack([layer.costs(left) for layer in layers]).sum(0)
         cheapest = int(costs.argmin())
         unit = int(left[cheapest])

@@ -17,6 +17,7 @@ from torch import Tensor, fx, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from modelopt_cli.core.seeds import derive
+from modelopt_cli.core.work import counted
 from modelopt_cli.models.graph.analysis import Analysis, attribute
 from modelopt_cli.models.graph.axes import Keep, holds
 from modelopt_cli.models.graph.call import overload
@@ -86,7 +87,7 @@ def collect_units(
     given = batches()
     if needs & (_ACTIVITY | _GRADIENTS):
         meter = _UnitMeter(activity_points(graph, analysis, groups, keep), needs)
-        for batch, shares in zip(given, _shares(given), strict=True):
+        for batch, shares in counted(zip(given, _shares(given), strict=True), "batches measured", len(given)):
             _pass(graph, meter, batch, shares, loss)
         for name, each in meter.values().items():
             statistics[name] |= each
@@ -215,7 +216,7 @@ def _hessian_products(
     if not leaves:
         return {}
     sums = {name: torch.zeros_like(leaf, dtype=torch.float64) for name, leaf in leaves.items()}
-    for batch, shares in zip(batches, _shares(batches), strict=True):
+    for batch, shares in counted(zip(batches, _shares(batches), strict=True), "batches measured", len(batches)):
         with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):  # fused attention has no second derivative
             run = EdgeInterpreter(graph, set(), lambda node, value: None, differentiable=False, leaves=named)
             outputs = first_tensor(run.run(batch.inputs))

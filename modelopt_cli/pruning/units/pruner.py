@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, fx
 
 from modelopt_cli.core.errors import UsageError
+from modelopt_cli.core.work import counted
 from modelopt_cli.models.graph.analysis import Analysis
 from modelopt_cli.models.graph.axes import Mask, Prime
 from modelopt_cli.models.graph.groups import Group
@@ -156,7 +157,7 @@ class UnitPruner:
         )
         consumers = self.consumers(graph, batches) if importance.needs_consumers else {}
         scores = {}
-        for group in groups:
+        for group in counted(groups, "groups ranked"):
             units = make_units(graph, network.analysis, group, network.held, aggregate, collected[group.name])
             units = replace(units, consumers=consumers.get(group.name, ()))
             score = torch.full((group.size,), -torch.inf, dtype=torch.float64)

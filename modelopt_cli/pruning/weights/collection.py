@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from modelopt_cli.core.work import counted
 from modelopt_cli.models.modes import evaluating
 from modelopt_cli.pruning.common.statistics import Needs, Statistic, Statistics
 from modelopt_cli.pruning.weights.layer_inputs import InputWatch
@@ -56,7 +57,7 @@ def _pass(
     sums = {name: torch.zeros_like(weight) for name, weight in weights.items()} if gradients else None
     shares = _shares(batches)
     with InputWatch(module, weights, needs) as watch:
-        for batch, share in zip(batches, shares, strict=True):
+        for batch, share in counted(zip(batches, shares, strict=True), "batches measured", len(batches)):
             with torch.set_grad_enabled(gradients):
                 outputs = module(batch.inputs)
             if sums is not None:
@@ -64,7 +65,7 @@ def _pass(
                 for name, gradient in zip(weights, _gradients(value, list(weights.values())), strict=True):
                     sums[name].add_(gradient, alpha=share)
     if squares is not None:
-        for batch, share in zip(batches, shares, strict=True):
+        for batch, share in counted(zip(batches, shares, strict=True), "batches of single samples", len(batches)):
             _add_squares(module, weights, batch, loss, squares, share)
     values: dict[Statistic, dict[str, Tensor]] = dict(watch.values())
     if sums is not None:
@@ -124,7 +125,7 @@ def _hessian_gradient(
     """H g = d(g . dL/dw)/dw with the first g held fixed."""
     parameters = list(weights.values())
     sums = [torch.zeros_like(parameter) for parameter in parameters]
-    for batch, share in zip(batches, _shares(batches), strict=True):
+    for batch, share in counted(zip(batches, _shares(batches), strict=True), "batches measured", len(batches)):
         value = loss(module(batch.inputs), batch.targets, batch.weights)
         first = _gradients(value, parameters, create_graph=True)
         inner = sum((one * gradient[name]).sum() for name, one in zip(weights, first, strict=True))

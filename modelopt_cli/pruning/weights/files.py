@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from modelopt_cli.core.work import counted, tell
 from modelopt_cli.models.files.masked_pairs import MaskedPairs
 from modelopt_cli.models.files.state_files import StateFile
 from modelopt_cli.models.in_order import in_order
@@ -88,10 +89,11 @@ class FilePruner:
 
         self.counts = {
             name: ZeroCount(tensor.numel(), zero, zero)
-            for name in self.file.tensors
+            for name in counted(self.file.tensors, "tensors looked at")
             for tensor in [self._weight(name)]
             for zero in [zeros(tensor)]
         }
+        self._changed = 0  # tensors
         self.parts: dict[str, dict[str, Tensor]] = {}
         for name in self.names:
             parts = self.pruning.pieces(self.tensors[name])
@@ -104,6 +106,8 @@ class FilePruner:
 
     def change(self, name: str, tensor: Tensor) -> Iterator[Tensor]:
         """The tensor's new values, in pieces. Of a masked weight it is the mask that changes."""
+        tell("tensors pruned", self._changed, len(self.file.tensors))
+        self._changed += 1
         if name in self.tensors.masks:
             yield from self._masked(name, tensor)
             return

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from modelopt_cli.core.work import counted
 from modelopt_cli.models.modes import evaluating
 from modelopt_cli.pruning.allocations import ProbedCuts, SensitivityProbe
 from modelopt_cli.pruning.common.cuts import NOTHING, Cut
@@ -82,7 +83,7 @@ class WeightPruner:
         masks = {name: kept[name] for name in weights}
         dense = {name: weight.detach().clone() for name, weight in weights.items()} if compensation.needs else {}
         self.masking.set(masks)
-        for name, weight in dense.items():
+        for name, weight in counted(dense.items(), "layers refitted"):
             self._compensate(name, weight, statistics)
 
     def collected(self, needs: Needs) -> Statistics:

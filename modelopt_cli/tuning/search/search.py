@@ -13,6 +13,7 @@ from dataclasses import KW_ONLY, dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from modelopt_cli.core.errors import SearchError, TrialError
+from modelopt_cli.core.work import GivenUp
 from modelopt_cli.tuning.executors import Event
 from modelopt_cli.tuning.schedulers import Decision, Pause, Resume, Scheduler, SchedulerContext, Start, Stop
 from modelopt_cli.tuning.schedulers._sampler_and_stopper import SamplerAndStopper
@@ -105,9 +106,7 @@ class Search:
                 elif self.timeout is not None and time.monotonic() - start > self.timeout:
                     reason = "timeout"
                 else:
-                    for event in self._ends or self.pool.wait(_WAIT):
-                        self._take(event)
-                    self.study.settle()
+                    reason = self._wait()
             peak = self.pool.peak_bytes
         if reason in _CONCLUDED:
             self._conclude(_CONCLUDED[reason])
@@ -115,6 +114,17 @@ class Search:
             check_failures(self.study.trials)
         warnings = remarks(reason, self.study.trials, self._restarts, compared)
         return SearchResult(reason, time.monotonic() - start, peak, warnings, self._converged_by)
+
+    def _wait(self) -> str:
+        """Take what comes from the pool. "interrupted" where a step in this process was given up, else ""."""
+        try:
+            events = self._ends or self.pool.wait(_WAIT)
+        except GivenUp:
+            return "interrupted"
+        for event in events:
+            self._take(event)
+        self.study.settle()
+        return ""
 
     # Decisions
 

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 from modelopt_cli.core.errors import TrialError
 from modelopt_cli.core.warning_log import WarningLog
+from modelopt_cli.core.work import tell
 from modelopt_cli.results.report import Table
-from modelopt_cli.tuning.objective import StepReport
+from modelopt_cli.tuning.objective import Part, StepReport
 from modelopt_cli.workflows.distillation import criteria
 from modelopt_cli.workflows.distillation.comparison import PRINCIPAL, Comparison
 from modelopt_cli.workflows.distillation.jobs import STUDENT, TrainingJob, digest, training_jobs, with_shared_seed
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
     from modelopt_cli.models.files.checkpoints import Checkpoint
     from modelopt_cli.results.run_directory import RunDirectory
     from modelopt_cli.training.criterion import Criterion
+
+
+_FORWARD = 0.3  # of a teacher's epoch is what asking it once for all samples costs
 
 
 class DistillState(TypedDict, total=False):
@@ -123,6 +127,25 @@ class DistillRun(RestorableRun):
         self.total = self.step + left
         self.doing = self.jobs[self._number].name if self._number < len(self.jobs) else ""
 
+    @property
+    def ahead(self) -> list[Part]:
+        """See the base class: epochs of each job cost alike; with teachers, as much more as asking them costs."""
+        parts, by_name = [], {job.name: job for job in self.jobs}
+        for number, job in enumerate(self.jobs[self._number :], start=self._number):
+            under_way = number == self._number and self._run is not None
+            if not under_way and (job.name in self.trained or self._is_kept(job)):
+                continue
+            torch = job.experiment.require_model().framework == "torch"
+            epochs = job.experiment.require_training().epochs if torch else 1
+            steps = self._run.total - self._run.step if under_way and self._run is not None else epochs
+            alone = next((one.name for one in self.jobs[:number] if one.role == "alone"), None)
+            trained = [name for name in job.taught_by if by_name[name].role != "given"]
+            like: tuple[tuple[str, float], ...] = ()
+            if job.name == STUDENT and alone is not None:
+                like = ((alone, 1.1), *((name, _FORWARD) for name in trained))
+            parts.append(Part(job.name, steps, like, counts="batches" if torch else ""))
+        return parts
+
     def _is_kept(self, job: TrainingJob) -> bool:
         return job.role == "given" or (job.name != STUDENT and self._file(job).exists())
 
@@ -193,6 +216,7 @@ class DistillRun(RestorableRun):
     def train_teachers(self) -> None:
         """Train those that come before everyone else."""
         while self._number < len(self.jobs) and self.jobs[self._number].role in ("given", "teacher"):
+            tell("epochs in all", self.step, self.total)
             self._next()
 
     def restore(self, trained: Checkpoint) -> None:

@@ -17,7 +17,7 @@ from modelopt_cli.core.seeds import derive
 from modelopt_cli.core.warning_log import WarningLog
 from modelopt_cli.pruning.structures import UnitStructure
 from modelopt_cli.results.files import write_whole
-from modelopt_cli.tuning.objective import StepReport
+from modelopt_cli.tuning.objective import Part, StepReport
 from modelopt_cli.workflows.pruning.amounts import amount_for, stand_ins
 from modelopt_cli.workflows.pruning.phases import Phase, PruningHook, needs_training, phases
 from modelopt_cli.workflows.pruning.recovery_teacher import recovery_criterion
@@ -43,6 +43,11 @@ if TYPE_CHECKING:
     from modelopt_cli.workflows.pruning.unit_pruned import UnitPrunedModel
 
 _DOING = {"train": "training", "collect": "collecting movement", "prune": "pruning by {}", "recover": "recovery"}
+_COSTS: dict[str, tuple[tuple[tuple[str, float], ...], float | None]] = {
+    "collect": ((("train", 1.0),), None),
+    "recover": ((("train", 1.0),), None),
+}
+"""Of each kind of phase: what a unit of it costs before one was seen. See Part."""
 _QUICK = ("accuracy", "r2")  # the metric that stands in the table of rounds beside the loss
 
 
@@ -207,6 +212,19 @@ class PruneRun(RestorableRun):
             phase, stages = self._phases[self._phase], len(self._stages)
             which = f" (stage {phase.stage + 1} of {stages})" if stages > 1 and phase.stage >= 0 else ""
             self.doing = _DOING[phase.kind].format(self._settings.importance.name()) + which
+
+    @property
+    def ahead(self) -> list[Part]:
+        """See the base class: epochs of a kind cost alike; a pruning costs what its importance asks for."""
+        parts = []
+        for number, phase in enumerate(self._phases[self._phase :], start=self._phase):
+            steps = phase.steps
+            if number == self._phase == self._opened:
+                steps -= self.trainer.epoch - phase.first
+            like, seconds = _COSTS.get(phase.kind, ((), None))
+            counts = "" if phase.kind == "prune" else "batches"
+            parts.append(Part(phase.kind, steps, like, seconds, counts))
+        return parts
 
     def _epoch(self, phase: Phase) -> dict[str, float]:
         """One epoch of training, collecting or recovery."""

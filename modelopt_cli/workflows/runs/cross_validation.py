@@ -10,10 +10,14 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, NotRequired, TypedDict
 
 from modelopt_cli.core.warning_log import WarningLog
-from modelopt_cli.tuning.objective import Run, StepReport
+from modelopt_cli.core.work import tell
+from modelopt_cli.tuning.objective import Part, Run, StepReport
 
 if TYPE_CHECKING:
     from modelopt_cli.data.prepared import Prepared
+
+
+EPOCHS = "epochs of this fold"
 
 
 class CrossValidationState(TypedDict):
@@ -51,7 +55,8 @@ class CrossValidationRun(Run):
             run = self._open_fold(self._folds[self.step]())
             try:
                 while run.step < run.total:
-                    run.advance(run.total)
+                    tell(EPOCHS, run.step, run.known_total)
+                    run.advance(run.total if run.leaps else run.step + 1)
                 self.results.append(dict(run.metrics()))
                 self._log.add(run.warnings)
             finally:
@@ -59,6 +64,11 @@ class CrossValidationRun(Run):
             self.step += 1
             reports.append((self.step, self.metrics()))
         return reports
+
+    @property
+    def ahead(self) -> list[Part]:
+        """See the base class: folds cost alike."""
+        return [Part("fold", self.total - self.step, counts=EPOCHS)]
 
     def metrics(self) -> Mapping[str, float]:
         """`NAME`: the mean over the folds; `NAME_std`: their standard deviation, for the validation metrics."""

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NotRequired, TypedDict
 
 from modelopt_cli.core.warning_log import WarningLog
-from modelopt_cli.tuning.objective import StepReport
+from modelopt_cli.tuning.objective import Part, StepReport
 from modelopt_cli.workflows.runs.base import RestorableRun, checkpoint_of
 from modelopt_cli.workflows.shared.earlier_pruning import earlier_masks
 
@@ -84,6 +84,11 @@ class TorchRun(RestorableRun):
         self.seconds += time.perf_counter() - start
         self._note()
         return list(reports)
+
+    @property
+    def ahead(self) -> list[Part]:
+        """See the base class."""
+        return [Part("epoch", self.total - self.step, counts="batches")]
 
     @property
     def warnings(self) -> list[str]:

@@ -13,7 +13,7 @@ from modelopt_cli.tuning.space.parameters import is_under
 from modelopt_cli.tuning.space.space import Choice, Space
 from modelopt_cli.workflows.runs.torch import TorchRun
 from modelopt_cli.workflows.shared import data_cache
-from modelopt_cli.workflows.shared.context import Context, Message
+from modelopt_cli.workflows.shared.context import Context, EpochEnded, StageBegun
 
 if TYPE_CHECKING:
     from modelopt_cli.experiment.experiment import Experiment
@@ -54,11 +54,11 @@ def make(experiment: Experiment, space: Space, context: Context, scratch: Path) 
     if workflow == "distill" and teachers_are_shared(experiment, space):
         from modelopt_cli.workflows.distillation.run import DistillRun
 
-        context.emit(Message("training the teachers of all trials"))
+        context.emit(StageBegun("training the teachers of all trials"))
         DistillRun(experiment, seed=experiment.seed, baseline=False, folder=folder).train_teachers()
     if workflow == "prune" and is_shared(experiment, space):
-        context.emit(Message("training the model that every trial prunes"))
-        return str(train_dense(experiment, folder))
+        context.emit(StageBegun("training the model that every trial prunes"))
+        return str(train_dense(experiment, folder, context))
     return None
 
 
@@ -87,7 +87,7 @@ def dense_file(experiment: Experiment, folder: str | Path) -> Path:
     return Path(folder, f"{digest}.pt")
 
 
-def train_dense(experiment: Experiment, folder: str | Path) -> Path:
+def train_dense(experiment: Experiment, folder: str | Path, context: Context) -> Path:
     """Train the model with the experiment's own seed, unless it is there already."""
     from modelopt_cli.models.files import checkpoints
 
@@ -96,6 +96,7 @@ def train_dense(experiment: Experiment, folder: str | Path) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         run = TorchRun(experiment, data_cache.prepared_data(experiment), seed=experiment.seed)
         while run.step < run.total:
-            run.advance(run.total)
+            for step, metrics in run.advance(run.step + 1):
+                context.emit(EpochEnded(step, run.known_total, metrics, "the model that every trial prunes"))
         checkpoints.save(path, run.checkpoint(run.metrics()))
     return path

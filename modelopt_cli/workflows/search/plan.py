@@ -68,7 +68,7 @@ def make_plan(experiment: Experiment, space: Space) -> Plan:
     if trial_seconds is not None and trials is not None:
         spread = trials * trial_seconds / workers
         seconds = spread + trials * suggestion + (_WORKER_START if name == "processes" else 0.0)
-        seconds += trial_seconds if _refits(experiment) else 0.0
+        seconds += trial_seconds if refits(experiment) else 0.0
     resident = resident_bytes()
     sizes = None if settings.fidelity is None else settings.fidelity.sizes
     return Plan(
@@ -113,7 +113,8 @@ def _device(experiment: Experiment) -> str:
     return choose(experiment.device) if experiment.require_model().framework == "torch" else "cpu"
 
 
-def _refits(experiment: Experiment) -> bool:
+def refits(experiment: Experiment) -> bool:
+    """Whether the best setting is trained once more in the end, on all it may see."""
     settings = experiment.require_tuning()
     if settings.workflow == "command":
         return False

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
+
+from modelopt_cli.tuning.objective import Part
 
 if TYPE_CHECKING:
     from modelopt_cli.core.conditions import Condition
@@ -52,6 +55,14 @@ class SearchStarted:
     finished: int
     goals: tuple[str, ...]
     trials: Sequence[Trial] = ()  # those that there are already
+    workers: int = 1
+    timeout: float | None = None  # seconds after which no trial goes on
+    stops: bool = False  # whether trials may be ended early
+    shares_steps: bool = False  # a scheduler gives the steps of `budget` complete trials to more, shorter ones
+    budget: int | None = None
+    from_start: bool = False  # each of their steps is computed from the start (sizes of tuning.fidelity)
+    may_end_before: bool = False  # a rule may end it before all are tried
+    refits: bool = False  # the best setting is trained once more in the end
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +71,11 @@ class TrialChanged:
 
     trial: Trial
     best: Trial | None
+
+
+@dataclass(frozen=True, slots=True)
+class SearchEnded:
+    """The last trial has ended; what follows is about the best one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,9 +93,49 @@ class StageBegun:
     """A part of a run that may take long begins: what is being done from now on."""
 
     text: str
+    whole: bool = False  # there is no other part
 
 
-Progress = Message | RunBegun | SeedBegun | SeedEnded | SearchStarted | TrialChanged | EpochEnded | StageBegun
+@dataclass(frozen=True, slots=True)
+class NextSeed:
+    """The run of another seed begins, the `number`th (from 1) of so many."""
+
+    seed: int
+    number: int
+    of: int
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """Within a stage: so many of `what` ("batches") are done, `of` so many (None: unknown)."""
+
+    what: str
+    done: int
+    of: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class CourseAhead:
+    """What is left of a run, part by part, the one under way first. `done`: what was done since this was last told."""
+
+    parts: tuple[Part, ...]
+    done: Part | None = None
+
+
+Progress = (
+    Message
+    | RunBegun
+    | NextSeed
+    | SeedBegun
+    | SeedEnded
+    | SearchStarted
+    | TrialChanged
+    | SearchEnded
+    | EpochEnded
+    | StageBegun
+    | Counted
+    | CourseAhead
+)
 
 
 class StopFlag:
@@ -87,10 +143,12 @@ class StopFlag:
 
     def __init__(self) -> None:
         self.signal_number: int | None = None
+        self.since = 0.0  # when it was set, by time.monotonic
         self.kept = ""  # what --resume would go on from now, were the process to end at once; "": nothing
 
     def set(self, signal_number: int) -> None:
         """Ask the run to stop."""
+        self.since = time.monotonic()
         self.signal_number = signal_number
 
     def __bool__(self) -> bool:

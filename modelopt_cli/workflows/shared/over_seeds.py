@@ -16,7 +16,7 @@ from modelopt_cli.results.run_directory import RunDirectory
 from modelopt_cli.results.saved_run import has_report, read_run
 from modelopt_cli.results.tables import deviation_column, metric_column
 from modelopt_cli.workflows.shared import run_files
-from modelopt_cli.workflows.shared.context import Context, Message, Progress, RunBegun, SeedBegun, SeedEnded
+from modelopt_cli.workflows.shared.context import Context, Message, NextSeed, Progress, RunBegun, SeedBegun, SeedEnded
 from modelopt_cli.workflows.shared.costs import with_ratios
 from modelopt_cli.workflows.shared.data_cache import pinned_data
 from modelopt_cli.workflows.shared.reporting import Outcome, Reporting
@@ -45,6 +45,7 @@ def over_seeds(
         stages = Path(scratch) if directory is None else directory.path_of(".stages")
         for seed in range(experiment.seed, experiment.seed + experiment.seeds):
             context.emit(Message(f"seed {seed} ({seed - experiment.seed + 1} of {experiment.seeds})"))
+            context.emit(NextSeed(seed, seed - experiment.seed + 1, experiment.seeds))
             reports.append(_once(run, experiment, seed, replace(context, stages=stages, emit=_within(seed, context))))
             run_files.record(experiment, context)  # now that nothing stands in the way
             context.emit(SeedEnded(seed, reports[-1]))

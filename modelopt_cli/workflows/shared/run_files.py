@@ -60,7 +60,7 @@ def record(experiment: Experiment, context: Context, device: str | None = None) 
         context.directory.write_environment(experiment.seed, device or experiment.device, experiment.variables())
 
 
-def write(context: Context, tables: Mapping[str, Table], model: Checkpoint | None, interrupted: bool) -> dict[str, str]:
+def write(context: Context, tables: Mapping[str, Table], model: Checkpoint | None) -> dict[str, str]:
     """Write tables and model into the run directory; what was written."""
     directory = context.directory
     if directory is None:
@@ -73,10 +73,14 @@ def write(context: Context, tables: Mapping[str, Table], model: Checkpoint | Non
 
         checkpoints.save(directory.path_of("model.pt"), model)
         written["model"] = str(directory.path_of("model.pt"))
-    if not interrupted:
-        with contextlib.suppress(OSError):  # it does no harm
-            directory.path_of(".state.pt").unlink()
     return {**written, "report": str(directory.path_of("report.json"))}
+
+
+def forget_state(context: Context) -> None:
+    """The run is complete: there is nothing to go on with."""
+    if context.directory is not None:
+        with contextlib.suppress(OSError):  # it does no harm
+            context.directory.path_of(".state.pt").unlink()
 
 
 def save_state(context: Context, current: Run, curve: Curve) -> None:
