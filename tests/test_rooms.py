@@ -40,7 +40,7 @@ ORDER: dict[str, list[set[str]]] = {
         {"factory"},
         {"search"},
         {"comparison"},
-        {"inspect", ""},
+        {"inspect", "watch", ""},
     ],
     "experiment": [
         {"document"},

@@ -27,6 +27,7 @@ from modelopt_cli.cli.commands import (
     train,
     tune,
     validate,
+    watch,
 )
 from modelopt_cli.cli.guard import command, guarded
 
@@ -56,6 +57,7 @@ app.command("show")(command(show.show))
 app.command("report")(command(report.report))
 app.command("plot")(command(plot.plot))
 app.command("compare")(command(compare.compare))
+app.command("watch")(command(watch.watch))
 app.command("replay")(command(replay.replay))
 app.command("clean")(command(clean.clean))
 
