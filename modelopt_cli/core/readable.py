@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
+import math
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 
 def number(value: Any) -> str:
-    """A cell's value as text: four significant digits; sections by their type."""
+    """A cell's value as text: four significant digits, or whole from ten thousand on; sections by their type."""
     if value is None:
         return "–"
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, float):
-        return f"{value:.4g}"
+        return f"{value:,.0f}" if 10_000 <= abs(value) < 1e9 else f"{value:.4g}"
     if isinstance(value, Mapping) and isinstance(value.get("type"), str) and len(value) == 1:
         return str(value["type"])
     return str(value)
@@ -28,6 +29,48 @@ def cell(value: Any) -> str:
         except ValueError:
             return value
     return number(value)
+
+
+def plural(amount: float, word: str, words: str = "") -> str:
+    """So many of something; `words` where the plural is not `word` and an s.
+
+    >>> plural(1, "parameter"), plural(1200, "trial"), plural(0, "class", "classes")
+    ('1 parameter', '1,200 trials', '0 classes')
+    """
+    return f"{amount:,.0f} {word if amount == 1 else words or word + 's'}"
+
+
+def measure(name: str, value: float | None) -> str:
+    """A metric's value by its unit, which the name ends with: seconds, bytes, whole things, or a figure."""
+    if value is None:
+        return "–"
+    if name.endswith("seconds"):
+        return duration(value)
+    if name.endswith("_bytes"):
+        return size(value)
+    counted = name.startswith("model.") or name.endswith("epochs")
+    whole = (float(value).is_integer() and (counted or abs(value) >= 10)) or (counted and abs(value) >= 1000)
+    return f"{int(value):,}" if whole else figure(value)
+
+
+def figure(value: float) -> str:
+    """A metric's value with digits that stand below each other: 0.9130, 12.500, 1,204.5; tiny ones as 9.7e-05."""
+    size_ = abs(value)
+    if not math.isfinite(value) or size_ >= 1e9 or 0 < size_ < 0.0005:
+        return f"{value:.3g}"
+    return f"{value:,.{4 if size_ < 10 else 3 if size_ < 100 else 2 if size_ < 1000 else 1}f}"
+
+
+def aligned(texts: Sequence[str], width: int = 0) -> list[str]:
+    """Numbers below each other: padded to one width, at least `width`, with their decimal points in one column.
+
+    >>> aligned(["0.5", "12", "–"])
+    [' 0.5', '12  ', ' –  ']
+    """
+    parts = [text.partition(".") for text in texts]
+    before, after = (max((len(part[at] + part[1] * (at // 2)) for part in parts), default=0) for at in (0, 2))
+    joined = [f"{whole:>{before}}{point}{rest}".ljust(before + after) for whole, point, rest in parts]
+    return [text.rjust(width) for text in joined]
 
 
 def count(value: float) -> str:

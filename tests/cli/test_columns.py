@@ -136,5 +136,5 @@ def test_reports_of_earlier_versions_are_shown(cli: Cli) -> None:
         Path(f"runs/{name}/1/report.json").write_text(report.model_dump_json())
         shown = cli("show", name)
         assert shown.code == 0, shown.err
-    assert "0.9 ± 0.01" in shown.out
+    assert "0.9000 ± 0.0100" in shown.out
     assert cli("runs").code == 0

@@ -85,10 +85,10 @@ def test_a_model_of_modelopt(cli: Cli, pruning: str, suffix: str) -> None:
 def test_what_the_terminal_shows(cli: Cli, mine: Callable[[str], Path]) -> None:
     shown = cli("export", "bare.pt", "m.pt2", "--experiment", mine("pass"), "--bare")
     assert shown.code == 0
-    for part in ("67 parameters", "(B, 4) float32", "torch.export 2.", "batches of 1 and 7", "exported  m.pt2"):
+    for part in ("67 parameters", "(B, 4) float32", "torch.export 2.", "batches of 1 and 7", "exported     m.pt2"):
         assert part in shown.out
     assert len(shown.out.splitlines()) == 4
-    assert cli("export", "bare.pt", "n.pt2", "--experiment", "mine.yaml", "--quiet").out == "exported  n.pt2\n"
+    assert cli("export", "bare.pt", "n.pt2", "--experiment", "mine.yaml", "--quiet").out == "exported     n.pt2\n"
 
 
 def test_nothing_is_overwritten_unasked(cli: Cli, mine: Callable[[str], Path]) -> None:

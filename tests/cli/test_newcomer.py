@@ -58,7 +58,7 @@ def test_trials_table_has_one_line_a_trial(width: int) -> None:
 
 def test_wide_table_has_every_setting_and_a_narrow_one_counts_what_it_leaves_out() -> None:
     wide, narrow = shown(200, "completed"), shown(50, "completed")
-    header = next(line for line in wide if "trial " in line).split()
+    header = next(line for line in wide if line.split()[:1] == ["trial"]).split()
     expected = "trial validation.accuracy lr batch_size hidden.0 dropout optimizer weight_decay seconds"
     assert " ".join(header) == expected, "momentum has no value in any row"
     assert "more settings not shown here" in narrow[-1]
@@ -94,7 +94,7 @@ def test_a_folder_is_no_model(cli: Cli, tmp_path: Path) -> None:
 def test_a_quiet_dry_run_still_gives_its_plan(cli: Cli, quick: Path) -> None:
     result = cli("tune", quick, "--dry-run", "--quiet")
     assert result.code == 0
-    assert "time: estimated" in result.out
+    assert "time: about" in result.out
 
 
 def test_constraints_that_no_trial_meets_are_told(cli: Cli, quick: Path) -> None:

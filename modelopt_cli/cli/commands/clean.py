@@ -25,7 +25,7 @@ def clean(
     from modelopt_cli.cli import output
     from modelopt_cli.cli.render import lists
     from modelopt_cli.core.errors import InputError, StorageError, did_you_mean
-    from modelopt_cli.core.readable import size
+    from modelopt_cli.core.readable import plural, size
     from modelopt_cli.results.listing import list_runs
 
     everything = list_runs(runs_root())
@@ -50,10 +50,11 @@ def clean(
     lists.runs(chosen, runs_root())
     freed = size(sum(run.bytes for run in chosen))
     if not yes:
-        typer.confirm(f"Remove these {len(chosen)} runs and free {freed}?", abort=True)
+        these = "this run" if len(chosen) == 1 else f"these {plural(len(chosen), 'run')}"
+        typer.confirm(f"Remove {these} and free {freed}?", abort=True)
     for run in chosen:
         try:
             shutil.rmtree(run.path)
         except OSError as error:
             raise StorageError(f"{run.path} cannot be removed ({error.strerror})") from None
-    output.line(f"removed {len(chosen)} runs, freed {freed}")
+    output.line(f"removed {plural(len(chosen), 'run')}, freed {freed}")

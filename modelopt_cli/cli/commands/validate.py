@@ -51,9 +51,10 @@ def _about(experiment: object) -> str:
         if experiment.distillation is not None:
             return "distill"
         return "train" if experiment.pruning is None else _pruning(experiment.pruning)
+    from modelopt_cli.core.readable import plural
     from modelopt_cli.experiment.search_space import search_space
 
     space, tuning = search_space(experiment), experiment.tuning
-    size = "infinitely many" if space.size == float("inf") else f"{int(space.size):,}"
     what = "tune" if tuning.workflow == "train" else f"tune {tuning.workflow}"
-    return f"{what}: {tuning.sampler.name()} over {space.dim} parameters, {size} settings"
+    settings = "infinitely many settings" if space.size == float("inf") else plural(space.size, "setting")
+    return f"{what}: {tuning.sampler.name()} over {plural(space.dim, 'parameter')}, {settings}"

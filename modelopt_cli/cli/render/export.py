@@ -8,7 +8,7 @@ from typing import cast
 from rich.console import Console
 
 from modelopt_cli.cli.render import parts
-from modelopt_cli.core.readable import size
+from modelopt_cli.core.readable import plural, size
 from modelopt_cli.results.details import ExportDetails, Inputs
 from modelopt_cli.results.report import Report
 
@@ -21,16 +21,16 @@ def render(console: Console, report: Report, *, quiet: bool) -> None:
         shape = ", ".join([batch, *map(str, details["inputs"]["shape"])])
         sizes = " and ".join(str(row["batch size"]) for row in checks if row["relative error"] != math.inf)
         parameters, written = report.metrics["model.parameters"], size(report.metrics["export.size_bytes"])
-        parts.line(console, "model     ", f"{report.name}, {parameters:,.0f} parameters, {written}")
+        parts.entry(console, "model", f"{report.name}, {plural(parameters, 'parameter')}, {written}")
         inputs = f"({shape}) {details['inputs']['dtype']}"
         raw = "preprocessed as the model's data are" if details.get("bare", True) else _raw(details["inputs"])
-        parts.line(console, "takes     ", f"{inputs}, {raw}")
+        parts.entry(console, "takes", f"{inputs}, {raw}")
         if details.get("outputs"):
-            parts.line(console, "gives     ", _given(details))
+            parts.entry(console, "gives", _given(details))
         off = f"off by at most {report.metrics['export.error']:.1e} of the largest output"
-        parts.line(console, "checked   ", f"with {details['runtime']} on batches of {sizes}: {off}")
+        parts.entry(console, "checked", f"with {details['runtime']} on batches of {sizes}: {off}")
     parts.warnings(console, report, "note: ")
-    parts.line(console, "exported  ", report.artefacts["exported"])
+    parts.entry(console, "exported", parts.nearby(report.artefacts["exported"]))
 
 
 def _raw(inputs: Inputs) -> str:

@@ -8,6 +8,8 @@ from rich.console import Console
 from rich.text import Text
 
 from modelopt_cli.cli.render import parts
+from modelopt_cli.cli.render.console import BAD
+from modelopt_cli.core.readable import plural
 from modelopt_cli.core.text import message_lines, one_line
 from modelopt_cli.results.report import Report
 
@@ -17,7 +19,7 @@ _MOST_NUMBERS = 6  # of trials that failed alike
 
 def render(console: Console, report: Report) -> None:
     """Print the reason, and the trials' reasons with the number of times each occurred."""
-    parts.line(console, "failed ", message_lines(report.reason), "bold red")
+    parts.line(console, "failed ", message_lines(report.reason), BAD)
     rows = report.records("trials")
     by_reason: dict[str, list[int]] = {}
     for row in rows:
@@ -27,10 +29,10 @@ def render(console: Console, report: Report) -> None:
         return
     ended = sum(row["state"] in ("completed", "stopped", "failed") for row in rows)
     count = sum(map(len, by_reason.values()))
-    console.print(Text(f"{count} of {ended} trials failed", style="bold"))
+    console.print(Text(f"{count} of {plural(ended, 'trial')} failed", style="bold"))
     often = sorted(by_reason.items(), key=lambda item: -len(item[1]))
     for reason, numbers in often[:_MOST_REASONS]:
-        which = Text(f"  {len(numbers)} times ({_listed(numbers)}): ", style="red")
+        which = Text(f"  {plural(len(numbers), 'time')} ({_listed(numbers)}): ", style="red")
         console.print(Text.assemble(which, one_line(reason)), soft_wrap=True)
     if len(often) > _MOST_REASONS:
         console.print(Text(f"  and {len(often) - _MOST_REASONS} other reasons, see the table of trials", style="dim"))

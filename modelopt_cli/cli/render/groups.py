@@ -11,11 +11,12 @@ from typing import Any, cast
 
 from rich import box
 from rich.console import Console
-from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
 from modelopt_cli.cli.render import parts
+from modelopt_cli.cli.render.console import WARNING, hanging
+from modelopt_cli.core.readable import plural
 from modelopt_cli.results.details import GroupsDetails
 from modelopt_cli.results.report import Report
 
@@ -84,7 +85,7 @@ def _groups(console: Console, kinds: Sequence[dict[str, Any]]) -> None:
     table.add_column("", no_wrap=True)
     for kind in kinds[:_ROWS]:
         cells = [f"{kind[label]:,}" for label in ((*(["count"] if several else []), *_COSTS))]
-        signs = Text(_signs(kind), style="yellow")
+        signs = Text(_signs(kind), style=WARNING)
         if narrow:
             sides = f"\n{arrow} ".join(_broken(side, console) for side in kind["sides"]).replace("\n", "\n  ")
             table.add_row(Text.assemble(_broken(kind["group"], console), (f"\n  {sides}", "dim")), *cells, signs)
@@ -95,7 +96,7 @@ def _groups(console: Console, kinds: Sequence[dict[str, Any]]) -> None:
     if len(kinds) > _ROWS:
         console.print(Text(_MORE.format(sum(kind["count"] for kind in kinds[_ROWS:])), style="dim"))
     legend = "parameters and MACs (of a sample): how many fewer when one unit goes; [dimension]; +more such places"
-    console.print(Text(legend, style="dim"))
+    parts.line(console, "", Text(legend, style="dim"))
 
 
 def _sides(row: Mapping[str, Any]) -> list[str]:
@@ -159,10 +160,10 @@ def _explain(console: Console, sign: str, meaning: str, notes: Sequence[tuple[Se
     """A line for each note: the groups, and what is so of them."""
     if not notes:
         return
-    console.print(Text.assemble((f"{sign} ", "yellow"), meaning))
+    parts.line(console, f"{sign} ", meaning, WARNING)
     for names, note in notes[:_NOTES]:
         text = Text.assemble(_enumerated(names), (f": {note}" if note else "", "dim"))
-        console.print(Padding(text, (0, 0, 0, 2), expand=False))
+        hanging(console, "  ", text)
     if len(notes) > _NOTES:
         console.print(Text(f"  {_MORE.format(len(notes) - _NOTES)}", style="dim"))
 
@@ -192,8 +193,9 @@ def _frozen(console: Console, rows: Sequence[dict[str, Any]]) -> None:
     if len(stuck) > _FROZEN:
         console.print(Text(_MORE.format(len(stuck) - _FROZEN), style="dim"))
     if len(stuck) < len(rows):
-        others = f"{'and ' * bool(stuck)}{len(rows) - len(stuck):,} along which groups hold all parameters (--json)"
-        console.print(Text(others, style="dim"))
+        more = plural(len(rows) - len(stuck), "dimension")
+        others = f"{'and ' * bool(stuck)}{more} along which groups hold all parameters (--json)"
+        parts.line(console, "", Text(others, style="dim"))
 
 
 def _coverage(console: Console, details: GroupsDetails) -> None:
@@ -201,16 +203,18 @@ def _coverage(console: Console, details: GroupsDetails) -> None:
     exact, reasons = coverage["share_without_shifts"], coverage["reasons"]
     beside = "" if exact == coverage["share"] else f"; those without ! hold {exact:.2%}"
     console.print()
-    text = f"groups hold {coverage['share']:.2%} of {coverage['parameters']:,} parameters{beside}"
+    text = f"groups hold {coverage['share']:.2%} of {plural(coverage['parameters'], 'parameter')}{beside}"
     parts.line(console, "coverage", f"  {text}", "bold")
     for reason, each in list(reasons.items())[:_NOTES]:
-        console.print(Text.assemble(f"{each['share']:>8.2%}  ", ("stay: ", "dim"), reason), soft_wrap=True)
+        parts.line(console, f"{each['share']:>8.2%}  stay: ", reason)
     if len(reasons) > _NOTES:
         console.print(Text(_MORE.format(len(reasons) - _NOTES), style="dim"))
     unknown = details["unknown_operators"]
     if unknown:
-        names = _enumerated(f"{name} ({count} times)" if count > 1 else name for name, count in unknown.items())
-        parts.line(console, "note: ", f"operators that are not known: {names}", "yellow")
+        names = _enumerated(
+            f"{name} ({plural(count, 'time')})" if count > 1 else name for name, count in unknown.items()
+        )
+        parts.line(console, "note: ", f"operators that are not known: {names}", WARNING)
 
 
 def _broken(path: str, console: Console) -> str:

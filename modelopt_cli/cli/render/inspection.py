@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from modelopt_cli.cli.render import parts
-from modelopt_cli.core.readable import number, size
+from modelopt_cli.core.readable import number, plural, size
 from modelopt_cli.results.details import InspectionDetails, Measured
 from modelopt_cli.results.report import Report
 
@@ -27,9 +27,11 @@ def render(console: Console, report: Report, *, quiet: bool) -> None:
     """Print the report, `quiet` or not; the histogram goes from minus to plus the largest magnitude."""
     details, metrics = cast(InspectionDetails, report.details), report.metrics
     _layers(console, report, details["histograms"])
-    console.print(
-        f"{metrics['model.parameters']:,.0f} values, {metrics['model.sparsity']:.2%} zero; {details['kind']}, "
-        f"{size(metrics['model.size_bytes'])}, compressed {size(metrics['model.compressed_bytes'])}"
+    parts.line(
+        console,
+        "",
+        f"{plural(metrics['model.parameters'], 'value')}, {metrics['model.sparsity']:.2%} zero; {details['kind']}, "
+        f"{size(metrics['model.size_bytes'])}, compressed {size(metrics['model.compressed_bytes'])}",
     )
     if details["note"]:
         parts.line(console, "note: ", details["note"])
@@ -43,25 +45,28 @@ def render(console: Console, report: Report, *, quiet: bool) -> None:
 
 def _layers(console: Console, report: Report, histograms: Mapping[str, Sequence[int]]) -> None:
     table = _table(console, report.name)
-    table.add_column("tensor", overflow="fold")
+    table.add_column("tensor", no_wrap=True)
     for name in ("shape", "dtype", "values", "zeros", "largest"):
         table.add_column(name, justify="right", no_wrap=True)
     bars = console.encoding.lower().startswith("utf")
     if bars:
         table.add_column("spread", no_wrap=True)
     rows = report.records("layers")
-    for row in rows[:_ROWS]:
-        tied = "" if row["tied to"] is None else f" (tied to {row['tied to']})"
-        table.add_row(
-            Text.assemble(str(row["tensor"]), (tied, "dim")),
+    names = [
+        f"{row['tensor']}" + ("" if row["tied to"] is None else f" (tied to {row['tied to']})") for row in rows[:_ROWS]
+    ]
+    cells = [
+        [
             str(row["shape"]),
             _abbreviated(str(row["dtype"])),
             f"{row['values']:,}",
             f"{row['zeros']:,}",
             number(row["largest"]),
             *([_bars(histograms.get(row["tensor"], ()))] if bars else []),
-        )
-    console.print(table)
+        ]
+        for row in rows[:_ROWS]
+    ]
+    parts.named(console, table, names, cells)
     if len(rows) > _ROWS:
         console.print(f"... and {len(rows) - _ROWS:,} more (--json has them all)")
 
@@ -80,7 +85,7 @@ def _macs(console: Console, report: Report, measured: Measured) -> None:
     baseline = measured.get("baseline")
     beside = "" if baseline is None else f"; the baseline's {baseline['model.macs']:,}"
     zeros = " (zeros count like other weights)" if report.metrics["model.sparsity"] else ""
-    console.print(f"{total:,.0f} MACs, {report.metrics['model.flops']:,.0f} FLOPs{beside}{zeros}")
+    parts.line(console, "", f"{total:,.0f} MACs, {report.metrics['model.flops']:,.0f} FLOPs{beside}{zeros}")
 
 
 def _latency(console: Console, report: Report, measured: Measured) -> None:
@@ -100,7 +105,7 @@ def _latency(console: Console, report: Report, measured: Measured) -> None:
             *([f"{row['relative to baseline']:.3f}"] if compared else []),
         )
     console.print(table)
-    console.print(Text(_conditions(measured)))
+    parts.line(console, "", _conditions(measured))
     if compared:
         parts.line(console, "baseline: ", measured["baseline"]["file"])
 
@@ -115,10 +120,7 @@ def _conditions(measured: Measured) -> str:
     """On what it was measured, and how."""
     threads, runs = measured["threads"], " and ".join(f"{count:,}" for count in measured["runs"].values())
     turns = ", in turns" if "baseline" in measured else ""
-    return (
-        f"on {measured['device']}, {threads} thread{'s' * (threads > 1)}, {measured['dtype']} inputs; "
-        f"{runs} warm runs{turns}"
-    )
+    return f"on {measured['device']}, {plural(threads, 'thread')}, {measured['dtype']} inputs; {runs} warm runs{turns}"
 
 
 def _table(console: Console, title: str) -> Table:

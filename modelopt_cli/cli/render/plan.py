@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from math import floor, log10
 from typing import Any, cast
 
 from rich.console import Console
 from rich.text import Text
 
 from modelopt_cli.cli.render import parts
-from modelopt_cli.core.readable import duration, size
+from modelopt_cli.core.readable import duration, plural, size
 from modelopt_cli.results.details import PlanDetails
 from modelopt_cli.results.report import Report
 
@@ -18,46 +19,67 @@ def render(console: Console, report: Report, *, quiet: bool) -> None:
     """Print the report; `quiet` leaves out the space."""
     details = cast(PlanDetails, report.details)
     if "space" in details and not quiet:
-        rows = [[row["path"], row["kind"], row["range"], row["when"] or "always"] for row in details["space"]]
+        rows = [[row["path"], row["kind"], row["range"], row["when"] or None] for row in details["space"]]
+        if any(row[3] for row in rows):
+            rows = [[*row[:3], row[3] or "always"] for row in rows]
         parts.cells(console, "search space", ["path", "kind", "range", "searched when"], rows)
+    parts.warnings(console, report)
+    console.print(Text("plan", style="bold"))
     if report.plan:
         planned(console, report.plan)
-    parts.warnings(console, report)
+    parts.line(console, "", "dry run: everything was checked, nothing was run")
 
 
 def planned(console: Console, plan: Mapping[str, Any]) -> None:
     """What was to be done, where, and what it was thought to take; of a run that has ended, also what it took."""
-    console.print(Text("plan", style="bold"))
     if "trials" in plan:
-        settings = "infinitely many settings" if plan["space_size"] is None else f"{plan['space_size']:,} settings"
-        trials = plan["trials"] if plan["trials"] is not None else "open number of"
+        trials = "an open number of trials" if plan["trials"] is None else plural(plan["trials"], "trial")
+        settings = "infinitely many settings" if plan["space_size"] is None else plural(plan["space_size"], "setting")
         where = (
             f"{plan['workers']} at a time in worker processes"
             if plan["executor"] == "processes"
             else "one after another"
         )
+        device = "" if plan["device"] == "none" else f", on {plan['device']}"  # a script chooses its own
         stopper = "".join(f", {kind} {plan[kind]}" for kind in ("stopper", "scheduler") if plan.get(kind))
-        console.print(f"  space: {plan['parameters']} parameters, {settings}")
         share = "the steps of " if plan.get("scheduler") else ""  # which are divided among more trials
-        console.print(f"  {share}{trials} trials by {plan['sampler']}{stopper}, {where}, on {plan['device']}")
+        parts.line(console, "search: ", f"{share}{trials} by {plan['sampler']}{stopper}, {where}{device}")
+        parts.line(console, "space: ", f"{plural(plan['parameters'], 'parameter')}, {settings}")
         if plan.get("sizes"):
             _sizes(console, plan["sizes"], plan["samples"])
     if "epochs" in plan:
-        console.print(f"  {plan['epochs']} epochs in all")
-    _estimate(console, "time", plan.get("estimated_seconds"), plan.get("actual_seconds"), duration)
-    if "estimated_bytes" in plan:
-        _estimate(console, "memory", plan["estimated_bytes"], plan.get("actual_bytes"), size)
+        parts.line(console, "training: ", f"{plural(plan['epochs'], 'epoch')} in all")
+    _estimate(console, "time", plan, "seconds", duration)
+    _estimate(console, "memory", plan, "bytes", size)
+
+
+def times(console: Console, report: Report) -> None:
+    """How long a run was thought to take, where that was asked beforehand, and how long it took."""
+    plan = {"actual_seconds": report.seconds, **report.plan}
+    if plan.get("estimated_seconds") is None:
+        plan.pop("estimated_seconds", None)
+    _estimate(console, "time", plan, "seconds", duration)
 
 
 def _sizes(console: Console, sizes: Sequence[int], samples: Sequence[int]) -> None:
-    shares = [f"{count:,} samples (1/{sizes[-1] // size})" for size, count in zip(sizes, samples, strict=True)]
+    shares = [f"{plural(count, 'sample')} (1/{sizes[-1] // size})" for size, count in zip(sizes, samples, strict=True)]
     text = f"each trained on {', '.join(shares[:-1])} and, the best of them, on all {samples[-1]:,}"
-    console.print(f"  {text}; a step is 1/{sizes[-1]}", soft_wrap=True)
+    parts.line(console, "sizes: ", f"{text}; a step is 1/{sizes[-1]}")
 
 
-def _estimate(
-    console: Console, what: str, estimated: float | None, actual: float | None, show: Callable[[float], str]
-) -> None:
-    guess = show(estimated) if estimated is not None else "unknown before a trial has run"
-    took = f"; took {show(actual)}" if actual else ""
-    console.print(f"  {what}: estimated {guess}{took}")
+def _estimate(console: Console, what: str, plan: Mapping[str, Any], unit: str, show: Callable[[float], str]) -> None:
+    """`time: about 12 s; took 15 s`; what is not there is left out."""
+    texts = []
+    if f"estimated_{unit}" in plan:
+        guess = plan[f"estimated_{unit}"]
+        texts.append("unknown before a trial has run" if guess is None else _about(guess, show))
+    if plan.get(f"actual_{unit}"):
+        texts.append(f"took {show(plan[f'actual_{unit}'])}")
+    if texts:
+        parts.line(console, f"{what}: ", "; ".join(texts))
+
+
+def _about(value: float, show: Callable[[float], str]) -> str:
+    """An estimate is not known to more than two digits."""
+    rounded = round(value, 1 - floor(log10(value))) if value > 0 else 0.0
+    return "about " + show(rounded).replace(".0 ", " ")

@@ -9,7 +9,8 @@ from rich.console import Console
 from rich.text import Text
 
 from modelopt_cli.cli.render import parts
-from modelopt_cli.core.readable import duration
+from modelopt_cli.cli.render.console import BAD, GOOD
+from modelopt_cli.core.readable import duration, plural
 from modelopt_cli.results.details import Difference, ReplayDetails
 from modelopt_cli.results.report import Report
 
@@ -18,7 +19,7 @@ def render(console: Console, report: Report, *, quiet: bool) -> None:
     """Print the report; `quiet` leaves the verdict."""
     details = cast(ReplayDetails, report.details)
     if not quiet:
-        title = f"{report.name}: {details['events']} events replayed in {duration(report.seconds)}"
+        title = f"{report.name}: {plural(details['events'], 'event')} replayed in {duration(report.seconds)}"
         console.print(Text(title, style="bold"), soft_wrap=True)
         for asked, name in (
             (details["suggestions"], "suggestions of the sampler"),
@@ -28,7 +29,7 @@ def render(console: Console, report: Report, *, quiet: bool) -> None:
             if asked["asked"]:
                 console.print(f"  {asked['agreed']} of {asked['asked']} {name} agree")
     if details["first"] is None:
-        console.print(Text("every answer comes out as the log holds it", style="green"))
+        console.print(Text("every answer comes out as the log holds it", style=GOOD))
     else:
         _first(console, details["first"])
     parts.warnings(console, report, "note: ", "dim")
@@ -36,6 +37,6 @@ def render(console: Console, report: Report, *, quiet: bool) -> None:
 
 def _first(console: Console, first: Difference) -> None:
     title = f"first difference: event {first['event']}, {first['what']}"
-    console.print(Text(title, style="bold red"), soft_wrap=True)
+    console.print(Text(title, style=BAD), soft_wrap=True)
     for label, value in (("in the log", first["logged"]), ("replayed", first["now"])):
         parts.line(console, f"  {label:<11}", json.dumps(value))

@@ -8,13 +8,13 @@ from typing import Any, cast
 
 from rich import box
 from rich.console import Console
-from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from modelopt_cli.cli.render import parts, plan, training
+from modelopt_cli.cli.render import metrics, parts, plan, training
+from modelopt_cli.cli.render.console import NAME
 from modelopt_cli.core.conditions import Goal
-from modelopt_cli.core.readable import cell, number, short
+from modelopt_cli.core.readable import cell, figure, measure, number, plural, short
 from modelopt_cli.experiment.expected_metrics import SAMPLES
 from modelopt_cli.results.details import BestPosterior, SearchDetails
 from modelopt_cli.results.report import Report
@@ -27,48 +27,81 @@ _LEAST = 0.01  # share of the variance from which on a setting is named
 _STATES = {"completed": "done"}
 _MEASURED = ("validation.", "train.", "model.", "test.")
 _LEG = ("from_step", "to_step", "trial")  # columns of the schedule that are no settings
-_FILES = {
-    "tables": "tables",
-    "report": "report",
-    "best": "best setting",
-    "model": "model",
-    "trial_dir": "best folder",
-    "logs": "logs",
-    "directory": "run",
-}
+_FILES = {"best": "best setting", "model": "model", "trial_dir": "best folder", "logs": "logs"}
+_ENDED = ("completed", "stopped", "failed")
 
 
 def render(console: Console, report: Report, *, quiet: bool) -> None:
-    """Print the report; `quiet` leaves the front's worth, the best setting, the metrics, the gates and the files."""
+    """Print the report; `quiet` leaves the front's worth, the best setting, the result, the gates and the files."""
     details = cast(SearchDetails, report.details)
     if not quiet:
         _trials(console, report, details)
-    _front(console, report, details, quiet=quiet)
-    if not quiet:
-        if details.get("why"):
-            parts.line(console, "ended by ", details["why"])
+        _front(console, report, details)
         _importances(console, report, details)
-        _posterior(console, details.get("believed"))
         training.folds(console, report)
+    _hypervolume(console, details)
+    if not quiet:
+        _schedule(console, report)
+    metrics.show(console, report)
+    if report.plan and (not quiet or (report.best is None and not report.metrics)):
+        plan.planned(console, report.plan)
+    if details.get("why") and not quiet:
+        parts.line(console, "ended by ", details["why"])
+    training.remarks(console, report)
     if report.best is not None:
         console.print(Text(f"best setting (trial {report.best['number']})", style="bold"))
         for path, value in report.best["params"].items():
-            console.print(Text.assemble("  ", (path, "cyan"), " = ", number(value)), soft_wrap=True)
+            parts.line(console, "", Text.assemble("  ", (path, NAME), " = ", number(value)))
+    parts.result(console, *_results(report, details))
     if not quiet:
-        _schedule(console, report)
-    training.metrics(console, report.metrics)
-    if report.plan and (not quiet or (report.best is None and not report.metrics)):
-        plan.planned(console, report.plan)
-    training.remarks(console, report)
-    _files(console, report, details)
+        _posterior(console, details.get("believed"))
+    parts.gates(console, report.gates)
+    command = details.get("workflow", "train")
+    parts.files(console, report, _FILES, {"best": f"modelopt {command if command != 'command' else 'train'} runs it"})
 
 
-def _files(console: Console, report: Report, details: SearchDetails) -> None:
-    for key, label in _FILES.items():
-        if key in report.artefacts:
-            hint = f"   (modelopt {details['workflow']} runs it)" if key == "best" else ""
-            path = report.artefacts[key]
-            console.print(Text.assemble((f"{label:<13}", "dim"), path, (hint, "dim")), soft_wrap=True)
+# What came of it
+
+
+def _results(report: Report, details: SearchDetails) -> list[str]:
+    """The best values; what the file's own values came to; what the test split says."""
+    if report.best is None:
+        return []
+    goals = [Goal.parse(goal) for goal in details.get("objective", [])]
+    trials = report.records("trials")
+    values = report.best.get("metrics", {})
+    shown = [f"{goal.metric} {measure(goal.metric, values[goal.metric])}" for goal in goals if goal.metric in values]
+    if not shown:
+        return []
+    ended = sum(row["state"] in _ENDED for row in trials)
+    of = f" of {ended}" if ended else ""
+    first = f"{', '.join(shown)}  (trial {report.best['number']}{of})"
+    compromises = len(details.get("front", ())) if len(goals) > 1 else 0
+    front = f"one of {plural(compromises, 'best compromise')} (front.csv)" if compromises > 1 else ""
+    return [first, front, _compared(report, goals, trials), _on_test(report, goals)]
+
+
+def _compared(report: Report, goals: Sequence[Goal], trials: Sequence[Mapping[str, Any]]) -> str:
+    """With the file's own values, which are tried first where they lie in the space."""
+    own = next((row for row in trials if row.get("origin") == "file"), None)
+    if own is None or report.best is None or not goals:
+        return ""
+    if own["trial"] == report.best["number"]:
+        return "these are the file's own values: no other setting is better"
+    texts = []
+    for goal in goals:
+        value, best = own.get(column_of(goal.metric, own)), report.best.get("metrics", {}).get(goal.metric)
+        if value is None or best is None:
+            continue
+        change = f" ({figure(best - value) if best < value else '+' + figure(best - value)})" if len(goals) == 1 else ""
+        texts.append(f"{goal.metric} {measure(goal.metric, value)}{change}")
+    return f"the file's own values: {', '.join(texts)}" if texts else ""
+
+
+def _on_test(report: Report, goals: Sequence[Goal]) -> str:
+    names = [f"test.{metrics.split_of(goal.metric)[1]}" for goal in goals]
+    known = [name for name in dict.fromkeys(names) if name in report.metrics and name != goals[0].metric]
+    return ", ".join(f"{name} {measure(name, report.metrics[name])}" for name in known)
 
 
 # The best trials
@@ -97,16 +130,16 @@ def _trials(console: Console, report: Report, details: SearchDetails) -> None:
     state = ["state"] if any(row["state"] != "completed" for row in best) else []
     samples = [SAMPLES] if SAMPLES in columns and any(lacking[row["trial"]] for row in best) else []
     shown = ["trial", *state, *samples, *metrics, *settings, "seconds"]
-    ended = sum(row["state"] in ("completed", "stopped", "failed") for row in rows)
-    of = f"the best {len(best)} of {ended} trials" if ended > len(best) else f"{ended} trials"
+    ended = sum(row["state"] in _ENDED for row in rows)
+    of = f"the best {len(best)} of {plural(ended, 'trial')}" if ended > len(best) else plural(ended, "trial")
     table, left_out = _fitting(console, f"{report.name}: {of}", shown, metrics, settings, best)
     console.print(table)
     if left_out:
         where = "a wider window shows it"
         if "tables" in report.artefacts:
-            where = f"all are in {report.artefacts['tables']}"
-        what = "1 more setting" if left_out == 1 else f"{left_out} more settings"
-        console.print(Text(f"({what} not shown here; {where})", style="dim"), soft_wrap=True)
+            where = f"all are in {parts.nearby(report.artefacts['tables'])}"
+        text = f"({plural(left_out, 'more setting')} not shown here; {where})"
+        parts.line(console, "", Text(text, style="dim"))
 
 
 def _lacking(report: Report, rows: Sequence[Mapping[str, Any]]) -> list[int]:
@@ -136,7 +169,7 @@ def _fitting(
 ) -> tuple[Table, int]:
     """The table, as wide as the console allows, and how many settings had to be left out of it."""
     left_out, folded = 0, False
-    while not _fits(console, table := _trials_table(title, shown, metrics, rows, folded=folded)):
+    while not parts.fits(console, table := _trials_table(title, shown, metrics, rows, folded=folded)):
         if not folded:
             folded = True
         elif "seconds" in shown:  # settings say more than times
@@ -148,22 +181,25 @@ def _fitting(
     return table, left_out
 
 
-def _fits(console: Console, table: Table) -> bool:
-    return Measurement.get(console, console.options.update(max_width=10_000), table).maximum <= console.width
-
-
 def _trials_table(
     title: str, shown: Sequence[str], metrics: Sequence[str], rows: Sequence[Mapping[str, Any]], *, folded: bool
 ) -> Table:
     """Settings go by the last names of their paths, metrics by their whole name."""
     table = parts.titled(title, padding=(0, 1, 0, 0))
     settings = [name for name in shown if name not in metrics]
+    columns: list[list[Text]] = []
     for name in shown:
         header = name if name in metrics or name.startswith(METRIC) else short(name, settings)
-        text = all(isinstance(row.get(name), str | None) for row in rows)
-        table.add_column(Text(_folded(header) if folded else header), no_wrap=True, justify="left" if text else "right")
-    for row in rows:
-        table.add_row(*(Text(_trial_cell(name, row.get(name), metrics), overflow="ellipsis") for name in shown))
+        header = _folded(header) if folded else header
+        texts = [_trial_cell(name, row.get(name), metrics) for row in rows]
+        if name in metrics:
+            columns.append(parts.figures(table, header, texts))
+            continue
+        words = all(isinstance(row.get(name), str | None) for row in rows)
+        table.add_column(Text(header), no_wrap=True, justify="left" if words else "right")
+        columns.append([Text(text, overflow="ellipsis") for text in texts])
+    for cells in zip(*columns, strict=True):
+        table.add_row(*cells)
     return table
 
 
@@ -181,7 +217,9 @@ def _trial_cell(name: str, value: Any, metrics: Sequence[str]) -> str:
         return _STATES.get(str(value), str(value))
     if name == SAMPLES and value is not None:
         return f"{value:,.0f}"
-    if isinstance(value, float) and name not in metrics:
+    if name in metrics and isinstance(value, int | float):
+        return measure(name, value)
+    if isinstance(value, float):
         return f"{value:.3g}"
     text = cell(value)
     return text if len(text) <= _WIDEST else text[: _WIDEST - 1] + "…"
@@ -190,25 +228,37 @@ def _trial_cell(name: str, value: Any, metrics: Sequence[str]) -> str:
 # What they tell
 
 
-def _front(console: Console, report: Report, details: SearchDetails, *, quiet: bool) -> None:
-    """The best compromises, thinned out evenly to a few rows, extremes kept; then what the front is worth."""
+def _front(console: Console, report: Report, details: SearchDetails) -> None:
+    """The best compromises, thinned out evenly to a few rows, extremes kept."""
     if "front" not in report.tables:
         return
-    if not quiet:
-        columns, rows = report.tables["front"].columns, report.records("front")
-        shown = ["trial", *(column_of(Goal.parse(goal).metric, columns) for goal in details["objective"])]
-        kept = [rows[round(i * (len(rows) - 1) / (_ROWS - 1))] for i in range(_ROWS)] if len(rows) > _ROWS else rows
-        what = f"{len(kept)} of {len(rows)}" if len(kept) < len(rows) else f"{len(rows)}"
-        table = parts.titled(f"front: {what} best compromises", padding=(0, 1, 0, 0))
-        for name in shown:
-            table.add_column(Text(name), justify="right", overflow="fold")
-        for row in kept:
-            table.add_row(*(Text(number(row[name])) for name in shown))
-        console.print(table)
-    if "hypervolume" in details:
-        corner = ", ".join(f"{metric} {number(value)}" for metric, value in details["reference"].items())
-        value = number(details["hypervolume"])
-        console.print(Text.assemble(("hypervolume ", "bold"), value, (f" up to {corner}", "dim")), soft_wrap=True)
+    columns, rows = report.tables["front"].columns, report.records("front")
+    shown = [column_of(Goal.parse(goal).metric, columns) for goal in details["objective"]]
+    kept = [rows[round(i * (len(rows) - 1) / (_ROWS - 1))] for i in range(_ROWS)] if len(rows) > _ROWS else rows
+    of = f"{len(kept)} of {plural(len(rows), 'best compromise')}" if len(kept) < len(rows) else ""
+
+    def table(names: Sequence[str], *, folded: bool) -> Table:
+        made = parts.titled(f"front: {of or plural(len(rows), 'best compromise')}", padding=(0, 1, 0, 0))
+        made.add_column("trial", justify="right", no_wrap=True)
+        texts = [
+            parts.figures(made, _folded(name) if folded else name, [measure(name, row[name]) for row in kept])
+            for name in names
+        ]
+        for row, *cells in zip(kept, *texts, strict=True):
+            made.add_row(str(row["trial"]), *cells)
+        return made
+
+    wide = table(shown, folded=False)
+    fitted = parts.fitting(console, shown, lambda names: table(names, folded=True))
+    console.print(wide if parts.fits(console, wide) else fitted)
+
+
+def _hypervolume(console: Console, details: SearchDetails) -> None:
+    """What the front is worth."""
+    if "hypervolume" not in details:
+        return
+    corner = ", ".join(f"{metric} {number(value)}" for metric, value in details["reference"].items())
+    parts.line(console, "hypervolume ", f"{number(details['hypervolume'])} up to {corner}", "bold")
 
 
 def _importances(console: Console, report: Report, details: SearchDetails) -> None:
@@ -219,7 +269,7 @@ def _importances(console: Console, report: Report, details: SearchDetails) -> No
         label = f"importance for {metric}: " if len(metrics) > 1 else "importance: "
         parts.line(console, label, _shares([row for row in rows if row["metric"] == metric]), "bold")
     for metric, reason in details.get("importance_missing", {}).items():
-        console.print(Text(f"importance for {metric}: {reason}", style="dim"), soft_wrap=True)
+        parts.line(console, "", Text(f"importance for {metric}: {reason}", style="dim"))
 
 
 def _shares(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -230,14 +280,14 @@ def _shares(rows: Sequence[Mapping[str, Any]]) -> str:
         if row["importance"] is not None and row["importance"] >= _LEAST
     ]
     left = len(rows) - len(shown)
-    return ", ".join([*shown, *([f"{left} other{'s' * (left > 1)} below {_LEAST:.0%}"] if left else [])])
+    return ", ".join([*shown, *([f"{plural(left, 'other')} below {_LEAST:.0%}"] if left else [])])
 
 
 def _posterior(console: Console, best: BestPosterior | None) -> None:
     """What the best setting is worth, where results are noisy; nothing where it is too early to say."""
     if best is None:
         return
-    tried = f"tried {best['times']} times, mean {number(best['mean'])}" if best["times"] > 1 else "tried once"
+    tried = f"tried {plural(best['times'], 'time')}, mean {number(best['mean'])}" if best["times"] > 1 else "tried once"
     worth = f"{number(best['believed'])} ± {number(best['uncertainty'])} ({tried}); noise {number(best['noise'])}"
     parts.line(console, f"believed {best['metric']} of the best: ", worth, "bold")
 
@@ -249,12 +299,19 @@ def _schedule(console: Console, report: Report) -> None:
         return
     columns = report.tables["schedule"].columns
     changing = [name for name in columns if name not in _LEG and len({json.dumps(row[name]) for row in rows}) > 1]
-    title = f"schedule of the best trial: {len(rows)} settings, one after the other"
-    console.print(Text(title, style="bold"), soft_wrap=True)
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for name in ("steps", "trial", *(short(name, changing) for name in changing)):
-        table.add_column(Text(name), justify="right", overflow="fold")
-    for row in rows:
-        values = (f"{row[name]:.3g}" if isinstance(row[name], float) else number(row[name]) for name in changing)
-        table.add_row(Text(f"{row['from_step']} to {row['to_step']}"), Text(str(row["trial"])), *map(Text, values))
-    console.print(table)
+    parts.line(
+        console,
+        "",
+        Text(f"schedule of the best trial: {plural(len(rows), 'setting')}, one after the other", style="bold"),
+    )
+
+    def table(names: Sequence[str]) -> Table:
+        made = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+        for name in ("steps", "trial", *(short(name, changing) for name in names)):
+            made.add_column(Text(name), justify="right", no_wrap=True)
+        for row in rows:
+            values = (f"{row[name]:.3g}" if isinstance(row[name], float) else number(row[name]) for name in names)
+            made.add_row(Text(f"{row['from_step']} to {row['to_step']}"), Text(str(row["trial"])), *map(Text, values))
+        return made
+
+    console.print(parts.fitting(console, changing, table))

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from modelopt_cli.cli.render import parts, training
+from modelopt_cli.cli.render import metrics, parts
 from modelopt_cli.cli.render.console import console
 from modelopt_cli.core.conditions import Goal
 from modelopt_cli.core.readable import duration, number
@@ -36,7 +36,7 @@ def show(trial: TrialDetails) -> None:
         )
     if trial["metrics"]:
         screen.print(Text("metrics" if trial["state"] == "completed" else "metrics so far", style="bold"))
-        training.metrics(screen, trial["metrics"])
+        metrics.of_values(screen, trial["metrics"])
     if len(trial["curve"]) > 1:
         _curve(screen, trial)
     if trial["trial_dir"] is not None:

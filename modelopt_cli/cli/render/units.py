@@ -6,10 +6,9 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 from rich.console import Console
-from rich.text import Text
 
 from modelopt_cli.cli.render import parts, pruning
-from modelopt_cli.core.readable import count
+from modelopt_cli.core.readable import count, plural
 from modelopt_cli.results.details import PruningDetails
 from modelopt_cli.results.report import Report
 
@@ -22,34 +21,35 @@ def render(console: Console, report: Report, *, quiet: bool) -> None:
     if not quiet:
         _groups(console, report)
         for rule, groups in details.get("spared", {}).items():
-            parts.line(console, "spared ", f"{groups} x {rule}")
+            parts.line(console, "spared ", f"{plural(groups, 'group')}: {rule}")
         pruning.rounds(console, report)
     pruning.stages(console, report, {"model.parameters": "{:,.0f}".format})
-    parts.costs(console, report.records("costs"))
-    _amounts(console, details.get("asked") or {}, details.get("reached", {}))
-    pruning.closing(console, report, details)
+    if report.records("costs"):
+        parts.costs(console, report.records("costs"))
+    amounts = _amounts(details.get("asked") or {}, details.get("reached", {}))
+    pruning.closing(console, report, details, amounts)
 
 
 def _groups(console: Console, report: Report) -> None:
     pruned = [row for row in report.records("groups") if row["spared"] is None]
     table = parts.titled(f"{report.name}: groups of units", pad_edge=True)
-    table.add_column("group", overflow="fold")
+    table.add_column("group", no_wrap=True)
     for name in ("units", "left", "removed"):
         table.add_column(name, justify="right", no_wrap=True)
-    for row in pruned[:_ROWS]:
-        table.add_row(Text(row["group"]), f"{row['units']:,}", f"{row['left']:,}", f"{row['share removed']:.1%}")
+    rows = [[f"{row['units']:,}", f"{row['left']:,}", f"{row['share removed']:.1%}"] for row in pruned[:_ROWS]]
+    names = [str(row["group"]) for row in pruned[:_ROWS]]
     if len(pruned) > _ROWS:
-        table.add_row(f"... and {len(pruned) - _ROWS} more (--json has them all)", "", "", "")
+        names.append(f"... and {len(pruned) - _ROWS} more")
+        rows.append(["", "", ""])
     units, left = (sum(row[name] for row in pruned) for name in ("units", "left"))
-    table.add_section()
-    table.add_row("all of these", f"{units:,}", f"{left:,}", f"{1 - left / max(units, 1):.1%}")
-    console.print(table)
+    total = [f"{units:,}", f"{left:,}", f"{1 - left / max(units, 1):.1%}"]
+    parts.named(console, table, [*names, "all of these"], [*rows, total], total=True)
 
 
-def _amounts(console: Console, asked: Mapping[str, Any], reached: Mapping[str, float]) -> None:
+def _amounts(asked: Mapping[str, Any], reached: Mapping[str, float]) -> dict[str, str]:
     """What was asked and what was reached stand side by side."""
     if not asked or not reached:
-        return
+        return {}
     came = f"{reached.get('pruning.units_removed', 0.0):.2%} of the units that may go are gone"
     if "budget" in asked:
         name, value = next((name, value) for name, value in asked["budget"].items() if name != "latency_batch")
@@ -63,5 +63,4 @@ def _amounts(console: Console, asked: Mapping[str, Any], reached: Mapping[str, f
         wanted = f"units that score below {asked['threshold']:g}"
     else:
         wanted = f"{asked['amount']:.2%} of the units that may go"
-    parts.line(console, "asked    ", wanted)
-    parts.line(console, "reached  ", came)
+    return {"asked": wanted, "reached": came}

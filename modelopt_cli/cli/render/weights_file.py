@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import cast
+from typing import Any, cast
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
 from modelopt_cli.cli.render import parts
-from modelopt_cli.core.readable import size
+from modelopt_cli.core.readable import plural, size
 from modelopt_cli.results.details import WeightsFileDetails
 from modelopt_cli.results.report import Report
 
@@ -26,14 +25,28 @@ def render(console: Console, report: Report, *, quiet: bool) -> None:
         layers(console, report)
         spared(console, details["spared"], details.get("spared_names", {}))
     _sizes(console, details["before"], report.metrics, estimated=details["compressed_estimated"])
-    parts.gates(console, report.gates)
     if details["note"] and not quiet:
         parts.line(console, "note: ", details["note"])
     parts.warnings(console, report, "note: ")
-    if "model" in report.artefacts:
-        parts.line(console, f"{'pruned model':<14}", report.artefacts["model"])
-    elif details["dry_run"]:
+    parts.result(console, _result(report))
+    parts.gates(console, report.gates)
+    parts.files(console, report, {"model": "pruned model"})
+    if "model" not in report.artefacts and details["dry_run"]:
         console.print("dry run: nothing was written")
+
+
+def _result(report: Report) -> str:
+    weights, zeros = (sum(_counts(row)[at] for row in _pruned(report)) for at in (0, 1))
+    return f"{zeros:,} of {plural(weights, 'weight')} that may go are 0 ({zeros / weights:.2%})" if weights else ""
+
+
+def _pruned(report: Report) -> list[dict[str, Any]]:
+    return [row for row in report.records("layers") if row["spared"] is None]
+
+
+def _counts(row: Mapping[str, Any]) -> tuple[int, int]:
+    """(weights, zeros among them)"""
+    return int(row["weights"] or 0), int(row["zero before"] or 0) + int(row["zeroed"] or 0)
 
 
 def spared(
@@ -43,28 +56,28 @@ def spared(
     for rule, count in rules.items():
         first = names.get(rule, ())
         more = f": {', '.join(first)}{', ...' * (count > len(first))}" if first else ""
-        parts.line(console, "spared ", f"{count} tensor{'s' * (count > 1)}: {rule}{more}")
+        parts.line(console, "spared ", f"{plural(count, 'tensor')}: {rule}{more}")
 
 
 def layers(console: Console, report: Report) -> None:
     """A row for each pruned tensor, and the total."""
-    pruned = [row for row in report.records("layers") if row["spared"] is None]
+    pruned = _pruned(report)
     table = parts.titled(f"{report.name}: pruned tensors", pad_edge=True)
-    table.add_column("tensor", overflow="fold")
+    table.add_column("tensor", no_wrap=True)
     for name in ("shape", "weights", "zeroed", "sparsity"):
         table.add_column(name, justify="right", no_wrap=True)
-    for row in pruned[:_ROWS]:
-        counts = [f"{row['weights']:,}", f"{row['zeroed']:,}", f"{row['sparsity']:.2%}"]
-        table.add_row(Text(str(row["tensor"])), str(row["shape"]), *counts)
+    names = [str(row["tensor"]) for row in pruned[:_ROWS]]
+    rows = [
+        [str(row["shape"]), f"{row['weights']:,}", f"{row['zeroed']:,}", f"{row['sparsity']:.2%}"]
+        for row in pruned[:_ROWS]
+    ]
     if len(pruned) > _ROWS:
-        table.add_row(f"... and {len(pruned) - _ROWS} more (--json has them all)", "", "", "", "")
-    weights, before, zeroed = (
-        sum(int(row[name] or 0) for row in pruned) for name in ("weights", "zero before", "zeroed")
-    )
-    share = (before + zeroed) / weights if weights else 0
-    table.add_section()
-    table.add_row("all of these", "", f"{weights:,}", f"{zeroed:,}", f"{share:.2%}")
-    console.print(table)
+        names.append(f"... and {len(pruned) - _ROWS} more")
+        rows.append(["", "", "", ""])
+    weights, zeros = (sum(_counts(row)[at] for row in pruned) for at in (0, 1))
+    zeroed = sum(int(row["zeroed"] or 0) for row in pruned)
+    total = ["", f"{weights:,}", f"{zeroed:,}", f"{zeros / weights if weights else 0:.2%}"]
+    parts.named(console, table, [*names, "all of these"], [*rows, total], total=True)
 
 
 def _sizes(console: Console, before: Mapping[str, float], after: Mapping[str, float], *, estimated: bool) -> None:

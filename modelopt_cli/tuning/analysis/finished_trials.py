@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from modelopt_cli.core.readable import plural
 from modelopt_cli.tuning.samplers._common.history import losses_of
 from modelopt_cli.tuning.space.space import Space
 from modelopt_cli.tuning.trials.divergence import drawn_back
@@ -48,7 +49,8 @@ class FinishedTrials:
         """Why nothing can be said, with the figure; empty when it can."""
         needed = max(_LEAST, _LEAST_EACH * space.dim)
         if len(self.losses) < needed:
-            return f"{len(self.losses)} trials ended with a value, but {needed} are needed for {space.dim} parameters"
+            ended, dimensions = plural(len(self.losses), "trial"), plural(space.dim, "parameter")
+            return f"{ended} ended with a value, but {needed} are needed for {dimensions}"
         if not np.ptp(self.losses) > 0:
             return f"all {len(self.losses)} trials ended with the same value"
         return ""

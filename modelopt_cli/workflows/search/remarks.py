@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from modelopt_cli.core.readable import plural
 from modelopt_cli.experiment.expected_metrics import nearest
 from modelopt_cli.tuning.trials.trial import State
 
@@ -18,7 +19,7 @@ def vain(experiment: Experiment, trials: Sequence[Trial], *, ended: bool) -> Ite
     yield from _never_reported(experiment, trials)
     waiting = [trial for trial in trials if trial.state is State.QUEUED and trial.origin in ("file", "initial")]
     if ended and waiting:
-        count = f"{len(waiting)} settings" if len(waiting) > 1 else "1 setting"
+        count = plural(len(waiting), "setting")
         yield f"{count} of tuning.initial found no place among the trials; raise tuning.trials and --resume"
 
 
