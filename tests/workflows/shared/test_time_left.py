@@ -181,7 +181,7 @@ def simulated(
     left, seen = TimeLeft(clock), Seen(clock.now)
     left.take(
         SearchStarted(
-            "s", len(lengths), 0, ("minimize loss",), workers, timeout=timeout, stops=stops, refits=refit > 0.0
+            "s", len(lengths), 0, ("minimize loss",), workers=workers, timeout=timeout, stops=stops, refits=refit > 0.0
         )
     )
     waiting = list(enumerate(lengths))[::-1]
@@ -278,7 +278,7 @@ def test_a_scheduler_shares_out_a_known_amount_of_steps() -> None:
     """Successive halving: 30 complete trials of 9 steps are spent as rungs of 1, 3 and 9 steps."""
     clock = Clock()
     left, seen = TimeLeft(clock), Seen(clock.now)
-    left.take(SearchStarted("s", None, 0, ("minimize loss",), 1, stops=True, shares_steps=True, budget=30))
+    left.take(SearchStarted("s", None, 0, ("minimize loss",), stops=True, shares_steps=True, budget=30))
     spent, number = 0, 0
     while spent < 270:
         length = (1, 1, 1, 1, 1, 1, 3, 3, 9)[number % 9]
