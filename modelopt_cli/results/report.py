@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, PrivateAttr, model_validator
 
+from modelopt_cli.core.errors import UsageError, did_you_mean
 from modelopt_cli.core.references import without_values
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Cell = str | int | float | bool | None
 
@@ -49,6 +54,12 @@ class Table(BaseModel):
     def records(self) -> list[dict[str, Any]]:
         """A mapping a row, from column to cell."""
         return [dict(zip(self.columns, row, strict=True)) for row in self.rows]
+
+    def to_pandas(self) -> pd.DataFrame:
+        """A data frame of the same columns, each with the type of what is in it (results/frames.py)."""
+        from modelopt_cli.results.frames import frame
+
+        return frame(self.columns, self.rows)
 
 
 class GateResult(BaseModel):
@@ -127,6 +138,16 @@ class Report(BaseModel):
         content = self.table(table)
         return [] if content is None else content.records()
 
+    def to_pandas(self, table: str) -> pd.DataFrame:
+        """The table of this name as a data frame. Raises UsageError, which lists the tables, where there is none."""
+        content = self.table(table)
+        if content is None:
+            names = list(dict.fromkeys([*self.tables, *self._beside]))
+            raise UsageError(
+                f"the report has no table '{table}'.{did_you_mean(table, names)} It has: {', '.join(names) or 'none'}"
+            )
+        return content.to_pandas()
+
     def to_json(self) -> str:
         """The report as a JSON document for others to read: without values that came from the environment."""
         return json.dumps(without_values(json.loads(self.model_dump_json())), indent=2, ensure_ascii=False)
@@ -150,10 +171,26 @@ class Report(BaseModel):
         changed._model, changed._beside = self._model, self._beside
         return changed
 
+    def _repr_html_(self) -> str:
+        html: str = _shown_by("notebook").as_html(self)
+        return html
+
+    def __repr__(self) -> str:
+        line: str = _shown_by("notebook").in_a_line(self)
+        return line
+
+    def __str__(self) -> str:
+        return repr(self)
+
     def with_beside(self, tables: Mapping[str, Table]) -> Self:
         """The same report, with these tables `beside` it."""
         self._beside = tables
         return self
+
+
+def _shown_by(module: str) -> Any:
+    """A module of results/ that shows reports. All of them import this one, so it finds them by name, when asked."""
+    return importlib.import_module(f"modelopt_cli.results.{module}")
 
 
 def kind_of(workflow: str, tables: Collection[str] = ()) -> Kind:

@@ -10,7 +10,7 @@ import pytest
 
 from modelopt_cli.results.report import Report, Table
 from modelopt_cli.results.tables import column_of, metric_column
-from modelopt_cli.workflows.search.tables import TRIAL_COLUMNS
+from modelopt_cli.tuning.trials.table import TRIAL_COLUMNS
 from modelopt_cli.workflows.shared.over_seeds import averaged
 from tests.support.cli import Cli
 

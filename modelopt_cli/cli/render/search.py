@@ -19,7 +19,7 @@ from modelopt_cli.experiment.expected_metrics import SAMPLES
 from modelopt_cli.results.details import BestPosterior, SearchDetails
 from modelopt_cli.results.report import Report
 from modelopt_cli.results.tables import METRIC, column_of
-from modelopt_cli.workflows.search.tables import TRIAL_COLUMNS
+from modelopt_cli.tuning.trials.table import TRIAL_COLUMNS
 
 _ROWS = 10  # of the trials, and of the front
 _WIDEST = 28  # letters of a cell of the trials

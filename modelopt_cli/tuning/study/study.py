@@ -22,7 +22,7 @@ import math
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Self, SupportsFloat
+from typing import TYPE_CHECKING, Any, Self, SupportsFloat
 
 from modelopt_cli.core.conditions import Condition, Goal
 from modelopt_cli.core.errors import InputError, UsageError
@@ -43,6 +43,9 @@ from modelopt_cli.tuning.study.warm_start import EarlierRun, WarmStart, optuna_r
 from modelopt_cli.tuning.trials import ranking
 from modelopt_cli.tuning.trials.evaluator import ObjectiveEvaluator, Result
 from modelopt_cli.tuning.trials.trial import Params, State, Trial
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = ["Exhausted", "Study"]
 
@@ -260,6 +263,22 @@ class Study:
     def stints(self) -> list[Stint]:
         """When each trial ran, and beside which others (study/timeline.py)."""
         return stints(self._store.times(), self.trials)
+
+    def to_pandas(self) -> pd.DataFrame:
+        """A row a trial, in order of number: state, metrics, settings, seed and seconds, as in trials.csv."""
+        from modelopt_cli.tuning.trials.table import trials_table
+
+        return trials_table(self.trials, self.space.paths).to_pandas()
+
+    def __repr__(self) -> str:
+        from modelopt_cli.tuning.study.notebook import in_a_line
+
+        return in_a_line(self.trials, self.best, self.goals)
+
+    def _repr_html_(self) -> str:
+        from modelopt_cli.tuning.study.notebook import as_html
+
+        return as_html(self.trials, self.best, self.goals, self.sampler.name(), self.space.paths)
 
     def seen(self, params: Params) -> bool:
         """True when this very setting has been asked for or enqueued before."""

@@ -12,6 +12,8 @@ Params = dict[str, Any]
 
 Metrics = dict[str, float]
 
+_FEW = 4  # metrics that a notebook shows unasked
+
 
 class State(StrEnum):
     """Where a trial stands. `stopped` means ended early by a stopper: its losses count, as of its last report."""
@@ -39,7 +41,7 @@ class Point:
     order: int = 0  # among all reports of the study, from 0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Trial:
     """See the module docstring. `losses` are lower-is-better whatever the direction of the objective."""
 
@@ -77,3 +79,30 @@ class Trial:
     def loss(self) -> float | None:
         """The first objective's loss."""
         return self.losses[0] if self.losses else None
+
+    def __repr__(self) -> str:
+        """`Trial(7 completed, loss 0.0123)`: its metric where it has one, else the loss (lower is better)."""
+        from modelopt_cli.core.readable import number
+        from modelopt_cli.core.text import one_line
+
+        values = self.metrics if len(self.metrics) == 1 else {} if self.loss is None else {"loss": self.loss}
+        shown = [f"{name} {number(value)}" for name, value in values.items()]
+        why = [one_line(self.reason)] if self.reason else []
+        return f"Trial({', '.join([f'{self.number} {self.state}', *shown, *why])})"
+
+    def _repr_html_(self) -> str:
+        """For a notebook: what it was tried with, and what came of it."""
+        from modelopt_cli.core import markup
+        from modelopt_cli.core.readable import duration
+
+        colors = {State.COMPLETED: markup.GOOD, State.FAILED: markup.BAD}
+        took = duration(self.seconds) if self.seconds else ""
+        color = colors.get(self.state, markup.PENDING)
+        return markup.card(
+            markup.heading(f"Trial {self.number}", self.origin, took, state=str(self.state), color=color),
+            markup.paragraph(self.reason),
+            markup.facts(self.params),
+            markup.folded("metrics", markup.facts(self.metrics))
+            if len(self.metrics) > _FEW
+            else markup.facts(self.metrics),
+        )

@@ -19,35 +19,6 @@ if TYPE_CHECKING:
     from modelopt_cli.tuning.trials.trial import Trial
 
 
-TRIAL_COLUMNS = ("trial", "state", "origin", "seed", "seconds", "steps", "parent", "born", "reason")
-"""Columns of the table of trials that are neither metrics nor settings."""
-
-
-def trials_table(trials: Sequence[Trial], paths: Sequence[str]) -> Table:
-    """A row a trial, in order of number: what it was, what came of it, its settings."""
-    metrics = list(dict.fromkeys(name for trial in trials for name in trial.metrics))
-    own = {*TRIAL_COLUMNS, *paths}
-    born = ["parent", "born"] if any(trial.parent is not None for trial in trials) else []
-    named = [metric_column(name, own) for name in metrics]
-    columns = ["trial", "state", "origin", *named, *paths, "seed", "seconds", "steps", *born, "reason"]
-    rows = [
-        [
-            trial.number,
-            str(trial.state),
-            trial.origin,
-            *(trial.metrics.get(name) for name in metrics),
-            *(cell(trial.params.get(path)) for path in paths),
-            trial.seed,
-            round(trial.seconds, 4),
-            trial.step,
-            *(getattr(trial, name) for name in born),
-            trial.reason,
-        ]
-        for trial in trials
-    ]
-    return Table(columns=columns, rows=rows)
-
-
 def curves_table(trials: Sequence[Trial], metrics: Sequence[str]) -> Table:
     """A row a report of a trial, failed ones too: trial, step, the objectives' metrics; what is not finite is empty.
 
