@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from modelopt_cli.core.text import printable
 from modelopt_cli.results.charts.theme import PAPER, config
 
 Spec = dict[str, Any]
@@ -56,6 +57,13 @@ class Chart:
     data: Mapping[str, Columns] = field(default_factory=dict)
     note: str = ""
     least: int = 0
+
+    def __post_init__(self) -> None:
+        """Names from files may hold what ends a line of JavaScript, into which Vega-Lite writes them."""
+        panels = tuple(Panel(fit(panel.spec), panel.height, fit(panel.title)) for panel in self.panels)
+        object.__setattr__(self, "panels", panels)
+        for name in ("data", "alt", "note", "title"):
+            object.__setattr__(self, name, fit(getattr(self, name)))
 
     def to_dict(self, *, width: int = 640, theme: str = "light") -> Spec:
         """The whole chart as one specification with its data in it, `width` pixels wide, for tools that draw Vega-Lite.
@@ -116,6 +124,17 @@ class Chart:
 
     def __repr__(self) -> str:
         return f"Chart({self.kind}: {self.alt})"
+
+
+def fit(content: Any) -> Any:
+    """Plain nested values with every text made printable."""
+    if isinstance(content, str):
+        return printable(content)
+    if isinstance(content, Mapping):
+        return {fit(key): fit(value) for key, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [fit(item) for item in content]
+    return content
 
 
 def records(columns: Columns) -> list[dict[str, Any]]:

@@ -14,7 +14,7 @@ from modelopt_cli.core.references import redacted, without_values
 from modelopt_cli.results import charts
 from modelopt_cli.results.charts._curves import curves_of
 from modelopt_cli.results.charts._trials import trials_of
-from modelopt_cli.results.charts.chart import VEGA_LITE, Chart
+from modelopt_cli.results.charts.chart import VEGA_LITE, Chart, fit
 from modelopt_cli.results.charts.theme import config
 from modelopt_cli.results.page import sections, vega, words
 from modelopt_cli.results.page.parts import Part, Section
@@ -90,7 +90,7 @@ def _data(report: Report, drawn: _Drawn) -> dict[str, Any]:
     sets = dict(drawn.data)
     if trials is not None:
         best = trials.best()
-        sets["trials"] = trials.data()
+        sets["trials"] = fit(trials.data())
         curves, _ = curves_of(report)
         if curves:
             sets["curves"] = curves
