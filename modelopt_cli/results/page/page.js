@@ -1,9 +1,9 @@
 // Draws the charts of report.html, sorts its tables and shows a trial where one is clicked. Everything it draws stands in
-// the page's own data (the element #data); nothing is loaded.
+// the page's own data (the element #page-data); nothing is loaded.
 "use strict";
 (() => {
   const root = document.documentElement;
-  let data = JSON.parse(document.getElementById("data").textContent);
+  let data = JSON.parse(document.getElementById("page-data").textContent);
   let theme = matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light";
   const views = new Map(); // element -> result of vegaEmbed
 
