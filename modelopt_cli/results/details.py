@@ -14,9 +14,24 @@ class EarlyStopping(TypedDict):
     drawn: str
 
 
+class DataDetails(TypedDict):
+    """What a report's data are. Of very many columns the first are named, those with missing cells before others."""
+
+    source: str  # data.type
+    samples: int
+    inputs: list[str] | list[int]  # names of a table's columns, or the shape of a sample
+    columns: int | None  # of a table, also those that are not named; None: no table
+    task: str
+    classes: int | None  # or labels; None: a regression
+    targets: int | None  # values that a regression predicts; None: another task
+    weighted: bool  # whether samples have weights, by which metrics are reckoned
+
+
 class TrainingDetails(TypedDict, total=False):
     """Of a training, and of the model that other runs ended with."""
 
+    data: DataDetails
+    calibration_error: dict[str, float]  # split -> expected calibration error
     positive_class: str  # which one the metrics of two classes are about
     data_fingerprint: str  # a hash of the data's content
     early_stopping: EarlyStopping
@@ -35,7 +50,24 @@ class BestPosterior(TypedDict):
     noise: float
 
 
-class SearchDetails(TrainingDetails, total=False):
+class Baseline(TypedDict):
+    """The trial that had the file's own values."""
+
+    trial: int
+    state: str
+    metrics: dict[str, float]
+
+
+class SearchSummary(TypedDict, total=False):
+    """What a search came to, also one that has not ended."""
+
+    trials: dict[str, int]  # state -> how many
+    failures: dict[str, int]  # nan | memory | crash | timeout | error -> how many failed thus
+    baseline: Baseline
+    improvement: dict[str, float]  # objective -> by how much the best trial is better than the baseline, in its unit
+
+
+class SearchDetails(TrainingDetails, SearchSummary, total=False):
     """Of a search; `workflow` is the command that runs its best setting."""
 
     objective: list[str]
@@ -98,6 +130,7 @@ class EvaluationDetails(TypedDict, total=False):
     on: str
     samples: int
     undefined: list[str]  # metrics that these data do not allow
+    calibration_error: dict[str, float]  # split -> expected calibration error
 
 
 class Measured(TypedDict, total=False):

@@ -18,6 +18,7 @@ from modelopt_cli.core.imports import describe_user_error
 from modelopt_cli.core.warning_log import WarningLog
 from modelopt_cli.training import boosters
 from modelopt_cli.training.metrics import scoring
+from modelopt_cli.training.metrics.answers import Answers, Keep
 from modelopt_cli.training.metrics.names import RANKED
 from modelopt_cli.training.metrics.scoring import Scores
 
@@ -66,10 +67,16 @@ def evaluate(
     classes: int | None = None,
     wanted: Collection[str] | None = None,
     extra: Sequence[str | scoring.Metric] = (),
+    keep: Keep | None = None,
 ) -> dict[str, float]:
-    """Every metric on `part`, or the `wanted` ones (full names); those of the labels alone need no `predict_proba`."""
+    """Every metric on `part`, or the `wanted` ones (full names); those of the labels alone need no `predict_proba`.
+
+    `keep` is given the answers.
+    """
     ranked = task != "regression" and (wanted is None or any(name.removeprefix(prefix) in RANKED for name in wanted))
     answers = scores(estimator, part.inputs, task, classes, values=ranked)
+    if keep is not None:
+        keep(Answers(task, part.targets, answers))
     return scoring.compute(
         task,
         part.targets,

@@ -17,6 +17,7 @@ from modelopt_cli.training import losses
 from modelopt_cli.training.batches import Split
 from modelopt_cli.training.inference import forward, input_transform, restore_targets, scale_targets
 from modelopt_cli.training.metrics import scoring
+from modelopt_cli.training.metrics.answers import Answers, Keep
 from modelopt_cli.training.metrics.names import metric_name, names
 from modelopt_cli.training.settings import TrainingSettings
 
@@ -57,10 +58,16 @@ class Evaluator:
                 )
         return metrics
 
-    def measure(self, module: torch.nn.Module, split: str, wanted: Collection[str] | None = None) -> dict[str, float]:
+    def measure(
+        self,
+        module: torch.nn.Module,
+        split: str,
+        wanted: Collection[str] | None = None,
+        keep: Keep | None = None,
+    ) -> dict[str, float]:
         """The loss and every metric of `split`, or those `wanted`; empty when there is no such split.
 
-        `module` may be any that takes the data, on the train split's device.
+        `module` may be any that takes the data, on the train split's device. `keep` is given the answers.
         """
         part = self._part(split)
         if part is None:
@@ -71,7 +78,7 @@ class Evaluator:
         if wanted is None or f"{split}.loss" in wanted:
             metrics[f"{split}.loss"] = float(self._loss(outputs, tensors.targets, tensors.weights))
         if wanted is None or any(name != f"{split}.loss" for name in wanted):
-            metrics.update(self._metrics(split, part, tensors, outputs, wanted))
+            metrics.update(self._metrics(split, part, tensors, outputs, wanted, keep))
         return metrics
 
     def check(self, monitored: Collection[str]) -> None:
@@ -94,16 +101,25 @@ class Evaluator:
                 )
 
     def _metrics(
-        self, split: str, part: Part, tensors: Split, outputs: torch.Tensor, wanted: Collection[str] | None
+        self,
+        split: str,
+        part: Part,
+        tensors: Split,
+        outputs: torch.Tensor,
+        wanted: Collection[str] | None,
+        keep: Keep | None,
     ) -> dict[str, float]:
         if self._prepared.task == "classification" and wanted is not None and len(outputs):
             rest = set(wanted) - {f"{split}.loss"}
             if rest == {f"{split}.accuracy"} and outputs.shape[1] > 1:
                 return {f"{split}.accuracy": _accuracy(outputs, tensors.targets, tensors.weights)}
+        answers = restore_targets(outputs.cpu().numpy(), self._prepared.preprocessing)
+        if keep is not None:
+            keep(Answers(self._prepared.task, part.targets, answers))
         return scoring.compute(
             self._prepared.task,
             part.targets,
-            restore_targets(outputs.cpu().numpy(), self._prepared.preprocessing),
+            answers,
             prefix=f"{split}.",
             weights=part.weights,
             extra=self._extra,
@@ -132,11 +148,16 @@ def _accuracy(outputs: torch.Tensor, targets: torch.Tensor, weights: torch.Tenso
 
 
 def evaluate(
-    module: torch.nn.Module, prepared: Prepared, split: str, device: str, extra: Sequence[str | Metric] = ()
+    module: torch.nn.Module,
+    prepared: Prepared,
+    split: str,
+    device: str,
+    extra: Sequence[str | Metric] = (),
+    keep: Keep | None = None,
 ) -> dict[str, float]:
     """The plain loss and every metric of a module on a split: `{"test.accuracy": ...}`; empty without the split.
 
-    A module without parameters (an estimator in a module's form) is evaluated on the CPU.
+    `keep` is given the answers. A module without parameters (an estimator in a module's form) is evaluated on the CPU.
     """
     here = torch.device(device if next(module.parameters(), None) is not None else "cpu")
     module.to(here)
@@ -144,7 +165,7 @@ def evaluate(
     train = Split(prepared.train, targets, here, resident=False)
     plain = losses.make(TrainingSettings(), prepared.task, prepared.shapes.outputs, targets, here).plain
     transform = input_transform(prepared.preprocessing, here)
-    return Evaluator(prepared, train, plain, transform, extra=extra).measure(module, split)
+    return Evaluator(prepared, train, plain, transform, extra=extra).measure(module, split, keep=keep)
 
 
 def outputs_and_loss(

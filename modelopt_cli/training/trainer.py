@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from modelopt_cli.training.criterion import Criterion
     from modelopt_cli.training.hooks import StepHook
     from modelopt_cli.training.losses import Loss
+    from modelopt_cli.training.metrics.answers import Keep
     from modelopt_cli.training.metrics.scoring import Metric
     from modelopt_cli.training.settings import TrainingSettings
 
@@ -235,11 +236,11 @@ class Trainer:
         """Whether there is such a split, and it is not empty."""
         return getattr(self._prepared, split, None) is not None
 
-    def evaluate(self, split: str, wanted: Collection[str] | None = None) -> dict[str, float]:
+    def evaluate(self, split: str, wanted: Collection[str] | None = None, keep: Keep | None = None) -> dict[str, float]:
         """The plain loss and every metric on `split` (or those `wanted`): `{"validation.accuracy": ...}`.
 
-        Raises UsageError when the split is empty.
+        `keep` is given the answers. Raises UsageError when the split is empty.
         """
         if not self.has(split):
             raise UsageError(f"the {split} split is empty; set data.splits.{split}")
-        return self.evaluator.measure(self.module, split, wanted)
+        return self.evaluator.measure(self.module, split, wanted, keep)

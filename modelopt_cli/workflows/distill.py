@@ -14,6 +14,7 @@ from modelopt_cli.tuning.objective import Part
 from modelopt_cli.workflows.distillation.checks import check_distillation
 from modelopt_cli.workflows.distillation.comparison import PRINCIPAL, gaps
 from modelopt_cli.workflows.distillation.run import DistillRun
+from modelopt_cli.workflows.shared.answer_tables import answer_tables
 from modelopt_cli.workflows.shared.model_workflow import ModelWorkflow
 from modelopt_cli.workflows.shared.preflight import preflight
 from modelopt_cli.workflows.shared.reporting import Outcome
@@ -58,7 +59,8 @@ class Distill(ModelWorkflow[DistillRun]):
             "cached": run.cached,
             "dry_run": False,
         }
-        return Outcome(metrics, tables, details, [*run.warnings, *run.noise], model)
+        beside, calibration = answer_tables(run.answers, model.label_names)
+        return Outcome(metrics, tables, {**details, **calibration}, [*run.warnings, *run.noise], model, beside)
 
     def tables(self, run: DistillRun, curve: Curve, judged: Mapping[str, Table]) -> dict[str, Table]:
         """See the base class; the curve is that of all who were trained."""

@@ -60,12 +60,17 @@ def _outcome(path: str | Path, split: str, data: str | Path | None, consent: Con
     from modelopt_cli.models.files import checkpoints
     from modelopt_cli.training.metrics import names as metric_names
     from modelopt_cli.training.metrics import scoring
+    from modelopt_cli.training.metrics.answers import Answers
+    from modelopt_cli.workflows.shared.answer_tables import answer_tables
+    from modelopt_cli.workflows.shared.data_tables import sample_tables
 
     checkpoint = checkpoints.load(path, consent)
     notes: list[str] = []
     part, prefix = _part(checkpoint, split, data, path, consent, notes.append)
     names = metric_names.names(checkpoint.task, checkpoint.shapes.outputs)
     scores, loss = _judged(checkpoint, part)
+    answers = {prefix.rstrip("."): Answers(checkpoint.task, part.targets, scores)}
+    beside, calibration = answer_tables(answers, checkpoint.label_names)
     metrics = {} if loss is None else {f"{prefix}loss": loss}
     metrics |= scoring.compute(
         checkpoint.task,
@@ -83,7 +88,8 @@ def _outcome(path: str | Path, split: str, data: str | Path | None, consent: Con
         "undefined": sorted({prefix + name for name in names} - set(metrics)),
     }
     positive = positive_class(checkpoint.task, checkpoint.label_names, metrics)
-    return Outcome(metrics, details={**positive, **details}, warnings=notes)
+    tables = sample_tables(dict.fromkeys(answers, part.targets), checkpoint.task, checkpoint.label_names)
+    return Outcome(metrics, tables, {**positive, **details, **calibration}, notes, beside=beside)
 
 
 def predict(path: str | Path, data: str | Path, *, trust_code: bool = False) -> Table:

@@ -16,6 +16,7 @@ from modelopt_cli.workflows.pruning.phases import needs_training, planned_epochs
 from modelopt_cli.workflows.pruning.recovery_teacher import check_recovery
 from modelopt_cli.workflows.pruning.run import PruneRun
 from modelopt_cli.workflows.shared import data_cache
+from modelopt_cli.workflows.shared.answer_tables import answer_tables
 from modelopt_cli.workflows.shared.context import StageBegun
 from modelopt_cli.workflows.shared.model_workflow import ModelWorkflow
 from modelopt_cli.workflows.shared.preflight import preflight
@@ -95,13 +96,10 @@ def kind_of(experiment: Experiment) -> Kind:
 def judged(experiment: Experiment, current: PruneRun) -> Outcome:
     """The pruned model judged on every split."""
     metrics = {**current.metrics(), **current.test_metrics()}
-    return Outcome(
-        metrics,
-        current.tables(),
-        details(experiment, current, metrics),
-        [*current.warnings, *current.noise],
-        current.checkpoint(metrics),
-    )
+    model = current.checkpoint(metrics)
+    beside, calibration = answer_tables(current.answers, model.label_names)
+    about: dict[str, object] = {**details(experiment, current, metrics), **calibration}
+    return Outcome(metrics, current.tables(), about, [*current.warnings, *current.noise], model, beside)
 
 
 def check_parts(experiment: Experiment) -> None:

@@ -16,6 +16,7 @@ from modelopt_cli.workflows.runs.base import ModelRun
 from modelopt_cli.workflows.runs.cross_validation import CrossValidationRun
 from modelopt_cli.workflows.runs.opening import open_run, trained_on_all
 from modelopt_cli.workflows.runs.script import ScriptRun, open_script
+from modelopt_cli.workflows.shared.answer_tables import answer_tables
 from modelopt_cli.workflows.shared.model_workflow import ModelWorkflow
 from modelopt_cli.workflows.shared.preflight import preflight
 from modelopt_cli.workflows.shared.reporting import Outcome
@@ -67,7 +68,9 @@ class Train(ModelWorkflow[Run]):
         model_run = _final(experiment, run)
         metrics |= model_run.test_metrics()
         warnings += model_run.warnings
-        return Outcome(metrics, {}, model_run.details, warnings, model_run.checkpoint(metrics))
+        model = model_run.checkpoint(metrics)
+        beside, calibration = answer_tables(model_run.answers, model.label_names)
+        return Outcome(metrics, {}, {**model_run.details, **calibration}, warnings, model, beside)
 
     def tables(self, run: Run, curve: Curve, judged: Mapping[str, Table]) -> dict[str, Table]:
         """`curve`; of a cross-validation also `folds`."""

@@ -26,6 +26,7 @@ from modelopt_cli.workflows.search.analysis import SearchAnalysis, search_analys
 from modelopt_cli.workflows.search.best_model import command_of, finalize_best
 from modelopt_cli.workflows.search.plan import Plan, make_plan, refits
 from modelopt_cli.workflows.search.remarks import lacking_at_first, unheard, vain
+from modelopt_cli.workflows.search.summary import search_summary
 from modelopt_cli.workflows.search.tables import best_row, best_tables, curves_table, timeline_table
 from modelopt_cli.workflows.search.trial_dirs import TrialDirs
 from modelopt_cli.workflows.shared import gates, run_files
@@ -316,7 +317,7 @@ class _Search:
         if unheard(self.experiment):
             warnings.append(unheard(self.experiment))
         tables, details = self.compromises()
-        tables = {"trials": self.table(), **tables, **analysis.tables}
+        tables, beside = {"trials": self.table(), **tables, **analysis.tables}, self.beside()
         if best is not None:
             metrics = dict(best.metrics)
             if best.violation > 0:
@@ -333,6 +334,7 @@ class _Search:
                 artefacts, model = {**artefacts, **best_model.artefacts}, best_model.model
                 warnings += best_model.warnings
                 tables |= best_model.tables
+                beside |= best_model.beside
                 details = {**details, **best_model.details}
         warnings += self._otherwise_than_declared()
         if self.context.directory is not None:
@@ -351,7 +353,14 @@ class _Search:
         return self.reporting.report(
             "search",
             "tune",
-            Outcome(metrics, tables, {**of_search, **details}, warnings, model, self.beside()),
+            Outcome(
+                metrics,
+                tables,
+                {**of_search, **search_summary(self.study.trials, self.study.goals, best), **details},
+                warnings,
+                model,
+                beside,
+            ),
             interrupted=interrupted or bool(self.context.stop),
             artefacts={**artefacts, **self._artefacts()},
             best=best_row(best),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from modelopt_cli.core.strategy import Strategy
 
@@ -42,6 +42,8 @@ class Allocation(Strategy):
     family: ClassVar[str] = "allocations"
     measures: ClassVar[bool] = False
     """True when `cuts` needs a probe: the allocation tries out what removing costs."""
+    measured: ClassVar[Literal["loss", "divergence"]] = "loss"
+    """What the figures are that it measures, where it does: of the model, or of its outputs from those before."""
     absolute: ClassVar[bool] = False
     """True when the target is a score, not a share."""
     piecewise: ClassVar[bool] = False

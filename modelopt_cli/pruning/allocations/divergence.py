@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from itertools import pairwise
-from typing import TYPE_CHECKING, ClassVar, final
+from typing import TYPE_CHECKING, ClassVar, Literal, final
 
 from pydantic import Field
 
@@ -33,6 +33,7 @@ class Divergence(Allocation):
     """
 
     measures: ClassVar[bool] = True
+    measured: ClassVar[Literal["loss", "divergence"]] = "divergence"
 
     levels: Count = Field(16, description="Steps in which each group is cut on trial; between them it is interpolated.")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from modelopt_cli.core.errors import RefusedError
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from modelopt_cli.data.prepared import Prepared
     from modelopt_cli.experiment.experiment import Experiment
     from modelopt_cli.models.files.checkpoints import Checkpoint
+    from modelopt_cli.training.metrics.answers import Answers
     from modelopt_cli.workflows.distillation.jobs import TrainingJob
     from modelopt_cli.workflows.distillation.trained_model import TrainedModel, Turn
 
@@ -34,6 +36,7 @@ class Comparison:
         """`log`: where warnings of judging go."""
         self._experiment, self._prepared, self._trained, self._log = experiment, prepared, trained, log
         self._judged: dict[tuple[str, Turn, str], dict[str, float]] = {}
+        self.answers: dict[str, Answers] = {}  # split -> those of the student that is kept
         self._costs: list[dict[str, Any]] | None = None
         self.noise: list[str] = []  # what made the timings unsure
 
@@ -48,7 +51,9 @@ class Comparison:
         if key not in self._judged:
             device, own = choose(self._experiment.device), self._experiment.evaluation.own
             with self._log.recording(), model.standing_at(turn):
-                self._judged[key] = evaluate(model.module(self._prepared), self._prepared, split, device, own)
+                kept = partial(self.answers.__setitem__, split)
+                keep = kept if model.name == STUDENT and turn == model.kept else None
+                self._judged[key] = evaluate(model.module(self._prepared), self._prepared, split, device, own, keep)
         return self._judged[key]
 
     def forget(self, name: str) -> None:

@@ -82,6 +82,7 @@ class DistillRun(RestorableRun):
             jobs = training_jobs(experiment, seed, baseline=wanted)
             self.jobs = [with_shared_seed(job, experiment.seed) for job in jobs]
             self.comparison = Comparison(experiment, self.prepared, self.trained, self._log)
+            self.answers = self.comparison.answers
             if state is not None:
                 self.step = int(state["step"])
                 self.curve = [(name, int(epoch), dict(metrics)) for name, epoch, metrics in state["curve"]]

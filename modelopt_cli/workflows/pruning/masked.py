@@ -244,7 +244,9 @@ class MaskedModel:
         return {
             "stages": self.snapshots.table(left),
             "layers": tables.masked_layers(module, self._zeros, self.spared),
-            **tables.course_tables(self.snapshots.rounds, self._pruner.sensitivity, columns),
+            **tables.course_tables(
+                self.snapshots.rounds, self._pruner.sensitivity, columns, self._settings.chosen_allocation
+            ),
         }
 
     # What is saved

@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from modelopt_cli.core.errors import UsageError
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from modelopt_cli.training.batches import Batch
     from modelopt_cli.training.criterion import Criterion
     from modelopt_cli.training.hooks import StepHook
+    from modelopt_cli.training.metrics.answers import Answers
     from modelopt_cli.training.settings import TrainingSettings
     from modelopt_cli.training.trainer import Trainer, TrainerState
     from modelopt_cli.workflows.pruning.masked import MaskedModel
@@ -103,6 +105,7 @@ class PruneRun(RestorableRun):
         self._training = experiment.training or TrainingSettings()
         self._settings = experiment.require_pruning()
         self._log = WarningLog(warnings if state is None else state.get("warnings", ()))
+        self.answers: dict[str, Answers] = {}
         self._restored: list[str] | None = None  # warnings of the pruning that this run's model comes from
         self._seconds = 0.0 if state is None else float(state["seconds"])
         with self._log.recording():
@@ -348,7 +351,12 @@ class PruneRun(RestorableRun):
         if getattr(self._prepared, split) is None:
             return {}
         with self._log.recording():
-            return self.model.snapshots.judge(self.module, lambda each: self.trainer.evaluator.measure(each, split))
+
+            def measure(module: nn.Module) -> dict[str, float]:
+                keep = partial(self.answers.__setitem__, split) if module is self.module else None
+                return self.trainer.evaluator.measure(module, split, keep=keep)
+
+            return self.model.snapshots.judge(self.module, measure)
 
     @property
     def warnings(self) -> list[str]:

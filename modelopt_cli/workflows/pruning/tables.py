@@ -12,6 +12,8 @@ from modelopt_cli.workflows.shared.module_of_file import shape_text
 if TYPE_CHECKING:
     from torch import nn
 
+    from modelopt_cli.pruning.allocations import Allocation
+
 
 def masked_layers(module: nn.Module, before: Mapping[str, int], spared: Mapping[str, str]) -> Table:
     """A row a parameter; `before`: its zeros before pruning, `spared`: the rule that spares it."""
@@ -37,13 +39,22 @@ def smaller_layers(before: nn.Module, after: nn.Module) -> Table:
 
 
 def course_tables(
-    rounds: Sequence[Mapping[str, Cell]], sensitivity: Sequence[tuple[str, float, float]], columns: Sequence[str]
+    rounds: Sequence[Mapping[str, Cell]],
+    sensitivity: Sequence[tuple[str, float, float]],
+    columns: tuple[str, str, str],
+    allocation: Allocation | None,
 ) -> dict[str, Table]:
-    """`rounds` and `sensitivity` (with these columns), each where there is any."""
+    """`rounds` and `sensitivity`, each where there is any.
+
+    `columns`: of `sensitivity`, what was cut, how much of it, and the loss that was measured; an allocation that
+    measures how far outputs diverge has that in the last column's place.
+    """
     tables = {}
     if rounds:
         tables["rounds"] = Table.from_records(rounds)
     if sensitivity:
         rows: list[list[Cell]] = [list(row) for row in sensitivity]
-        tables["sensitivity"] = Table(columns=list(columns), rows=rows)
+        *cut, loss = columns
+        figure = allocation.measured if allocation is not None else "loss"
+        tables["sensitivity"] = Table(columns=[*cut, loss if figure == "loss" else figure], rows=rows)
     return tables

@@ -193,7 +193,9 @@ class UnitPrunedModel:
             "costs": Table.from_records([*self._sizes, *self._times]),
             "groups": self._session.groups_table(),
             "layers": tables.smaller_layers(self._origin, module),
-            **tables.course_tables(self.snapshots.rounds, self._session.sensitivity, columns),
+            **tables.course_tables(
+                self.snapshots.rounds, self._session.sensitivity, columns, self._settings.chosen_allocation
+            ),
         }
 
     # What is saved

@@ -15,10 +15,14 @@ if TYPE_CHECKING:
     from modelopt_cli.experiment.experiment import Experiment
     from modelopt_cli.models.files.checkpoints import Checkpoint
     from modelopt_cli.results.report import Table
+    from modelopt_cli.training.metrics.answers import Answers
 
 
 class ModelRun(Run):
     """Base of the runs that train, prune or distil a torch module, or fit an estimator."""
+
+    answers: Mapping[str, Answers]
+    """Split -> what the model answered there, when it was last judged by every metric."""
 
     @property
     @abstractmethod

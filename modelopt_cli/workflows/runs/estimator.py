@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from modelopt_cli.results.details import EarlyStopping, TrainingDetails
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from modelopt_cli.data.prepared import Prepared
     from modelopt_cli.experiment.experiment import Experiment
     from modelopt_cli.models.files.checkpoints import Checkpoint
+    from modelopt_cli.training.metrics.answers import Answers
 
 _SIZE = "model.size_bytes"
 
@@ -35,6 +37,7 @@ class EstimatorRun(ModelRun):
         self._metrics: dict[str, float] = {}
         self._warnings: list[str] = []
         self._details: TrainingDetails = {}
+        self.answers: dict[str, Answers] = {}
 
     def advance(self, until: int) -> list[StepReport]:
         """Fit, and judge on the validation split where there is one."""
@@ -70,6 +73,7 @@ class EstimatorRun(ModelRun):
             classes=self._prepared.shapes.outputs,
             wanted=wanted,
             extra=self._experiment.evaluation.own,
+            keep=partial(self.answers.__setitem__, split) if wanted is None else None,
         )
 
     @property

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, NotRequired, TypedDict
 
 from modelopt_cli.core.warning_log import WarningLog
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from modelopt_cli.pruning.weights.masking import Masking
     from modelopt_cli.training.criterion import Criterion
     from modelopt_cli.training.hooks import StepHook
+    from modelopt_cli.training.metrics.answers import Answers
     from modelopt_cli.training.settings import TrainingSettings
     from modelopt_cli.training.trainer import Trainer, TrainerState
 
@@ -52,6 +54,7 @@ class TorchRun(RestorableRun):
 
         self._experiment, self._prepared, self._seed = experiment, prepared, seed
         self._log = WarningLog(() if state is None else state.get("warnings", ()))
+        self.answers: dict[str, Answers] = {}
         torch.manual_seed(seed)
         with self._log.recording():
             module = experiment.require_model().build(prepared.shapes, seed).to(choose(experiment.device))
@@ -124,7 +127,7 @@ class TorchRun(RestorableRun):
         if getattr(self._prepared, split) is None:
             return {}
         with self._log.recording():
-            return self.trainer.evaluate(split)
+            return self.trainer.evaluate(split, keep=partial(self.answers.__setitem__, split))
 
     def checkpoint(self, metrics: Mapping[str, float]) -> Checkpoint:
         """The trained model with all that using it needs."""

@@ -17,6 +17,7 @@ from modelopt_cli.workflows.factory import kept_model, noted_warnings, open_dist
 from modelopt_cli.workflows.runs.base import RestorableRun
 from modelopt_cli.workflows.runs.opening import open_single, trained_on_all
 from modelopt_cli.workflows.shared import data_cache
+from modelopt_cli.workflows.shared.answer_tables import answer_tables
 
 if TYPE_CHECKING:
     from modelopt_cli.core.consent import Consent
@@ -48,6 +49,7 @@ class BestModel:
     model: Checkpoint | None = None
     warnings: list[str] = field(default_factory=list)
     tables: dict[str, Table] = field(default_factory=dict)
+    beside: dict[str, Table] = field(default_factory=dict)
     details: Mapping[str, object] = field(default_factory=dict)
 
 
@@ -111,7 +113,8 @@ def finalize_best(
     warnings = [_REMARK.format(best.born)] if len(legs) > 1 else []
     tables = run.tables()
     warnings += [*noted_warnings(keep, best.seed), *run.warnings, *run.noise]
-    return BestModel(metrics, artefacts, checkpoint, warnings, tables, run.details)
+    beside, calibration = answer_tables(run.answers, checkpoint.label_names)
+    return BestModel(metrics, artefacts, checkpoint, warnings, tables, beside, {**run.details, **calibration})
 
 
 def _name_teachers(section: dict[str, Any], kept: Mapping[str, str], experiment: Experiment) -> None:

@@ -12,6 +12,7 @@ from modelopt_cli.tuning.analysis.replication import best_of, posterior
 from modelopt_cli.tuning.space.space import Space
 from modelopt_cli.tuning.study.study import Study
 from modelopt_cli.tuning.trials.table import trials_table
+from modelopt_cli.workflows.search.summary import search_summary
 from modelopt_cli.workflows.search.tables import best_row, curves_table, schedule_table, timeline_table
 from modelopt_cli.workflows.shared.reporting import Outcome, provisional
 
@@ -32,13 +33,19 @@ def unfinished_report(path: Path, failed: Report | None = None) -> Report:
     trials, meta = Study.read(store)
     space = Space.from_spec(meta["space"])
     objective = meta.get("objective", [])
+    goals = [Goal.parse(goal) for goal in objective]
     best = best_of(trials, posterior(space, trials) if meta.get("repeats") else None)
     outcome = Outcome(
         metrics=best.metrics if best else {},
         tables={"trials": trials_table(trials, space.paths), **schedule_table(trials, best)},
-        details={"objective": objective, "space": space.describe(), "ended": "not yet"},
+        details={
+            "objective": objective,
+            "space": space.describe(),
+            "ended": "not yet",
+            **search_summary(trials, goals, best),
+        },
         beside={
-            "curves": curves_table(trials, [Goal.parse(goal).metric for goal in objective]),
+            "curves": curves_table(trials, [goal.metric for goal in goals]),
             "timeline": timeline_table(Study.read_stints(store, trials)),
         },
     )

@@ -65,7 +65,23 @@ def data_notes(experiment: Experiment) -> list[str]:
 
 def split_data(experiment: Experiment) -> SplitIndices:
     """Indices of the train, validation and test split."""
-    return split(raw_data(experiment), source_of(experiment).splits, data_seed(experiment))
+    source, seed = source_of(experiment), data_seed(experiment)
+    return _remember(kept().splits, _key(experiment, seed), lambda: split(raw_data(experiment), source.splits, seed))
+
+
+def samples_of_splits(experiment: Experiment) -> dict[str, np.ndarray]:
+    """Name of each split -> its samples; of a cross-validation `development`, which is folded, and `test`."""
+    if experiment.evaluation.cv is None:
+        parts = split_data(experiment)
+        return {"train": parts.train, "validation": parts.validation, "test": parts.test}
+    train = development_indices(experiment)
+    return {"development": train, "test": _others(experiment, train)}
+
+
+def _others(experiment: Experiment, samples: np.ndarray) -> np.ndarray:
+    import numpy as np
+
+    return np.setdiff1d(np.arange(len(raw_data(experiment))), samples)
 
 
 def pinned_data(experiment: Experiment, prepared: Prepared | None = None) -> dict[str, Any]:
@@ -142,7 +158,7 @@ def development_data(experiment: Experiment) -> Prepared:
     none = np.array([], dtype=np.int64)
     if experiment.evaluation.cv is not None:
         train = development_indices(experiment)
-        test = np.setdiff1d(np.arange(len(raw_data(experiment))), train)
+        test = _others(experiment, train)
     else:
         parts = split_data(experiment)
         train, test = np.concatenate([parts.train, parts.validation]), parts.test

@@ -16,6 +16,7 @@ from modelopt_cli.results.run_directory import RunDirectory
 from modelopt_cli.results.saved_run import has_report, read_run
 from modelopt_cli.results.tables import deviation_column, metric_column
 from modelopt_cli.workflows.shared import run_files
+from modelopt_cli.workflows.shared.answer_tables import pooled
 from modelopt_cli.workflows.shared.context import Context, Message, NextSeed, Progress, RunBegun, SeedBegun, SeedEnded
 from modelopt_cli.workflows.shared.costs import with_ratios
 from modelopt_cli.workflows.shared.data_cache import pinned_data
@@ -34,8 +35,8 @@ def over_seeds(
     """`run`, once for each seed.
 
     Each seed's run has a folder of its own, `seed-N`; what several have in common is trained once. Tables whose rows
-    agree become one of means and deviations. `derived`: metrics that follow from these tables, such as ratios, whose
-    mean over seeds would mislead.
+    agree become one of means and deviations; what the models answered is counted together. `derived`: metrics that
+    follow from these tables, such as ratios, whose mean over seeds would mislead.
     """
     reporting = Reporting(experiment, context)
     directory = context.directory
@@ -120,8 +121,9 @@ def _together(reports: Sequence[Report], derived: Callable[[Mapping[str, Table]]
         if together is not None:
             tables[name] = with_ratios(together) if name == "costs" else together
     metrics |= derived(tables)
-    details = {**first.details, "seeds": [report.seed for report in reports]}
-    return replace(stopped, metrics=metrics, tables=tables, details=details)
+    beside, calibration = pooled([report.beside for report in reports])
+    details = {**first.details, **calibration, "seeds": [report.seed for report in reports]}
+    return replace(stopped, metrics=metrics, tables=tables, details=details, beside=beside)
 
 
 def _seeds(reports: Sequence[Report], names: Sequence[str]) -> Table:

@@ -10,7 +10,7 @@ import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeGuard
 
 from modelopt_cli.core.warning_log import WarningLog
 from modelopt_cli.results.report import GateResult, Kind, Report, Table
@@ -82,7 +82,8 @@ class Reporting:
         `judged`: gates that the workflow has judged itself.
         """
         experiment, context = self._experiment, self._context
-        chosen, unchosen = _about_data(experiment, outcome.metrics)
+        chosen, unchosen = _about_positive(experiment, outcome.metrics)
+        described, data = _about_data(experiment)
         demanded = [] if interrupted else gates.conditions(experiment, context)
         notes = [*_notes(experiment), *unchosen, *outcome.warnings, *_consent(outcome.model), *self.log.texts]
         report = Report(
@@ -95,10 +96,10 @@ class Reporting:
             seconds=self.seconds,
             metrics=dict(outcome.metrics),
             best=None if best is None else dict(best),
-            tables=dict(outcome.tables),
+            tables={**outcome.tables, **described},
             gates=[*gates.judge(demanded, outcome.metrics), *judged],
             plan=dict(plan or {}),
-            details={**outcome.details, **chosen},
+            details={**outcome.details, **chosen, **data},
             artefacts=dict(artefacts or {}),
             warnings=list(dict.fromkeys(notes)),
         )
@@ -163,18 +164,34 @@ def positive_class(task: Task, labels: Sequence[str], metrics: Collection[str]) 
     return {} if name is None else {POSITIVE: name}
 
 
-def _about_data(experiment: Experiment | None, metrics: Collection[str]) -> tuple[dict[str, str], list[str]]:
-    """(details: a hash of the data's content, and the positive class; a warning where nobody chose that)"""
-    if experiment is None or experiment.data is None or experiment.model is None or not metrics:
+def _about_positive(experiment: Experiment | None, metrics: Collection[str]) -> tuple[dict[str, str], list[str]]:
+    """(the detail that names the positive class, a warning where nobody chose it)"""
+    if not _has_data(experiment) or not metrics:
         return {}, []
     from modelopt_cli.data.positive import left_to_the_alphabet
     from modelopt_cli.workflows.shared.data_cache import raw_data
 
     raw = raw_data(experiment)
     detail = positive_class(raw.task, raw.label_names, metrics)
-    warning = left_to_the_alphabet(raw.label_names, experiment.data.positive) if detail else ""
-    content = {DATA: raw.fingerprint} if raw.fingerprint else {}
-    return {**detail, **content}, [warning] if warning else []
+    warning = left_to_the_alphabet(raw.label_names, experiment.require_data().positive) if detail else ""
+    return detail, [warning] if warning else []
+
+
+def _about_data(experiment: Experiment | None) -> tuple[Mapping[str, Table], Mapping[str, object]]:
+    """(tables; details: what the data are, and a hash of their content) of the data, which the run has read."""
+    if not _has_data(experiment):
+        return {}, {}
+    from modelopt_cli.workflows.shared.data_cache import raw_data
+    from modelopt_cli.workflows.shared.data_tables import data_tables
+
+    tables, described = data_tables(experiment)
+    content = raw_data(experiment).fingerprint
+    return tables, {"data": described, **({DATA: content} if content else {})}
+
+
+def _has_data(experiment: Experiment | None) -> TypeGuard[Experiment]:
+    """Whether the experiment has data of its own; a script reads its own."""
+    return experiment is not None and experiment.data is not None and experiment.model is not None
 
 
 def _consent(model: Checkpoint | None) -> list[str]:
@@ -188,7 +205,7 @@ def _consent(model: Checkpoint | None) -> list[str]:
 
 def _notes(experiment: Experiment | None) -> list[str]:
     """What whoever reads the report should know about the data, and of settings that come to nothing."""
-    if experiment is None or experiment.data is None or experiment.model is None:  # a script reads its own
+    if not _has_data(experiment):
         return []
     from modelopt_cli.workflows.shared.data_cache import data_notes
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from modelopt_cli.data.prepared import Prepared
     from modelopt_cli.data.raw import RawData
+    from modelopt_cli.data.splits import SplitIndices
 
 
 @dataclass
@@ -29,6 +30,7 @@ class Kept:
 
     raw: OrderedDict[str, RawData] = field(default_factory=OrderedDict)
     prepared: OrderedDict[str, Prepared] = field(default_factory=OrderedDict)
+    splits: OrderedDict[str, SplitIndices] = field(default_factory=OrderedDict)
     folds: OrderedDict[str, list[tuple[np.ndarray, np.ndarray]]] = field(default_factory=OrderedDict)
 
 
