@@ -122,14 +122,17 @@ class _Session(Session):
         self._metrics(points.run, points.points)
 
     def end(self, ended: Ended) -> None:
+        from mlflow.entities import RunTag
+
         run = self._ids[ended.run]
         self._metrics(ended.run, [(self._last.get(ended.run, 0), ended.metrics)])
         tags = {"modelopt.status": ended.status, "modelopt.reason": ended.reason, **ended.tags}
         tags |= {f"modelopt.{what}": path for what, path in ended.files.items()}
         if self._names.changed:
             tags["modelopt.renamed"] = json.dumps(self._names.changed)
-        for name, text in self._tags({name: text for name, text in tags.items() if text}).items():
-            self._client.set_tag(run, name, text)
+        some = [RunTag(*tag) for tag in self._tags({name: text for name, text in tags.items() if text}).items()]
+        for batch in _batches(some, _PARAMS):
+            self._client.log_batch(run, tags=batch)
         if self._artefacts and ended.run == OWN:
             for path in ended.files.values():
                 if Path(path).is_file():
