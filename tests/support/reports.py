@@ -16,7 +16,9 @@ def search(trials: int = 40, steps: int = 8, *, goals: int = 1) -> Report:
     """A search in which trials were stopped, paused and failed; with `goals` 2, one with a front."""
     rng = random.Random(0)
     objectives = ["maximize validation.accuracy", "minimize model.parameters"][:goals]
-    rows, curves, timeline = [], [], []
+    rows: list[dict[str, Any]] = []
+    curves: list[list[Any]] = []
+    timeline: list[list[Any]] = []
     clock = 0.0
     for number in range(trials):
         lr, kind = 10 ** rng.uniform(-4, 0), rng.choice(["sgd", "adamw"])

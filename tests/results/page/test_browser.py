@@ -121,7 +121,7 @@ def test_a_click_on_a_trial_shows_it(browser: Any, tmp_path: Path) -> None:
     page.click("#trial-close")
     complete = next(number for number, row in rows.items() if row["state"] == "completed")
     page.evaluate(f"modelopt.showTrial({complete})")
-    page.wait_for_selector("#trial-curve svg path", timeout=20_000)
+    page.wait_for_selector("#trial-curve svg [role=graphics-symbol]", state="attached", timeout=20_000)
     assert shown.problems == []
     assert page.evaluate("window.hacked") is None
     page.close()

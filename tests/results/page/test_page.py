@@ -18,7 +18,7 @@ _LOADING = ("src", "href", "srcset", "action", "data")
 
 def _loaded(page: str) -> list[str]:
     """What a browser would fetch, or where a link leads out of the page."""
-    addresses = []
+    addresses: list[str] = []
 
     class Reader(HTMLParser):
         def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:

@@ -9,8 +9,8 @@ import pytest
 from modelopt_cli import load, tune
 from modelopt_cli.core.errors import TrialError
 from modelopt_cli.tuning.study.study import Study
+from modelopt_cli.tuning.trials.table import trials_table
 from modelopt_cli.workflows.search.summary import search_summary
-from modelopt_cli.workflows.search.tables import trials_table
 
 SEARCH: dict[str, Any] = {
     "data": {"type": "iris", "splits": {"validation": 0.2, "test": 0.2, "seed": 0}},
