@@ -19,7 +19,7 @@ PAGE = (ROOT / "docs" / "experiment.md").read_text(encoding="utf-8")
 EXAMPLES = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
 SPECS = re.findall(r"^\| `([\[{].*?)`", PAGE[PAGE.index("`space` maps") :], re.MULTILINE)
 
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "scripts" / "bench" / "README.md"]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), ROOT / "scripts" / "bench" / "README.md"]
 TOPS = ("modelopt_cli", "configs", "tests", "scripts", "docs", ".ci")
 PACKAGES = tuple(folder.name for folder in (ROOT / "modelopt_cli").iterdir() if (folder / "__init__.py").exists())
 # What a path may begin with: `samplers/tpe.py` on a page about tuning is one; `runs/digits/1` is a user's.
