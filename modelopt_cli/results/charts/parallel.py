@@ -119,7 +119,7 @@ def _tick_text(value: float) -> str:
 
 def _spec(axes: int) -> Spec:
     """The specification for so many axes. Each has a signal, the stretch of it that is kept."""
-    kept = " && ".join(f"(span(kept{i}) < 0.01 || inrange(datum.y{i}, kept{i}))" for i in range(axes))
+    kept = " && ".join(f"(abs(span(kept{i})) < 0.01 || inrange(datum.y{i}, kept{i}))" for i in range(axes))
     path = " + ".join(
         f"'{'M' if i == 0 else 'L'}' + scale('across', {i}) + ',' + scale('along', datum.y{i})" for i in range(axes)
     )
@@ -141,7 +141,7 @@ def _spec(axes: int) -> Spec:
     ]
     grips: list[Spec] = []
     for i in range(axes):
-        stretch = f"span(kept{i}) < 0.01"
+        stretch = f"abs(span(kept{i})) < 0.01"
         box = {
             "type": "rect",
             "interactive": False,

@@ -26,9 +26,11 @@
     const room = Math.max(200, element.clientWidth || element.parentElement.clientWidth);
     if (isVega) {
       for (const entry of spec.data) if (data.data[entry.name]) entry.values = structuredClone(rows(entry.name));
-      spec.width = room - (panel.margin ?? 60);
+      const [left, right] = [Math.min(90, 0.2 * room), Math.min(110, 0.2 * room)]; // for what is written beside the axes
+      spec.width = room - left - right;
       spec.height = panel.height;
-      spec.autosize = { type: "pad", contains: "padding" };
+      spec.padding = { left, right, top: 56, bottom: 28 };
+      spec.autosize = "none";
     } else {
       spec.datasets = {};
       for (const name of panel.sets) spec.datasets[name] = structuredClone(rows(name));
