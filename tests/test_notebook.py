@@ -78,3 +78,14 @@ def test_reports_studies_trials_and_tables_show_themselves(tmp_path: Path) -> No
     for each in (report, study, trial):
         assert "<script" not in each["text/html"]
     assert [path.name for path in tmp_path.iterdir()] == ["notebook.ipynb"]
+
+
+def test_charts_show_themselves(tmp_path: Path) -> None:
+    outputs = executed(tmp_path, SEARCH, STUDY, "report.plot('history')", "report.charts", "study.plot()")
+    for each in (outputs[2], outputs[4]):
+        shown = data_of(each)
+        assert "<svg" in shown["text/html"]
+        assert "<script" not in shown["text/html"]
+        assert shown["application/vnd.vegalite.v6+json"]
+        assert shown["text/plain"].startswith("History of the search: ")
+    assert "'history'" in data_of(outputs[3])["text/plain"]

@@ -15,6 +15,8 @@ from modelopt_cli.core.references import without_values
 if TYPE_CHECKING:
     import pandas as pd
 
+    from modelopt_cli.results.charts.chart import Chart
+
 Cell = str | int | float | bool | None
 
 
@@ -170,6 +172,23 @@ class Report(BaseModel):
         changed = self.model_copy(update=values)
         changed._model, changed._beside = self._model, self._beside
         return changed
+
+    @property
+    def charts(self) -> list[str]:
+        """The kinds of charts that this report has something for: what `plot` draws."""
+        return list(_shown_by("charts").all_of(self))
+
+    def plot(self, kind: str) -> Chart:
+        """A chart, which a notebook shows; `chart.render("png")` gives the bytes of a picture.
+
+        Raises UsageError for a kind that there is not, or that this report has nothing of.
+        """
+        charts = _shown_by("charts")
+        chart: Chart | None = charts.draw(self, kind) if kind in charts.kinds() else None
+        if chart is None:
+            near = did_you_mean(kind, charts.kinds()) if kind not in charts.kinds() else ""
+            raise UsageError(f"this report has no chart '{kind}'.{near} It has: {', '.join(self.charts) or 'none'}")
+        return chart
 
     def _repr_html_(self) -> str:
         html: str = _shown_by("notebook").as_html(self)

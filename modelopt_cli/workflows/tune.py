@@ -17,7 +17,7 @@ from modelopt_cli.tuning.executors import Limits
 from modelopt_cli.tuning.search.search import Search
 from modelopt_cli.tuning.space.space import Space
 from modelopt_cli.tuning.study.study import Study
-from modelopt_cli.tuning.trials.table import trials_table
+from modelopt_cli.tuning.trials.table import curves_table, trials_table
 from modelopt_cli.tuning.trials.trial import State
 from modelopt_cli.workflows.factory import ModelObjective, forget
 from modelopt_cli.workflows.runs.script import CommandObjective
@@ -27,7 +27,7 @@ from modelopt_cli.workflows.search.best_model import command_of, finalize_best
 from modelopt_cli.workflows.search.plan import Plan, make_plan, refits
 from modelopt_cli.workflows.search.remarks import lacking_at_first, unheard, vain
 from modelopt_cli.workflows.search.summary import search_summary
-from modelopt_cli.workflows.search.tables import best_row, best_tables, curves_table, timeline_table
+from modelopt_cli.workflows.search.tables import best_row, best_tables, timeline_table
 from modelopt_cli.workflows.search.trial_dirs import TrialDirs
 from modelopt_cli.workflows.shared import gates, run_files
 from modelopt_cli.workflows.shared.context import (

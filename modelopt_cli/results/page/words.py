@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from modelopt_cli.core.conditions import Goal
+from modelopt_cli.core.intervals import wilson
 from modelopt_cli.core.readable import count, duration, number, short, size
 from modelopt_cli.results.charts.learners import GAPS
 from modelopt_cli.results.page.parts import Tile
@@ -54,8 +54,9 @@ def paragraphs(report: Report) -> list[str]:
         lead = _training(report)
     elif report.kind == "comparison":
         names = report.details.get("runs", {})
-        lead = [f"{len(names)} runs side by side: {listed([f'{key} is {name}' for key, name in names.items()])}."]
-        said = [f"{_capital(text).rstrip('.')}." for text in report.details.get("summary", [])]
+        named = listed([f"{key} is {name}" for key, name in names.items()])
+        lead = [f"{len(names)} runs side by side: {named}." if names else "Runs side by side."]
+        said = [f"{text.rstrip('.')}." for text in report.details.get("summary", [])]
         return [*lead, *said, *filter(None, [_gates(report)])]
     else:
         lead = [f"{_KINDS.get(report.kind, report.kind)}, by modelopt {report.workflow}."]
@@ -310,13 +311,6 @@ def _certainty(report: Report) -> str:
         if report.kind != "weights_file"
         else ""
     )
-
-
-def wilson(share: float, n: int, z: float = 1.959964) -> tuple[float, float]:
-    """The 95% interval of a share that was seen in `n` samples (Wilson 1927)."""
-    middle = (share + z * z / (2 * n)) / (1 + z * z / n)
-    half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    return max(0.0, middle - half), min(1.0, middle + half)
 
 
 def _gates(report: Report) -> str:

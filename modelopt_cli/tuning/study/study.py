@@ -47,6 +47,8 @@ from modelopt_cli.tuning.trials.trial import Params, State, Trial
 if TYPE_CHECKING:
     import pandas as pd
 
+    from modelopt_cli.results.charts.chart import Chart
+
 __all__ = ["Exhausted", "Study"]
 
 _ATTEMPTS = 3  # asks of the sampler before others are tried
@@ -269,6 +271,21 @@ class Study:
         from modelopt_cli.tuning.trials.table import trials_table
 
         return trials_table(self.trials, self.space.paths).to_pandas()
+
+    def plot(self, kind: str = "history") -> Chart:
+        """A chart of the trials, which a notebook shows: history, front, parallel, slices, curves, failures.
+
+        Raises UsageError for a kind that there is not, or that the study has nothing of yet.
+        """
+        from modelopt_cli.results.report import Report
+        from modelopt_cli.tuning.trials.table import curves_table, trials_table
+
+        goals = [str(goal) for goal in self.goals]
+        details = {"objective": goals, "space": self.space.describe(), "front": [each.number for each in self.front]}
+        tables = {"trials": trials_table(self.trials, self.space.paths)}
+        curves = curves_table(self.trials, [goal.metric for goal in self.goals])
+        report = Report(kind="search", workflow="tune", name="study", tables=tables, details=details)
+        return report.with_beside({"curves": curves}).plot(kind)
 
     def __repr__(self) -> str:
         from modelopt_cli.tuning.study.notebook import in_a_line

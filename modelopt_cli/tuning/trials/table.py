@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -59,3 +60,22 @@ def trials_table(trials: Sequence[Trial], paths: Sequence[str]) -> Table:
         for trial in trials
     ]
     return Table(columns=columns, rows=rows)
+
+
+def curves_table(trials: Sequence[Trial], metrics: Sequence[str]) -> Table:
+    """A row a report of a trial, failed ones too: trial, step, the objectives' metrics; what is not finite is empty.
+
+    A trial that went on from another's state begins with the first step of its own.
+    """
+    own = ("trial", "step")
+    names = list(dict.fromkeys(metrics))
+    rows = [
+        [trial.number, point.step, *(_finite(point.metrics.get(name)) for name in names)]
+        for trial in trials
+        for point in trial.curve
+    ]
+    return Table(columns=[*own, *(metric_column(name, own) for name in names)], rows=rows)
+
+
+def _finite(value: float | None) -> float | None:
+    return None if value is None or not math.isfinite(value) else value

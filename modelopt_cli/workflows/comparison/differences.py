@@ -19,10 +19,10 @@ from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
-    from modelopt_cli.workflows.comparison.runs import ComparedRun
+from modelopt_cli.core.intervals import wilson
+from modelopt_cli.workflows.comparison.runs import ComparedRun
 
 CONFIDENCE = 0.95
-_Z = 1.959963984540054  # of a normal distribution: what 95% lie within
 Verdict = Literal["better", "worse", "differs", "same", "unclear", "not known", "missing"]
 NEEDS_SEEDS = "one seed each; set seeds: 3"
 
@@ -119,19 +119,12 @@ def welch(before: list[float], after: list[float]) -> tuple[float, float]:
 
 def newcombe(p1: float, n1: int, p2: float, n2: int) -> tuple[float, float]:
     """95% interval of p2 - p1, shares of n1 and n2 independent samples (Newcombe 1998, method 10)."""
-    (low1, high1), (low2, high2) = _wilson(p1, n1), _wilson(p2, n2)
+    (low1, high1), (low2, high2) = wilson(p1, n1), wilson(p2, n2)
     difference = p2 - p1
     return (
         difference - math.hypot(p2 - low2, high1 - p1),
         difference + math.hypot(high2 - p2, p1 - low1),
     )
-
-
-def _wilson(p: float, n: int) -> tuple[float, float]:
-    """Wilson's interval of a share of n samples."""
-    center, spread = p + _Z**2 / (2 * n), _Z * math.sqrt(max(0.0, p * (1 - p)) / n + _Z**2 / (4 * n**2))
-    scale = 1 + _Z**2 / n
-    return (center - spread) / scale, (center + spread) / scale
 
 
 def _one_more(values: list[float]) -> float:

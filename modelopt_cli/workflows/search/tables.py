@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING
@@ -19,21 +18,6 @@ if TYPE_CHECKING:
     from modelopt_cli.tuning.trials.trial import Trial
 
 
-def curves_table(trials: Sequence[Trial], metrics: Sequence[str]) -> Table:
-    """A row a report of a trial, failed ones too: trial, step, the objectives' metrics; what is not finite is empty.
-
-    A trial that went on from another's state begins with the first step of its own.
-    """
-    own = ("trial", "step")
-    names = list(dict.fromkeys(metrics))
-    rows = [
-        [trial.number, point.step, *(_finite(point.metrics.get(name)) for name in names)]
-        for trial in trials
-        for point in trial.curve
-    ]
-    return Table(columns=[*own, *(metric_column(name, own) for name in names)], rows=rows)
-
-
 def timeline_table(stints: Sequence[Stint]) -> Table:
     """A row for each stretch in which a trial ran, by its start; see tuning/study/timeline.py. Seconds."""
     columns = ["trial", "lane", "start", "end", "state"]
@@ -41,10 +25,6 @@ def timeline_table(stints: Sequence[Stint]) -> Table:
         [stint.trial, stint.lane, round(stint.start, 3), round(stint.end, 3), stint.state] for stint in stints
     ]
     return Table(columns=columns, rows=rows)
-
-
-def _finite(value: float | None) -> float | None:
-    return None if value is None or not math.isfinite(value) else value
 
 
 def front_tables(study: Study, reference: Sequence[float] | None) -> tuple[dict[str, Table], dict[str, object]]:

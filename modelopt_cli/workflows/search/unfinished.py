@@ -11,9 +11,9 @@ from modelopt_cli.results.trial_files import LOGS
 from modelopt_cli.tuning.analysis.replication import best_of, posterior
 from modelopt_cli.tuning.space.space import Space
 from modelopt_cli.tuning.study.study import Study
-from modelopt_cli.tuning.trials.table import trials_table
+from modelopt_cli.tuning.trials.table import curves_table, trials_table
 from modelopt_cli.workflows.search.summary import search_summary
-from modelopt_cli.workflows.search.tables import best_row, curves_table, schedule_table, timeline_table
+from modelopt_cli.workflows.search.tables import best_row, schedule_table, timeline_table
 from modelopt_cli.workflows.shared.reporting import Outcome, provisional
 
 if TYPE_CHECKING:

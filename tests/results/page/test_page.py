@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from modelopt_cli.core.intervals import wilson
 from modelopt_cli.results.page import vega, words
 from modelopt_cli.results.page.page import render
 from modelopt_cli.results.report import Report
@@ -66,7 +67,7 @@ def test_the_first_paragraph_says_what_came_out_and_against_what() -> None:
 
 def test_how_sure_an_accuracy_is() -> None:
     """The interval of Wilson (1927): the shares p with |p - 0.95| = z sqrt(p (1 - p) / n)."""
-    low, high = words.wilson(0.95, 200)
+    low, high = wilson(0.95, 200)
     for bound in (low, high):
         assert abs(bound - 0.95) == pytest.approx(1.959964 * (bound * (1 - bound) / 200) ** 0.5)
     assert low < 0.95 < high

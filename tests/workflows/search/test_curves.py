@@ -10,8 +10,8 @@ from modelopt_cli import load, tune
 from modelopt_cli.results.run_directory import RunDirectory
 from modelopt_cli.results.saved_run import read_run
 from modelopt_cli.tuning.study.study import Study
+from modelopt_cli.tuning.trials.table import curves_table
 from modelopt_cli.workflows import tune as workflow
-from modelopt_cli.workflows.search.tables import curves_table
 from modelopt_cli.workflows.shared.context import Context
 from modelopt_cli.workflows.show import run_report
 
