@@ -18,9 +18,10 @@ from dataclasses import dataclass
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Literal
 
-if TYPE_CHECKING:
 from modelopt_cli.core.intervals import wilson
-from modelopt_cli.workflows.comparison.runs import ComparedRun
+
+if TYPE_CHECKING:
+    from modelopt_cli.workflows.comparison.runs import ComparedRun
 
 CONFIDENCE = 0.95
 Verdict = Literal["better", "worse", "differs", "same", "unclear", "not known", "missing"]
