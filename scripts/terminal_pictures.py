@@ -63,7 +63,7 @@ SCENES = [
     Scene("help", "--help"),
     *(Scene(f"help-{name}", f"{name} --help") for name in (
         "tune", "train", "prune", "distill", "inspect", "export", "evaluate", "predict", "validate", "init", "list",
-        "schema", "runs", "show", "replay", "clean")),
+        "schema", "runs", "show", "replay", "clean", "report", "plot", "compare", "watch")),
     Scene("version", "--version"),
     Scene("no-runs", "runs"),
     Scene("init", "init"),
@@ -75,6 +75,8 @@ SCENES = [
     Scene("validate-errors", "validate wrong.yaml"),
     Scene("error-no-file", "train nowhere.yaml"),
     Scene("error-option", "train train.yaml --epochs 3"),
+    Scene("error-command", "trian"),
+    Scene("error-value", "tune tune.yaml --trials 0"),
     Scene("error-set", "train train.yaml --set training.epoch=3"),
     Scene("train-plan", "train train.yaml --dry-run"),
     Scene("train", "train train.yaml"),

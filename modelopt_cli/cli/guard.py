@@ -7,6 +7,7 @@ import errno
 import functools
 import json
 import os
+import re
 import sys
 import tempfile
 import traceback
@@ -15,7 +16,6 @@ from typing import Any
 
 from modelopt_cli.cli import output
 from modelopt_cli.core.references import redacted
-from modelopt_cli.core.text import printable
 
 _PIPE_CLOSED = 141  # 128 + SIGPIPE, as a shell counts it
 _FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -68,13 +68,10 @@ def _run(action: Callable[[], Any], as_json: bool) -> int:
     except typer.Abort:
         return _tell("aborted", 130, "Aborted", as_json)
     except usage_error as error:
-        if as_json:
-            return _tell(error.format_message(), error.exit_code, "UsageError", as_json)
-        for name in ("message", "option_name", "param_hint"):
-            if isinstance(getattr(error, name, None), str):
-                setattr(error, name, printable(getattr(error, name)))
-        error.show()
-        return int(error.exit_code)
+        if type(error).__name__ == "NoArgsIsHelpError":
+            typer.echo(error.format_message())
+            return int(error.exit_code)
+        return _tell(_misuse(error), int(error.exit_code), "UsageError", as_json)
     except KeyboardInterrupt:
         return _tell("interrupted", 130, "InterruptedRunError", as_json)
     except SystemExit as error:
@@ -85,6 +82,32 @@ def _run(action: Callable[[], Any], as_json: bool) -> int:
         if os.environ.get("MODELOPT_DEBUG"):
             raise
         return _unexpected(error, as_json)
+
+
+def _misuse(error: Any) -> str:
+    """What is wrong with what was typed, in the form of every other message: what, the nearest, where to look."""
+    from modelopt_cli.core.errors import did_you_mean
+
+    context: Any = getattr(error, "ctx", None)
+    nearest = ""
+    message = error.format_message().replace("Value error, ", "").replace("argument(s)", "arguments")
+    typed = getattr(error, "option_name", None)
+    if typed and hasattr(error, "possibilities"):
+        message = f"there is no option {typed}"
+        nearest = did_you_mean(typed, error.possibilities or ())
+    elif unknown := re.match(r"No such command '(.*?)'\.", message, re.DOTALL):
+        message = f"there is no command '{unknown[1]}'"
+        nearest = did_you_mean(unknown[1], context.command.list_commands(context))
+    message = re.sub(r"'(-[\w-]+)'", r"\1", message.rstrip("."))
+    message = re.sub(r"(^|: )(Input|[A-Z])", lambda start: start[0].lower(), message, count=2)
+    return f"{message}.{nearest} See: {_program(context)} --help"
+
+
+def _program(context: Any) -> str:
+    """The command that was typed, whose help says more."""
+    if context is None:
+        return " ".join(["modelopt", *(word for word in sys.argv[1:2] if word.isalpha())])
+    return "modelopt" if context.parent is None else f"modelopt {context.info_name}"
 
 
 def command(function: Callable[..., None]) -> Callable[..., None]:

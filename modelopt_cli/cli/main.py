@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
@@ -30,36 +31,49 @@ from modelopt_cli.cli.commands import (
     watch,
 )
 from modelopt_cli.cli.guard import command, guarded
+from modelopt_cli.cli.help import PlainCommand, PlainGroup
+
+_HELP = """Tune, prune and distill models: one YAML file, one command, a result that can be trusted.
+
+Examples:
+  modelopt init digits_mlp > experiment.yaml
+  modelopt tune experiment.yaml
+  modelopt report digits-mlp --open
+"""
 
 app = typer.Typer(
     name="modelopt",
-    help="Tune, prune and distill models: one YAML file, one command, a result that can be trusted.",
+    help=_HELP,
+    cls=PlainGroup,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Start with: modelopt init digits_mlp > experiment.yaml",
 )
 
-app.command("tune")(command(tune.tune))
-app.command("train")(command(train.train))
-app.command("prune")(command(prune.prune))
-app.command("distill")(command(distill.distill))
-app.command("inspect")(command(inspect_.inspect_))
-app.command("export")(command(export.export))
-app.command("evaluate")(command(evaluate.evaluate))
-app.command("predict")(command(predict.predict))
-app.command("validate")(command(validate.validate))
-app.command("init")(command(init.init))
-app.command("list")(command(list_.list_))
-app.command("schema")(command(schema.schema))
-app.command("runs")(command(runs.runs))
-app.command("show")(command(show.show))
-app.command("report")(command(report.report))
-app.command("plot")(command(plot.plot))
-app.command("compare")(command(compare.compare))
-app.command("watch")(command(watch.watch))
-app.command("replay")(command(replay.replay))
-app.command("clean")(command(clean.clean))
+_PANELS: dict[str, dict[str, Callable[..., None]]] = {
+    "Work": {"train": train.train, "tune": tune.tune, "prune": prune.prune, "distill": distill.distill},
+    "Look at what came out": {
+        "runs": runs.runs,
+        "show": show.show,
+        "watch": watch.watch,
+        "report": report.report,
+        "plot": plot.plot,
+        "compare": compare.compare,
+        "inspect": inspect_.inspect_,
+    },
+    "Use a model": {"predict": predict.predict, "evaluate": evaluate.evaluate, "export": export.export},
+    "Experiment files": {
+        "init": init.init,
+        "validate": validate.validate,
+        "list": list_.list_,
+        "schema": schema.schema,
+    },
+    "Keep runs": {"replay": replay.replay, "clean": clean.clean},
+}
+
+for _panel, _commands in _PANELS.items():
+    for _name, _function in _commands.items():
+        app.command(_name, cls=PlainCommand, rich_help_panel=_panel)(command(_function))
 
 
 def _version(value: bool) -> None:
@@ -84,4 +98,4 @@ def main() -> None:
     from modelopt_cli.cli.output import open_standard_streams
 
     open_standard_streams()
-    sys.exit(guarded(lambda: app(standalone_mode=False), as_json="--json" in sys.argv[1:]))
+    sys.exit(guarded(lambda: app(prog_name="modelopt", standalone_mode=False), as_json="--json" in sys.argv[1:]))

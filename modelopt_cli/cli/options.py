@@ -9,21 +9,24 @@ import typer
 
 # What a command is about
 
-File = Annotated[Path, typer.Argument(help="The experiment file.", show_default=False)]
+File = Annotated[Path, typer.Argument(metavar="FILE", help="The experiment file.", show_default=False)]
 Weights = Annotated[
     Path,
     typer.Argument(
+        metavar="FILE",
         help="Weights: .pt, .pth, .bin, .safetensors, a folder of safetensors shards, or a model.pt of modelopt.",
         show_default=False,
     ),
 ]
-ModelFile = Annotated[Path, typer.Argument(help="A model.pt that modelopt wrote.", show_default=False)]
+ModelFile = Annotated[Path, typer.Argument(metavar="MODEL", help="A model.pt that modelopt wrote.", show_default=False)]
 Run = Annotated[
-    str, typer.Argument(help="A run's folder, name/number, or a name (its newest run).", show_default=False)
+    str,
+    typer.Argument(metavar="RUN", help="A run's folder, name/number, or a name (its newest run).", show_default=False),
 ]
 Runs = Annotated[
     list[str],
     typer.Argument(
+        metavar="RUN...",
         help="Runs, each a folder, name/number, a name (its newest run), or a report that was saved as JSON.",
         show_default=False,
     ),
@@ -63,7 +66,7 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Check everything, estim
 
 # What comes of it
 
-Out = Annotated[Path | None, typer.Option(help="Folder for the results; default: runs/<name>/<number>.")]
+Out = Annotated[Path | None, typer.Option(metavar="FOLDER", help="Folder for the results; default: runs/NAME/NUMBER.")]
 Gate = Annotated[
     list[str] | None,
     typer.Option("--gate", metavar="CONDITION", help='E.g. "test.accuracy >= 0.95"; exit 3 when not met.'),

@@ -25,7 +25,7 @@ def cli(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp
         words = [str(argument) for argument in arguments]
         monkeypatch.setattr("sys.argv", ["modelopt", *words])
         capsys.readouterr()
-        code = guarded(lambda: app(words, standalone_mode=False), as_json="--json" in words)
+        code = guarded(lambda: app(words, prog_name="modelopt", standalone_mode=False), as_json="--json" in words)
         captured = capsys.readouterr()
         return Result(code, captured.out, captured.err)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 import time
 from typing import Annotated
 
@@ -13,15 +14,24 @@ from modelopt_cli.cli.running import runs_root
 
 def clean(
     names: Annotated[
-        list[str] | None, typer.Argument(help="Names, or name/number; default: all.", show_default=False)
+        list[str] | None,
+        typer.Argument(metavar="RUN...", help="Names, or name/number; default: all.", show_default=False),
     ] = None,
-    keep: Annotated[int, typer.Option(min=0, help="Newest runs of each name to keep.")] = 0,
+    keep: Annotated[int, typer.Option(metavar="N", min=0, help="Newest runs of each name to keep.")] = 0,
     older_than: Annotated[
         float | None, typer.Option(metavar="DAYS", help="Only runs last changed before this many days.")
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> None:
-    """Remove runs, after saying how much that frees. A running one is never touched."""
+    """Remove runs, after saying how much that frees. A running one is never touched.
+
+    It asks before; "no" removes nothing, with exit code 0.
+
+    Examples:
+      modelopt clean digits-mlp --keep 3
+      modelopt clean digits-mlp/1 digits-mlp/2
+      modelopt clean --older-than 30 --yes
+    """
     from modelopt_cli.cli import output
     from modelopt_cli.cli.render import lists
     from modelopt_cli.core.errors import InputError, StorageError, did_you_mean
@@ -51,10 +61,25 @@ def clean(
     freed = size(sum(run.bytes for run in chosen))
     if not yes:
         these = "this run" if len(chosen) == 1 else f"these {plural(len(chosen), 'run')}"
-        typer.confirm(f"Remove {these} and free {freed}?", abort=True)
+        if not _agreed(f"Remove {these} and free {freed}?"):
+            output.line("nothing was removed")
+            return
     for run in chosen:
         try:
             shutil.rmtree(run.path)
         except OSError as error:
             raise StorageError(f"{run.path} cannot be removed ({error.strerror})") from None
     output.line(f"removed {plural(len(chosen), 'run')}, freed {freed}")
+
+
+def _agreed(question: str) -> bool:
+    """The answer. Raises UsageError where nobody can give one, typer.Abort at Ctrl-C."""
+    from modelopt_cli.core.errors import UsageError
+
+    try:
+        return typer.confirm(question)
+    except typer.Abort:
+        if sys.stdin.isatty():
+            raise
+        typer.echo()  # ends the line of the question
+        raise UsageError("nothing was removed: nobody answers here; remove without being asked: --yes") from None

@@ -36,7 +36,6 @@ def compare(
 ) -> None:
     """Show runs side by side: settings that differ, metrics, and whether differences are larger than chance.
 
-    \b
     Examples:
       modelopt compare digits-mlp/1 digits-mlp/2
       modelopt compare old new --gate "B.test.accuracy >= A.test.accuracy - 0.005"

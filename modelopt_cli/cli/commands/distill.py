@@ -18,7 +18,13 @@ def distill(
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Train a student on what its teacher says; save it beside what teacher and student alone are worth."""
+    """Train a student on what its teacher says; save it beside what teacher and student alone are worth.
+
+    Examples:
+      modelopt distill experiment.yaml --dry-run
+      modelopt distill experiment.yaml --set seeds=3
+      modelopt distill experiment.yaml --gate "test.gap_closed >= 0.3"
+    """
     from modelopt_cli.workflows import distill as workflow
 
     execute(

@@ -13,9 +13,11 @@ from modelopt_cli.cli.running import brief, check_junit, conditions, demand, exp
 
 def evaluate(
     model: ModelFile,
-    split: Annotated[str, typer.Option(help="Split of the data that the model was trained with.")] = "test",
+    split: Annotated[
+        str, typer.Option(metavar="NAME", help="Split of the data that the model was trained with.")
+    ] = "test",
     data: Annotated[
-        Path | None, typer.Option(help="Labelled data to use instead: CSV, Parquet, NPZ, or a folder.")
+        Path | None, typer.Option(metavar="DATA", help="Labelled data to use instead: CSV, Parquet, NPZ, or a folder.")
     ] = None,
     trust_code: TrustCode = False,
     gate: Gate = None,
@@ -23,7 +25,13 @@ def evaluate(
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Compute every metric of a model, on a split of its data or on new data."""
+    """Compute every metric of a model, on a split of its data or on new data.
+
+    Examples:
+      modelopt evaluate runs/digits-mlp/1/model.pt
+      modelopt evaluate runs/digits-mlp/1/model.pt --split validation --json
+      modelopt evaluate model.pt --data new.csv --gate "data.accuracy >= 0.9"
+    """
     from modelopt_cli.workflows.evaluate import evaluated
 
     check_junit(junit, gate or ())

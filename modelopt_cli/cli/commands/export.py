@@ -22,6 +22,7 @@ def export(
     model: Annotated[
         str,
         typer.Argument(
+            metavar="MODEL",
             help="Weights: .pt, .pth, .bin, .safetensors, a folder of safetensors shards, or a model.pt of modelopt; "
             "with --format optuna a run: its folder, name/number, or a name (its newest run).",
             show_default=False,
@@ -30,6 +31,7 @@ def export(
     out: Annotated[
         Path | None,
         typer.Argument(
+            metavar="FILE",
             help="File to write: .pt2 (torch.export; can be trained further) or .onnx (needs the extra onnx). With "
             "--format optuna a SQLite file; default: NAME-NUMBER.db.",
             show_default=False,
@@ -39,7 +41,8 @@ def export(
         Format | None,
         typer.Option(
             "--format",
-            help="optuna: the trials of a search as a study that optuna-dashboard opens (needs the extra optuna).",
+            metavar="optuna",
+            help="The trials of a search as a study that optuna-dashboard opens (needs the extra optuna).",
             show_default=False,
         ),
     ] = None,
@@ -60,6 +63,11 @@ def export(
     It takes raw inputs (pixels from 0 to 255, a table's columns): preprocessing is in it, unless --bare.
 
     With --format optuna: write the trials of a search, also of one that is running, for Optuna and its dashboard.
+
+    Examples:
+      modelopt export runs/digits-mlp/1/model.pt model.onnx
+      modelopt export weights.pt model.pt2 --experiment experiment.yaml
+      modelopt export digits-mlp trials.db --format optuna
     """
     from modelopt_cli.core.errors import UsageError
 

@@ -20,7 +20,8 @@ _COMMANDS = {"tuning": "tune", "pruning": "prune", "distillation": "distill"}
 
 def init(
     template: Annotated[
-        str | None, typer.Argument(help="A template's name; without one they are listed.", show_default=False)
+        str | None,
+        typer.Argument(metavar="TEMPLATE", help="A template's name; without one they are listed.", show_default=False),
     ] = None,
     to: Annotated[
         Path | None,
@@ -31,7 +32,13 @@ def init(
         ),
     ] = None,
 ) -> None:
-    """Start an experiment file from a template; it goes to standard output, or into a folder."""
+    """Start an experiment file from a template; it goes to standard output, or into a folder.
+
+    Examples:
+      modelopt init
+      modelopt init digits_mlp > experiment.yaml
+      modelopt init script --to my-search
+    """
     from modelopt_cli.cli import output
     from modelopt_cli.cli.render import lists
     from modelopt_cli.core.errors import UsageError, did_you_mean

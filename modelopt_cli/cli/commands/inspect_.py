@@ -34,7 +34,13 @@ def inspect_(
     trust_code: TrustCode = False,
     json: Json = False,
 ) -> None:
-    """Show a model's tensors: shapes, dtypes, zeros, how values are spread, sizes; on request MACs, latency, units."""
+    """Show a model's tensors: shapes, dtypes, zeros, how values are spread, sizes; on request MACs, latency, units.
+
+    Examples:
+      modelopt inspect weights.safetensors
+      modelopt inspect runs/digits-mlp/1/model.pt --measure
+      modelopt inspect runs/digits-neurons/1/model.pt --groups
+    """
     from modelopt_cli.core.errors import UsageError
     from modelopt_cli.workflows.inspect.weights import run
 

@@ -12,11 +12,18 @@ from modelopt_cli.cli.options import Json
 
 def list_(
     family: Annotated[
-        str | None, typer.Argument(help="E.g. samplers, models, data; default: all.", show_default=False)
+        str | None,
+        typer.Argument(metavar="FAMILY", help="E.g. samplers, models, data; default: all.", show_default=False),
     ] = None,
     json: Json = False,
 ) -> None:
-    """List every strategy with a one-line summary."""
+    """List every strategy with a one-line summary.
+
+    Examples:
+      modelopt list
+      modelopt list samplers
+      modelopt list models --json
+    """
     from modelopt_cli.cli import output
     from modelopt_cli.cli.render import lists
     from modelopt_cli.core.errors import UsageError, did_you_mean

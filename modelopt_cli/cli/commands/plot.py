@@ -15,21 +15,22 @@ def plot(
     run: Run,
     kind: Annotated[
         str | None,
-        typer.Argument(help="Which chart; without one, those that the run has are listed.", show_default=False),
+        typer.Argument(
+            metavar="KIND", help="Which chart; without one, those that the run has are listed.", show_default=False
+        ),
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(
-            metavar="FILE", help="File to write: .png, .svg or .pdf; default: <kind>.png.", show_default=False
-        ),
+        typer.Option(metavar="FILE", help="File to write: .png, .svg or .pdf; default: KIND.png.", show_default=False),
     ] = None,
-    width: Annotated[int, typer.Option(min=200, max=4000, help="Width of the drawing in pixels of a screen.")] = 640,
+    width: Annotated[
+        int, typer.Option(metavar="N", min=200, max=4000, help="Width of the drawing in pixels of a screen.")
+    ] = 640,
     dark: Annotated[bool, typer.Option("--dark", help="On dark paper.")] = False,
     force: Force = False,
 ) -> None:
     """Draw one chart of a run into a file.
 
-    \b
     Examples:
       modelopt plot digits-mlp
       modelopt plot digits-mlp history --out history.svg

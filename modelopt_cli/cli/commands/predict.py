@@ -22,15 +22,22 @@ def predict(
     data: Annotated[
         Path,
         typer.Argument(
+            metavar="DATA",
             help="New data: CSV, Parquet, NPZ, NPY, or a folder of images; - reads a CSV from standard input.",
             show_default=False,
         ),
     ],
-    out: Annotated[Path | None, typer.Option(help="File to write; default: standard output.")] = None,
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="File to write; default: standard output.")] = None,
     force: Force = False,
     trust_code: TrustCode = False,
 ) -> None:
-    """Predict new data: labels and probabilities (or values) as CSV."""
+    """Predict new data: labels and probabilities (or values) as CSV.
+
+    Examples:
+      modelopt predict runs/my-table/1/model.pt new.csv
+      modelopt predict model.pt new.parquet --out predicted.csv
+      modelopt predict model.pt - < new.csv > predicted.csv
+    """
     from modelopt_cli.cli import output
     from modelopt_cli.core.errors import UsageError
     from modelopt_cli.core.text import printable

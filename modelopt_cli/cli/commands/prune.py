@@ -22,16 +22,23 @@ def prune(
             show_default=False,
         ),
     ],
-    threshold: Annotated[float | None, typer.Option(help="Weights with |w| below this become 0.")] = None,
-    amount: Annotated[float | None, typer.Option(help="Share of the weights to remove, from 0 to below 1.")] = None,
+    threshold: Annotated[
+        float | None, typer.Option(metavar="SIZE", help="Weights with |w| below this become 0.")
+    ] = None,
+    amount: Annotated[
+        float | None, typer.Option(metavar="SHARE", help="Share of the weights to remove, from 0 to below 1.")
+    ] = None,
     pattern: Annotated[str | None, typer.Option(metavar="N:M", help="Keep N of every M inputs, e.g. 2:4.")] = None,
     structure: Annotated[
         str | None,
-        typer.Option(help="What goes: weights, neurons (smaller layers), block, nm; with --experiment or a .yaml."),
+        typer.Option(
+            metavar="NAME",
+            help="What goes: weights, neurons (smaller layers), block, nm; with --experiment or a .yaml.",
+        ),
     ] = None,
     importance: Annotated[
         str | None,
-        typer.Option(help="What tells how much each matters (modelopt list importances); likewise."),
+        typer.Option(metavar="NAME", help="What tells how much each matters (modelopt list importances); likewise."),
     ] = None,
     budget: Annotated[
         str | None,
@@ -39,7 +46,9 @@ def prune(
     ] = None,
     scope: Annotated[
         Literal["layer", "global"] | None,
-        typer.Option(help="Rank the weights of --amount in each tensor, or all together (the default)."),
+        typer.Option(
+            metavar="layer|global", help="Rank the weights of --amount in each tensor, or all together (the default)."
+        ),
     ] = None,
     keep_at_least: Annotated[
         float, typer.Option(metavar="SHARE", help="Share of the weights that stays in each tensor, whatever goes.")
@@ -50,12 +59,16 @@ def prune(
     key: Key = None,
     experiment: Annotated[
         Path | None,
-        typer.Option(help="Experiment file with the model and data that judge the weights before and after."),
+        typer.Option(
+            metavar="FILE", help="Experiment file with the model and data that judge the weights before and after."
+        ),
     ] = None,
     set_: Set = None,
     out: Annotated[
         Path | None,
-        typer.Option(help="Where to write; default: model.pruned.pt beside it (a .yaml: runs/<name>/<number>)."),
+        typer.Option(
+            metavar="PATH", help="Where to write; default: model.pruned.pt beside it (a .yaml: runs/NAME/NUMBER)."
+        ),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite the output (never the input).")] = False,
     trust_pickle: TrustPickle = False,
@@ -70,7 +83,13 @@ def prune(
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Take the least important weights out of a model: of a file of weights, or of an experiment's trained model."""
+    """Take the least important weights out of a model: of a file of weights, or of an experiment's trained model.
+
+    Examples:
+      modelopt prune weights.safetensors --amount 0.9 --out small.safetensors
+      modelopt prune runs/digits-mlp/1/model.pt --threshold 0.01 --dry-run
+      modelopt prune experiment.yaml --structure neurons --budget flops=50%
+    """
     given = PruneOptions(
         threshold=threshold,
         amount=amount,

@@ -12,7 +12,12 @@ def replay(
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Ask a search's sampler and scheduler again, from its log, and compare every answer; exit 1 when one differs."""
+    """Ask a search's sampler and scheduler again, from its log, and compare every answer; exit 1 when one differs.
+
+    Examples:
+      modelopt replay digits-mlp
+      modelopt replay runs/digits-mlp/2 --json
+    """
     from modelopt_cli.cli.running import run_in_memory
     from modelopt_cli.core.errors import ReplayError
     from modelopt_cli.results.listing import find_run

@@ -25,7 +25,6 @@ def report(
 ) -> None:
     """Write a page that shows a run: one file, to be opened without network or server. Several runs: side by side.
 
-    \b
     Examples:
       modelopt report digits-mlp --open
       modelopt report runs/digits-mlp/2 --out monday.html

@@ -12,10 +12,18 @@ from modelopt_cli.cli.running import runs_root
 
 
 def runs(
-    name: Annotated[str | None, typer.Argument(help="Only runs of this name.", show_default=False)] = None,
+    name: Annotated[
+        str | None, typer.Argument(metavar="NAME", help="Only runs of this name.", show_default=False)
+    ] = None,
     json: Json = False,
 ) -> None:
-    """List the runs under runs/ (or $MODELOPT_RUNS)."""
+    """List the runs under runs/ (or $MODELOPT_RUNS).
+
+    Examples:
+      modelopt runs
+      modelopt runs digits-mlp
+      modelopt runs --json
+    """
     from modelopt_cli.cli import output
     from modelopt_cli.cli.render import lists
     from modelopt_cli.results.listing import list_runs

@@ -6,7 +6,12 @@ import json
 
 
 def schema() -> None:
-    """Print the JSON Schema of experiment files: modelopt schema > modelopt.schema.json."""
+    """Print the JSON Schema of experiment files, by which editors complete and check them.
+
+    Examples:
+      modelopt schema > modelopt.schema.json
+      modelopt schema > configs/modelopt.schema.json
+    """
     from modelopt_cli.cli import output
     from modelopt_cli.experiment.schema import json_schema
 

@@ -19,14 +19,20 @@ def show(
         int | None,
         typer.Option(
             "--trial",
-            metavar="NUMBER",
+            metavar="N",
             help="Show that trial of a search: settings, metrics, why it ended, its curve, and the end of its log.",
             show_default=False,
         ),
     ] = None,
     json: Json = False,
 ) -> None:
-    """Show the result of a finished or running run again, or one of its trials."""
+    """Show the result of a finished or running run again, or one of its trials.
+
+    Examples:
+      modelopt show digits-mlp
+      modelopt show runs/digits-mlp/2 --json
+      modelopt show digits-mlp --trial 7
+    """
     from modelopt_cli.results.listing import find_run
     from modelopt_cli.workflows.show import run_report
 

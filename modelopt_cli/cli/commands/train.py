@@ -18,7 +18,13 @@ def train(
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Train the file's model (or run its script) once; save the model, its metrics and its curve."""
+    """Train the file's model (or run its script) once; save the model, its metrics and its curve.
+
+    Examples:
+      modelopt train experiment.yaml
+      modelopt train experiment.yaml --set training.epochs=5 --set seeds=3
+      modelopt train experiment.yaml --gate "test.accuracy >= 0.95" --junit gate.xml
+    """
     from modelopt_cli.workflows import train as workflow
 
     execute(

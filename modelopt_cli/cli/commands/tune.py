@@ -14,9 +14,11 @@ def tune(
     file: File,
     set_: Set = None,
     out: Out = None,
-    trials: Annotated[int | None, typer.Option(min=1, help="Trials in all; the same as --set tuning.trials=N.")] = None,
+    trials: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Trials in all; the same as --set tuning.trials=N.")
+    ] = None,
     jobs: Annotated[
-        int | None, typer.Option(min=1, help="Trials at a time; the same as --set tuning.workers=N.")
+        int | None, typer.Option(metavar="N", min=1, help="Trials at a time; the same as --set tuning.workers=N.")
     ] = None,
     gate: Gate = None,
     junit: Junit = None,
@@ -26,7 +28,13 @@ def tune(
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Search the values named in tuning.space; save the tables, the best setting and its model."""
+    """Search the values named in tuning.space; save the tables, the best setting and its model.
+
+    Examples:
+      modelopt tune experiment.yaml --dry-run
+      modelopt tune experiment.yaml --trials 50 --jobs 4
+      modelopt tune experiment.yaml --resume --gate "test.accuracy >= 0.95"
+    """
     from modelopt_cli.workflows import tune as workflow
 
     overrides = list(set_ or [])

@@ -14,10 +14,16 @@ if TYPE_CHECKING:
 
 
 def validate(
-    files: Annotated[list[Path], typer.Argument(help="Experiment files.", show_default=False)],
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Experiment files.", show_default=False)],
     set_: Set = None,
 ) -> None:
-    """Check experiment files; every mistake with file, line and remedy. Imports nothing heavy."""
+    """Check experiment files; every mistake with file, line and remedy. Imports nothing heavy.
+
+    Examples:
+      modelopt validate experiment.yaml
+      modelopt validate one.yaml two.yaml
+      modelopt validate experiment.yaml --set training.epochs=5
+    """
     from modelopt_cli.cli import output
     from modelopt_cli.core.errors import UsageError
     from modelopt_cli.experiment.experiment import Experiment

@@ -19,7 +19,9 @@ def watch(
     run: Run,
     port: Annotated[
         int | None,
-        typer.Argument(help=f"With --serve: the port; default {_PORT}, 0: a free one.", show_default=False),
+        typer.Argument(
+            metavar="PORT", help=f"With --serve: the port; default {_PORT}, 0: a free one.", show_default=False
+        ),
     ] = None,
     serve: Annotated[
         bool, typer.Option("--serve", help="Serve the report on 127.0.0.1 as a page that updates itself.")
@@ -30,6 +32,11 @@ def watch(
     """Watch a run of another terminal: its trials, the best so far, the time left. It is not disturbed.
 
     Ends with the run. Ctrl-C leaves it alone and ends the watching, with exit code 130.
+
+    Examples:
+      modelopt watch digits-mlp
+      modelopt watch digits-mlp --serve 8123
+      modelopt watch runs/digits-mlp/2 --json
     """
     from modelopt_cli.cli import output
     from modelopt_cli.core.errors import UsageError
