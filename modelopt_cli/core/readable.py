@@ -40,14 +40,18 @@ def plural(amount: float, word: str, words: str = "") -> str:
     return f"{amount:,.0f} {word if amount == 1 else words or word + 's'}"
 
 
-def measure(name: str, value: float | None) -> str:
-    """A metric's value by its unit, which the name ends with: seconds, bytes, whole things, or a figure."""
+def measure(name: str, value: float | None, *, digits: int = 0) -> str:
+    """A metric's value by its unit, which the name ends with: seconds, bytes, whole things, or a figure; with `digits`
+    a figure of so many significant ones, for sentences and differences.
+    """
     if value is None:
         return "–"
     if name.endswith("seconds"):
         return duration(value)
     if name.endswith("_bytes"):
         return size(value)
+    if digits:
+        return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.{digits}g}"
     counted = name.startswith("model.") or name.endswith("epochs")
     whole = (float(value).is_integer() and (counted or abs(value) >= 10)) or (counted and abs(value) >= 1000)
     return f"{int(value):,}" if whole else figure(value)
@@ -99,20 +103,9 @@ def duration(seconds: float | None) -> str:
     return f"{minutes} min {rest:02d} s" if minutes < 120 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
-def measured(metric: str, value: float | None, digits: int = 4) -> str:
-    """A metric's value in the unit that its name ends with."""
-    if value is None:
-        return "–"
-    if metric.endswith("_bytes"):
-        return size(value)
-    if metric.endswith("seconds"):
-        return duration(value)
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.{digits}g}"
-
-
 def signed(metric: str, value: float, digits: int = 4) -> str:
-    """The same of a difference: +0.01, -59.3 kB, 0."""
-    return "0" if value == 0 else ("-" if value < 0 else "+") + measured(metric, abs(value), digits)
+    """A difference of a metric by its unit: +0.01, -59.3 kB, 0."""
+    return "0" if value == 0 else ("-" if value < 0 else "+") + measure(metric, abs(value), digits=digits)
 
 
 def short(path: str, paths: Collection[str] = ()) -> str:

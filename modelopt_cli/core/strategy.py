@@ -41,6 +41,8 @@ class Strategy(Settings):
     """Base of everything that a YAML file names by `type:`. Subclasses are final; see the module docstring."""
 
     family: ClassVar[str]
+    extra: ClassVar[str] = ""
+    """The extra of modelopt-cli without which it cannot run; "": the standard installation is enough."""
     path_fields: ClassVar[tuple[str, ...]] = ()
     """Options that are paths: the experiment loader joins relative ones with the folder of the file."""
 

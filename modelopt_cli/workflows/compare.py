@@ -12,7 +12,7 @@ from pathlib import Path
 from modelopt_cli.core.conditions import Goal
 from modelopt_cli.core.errors import UsageError
 from modelopt_cli.core.linear_conditions import LinearCondition
-from modelopt_cli.core.readable import measured, signed
+from modelopt_cli.core.readable import measure, signed
 from modelopt_cli.experiment.expected_metrics import nearest
 from modelopt_cli.results.details import ComparisonDetails
 from modelopt_cli.results.listing import runs_root
@@ -202,7 +202,8 @@ def _sentence(each: Difference, runs: Sequence[ComparedRun]) -> str:
     first, metric, run = runs[0].letter, each.metric, each.run
     if each.difference is None:
         return f"{metric}: {each.how}, so {run} and {first} cannot be compared by it"
-    values = f"{measured(metric, metrics[run][metric])} against {measured(metric, metrics[first][metric])}"
+    shown = [measure(metric, metrics[letter][metric], digits=4) for letter in (run, first)]
+    values = " against ".join(shown)
     if each.verdict == "same":
         return f"{metric}: {run} is the same as {first} ({values})"
     by = f"{values}, {signed(metric, each.difference)}"

@@ -224,7 +224,12 @@ def test_init_suggests_the_nearest(cli: Cli) -> None:
 def test_list_names_every_strategy(cli: Cli) -> None:
     families = json.loads(cli("list", "--json").out)
     assert {"samplers", "stoppers", "executors", "models", "data", "optimizers", "schedules"} <= set(families)
-    assert all(summary for members in families.values() for summary in members.values())
+    assert all(strategy["summary"] for members in families.values() for strategy in members.values())
+    assert families["optimizers"]["sgd"]["options"]["lr"]["required"] in (True, False)
+    assert json.loads(cli("list", "samplers", "--json").out) == {"samplers": families["samplers"]}
+    lines = cli("list", "samplers").out.splitlines()
+    assert lines[0] == "samplers"
+    assert [line.split()[0] for line in lines[1:]] == list(families["samplers"])
     assert "bayesian" in cli("list", "samplers").out
     assert "Did you mean 'samplers'" in cli("list", "sampler").err
 

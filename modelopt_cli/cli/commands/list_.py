@@ -31,12 +31,14 @@ def list_(
 
     if family is not None and family not in FAMILIES:
         raise UsageError(f"there is no family '{family}'.{did_you_mean(family, FAMILIES)} Known: {', '.join(FAMILIES)}")
+    if json:
+        from modelopt_cli.experiment.strategies import described
+
+        output.json_document(json_module.dumps(described([family] if family else []), indent=2))
+        return
     summaries = {
         each.name: {name: each.get(name).summary() for name in each.names()}
         for each in FAMILIES.values()
         if family is None or each.name == family
     }
-    if json:
-        output.json_document(json_module.dumps(summaries, indent=2))
-    else:
-        lists.strategies(summaries)
+    lists.strategies(summaries)

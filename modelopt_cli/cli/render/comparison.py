@@ -11,12 +11,13 @@ from rich.table import Table
 from rich.text import Text
 
 from modelopt_cli.cli.render import parts
-from modelopt_cli.core.readable import cell, measured, signed
+from modelopt_cli.cli.render.console import BAD, GOOD, NAME
+from modelopt_cli.core.readable import cell, measure, signed
 from modelopt_cli.results.details import ComparisonDetails
 from modelopt_cli.results.report import Report
 from modelopt_cli.results.tables import DEVIATION
 
-_STYLES = {"better": "green", "worse": "red", "differs": "cyan", "unclear": "dim", "not known": "dim", "same": "dim"}
+_STYLES = {"better": GOOD, "worse": BAD, "differs": NAME, "unclear": "dim", "not known": "dim", "same": "dim"}
 _WORDS = {"not known": "?", "missing": ""}
 _RUN = ("run", "name", "workflow", "started", "status", "seeds", "trials")
 _WIDEST = 40  # letters of a setting's value
@@ -147,5 +148,5 @@ def _legend(console: Console, differences: Sequence[Mapping[str, Any]]) -> None:
 
 def _value(row: Mapping[str, Any], letter: str) -> str:
     value, deviation = row[letter], row.get(letter + DEVIATION)
-    text = measured(row["metric"], value)
-    return text if not deviation else f"{text} ± {measured(row['metric'], deviation, digits=2)}"
+    text = measure(row["metric"], value, digits=4)
+    return text if not deviation else f"{text} ± {measure(row['metric'], deviation, digits=2)}"

@@ -32,7 +32,7 @@ def render(console: Console, report: Report) -> None:
     console.print(Text(f"{count} of {plural(ended, 'trial')} failed", style="bold"))
     often = sorted(by_reason.items(), key=lambda item: -len(item[1]))
     for reason, numbers in often[:_MOST_REASONS]:
-        which = Text(f"  {plural(len(numbers), 'time')} ({_listed(numbers)}): ", style="red")
+        which = Text(f"  {plural(len(numbers), 'time')} ({_listed(numbers)}): ", style=BAD)
         console.print(Text.assemble(which, one_line(reason)), soft_wrap=True)
     if len(often) > _MOST_REASONS:
         console.print(Text(f"  and {len(often) - _MOST_REASONS} other reasons, see the table of trials", style="dim"))

@@ -13,6 +13,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from modelopt_cli.cli.render.console import BAD, GOOD, NAME, WARNING
 from modelopt_cli.core.conditions import Goal
 from modelopt_cli.core.readable import number, short
 from modelopt_cli.core.references import redacted
@@ -22,11 +23,11 @@ from modelopt_cli.workflows.shared.state_of_work import StateOfWork
 from modelopt_cli.workflows.shared.time_left import Estimate
 
 STYLE = {
-    State.COMPLETED: "green",
-    State.STOPPED: "yellow",
-    State.FAILED: "red",
-    State.RUNNING: "cyan",
-    State.PAUSED: "cyan",
+    State.COMPLETED: GOOD,
+    State.STOPPED: WARNING,
+    State.FAILED: BAD,
+    State.RUNNING: NAME,
+    State.PAUSED: NAME,
     State.QUEUED: "dim",
 }
 _LAST = 6  # trials that are shown, those that run first
@@ -124,7 +125,7 @@ def course(state: StateOfWork, console: Console) -> RenderableType:
         grid.add_column(no_wrap=True, overflow="ellipsis")
         grid.add_column(no_wrap=True, justify="right")
         for text, seconds in over:
-            grid.add_row(Text(mark("✓", "+", console), style="green"), Text(text, style="dim"), _dim(period(seconds)))
+            grid.add_row(Text(mark("✓", "+", console), style=GOOD), Text(text, style="dim"), _dim(period(seconds)))
         rows.append(grid)
     steps = ""
     step, total = state.step, state.total
@@ -161,7 +162,7 @@ def bar(name: str, done: float, of: float | None, text: str, console: Console) -
 
 
 def _progress_bar(done: float, of: float | None) -> ProgressBar:
-    return ProgressBar(total=of or None, completed=done, pulse=not of, style="bright_black", complete_style="cyan")
+    return ProgressBar(total=of or None, completed=done, pulse=not of, style="bright_black", complete_style=NAME)
 
 
 def _states(trials: Trials) -> Text:
@@ -184,7 +185,7 @@ def _best(trials: Trials, console: Console) -> list[RenderableType]:
         if Goal.parse(goal).metric in best.metrics
     ]
     text = Text.assemble(("best  ", "bold"))
-    text.append("  ".join(f"{name} {number(value)}" for name, value in values), style="bold green")
+    text.append("  ".join(f"{name} {number(value)}" for name, value in values), style=f"bold {GOOD}")
     text.append(f"  trial {best.number}", style="dim")
     rows: list[RenderableType] = [_one_line(text)]
     settings = _settings(best)
@@ -192,7 +193,7 @@ def _best(trials: Trials, console: Console) -> list[RenderableType]:
         rows.append(_one_line(Text(f"      {settings}")))
     if len(set(trials.history)) > 1 and not _plain(console):
         first, last = number(trials.history[0]), number(trials.history[-1])
-        line = Text.assemble((f"      {first} ", "dim"), (sparkline(trials.history), "cyan"), (f" {last}", "dim"))
+        line = Text.assemble((f"      {first} ", "dim"), (sparkline(trials.history), NAME), (f" {last}", "dim"))
         rows.append(_one_line(line))
     return rows
 
@@ -231,7 +232,7 @@ def _failures(trials: Trials) -> Text:
     reason, times = trials.reasons.most_common(1)[0]
     others = len(trials.reasons) - 1
     more = f" (and {things(others, 'other reason')})" if others else ""
-    return _one_line(Text.assemble(("failed ", "red"), (f"{times} × {reason}{more}", "dim")))
+    return _one_line(Text.assemble(("failed ", BAD), (f"{times} × {reason}{more}", "dim")))
 
 
 def _settings(trial: Trial) -> str:

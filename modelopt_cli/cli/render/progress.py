@@ -13,7 +13,7 @@ from rich.live import Live
 from rich.text import Text
 
 from modelopt_cli.cli.render import live
-from modelopt_cli.cli.render.console import console
+from modelopt_cli.cli.render.console import WARNING, console
 from modelopt_cli.core.conditions import Goal
 from modelopt_cli.core.readable import number, short
 from modelopt_cli.core.references import redacted
@@ -63,7 +63,7 @@ class QuietProgress:
     def take(self, event: Event) -> None:
         """Show an event."""
         if isinstance(event, Message) and event.warning:
-            self._console.print(Text.assemble(("warning: ", "yellow"), event.text), soft_wrap=True)
+            self._console.print(Text.assemble(("warning: ", WARNING), event.text), soft_wrap=True)
 
 
 class PlainProgress(QuietProgress):
@@ -173,7 +173,7 @@ class LiveProgress(QuietProgress):
         self._state.take(event)
         match event:
             case Message(text, warning):
-                self._console.print(Text.assemble(("warning: " if warning else "", "yellow"), text), soft_wrap=True)
+                self._console.print(Text.assemble(("warning: " if warning else "", WARNING), text), soft_wrap=True)
             case SearchStarted():
                 self._trials = live.Trials(event.goals)
             case TrialChanged(trial, best):

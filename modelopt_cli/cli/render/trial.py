@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from modelopt_cli.cli.render import metrics, parts
-from modelopt_cli.cli.render.console import console
+from modelopt_cli.cli.render.console import BAD, GOOD, NAME, WARNING, console
 from modelopt_cli.core.conditions import Goal
 from modelopt_cli.core.readable import duration, number
 from modelopt_cli.core.text import one_line, printable
@@ -19,7 +19,7 @@ from modelopt_cli.core.text import one_line, printable
 if TYPE_CHECKING:
     from modelopt_cli.workflows.search.one_trial import CurvePoint, TrialDetails
 
-_STYLES = {"completed": "green", "stopped": "yellow", "failed": "red", "interrupted": "yellow"}
+_STYLES = {"completed": GOOD, "stopped": WARNING, "failed": BAD, "interrupted": WARNING}
 _MOST_POINTS = 6  # of a curve
 _MOST_METRICS = 4  # columns of a curve
 
@@ -31,7 +31,7 @@ def show(trial: TrialDetails) -> None:
     screen.print(Text("settings", style="bold"))
     for path, value in trial["params"].items():
         screen.print(
-            Text.assemble("  ", (path, "cyan"), " = ", "null" if value is None else one_line(number(value))),
+            Text.assemble("  ", (path, NAME), " = ", "null" if value is None else one_line(number(value))),
             soft_wrap=True,
         )
     if trial["metrics"]:
@@ -56,13 +56,11 @@ def _outcome(screen: Console, trial: TrialDetails) -> None:
     steps = "" if not trial["step"] else f", step {trial['step']}"
     steps += f" of {trial['total']}" if steps and trial["total"] is not None else ""
     best = ("  the best so far" if state != "completed" else "  the best", "bold") if trial["best"] else ""
-    title = Text.assemble(
-        (f"trial {trial['trial']}  ", "bold"), (state, _STYLES.get(state, "cyan")), taken, steps, best
-    )
+    title = Text.assemble((f"trial {trial['trial']}  ", "bold"), (state, _STYLES.get(state, NAME)), taken, steps, best)
     screen.print(title, soft_wrap=True)
     if trial["reason"]:
         kind = f" ({trial['failure']})" if trial["failure"] not in ("", "error") else ""
-        parts.line(screen, f"reason{kind}: ", trial["reason"], "bold red" if state == "failed" else "bold")
+        parts.line(screen, f"reason{kind}: ", trial["reason"], BAD if state == "failed" else "bold")
     origin = {"file": "the file's own values", "initial": "from tuning.initial"}.get(trial["origin"])
     if origin is not None:
         parts.line(screen, "settings are ", origin)

@@ -11,14 +11,14 @@ from rich.table import Table
 from rich.text import Text
 
 from modelopt_cli.cli.render import live
-from modelopt_cli.cli.render.console import console
+from modelopt_cli.cli.render.console import BAD, GOOD, NAME, WARNING, console
 from modelopt_cli.cli.render.progress import describe
 from modelopt_cli.core.readable import number
 from modelopt_cli.core.references import redacted
 from modelopt_cli.core.text import one_line
 from modelopt_cli.workflows.watch.watcher import Snapshot, best_so_far
 
-_STATUS = {"running": "cyan", "completed": "green", "interrupted": "yellow", "failed": "red", "killed": "red"}
+_STATUS = {"running": NAME, "completed": GOOD, "interrupted": WARNING, "failed": BAD, "killed": BAD}
 _SILENT = 60.0  # seconds after which it is said since when nothing was written
 
 
@@ -94,7 +94,7 @@ def _stages(snapshot: Snapshot, screen: Console) -> RenderableType:
     grid.add_column(no_wrap=True, overflow="ellipsis")
     grid.add_column(no_wrap=True, justify="right")
     for text, seconds in progress["stages"][-live.STAGES :]:
-        sign = Text(live.mark("✓", "+", screen), style="green")
+        sign = Text(live.mark("✓", "+", screen), style=GOOD)
         grid.add_row(sign, Text(one_line(str(text)), style="dim"), Text(live.period(float(seconds)), style="dim"))
     step, total = progress["step"], progress["total"]
     words = [] if step is None else [f"{step} of {live.things(total, 'step')}" if total else f"step {step}"]

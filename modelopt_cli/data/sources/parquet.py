@@ -18,6 +18,7 @@ __all__ = ["Parquet"]
 class Parquet(TableSource):
     """A parquet file (needs the extra 'parquet'), with the same options as csv."""
 
+    extra: ClassVar[str] = "parquet"
     path_fields: ClassVar[tuple[str, ...]] = ("path",)
     decides_samples: ClassVar[frozenset[str]] = TableSource.decides_samples | {"path"}
 

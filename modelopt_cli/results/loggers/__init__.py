@@ -99,8 +99,6 @@ class Logger(Strategy):
     family = "loggers"
     package: ClassVar[str] = ""
     """What is imported; "": nothing that may be missing."""
-    extra: ClassVar[str] = ""
-    """The extra of modelopt-cli that installs it."""
 
     wait: Positive = Field(
         30.0, description="Seconds without an answer after which the end of a run waits no longer for it."

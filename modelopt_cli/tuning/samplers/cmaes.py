@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, final
+from typing import TYPE_CHECKING, Annotated, ClassVar, final
 
 from pydantic import Field
 from typing_extensions import override
@@ -27,6 +27,8 @@ class Cmaes(Sampler):
     anew with twice the population (Auger & Hansen 2005). Earlier trials (tuning.warm_start) give it its first mean and
     covariance (Nomura et al., AAAI 2021). For numbers that depend on each other, and hundreds of cheap trials.
     """
+
+    extra: ClassVar[str] = "cmaes"
 
     population: Annotated[int, Field(ge=4)] | None = Field(
         None, description="Trials in a generation; null: 4 + 3 log(number of parameters)."

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, Any, ClassVar, final
 
 from pydantic import Field, field_validator
 from typing_extensions import override
@@ -30,6 +30,8 @@ class Optuna(Sampler):
     is none of a trial's. Generations of NSGAII and NSGAIII are cut from the completed trials in order of number. For
     who knows a sampler from there; it costs more the longer the history is.
     """
+
+    extra: ClassVar[str] = "optuna"
 
     sampler: str = Field("TPESampler", description="The class in optuna.samplers.")
     options: dict[str, Any] = Field(default_factory=dict, description="Its own arguments, but for seed.")
