@@ -161,7 +161,9 @@ class Report(BaseModel):
 
     def with_artefact(self, name: str, path: str) -> Self:
         """The same report, which names one more file that the run wrote, first."""
-        return self._changed(artefacts={name: path, **self.artefacts})
+        return self._changed(
+            artefacts={name: path, **{key: self.artefacts[key] for key in self.artefacts if key != name}}
+        )
 
     def with_warning(self, text: str) -> Self:
         """The same report with one more warning."""

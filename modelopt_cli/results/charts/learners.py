@@ -33,7 +33,7 @@ def draw(report: Report) -> Chart | None:
             if value is None:
                 continue
             spread = row.get(f"{split}.{measure}{DEVIATION}") or 0.0
-            shown = number(float(value)) + (f" ± {number(spread)}" if spread else "")
+            shown = number(float(value)) + (f" ± {spread:.2g}" if spread else "")
             rows.append(
                 {
                     "learner": str(row["learner"]),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from statistics import stdev
 from typing import Any
 
 from modelopt_cli.core.conditions import Goal
@@ -11,6 +12,7 @@ from modelopt_cli.core.readable import count, duration, number, short, size
 from modelopt_cli.results.charts.learners import GAPS
 from modelopt_cli.results.page.parts import Tile
 from modelopt_cli.results.report import Report
+from modelopt_cli.results.tables import DEVIATION, column_of
 
 _KINDS = {
     "training": "A training",
@@ -30,6 +32,7 @@ _KINDS = {
 _MAIN = ("accuracy", "balanced_accuracy", "f1", "r2", "rmse", "mae", "loss")
 """Measures by which a model is spoken of, the first that it has."""
 _SPLITS = ("test", "validation")
+_COSTS = ("parameters", "multiply-accumulates", "bytes of tensors")
 _BYTES, _SECONDS = ("size_bytes", "bytes"), ("seconds",)
 
 
@@ -232,7 +235,7 @@ def _pruning(report: Report) -> list[str]:
             for stage, row in stages.items()
             if row.get(metric) is not None
         ]
-        sentences.append(f"{_capital(metric)} was {', '.join(readings)}.")
+        sentences.append(f"Its {metric} was {', '.join(readings)}.")
     return sentences
 
 
@@ -259,7 +262,7 @@ def _distillation(report: Report) -> list[str]:
     sentences = ["A student learned from a teacher's outputs, and is compared with the same student trained alone."]
     if metric is not None:
         readings = [f"{name} {_plus_minus(row, metric)}" for name, row in rows.items() if row.get(metric) is not None]
-        sentences.append(f"{_capital(metric)}: {', '.join(readings)}.")
+        sentences.append(f"By {metric}: {', '.join(readings)}.")
     gap = next((name for name in GAPS if name in report.metrics), None)
     if gap is not None:
         closed, where = report.metrics[gap], gap.partition(".")[0]
@@ -293,9 +296,9 @@ def _certainty(report: Report) -> str:
             f"{number(best['uncertainty'])}, and one trial deviates by {number(best['noise'])}."
         )
     seeds = report.details.get("seeds")
-    deviation = report.metrics.get(f"{metric}_std")
+    deviation = _over_seeds(report, metric)
     if seeds and deviation is not None:
-        return f"All figures are means over {len(seeds)} seeds; {metric} deviates by {number(deviation)} between them."
+        return f"All figures are means over {len(seeds)} seeds; {metric} deviates by {deviation:.2g} between them."
     shown = metric if metric.startswith("test.") else _sibling(metric, "test", report.metrics) or metric
     split, _, measure = shown.partition(".")
     samples = next((row["samples"] for row in report.records("splits") if row["split"] == split), None)
@@ -311,6 +314,14 @@ def _certainty(report: Report) -> str:
         if report.kind != "weights_file"
         else ""
     )
+
+
+def _over_seeds(report: Report, metric: str) -> float | None:
+    """By how much the metric deviates between seeds; None where there is one."""
+    column = column_of(metric, report.tables["seeds"].columns) if "seeds" in report.tables else metric
+    rows = [row for row in report.records("seeds") if isinstance(row.get("seed"), int)]
+    values = [row[column] for row in rows if isinstance(row.get(column), int | float)]
+    return stdev(values) if len(values) > 1 else report.metrics.get(metric + DEVIATION)
 
 
 def _gates(report: Report) -> str:
@@ -358,9 +369,9 @@ def _beside(report: Report, metric: str) -> str:
     before = ((report.details.get("baseline") or {}).get("metrics") or {}).get(metric)
     if before is not None:
         return f"the file's own values: {number(before)}"
-    deviation = report.metrics.get(f"{metric}_std")
+    deviation = _over_seeds(report, metric)
     if deviation is not None:
-        return f"± {number(deviation)}"
+        return f"± {deviation:.2g}"
     stages = {row["stage"]: row for row in report.records("stages")}
     if stages.get("before", {}).get(metric) is not None:
         return f"before: {number(stages['before'][metric])}"
@@ -371,7 +382,7 @@ def _beside(report: Report, metric: str) -> str:
 
 
 def _cost_beside(report: Report, name: str) -> str:
-    last = name.rpartition(".")[2].removeprefix("size_")
+    last = {"model.parameters": "parameters", "model.size_bytes": "bytes of tensors"}.get(name, "")
     row = next((row for row in report.records("costs") if row["what"] == last), None)
     before = None if row is None else row.get("before", row.get("teacher"))
     if before is None:
@@ -386,11 +397,11 @@ def _stage_metric(stages: Mapping[str, Mapping[str, Any]]) -> str | None:
 
 def _plus_minus(row: Mapping[str, Any], metric: str) -> str:
     deviation = row.get(f"{metric}_std")
-    return number(row[metric]) if deviation is None else f"{number(row[metric])} ± {number(deviation)}"
+    return number(row[metric]) if deviation is None else f"{number(row[metric])} ± {deviation:.2g}"
 
 
 def _cost(what: str, value: float) -> str:
-    return size(value) if what in ("bytes", "size") else count(value)
+    return size(value) if what.startswith("bytes") else count(value)
 
 
 def _option(value: Any) -> str:
