@@ -150,7 +150,7 @@ class RunDirectory:
         path = self.path_of("report.html")
         named = report.with_artefact("page", str(path))
         try:
-            write_text(path, render(named, self.path))
+            write_text(path, render(named, self.path), durable=False)  # `modelopt report` makes it again
         except Exception as error:
             return report.with_warning(f"report.html could not be written ({type(error).__name__}: {error})")
         return named
@@ -159,7 +159,7 @@ class RunDirectory:
         """NAME.csv and NAME.json (a list of records, a line each); saved_run.py reads them."""
         columns, rows = without_values([table.columns, table.rows])
         table = Table.model_construct(columns=columns, rows=rows)
-        write_text(self.path_of(f"{name}.csv"), as_csv(table))
+        write_text(self.path_of(f"{name}.csv"), as_csv(table), durable=False)  # its JSON has it all
         write_text(self.path_of(f"{name}.json"), as_json(table))
 
     def _write_yaml(self, name: str, content: Mapping[str, Any], command: str, comment: str = "") -> None:

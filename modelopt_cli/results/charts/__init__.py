@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+from functools import cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -20,13 +21,18 @@ _TOOLS = ("chart", "pictures", "theme")
 
 def kinds() -> list[str]:
     """The names of all kinds, in alphabetical order."""
+    return list(_kinds())
+
+
+@cache
+def _kinds() -> tuple[str, ...]:
     names = (module.name for module in pkgutil.iter_modules(__path__))
-    return sorted(name for name in names if not name.startswith("_") and name not in _TOOLS)
+    return tuple(sorted(name for name in names if not name.startswith("_") and name not in _TOOLS))
 
 
 def draw(report: Report, kind: str) -> Chart | None:
     """The report's chart of this kind; None where it has nothing of it. Raises KeyError for an unknown kind."""
-    if kind not in kinds():
+    if kind not in _kinds():
         raise KeyError(kind)
     chart: Chart | None = importlib.import_module(f"{__name__}.{kind}").draw(report)
     return chart
