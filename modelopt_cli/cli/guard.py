@@ -98,6 +98,7 @@ def _misuse(error: Any) -> str:
     elif unknown := re.match(r"No such command '(.*?)'\.", message, re.DOTALL):
         message = f"there is no command '{unknown[1]}'"
         nearest = did_you_mean(unknown[1], context.command.list_commands(context))
+    message = message.replace(" (env var: 'None')", "")  # of Typer 0.19
     message = re.sub(r"'(-[\w-]+)'", r"\1", message.rstrip("."))
     message = re.sub(r"(^|: )(Input|[A-Z])", lambda start: start[0].lower(), message, count=2)
     return f"{message}.{nearest} See: {_program(context)} --help"
