@@ -108,7 +108,7 @@ def test_a_folder_of_shards_is_pruned_without_code_and_judged_with_it(cli: Cli) 
     pruned = {name: tensor for file in Path("pruned").glob("*.safetensors") for name, tensor in load_file(file).items()}
     assert sorted(pruned) == names
     zeros = sum(int((tensor == 0).sum()) for name, tensor in pruned.items() if name.endswith("weight"))
-    assert zeros == pytest.approx(0.5 * (64 * 64 * 2 + 640), abs=2)
+    assert zeros == 64 * 64 * 2 / 2, "the last matrix is spared"
     judged = cli("prune", "my-weights", "--experiment", "w/experiment.yaml", "--out", "judged")
     assert judged.code == 0, judged.err
     assert "before," in judged.out

@@ -166,12 +166,12 @@ def test_an_interrupted_run_is_shown_kept_and_resumed_to_the_same_model(
 
     advance = model_workflow.advance
 
-    def interrupted(current: Any, curve: Any, context: Any) -> None:
+    def interrupted(current: Any, curve: Any, context: Any, *closing: Any) -> None:
         def stop_late(event: object) -> None:
             if getattr(event, "step", 0) == 7:
                 context.stop.set(2)
 
-        advance(current, curve, replace(context, emit=stop_late))
+        advance(current, curve, replace(context, emit=stop_late), *closing)
 
     monkeypatch.setattr(model_workflow, "advance", interrupted)
     result = cli("prune", file)

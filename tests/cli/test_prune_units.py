@@ -8,6 +8,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from modelopt_cli.data.preprocessing import Preprocessing
 from modelopt_cli.models.files import checkpoints
 from modelopt_cli.workflows import prune_file_with_experiment
 from tests.support.cli import Cli
@@ -37,12 +38,16 @@ def weights(tmp_path: Path) -> Path:
 def test_the_smaller_model_and_its_program_compute_the_same(cli: Cli, weights: Path) -> None:
     result = cli("prune", weights, *UNITS, "--amount", "0.5")
     assert result.code == 0, result.err
-    inputs = torch.randn(3, 64)
-    model = checkpoints.load("m.pruned.pt").model
+    saved = checkpoints.load("m.pruned.pt")
+    model = saved.model
     dense = torch.load(weights, weights_only=True)
     assert sum(map(torch.Tensor.numel, model.parameters())) < sum(map(torch.Tensor.numel, dense.values()))
     program = torch.export.load("m.pruned.pt2").module()
-    assert torch.allclose(program(inputs), model(inputs), atol=1e-5)
+    raw = 8 + 4 * torch.randn(3, 64, dtype=torch.float64)  # as the data have them: preprocessing is in the program
+    prepared = Preprocessing.from_plain(saved.preprocessing).apply(raw.numpy())
+    logits, probabilities = program(raw)
+    assert torch.allclose(logits, model(torch.from_numpy(prepared)), atol=1e-5)
+    assert torch.allclose(probabilities, logits.softmax(1))
 
 
 @pytest.mark.slow
