@@ -30,7 +30,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, help="file for the figures")
     arguments = parser.parse_args()
-    rows = []
+    rows: list[dict[str, float | None]] = []
     render(search(5))  # pays for imports, and puts Vega's scripts into the cache
     for trials, steps in SIZES:
         report = search(trials, steps)
@@ -39,7 +39,8 @@ def main() -> None:
             begun = time.perf_counter()
             page = render(report)
             seconds.append(time.perf_counter() - begun)
-        row = {"trials": trials, "steps": steps, "MB": len(page.encode()) / 1e6, "write s": median(seconds)}
+        size = len(page.encode()) / 1e6
+        row: dict[str, float | None] = {"trials": trials, "steps": steps, "MB": size, "write s": median(seconds)}
         rows.append({**row, "draw s": drawn(page)})
     print(f"{'trials':>7} {'steps':>6} {'MB':>6} {'write s':>8} {'draw s':>7}")
     for row in rows:

@@ -5,6 +5,7 @@ ones.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from modelopt_cli.core.conditions import Goal
 
@@ -24,3 +25,8 @@ def drawn_range(values: Sequence[float], goal: Goal) -> tuple[float, float, int]
         high = min(high, three + reach)
     margin = 0.04 * (high - low) or abs(high) * 0.05 or 1.0
     return low - margin, high + margin, sum(not low <= value <= high for value in ordered)
+
+
+def flat(names: Sequence[str]) -> dict[str, Any]:
+    """How the names along a horizontal axis are written: upright where they are short, else slanted."""
+    return {"labelAngle": 0} if sum(map(len, names)) <= 30 else {"labelAngle": -30, "labelLimit": 110}

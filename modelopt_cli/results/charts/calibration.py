@@ -41,7 +41,8 @@ def draw(report: Report) -> Chart | None:
     bins = {
         "x": {"field": "low", "type": "quantitative", "scale": _SHARE, "title": "confidence", "axis": {"format": "%"}},
         "x2": {"field": "high"},
-        "y": {"field": "count", "type": "quantitative", "title": "samples"},
+        "y": {"field": "count", "type": "quantitative", "title": "samples", "scale": {"zero": True}},
+        "y2": {"datum": 0},
         "tooltip": labels,
     }
     sure = "surer than it is right" if mean > 0 else "less sure than it is right"
@@ -53,7 +54,11 @@ def draw(report: Report) -> Chart | None:
             Panel(
                 {"data": {"name": "calibration"}, "layer": [diagonal, gaps, points]}, 280, "Confidence against truth"
             ),
-            Panel({"data": {"name": "calibration"}, "mark": "bar", "encoding": bins}, 280, "How often it is how sure"),
+            Panel(
+                {"data": {"name": "calibration"}, "mark": {"type": "bar", "orient": "vertical"}, "encoding": bins},
+                280,
+                "How often it is how sure",
+            ),
         ),
         data={"calibration": columns_of(shown)},
         note="A calibrated model lies on the dashed line; below it, it is too sure. A larger point has more samples.",

@@ -9,6 +9,7 @@ from modelopt_cli.results.charts.chart import INK, Chart, Columns, Panel, column
 from modelopt_cli.results.report import Report
 
 _MOST = 4
+_COLOURS = {"better": "#2f7ed8", "worse": "#d6336c"}
 
 
 def draw(report: Report) -> Chart | None:
@@ -22,7 +23,9 @@ def draw(report: Report) -> Chart | None:
     names = report.details.get("runs", {})
     panels = []
     data: dict[str, Columns] = {}
+    better = {row["metric"]: row.get("better") for row in report.records("metrics")}
     verdicts = list(dict.fromkeys(str(row["verdict"]) for row in table))
+    colours = [_COLOURS.get(verdict, "#8a8f98") for verdict in verdicts]
     for index, metric in enumerate(metrics[:_MOST]):
         rows: list[dict[str, Any]] = [
             {
@@ -38,8 +41,12 @@ def draw(report: Report) -> Chart | None:
         name = f"comparison_{index}"
         data[name] = columns_of(rows)
         y = {"field": "run", "type": "nominal", "title": None, "axis": {"grid": True}}
-        x = quantitative("difference", f"{metric} minus that of A", scale={"zero": True})
-        colour = {"field": "verdict", "type": "nominal", "title": None, "scale": {"domain": verdicts}}
+        x = quantitative(
+            "difference", f"{metric} minus that of A{_way(better.get(metric))}", scale={"zero": True, "padding": 14}
+        )
+        colour = {"field": "verdict", "type": "nominal", "title": None, "scale": {"domain": verdicts, "range": colours}}
+        if index:
+            colour["legend"] = None
         labels = tooltip(("run", "run"), ("difference", "difference"), ("low", "from"), ("high", "to"), ("verdict", ""))
         ends = {"y": y, "x": {**x, "field": "low"}, "x2": {"field": "high"}}
         layers = [
@@ -59,3 +66,7 @@ def draw(report: Report) -> Chart | None:
         note="The line is the interval that chance leaves open; where it crosses 0, the difference may be chance.",
         least=340,
     )
+
+
+def _way(better: str | None) -> str:
+    return "" if better is None else f" ({better} is better)"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from modelopt_cli.core.readable import number
+from modelopt_cli.results.charts._axes import flat
 from modelopt_cli.results.charts.chart import Chart, Panel, columns_of, layer, nominal, tooltip
 from modelopt_cli.results.report import Report
 
@@ -38,7 +39,9 @@ def draw(report: Report) -> Chart | None:
     )
     worst = f" Most often {wrong['true']} is taken for {wrong['predicted']} ({wrong['count']} times)." if wrong else ""
     encoding = {
-        "x": nominal("predicted", "predicted class", sort=names, scale={"domain": names}, axis={"orient": "top"}),
+        "x": nominal(
+            "predicted", "predicted class", sort=names, scale={"domain": names}, axis={"orient": "top", **flat(names)}
+        ),
         "y": nominal("true", "true class", sort=names, scale={"domain": names}),
         "tooltip": tooltip(
             ("true", "true"), ("predicted", "predicted"), ("count", "samples"), ("share", "share of class")

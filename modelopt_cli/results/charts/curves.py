@@ -17,6 +17,8 @@ def draw(report: Report) -> Chart | None:
     if trials is None or not data or len(set(data["step"])) < 2:
         return None
     best = trials.best()
+    drawn = set(data["trial"])
+    rows = [row for row in trials.rows if row["trial"] in drawn]
     lookup = {
         "lookup": "trial",
         "from": {"data": {"name": "trials"}, "key": "trial", "fields": ["state", "reason"]},
@@ -37,11 +39,11 @@ def draw(report: Report) -> Chart | None:
         }
         lines = layer(
             {"type": "line", "strokeWidth": 1.3, "opacity": 0.5, "cursor": "pointer"},
-            {**encoding, **coloured(trials.rows, shapes=False)},
+            {**encoding, **coloured(rows, shapes=False)},
         )
         ends = layer(
             {"type": "point", "filled": True, "size": 34, "opacity": 0.9, "cursor": "pointer"},
-            {**encoding, **coloured(trials.rows)},
+            {**encoding, **coloured(rows)},
             transform=[
                 {"joinaggregate": [{"op": "max", "field": "step", "as": "last"}], "groupby": ["trial"]},
                 {"filter": "datum.step == datum.last"},
@@ -68,7 +70,7 @@ def draw(report: Report) -> Chart | None:
     return Chart(
         kind="curves",
         title="Curves of all trials",
-        alt=f"A line for each of {len(set(data['trial']))} trials ({counts(trials.rows)}); {early}.",
+        alt=f"A line for each of {len(set(data['trial']))} trials ({counts(rows)}); {early}.",
         panels=tuple(panels),
         data={"trials": trials.data(), "curves": data},
         note=" ".join(["Each line ends in a mark where its trial ended." + marked + thinned, *notes]),

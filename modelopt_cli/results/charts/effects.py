@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from modelopt_cli.core.readable import cell, short
+from modelopt_cli.results.charts._axes import flat
 from modelopt_cli.results.charts.chart import INK, Chart, Columns, Panel, Spec, columns_of, layer, quantitative, tooltip
 from modelopt_cli.results.report import Report
 
@@ -47,11 +48,12 @@ def draw(report: Report) -> Chart | None:
     widest = max(reach)
     return Chart(
         kind="effects",
-        title="Effect of each setting",
+        title="Average effect of each setting",
         alt=f"Mean {metric} by the values of {len(panels)} settings; {widest[1]} moves it most, by {widest[0]:.3g}.",
         panels=tuple(panels),
         data=data,
-        note="The mean over everything else that could be set, with the deviation between trees of the forest.",
+        note="Not the best that a value allows, but the mean over all other settings, by a model of the trials (a "
+        "forest). The band is the deviation between its trees.",
         least=250,
     )
 
@@ -64,7 +66,7 @@ def _layers(rows: list[dict[str, Any]], numeric: bool, metric: str, domain: list
         "type": "nominal",
         "title": None,
         "sort": None,
-        "axis": {"labelAngle": -30, "labelLimit": 110},
+        "axis": flat([str(value) for value in values]),
     }
     if numeric:
         scale = {"type": "log"} if log else {"zero": False, "nice": False}

@@ -49,5 +49,10 @@ def draw(report: Report) -> Chart | None:
 
 def reason_of(reason: object, failure: object = None) -> str:
     """A reason in one short line; figures, which differ from trial to trial, are left out."""
-    text = _FIGURE.sub("…", " ".join(str(reason or failure or "no reason given").split()))
+    text = without_figures(" ".join(str(reason or failure or "no reason given").split()))
     return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
+
+
+def without_figures(text: str) -> str:
+    """A text in which each number is an ellipsis, so that texts of one kind are equal."""
+    return _FIGURE.sub("…", text)

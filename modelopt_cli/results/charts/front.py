@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import combinations
 from typing import Any
 
+from modelopt_cli.core.conditions import Goal
 from modelopt_cli.core.readable import number
 from modelopt_cli.results.charts._axes import drawn_range
 from modelopt_cli.results.charts._states import coloured
@@ -33,7 +34,7 @@ def draw(report: Report) -> Chart | None:
     panels = []
     for (first, x), (second, y) in combinations(trials.goals, 2):
         ranges = [
-            drawn_range([row[column] for row in rows if row[column] is not None], goal)
+            _range([row for row in rows if row[column] is not None], goal, column)
             for goal, column in ((first, x), (second, y))
         ]
         axes = [
@@ -68,6 +69,9 @@ def draw(report: Report) -> Chart | None:
                 transform=[on_front],
             ),
         ]
+        number_of = {"text": {"field": "trial"}, "x": axes[0], "y": axes[1]}
+        mark = {"type": "text", "dx": 7, "dy": -8, "align": "left", "fontSize": 10, "color": INK}
+        layers.append(layer(mark, number_of, transform=[on_front]))
         if len(trials.goals) == 2:
             step = "step-before" if first.maximize else "step-after"  # around what the front attains
             line = {"type": "line", "color": INK, "strokeWidth": 1.2, "opacity": 0.7, "interpolate": step}
@@ -85,6 +89,15 @@ def draw(report: Report) -> Chart | None:
         alt=f"{len(front)} of {len(rows)} trials are on the front: {', '.join(ends)}.",
         panels=tuple(panels),
         data={"front": columns_of(rows)},
-        note="Strong: no other trial is better in one objective and at least as good in the others. Pale: beaten.",
+        note="Strong, with its number: no other trial is better in one objective and at least as good in the others. "
+        "Pale: beaten.",
         least=0 if len(panels) == 1 else 380,
     )
+
+
+def _range(rows: list[dict[str, Any]], goal: Goal, column: str) -> tuple[float, float, int]:
+    """How far an axis goes: as in other charts, and over the whole front."""
+    low, high, beyond = drawn_range([row[column] for row in rows], goal)
+    shown = [row[column] for row in rows if row["front"]]
+    margin = 0.04 * (high - low)
+    return min([low, *(value - margin for value in shown)]), max([high, *(value + margin for value in shown)]), beyond

@@ -25,6 +25,7 @@ def draw(report: Report) -> Chart | None:
                 "low": max(0.0, row["importance"] - row["deviation"]),
                 "high": min(1.0, row["importance"] + row["deviation"]),
                 "deviation": row["deviation"],
+                "text": f"{row['importance']:.0%} ± {100 * row['deviation']:.0f}",
             }
             for row in of_metric[:_MOST]
         ]
@@ -41,6 +42,8 @@ def draw(report: Report) -> Chart | None:
                 {"y": y, "x": {**x, "field": "low"}, "x2": {"field": "high"}},
             ),
         ]
+        text = {"type": "text", "align": "left", "dx": 6, "fontSize": 11, "color": INK}
+        layers.append(layer(text, {"y": y, "x": {**x, "field": "high"}, "text": {"field": "text"}}))
         spec = {"data": {"name": f"importance_{index}"}, "layer": layers}
         panels.append(Panel(spec, 50 + 26 * len(rows), metric if index else ""))
         top = ", ".join(f"{row['setting']} {row['share']:.0%} ± {100 * row['deviation']:.0f}" for row in rows[:3])
@@ -55,6 +58,7 @@ def draw(report: Report) -> Chart | None:
         alt=f"Share of the variance explained, with its deviation. {'; '.join(texts)}.",
         panels=tuple(panels),
         data=data,
-        note="Functional analysis of variance over a random forest; the thin line is the deviation between its trees.",
+        note="Functional analysis of variance over a random forest; the thin line is the deviation between its trees. "
+        "What is missing to 100% is how settings work together.",
         least=400,
     )

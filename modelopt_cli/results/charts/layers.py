@@ -47,22 +47,28 @@ def draw(report: Report) -> Chart | None:
         ),
     ]
     x = {"field": "before", "type": "quantitative", "title": "weights (logarithmic)", "scale": {"type": "log"}}
+    which = {
+        "type": "nominal",
+        "title": None,
+        "scale": {"domain": ["before", "after"], "range": ["#b9c0cc", "#2f7ed8"]},
+    }
+    before, after = {**which, "datum": "before"}, {**which, "datum": "after"}
     sizes = [
+        layer({"type": "rule", "strokeWidth": 6, "opacity": 0.25}, {"y": y, "x": x, "x2": {"field": "after"}}),
+        layer({"type": "point", "filled": True, "size": 60}, {"y": y, "x": x, "color": before, "tooltip": labels}),
         layer(
-            {"type": "rule", "strokeWidth": 6, "opacity": 0.25},
-            {"y": y, "x": x, "x2": {"field": "after"}, "tooltip": labels},
+            {"type": "point", "filled": True, "size": 60},
+            {"y": y, "x": {**x, "field": "after"}, "color": after, "tooltip": labels},
         ),
-        layer({"type": "point", "filled": True, "size": 60, "opacity": 0.35}, {"y": y, "x": x, "tooltip": labels}),
-        layer({"type": "point", "filled": True, "size": 60}, {"y": y, "x": {**x, "field": "after"}, "tooltip": labels}),
     ]
     height = 40 + 18 * len(rows)
-    before, after = sum(row["before"] for row in rows), sum(row["rest"] for row in rows)
+    total, rest = sum(row["before"] for row in rows), sum(row["rest"] for row in rows)
     most = max(rows, key=lambda row: row["share"])
-    note = "Right: the pale mark is before, the full one after; zeros count as taken."
+    note = "Zeros count as taken."
     return Chart(
         kind="layers",
         title="Layer by layer",
-        alt=f"{count(before)} weights before, {count(after)} after; {most['tensor']} gave most: {most['share']:.0%}.",
+        alt=f"{count(total)} weights before, {count(rest)} after; {most['tensor']} gave most: {most['share']:.0%}.",
         panels=(
             Panel({"data": {"name": "layers"}, "layer": shares}, height, "Share taken"),
             Panel({"data": {"name": "layers"}, "layer": sizes}, height, "Weights before and after"),

@@ -55,13 +55,14 @@ def draw(report: Report) -> Chart | None:
             "axis": {"grid": True},
         }
         x = quantitative("value", f"{split}.{measure}")
+        who = {"field": "learner", "type": "nominal", "legend": None, "sort": names}
         labels = tooltip(("learner", "who"), ("text", measure), ("low", "from"), ("high", "to"))
         layers = [
             layer(
                 {"type": "rule", "color": INK, "opacity": 0.6},
                 {"y": y, "x": {**x, "field": "low"}, "x2": {"field": "high"}},
             ),
-            layer({"type": "point", "filled": True, "size": 140}, {"y": y, "x": x, "tooltip": labels}),
+            layer({"type": "point", "filled": True, "size": 140}, {"y": y, "x": x, "color": who, "tooltip": labels}),
             layer(
                 {"type": "text", "dy": -14, "fontSize": 11, "color": INK}, {"y": y, "x": x, "text": {"field": "text"}}
             ),

@@ -17,6 +17,7 @@ from modelopt_cli.results.charts.chart import VEGA, Chart, Panel, Spec, columns_
 from modelopt_cli.results.report import Report
 
 _MOST = 11  # settings; the objective is one more axis
+_MOST_TICKS = 6  # values up to which each is written at its axis
 _UNSET = -0.1  # where a line passes an axis whose setting the trial does not have
 
 
@@ -65,16 +66,27 @@ def draw(report: Report) -> Chart | None:
 class _Axis:
     """Where values lie on an axis, and what is written beside it."""
 
-    def __init__(self, column: str, title: str, low: float, high: float, log: bool, names: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        column: str,
+        title: str,
+        low: float,
+        high: float,
+        log: bool,
+        names: Sequence[str] = (),
+        *,
+        tried: Sequence[float] = (),
+    ) -> None:
         self.column, self.title = column, title
-        self._low, self._high, self._log, self._names = low, high, log, list(names)
+        self._low, self._high, self._log, self._names, self._tried = low, high, log, list(names), list(tried)
 
     @classmethod
     def of_setting(cls, setting: Setting, rows: Sequence[Mapping[str, Any]]) -> _Axis:
         if not setting.numeric:
             return cls(setting.column, setting.name, 0, 1, False, setting.values)
-        values = [float(row[setting.column]) for row in rows if row[setting.column] is not None]
-        return cls(setting.column, setting.name, min(values), max(values), setting.log)
+        values = sorted({float(row[setting.column]) for row in rows if row[setting.column] is not None})
+        tried = values if len(values) <= _MOST_TICKS else ()
+        return cls(setting.column, setting.name, values[0], values[-1], setting.log, tried=tried)
 
     @classmethod
     def of_objective(cls, trials: Trials, index: int) -> _Axis:
@@ -100,6 +112,8 @@ class _Axis:
         if self._names:
             every = -(-len(self._names) // 12)
             return [*((self.position(name), name[:18]) for name in self._names[::every]), *more]
+        if self._tried:
+            return [*((self.position(value), _tick_text(value)) for value in self._tried), *more]
         if self._low == self._high:
             return [(0.5, number(self._low)), *more]
         return [*((share, _tick_text(self._value(share))) for share in (0.0, 0.25, 0.5, 0.75, 1.0)), *more]
@@ -213,7 +227,7 @@ def _spec(axes: int) -> Spec:
                         "path": {"signal": path},
                         "stroke": {"scale": "goodness", "field": "good"},
                         "strokeWidth": {"value": 1.4},
-                        "strokeOpacity": {"signal": f"({kept}) ? 0.85 : 0.05"},
+                        "strokeOpacity": {"signal": f"({kept}) ? 0.15 + 0.8 * datum.good * datum.good : 0.04"},
                         "tooltip": {"signal": "{'trial': datum.trial}"},
                     },
                     "hover": {"strokeWidth": {"value": 3}, "stroke": {"value": "#d98a00"}},

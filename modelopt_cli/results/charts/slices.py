@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from modelopt_cli.results.charts._axes import drawn_range
+from modelopt_cli.results.charts._axes import drawn_range, flat
 from modelopt_cli.results.charts._states import coloured
 from modelopt_cli.results.charts._trials import Setting, trials_of
 from modelopt_cli.results.charts.chart import Chart, Panel, Spec, quantitative, tooltip
@@ -58,7 +58,7 @@ def axis_of(setting: Setting) -> Spec:
             "field": setting.column,
             "type": "nominal",
             "title": None,
-            "axis": {"labelAngle": -30, "labelLimit": 110},
+            "axis": flat(setting.values),
         }
     scale = {"type": "log"} if setting.log else {"zero": False}
     return quantitative(setting.column, None, scale=scale, axis={"tickCount": 5, "format": ".4~g"})

@@ -51,6 +51,7 @@ def config(theme: str, width: int = 640) -> Config:
             "titlePadding": 8,
             "labelLimit": 180,
             "labelOverlap": True,
+            "labelFlush": False,
             "tickCount": 6,
         },
         "axisX": {"grid": False},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import version
@@ -15,6 +16,7 @@ from modelopt_cli.results import charts
 from modelopt_cli.results.charts._curves import curves_of
 from modelopt_cli.results.charts._trials import trials_of
 from modelopt_cli.results.charts.chart import VEGA_LITE, Chart, fit
+from modelopt_cli.results.charts.failures import without_figures
 from modelopt_cli.results.charts.theme import config
 from modelopt_cli.results.page import sections, vega, words
 from modelopt_cli.results.page.parts import Part, Section
@@ -63,7 +65,7 @@ def render(report: Report, folder: Path | None = None, *, live: bool = False) ->
         "paragraphs": words.paragraphs(report),
         "tiles": words.tiles(report),
         "gates": [_gate(gate) for gate in report.gates],
-        "warnings": report.warnings,
+        "warnings": _grouped(report.warnings),
         "sections": [section for section in shown if section.parts],
         "version": version("modelopt-cli"),
         "data": _embedded(_data(report, drawn)),
@@ -159,7 +161,17 @@ def _marked(context: dict[str, Any]) -> dict[str, Any]:
 def _gate(gate: GateResult) -> _Gate:
     if gate.value is None or gate.margin is None:
         return _Gate(gate.met, gate.condition, "the report has no such metric, or it is undefined here")
-    return _Gate(gate.met, gate.condition, f"value {gate.value:.6g}, margin {gate.margin:.4g}")
+    return _Gate(gate.met, gate.condition, f"value {gate.value:.4g}, margin {gate.margin:+.2g}")
+
+
+def _grouped(warnings: Sequence[str]) -> list[str]:
+    """Each kind of warning once: those that differ by figures alone are counted at the first of them."""
+    alike: dict[str, list[str]] = {}
+    for text in warnings:
+        alike.setdefault(without_figures(text), []).append(text)
+    return [
+        texts[0] if len(texts) == 1 else f"{texts[0]} (and {len(texts) - 1} more like it)" for texts in alike.values()
+    ]
 
 
 def _date(text: str) -> str:

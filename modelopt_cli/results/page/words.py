@@ -11,7 +11,7 @@ from modelopt_cli.core.intervals import wilson
 from modelopt_cli.core.readable import count, duration, number, short, size
 from modelopt_cli.results.charts.learners import GAPS
 from modelopt_cli.results.page.parts import Tile
-from modelopt_cli.results.report import Report
+from modelopt_cli.results.report import GateResult, Report
 from modelopt_cli.results.tables import DEVIATION, column_of
 
 _KINDS = {
@@ -83,7 +83,9 @@ def tiles(report: Report) -> list[Tile]:
         trials = report.records("trials")
         ended = sum(row["state"] in ("completed", "stopped", "failed") for row in trials)
         failed = sum(row["state"] == "failed" for row in trials)
-        shown.append(Tile("trials", str(ended), f"{failed} failed" if failed else "none failed"))
+        stopped = sum(row["state"] == "stopped" for row in trials)
+        early = [f"{stopped} stopped early"] if stopped else []
+        shown.append(Tile("trials", str(ended), ", ".join([*early, f"{failed} failed" if failed else "none failed"])))
     for name in ("model.parameters", "model.size_bytes", "model.flops", "model.sparsity"):
         if name in report.metrics:
             shown.append(Tile(name, value_of(name, report.metrics[name]), _cost_beside(report, name)))
@@ -171,11 +173,15 @@ def _search(report: Report) -> list[str]:
         sentences.append(
             f"Trial {report.best['number']} is the best, with {goal.metric} {number(value)}{_against(report, goal)}."
         )
+    if report.best.get("params"):
+        sentences.append(f"Its settings: {_settings(report.best['params'])}.")
     if len(goals) > 1:
         front = report.details.get("front", [])
         volume = report.details.get("hypervolume")
-        worth = f", whose hypervolume is {number(volume)}" if volume is not None else ""
-        sentences.append(f"No single trial is best in all objectives: {len(front)} make the front{worth}.")
+        worth = f" (hypervolume {number(volume)})" if volume is not None else ""
+        sentences.append(
+            f"That is by the first objective alone: {len(front)} trials are best compromises between all{worth}."
+        )
     test = _sibling(goals[0].metric if goals else None, "test", report.metrics)
     if test is not None:
         sentences.append(
@@ -219,6 +225,7 @@ def _pruning(report: Report) -> list[str]:
     sentences = [f"{what}{f' ({asked})' if asked else ''}."]
     cheaper = [
         f"{row['what']} from {_cost(row['what'], row['before'])} to {_cost(row['what'], row['after'])}"
+        f"{_less(row['before'], row['after'])}"
         for row in report.records("costs")
         if row["what"] in ("parameters", "flops", "bytes", "size")
         and row.get("before")
@@ -239,6 +246,11 @@ def _pruning(report: Report) -> list[str]:
     return sentences
 
 
+def _less(before: float, after: float) -> str:
+    return f" ({1 - after / before:.0%} less)" if after < before else ""
+
+
+_ONE_SEED = "One seed only: seeds: 3 in the file would show how much results vary from run to run."
 _WHEN = {"before": "before", "pruned": "right after pruning", "recovered": "after recovery", "final": "at the end"}
 
 
@@ -263,6 +275,12 @@ def _distillation(report: Report) -> list[str]:
     if metric is not None:
         readings = [f"{name} {_plus_minus(row, metric)}" for name, row in rows.items() if row.get(metric) is not None]
         sentences.append(f"By {metric}: {', '.join(readings)}.")
+    sizes = next((row for row in report.records("costs") if row["what"] == "parameters" and row.get("student")), None)
+    if sizes is not None and sizes.get("teacher"):
+        times = sizes["teacher"] / sizes["student"]
+        sentences.append(
+            f"The student has {count(sizes['student'])} parameters, {times:.3g} times fewer than the teacher."
+        )
     gap = next((name for name in GAPS if name in report.metrics), None)
     if gap is not None:
         closed, where = report.metrics[gap], gap.partition(".")[0]
@@ -272,6 +290,13 @@ def _distillation(report: Report) -> list[str]:
             else f"On the {where} split it did no better than the student alone: the teacher did not help it."
         )
     return sentences
+
+
+def _settings(params: Mapping[str, Any]) -> str:
+    """The first settings by their short names."""
+    shown = [f"{short(path, params)} {number(value)}" for path, value in list(params.items())[:8]]
+    left = len(params) - len(shown)
+    return ", ".join(shown) + (f" and {left} more" if left else "")
 
 
 def _so_far(report: Report) -> str:
@@ -307,7 +332,7 @@ def _certainty(report: Report) -> str:
         return (
             f"How sure that is: with {samples:,} samples in the {split} split, an accuracy of "
             f"{number(report.metrics[shown])} stands for one between {number(low)} and {number(high)} (95%, Wilson). "
-            "It is of one seed; seeds: 3 would say how much another one changes."
+            "One seed only: seeds: 3 in the file would show how much results vary from run to run."
         )
     return (
         "It is of one seed: seeds: 3 in the file would say how much another one changes."
@@ -328,13 +353,24 @@ def _gates(report: Report) -> str:
     if not report.gates:
         return ""
     missed = [gate.condition for gate in report.gates if not gate.met]
-    if not missed:
-        return (
-            f"All {len(report.gates)} gates are met."
-            if len(report.gates) > 1
-            else f"The gate {report.gates[0].condition} is met."
-        )
-    return f"{len(missed)} of {len(report.gates)} gate{'s' * (len(report.gates) != 1)} not met: {', '.join(missed)}."
+    one = len(report.gates) == 1
+    if missed:
+        return f"{len(missed)} of {len(report.gates)} gate{'s' * (not one)} not met: {', '.join(missed)}."
+    doubt = [gate.condition for gate in report.gates if _by_chance(report, gate)]
+    text = f"The gate {report.gates[0].condition} is met" if one else f"All {len(report.gates)} gates are met"
+    close = "its bound" if one else f"the bound of {listed(doubt)}" if doubt else ""
+    return f"{text}, though {close} lies within what chance leaves open." if doubt else f"{text}."
+
+
+def _by_chance(report: Report, gate: GateResult) -> bool:
+    """Whether the bound of a gate on an accuracy lies in the interval that its samples leave open."""
+    metric = gate.condition.split()[0]
+    split, _, measure = metric.partition(".")
+    samples = next((row["samples"] for row in report.records("splits") if row["split"] == split), None)
+    if measure != "accuracy" or not samples or gate.value is None or gate.margin is None:
+        return False
+    low, high = wilson(gate.value, int(samples))
+    return low <= gate.value - abs(gate.margin) <= high
 
 
 # Parts of sentences

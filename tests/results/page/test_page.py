@@ -63,6 +63,7 @@ def test_the_first_paragraph_says_what_came_out_and_against_what() -> None:
     assert "On the test split, which no choice has seen, accuracy is 0.93" in first
     assert any("Wilson" in text for text in rest)
     assert any("1 of 2 gates not met: test.f1 >= 0.99" in text for text in rest)
+    assert "Its settings: lr " in first
 
 
 def test_how_sure_an_accuracy_is() -> None:
