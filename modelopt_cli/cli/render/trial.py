@@ -40,10 +40,10 @@ def show(trial: TrialDetails) -> None:
     if len(trial["curve"]) > 1:
         _curve(screen, trial)
     if trial["trial_dir"] is not None:
-        parts.line(screen, "folder       ", trial["trial_dir"])
+        parts.line(screen, "folder       ", parts.nearby(trial["trial_dir"]))
     log = trial["log"]
     if log is not None:
-        parts.line(screen, "log          ", log["path"])
+        parts.line(screen, "log          ", parts.nearby(log["path"]))
         for line in log["lines"]:
             screen.print(Text.assemble(("│ ", "dim"), printable(line)), soft_wrap=True)
         if not log["lines"]:
