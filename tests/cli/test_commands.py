@@ -194,7 +194,7 @@ def test_runs_show_and_clean(cli: Cli, quick: Path) -> None:
     missing = cli("show", "quikc")
     assert missing.code == 2
     assert "quick" in missing.err
-    assert "removed 1 runs" in cli("clean", "--keep", 1, "--yes").out
+    assert "removed 1 run," in cli("clean", "--keep", 1, "--yes").out
     assert not Path("runs/quick/1").exists()
     assert Path("runs/quick/2").exists()
 
