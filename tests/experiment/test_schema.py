@@ -72,6 +72,8 @@ def holds(keyword: str, rule: Any, value: Any, schema: dict[str, Any]) -> bool:
             return not isinstance(value, list) or len(value) <= rule
         case "minLength":
             return not isinstance(value, str) or len(value) >= rule
+        case "maxLength":
+            return not isinstance(value, str) or len(value) <= rule
         case "minProperties":
             return not isinstance(value, dict) or len(value) >= rule
         case "pattern":
