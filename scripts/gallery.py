@@ -155,11 +155,11 @@ def gallery(says: dict[tuple[str, str], str]) -> str:
         "again, of several runs side by side. The pictures are of real runs on scikit-learn's digits;",
         "`scripts/gallery.py` makes them.",
         "",
-        "A page begins with what came out in words: against which baseline, how sure that is, gates. A click on a trial,",
-        "wherever it is drawn, shows its settings, metrics and curve; dragging along an axis of the parallel coordinates",
-        "keeps the trials that pass there; a table sorts by the column that is clicked; ◐ turns light and dark. It prints,",
-        "fits a telephone, and describes each chart in a sentence for whoever cannot see it. `report: false` in the file",
-        "leaves it out; `modelopt watch RUN --serve` shows that of a search under way.",
+        "A page begins with what came out in words: against which baseline, how sure that is, gates. A click on a",
+        "trial, wherever it is drawn, shows its settings, metrics and curve; dragging along an axis of the parallel",
+        "coordinates keeps the trials that pass there; a table sorts by the column that is clicked; ◐ turns light and",
+        "dark. It prints, fits a telephone, and describes each chart in a sentence for whoever cannot see it.",
+        "`report: false` in the file leaves it out; `modelopt watch RUN --serve` shows that of a search under way.",
         "",
     ]
     for picture, _, _, _, _, title in PAGES:

@@ -136,24 +136,25 @@ class RunDirectory:
         digests = {name: digest(value) for name, value in variables.items()}
         write_json(self.path_of("environment.json"), {**environment(seed, device), "variables": digests})
 
-    def write_report(self, report: Report) -> None:
-        """report.json."""
-        write_text(self.path_of("report.json"), report.to_json() + "\n")
+    def write_report(self, report: Report, *, page: bool = False) -> Report:
+        """report.json, and with `page` report.html; the report as it was written, which names the page.
 
-    def write_page(self, report: Report, *, wanted: bool = True) -> Report:
-        """report.html, unless it is not `wanted`; the report, which names it. A page that cannot be made or written is
-        a warning: the run has come to its result without it."""
-        if not wanted:
+        report.json is written first: a page that cannot be made or written, on a full disk say, is a warning in it, for
+        the run has come to its result without one.
+        """
+        if not page:
+            write_text(self.path_of("report.json"), report.to_json() + "\n")
             return report
         from modelopt_cli.results.page.page import render
 
         path = self.path_of("report.html")
-        named = report.with_artefact("page", str(path))
+        written = self.write_report(report.with_artefact("page", str(path)))
         try:
-            write_text(path, render(named, self.path), durable=False)  # `modelopt report` makes it again
+            write_text(path, render(written, self.path), durable=False)  # `modelopt report` makes it again
         except Exception as error:
-            return report.with_warning(f"report.html could not be written ({type(error).__name__}: {error})")
-        return named
+            why = f"report.html could not be written ({type(error).__name__}: {error})"
+            return self.write_report(report.with_warning(why))
+        return written
 
     def write_table(self, name: str, table: Table) -> None:
         """NAME.csv and NAME.json (a list of records, a line each); saved_run.py reads them."""
@@ -185,7 +186,7 @@ class RunDirectory:
             seconds=time.perf_counter() - self._clock,
             artefacts={"directory": str(self.path)},
         )
-        self.write_report(self.write_page(report, wanted=bool(self._experiment.get("report", True))))
+        self.write_report(report, page=bool(self._experiment.get("report", True)))
 
     def close(self) -> None:
         """Let go of the lock."""

@@ -107,8 +107,7 @@ class Reporting:
             for name, table in outcome.beside.items():
                 context.directory.write_table(name, table)
             report = report.with_beside(outcome.beside)
-            report = context.directory.write_page(report, wanted=experiment is None or experiment.report)
-            context.directory.write_report(report)
+            report = context.directory.write_report(report, page=experiment is None or experiment.report)
         return report.with_model(outcome.model).with_beside(outcome.beside)
 
 

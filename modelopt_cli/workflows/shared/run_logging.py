@@ -112,8 +112,7 @@ class RunLogging:
             return report
         amended = report.model_copy(update={"warnings": [*report.warnings, *self._warnings]})
         if self._context.directory is not None:
-            amended = self._context.directory.write_page(amended, wanted=self._experiment.report)
-            self._context.directory.write_report(amended)
+            amended = self._context.directory.write_report(amended, page=self._experiment.report)
         return amended
 
     def failed(self, error: BaseException) -> None:
