@@ -108,3 +108,14 @@ def test_values_of_the_environment_stay_out(monkeypatch: pytest.MonkeyPatch) -> 
     report = training()
     report = report.with_warning("the server says s3cret-token-value is wrong")
     assert "s3cret-token-value" not in render(report)
+
+
+def test_a_page_is_made_where_nothing_can_be_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from modelopt_cli.results.page import page
+
+    whole = render(training())
+    (tmp_path / "modelopt").write_text("a file in the way")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    page._template.cache_clear()  # so that it is compiled anew
+    assert render(training()) == whole
+    page._template.cache_clear()
