@@ -41,6 +41,7 @@ def width(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, cli: 
     return chosen
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["", *COMMANDS])
 def test_every_help_ends_with_examples_that_can_be_typed(cli: Cli, width: int, name: str) -> None:
     helped = cli(*([name] if name else []), "--help")

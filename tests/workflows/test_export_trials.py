@@ -33,6 +33,8 @@ SPACE: dict[str, Any] = {
     },
 }
 
+pytestmark = pytest.mark.slow
+
 
 def searched(folder: Path, objective: str | list[str] = "minimize loss", **options: Any) -> Path:
     """A run's folder with a study of 27 trials in all states."""

@@ -44,6 +44,7 @@ def test_a_page_loads_nothing_and_names_are_text(name: str) -> None:
     assert len(page.encode()) < MOST_BYTES
 
 
+@pytest.mark.slow
 def test_a_large_search_is_below_the_limit() -> None:
     page = render(search(trials=1000, steps=100))
     assert len(page.encode()) < MOST_BYTES
@@ -81,6 +82,7 @@ def test_a_failed_run_says_why_first() -> None:
     assert HOSTILE not in render(report)
 
 
+@pytest.mark.slow
 def test_the_scripts_are_kept_and_made_again_where_they_are_damaged(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

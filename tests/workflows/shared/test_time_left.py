@@ -242,6 +242,7 @@ def test_the_best_is_trained_again_in_the_end() -> None:
     seen.check(clock.now, known=0.5)
 
 
+@pytest.mark.slow
 def test_trials_that_a_stopper_ends_early() -> None:
     """Lengths as those of ASHA: two thirds end at a ninth of the steps, a ninth goes on to the end."""
     wrong, known, asked = 0, 0, 0
