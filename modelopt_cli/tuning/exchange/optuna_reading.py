@@ -27,7 +27,8 @@ from modelopt_cli.core.conditions import Goal
 from modelopt_cli.core.errors import InputError, UsageError, did_you_mean
 from modelopt_cli.tuning.exchange.optuna_address import OptunaAddress
 from modelopt_cli.tuning.exchange.optuna_distributions import categories
-from modelopt_cli.tuning.exchange.optuna_writing import METRIC, OWN_ATTRIBUTES, quietly, storage_in
+from modelopt_cli.tuning.exchange.optuna_writing import METRIC, OWN_ATTRIBUTES, storage_in
+from modelopt_cli.tuning.samplers._common.quiet_optuna import quietly
 from modelopt_cli.tuning.space.matching import own_value
 from modelopt_cli.tuning.space.parameters import Parameter
 from modelopt_cli.tuning.space.space import Choice, Ordinal, Space

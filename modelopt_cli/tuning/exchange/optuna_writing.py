@@ -7,7 +7,6 @@ OWN_ATTRIBUTES lists.
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from optuna.trial import FrozenTrial, TrialState
 from modelopt_cli.core.conditions import Condition, Goal
 from modelopt_cli.core.references import without_values
 from modelopt_cli.tuning.exchange.optuna_distributions import Columns
+from modelopt_cli.tuning.samplers._common.quiet_optuna import quietly
 from modelopt_cli.tuning.space.space import Space
 from modelopt_cli.tuning.trials.trial import State, Trial
 
@@ -161,16 +161,3 @@ def storage_in(file: Path, *, check: bool = True) -> Iterator[RDBStorage]:
     finally:
         storage.remove_session()
         storage.engine.dispose()
-
-
-@contextmanager
-def quietly() -> Iterator[None]:
-    """Without Optuna's log of what it makes and its notes on what is experimental."""
-    before = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        optuna.logging.set_verbosity(before)

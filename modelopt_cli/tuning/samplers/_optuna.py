@@ -6,10 +6,8 @@ It is asked parameter by parameter (define-by-run), so that conditions hold.
 from __future__ import annotations
 
 import inspect
-import warnings
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,6 +23,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from modelopt_cli.core.errors import UsageError, did_you_mean
 from modelopt_cli.tuning.samplers._common.history import losses_of
+from modelopt_cli.tuning.samplers._common.quiet_optuna import quietly
 from modelopt_cli.tuning.samplers._common.untried import Untried
 from modelopt_cli.tuning.space.space import Choice, Float, Integer, Parameter, Space
 from modelopt_cli.tuning.trials.divergence import drawn_back
@@ -43,7 +42,7 @@ def build(name: str, options: Mapping[str, Any], seed: int) -> BaseSampler:
         if key not in allowed:
             near = did_you_mean(key, allowed)
             raise UsageError(f"{name} takes no option '{key}'.{near} It takes: {', '.join(allowed) or 'none'}")
-    with _quietly():
+    with quietly():
         try:
             sampler: BaseSampler = kind(**options, seed=seed)
         except (TypeError, ValueError) as error:
@@ -62,7 +61,7 @@ def suggest(
     """`n` settings; see Sampler.suggest. Each counts as running for the ones after it."""
     new, axes = Untried(space, trials), Axes(space)
     sampler = build(name, options, int(rng.integers(2**31)))
-    with _quietly():
+    with quietly():
         study = _study(sampler, axes, trials)
         try:
             suggested = new.take((axes.ask(study) for _ in range(_ATTEMPTS * n) if len(new.seen) < space.size), n)
@@ -185,16 +184,3 @@ def _ours(parameter: Parameter, value: Any) -> Any:
     if isinstance(parameter, Integer):
         return int(value)
     return parameter.decode((int(value) + 0.5) / float(parameter.size))
-
-
-@contextmanager
-def _quietly() -> Iterator[None]:
-    """Without Optuna's log of each trial and its notes on what is experimental."""
-    before = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        optuna.logging.set_verbosity(before)
