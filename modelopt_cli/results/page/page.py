@@ -44,17 +44,18 @@ class _Drawn:
     charts: dict[str, Chart] = field(default_factory=dict)
     data: dict[str, Any] = field(default_factory=dict)
 
-    def add(self, chart: Chart) -> None:
-        self.charts[chart.kind] = chart
-        self.data |= chart.data
+    @classmethod
+    def of(cls, report: Report) -> _Drawn:
+        drawn = cls(charts.all_of(report))
+        for chart in drawn.charts.values():
+            drawn.data |= chart.data
+        return drawn
 
 
 def render(report: Report, folder: Path | None = None, *, live: bool = False) -> str:
     """The page of a report. `folder`: its run directory, for the experiment and the environment; by default the one
     that the report names, where it is there. `live`: for a server that gives new data from /data.json."""
-    drawn = _Drawn()
-    for chart in charts.all_of(report).values():
-        drawn.add(chart)
+    drawn = _Drawn.of(report)
     shown = sections.of(report, drawn.charts, _folder(report, folder))
     heading = report.name or report.workflow
     context = {
@@ -81,10 +82,7 @@ def render(report: Report, folder: Path | None = None, *, live: bool = False) ->
 
 def data_of(report: Report) -> dict[str, Any]:
     """What the page's script draws, as plain values: what a served page asks for again while its run goes on."""
-    drawn = _Drawn()
-    for chart in charts.all_of(report).values():
-        drawn.add(chart)
-    return _data(report, drawn)
+    return _data(report, _Drawn.of(report))
 
 
 def _data(report: Report, drawn: _Drawn) -> dict[str, Any]:
@@ -93,8 +91,9 @@ def _data(report: Report, drawn: _Drawn) -> dict[str, Any]:
     sets = dict(drawn.data)
     if trials is not None:
         best = trials.best()
-        sets["trials"] = fit(trials.data())
-        curves, _ = curves_of(report)
+        if "trials" not in sets:  # no chart draws them
+            sets["trials"] = fit(trials.data())
+        curves, _ = ({}, 1) if "curves" in sets else curves_of(report)
         if curves:
             sets["curves"] = curves
         described = {
