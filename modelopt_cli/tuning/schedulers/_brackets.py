@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from modelopt_cli.tuning.schedulers import Decision, Pause, Resume, SchedulerContext, Start, Stop, settled
-from modelopt_cli.tuning.stoppers._rungs import at_rung
+from modelopt_cli.tuning.stoppers._rungs import at_rung, beaten
 from modelopt_cli.tuning.trials.ranking import by_front
 from modelopt_cli.tuning.trials.trial import State
 
 if TYPE_CHECKING:
+    from modelopt_cli.core.conditions import Goal
     from modelopt_cli.tuning.trials.trial import Params, Trial
 
 Suggest = Callable[[], "Params | None"]
@@ -77,7 +78,7 @@ def decide(context: SchedulerContext, brackets: Iterator[Bracket], suggest: Sugg
         start += bracket.sizes[0]
         if used_up and not members:
             break
-        for decision in _within(bracket, members, held, used_up):
+        for decision in _within(bracket, members, held, used_up, context.goals):
             if isinstance(decision, Stop) or open_slots > 0:
                 open_slots -= isinstance(decision, Resume)
                 decisions.append(decision)
@@ -98,7 +99,9 @@ def _stopping_first(decisions: Sequence[Decision], open_slots: int) -> list[Deci
     return settled([*pauses, *[*stops, *others][:open_slots]])
 
 
-def _within(bracket: Bracket, members: Sequence[Trial], held: dict[int, Trial], used_up: bool) -> Iterator[Decision]:
+def _within(
+    bracket: Bracket, members: Sequence[Trial], held: dict[int, Trial], used_up: bool, goals: Sequence[Goal]
+) -> Iterator[Decision]:
     """Who of a bracket goes on or stops, as far as its rungs are complete."""
     if len(members) < bracket.sizes[0] and not used_up:
         return
@@ -111,7 +114,7 @@ def _within(bracket: Bracket, members: Sequence[Trial], held: dict[int, Trial], 
         chosen = [*(reached[index][0] for index in by_front([losses for _, losses in reached])), *without][:size]
         for trial in came:
             if trial.number in held and trial.step < after and trial not in chosen:
-                yield Stop(trial.number, f"not among the best {size} of {len(came)} trials at step {rung}")
+                yield Stop(trial.number, beaten(at_rung(trial, rung), size, f"{len(came)} trials", rung, goals))
         for trial in chosen:
             if trial.number in held and trial.step < after:
                 yield Resume(trial.number, after)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from modelopt_cli.core.conditions import Goal
 from modelopt_cli.tuning.trials.ranking import Losses, crowding, fronts
 
 if TYPE_CHECKING:
@@ -35,18 +36,35 @@ def at_rung(trial: Trial, rung: int) -> Losses | None:
 def goes_on(own: Losses, reached: Sequence[Losses], factor: int) -> bool:
     """Whether `own`, one of those that reached a rung, is among the best 1 / factor of them (one at least).
 
-    Several objectives are compared by non-domination, and within a front by how alone a point stands (NSGA-II).
+    Several objectives are compared by non-domination, and within a front by how alone a point stands (NSGA-II). Equal
+    points stand together: trials that share an early stage report the same there, and go on or stop alike. How alone a
+    point stands is asked among different ones, so that copies crowd neither each other out, nor what lies beside them.
     """
     count = max(1, len(reached) // factor)
     if len(own) == 1:
         return sum(other < own for other in reached) < count
     better = 0
     for front in fronts(reached):
-        points = [reached[index] for index in front]
+        points = list(dict.fromkeys(reached[index] for index in front))
         if own not in points:
-            better += len(points)
+            better += len(front)
             continue
         alone = crowding(points)
         own_distance = alone[points.index(own)]
         return better + sum(distance > own_distance for distance in alone) < count
     return False
+
+
+def beaten(own: Losses | None, best: int, of: str, rung: int, goals: Sequence[Goal]) -> str:
+    """Why a trial with these losses at a rung stops: its values by the objectives' names (losses where none are given).
+
+    `of`: among whom it was not one of the `best`, e.g. "9 trials".
+    """
+    if own is None:
+        return f"not among the best {best} of {of} at step {rung}"
+    named = goals or [Goal("loss", maximize=False)] * len(own)
+    values = [f"{goal.metric} {-loss if goal.maximize else loss:.4g}" for goal, loss in zip(named, own, strict=True)]
+    if len(values) == 1:
+        return f"{values[0]} is not among the best {best} of {of} at step {rung}"
+    together = f"{', '.join(values[:-1])} and {values[-1]}"
+    return f"{together} are not among the best {best} of {of} at step {rung}, by non-domination"

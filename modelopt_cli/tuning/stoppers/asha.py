@@ -6,12 +6,14 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, final
 
 from pydantic import Field
+from typing_extensions import override
 
 from modelopt_cli.core.types import Count
 from modelopt_cli.tuning.stoppers import Stopper
-from modelopt_cli.tuning.stoppers._rungs import at_rung, crossed, goes_on
+from modelopt_cli.tuning.stoppers._rungs import at_rung, beaten, crossed, goes_on
 
 if TYPE_CHECKING:
+    from modelopt_cli.core.conditions import Goal
     from modelopt_cli.tuning.trials.trial import Trial
 
 
@@ -27,6 +29,11 @@ class Asha(Stopper):
 
     def decide(self, trial: Trial, trials: Sequence[Trial]) -> str | None:
         """Compares trials at the rung alone; with several objectives by non-domination."""
+        return self.reason(trial, trials, ())
+
+    @override
+    def reason(self, trial: Trial, trials: Sequence[Trial], goals: Sequence[Goal]) -> str | None:
+        """As `decide`, of `goals` where they are given, else of losses."""
         rung = crossed(trial, self.min_steps, self.factor)
         own = None if rung is None else at_rung(trial, rung)
         if rung is None or own is None:
@@ -34,4 +41,4 @@ class Asha(Stopper):
         reached = [losses for other in trials if (losses := at_rung(other, rung)) is not None]
         if goes_on(own, reached, self.factor):
             return None
-        return f"not among the best {max(1, len(reached) // self.factor)} of {len(reached)} trials at step {rung}"
+        return beaten(own, max(1, len(reached) // self.factor), f"{len(reached)} trials", rung, goals)

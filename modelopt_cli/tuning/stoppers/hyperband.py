@@ -6,12 +6,14 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, final
 
 from pydantic import Field
+from typing_extensions import override
 
 from modelopt_cli.core.types import Count
 from modelopt_cli.tuning.stoppers import Stopper
-from modelopt_cli.tuning.stoppers._rungs import at_rung, crossed, goes_on
+from modelopt_cli.tuning.stoppers._rungs import at_rung, beaten, crossed, goes_on
 
 if TYPE_CHECKING:
+    from modelopt_cli.core.conditions import Goal
     from modelopt_cli.tuning.trials.trial import Trial
 
 
@@ -29,6 +31,11 @@ class Hyperband(Stopper):
 
     def decide(self, trial: Trial, trials: Sequence[Trial]) -> str | None:
         """As asha does, among the trials of the same bracket."""
+        return self.reason(trial, trials, ())
+
+    @override
+    def reason(self, trial: Trial, trials: Sequence[Trial], goals: Sequence[Goal]) -> str | None:
+        """As `decide`, of `goals` where they are given, else of losses."""
         bracket = self.bracket(trial.number)
         rung = crossed(trial, self.min_steps * self.factor**bracket, self.factor)
         own = None if rung is None else at_rung(trial, rung)
@@ -38,8 +45,8 @@ class Hyperband(Stopper):
         reached = [losses for other in rivals if (losses := at_rung(other, rung)) is not None]
         if goes_on(own, reached, self.factor):
             return None
-        best = max(1, len(reached) // self.factor)
-        return f"not among the best {best} of {len(reached)} trials of bracket {bracket} at step {rung}"
+        best, of = max(1, len(reached) // self.factor), f"{len(reached)} trials of bracket {bracket}"
+        return beaten(own, best, of, rung, goals)
 
     def bracket(self, number: int) -> int:
         """The bracket of a trial: bracket b of B gets factor^(B - 1 - b) B / (B - b), rounded up, in each turn."""

@@ -184,7 +184,8 @@ def test_halving_gives_each_rung_its_share_of_the_best() -> None:
     by_loss = sorted(first, key=lambda trial: trial.params["x"])
     assert [trial.step for trial in by_loss] == [9, 3, 3, 1, 1, 1, 1, 1, 1]
     assert by_loss[0].state is State.COMPLETED
-    assert by_loss[1].reason == "not among the best 1 of 3 trials at step 3"
+    value = f"loss {by_loss[1].curve[-1].metrics['loss']:.4g}"
+    assert by_loss[1].reason == f"{value} is not among the best 1 of 3 trials at step 3"
 
 
 def test_hyperbands_brackets_are_the_papers() -> None:

@@ -14,11 +14,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import wilcoxon
 
+from modelopt_cli.core.conditions import Goal
 from modelopt_cli.core.strategy import FAMILIES
 from modelopt_cli.tuning.stoppers import Stopper
 from modelopt_cli.tuning.stoppers._rungs import at_rung, crossed, goes_on
 from modelopt_cli.tuning.stoppers.asha import Asha
 from modelopt_cli.tuning.stoppers.hyperband import Hyperband
+from modelopt_cli.tuning.stoppers.patience import Patience
 from modelopt_cli.tuning.stoppers.threshold import Threshold
 from modelopt_cli.tuning.stoppers.wilcoxon import Wilcoxon
 from modelopt_cli.tuning.study.study import Study
@@ -94,6 +96,82 @@ def test_of_several_objectives_whoever_is_dominated_by_enough_others_stops(point
     assert any(goes_on(own, reached, 2) for own in reached)
 
 
+def beats(a: tuple[float, ...], b: tuple[float, ...]) -> bool:
+    """Non-domination from the definition."""
+    return a != b and all(x <= y for x, y in zip(a, b, strict=True))
+
+
+POINTS = st.lists(st.tuples(st.integers(0, 3).map(float), st.integers(0, 3).map(float)), min_size=1, max_size=12)
+
+
+@given(POINTS, st.integers(2, 4))
+def test_equal_points_go_on_or_stop_together(points: list[tuple[float, float]], factor: int) -> None:
+    """Wherever they stand in the list, by which trials of one early stage come out alike."""
+    for order in (points, points[::-1], sorted(points)):
+        assert [goes_on(own, order, factor) for own in points] == [goes_on(own, points, factor) for own in points]
+
+
+@given(POINTS, st.integers(1, 5))
+def test_copies_of_a_point_crowd_nobody_of_its_front_out(points: list[tuple[float, float]], copies: int) -> None:
+    """More trials of the same early stage stop no other that is not beaten: whoever went on without them goes on."""
+    front = [own for own in points if not any(beats(other, own) for other in points)]
+    for copied in dict.fromkeys(front):
+        more = [*points, *[copied] * copies]
+        kept = [own for own in front if goes_on(own, points, 3)]
+        assert all(goes_on(own, more, 3) for own in kept)
+
+
+def test_a_new_student_is_not_stopped_by_how_often_another_one_was_tried() -> None:
+    """Twenty trials prune one dense model, whose training they replay; three students lie beside it on the front."""
+    dense, students = (-0.98, 9000.0), [(-0.97, 4000.0), (-0.96, 2500.0), (-0.9, 500.0)]
+    reached = [*[dense] * 20, *students]
+    assert all(goes_on(own, reached, 3) for own in reached)
+    assert not goes_on((-0.8, 9000.0), [*reached, (-0.8, 9000.0)], 3), "one that all of them beat"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_trials_that_report_the_same_stop_nobody(name: str) -> None:
+    """Cached stages replay their curve: nothing is known yet of what the trials differ in."""
+    stopper = build(name)
+    curve = [(1.0 / step, 9000.0) for step in range(1, 5)]
+    alike = [trial(number, curve, State.COMPLETED if number < 6 else State.RUNNING) for number in range(12)]
+    assert all(stopper.decide(each, alike) is None for each in alike)
+
+
+GOALS = [Goal("validation.accuracy", maximize=True), Goal("model.parameters", maximize=False)]
+
+
+@pytest.mark.parametrize(
+    ("stopper", "curve", "reason"),
+    [
+        (
+            Asha(),
+            [(-0.5, 900.0)],
+            "validation.accuracy 0.5 and model.parameters 900 are not among the best 3 of 10 trials at step 1, by "
+            "non-domination",
+        ),
+        (
+            Hyperband(brackets=1),
+            [(-0.5, 900.0)],
+            "validation.accuracy 0.5 and model.parameters 900 are not among the best 3 of 10 trials of bracket 0 at "
+            "step 1, by non-domination",
+        ),
+        (
+            Patience(reports=2),
+            [(-0.5, 900.0)] * 3,
+            "none of validation.accuracy and model.parameters has improved for 2 reports",
+        ),
+    ],
+)
+def test_a_reason_names_the_objectives(stopper: Stopper, curve: list[tuple[float, float]], reason: str) -> None:
+    others = [trial(number, [(-0.9, 100.0 + number)], State.STOPPED) for number in range(9)]
+    own = trial(9, curve)
+    assert stopper.reason(own, [*others, own], GOALS) == reason
+    assert Patience(reports=1).reason(trial(0, [1.0, 1.0]), [], GOALS[1:]) == (
+        "model.parameters has not improved for 1 report"
+    )
+
+
 def test_rungs_are_where_a_report_reaches_or_passes_them() -> None:
     def after(*steps: int) -> Trial:
         return Trial(0, {}, 0, State.RUNNING, tuple(Point(step, {}, (float(step),)) for step in steps))
@@ -117,7 +195,10 @@ def test_asha_gives_steps_to_good_trials() -> None:
 
 def test_the_worst_of_many_stops_at_the_first_rung() -> None:
     others = [trial(number, [0.1 * number], State.STOPPED) for number in range(9)]
-    assert Asha().decide(trial(9, [5.0]), [*others, trial(9, [5.0])]) == "not among the best 3 of 10 trials at step 1"
+    own = trial(9, [5.0])
+    assert Asha().decide(own, [*others, own]) == "loss 5 is not among the best 3 of 10 trials at step 1"
+    named = Asha().reason(trial(9, [-0.5]), [trial(0, [-0.75]), trial(9, [-0.5])], [Goal("accuracy", maximize=True)])
+    assert named == "accuracy 0.5 is not among the best 1 of 2 trials at step 1"
     assert Asha().decide(trial(9, [0.15]), [*others, trial(9, [0.15])]) is None
 
 
@@ -137,7 +218,7 @@ def test_hyperband_deals_trials_and_compares_them_within_their_bracket() -> None
     rival = trial(late + 1, [1.0] * 9)
     at_nine = trial(late, [5.0] * 9)
     reason = band.decide(at_nine, [*early, at_nine, rival])
-    assert reason == "not among the best 1 of 2 trials of bracket 2 at step 9"
+    assert reason == "loss 5 is not among the best 1 of 2 trials of bracket 2 at step 9"
 
 
 def test_a_threshold_holds_after_its_warm_up() -> None:
