@@ -7,6 +7,7 @@ import errno
 import json
 import math
 import os
+import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -48,6 +49,28 @@ def write_whole(path: Path, write: Callable[[IO[bytes]], Any], *, durable: bool 
         with contextlib.suppress(OSError):
             temporary.unlink()
         raise
+
+
+def link_or_copy(source: Path, path: Path) -> None:
+    """Let `path` be the file `source`, by a second name where the file system has links, else by a copy; whole at once.
+
+    Raises StorageError when it cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.unlink(missing_ok=True)
+        temporary.hardlink_to(source)
+        temporary.replace(path)
+        temporary.unlink(missing_ok=True)  # renaming to another name of the same file leaves both
+    except OSError:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        write_whole(path, lambda stream: _copy(source, stream), durable=False)
+
+
+def _copy(source: Path, stream: IO[bytes]) -> None:
+    with source.open("rb") as content:
+        shutil.copyfileobj(content, stream)
 
 
 def write_text(path: Path, text: str, *, durable: bool = True) -> None:

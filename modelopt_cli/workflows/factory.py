@@ -16,7 +16,10 @@ from modelopt_cli.core.errors import UsageError
 from modelopt_cli.core.references import redacted
 from modelopt_cli.experiment.expected_metrics import COSTS, GAP
 from modelopt_cli.tuning.objective import Objective, Run
+from modelopt_cli.tuning.trials.evaluator import ObjectiveEvaluator
+from modelopt_cli.tuning.trials.running_front import RunningFront
 from modelopt_cli.workflows.runs.base import RestorableRun
+from modelopt_cli.workflows.runs.estimator import EstimatorRun
 from modelopt_cli.workflows.runs.opening import monitored, open_run
 from modelopt_cli.workflows.runs.subset import SizedRun
 from modelopt_cli.workflows.shared import data_cache
@@ -86,7 +89,10 @@ def open_distillation(
 
 
 class ModelObjective(Objective):
-    """Runs the experiment's workflow with a trial's values. Keeps the best torch model of this process under `keep`.
+    """Runs the experiment's workflow with a trial's values. Keeps the best models of this process under `keep`.
+
+    With one objective that is the best torch model so far (an estimator is fitted again in the end); with several,
+    every model that none of this process beats, of scikit-learn too.
 
     `dense`: for pruning, the trained model that every trial starts from; None: each trains its own. `folder`: for
     distillation, where teachers are kept.
@@ -103,10 +109,11 @@ class ModelObjective(Objective):
         samples: str | None = None,
     ) -> None:
         """`samples`: the digest of what every trial must be measured on (data_cache.measured_on)."""
-        self._experiment, self._goals, self._wanted, self._keep = experiment, tuple(goals), tuple(wanted), keep
+        self._experiment, self._wanted, self._keep = experiment, tuple(wanted), keep
+        self._evaluator = ObjectiveEvaluator(tuple(goals), experiment.require_tuning().conditions)
+        self._front = RunningFront()  # of the trials that this process has computed, by their seeds
         self._dense, self._folder, self._workflow = dense, folder, experiment.require_tuning().workflow
         self._samples = samples
-        self._best: list[float | None] = [None] * len(goals)
 
     def prepare(self) -> None:
         """Import what training needs: seconds that no trial's time limit should pay for."""
@@ -141,27 +148,32 @@ class ModelObjective(Objective):
         return open_run(experiment, seed, wanted=self._wanted, state=state)
 
     def ended(self, run: Run, seed: int, metrics: Mapping[str, float]) -> None:
-        """Keep the model where some objective is the best yet in this process; else what the run told.
+        """Keep the model where none of this process is better; else what the run told.
 
-        The process of the search keeps the overall best.
+        The process of the search forgets those that others beat (search/kept_models.py).
         """
         trained = run.trained if isinstance(run, SizedRun) else run
         if self._keep is None or trained is None:
             return
-        if not isinstance(trained, RestorableRun):
+        if not self._can_keep(trained):
             note_warnings(trained.warnings, self._keep, seed)
-        elif self._is_better(metrics):
+        elif isinstance(trained, RestorableRun) and self._on_front(seed, metrics):
             from modelopt_cli.models.files import checkpoints
 
             checkpoints.save(kept_model(self._keep, seed), trained.checkpoint(metrics), durable=False)
+            trained.kept_files(Path(self._keep), str(seed))
 
-    def _is_better(self, metrics: Mapping[str, float]) -> bool:
-        better = False
-        for number, goal in enumerate(self._goals):
-            loss, best = goal.loss(metrics), self._best[number]
-            if loss is not None and (best is None or loss < best):
-                self._best[number], better = loss, True
-        return better
+    def _can_keep(self, trained: Run) -> bool:
+        """Whether the model need not be made again in the end. Writing an estimator may take longer than fitting it,
+        so that of one objective the best is fitted again."""
+        several = len(self._evaluator.goals) > 1
+        return isinstance(trained, RestorableRun) and (several or not isinstance(trained, EstimatorRun))
+
+    def _on_front(self, seed: int, metrics: Mapping[str, float]) -> bool:
+        losses = self._evaluator.losses(metrics)
+        if losses is not None:
+            self._front.add(seed, tuple(losses), self._evaluator.violation(metrics))
+        return seed in self._front
 
 
 def kept_model(folder: str | Path, seed: int) -> Path:
@@ -181,9 +193,15 @@ def noted_warnings(folder: str | Path, seed: int) -> list[str]:
     return [str(text) for text in json.loads(path.read_text())] if path.exists() else []
 
 
+def files_kept(folder: str | Path, seed: int) -> dict[str, Path]:
+    """The kept model of the trial with this seed and what the run left beside it: ending (".pt") -> file."""
+    own = Path(folder).glob(f"{seed}.*")
+    return {path.name.removeprefix(str(seed)): path for path in sorted(own) if path != _warnings_file(folder, seed)}
+
+
 def forget(folder: str | Path, seed: int) -> None:
     """Remove what is kept of the trial with this seed."""
-    for path in (kept_model(folder, seed), _warnings_file(folder, seed)):
+    for path in (*files_kept(folder, seed).values(), _warnings_file(folder, seed)):
         path.unlink(missing_ok=True)
 
 

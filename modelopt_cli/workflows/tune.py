@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -19,11 +19,12 @@ from modelopt_cli.tuning.space.space import Space
 from modelopt_cli.tuning.study.study import Study
 from modelopt_cli.tuning.trials.table import curves_table, trials_table
 from modelopt_cli.tuning.trials.trial import State
-from modelopt_cli.workflows.factory import ModelObjective, forget
+from modelopt_cli.workflows.factory import ModelObjective
 from modelopt_cli.workflows.runs.script import CommandObjective
 from modelopt_cli.workflows.search import model_cache, warm_start
 from modelopt_cli.workflows.search.analysis import SearchAnalysis, search_analysis
 from modelopt_cli.workflows.search.best_model import command_of, finalize_best
+from modelopt_cli.workflows.search.kept_models import FRONT, MODELS, KeptModels
 from modelopt_cli.workflows.search.plan import Plan, make_plan, refits
 from modelopt_cli.workflows.search.remarks import lacking_at_first, unheard, vain
 from modelopt_cli.workflows.search.summary import search_summary
@@ -124,6 +125,8 @@ class _Search:
     first_seen: bool = False  # whether the first report was looked at, for what it lacks
     dense: str | None = None  # the trained model that every trial prunes
     trial_dirs: TrialDirs | None = None  # of scripts
+    models: KeptModels | None = None  # of anything but scripts
+    checkpoints: dict[int, str] = field(default_factory=dict)  # trial of the front -> its model in the run directory
 
     @classmethod
     def prepare(cls, experiment: Experiment, context: Context) -> _Search:
@@ -176,8 +179,10 @@ class _Search:
     def keep_folder(self, scratch: str) -> Path:
         """Where models of trials are kept while the search runs."""
         directory = self.context.directory
-        folder = directory.path_of(".models") if directory is not None else Path(scratch)
+        folder = directory.path_of(MODELS) if directory is not None else Path(scratch)
         folder.mkdir(exist_ok=True)
+        if self.experiment.require_tuning().workflow != "command":
+            self.models = KeptModels(folder, self.study)
         return folder
 
     def search(self, keep: Path) -> SearchResult:
@@ -221,7 +226,7 @@ class _Search:
             scheduler=settings.scheduler,
             stop=self._asked_to_stop,
             converged=self._converged,
-            on_change=lambda trial: self._changed(trial, keep),
+            on_change=self._changed,
             sizes=plan.sizes,
             complete=plan.complete,
             open_ended=settings.workflow == "command",
@@ -255,10 +260,10 @@ class _Search:
         settings = self.experiment.require_tuning()
         return "" if settings.stop_when is None else settings.stop_when.verdict(self.space, trials, settings.goals)
 
-    def _changed(self, trial: Trial, keep: Path) -> None:
+    def _changed(self, trial: Trial) -> None:
         best = self.study.best
-        if trial.state.finished and (best is None or best.number != trial.number):
-            forget(keep, trial.seed)
+        if trial.state.finished and self.models is not None:
+            self.models.ended(trial)
         if self.trial_dirs is not None:
             self.trial_dirs.changed(trial)
         self.context.emit(TrialChanged(trial, best))
@@ -286,14 +291,16 @@ class _Search:
         return f". What each script wrote is in {self.context.directory.path_of(LOGS)}"
 
     def write_trials(self) -> None:
-        """The table of trials, as it is now, and those of `compromises`."""
+        """The table of trials, as it is now, and those of `compromises`; the models of the front."""
         if self.context.directory is not None:
+            if self.models is not None and len(self.study.goals) > 1:
+                self.checkpoints = self.models.publish(self.context.directory.path, self.study.front)
             for name, table in {"trials": self.table(), **self.compromises()[0]}.items():
                 self.context.directory.write_table(name, table)
 
     def compromises(self) -> tuple[dict[str, Table], dict[str, object]]:
         """(tables, details) of the front, of repeats, and of the best trial's schedule; see best_tables."""
-        return best_tables(self.study, self.experiment.require_tuning().reference)
+        return best_tables(self.study, self.experiment.require_tuning().reference, self.checkpoints)
 
     def table(self) -> Table:
         """The table of trials."""
@@ -384,4 +391,6 @@ class _Search:
         if self.context.directory is None:
             return {}
         folder = self.context.directory.path
-        return {"directory": str(folder), "tables": str(folder / "trials.csv"), "report": str(folder / "report.json")}
+        models = {"front": str(folder / FRONT)} if self.checkpoints else {}
+        files = {"directory": folder, "tables": folder / "trials.csv", "report": folder / "report.json"}
+        return {**{name: str(path) for name, path in files.items()}, **models}

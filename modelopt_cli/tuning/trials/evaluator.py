@@ -60,6 +60,10 @@ class ObjectiveEvaluator:
         losses = [loss for goal in self.goals if (loss := goal.loss(metrics)) is not None]
         return losses if len(losses) == len(self.goals) else None
 
+    def violation(self, metrics: Mapping[str, float]) -> float:
+        """By how much the constraints are missed, all together; 0: they are met."""
+        return math.fsum(condition.violation(metrics) for condition in self.constraints)
+
     def verdict(self, result: Result, stopped: str, seconds: float) -> Verdict:
         """How the trial ended. `stopped`: why it was ended early, else empty."""
         if isinstance(result, BaseException):
@@ -75,7 +79,7 @@ class ObjectiveEvaluator:
             "seconds": seconds,
             "metrics": metrics,
             "losses": losses,
-            "violation": math.fsum(condition.violation(metrics) for condition in self.constraints),
+            "violation": self.violation(metrics),
             "margins": [condition.margin(metrics) for condition in self.constraints],
         }
 

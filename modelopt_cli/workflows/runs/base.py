@@ -11,6 +11,8 @@ from modelopt_cli.workflows.shared.data_cache import pinned_data
 from modelopt_cli.workflows.shared.earlier_pruning import earlier_units, underlying
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from modelopt_cli.data.prepared import Prepared
     from modelopt_cli.experiment.experiment import Experiment
     from modelopt_cli.models.files.checkpoints import Checkpoint
@@ -66,6 +68,13 @@ class RestorableRun(ModelRun):
     @abstractmethod
     def restore(self, trained: Checkpoint) -> None:
         """Take the weights of a model that was made before from the same setting and seed."""
+
+    def kept_files(self, folder: Path, stem: str) -> dict[str, Path]:
+        """Write what is worth having beside a kept model's checkpoint, such as an int8 file, into `folder`.
+
+        Each file's name is `stem` and an ending of its own: `STEM.int8.onnx` lies beside `STEM.pt`. What -> file.
+        """
+        return {}
 
 
 def checkpoint_of(

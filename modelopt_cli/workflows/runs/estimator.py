@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from modelopt_cli.results.details import EarlyStopping, TrainingDetails
 from modelopt_cli.tuning.objective import StepReport
-from modelopt_cli.workflows.runs.base import ModelRun, checkpoint_of
+from modelopt_cli.workflows.runs.base import RestorableRun, checkpoint_of
 from modelopt_cli.workflows.shared import data_cache
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _SIZE = "model.size_bytes"
 
 
-class EstimatorRun(ModelRun):
+class EstimatorRun(RestorableRun):
     """Fits on the train split and judges on the validation split."""
 
     total = 1
@@ -41,15 +41,12 @@ class EstimatorRun(ModelRun):
 
     def advance(self, until: int) -> list[StepReport]:
         """Fit, and judge on the validation split where there is one."""
-        from modelopt_cli.training import boosters, estimators
+        from modelopt_cli.training import estimators
 
         if self.step >= until:
             return []
         start = time.perf_counter()
-        train, stopping = self._prepared.train, None
-        if boosters.stops_early(self.estimator):
-            stopping, how = data_cache.stopping_samples(self._experiment, train.indices)
-            self._details = {"early_stopping": _described(len(stopping), len(train), how)}
+        train, stopping = self._prepared.train, self._stopping_samples()
         self._warnings = estimators.fit(self.estimator, train, stopping)
         self._metrics = {"train.seconds": time.perf_counter() - start}
         if self._prepared.validation is not None:
@@ -60,6 +57,22 @@ class EstimatorRun(ModelRun):
             self._metrics[_SIZE] = float(estimator_bytes(self.estimator))
         self.step = 1
         return [(1, self._metrics)]
+
+    def _stopping_samples(self) -> Any:
+        """What a booster's early stopping goes by, where it stops early; noted for the report."""
+        from modelopt_cli.training import boosters
+
+        if not boosters.stops_early(self.estimator):
+            return None
+        train = self._prepared.train
+        stopping, how = data_cache.stopping_samples(self._experiment, train.indices)
+        self._details = {"early_stopping": _described(len(stopping), len(train), how)}
+        return stopping
+
+    def restore(self, trained: Checkpoint) -> None:
+        """See the base class; what fitting took is not known any more."""
+        self._stopping_samples()
+        self.estimator, self._warnings, self.step = trained.model, list(trained.warnings), 1
 
     def _evaluate(self, split: str, wanted: Sequence[str] | None) -> dict[str, float]:
         from modelopt_cli.training import estimators

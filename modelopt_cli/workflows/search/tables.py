@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from statistics import fmean, stdev
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from modelopt_cli.results.details import BestPosterior
@@ -27,12 +28,19 @@ def timeline_table(stints: Sequence[Stint]) -> Table:
     return Table(columns=columns, rows=rows)
 
 
-def front_tables(study: Study, reference: Sequence[float] | None) -> tuple[dict[str, Table], dict[str, object]]:
+CHECKPOINT = "checkpoint"
+"""The column of the front with each trial's model, by its path from the run directory."""
+NO_MODELS: Mapping[int, str] = MappingProxyType({})
+
+
+def front_tables(
+    study: Study, reference: Sequence[float] | None, models: Mapping[int, str] = NO_MODELS
+) -> tuple[dict[str, Table], dict[str, object]]:
     """(tables, details) of a search with several objectives, both empty for one.
 
-    Table `front`: a row a trial of the front, by the first objective. Table `hypervolume`: how it grew over the trials.
-    Details: the final `hypervolume`, and the `reference` it is measured from, metric -> value. `reference`: as the file
-    gives it, None: hypervolume.reference_of.
+    Table `front`: a row a trial of the front, by the first objective, with its `checkpoint` where there are `models` of
+    them. Table `hypervolume`: how it grew over the trials. Details: the final `hypervolume`, and the `reference` it is
+    measured from, metric -> value. `reference`: as the file gives it, None: hypervolume.reference_of.
     """
     if len(study.goals) == 1:
         return {}, {}
@@ -41,12 +49,18 @@ def front_tables(study: Study, reference: Sequence[float] | None) -> tuple[dict[
     columns = list(dict.fromkeys(columns))
     paths = study.space.paths
     front = sorted(study.front, key=lambda trial: (trial.losses or (), trial.number))
-    rows = [
-        [trial.number, *map(trial.metrics.get, columns), *(cell(trial.params.get(path)) for path in paths)]
+    kept = [CHECKPOINT] if models else []
+    rows: list[list[Cell]] = [
+        [
+            trial.number,
+            *map(trial.metrics.get, columns),
+            *(cell(trial.params.get(path)) for path in paths),
+            *(models.get(trial.number) for _ in kept),
+        ]
         for trial in front
     ]
-    named = [metric_column(name, ("trial", *paths)) for name in columns]
-    tables = {"front": Table(columns=["trial", *named, *paths], rows=rows)}
+    named = [metric_column(name, ("trial", *paths, *kept)) for name in columns]
+    tables = {"front": Table(columns=["trial", *named, *paths, *kept], rows=rows)}
     signs = [-1.0 if goal.maximize else 1.0 for goal in study.goals]
     given = None if reference is None else tuple(s * value for s, value in zip(signs, reference, strict=True))
     losses = given if given is not None else hypervolume.reference_of(study.trials)
@@ -97,9 +111,11 @@ def repeats_table(study: Study) -> tuple[dict[str, Table], dict[str, object]]:
     return {"repeats": Table(columns=[*columns, "trials", *paths], rows=rows)}, {"believed": best}
 
 
-def best_tables(study: Study, reference: Sequence[float] | None) -> tuple[dict[str, Table], dict[str, object]]:
+def best_tables(
+    study: Study, reference: Sequence[float] | None, models: Mapping[int, str] = NO_MODELS
+) -> tuple[dict[str, Table], dict[str, object]]:
     """(tables, details) of what was best: front_tables, repeats_table, and schedule_table."""
-    (front, volume), (repeats, believed) = front_tables(study, reference), repeats_table(study)
+    (front, volume), (repeats, believed) = front_tables(study, reference, models), repeats_table(study)
     return {**front, **repeats, **schedule_table(study.trials, study.best)}, {**volume, **believed}
 
 
