@@ -28,6 +28,7 @@ __all__ = [
     "Study",
     "Trial",
     "compare",
+    "compress",
     "distill",
     "evaluate",
     "load",
@@ -74,6 +75,16 @@ def prune(experiment: Experiment, out: str | Path | None = None, *, resume: bool
 def distill(experiment: Experiment, out: str | Path | None = None, *, resume: bool = False) -> Report:
     """Train a student on what its teacher says; `report.model` holds it. With `out`, a run directory is kept."""
     from modelopt_cli.workflows import distill as workflow
+
+    return _run(workflow, experiment, out, resume)
+
+
+def compress(experiment: Experiment, out: str | Path | None = None, *, resume: bool = False) -> Report:
+    """Train, distill, prune, quantize, as far as the file says; `report.model` holds what the last stage left.
+
+    With `out`, a run directory is kept, with the stages in it.
+    """
+    from modelopt_cli.workflows import compress as workflow
 
     return _run(workflow, experiment, out, resume)
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from modelopt_cli.data.sources import DataSource
     from modelopt_cli.experiment.sections import Sections
 
-Workflow = Literal["train", "prune", "distill", "command"]
+Workflow = Literal["train", "prune", "distill", "compress", "command"]
 
 SPLITS = ("validation", "test")
 """Those that a report has metrics of. (`modelopt evaluate --split train` judges the third.)"""
@@ -98,7 +98,10 @@ class ExpectedMetrics:
         """Metrics that a run reports while it is under way, by which trials can be ended."""
         if self.framework == "sklearn" or self.folded or self.sized:
             return frozenset(name for name in self.possible if not name.startswith("test."))
-        progress = {"prune": {"model.parameters"} if self.units else {"model.sparsity"}}.get(self.workflow, set())
+        progress = {
+            "prune": {"model.parameters"} if self.units else {"model.sparsity"},
+            "compress": {*_SIZES, *_MEASURED} - {"model.file_bytes"},
+        }.get(self.workflow, set())
         return frozenset({"train.loss", *progress}) | (self._scores & self.possible)
 
     @property
@@ -130,7 +133,8 @@ def _possible(run: ExpectedMetrics) -> frozenset[str]:
     for split in SPLITS:
         if run.judged(split):
             possible |= {f"{split}.{name}" for name in run._plain_names}
-            possible |= {f"{split}.{_change(name)}" for name in run._plain_names if run.workflow == "prune"}
+            compared = run.workflow in ("prune", "compress")
+            possible |= {f"{split}.{_change(name)}" for name in run._plain_names if compared}
             possible |= {f"{split}.{GAP}"} if run.taught else set()
     if run.folded:
         possible |= {f"validation.{name}{DEVIATION}" for name in run._plain_names}
@@ -140,6 +144,8 @@ def _possible(run: ExpectedMetrics) -> frozenset[str]:
         possible.add("train.epochs")
         if run.workflow == "prune":
             possible |= {*(_SMALLER if run.units else _MASKED)}
+        elif run.workflow == "compress":
+            possible |= {*_MASKED, *_MEASURED} - {"pruning.sparsity"}
         else:
             possible |= {*_SIZES, *(_MEASURED if run.workflow == "distill" else ())}
     return frozenset(possible | ({SAMPLES} if run.sized else set()))

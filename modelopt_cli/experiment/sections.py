@@ -24,6 +24,7 @@ from modelopt_cli.experiment.document.marks import Finding, Rejected
 from modelopt_cli.experiment.document.messages import findings
 from modelopt_cli.experiment.evaluation import EvaluationSettings
 from modelopt_cli.experiment.recovery import PruningSection
+from modelopt_cli.experiment.stages import ExportSettings, StageName
 from modelopt_cli.models.architectures import Architecture
 from modelopt_cli.results.loggers import Logger
 from modelopt_cli.training.settings import TrainingSettings
@@ -67,6 +68,10 @@ class Sections(Settings):
     training: TrainingSettings | None = Field(None, description="How a torch model is fitted.")
     pruning: PruningSection | None = Field(None, description="What is taken out of the model, and how it recovers.")
     distillation: DistillationSettings | None = Field(None, description="Who teaches the model, and how it learns.")
+    export: ExportSettings | None = Field(None, description="Files that a compression writes beside its model.pt.")
+    pipeline: Items[StageName] = Field(
+        (), description="Stages of a compression, in their order; empty: those whose sections are there."
+    )
     evaluation: EvaluationSettings = Field(EvaluationSettings(), description="How well a setting does.")
     tuning: TuningSettings | None = Field(None, description="What is searched, and how.")
     command: CommandSettings | None = Field(None, description="Any script as an experiment.")

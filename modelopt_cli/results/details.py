@@ -122,6 +122,14 @@ class DistillationDetails(TrainingDetails, total=False):
     dry_run: bool
 
 
+class CompressionDetails(TrainingDetails, total=False):
+    """Of a compression."""
+
+    pipeline: list[str]  # the stages, in order
+    taken: list[str]  # those that an earlier run had done
+    dry_run: bool
+
+
 class EvaluationDetails(TypedDict, total=False):
     """Of a saved model that was judged."""
 

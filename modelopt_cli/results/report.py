@@ -27,6 +27,7 @@ Kind = Literal[
     "units",  # units of a model taken out, judged on its data
     "weights_file",  # a file of weights pruned without its model's code
     "distillation",  # a student and whom it is compared with
+    "compression",  # a model made smaller in stages, each compared with the first
     "evaluation",  # a saved model judged on a split or on new data
     "inspection",  # the tensors of a file of weights, and what the model costs
     "groups",  # the units of a model that stand or fall together
@@ -224,6 +225,7 @@ def kind_of(workflow: str, tables: Collection[str] = ()) -> Kind:
     kinds: dict[str, Kind] = {
         "tune": "search",
         "distill": "distillation",
+        "compress": "compression",
         "evaluate": "evaluation",
         "export": "export",
         "replay": "replay",

@@ -1,4 +1,4 @@
-"""From an experiment to what a search calls: an objective whose runs train, cross-validate, prune or distill.
+"""From an experiment to what a search calls: an objective whose runs train, prune, distill, or do all of it.
 
 A kind of run is imported when it is asked for: whoever trains loads nothing of pruning or distillation.
 """
@@ -18,7 +18,7 @@ from modelopt_cli.experiment.expected_metrics import COSTS, GAP
 from modelopt_cli.tuning.objective import Objective, Run
 from modelopt_cli.tuning.trials.evaluator import ObjectiveEvaluator
 from modelopt_cli.tuning.trials.running_front import RunningFront
-from modelopt_cli.workflows.runs.base import RestorableRun
+from modelopt_cli.workflows.runs.base import ModelRun, RestorableRun
 from modelopt_cli.workflows.runs.estimator import EstimatorRun
 from modelopt_cli.workflows.runs.opening import monitored, open_run
 from modelopt_cli.workflows.runs.subset import SizedRun
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from modelopt_cli.core.conditions import Goal
     from modelopt_cli.experiment.experiment import Experiment
     from modelopt_cli.tuning.trials.trial import Params
+    from modelopt_cli.workflows.compression.run import CompressRun
     from modelopt_cli.workflows.distillation.run import DistillRun
     from modelopt_cli.workflows.pruning.run import PruneRun
 
@@ -88,6 +89,27 @@ def open_distillation(
     )
 
 
+def open_compression(
+    experiment: Experiment,
+    seed: int,
+    *,
+    wanted: Sequence[str] | None = None,
+    state: Any = None,
+    folder: Path,
+    left_out: int | None = 0,
+) -> CompressRun:
+    """The experiment's compression as a trial's run. `folder`: where stages lie that trials share.
+
+    `left_out`: of so many first stages no steps are reported. `seed` tells trials apart; their stages have the
+    experiment's.
+    """
+    from modelopt_cli.workflows.compression.run import CompressRun
+    from modelopt_cli.workflows.compression.stage_cache import StageCache
+
+    cache = StageCache(folder, folder / f"trial-{seed}")
+    return CompressRun(experiment, cache, trial=True, left_out=left_out, wanted=wanted, state=state)
+
+
 class ModelObjective(Objective):
     """Runs the experiment's workflow with a trial's values. Keeps the best models of this process under `keep`.
 
@@ -107,13 +129,17 @@ class ModelObjective(Objective):
         dense: str | None = None,
         folder: str = "",
         samples: str | None = None,
+        shared_stages: int = 0,
     ) -> None:
-        """`samples`: the digest of what every trial must be measured on (data_cache.measured_on)."""
+        """`samples`: the digest of what every trial must be measured on (data_cache.measured_on).
+
+        `shared_stages`: of a compression, how many of the first stages are the same in all trials.
+        """
         self._experiment, self._wanted, self._keep = experiment, tuple(wanted), keep
         self._evaluator = ObjectiveEvaluator(tuple(goals), experiment.require_tuning().conditions)
         self._front = RunningFront()  # of the trials that this process has computed, by their seeds
         self._dense, self._folder, self._workflow = dense, folder, experiment.require_tuning().workflow
-        self._samples = samples
+        self._samples, self._shared_stages = samples, shared_stages
 
     def prepare(self) -> None:
         """Import what training needs: seconds that no trial's time limit should pay for."""
@@ -145,6 +171,11 @@ class ModelObjective(Objective):
         if self._workflow == "distill":
             folder = Path(self._folder)
             return open_distillation(experiment, seed, wanted=self._wanted, state=state, folder=folder)
+        if self._workflow == "compress":
+            folder, left_out = Path(self._folder), self._shared_stages
+            return open_compression(
+                experiment, seed, wanted=self._wanted, state=state, folder=folder, left_out=left_out
+            )
         return open_run(experiment, seed, wanted=self._wanted, state=state)
 
     def ended(self, run: Run, seed: int, metrics: Mapping[str, float]) -> None:
@@ -162,6 +193,8 @@ class ModelObjective(Objective):
 
             checkpoints.save(kept_model(self._keep, seed), trained.checkpoint(metrics), durable=False)
             trained.kept_files(Path(self._keep), str(seed))
+        if isinstance(trained, ModelRun):
+            trained.discard()
 
     def _can_keep(self, trained: Run) -> bool:
         """Whether the model need not be made again in the end. Writing an estimator may take longer than fitting it,

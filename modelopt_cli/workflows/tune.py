@@ -97,6 +97,12 @@ def _check(experiment: Experiment, context: Context, space: Space) -> str | None
     Raises UsageError (or InputError, RefusedError) for the first thing.
     """
     workflow = experiment.require_tuning().workflow
+    if workflow == "compress":
+        from modelopt_cli.workflows.compression.checks import check_stages
+
+        check_stages(experiment)
+        check_trials(experiment, context, space)
+        return check_samples(experiment, space)
     preflight(experiment, prunes=workflow == "prune")
     if workflow == "prune" and experiment.pruning is not None:
         from modelopt_cli.workflows.pruning.recovery_teacher import check_recovery
@@ -192,7 +198,7 @@ class _Search:
         goals = tuple(str(goal) for goal in settings.goals)
         planned = None if settings.scheduler is not None else plan.trials  # it divides the steps of so many among more
         with self.reporting.log.recording(), counting(self.context):
-            self.dense = model_cache.make(self.experiment, self.space, self.context, keep)
+            self.dense = model_cache.make(self.experiment, self.space, self.context, keep, self.wanted)
         self.context.emit(
             SearchStarted(
                 self.experiment.name,
@@ -249,12 +255,19 @@ class _Search:
             files = replace(files, logged=self.context.directory is not None)
             self.trial_dirs = TrialDirs(files, self.study)
             return CommandObjective(self.experiment, files)
+        folder = str(model_cache.stage_folder(self.context, keep))
+        shared = model_cache.shared_stages(self.experiment, self.space) if settings.workflow == "compress" else 0
+        return ModelObjective(
+            self.experiment, settings.goals, self.wanted, str(keep), self.dense, folder, self.samples, shared
+        )
+
+    @property
+    def wanted(self) -> list[str]:
+        """The metrics that trials are asked for."""
+        settings = self.experiment.require_tuning()
         wanted = settings.metrics + list(settings.stopper.metrics() if settings.stopper is not None else ())
         wanted += [gate.metric for gate in gates.conditions(self.experiment, self.context)]
-        wanted = [name.removesuffix("_std") for name in dict.fromkeys(wanted)]
-        folder = str(model_cache.stage_folder(self.context, keep))
-        keep_in = str(keep)
-        return ModelObjective(self.experiment, settings.goals, wanted, keep_in, self.dense, folder, self.samples)
+        return [name.removesuffix("_std") for name in dict.fromkeys(wanted)]
 
     def _converged(self, trials: Sequence[Trial]) -> str:
         settings = self.experiment.require_tuning()

@@ -51,9 +51,12 @@ def _pruning(settings: PruningSettings) -> str:
 def _about(experiment: object) -> str:
     """The experiment in a few words."""
     from modelopt_cli.experiment.experiment import Experiment
+    from modelopt_cli.experiment.pipeline import stages_of
 
     assert isinstance(experiment, Experiment)
     if experiment.tuning is None or not experiment.tuning.space:
+        if experiment.pipeline or getattr(experiment, "quantization", None) is not None:
+            return f"compress: {', '.join(stages_of(experiment))}"
         if experiment.distillation is not None:
             return "distill"
         return "train" if experiment.pruning is None else _pruning(experiment.pruning)

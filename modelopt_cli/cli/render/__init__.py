@@ -16,6 +16,7 @@ def show(report: Report, *, quiet: bool) -> None:
     """A report on standard output, in the form of its kind; what is unfinished, in that of a training."""
     from modelopt_cli.cli.render import (
         comparison,
+        compression,
         distillation,
         export,
         failed,
@@ -39,6 +40,7 @@ def show(report: Report, *, quiet: bool) -> None:
         "units": units.render,
         "weights_file": weights_file.render,
         "distillation": distillation.render,
+        "compression": compression.render,
         "evaluation": training.render,
         "inspection": inspection.render,
         "groups": groups.render,

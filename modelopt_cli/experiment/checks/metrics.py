@@ -32,7 +32,7 @@ Expectation = tuple[ExpectedMetrics, Setting]
 
 CORNERS = 2000
 """Settings that are tried on the file at most."""
-_TELLING = ("model", "pruning", "distillation")  # sections whose choices change what there is to report
+_TELLING = ("model", "pruning", "distillation", "quantization")  # sections whose choices change what there is to report
 
 
 def metric_findings(experiment: Sections, facts: DataFacts | None = None) -> list[Finding]:
@@ -81,6 +81,8 @@ def _workflows(experiment: Sections) -> Iterator[Workflow]:
         yield "prune"
     if experiment.distillation is not None:
         yield "distill"
+    if experiment.pipeline or experiment.pruning is not None or getattr(experiment, "quantization", None) is not None:
+        yield "compress"
 
 
 def trial_findings(experiment: Sections, trials: Sequence[Expectation]) -> list[Finding]:

@@ -29,6 +29,8 @@ _FIXED = {
     "loggers": "says where runs are logged",
     "gates": "judges the best setting when the search has ended",
     "seed": "is what the seeds of all trials derive from: trial n's from it and n",
+    "pipeline": "says what is done to the model at all; search the settings of its stages",
+    "export": "writes files of the finished model",
     "seeds": "is for runs without a search",
     "device": "says where a model is computed, not what it is",
     "evaluation": "says what results are measured by, and results that are measured otherwise cannot be compared",
@@ -48,12 +50,16 @@ def space_finding(error: SpaceError, above: Path = _SPACE) -> Finding:
 
 def ignored_findings(tuning: TuningSettings, space: Space) -> list[Finding]:
     """What is searched, but not looked at by the workflow that trials run."""
-    ignored = {"train": ("pruning", "distillation"), "prune": ("distillation",), "distill": ("pruning",)}
+    ignored = {
+        "train": ("pruning", "distillation", "quantization"),
+        "prune": ("distillation", "quantization"),
+        "distill": ("pruning", "quantization"),
+    }
     findings = []
     for path in dict.fromkeys(root.parameter.path for root in space.roots):
         head = path.partition(".")[0]
         if head in ignored.get(tuning.workflow, ()):
-            workflow = {"pruning": "prune", "distillation": "distill"}[head]
+            workflow = {"pruning": "prune", "distillation": "distill"}.get(head, "compress")
             rule = f"trials run the workflow {tuning.workflow}, which does not look at {path}"
             findings.append(Finding((*_SPACE, path), rule, f"set tuning.workflow: {workflow}", at_key=True))
     return findings

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from modelopt_cli.experiment.checks.pipeline import pipeline_findings
 from modelopt_cli.experiment.document.marks import Finding, Path
 from modelopt_cli.experiment.expected_metrics import expect_metrics
 from modelopt_cli.experiment.sections import EXAMPLES, Sections
@@ -17,7 +18,7 @@ def workflow_findings(experiment: Sections) -> list[Finding]:
     """
     if experiment.model is None:
         return []
-    findings: list[Finding] = []
+    findings: list[Finding] = pipeline_findings(experiment) if experiment.pipeline else []
     if experiment.distillation is not None:
         findings += _distillation(experiment)
     if experiment.pruning is not None:
@@ -78,12 +79,22 @@ def search_findings(experiment: Sections, tuning: TuningSettings) -> list[Findin
     if experiment.seeds > 1:
         rule = "a search draws the seeds of its trials itself"
         findings.append(Finding(("seeds",), rule, "leave out seeds, or run the file without tuning", at_key=True))
+    if tuning.workflow == "compress":
+        findings += pipeline_findings(experiment)
+        if tuning.repeats:
+            rule = "trials of a compression share the experiment's seed, so a setting comes out the same every time"
+            findings.append(Finding(("tuning", "repeats"), rule, "leave out tuning.repeats", at_key=True))
+        if tuning.fidelity is not None:
+            rule = "tuning.fidelity trains on parts of the train split, which no other stage than train can"
+            findings.append(Finding(("tuning", "fidelity"), rule, "leave it out", at_key=True))
+        if findings:
+            return findings
     expected = expect_metrics(experiment, tuning.workflow, searched=True)
     if expected is not None and not expected.judged("validation"):
         rule = "the validation split is empty, so a search has nothing to choose by"
         remedy = "set data.splits.validation (e.g. 0.2) or evaluation.cv (e.g. 5)"
         return [*findings, Finding(("data", "splits", "validation"), rule, remedy)]
-    what = {"prune": "pruning", "distill": "distillation"}.get(tuning.workflow)
+    what = {"prune": "pruning", "distill": "distillation", "compress": "compression"}.get(tuning.workflow)
     if what is None:
         return findings
     if experiment.evaluation.cv is not None:

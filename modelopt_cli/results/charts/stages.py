@@ -1,4 +1,4 @@
-"""A pruned model before, right after pruning, and after recovery."""
+"""A pruned model before, right after pruning, and after recovery; of a compression, the model after each stage."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ _MOST = 2
 
 
 def draw(report: Report) -> Chart | None:
-    """Of a pruning that was judged: a panel for each of the first measures, a mark for each split."""
+    """Of a pruning or compression that was judged: a panel for each of the first measures, a mark for each split."""
     table = report.records("stages")
     if len(table) < 2:
         return None
     panels: list[Panel] = []
     texts: list[str] = []
     data: dict[str, Columns] = {}
-    stages = [_NAMES.get(row["stage"], str(row["stage"])) for row in table]
+    names = {} if report.kind == "compression" else _NAMES
+    stages = [names.get(row["stage"], str(row["stage"])) for row in table]
     for measure in _MEASURES:
         rows = []
         for row, stage in zip(table, stages, strict=True):
@@ -60,7 +61,7 @@ def draw(report: Report) -> Chart | None:
         return None
     return Chart(
         kind="stages",
-        title="Before, pruned, recovered",
+        title="After each stage" if report.kind == "compression" else "Before, pruned, recovered",
         alt=f"{'; '.join(texts)}.",
         panels=tuple(panels),
         data=data,

@@ -32,6 +32,10 @@ _DISTILLATION: Sequence[tuple[str, str, Sequence[str]]] = (
     ("outcome", "Teacher, student, and student alone", ("learners", "costs")),
     ("model", "The student", ("learning_curve", "confusion", "calibration", "predicted", "residuals")),
 )
+_COMPRESSION: Sequence[tuple[str, str, Sequence[str]]] = (
+    ("outcome", "The model after each stage", ("stages", "latency", "costs")),
+    ("model", "The last model", ("learning_curve", "confusion", "calibration", "predicted", "residuals")),
+)
 _MODEL: Sequence[tuple[str, str, Sequence[str]]] = (
     ("model", "The model", ("learning_curve", "folds", "confusion", "calibration", "predicted", "residuals")),
 )
@@ -42,11 +46,15 @@ _BY_KIND = {
     "units": _PRUNING,
     "weights_file": _PRUNING,
     "distillation": _DISTILLATION,
+    "compression": _COMPRESSION,
     "comparison": _COMPARISON,
 }
 _DATA = ("classes", "missing")
 _TABLES = {
-    "stages": "Before, pruned, recovered",
+    "stages": "The model after each stage",
+    "tries": "What was tried",
+    "latency": "Latency",
+    "quantized layers": "Quantized layers",
     "costs": "Costs",
     "layers": "Layers",
     "groups": "Groups of units",

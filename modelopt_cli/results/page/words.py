@@ -21,6 +21,7 @@ _KINDS = {
     "units": "Units taken out of a model",
     "weights_file": "A pruned file of weights",
     "distillation": "A distillation",
+    "compression": "A model made smaller in stages",
     "evaluation": "A saved model judged",
     "inspection": "A model looked into",
     "groups": "A model's units",
@@ -53,6 +54,8 @@ def paragraphs(report: Report) -> list[str]:
         lead = _weights_file(report)
     elif report.kind == "distillation":
         lead = _distillation(report)
+    elif report.kind == "compression":
+        lead = _compression(report)
     elif report.kind in ("training", "evaluation"):
         lead = _training(report)
     elif report.kind == "comparison":
@@ -290,6 +293,36 @@ def _distillation(report: Report) -> list[str]:
             else f"On the {where} split it did no better than the student alone: the teacher did not help it."
         )
     return sentences
+
+
+def _compression(report: Report) -> list[str]:
+    rows = report.records("stages")
+    if len(rows) < 2:
+        return ["A model was made smaller."]
+    first, last = rows[0], rows[-1]
+    stages = [str(row["stage"]) for row in rows]
+    sentences = [f"A model was made smaller in stages: {listed(stages)}."]
+    metric = next((f"{s}.{m}" for s in _SPLITS for m in _MAIN if last.get(f"{s}.{m}") is not None), None)
+    if metric is not None and first.get(metric) is not None:
+        sentences.append(
+            f"Its {metric} is {_plus_minus(last, metric)}; that of the first model was {_plus_minus(first, metric)}."
+        )
+    less = [
+        what.format(f"{first[name] / last[name]:.3g}")
+        for name, what in _LESS.items()
+        if first.get(name) and last.get(name) and first[name] > last[name]
+    ]
+    if less:
+        sentences.append(f"Beside the first model it has {listed(less)}.")
+    return sentences
+
+
+_LESS = {
+    "model.parameters": "{} times fewer parameters",
+    "model.macs": "{} times fewer multiply-accumulates",
+    "model.file_bytes": "a file {} times smaller",
+    "model.latency_ms": "a latency {} times shorter",
+}
 
 
 def _settings(params: Mapping[str, Any]) -> str:

@@ -45,7 +45,7 @@ class TuningSettings(Settings):
 
     path_fields: ClassVar[tuple[str, ...]] = ("warm_start",)
 
-    workflow: Literal["train", "prune", "distill", "command"] = Field(
+    workflow: Literal["train", "prune", "distill", "compress", "command"] = Field(
         "train", description="The workflow that a trial runs."
     )
     objective: str | Items[str] = Field(

@@ -66,7 +66,7 @@ class Snapshots(Generic[Saved]):
         metrics = evaluate(module)
         self._metrics["final"] |= metrics
         before = self._metrics["before"]
-        return {**metrics, **{key: value for name in metrics for key, value in _change(name, metrics, before)}}
+        return {**metrics, **changes(metrics, before)}
 
     def metrics(self, name: Name) -> dict[str, float]:
         """Those of the snapshot, as far as it was judged."""
@@ -90,8 +90,11 @@ class Snapshots(Generic[Saved]):
         return Table.from_records(rows)
 
 
-def _change(name: str, now: Mapping[str, float], before: Mapping[str, float]) -> list[tuple[str, float]]:
-    if name not in before:
-        return []
-    lower = name.rpartition(".")[2] in LOWER_IS_BETTER
-    return [(name + CHANGES[lower], now[name] - before[name] if lower else before[name] - now[name])]
+def changes(now: Mapping[str, float], before: Mapping[str, float]) -> dict[str, float]:
+    """How much worse each metric is than before: NAME_drop, and of losses and errors NAME_rise."""
+    worse = {}
+    for name in now:
+        if name in before:
+            lower = name.rpartition(".")[2] in LOWER_IS_BETTER
+            worse[name + CHANGES[lower]] = now[name] - before[name] if lower else before[name] - now[name]
+    return worse

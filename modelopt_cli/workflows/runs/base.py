@@ -52,6 +52,9 @@ class ModelRun(Run):
         """What made its timings unsure: told beside its warnings, and not kept with the model."""
         return []
 
+    def discard(self) -> None:
+        """Remove what lies on disk of a run of a search that has ended, and whose model is kept or not wanted."""
+
     @property
     def details(self) -> Mapping[str, object]:
         """Plain facts for the report, beside its metrics."""

@@ -13,7 +13,7 @@ from modelopt_cli.core.conditions import Condition
 from modelopt_cli.core.consent import NOTHING
 from modelopt_cli.experiment.expected_metrics import Workflow, expect_metrics
 from modelopt_cli.tuning.trials.lineage import lineage
-from modelopt_cli.workflows.factory import kept_model, noted_warnings, open_distillation, open_pruning
+from modelopt_cli.workflows.factory import kept_model, noted_warnings, open_compression, open_distillation, open_pruning
 from modelopt_cli.workflows.runs.base import RestorableRun
 from modelopt_cli.workflows.runs.opening import open_single, trained_on_all
 from modelopt_cli.workflows.shared import data_cache
@@ -53,7 +53,7 @@ class BestModel:
     details: Mapping[str, object] = field(default_factory=dict)
 
 
-def command_of(settings: TuningSettings) -> Literal["train", "prune", "distill"]:
+def command_of(settings: TuningSettings) -> Literal["train", "prune", "distill", "compress"]:
     """The command that runs a trial's setting by itself; `modelopt train` runs scripts, too."""
     return "train" if settings.workflow == "command" else settings.workflow
 
@@ -79,7 +79,9 @@ def finalize_best(
     distilling = open_distillation(chosen, best.seed, folder=folder) if settings.workflow == "distill" else None
     if context.directory is not None:
         workflow = command_of(settings)
-        document = standing_alone(chosen, best.seed, workflow)
+        # (the trials of a compression have the experiment's seed)
+        seed = experiment.seed if settings.workflow == "compress" else best.seed
+        document = standing_alone(chosen, seed, workflow)
         if distilling is not None:
             artefacts |= distilling.keep_teachers(context.directory)
             _name_teachers(document["distillation"], artefacts, chosen)
@@ -97,6 +99,9 @@ def finalize_best(
         # What the trial trained itself is not kept, but is what the pruned model is compared with: it is run again.
         steps = _steps(experiment, best)
         run = _as_in_trial(pruning, best, keep, steps, chosen.consent) if dense is not None else _again(pruning, steps)
+    elif settings.workflow == "compress":
+        compressing = open_compression(chosen, best.seed, folder=folder)
+        run = _as_in_trial(compressing, best, keep, None, chosen.consent)
     elif distilling is not None:
         run = _as_in_trial(distilling, best, keep, _steps(experiment, best), chosen.consent)
     else:
@@ -110,6 +115,8 @@ def finalize_best(
 
         checkpoints.save(context.directory.path_of("model.pt"), checkpoint)
         artefacts["model"] = str(context.directory.path_of("model.pt"))
+        if isinstance(run, RestorableRun):
+            artefacts |= {what: str(path) for what, path in run.kept_files(context.directory.path, "model").items()}
     warnings = [_REMARK.format(best.born)] if len(legs) > 1 else []
     tables = run.tables()
     warnings += [*noted_warnings(keep, best.seed), *run.warnings, *run.noise]

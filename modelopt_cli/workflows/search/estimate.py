@@ -21,7 +21,7 @@ from modelopt_cli.tuning.objective import Objective, Run, StepReport
 from modelopt_cli.tuning.space.space import Space
 from modelopt_cli.tuning.trials.trial import Params, State, Trial
 from modelopt_cli.workflows.runs.timing import training_seconds
-from modelopt_cli.workflows.search.model_cache import is_shared
+from modelopt_cli.workflows.search.model_cache import is_shared, shared_stages
 
 if TYPE_CHECKING:
     from modelopt_cli.experiment.experiment import Experiment
@@ -130,6 +130,11 @@ class _MeasuringRun(Run):
 
 def trial_seconds(experiment: Experiment) -> float:
     """Estimated seconds of one trial, from a short one."""
+    if experiment.require_tuning().workflow == "compress":
+        from modelopt_cli.workflows.compression.estimate import seconds_of_stages
+
+        made = shared_stages(experiment, Space.from_spec(experiment.require_tuning().space))
+        return sum(list(seconds_of_stages(experiment, trial=True).values())[made:])
     return training_seconds(experiment, _epochs(experiment))
 
 

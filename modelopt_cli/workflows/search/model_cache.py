@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -48,18 +48,46 @@ def _rewinds(experiment: Experiment, setting: Mapping[str, object]) -> bool:
     return any(stage.rewind is not None for stage in schedule.stages(0.5))
 
 
-def make(experiment: Experiment, space: Space, context: Context, scratch: Path) -> str | None:
-    """Train, before any trial, what all share; the model that all prune, or None."""
+def make(
+    experiment: Experiment, space: Space, context: Context, scratch: Path, wanted: Sequence[str] = ()
+) -> str | None:
+    """Train, before any trial, what all share; the model that all prune, or None.
+
+    `wanted`: the metrics that trials report. Of a compression the first stages are made by the file's own values.
+    """
     workflow, folder = experiment.require_tuning().workflow, stage_folder(context, scratch)
     if workflow == "distill" and teachers_are_shared(experiment, space):
         from modelopt_cli.workflows.distillation.run import DistillRun
 
         context.emit(StageBegun("training the teachers of all trials"))
         DistillRun(experiment, seed=experiment.seed, baseline=False, folder=folder).train_teachers()
+    if workflow == "compress":
+        _make_stages(experiment, context, folder, wanted)
     if workflow == "prune" and is_shared(experiment, space):
         context.emit(StageBegun("training the model that every trial prunes"))
         return str(train_dense(experiment, folder, context))
     return None
+
+
+def _make_stages(experiment: Experiment, context: Context, folder: Path, wanted: Sequence[str]) -> None:
+    """The stages before the first pruning: where the search changes them, as the first trials have them."""
+    from modelopt_cli.workflows.factory import open_compression
+
+    context.emit(StageBegun("training the models that trials share"))
+    open_compression(experiment, experiment.seed, wanted=wanted, folder=folder, left_out=None).make_shared()
+
+
+def shared_stages(experiment: Experiment, space: Space) -> int:
+    """How many of the first stages of a compression the search does not touch."""
+    from modelopt_cli.workflows.compression.stages import plan_stages
+
+    count = 0
+    for stage in plan_stages(experiment, trial=True):
+        heads = ("data", *stage.sections)
+        if stage.own or any(is_under(path, head) for path in space.paths for head in heads):
+            break
+        count += 1
+    return count
 
 
 def teachers_are_shared(experiment: Experiment, space: Space) -> bool:

@@ -36,7 +36,7 @@ _WORTH_SAVING = 5.0  # seconds of work that judging should not put at risk
 class ModelWorkflow(ABC, Generic[R]):
     """A workflow that ends with one model; `R` is the kind of run that it opens."""
 
-    name: ClassVar[Literal["train", "prune", "distill"]]
+    name: ClassVar[Literal["train", "prune", "distill", "compress"]]
     tells_dry_run: ClassVar[bool] = True  # whether `dry_run` is among the details of its reports
     opening_refuses: ClassVar[bool] = False
     """Whether `opened` is a check, too: what it refuses leaves no run behind. Else a failure there is a failed run."""

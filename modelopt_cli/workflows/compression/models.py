@@ -1,0 +1,292 @@
+"""The models of a compression side by side: what each stage left, judged on every split, priced, and shown in tables.
+
+All are compared with the first one: the teacher, the dense model, or the model that was loaded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from modelopt_cli.experiment.expected_metrics import CHANGES, GAP
+from modelopt_cli.models.architectures.checkpoint import Checkpoint as CheckpointModel
+from modelopt_cli.results.report import Table
+from modelopt_cli.workflows.pruning.snapshots import changes
+from modelopt_cli.workflows.shared import costs
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from modelopt_cli.core.warning_log import WarningLog
+    from modelopt_cli.data.prepared import Prepared
+    from modelopt_cli.experiment.experiment import Experiment
+    from modelopt_cli.models.files.checkpoints import Checkpoint
+    from modelopt_cli.training.metrics.answers import Answers
+    from modelopt_cli.workflows.compression.stage_cache import StageRecord
+    from modelopt_cli.workflows.compression.stages import Stage
+    from modelopt_cli.workflows.runs.base import ModelRun
+
+GIVEN = "given"
+"""What the first model is called where no stage has made it."""
+_SPLITS = ("validation", "test")
+_QUICK = 0.1  # seconds in which a model under way is timed at each batch size
+
+
+@dataclass
+class StageModel:
+    """What a stage left. `judged`: split -> its metrics there, as soon as they are known."""
+
+    name: str
+    checkpoint: Checkpoint
+    seconds: float = 0.0
+    record: StageRecord | None = None
+    judged: dict[str, dict[str, float]] = field(default_factory=dict)
+    priced: dict[str, float] | None = None
+
+    @property
+    def module(self) -> nn.Module:
+        """What answers: of a quantized model, the quantized file."""
+        module: nn.Module = self.checkpoint.model
+        return module
+
+
+class StageModels:
+    """Grows stage by stage."""
+
+    def __init__(
+        self, experiment: Experiment, prepared: Prepared, stages: Sequence[Stage], log: WarningLog, *, timed: bool
+    ) -> None:
+        """`timed`: latencies are measured."""
+        self._experiment, self._prepared, self._stages = experiment, prepared, stages
+        self._log, self._timed = log, timed
+        self._made: list[StageModel] = []
+        self._given: StageModel | None = None
+        self._looked = False  # whether there is a given one
+        self._times: Table | None = None
+        self._early: tuple[int, dict[str, float]] = (-1, {})
+        self.answers: dict[str, Answers] = {}
+        self.noise: list[str] = []
+        self.details: dict[str, object] = {}
+
+    # What there is
+
+    @property
+    def records(self) -> list[StageRecord]:
+        """Of the stages that are finished."""
+        return [model.record for model in self._made if model.record is not None]
+
+    def add(self, record: StageRecord, checkpoint: Checkpoint | None = None) -> None:
+        """The next stage is finished. `checkpoint`: its model, where it is at hand."""
+        from modelopt_cli.models.files import checkpoints
+
+        stage = self._stages[len(self._made)]
+        if checkpoint is None:
+            checkpoint = checkpoints.load(record.model, stage.experiment.consent.also(True))  # modelopt wrote it itself
+        model = StageModel(stage.name, checkpoint, record.seconds, record)
+        if record.judged:  # the model's own row is the last one
+            model.judged = _by_split(list(record.judged.values())[-1])
+        self._made.append(model)
+        self.answers.clear()  # they are the last model's
+
+    def restore(self, trained: Checkpoint) -> None:
+        """What the stages that are left would leave."""
+        self._made.append(StageModel(self._stages[-1].name, trained))
+        self.answers.clear()
+
+    def path_before(self, number: int) -> Path | None:
+        """The model.pt of the stage before; None: there is none."""
+        record = self._made[number - 1].record if 0 < number <= len(self._made) else None
+        return None if record is None else record.model
+
+    def before(self, number: int) -> Checkpoint | None:
+        """The model of the stage before."""
+        return self._made[number - 1].checkpoint if 0 < number <= len(self._made) else None
+
+    @property
+    def first(self) -> StageModel | None:
+        """What all are compared with; None: the compression begins with a model that nothing has trained."""
+        if self._stages[0].name == "train":
+            return self._made[0] if self._made else None
+        if not self._looked:
+            self._looked, self._given = True, self._read_given()
+        return self._given
+
+    @property
+    def reference(self) -> Checkpoint | None:
+        """The checkpoint of `first`."""
+        return None if self.first is None else self.first.checkpoint
+
+    def _read_given(self) -> StageModel | None:
+        """The teacher of a distillation that is there, or the model that the file loads."""
+        stage, experiment = self._stages[0], self._experiment
+        if stage.name == "distill":
+            from modelopt_cli.workflows.distillation.teachers import given
+
+            teachers = [each for each in experiment.require_distillation().given_teachers if not each.trained_here]
+            if not teachers:
+                return None
+            teacher = given(teachers[0], "teacher", stage.seed, self._prepared, experiment.consent)
+            torch = teacher.checkpoint.architecture.framework == "torch"
+            return StageModel(GIVEN, teacher.checkpoint) if torch else None
+        model = experiment.require_model()
+        if isinstance(model, CheckpointModel):
+            return StageModel(GIVEN, model.saved())
+        if not model.is_trained:
+            return None
+        from modelopt_cli.workflows.runs.base import checkpoint_of
+
+        module = model.build(self._prepared.shapes, stage.seed)
+        return StageModel(GIVEN, checkpoint_of(experiment, self._prepared, module, {}))
+
+    # How well they do
+
+    def judge(self, model: StageModel, split: str) -> dict[str, float]:
+        """Every metric of a model on a split; read once, then remembered. Empty without the split."""
+        from modelopt_cli.core.device import choose
+        from modelopt_cli.training.evaluation import evaluate
+
+        if getattr(self._prepared, split) is None:
+            return {}
+        asked = model is self.last and split not in self.answers  # for what it answers sample by sample
+        if split not in model.judged or asked:
+            device, own = choose(self._experiment.device), self._experiment.evaluation.own
+            keep = partial(self.answers.__setitem__, split) if asked else None
+            with self._log.recording():
+                module = model.module.to(device)
+                model.judged[split] = evaluate(module, self._prepared, split, device, own, keep)
+        return model.judged[split]
+
+    @property
+    def last(self) -> StageModel | None:
+        """The model that the last finished stage left."""
+        return self._made[-1] if self._made else None
+
+    def judge_last(self, split: str) -> dict[str, float]:
+        """Every metric of the last model, and its change since the first."""
+        if self.last is None:
+            return {}
+        metrics = self.judge(self.last, split)
+        return {**metrics, **self.changes(metrics, split)}
+
+    def changes(self, metrics: Mapping[str, float], split: str) -> dict[str, float]:
+        """How far metrics are from those of the first model: drops, and of losses and errors rises."""
+        return {} if self.first is None else changes(metrics, self.judge(self.first, split))
+
+    # What they cost
+
+    def early_costs(self, number: int, run: ModelRun) -> dict[str, float]:
+        """Sizes of the model under way, for the reports of a trial. They change with its shape alone."""
+        from modelopt_cli.models.summary import count_parameters
+
+        module = _module_of(run)
+        if module is None:
+            return {}
+        key = hash((number, count_parameters(module)))
+        if self._early[0] != key:
+            times = self._quick_times(module) if self._timed else {}
+            self._early = (key, {**self._sizes(module, None), **times})
+        return self._early[1]
+
+    def _quick_times(self, module: nn.Module) -> dict[str, float]:
+        from modelopt_cli.models.measure import example, latency
+
+        inputs = example(self._prepared.shapes, max(costs.BATCH_SIZES)).to(next(module.parameters()).device)
+        measured = latency({"now": module}, inputs, costs.BATCH_SIZES, seconds=_QUICK)
+        names = ["model.latency_ms", "model.latency_ms_64"]
+        return {name: one.median for name, one in zip(names, measured, strict=True)}
+
+    def _sizes(self, module: nn.Module, checkpoint: Checkpoint | None) -> dict[str, float]:
+        """Parameters, MACs and FLOPs, bytes of tensors; with its `checkpoint` also zeros and bytes of the file."""
+        from modelopt_cli.models.files.checkpoints import file_sizes
+        from modelopt_cli.models.measure import count, device_of, example, macs
+        from modelopt_cli.models.summary import summarise
+
+        operations = float(macs(module, example(self._prepared.shapes, 1).to(device_of(module)))[""])
+        sizes = {**summarise(module), "model.macs": operations, "model.flops": 2.0 * operations}
+        if checkpoint is not None:
+            plain, packed = file_sizes(replace(checkpoint, metrics={}))
+            sizes |= {**count(module.parameters()), "model.file_bytes": float(plain)}
+            sizes["model.compressed_bytes"] = float(packed)
+        return sizes
+
+    def price(self, model: StageModel) -> dict[str, float]:
+        """What a model costs but time; measured once."""
+        if model.priced is None:
+            model.priced = self._sizes(model.checkpoint.model, model.checkpoint)
+        return model.priced
+
+    def costs(self, under_way: Checkpoint | None) -> dict[str, float]:
+        """Of the last model, or of the one `under_way`: sizes and times, and their ratios to the first one's."""
+        last = self.last if under_way is None else StageModel("now", under_way)
+        if last is None:
+            return {}
+        figures = dict(self.price(last))
+        first = self.first
+        if first is None:
+            return {**figures, **(self._times_of([last])[-1] if self._timed else {})}
+        times = self._times_of([first, last]) if self._timed else [{}, {}]
+        figures |= times[-1]
+        return {**figures, **ratios(figures, {**self.price(first), **times[0]})}
+
+    def _times_of(self, models: Sequence[StageModel]) -> list[dict[str, float]]:
+        """Latencies of each, measured in turns."""
+        from modelopt_cli.models.measure import example
+
+        inputs = example(self._prepared.shapes, max(costs.BATCH_SIZES))
+        rows, self.noise = costs.times(models[0].module.to("cpu"), models[-1].module.to("cpu"), inputs)
+        return [costs.metrics([{**row, "after": row[side]} for row in rows]) for side in ("before", "after")]
+
+    # What is shown and kept
+
+    @property
+    def warnings(self) -> list[str]:
+        """What each stage told."""
+        return [f"{model.name}: {text}" for model in self._made for text in model.checkpoint.warnings]
+
+    def tables(self) -> dict[str, Table]:
+        """`stages`: a row for each model."""
+        rows: list[dict[str, Any]] = []
+        given = [] if self._given is None else [self._given]
+        for model in [*given, *self._made]:
+            judged = {name: value for split in _SPLITS for name, value in self.judge(model, split).items()}
+            kept = {} if model.record is None else dict(model.record.judged)
+            *before, last = kept or {model.name: judged}
+            for name in before:  # what was judged on the way to it, such as straight after pruning
+                metrics = {key: value for key, value in kept[name].items() if key in judged}
+                rows.append({"stage": name, **metrics, **self.price(model), "seconds": None})
+            rows.append({"stage": last, **judged, **self.price(model), "seconds": model.seconds})
+        return {"stages": Table.from_records(rows)}
+
+    def checkpoint(self, metrics: Mapping[str, float], *, whole: bool) -> Checkpoint:
+        """The last model of floating point; `whole`: with the quantized file in it."""
+        assert self.last is not None
+        return replace(self.last.checkpoint, metrics=dict(metrics))
+
+    def write_quantized(self, folder: Path, stem: str) -> dict[str, Path]:
+        """The quantized file, where there is one."""
+        return {}
+
+
+def ratios(now: Mapping[str, float], before: Mapping[str, float]) -> dict[str, float]:
+    """`model.X_ratio`, the share that is left, of each cost that was something before."""
+    return {
+        f"{name}_ratio": now[name] / before[name]
+        for name in now
+        if name.startswith("model.") and name != "model.sparsity" and before.get(name)
+    }
+
+
+def _by_split(metrics: Mapping[str, float]) -> dict[str, dict[str, float]]:
+    """The model's own metrics, without how they changed."""
+    plain = {name: value for name, value in metrics.items() if not name.endswith((*CHANGES, GAP))}
+    parts = {split: {name: value for name, value in plain.items() if name.startswith(f"{split}.")} for split in _SPLITS}
+    return {split: part for split, part in parts.items() if part}
+
+
+def _module_of(run: ModelRun) -> nn.Module | None:
+    """The module that is trained or pruned; None: there is none yet."""
+    trainer = getattr(run, "trainer", None)
+    return None if trainer is None else trainer.module
