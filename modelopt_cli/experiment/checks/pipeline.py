@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from modelopt_cli.experiment.document.marks import Finding, Rejected
 from modelopt_cli.experiment.pipeline import has_teacher_to_train, stages_of
+from modelopt_cli.experiment.recovery import PruningSection
 from modelopt_cli.experiment.sections import EXAMPLES, Sections
 from modelopt_cli.experiment.stages import StageName
+from modelopt_cli.pruning.schedules import Stage
 
 _SECTION = {"train": "training", "distill": "distillation", "prune": "pruning", "quantize": "quantization"}
 """Stage -> the section that it is made by."""
@@ -88,12 +90,20 @@ def _unfit(experiment: Sections, stages: tuple[StageName, ...]) -> Iterator[Find
             return
         if stage == "prune":
             break
+    if "prune" in stages and pruning is not None and any(part.rewind is not None for part in _course(pruning)):
+        rule = f"the schedule {pruning.schedule.name()} goes back to an epoch of the training, which has ended before"
+        yield Finding(("pruning", "schedule"), rule, "use another, such as rounds; or run modelopt prune")
     if "prune" in stages and "recover" not in stages and pruning is not None and pruning.recovery is not None:
         try:
             experiment.changed({"pruning.recovery": None})
         except Rejected as rejected:
             rule = f"recover is left out, but this pruning cannot do without: {rejected.findings[0].message}"
             yield _at(stages.index("prune"), rule, "put recover after prune")
+
+
+def _course(pruning: PruningSection) -> Sequence[Stage]:
+    settled = pruning.threshold is not None or pruning.structure.fixed
+    return pruning.schedule.stages(None if settled else 0.5)
 
 
 def _at(number: int, rule: str, remedy: str) -> Finding:

@@ -289,4 +289,5 @@ def _by_split(metrics: Mapping[str, float]) -> dict[str, dict[str, float]]:
 def _module_of(run: ModelRun) -> nn.Module | None:
     """The module that is trained or pruned; None: there is none yet."""
     trainer = getattr(run, "trainer", None)
-    return None if trainer is None else trainer.module
+    module: nn.Module | None = getattr(run, "module", None) if trainer is None else trainer.module
+    return module

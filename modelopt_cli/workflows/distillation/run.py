@@ -258,6 +258,15 @@ class DistillRun(RestorableRun):
             raise TrialError("error", f"the run was stopped while the {job.name} was trained, before the student")
         return _trained(self._run, job)
 
+    @property
+    def module(self) -> nn.Module | None:
+        """The student's module, finished or while it is trained; None: its training has not begun."""
+        if STUDENT in self.trained:
+            module: nn.Module = self.trained[STUDENT].checkpoint.model
+            return module
+        under_way = self._number < len(self.jobs) and self.jobs[self._number].name == STUDENT
+        return self._run.trainer.module if under_way and isinstance(self._run, TorchRun) else None
+
     def metrics(self) -> Mapping[str, float]:
         """Every metric on the validation split, the student's size, the seconds that its training took."""
         from modelopt_cli.models.summary import summarise

@@ -86,6 +86,10 @@ def test_of_all_orders_those_alone_pass_that_lose_nothing() -> None:
             {"pipeline": ["train", "prune"], "pruning": {**BASE["pruning"], "schedule": "cubic"}},
             "recover is left out, but this pruning cannot do without",
         ),
+        (
+            {"pipeline": ["train", "prune"], "pruning": {"amount": 0.5, "schedule": {"type": "lottery", "rewind": 1}}},
+            "the schedule lottery goes back to an epoch of the training",
+        ),
         ({"pipeline": ["train"], "evaluation": {"cv": 3}}, "not by cross-validation"),
         ({"pipeline": ["train", "squeeze"]}, "squeeze"),
     ],
