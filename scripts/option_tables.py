@@ -23,6 +23,7 @@ from modelopt_cli.experiment.command import CommandSettings
 from modelopt_cli.experiment.document.layout import plain
 from modelopt_cli.experiment.evaluation import EvaluationSettings
 from modelopt_cli.experiment.experiment import Experiment
+from modelopt_cli.experiment.quantization import QuantizationRecoverySection, QuantizationSection
 from modelopt_cli.experiment.recovery import PruningSection, RecoverySection
 from modelopt_cli.pruning.settings import Budget
 from modelopt_cli.training.settings import TrainingSettings
@@ -39,6 +40,8 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "pruning": PruningSection,
     "recovery": RecoverySection,
     "budget": Budget,
+    "quantization": QuantizationSection,
+    "quantization_recovery": QuantizationRecoverySection,
     "distillation": DistillationSettings,
     "teacher": TeacherSettings,
     "cache": Cache,

@@ -20,6 +20,7 @@ LEVEL = {
     "tuning": 4,
     "pruning": 4,
     "distillation": 4,
+    "quantization": 4,
     "experiment": 5,
     "workflows": 6,
     "api": 7,
@@ -42,6 +43,9 @@ HEAVY = {
     "trackio",
     "wandb",
     "optuna",
+    "onnx",
+    "onnxruntime",
+    "torchao",
 }
 MODULES = sorted(ROOT.rglob("*.py"))
 

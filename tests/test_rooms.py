@@ -32,11 +32,18 @@ ORDER: dict[str, list[set[str]]] = {
         {""},
         {"weights", "units"},
     ],
+    "quantization": [
+        {"layers"},
+        {"onnx", "torchao"},
+        {"methods"},
+        {""},
+    ],
     "workflows": [
         {"shared"},
         {"runs"},
         {"distillation"},
         {"pruning"},
+        {"quantization"},
         {"factory"},
         {"search"},
         {"comparison"},
@@ -44,7 +51,7 @@ ORDER: dict[str, list[set[str]]] = {
     ],
     "experiment": [
         {"document"},
-        {"command", "evaluation", "recovery", "consent"},
+        {"command", "evaluation", "recovery", "quantization", "consent"},
         {"sections"},
         {"expected_metrics", "search_space"},
         {"checks"},

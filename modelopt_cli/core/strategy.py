@@ -163,6 +163,7 @@ FAMILIES: dict[str, Family] = {
         Family("allocations", "modelopt_cli.pruning.allocations", "allocation"),
         Family("pruning_schedules", "modelopt_cli.pruning.schedules", "pruning schedule"),
         Family("compensations", "modelopt_cli.pruning.compensations", "compensation"),
+        Family("quantizations", "modelopt_cli.quantization.methods", "quantization method"),
         Family("loggers", "modelopt_cli.results.loggers", "logger"),
         Family("distillation_losses", "modelopt_cli.distillation.losses", "distillation loss"),
     )

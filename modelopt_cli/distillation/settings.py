@@ -227,9 +227,9 @@ class DistillationSettings(Guidance):
 
 
 class RecoveryGuidance(Guidance):
-    """How a pruned model learns from a teacher while it recovers."""
+    """How a model that was pruned, or is to be quantized, learns from a teacher while it recovers."""
 
-    teacher: Teacher | None = Field(None, description="Who teaches; null: the model as it was before pruning.")
+    teacher: Teacher | None = Field(None, description="Who teaches; null: the model as it was before.")
 
     @model_validator(mode="after")
     def _teacher_is_ready(self) -> Self:

@@ -23,6 +23,7 @@ from modelopt_cli.experiment.document.layout import Slot, anchor, plain
 from modelopt_cli.experiment.document.marks import Finding, Rejected
 from modelopt_cli.experiment.document.messages import findings
 from modelopt_cli.experiment.evaluation import EvaluationSettings
+from modelopt_cli.experiment.quantization import QuantizationSection
 from modelopt_cli.experiment.recovery import PruningSection
 from modelopt_cli.experiment.stages import ExportSettings, StageName
 from modelopt_cli.models.architectures import Architecture
@@ -38,6 +39,7 @@ EXAMPLES = {
     "training": "training: {epochs: 10}",
     "pruning": "pruning: {amount: 0.9}",
     "distillation": "distillation: {teacher: model.pt}",
+    "quantization": "quantization: {method: static}",
     "tuning": "tuning: {objective: maximize validation.accuracy, space: {...}}",
     "command": "command: {argv: [python, train.py]}",
 }
@@ -68,6 +70,9 @@ class Sections(Settings):
     training: TrainingSettings | None = Field(None, description="How a torch model is fitted.")
     pruning: PruningSection | None = Field(None, description="What is taken out of the model, and how it recovers.")
     distillation: DistillationSettings | None = Field(None, description="Who teaches the model, and how it learns.")
+    quantization: QuantizationSection | None = Field(
+        None, description="How the model becomes one of 8 bits, and how much that may lose."
+    )
     export: ExportSettings | None = Field(None, description="Files that a compression writes beside its model.pt.")
     pipeline: Items[StageName] = Field(
         (), description="Stages of a compression, in their order; empty: those whose sections are there."
@@ -170,6 +175,10 @@ class Sections(Settings):
     def require_distillation(self) -> DistillationSettings:
         """The distillation section. Raises ExperimentError when absent."""
         return self._present("distillation", self.distillation)
+
+    def require_quantization(self) -> QuantizationSection:
+        """The quantization section. Raises ExperimentError when absent."""
+        return self._present("quantization", self.quantization)
 
     def require_tuning(self) -> TuningSettings:
         """The tuning section. Raises ExperimentError when absent."""

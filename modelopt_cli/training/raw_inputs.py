@@ -68,7 +68,11 @@ class WithPreprocessing(nn.Module):
 
     def forward(self, inputs: Tensor) -> Any:
         """Of classes (logits, probabilities), each (N, outputs) float32; else values (N, outputs) float64."""
-        outputs = self.network(self.preprocessed(inputs)).float()
+        return self.readable(self.network(self.preprocessed(inputs)))
+
+    def readable(self, outputs: Tensor) -> Any:
+        """What `forward` gives, from the network's own outputs (N, outputs)."""
+        outputs = outputs.float()
         if self.task == "regression":
             return outputs.double() * self.target_std + self.target_mean if self.restores else outputs.double()
         return outputs, torch.softmax(outputs, 1) if self.task == "classification" else torch.sigmoid(outputs)

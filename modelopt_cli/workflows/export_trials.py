@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 
 from modelopt_cli.core.conditions import Condition, Goal
 from modelopt_cli.core.errors import InputError, UsageError
+from modelopt_cli.core.extras import require
 from modelopt_cli.results.details import StorageDetails
 from modelopt_cli.results.files import write_whole
 from modelopt_cli.results.report import Report
 from modelopt_cli.results.run_directory import workflow_of
 from modelopt_cli.tuning.analysis.replication import best_of, posterior
-from modelopt_cli.tuning.samplers import require
 from modelopt_cli.tuning.space.space import Space
 from modelopt_cli.tuning.study.header import whole_header
 from modelopt_cli.tuning.study.log import stored_table

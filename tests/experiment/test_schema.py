@@ -141,6 +141,7 @@ FIELDS = {
     "compensations": SCHEMA["$defs"]["PruningSection"]["properties"]["compensation"],
     "distillation_losses": SCHEMA["$defs"]["DistillationSettings"]["properties"]["losses"]["items"],
     "loggers": SCHEMA["properties"]["loggers"]["items"],
+    "quantizations": SCHEMA["$defs"]["QuantizationSection"]["properties"]["method"],
 }
 
 
@@ -165,8 +166,9 @@ def test_every_section_option_is_described() -> None:
     for key in Experiment.model_fields:
         assert SCHEMA["properties"][key].get("description"), key
     sections = ("TrainingSettings", "TuningSettings", "EvaluationSettings", "CommandSettings", "Splits")
+    compressing = ("PruningSection", "RecoverySection", "RecoveryGuidance", "Budget", "QuantizationSection")
     of_distillation = ("DistillationSettings", "TeacherSettings", "LearnerSettings", "Cache", "Ema", "Mutual")
-    for name in (*sections, *of_distillation, "PruningSection", "RecoverySection", "RecoveryGuidance", "Budget"):
+    for name in (*sections, *of_distillation, *compressing, "QuantizationRecoverySection"):
         for key, schema in SCHEMA["$defs"][name]["properties"].items():
             assert schema.get("description"), f"{name}.{key}"
 

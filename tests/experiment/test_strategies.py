@@ -75,6 +75,8 @@ def test_extras_are_those_of_the_package() -> None:
         "loggers/tensorboard": "tensorboard",
         "loggers/trackio": "trackio",
         "loggers/wandb": "wandb",
+        "quantizations/dynamic": "onnx",
+        "quantizations/static": "onnx",
     }
 
 

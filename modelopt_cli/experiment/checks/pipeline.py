@@ -50,7 +50,7 @@ def _lacking(experiment: Sections, stages: tuple[StageName, ...]) -> Iterator[Fi
     """Stages without their section."""
     if not set(stages) & set(_WORK):
         rule = "there is nothing to compress by: no stage that trains, distils, prunes or quantizes"
-        remedy = f"add a section, e.g. {EXAMPLES['pruning']} or quantization: static"
+        remedy = f"add a section, e.g. {EXAMPLES['pruning']} or {EXAMPLES['quantization']}"
         yield Finding(("pipeline",), rule, remedy, at_key=True)
     for number, stage in enumerate(stages):
         section = _SECTION.get(stage)

@@ -64,12 +64,17 @@ def format_of(path: Path) -> str:
         ending = f"the suffix '{path.suffix}'" if path.suffix else "no suffix"
         raise UsageError(f"{path} has {ending}, which says the format; name a file that ends in {' or '.join(FORMATS)}")
     if path.suffix == ".onnx":
-        try:
-            import onnx  # noqa: F401
-            import onnxscript  # noqa: F401
-        except ImportError as error:
-            raise MissingExtraError(error.name or "onnx", "onnx") from None
+        check_onnx()
     return path.suffix
+
+
+def check_onnx() -> None:
+    """Raise MissingExtraError where what writes ONNX is not installed."""
+    try:
+        import onnx  # noqa: F401
+        import onnxscript  # noqa: F401
+    except ImportError as error:
+        raise MissingExtraError(error.name or "onnx", "onnx") from None
 
 
 def exported_bytes(

@@ -6,12 +6,10 @@ analysis/ and schedulers/ use _common/ and _gp/, too.
 
 from __future__ import annotations
 
-import importlib.util
 from abc import abstractmethod
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar
 
-from modelopt_cli.core.errors import MissingExtraError
 from modelopt_cli.core.strategy import Strategy
 
 if TYPE_CHECKING:
@@ -20,7 +18,7 @@ if TYPE_CHECKING:
     from modelopt_cli.tuning.space.space import Space
     from modelopt_cli.tuning.trials.trial import Params, Trial
 
-__all__ = ["Sampler", "require"]
+__all__ = ["Sampler"]
 
 
 class Sampler(Strategy):
@@ -46,9 +44,3 @@ class Sampler(Strategy):
         twice; [] when a finite space is used up: samplers/_common/untried.py sees to both. Each ask has a generator
         of its own, so what must stay the same all through a search is seeded by `sequence_seed` (there).
         """
-
-
-def require(package: str, extra: str) -> None:
-    """Raise MissingExtraError when `package`, which `extra` installs, is not there."""
-    if importlib.util.find_spec(package) is None:
-        raise MissingExtraError(package, extra)

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, final
 from pydantic import Field
 from typing_extensions import override
 
-from modelopt_cli.tuning.samplers import Sampler, require
+from modelopt_cli.core.extras import require
+from modelopt_cli.tuning.samplers import Sampler
 
 if TYPE_CHECKING:
     import numpy as np

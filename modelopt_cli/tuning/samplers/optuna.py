@@ -9,7 +9,8 @@ from pydantic import Field, field_validator
 from typing_extensions import override
 
 from modelopt_cli.core.errors import did_you_mean
-from modelopt_cli.tuning.samplers import Sampler, require
+from modelopt_cli.core.extras import require
+from modelopt_cli.tuning.samplers import Sampler
 
 if TYPE_CHECKING:
     import numpy as np

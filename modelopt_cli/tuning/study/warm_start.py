@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 from modelopt_cli.core.conditions import Goal
+from modelopt_cli.core.extras import require
 from modelopt_cli.tuning.exchange.optuna_address import OptunaAddress
-from modelopt_cli.tuning.samplers import require
 from modelopt_cli.tuning.space.matching import equal_but_for, holder_of, lookup, own_value
 from modelopt_cli.tuning.space.parameters import Parameter
 from modelopt_cli.tuning.space.space import Space
