@@ -21,7 +21,7 @@ from modelopt_cli.distillation.losses import DistillationLoss
 from modelopt_cli.distillation.settings import Cache, DistillationSettings, TeacherSettings
 from modelopt_cli.experiment.command import CommandSettings
 from modelopt_cli.experiment.document.layout import plain
-from modelopt_cli.experiment.evaluation import EvaluationSettings
+from modelopt_cli.experiment.evaluation import EvaluationSettings, LatencySettings
 from modelopt_cli.experiment.experiment import Experiment
 from modelopt_cli.experiment.quantization import QuantizationRecoverySection, QuantizationSection
 from modelopt_cli.experiment.recovery import PruningSection, RecoverySection
@@ -46,6 +46,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "teacher": TeacherSettings,
     "cache": Cache,
     "evaluation": EvaluationSettings,
+    "latency": LatencySettings,
     "tuning": TuningSettings,
     "fidelity": Fidelity,
     "stop_when": StopWhen,

@@ -13,12 +13,14 @@ from difflib import get_close_matches
 from functools import cache
 from typing import TYPE_CHECKING, Literal
 
+from modelopt_cli.experiment.evaluation import LATENCY, LatencySettings
 from modelopt_cli.pruning.structures import UnitStructure
 from modelopt_cli.training.metrics.names import LOWER_IS_BETTER, RANKED, metric_name, names
 
 if TYPE_CHECKING:
     from modelopt_cli.data.raw import Task
     from modelopt_cli.data.sources import DataSource
+    from modelopt_cli.distillation.settings import DistillationSettings
     from modelopt_cli.experiment.sections import Sections
 
 Workflow = Literal["train", "prune", "distill", "compress", "command"]
@@ -27,6 +29,8 @@ SPLITS = ("validation", "test")
 """Those that a report has metrics of. (`modelopt evaluate --split train` judges the third.)"""
 CHANGES = ("_drop", "_rise")
 """What the metrics end with that tell what a pruning cost, by whether more is better or less."""
+RATIO = "_ratio"
+"""What a cost's name ends with that is a share of the same of the model before, or of the teacher: 0.1 is a tenth."""
 GAP = "gap_closed"
 """The metric of a distillation, after the split: the share of the way from student alone to teacher."""
 SAMPLES = "train.samples"
@@ -36,10 +40,20 @@ DEVIATION = "_std"
 
 _SIZES = ("model.parameters", "model.nonzero", "model.size_bytes")
 _MASKED = (*_SIZES, "model.sparsity", "model.compressed_bytes", "pruning.sparsity")
-_MEASURED = ("model.macs", "model.flops", "model.file_bytes", "model.latency_ms", "model.latency_ms_64")
-_SMALLER = ("model.parameters", "model.size_bytes", *_MEASURED, "model.compressed_bytes", "pruning.units_removed")
-COSTS = frozenset(_MEASURED)
-"""Metrics of what a model costs that take time to measure."""
+_MEASURED = ("model.macs", "model.flops", "model.file_bytes")
+_SMALLER = ("model.compressed_bytes", "pruning.units_removed")
+_NEEDED = ("model.parameters", "model.size_bytes", *_MEASURED)
+"""What a model needs, beside time: each is compared with what another model needs."""
+
+
+def is_latency(metric: str) -> bool:
+    """Whether it is a time of a forward pass, or its ratio to another model's."""
+    return metric == LATENCY or metric.startswith((f"{LATENCY}_", f"{LATENCY}{RATIO}"))
+
+
+def is_cost(metric: str) -> bool:
+    """Whether it is about what a model costs, and takes time to measure, or another model to compare with."""
+    return is_latency(metric) or metric in _MEASURED or (metric.startswith("model.") and metric.endswith(RATIO))
 
 
 @dataclass(frozen=True)
@@ -68,6 +82,8 @@ class ExpectedMetrics:
     units: bool = False
     taught: bool = False  # by a teacher, with the student alone beside it
     sized: bool = False
+    latency: tuple[str, ...] = ()  # the metrics of the times that are measured
+    compared: bool = False  # with a teacher that is a torch module, as far as is known
 
     def knowing(self, facts: DataFacts) -> ExpectedMetrics:
         """The same once the data have been read."""
@@ -100,7 +116,7 @@ class ExpectedMetrics:
             return frozenset(name for name in self.possible if not name.startswith("test."))
         progress = {
             "prune": {"model.parameters"} if self.units else {"model.sparsity"},
-            "compress": {*_SIZES, *_MEASURED} - {"model.file_bytes"},
+            "compress": {*_SIZES, *_MEASURED, *self.latency} - {"model.file_bytes"},
         }.get(self.workflow, set())
         return frozenset({"train.loss", *progress}) | (self._scores & self.possible)
 
@@ -133,8 +149,8 @@ def _possible(run: ExpectedMetrics) -> frozenset[str]:
     for split in SPLITS:
         if run.judged(split):
             possible |= {f"{split}.{name}" for name in run._plain_names}
-            compared = run.workflow in ("prune", "compress")
-            possible |= {f"{split}.{_change(name)}" for name in run._plain_names if compared}
+            changes = run.workflow in ("prune", "compress") or run.compared
+            possible |= {f"{split}.{_change(name)}" for name in run._plain_names if changes}
             possible |= {f"{split}.{GAP}"} if run.taught else set()
     if run.folded:
         possible |= {f"validation.{name}{DEVIATION}" for name in run._plain_names}
@@ -142,13 +158,23 @@ def _possible(run: ExpectedMetrics) -> frozenset[str]:
         possible.add("model.size_bytes")
     else:
         possible.add("train.epochs")
-        if run.workflow == "prune":
-            possible |= {*(_SMALLER if run.units else _MASKED)}
+        costs = {*_NEEDED, *run.latency}
+        if run.workflow == "prune" and run.units:
+            possible |= {*costs, *_SMALLER, *_ratios({*costs, "model.compressed_bytes"})}
+        elif run.workflow == "prune":
+            possible |= {*_MASKED, *_ratios(("model.nonzero", "model.compressed_bytes"))}
+        elif run.workflow == "distill":
+            possible |= {*_SIZES, *costs, *(_ratios(costs) if run.compared else ())}
         elif run.workflow == "compress":
-            possible |= {*_MASKED, *_MEASURED} - {"pruning.sparsity"}
+            costs |= {"model.nonzero", "model.compressed_bytes"}
+            possible |= {*costs, "model.sparsity", *_ratios(costs)}
         else:
-            possible |= {*_SIZES, *(_MEASURED if run.workflow == "distill" else ())}
+            possible |= {*_SIZES, *run.latency}
     return frozenset(possible | ({SAMPLES} if run.sized else set()))
+
+
+def _ratios(costs: Iterable[str]) -> set[str]:
+    return {name + RATIO for name in costs}
 
 
 def _change(name: str) -> str:
@@ -168,6 +194,9 @@ def expect_metrics(
     sure, perhaps = _splits(experiment.data, folded=folded)
     pruning, distillation = experiment.pruning, experiment.distillation
     tuning = experiment.tuning if searched else None
+    latency = experiment.evaluation.latency
+    if latency is None and workflow != "train":
+        latency = LatencySettings()
     expected = ExpectedMetrics(
         workflow=workflow,
         framework=experiment.model.framework,
@@ -183,8 +212,16 @@ def expect_metrics(
         and bool(distillation.given_teachers)
         and (distillation.baseline or searched),
         sized=tuning is not None and tuning.fidelity is not None,
+        latency=() if latency is None or folded else latency.metrics,
+        compared=workflow == "distill" and distillation is not None and _compared(distillation),
     )
     return expected if facts is None else expected.knowing(facts)
+
+
+def _compared(distillation: DistillationSettings) -> bool:
+    """Whether the (first) teacher may be a torch module; one in a file may turn out to be an estimator."""
+    first = next(iter(distillation.given_teachers), None)
+    return first is not None and (first.model is None or first.model.framework == "torch")
 
 
 def _splits(data: DataSource, *, folded: bool) -> tuple[frozenset[str], frozenset[str]]:

@@ -1,4 +1,4 @@
-"""What a model costs: parameters and zeros, the multiply-accumulate operations of a forward pass, measured latency.
+"""What a model costs by counting: parameters and zeros, the multiply-accumulate operations of a forward pass.
 
 A multiply-accumulate operation (MAC) is one product and the sum that takes it, two floating-point operations. Those of
 matrix products, convolutions and attention count, as in most papers; zeros count like other weights, and biases,
@@ -9,11 +9,8 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
-from itertools import pairwise
-from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,13 +22,6 @@ from modelopt_cli.models.modes import evaluating
 
 if TYPE_CHECKING:
     from modelopt_cli.models.architectures import Shapes
-
-_WARM_UP = 10  # turns before what is measured, ...
-_WARM_UP_SHARE = 0.2  # ... or this share of the seconds
-_NOISY = 0.5  # share of the median over which the middle half of the times may spread
-_LEAST = 3  # turns that are measured, however slow
-_BLOCKS = 8  # of turns, which tell how far off a ratio of least times may be
-_SYSTEMATIC = 0.01  # share by which such a ratio differs between two measurements, however many turns there are
 
 
 def zeros(tensor: Tensor) -> int:
@@ -123,145 +113,10 @@ def example(shapes: Shapes, samples: int, seed: int = 0) -> Tensor:
     return torch.randn(size, generator=generator)
 
 
-@dataclass(frozen=True)
-class Latency:
-    """How long a module's forward passes took, one after another."""
-
-    name: str
-    batch_size: int
-    threads: int  # torch's, on the CPU
-    device: str
-    times: tuple[float, ...]  # (turns,) milliseconds for a batch, in the order measured
-
-    @property
-    def median(self) -> float:
-        """Milliseconds for a batch."""
-        return float(np.median(self.times))
-
-    @property
-    def least(self) -> float:
-        """Milliseconds for a batch when the machine does nothing else: what comes out again, whatever its load."""
-        return float(np.min(self.times))
-
-    @property
-    def spread(self) -> tuple[float, float]:
-        """25% and 75% quantile, in milliseconds for a batch."""
-        low, high = np.quantile(self.times, [0.25, 0.75])
-        return float(low), float(high)
-
-    @property
-    def samples_per_second(self) -> float:
-        """At the median."""
-        return 1000.0 * self.batch_size / self.median
-
-    def relative_to(self, other: Latency) -> float:
-        """The median over the turns of this one's time divided by the other's in the same turn."""
-        return float(np.median(np.divide(self.times, other.times)))
-
-    def least_of(self, other: Latency) -> tuple[float, float]:
-        """The least time's ratio to the other's least, both measured in turns, and by what share it may be off."""
-        turns = len(self.times)
-        blocks = min(_BLOCKS, max(2, turns // 4))
-        ends = np.linspace(0, turns, blocks + 1).astype(int)
-        parts = [
-            min(self.times[start:end]) / min(other.times[start:end]) for start, end in pairwise(ends) if end > start
-        ]
-        ratio = self.least / other.least
-        return ratio, _SYSTEMATIC + 2.0 * float(np.std(parts)) / ratio / math.sqrt(len(parts))
-
-
-def noise(one: Latency, other: Latency) -> str:
-    """Why the two medians are not to be relied on, with figures; empty where they are.
-
-    Where what else the machine does weighs more than the models: the middle half of the times spreads over more than
-    half of the median, or the models' ratio within the turns is another one than that of the medians.
-    """
-    for each in (one, other):
-        low, high = each.spread
-        if high - low > _NOISY * each.median:
-            return (
-                f"the time for a batch of {each.batch_size} is noisy ({each.name}: half of the turns took {low:.3g} to "
-                f"{high:.3g} ms); measure again when the machine does nothing else"
-            )
-    paired, medians = one.relative_to(other), one.median / other.median
-    if max(paired / medians, medians / paired) > 1.0 + _NOISY / 2:
-        return (
-            f"the time for a batch of {one.batch_size} is noisy ({other.name} over {one.name}: {1.0 / medians:.3g} by "
-            f"the medians, {1.0 / paired:.3g} turn by turn); measure again when the machine does nothing else"
-        )
-    return ""
-
-
-def latency(
-    contenders: Mapping[str, nn.Module],
-    example: Tensor,
-    batch_sizes: Sequence[int] = (1, 64),
-    *,
-    threads: int = 1,
-    runs: int = 2000,
-    seconds: float = 3.0,
-) -> list[Latency]:
-    """Latency of every contender at every batch size, on the device that it is on, in evaluation mode.
-
-    The contenders take turns, run by run (A B, B A, ...), so that what else the machine does meets all of them.
-    `example` is (N, *inputs); its samples are repeated where a batch takes more. After a warm-up, a batch size gets
-    `runs` turns, or those that fit in `seconds`, but at least three. torch's number of threads and the modules' modes
-    are as before when it ends.
-    """
-    before = torch.get_num_threads()
-    latencies: list[Latency] = []
-    try:
-        torch.set_num_threads(threads)
-        with evaluating(*contenders.values()), torch.inference_mode():
-            for size in batch_sizes:
-                batch = example[torch.arange(size, device=example.device) % len(example)]
-                calls = {name: _call(module, batch) for name, module in contenders.items()}
-                _turns(calls, _WARM_UP, _WARM_UP_SHARE * seconds)
-                times = _turns(calls, runs, seconds)
-                latencies += [
-                    Latency(name, size, threads, str(device_of(module)), tuple(times[name]))
-                    for name, module in contenders.items()
-                ]
-    finally:
-        torch.set_num_threads(before)
-    return latencies
-
-
 def device_of(module: nn.Module) -> torch.device:
     """The device of the module's first parameter or buffer; the CPU when it has none."""
     tensor = next(module.parameters(), next(module.buffers(), None))
     return torch.device("cpu") if tensor is None else tensor.device
-
-
-def _call(module: nn.Module, batch: Tensor) -> Callable[[], float]:
-    """What runs the module once on a batch that lies ready on its device, and gives the milliseconds it took."""
-    device = device_of(module)
-    ready = batch.to(device)
-
-    def wait() -> None:
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-
-    def run() -> float:
-        wait()
-        start = perf_counter()
-        module(ready)
-        wait()
-        return 1000.0 * (perf_counter() - start)
-
-    return run
-
-
-def _turns(calls: Mapping[str, Callable[[], float]], most: int, seconds: float) -> dict[str, list[float]]:
-    """Milliseconds of each contender in each turn; every second turn goes the other way round."""
-    times: dict[str, list[float]] = {name: [] for name in calls}
-    order, end = list(calls), perf_counter() + seconds
-    for turn in range(most):
-        if turn >= _LEAST and perf_counter() >= end:
-            break
-        for name in order if turn % 2 == 0 else reversed(order):
-            times[name].append(calls[name]())
-    return times
 
 
 @contextmanager

@@ -149,6 +149,7 @@ class Measured(TypedDict, total=False):
     dtype: str
     runs: dict[str, int]  # batch size -> warm runs
     baseline: dict[str, Any]  # file, and its metrics
+    runtimes: list[str]  # eager, compiled, onnxruntime
 
 
 class InspectionDetails(TypedDict, total=False):

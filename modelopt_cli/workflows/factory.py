@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from modelopt_cli.core.errors import UsageError
 from modelopt_cli.core.references import redacted
-from modelopt_cli.experiment.expected_metrics import COSTS, GAP
+from modelopt_cli.experiment.expected_metrics import GAP, is_cost, is_latency
 from modelopt_cli.tuning.objective import Objective, Run
 from modelopt_cli.tuning.trials.evaluator import ObjectiveEvaluator
 from modelopt_cli.tuning.trials.running_front import RunningFront
@@ -56,7 +56,7 @@ def open_pruning(
         loaded = checkpoints.load(dense, experiment.consent)
         start = {"dense": loaded.model, "warnings": loaded.warnings}
     budget = experiment.require_pruning().budget
-    timed = wanted is None or any(name.startswith("model.latency") for name in wanted)
+    timed = wanted is None or any(map(is_latency, wanted))
     timed |= budget is not None and budget.of == "latency_ms"
     prepared = data_cache.prepared_data(experiment)
     return PruneRun(experiment, prepared, seed=seed, monitor=monitored(wanted), state=state, timed=timed, **start)
@@ -77,7 +77,8 @@ def open_distillation(
     from modelopt_cli.workflows.distillation.run import DistillRun
 
     baseline = None if wanted is None else any(name.endswith(GAP) for name in wanted)
-    costed = wanted is None or bool(COSTS & set(wanted))
+    costed = wanted is None or any(map(is_cost, wanted))
+    timed = wanted is None or any(map(is_latency, wanted))
     return DistillRun(
         experiment,
         seed=seed,
@@ -86,6 +87,7 @@ def open_distillation(
         folder=folder,
         state=state,
         costed=costed,
+        timed=timed,
     )
 
 

@@ -15,7 +15,7 @@ from modelopt_cli.tuning.objective import Part
 from modelopt_cli.workflows.pruning.phases import needs_training, planned_epochs
 from modelopt_cli.workflows.pruning.recovery_teacher import check_recovery
 from modelopt_cli.workflows.pruning.run import PruneRun
-from modelopt_cli.workflows.shared import data_cache
+from modelopt_cli.workflows.shared import costs, data_cache
 from modelopt_cli.workflows.shared.answer_tables import answer_tables
 from modelopt_cli.workflows.shared.context import StageBegun
 from modelopt_cli.workflows.shared.model_workflow import ModelWorkflow
@@ -30,8 +30,6 @@ _REACHED = (
     "model.flops",
     "model.file_bytes",
     "model.compressed_bytes",
-    "model.latency_ms",
-    "model.latency_ms_64",
 )
 
 if TYPE_CHECKING:
@@ -122,9 +120,14 @@ def details(experiment: Experiment, current: PruneRun, metrics: Mapping[str, flo
     return {
         "pruning": experiment.require_pruning().model_dump(mode="json"),
         "asked": _asked(experiment.require_pruning(), current.amount),
-        "reached": {name: metrics[name] for name in _REACHED if name in metrics},
+        "reached": {name: metrics[name] for name in _reached(experiment) if name in metrics},
         "spared": dict(Counter(current.model.spared.values())),
     }
+
+
+def _reached(experiment: Experiment) -> tuple[str, ...]:
+    """Metrics that tell what was reached."""
+    return (*_REACHED, *costs.timing(experiment).metrics)
 
 
 def _asked(settings: PruningSettings, amount: float | None) -> dict[str, object]:

@@ -70,12 +70,13 @@ class Train(ModelWorkflow[Run]):
         warnings += model_run.warnings
         model = model_run.checkpoint(metrics)
         beside, calibration = answer_tables(model_run.answers, model.label_names)
-        return Outcome(metrics, {}, {**model_run.details, **calibration}, warnings, model, beside)
+        details = {**model_run.details, **calibration}
+        return Outcome(metrics, model_run.tables(), details, [*warnings, *model_run.noise], model, beside)
 
     def tables(self, run: Run, curve: Curve, judged: Mapping[str, Table]) -> dict[str, Table]:
-        """`curve`; of a cross-validation also `folds`."""
+        """`curve`; of a cross-validation also `folds`; `latency` where the file asks for it."""
         if not isinstance(run, CrossValidationRun):
-            return {"curve": curve_table(curve, "epoch")}
+            return {"curve": curve_table(curve, "epoch"), **judged}
         folds = list(enumerate(run.results, start=1))
         return {"curve": curve_table(curve, "fold"), "folds": curve_table(folds, "fold")}
 

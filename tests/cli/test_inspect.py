@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from modelopt_cli.core.errors import InputError
-from modelopt_cli.models import measure
+from modelopt_cli.models import latency as timing
 from modelopt_cli.workflows.shared.module_of_file import load_weights
 from tests.support.cli import Cli
 
@@ -34,8 +34,8 @@ def iris(tmp_path: Path) -> Path:
 @pytest.fixture
 def brief(monkeypatch: pytest.MonkeyPatch) -> None:
     """A few timed runs are enough where the times do not matter."""
-    real = measure.latency
-    monkeypatch.setattr(measure, "latency", lambda *given, **more: real(*given, **more, runs=4, seconds=0.1))
+    real = timing.latency
+    monkeypatch.setattr(timing, "latency", lambda *given, **more: real(*given, **{**more, "runs": 4, "seconds": 0.1}))
 
 
 def test_counts_and_histograms(cli: Cli, tmp_path: Path) -> None:
@@ -80,10 +80,10 @@ def test_a_model_of_modelopt_is_measured_on_request(cli: Cli, quick: Path, brief
     assert (metrics["model.macs"], metrics["model.flops"]) == (MACS, 2 * MACS)
     assert tables["macs"]["rows"] == [["layers.0", "Linear", 32], ["layers.2", "Linear", 24]]
     assert tables["latency"]["columns"][:5] == ["model", "batch size", "median ms", "low ms", "high ms"]
-    for (model, size, median, low, high, rate, threads, relative), metric in zip(
+    for (model, size, median, low, high, rate, threads, runtime, device, relative), metric in zip(
         tables["latency"]["rows"], ("model.latency_ms", "model.latency_ms_64"), strict=True
     ):
-        assert (model, threads, relative) == ("model.pt", 1, None)
+        assert (model, threads, runtime, device, relative) == ("model.pt", 1, "eager", "cpu", None)
         assert low <= median <= high
         assert metrics[metric] == median
         np.testing.assert_allclose(rate, 1000 * size / median)

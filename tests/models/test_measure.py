@@ -1,10 +1,7 @@
-"""What a model costs: MACs against closed forms, the order of the timed runs, and what is put back afterwards."""
+"""What a model costs: MACs against closed forms, and what is put back after counting and timing."""
 
 from __future__ import annotations
 
-import itertools
-
-import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -14,28 +11,9 @@ from modelopt_cli.models import measure
 from modelopt_cli.models.architectures import Shapes
 from modelopt_cli.models.architectures.cifar_resnet import CifarResnet
 from modelopt_cli.models.architectures.transformer import Transformer
+from modelopt_cli.models.latency import latency
 
 CIFAR = Shapes((3, 32, 32), 10, "classification")
-
-
-class Counting(nn.Module):
-    """Writes down its name, its batch and how it is called; takes `ticks` of the fake clock."""
-
-    def __init__(
-        self, name: str, log: list[tuple[str, int, int]], ticks: int = 0, clock: list[float] | None = None
-    ) -> None:
-        super().__init__()
-        self.inner = nn.Dropout(0.5)
-        self.name, self.log, self.ticks, self.clock = name, log, ticks, clock
-
-    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        assert not self.training
-        assert not self.inner.training
-        assert torch.is_inference_mode_enabled()
-        self.log.append((self.name, len(inputs), torch.get_num_threads()))
-        if self.clock is not None:
-            self.clock[0] += self.ticks / 1000.0
-        return inputs
 
 
 @pytest.mark.parametrize(
@@ -110,7 +88,7 @@ def test_weights_that_are_computed_from_others_are_counted_with_what_computes_th
         "1": 3 * 6 * 2,
         "1.parametrizations.weight.0": norm,
     }
-    assert measure.latency({"it": module}, torch.randn(3, 4), (1,), runs=3, seconds=0.0)[0].median > 0
+    assert latency({"it": module}, torch.randn(3, 4), (1,), runs=3, seconds=0.0)[0].median > 0
 
 
 def test_counting_leaves_the_module_as_it_was() -> None:
@@ -118,46 +96,11 @@ def test_counting_leaves_the_module_as_it_was() -> None:
     module[1].eval()
     before = {name: tensor.clone() for name, tensor in module.state_dict().items()}
     measure.macs(module, torch.randn(8, 4))
-    measure.latency({"it": module}, torch.randn(8, 4), runs=2, seconds=0.0)
+    latency({"it": module}, torch.randn(8, 4), runs=2, seconds=0.0)
     assert [part.training for part in module.modules()] == [True, True, False, True]
     assert not any(part._forward_hooks or part._forward_pre_hooks for part in module.modules())
     assert all(torch.equal(tensor, before[name]) for name, tensor in module.state_dict().items())
     module(torch.randn(8, 4)).sum().backward()
-
-
-def test_contenders_take_turns_on_a_fake_clock(monkeypatch: pytest.MonkeyPatch) -> None:
-    log: list[tuple[str, int, int]] = []
-    clock = [0.0]
-    monkeypatch.setattr(measure, "perf_counter", lambda: clock[0])
-    slow, fast = Counting("slow", log, 6, clock).train(), Counting("fast", log, 2, clock).train()
-    threads = torch.get_num_threads()
-    times = measure.latency({"slow": slow, "fast": fast}, torch.randn(2, 3), (1, 5), threads=1, runs=20, seconds=1.0)
-    assert torch.get_num_threads() == threads
-    assert slow.training
-    assert slow.inner.training
-    turns = ["slow", "fast", "fast", "slow"]
-    assert [name for name, _, _ in log] == turns * (len(log) // 4)
-    assert {pinned for _, _, pinned in log} == {1}
-    assert [size for size, _ in itertools.groupby(size for _, size, _ in log)] == [1, 5]
-    assert [(one.name, one.batch_size, one.threads, one.device) for one in times] == [
-        (name, size, 1, "cpu") for size in (1, 5) for name in ("slow", "fast")
-    ]
-    assert len(log) == 2 * 2 * (10 + 20), "warm-up is not measured"
-    for one, milliseconds in zip(times, (6, 2) * 2, strict=True):
-        np.testing.assert_allclose(one.times, [milliseconds] * 20)
-        np.testing.assert_allclose(one.samples_per_second, 1000 * one.batch_size / milliseconds)
-    np.testing.assert_allclose(times[0].relative_to(times[1]), 3.0)
-
-
-def test_the_seconds_end_the_turns(monkeypatch: pytest.MonkeyPatch) -> None:
-    log: list[tuple[str, int, int]] = []
-    clock = [0.0]
-    monkeypatch.setattr(measure, "perf_counter", lambda: clock[0])
-    module = Counting("it", log, 100, clock)
-    (enough,) = measure.latency({"it": module}, torch.randn(1, 3), (1,), seconds=0.95)
-    (slow,) = measure.latency({"it": module}, torch.randn(1, 3), (1,), seconds=0.0)
-    assert len(enough.times) == 10
-    assert len(slow.times) == 3, "a few at least, however slow"
 
 
 def test_threads_and_modes_come_back_after_a_failure() -> None:
@@ -167,7 +110,7 @@ def test_threads_and_modes_come_back_after_a_failure() -> None:
 
     module, threads = Failing(), torch.get_num_threads()
     for call in (
-        lambda: measure.latency({"it": module}, torch.ones(1), threads=threads + 1),
+        lambda: latency({"it": module}, torch.ones(1), threads=threads + 1),
         lambda: measure.macs(module, torch.ones(1)),
     ):
         with pytest.raises(RuntimeError, match="no"):
@@ -177,13 +120,6 @@ def test_threads_and_modes_come_back_after_a_failure() -> None:
         assert not torch.is_inference_mode_enabled()
         assert torch.backends.mkldnn.enabled
         assert not module._forward_pre_hooks
-
-
-def test_median_spread_and_ratio() -> None:
-    one = measure.Latency("a", 4, 1, "cpu", (1.0, 2.0, 3.0, 4.0, 50.0))
-    other = measure.Latency("b", 4, 1, "cpu", (2.0, 4.0, 6.0, 8.0, 1.0))
-    assert (one.median, one.spread, one.samples_per_second) == (3.0, (2.0, 4.0), 4000 / 3)
-    assert one.relative_to(other) == 0.5, "paired by turn"
 
 
 def test_examples_have_the_model_s_shape_and_dtype() -> None:

@@ -90,19 +90,24 @@ def _macs(console: Console, report: Report, measured: Measured) -> None:
 
 def _latency(console: Console, report: Report, measured: Measured) -> None:
     compared = "baseline" in measured
+    runtimes = measured.get("runtimes", ["eager"]) != ["eager"]
+    relative = compared or len(measured.get("runtimes", ())) > 1
     table = _table(console, "latency of a batch")
     table.add_column("model", overflow="fold")
-    for name in ("batch", "median ms", "25% to 75%", "samples/s", *(["relative"] if compared else [])):
+    if runtimes:
+        table.add_column("runtime", no_wrap=True)
+    for name in ("batch", "median ms", "25% to 75%", "samples/s", *(["relative"] if relative else [])):
         table.add_column(name, justify="right", no_wrap=True)
     for row in report.records("latency"):
         low, median, high = (_three_digits(row[f"{name} ms"]) for name in ("low", "median", "high"))
         table.add_row(
             Text(str(row["model"]) if row["model"] == report.name else "baseline"),
+            *([str(row["runtime"])] if runtimes else []),
             str(row["batch size"]),
             median,
             f"{low} to {high}",
             f"{row['samples per second']:,.0f}",
-            *([f"{row['relative to baseline']:.3f}"] if compared else []),
+            *([f"{row['relative to baseline']:.3f}"] if relative else []),
         )
     console.print(table)
     parts.line(console, "", _conditions(measured))
@@ -119,7 +124,7 @@ def _three_digits(value: float) -> str:
 def _conditions(measured: Measured) -> str:
     """On what it was measured, and how."""
     threads, runs = measured["threads"], " and ".join(f"{count:,}" for count in measured["runs"].values())
-    turns = ", in turns" if "baseline" in measured else ""
+    turns = ", in turns" if "baseline" in measured or len(measured.get("runtimes", ())) > 1 else ""
     return f"on {measured['device']}, {plural(threads, 'thread')}, {measured['dtype']} inputs; {runs} warm runs{turns}"
 
 

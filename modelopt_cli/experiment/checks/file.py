@@ -15,7 +15,12 @@ from modelopt_cli.experiment.checks.space import (
     space_finding,
 )
 from modelopt_cli.experiment.checks.strategies import logger_findings, scheduler_findings, strategy_findings
-from modelopt_cli.experiment.checks.workflows import missing_sections, search_findings, workflow_findings
+from modelopt_cli.experiment.checks.workflows import (
+    latency_findings,
+    missing_sections,
+    search_findings,
+    workflow_findings,
+)
 from modelopt_cli.experiment.document.document import Document
 from modelopt_cli.experiment.document.marks import Finding
 from modelopt_cli.experiment.search_space import search_space
@@ -26,7 +31,8 @@ from modelopt_cli.tuning.space.space import Space, SpaceError
 
 def check(experiment: Sections, document: Document) -> list[Finding]:
     """What is wrong with the file as a whole. `document`: what the experiment was made from."""
-    general, tuning = [*logger_findings(experiment), *metric_findings(experiment)], experiment.tuning
+    general = [*logger_findings(experiment), *metric_findings(experiment), *latency_findings(experiment)]
+    tuning = experiment.tuning
     if tuning is None:
         return [*workflow_findings(experiment), *general, *gate_findings(experiment, [])]
     wrong = general or missing_sections(experiment, tuning) or search_findings(experiment, tuning)

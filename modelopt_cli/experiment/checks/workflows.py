@@ -49,6 +49,16 @@ def _folded(what: str) -> Finding:
     return Finding(("evaluation", "cv"), rule, "leave out evaluation.cv", at_key=True)
 
 
+def latency_findings(experiment: Sections) -> list[Finding]:
+    """Of a file that asks for latency where no forward pass is run that could be timed."""
+    model = experiment.model
+    if experiment.evaluation.latency is None or (model is not None and model.framework == "torch"):
+        return []
+    what = "there is no model section" if model is None else f"the model is {model.name()}"
+    rule = f"latency is that of a torch model's forward pass, but {what}"
+    return [Finding(("evaluation", "latency"), rule, "leave out evaluation.latency", at_key=True)]
+
+
 def missing_sections(experiment: Sections, tuning: TuningSettings) -> list[Finding]:
     """Sections that trials need, and that the file lacks."""
     needed = ["command"] if tuning.workflow == "command" else ["data", "model"]

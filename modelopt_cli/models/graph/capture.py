@@ -130,11 +130,20 @@ def _size_unknown(node: fx.Node) -> bool:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Plain operators instead of fused ones for nn.TransformerEncoderLayer; nothing of what the export tells about
-    itself, or the module's code prints, when there are no numbers yet.
-    """
-    fast, level = torch.backends.mha.get_fastpath_enabled(), logging.root.manager.disable
+    """Plain operators instead of fused ones for nn.TransformerEncoderLayer, and `silent`."""
+    fast = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with silent():
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
+
+
+@contextmanager
+def silent() -> Iterator[None]:
+    """Nothing of what torch tells about capturing, or the module's code prints, when there are no numbers yet."""
+    level = logging.root.manager.disable
     logging.disable(logging.ERROR)
     nowhere = io.StringIO()
     try:
@@ -143,4 +152,3 @@ def quiet() -> Iterator[None]:
             yield
     finally:
         logging.disable(level)
-        torch.backends.mha.set_fastpath_enabled(fast)

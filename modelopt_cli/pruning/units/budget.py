@@ -10,7 +10,7 @@ import torch
 
 from modelopt_cli.core.errors import UsageError
 from modelopt_cli.models.graph.latency import LatencyModel
-from modelopt_cli.models.measure import latency
+from modelopt_cli.models.latency import latency
 from modelopt_cli.pruning.units.masks import Limit
 from modelopt_cli.pruning.units.pruner import Removal, UnitPruner
 

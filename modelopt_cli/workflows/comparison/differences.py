@@ -19,6 +19,7 @@ from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Literal
 
 from modelopt_cli.core.intervals import wilson
+from modelopt_cli.experiment.expected_metrics import is_latency
 
 if TYPE_CHECKING:
     from modelopt_cli.workflows.comparison.runs import ComparedRun
@@ -29,7 +30,7 @@ NEEDS_SEEDS = "one seed each; set seeds: 3"
 
 _COUNTED = ("parameters", "nonzero", "size_bytes", "file_bytes", "compressed_bytes", "macs", "flops", "sparsity")
 _COUNTED_HEADS = ("model", "pruning")
-_TIMES = ("seconds", "latency_ms", "latency_ms_64")
+_TIMES = ("seconds",)
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,7 @@ def _interval(metric: str, first: ComparedRun, other: ComparedRun) -> tuple[tupl
     if repeated:
         reach = _one_more(repeated[0])
         return (difference - reach, difference + reach), f"one run against the deviation of {len(repeated[0])} seeds"
-    if name in _TIMES or name.endswith("_seconds"):
+    if name in _TIMES or name.endswith("_seconds") or is_latency(metric):
         return None, "a time, measured once"
     if name == "accuracy":
         sizes = [run.samples(head) for run in (first, other)]

@@ -5,16 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from modelopt_cli.core.conditions import Goal
-from modelopt_cli.experiment.expected_metrics import CHANGES, COSTS, GAP
+from modelopt_cli.experiment.expected_metrics import CHANGES, GAP, is_cost
 from modelopt_cli.training.metrics.names import LOWER_IS_BETTER, names
 
 _HIGHER = frozenset(
     {*names("classification", 2), *names("multilabel"), *names("regression"), GAP, "acc"} - LOWER_IS_BETTER
 )
 _LOWER = frozenset({*LOWER_IS_BETTER, "error", "seconds"})
-_SIZES = frozenset(
-    {*COSTS, "model.parameters", "model.nonzero", "model.size_bytes", "model.file_bytes", "model.compressed_bytes"}
-)
+_SIZES = frozenset({"model.parameters", "model.nonzero", "model.size_bytes", "model.compressed_bytes"})
 _ENDS = ("_loss", "_error", "_seconds", "_bytes", *CHANGES)  # of names that scripts give, and of what a pruning cost
 
 
@@ -24,6 +22,6 @@ def higher_is_better(metric: str, goals: Iterable[Goal] = ()) -> bool | None:
         if goal.metric == metric:
             return goal.maximize
     last = metric.rpartition(".")[2]
-    if metric in _SIZES or last in _LOWER or last.endswith(_ENDS):
+    if metric in _SIZES or is_cost(metric) or last in _LOWER or last.endswith(_ENDS):
         return False
     return True if last in _HIGHER else None

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 from modelopt_cli.experiment.expected_metrics import CHANGES, GAP
 from modelopt_cli.models.architectures.checkpoint import Checkpoint as CheckpointModel
 from modelopt_cli.results.report import Table
-from modelopt_cli.workflows.pruning.snapshots import changes
 from modelopt_cli.workflows.shared import costs
+from modelopt_cli.workflows.shared.changes import changes
+from modelopt_cli.workflows.shared.latencies import Latencies, joint_runtime, measured
 
 if TYPE_CHECKING:
     from torch import nn
@@ -65,10 +66,10 @@ class StageModels:
         self._made: list[StageModel] = []
         self._given: StageModel | None = None
         self._looked = False  # whether there is a given one
-        self._times: Table | None = None
+        self._timing = costs.timing(experiment)
+        self._latencies: Latencies | None = None
         self._early: tuple[int, dict[str, float]] = (-1, {})
         self.answers: dict[str, Answers] = {}
-        self.noise: list[str] = []
         self.details: dict[str, object] = {}
 
     # What there is
@@ -191,12 +192,12 @@ class StageModels:
         return self._early[1]
 
     def _quick_times(self, module: nn.Module) -> dict[str, float]:
-        from modelopt_cli.models.measure import example, latency
+        """As its code runs it: reports of trials are compared with each other, at the same step."""
+        from modelopt_cli.models.measure import example
 
-        inputs = example(self._prepared.shapes, max(costs.BATCH_SIZES)).to(next(module.parameters()).device)
-        measured = latency({"now": module}, inputs, costs.BATCH_SIZES, seconds=_QUICK)
-        names = ["model.latency_ms", "model.latency_ms_64"]
-        return {name: one.median for name, one in zip(names, measured, strict=True)}
+        settings = self._timing.model_copy(update={"seconds": _QUICK, "runtime": "eager"})
+        inputs = example(self._prepared.shapes, max(settings.batch_sizes))
+        return measured({"now": module}, inputs, settings).metrics("now")
 
     def _sizes(self, module: nn.Module, checkpoint: Checkpoint | None) -> dict[str, float]:
         """Parameters, MACs and FLOPs, bytes of tensors; with its `checkpoint` also zeros and bytes of the file."""
@@ -232,12 +233,18 @@ class StageModels:
         return {**figures, **ratios(figures, {**self.price(first), **times[0]})}
 
     def _times_of(self, models: Sequence[StageModel]) -> list[dict[str, float]]:
-        """Latencies of each, measured in turns."""
+        """Latencies of each, measured in turns, on the CPU."""
         from modelopt_cli.models.measure import example
 
-        inputs = example(self._prepared.shapes, max(costs.BATCH_SIZES))
-        rows, self.noise = costs.times(models[0].module.to("cpu"), models[-1].module.to("cpu"), inputs)
-        return [costs.metrics([{**row, "after": row[side]} for row in rows]) for side in ("before", "after")]
+        inputs = example(self._prepared.shapes, max(self._timing.batch_sizes))
+        modules = {model.name: model.module.to("cpu") for model in models}  # twice the same model is one
+        self._latencies = measured(modules, inputs, self._timing, auto=joint_runtime())
+        return [self._latencies.metrics(model.name) for model in models]
+
+    @property
+    def noise(self) -> list[str]:
+        """What made timings unsure, or could not be timed."""
+        return [] if self._latencies is None else list(self._latencies.warnings)
 
     # What is shown and kept
 
@@ -247,7 +254,7 @@ class StageModels:
         return [f"{model.name}: {text}" for model in self._made for text in model.checkpoint.warnings]
 
     def tables(self) -> dict[str, Table]:
-        """`stages`: a row for each model."""
+        """`stages`: a row for each model; `latency`, where it was measured, of the first and the last one."""
         rows: list[dict[str, Any]] = []
         given = [] if self._given is None else [self._given]
         for model in [*given, *self._made]:
@@ -258,7 +265,8 @@ class StageModels:
                 metrics = {key: value for key, value in kept[name].items() if key in judged}
                 rows.append({"stage": name, **metrics, **self.price(model), "seconds": None})
             rows.append({"stage": last, **judged, **self.price(model), "seconds": model.seconds})
-        return {"stages": Table.from_records(rows)}
+        tables = {"stages": Table.from_records(rows)}
+        return tables if self._latencies is None else {**tables, "latency": self._latencies.table()}
 
     def checkpoint(self, metrics: Mapping[str, float], *, whole: bool) -> Checkpoint:
         """The last model of floating point; `whole`: with the quantized file in it."""

@@ -12,6 +12,7 @@ from modelopt_cli.results.report import Table
 from modelopt_cli.training.metrics.names import LOWER_IS_BETTER
 from modelopt_cli.workflows.distillation.jobs import ALONE, STUDENT
 from modelopt_cli.workflows.shared import costs, data_cache
+from modelopt_cli.workflows.shared.changes import changes
 
 if TYPE_CHECKING:
     from modelopt_cli.core.warning_log import WarningLog
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from modelopt_cli.training.metrics.answers import Answers
     from modelopt_cli.workflows.distillation.jobs import TrainingJob
     from modelopt_cli.workflows.distillation.trained_model import TrainedModel, Turn
+    from modelopt_cli.workflows.shared.latencies import Latencies
 
 PRINCIPAL = {"classification": "accuracy", "multilabel": "accuracy", "regression": "rmse"}
 """The metric that models of a task are compared by."""
@@ -37,8 +39,10 @@ class Comparison:
         self._experiment, self._prepared, self._trained, self._log = experiment, prepared, trained, log
         self._judged: dict[tuple[str, Turn, str], dict[str, float]] = {}
         self.answers: dict[str, Answers] = {}  # split -> those of the student that is kept
-        self._costs: list[dict[str, Any]] | None = None
-        self.noise: list[str] = []  # what made the timings unsure
+        self._timing = costs.timing(experiment)
+        self._sizes: list[dict[str, Any]] = []  # records of the table of costs
+        self._times: list[dict[str, Any]] = []
+        self._latencies: Latencies | None = None
 
     def judge(self, model: TrainedModel, turn: Turn, split: str) -> dict[str, float]:
         """Every metric of a model at a turn on a split; read once, then remembered. Empty without the split."""
@@ -61,35 +65,51 @@ class Comparison:
         self._judged = {key: metrics for key, metrics in self._judged.items() if key[0] != name}
 
     def of_student(self, student: TrainedModel, split: str) -> dict[str, float]:
-        """Every metric of the student, and how much of the gap to its teacher it closed; empty without the split."""
+        """Every metric of the student, what it lost against its (first) teacher, and how much of the gap it closed.
+
+        Empty without the split.
+        """
         metrics = self.judge(student, student.kept, split)
-        return {**metrics, **self._gaps(student, split)} if metrics else {}
+        return {**metrics, **self._changes(metrics, split), **self._gaps(student, split)} if metrics else {}
+
+    def _changes(self, metrics: Mapping[str, float], split: str) -> dict[str, float]:
+        teacher = self._torch_teacher()
+        return {} if teacher is None else changes(metrics, self.judge(teacher, teacher.kept, split))
 
     def _gaps(self, student: TrainedModel, split: str) -> dict[str, float]:
         compared = [one for name, one in self._trained.items() if name == ALONE or name.startswith("teacher")]
         rows = [{"learner": one.name, "kept": True, **self.judge(one, one.kept, split)} for one in (*compared, student)]
         return gaps(rows, PRINCIPAL[self._prepared.task])
 
-    def costs(self, student: TrainedModel) -> dict[str, float]:
-        """What the student costs, as metrics; measured once, in turns with its (first) teacher."""
-        return costs.metrics(self._measured(student))
+    def costs(self, student: TrainedModel, *, timed: bool = True) -> dict[str, float]:
+        """What the student costs, as metrics; measured once, `timed` in turns with its (first) teacher."""
+        return costs.metrics(self._measured(student, timed=timed), ratios=self._torch_teacher() is not None)
 
-    def _measured(self, student: TrainedModel) -> list[dict[str, Any]]:
+    def _measured(self, student: TrainedModel, *, timed: bool) -> list[dict[str, Any]]:
         from modelopt_cli.models.files import checkpoints
         from modelopt_cli.models.measure import example
 
-        if self._costs is None:
-            pair = [self._torch_teacher() or student.checkpoint, student.checkpoint]
-            before, after = (one.model.to("cpu") for one in pair)
+        teacher = self._torch_teacher()
+        pair = [student.checkpoint if teacher is None else teacher.checkpoint, student.checkpoint]
+        before, after = (one.model.to("cpu") for one in pair)
+        inputs = example(self._prepared.shapes, max(self._timing.batch_sizes))
+        if not self._sizes:
             files = (checkpoints.file_sizes(pair[0])[0], checkpoints.file_sizes(pair[1])[0])
-            inputs = example(self._prepared.shapes, max(costs.BATCH_SIZES))
-            self._costs, self.noise = costs.compare(before, after, inputs, files)
-        return self._costs
+            self._sizes = costs.sizes(before, after, inputs, files)
+        if timed and self._latencies is None:
+            names = (STUDENT, STUDENT) if teacher is None else (teacher.name, STUDENT)
+            self._times, self._latencies = costs.times(before, after, inputs, self._timing, names)
+        return [*self._sizes, *self._times]
 
-    def _torch_teacher(self) -> Checkpoint | None:
+    @property
+    def noise(self) -> list[str]:
+        """What made the timings unsure, or could not be timed."""
+        return [] if self._latencies is None else list(self._latencies.warnings)
+
+    def _torch_teacher(self) -> TrainedModel | None:
         """The first teacher, where it is a torch module."""
-        teachers = [one.checkpoint for name, one in self._trained.items() if name.startswith("teacher")]
-        return teachers[0] if teachers and teachers[0].architecture.framework == "torch" else None
+        teachers = [one for name, one in self._trained.items() if name.startswith("teacher")]
+        return teachers[0] if teachers and teachers[0].checkpoint.architecture.framework == "torch" else None
 
     def remarks(self, jobs: Sequence[TrainingJob]) -> list[str]:
         """What the figures of teacher and student do not show; the student is finished."""
@@ -114,13 +134,14 @@ class Comparison:
         return [remark for remark in remarks if remark]
 
     def tables(self, student: TrainedModel) -> dict[str, Table]:
-        """learners: who was judged, at which epoch (one row for each turn); costs: of teacher and student."""
+        """learners: who was judged, at which epoch (one row for each turn); of teacher and student costs, latency."""
         models = [*self._trained.values()] if STUDENT in self._trained else [student]
         rows = [self._row(model, turn) for model in models for turn in model.turns]
         if ALONE not in self._trained:  # switched off: no metrics, and the seconds that it would have taken
             alone = {"learner": ALONE, "turn": "not trained", "kept": True, "predicted seconds": student.seconds}
             rows.insert(-len(student.turns), alone)
-        return {"learners": Table.from_records(rows), "costs": self._costs_table(student)}
+        tables = {"learners": Table.from_records(rows), "costs": self._costs_table(student)}
+        return tables if self._latencies is None else {**tables, "latency": self._latencies.table()}
 
     def _row(self, model: TrainedModel, turn: Turn) -> dict[str, Any]:
         """Who, after which epoch, whether these are the weights that are kept, and every metric."""
@@ -135,7 +156,7 @@ class Comparison:
 
     def _costs_table(self, student: TrainedModel) -> Table:
         """A row for each cost: what, teacher, student, times less; the student's alone where no teacher compares."""
-        rows = self._measured(student)
+        rows = self._measured(student, timed=True)
         names = {"before": "teacher", "after": "student", "times less": "times less"}
         shown = names if self._torch_teacher() is not None else {"after": "student"}
         return Table.from_records(

@@ -61,14 +61,16 @@ class DistillRun(RestorableRun):
         folder: Path,
         state: DistillState | None = None,
         costed: bool = True,
+        timed: bool = True,
     ) -> None:
         """`baseline`: train the student alone too; None: as the section says.
 
-        `folder`: where stage files and a cache on disk lie. `costed`: metrics hold what the student costs, which takes
-        seconds to measure.
+        `folder`: where stage files and a cache on disk lie. `costed`: metrics hold what the student costs, `timed` also
+        how long it takes: seconds of measuring.
         """
         self._experiment, self._seed, self._monitor, self._folder = experiment, seed, monitor, folder
-        self._costed, self._log = costed, WarningLog(() if state is None else state.get("warnings", ()))
+        self._costed, self._timed = costed, timed
+        self._log = WarningLog(() if state is None else state.get("warnings", ()))
         wanted = experiment.require_distillation().baseline if baseline is None else baseline
         self.trained: dict[str, TrainedModel] = {}  # name -> whoever is finished, the student in the end
         self.curve: list[tuple[str, int, dict[str, float]]] = []  # (name, epoch, metrics) of all jobs
@@ -277,7 +279,7 @@ class DistillRun(RestorableRun):
             **summarise(student.checkpoint.model),
             "train.seconds": student.seconds,
             "train.epochs": float(student.epochs.get(student.kept, 0)),
-            **(self.comparison.costs(student) if self._costed else {}),
+            **(self.comparison.costs(student, timed=self._timed) if self._costed else {}),
         }
 
     def full_metrics(self) -> Mapping[str, float]:
@@ -298,9 +300,9 @@ class DistillRun(RestorableRun):
         return self.comparison.noise
 
     def tables(self) -> dict[str, Table]:
-        """learners and costs, as the comparison has them; curve: every epoch of all."""
+        """learners, costs and latency, as the comparison has them; curve: every epoch of all."""
         compared = self.comparison.tables(self.student)
-        return {"learners": compared["learners"], "curve": self.curve_table(), "costs": compared["costs"]}
+        return {"learners": compared.pop("learners"), "curve": self.curve_table(), **compared}
 
     def curve_table(self) -> Table:
         """A row an epoch of a job."""

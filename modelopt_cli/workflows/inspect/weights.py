@@ -17,6 +17,7 @@ from modelopt_cli.models.files.sizes import estimated, quick_sizes
 from modelopt_cli.models.files.state_files import StateFile, open_state
 from modelopt_cli.results.details import InspectionDetails, Measured
 from modelopt_cli.results.report import Cell, Report, Table
+from modelopt_cli.workflows.shared.latencies import TimingOptions, measured
 from modelopt_cli.workflows.shared.module_of_file import build, shape_text
 from modelopt_cli.workflows.shared.reporting import Outcome, Reporting
 from modelopt_cli.workflows.shared.run_scope import one_run
@@ -24,12 +25,11 @@ from modelopt_cli.workflows.shared.run_scope import one_run
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from modelopt_cli.experiment.experiment import Experiment
     from modelopt_cli.models.architectures import Shapes
-    from modelopt_cli.models.measure import Latency
 
 BINS = 16
-BATCH_SIZES = (1, 64)
-THREADS = 1
+_SECONDS = 3.0  # that each batch size is measured
 
 
 @one_run()
@@ -39,13 +39,15 @@ def run(
     experiment: Path | None = None,
     baseline: Path | None = None,
     measure: bool = False,
+    timing: TimingOptions | None = None,
     key: str | None = None,
     trust: bool = False,
     trust_code: bool = False,
 ) -> Report:
     """A row for every tensor; `details.histograms` has counts in 16 equal bins from -|w|max to |w|max.
 
-    With `experiment`, `baseline` or `measure` also MACs (of a sample) and latency (milliseconds), and the baseline's.
+    With `experiment`, `baseline`, `measure` or `timing` also MACs (of a sample) and latency (milliseconds), and the
+    baseline's. `timing`: how, where it is to be other than the experiment (evaluation.latency) or the usual has it.
     The module is that of a model.pt of modelopt, or what the `model:` and `data:` sections of the experiment file say.
     `key`: the part of the file that holds the weights; `trust` runs code that a pickle names, `trust_code` what code a
     model.pt names. Raises InputError or UsageError (exit 2), or RefusedError (exit 5).
@@ -66,52 +68,54 @@ def run(
             "compressed_estimated": estimated(path),
         }
         outcome = Outcome({**count(tensors.values()), **size}, {"layers": layers}, details)
-        if experiment is not None or baseline is not None or measure:
+        if experiment is not None or baseline is not None or measure or timing is not None:
             files = [file] if baseline is None else [file, open_state(baseline)]
-            outcome = _measured(outcome, files, experiment, trust_code)
+            outcome = _measured(outcome, files, experiment, timing or TimingOptions(), trust_code)
     return reporting.report("inspection", "inspect", outcome)
 
 
-def _measured(outcome: Outcome, files: Sequence[StateFile], experiment_file: Path | None, trust_code: bool) -> Outcome:
-    """The outcome with what forward passes cost. A second file is the baseline."""
-    from modelopt_cli.models.measure import count, example, latency, macs, noise
+def _measured(
+    outcome: Outcome, files: Sequence[StateFile], path: Path | None, timing: TimingOptions, trust_code: bool
+) -> Outcome:
+    """The outcome with what forward passes cost. `path`: of the experiment. A second file is the baseline."""
+    from modelopt_cli.experiment.experiment import Experiment
+    from modelopt_cli.models.measure import count, example, macs
 
-    device, modules, shapes = _ready(files, experiment_file, trust_code)
-    samples = example(shapes, max(BATCH_SIZES))
+    experiment = None if path is None else Experiment.load(path)
+    settings, runtimes = timing.over(None if experiment is None else experiment.evaluation.latency, _SECONDS)
+    device, modules, shapes = _ready(files, experiment, trust_code)
+    samples = example(shapes, max(settings.batch_sizes))
     names = [f"{file.path.name}{' (baseline)' * number}" for number, file in enumerate(files)]
     with _user_errors(names, shapes):
         macs_of = [macs(module.to(device), samples[:1]) for module in modules]
-        times = latency(dict(zip(names, modules, strict=True)), samples, BATCH_SIZES, threads=THREADS)
-    measured: Measured = {
+        models = dict(zip(names, modules, strict=True))
+        latencies = measured(models, samples, settings, runtimes, baseline=names[-1])
+    about: Measured = {
         "device": device,
-        "threads": THREADS,
+        "threads": settings.threads,
         "dtype": str(samples.dtype).removeprefix("torch."),
-        "runs": {str(one.batch_size): len(one.times) for one in times},
+        "runs": {str(one.batch_size): len(one.times) for one in latencies.of(names[0])},
+        "runtimes": list(dict.fromkeys(runtime for _, runtime in latencies.measured)),
     }
     for file, cost in zip(files[1:], macs_of[1:], strict=True):
-        measured["baseline"] = {"file": str(file.path), "model.macs": cost[""], **count(file.tensors.values())}
+        about["baseline"] = {"file": str(file.path), "model.macs": cost[""], **count(file.tensors.values())}
     metrics = {"model.macs": float(macs_of[0][""]), "model.flops": 2.0 * macs_of[0][""]}
-    own = (one for one in times if one.name == names[0])
-    metrics |= {"model.latency_ms" + f"_{one.batch_size}" * (one.batch_size > 1): one.median for one in own}
-    tables = {"macs": _macs_table(modules[0], macs_of[0]), "latency": _latency_table(times, names)}
-    pairs = [(one, other) for one, other in zip(times[::2], times[1::2], strict=True)] if len(files) > 1 else []
+    tables = {"macs": _macs_table(modules[0], macs_of[0]), "latency": latencies.table()}
     return replace(
         outcome,
-        metrics={**outcome.metrics, **metrics},
+        metrics={**outcome.metrics, **metrics, **latencies.metrics(names[0])},
         tables={**outcome.tables, **tables},
-        details={**outcome.details, "measured": measured},
-        warnings=[text for one, other in pairs if (text := noise(one, other))],
+        details={**outcome.details, "measured": about},
+        warnings=latencies.warnings,
     )
 
 
 def _ready(
-    files: Sequence[StateFile], experiment_file: Path | None, trust_code: bool
+    files: Sequence[StateFile], experiment: Experiment | None, trust_code: bool
 ) -> tuple[str, list[nn.Module], Shapes]:
     """The device to measure on, the modules that are not on it yet, and the shapes that they share."""
     from modelopt_cli.core.device import choose
-    from modelopt_cli.experiment.experiment import Experiment
 
-    experiment = None if experiment_file is None else Experiment.load(experiment_file)
     if experiment is not None:
         experiment.require("model", "data")
     device = choose("auto" if experiment is None else experiment.device)
@@ -147,18 +151,6 @@ def _macs_table(module: nn.Module, macs_of: Mapping[str, int]) -> Table:
     parts = {name: macs for name, macs in macs_of.items() if name} | ({"": own} if own else {})
     rows = [[name, type(module.get_submodule(name)).__name__, macs] for name, macs in parts.items()]
     return Table(columns=["module", "kind", "macs"], rows=rows)
-
-
-def _latency_table(times: Sequence[Latency], names: Sequence[str]) -> Table:
-    """Milliseconds for a batch: median, 25% and 75% quantile; relative: the median over that of the baseline."""
-    baseline = {one.batch_size: one for one in times if one.name in names[1:]}
-    columns = ["model", "batch size", "median ms", "low ms", "high ms", "samples per second", "threads"]
-    rows: list[list[Cell]] = []
-    for one in times:
-        relative = one.median / baseline[one.batch_size].median if baseline else None
-        spread = (one.median, *one.spread)
-        rows.append([one.name, one.batch_size, *spread, one.samples_per_second, one.threads, relative])
-    return Table(columns=[*columns, "relative to baseline"], rows=rows)
 
 
 def _layers(file: StateFile, tensors: MaskedPairs) -> tuple[Table, dict[str, list[int]]]:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypedDict
 
+from modelopt_cli.experiment.expected_metrics import RATIO
 from modelopt_cli.models.files.packed import pack_masks, unpack_masks
 from modelopt_cli.models.measure import zeros
 from modelopt_cli.models.summary import count_parameters, summarise
@@ -180,7 +181,7 @@ class MaskedModel:
     """Nothing is timed."""
 
     def sizes(self, checkpoint: Checkpoint) -> dict[str, float]:
-        """Parameters, what is not 0, the share that is 0, and the bytes of the compressed model.pt.
+        """Parameters, what is not 0, the share that is 0, the bytes of the compressed model.pt; shares of what was.
 
         `checkpoint`: of the model, with numbers that stand for its metrics.
         """
@@ -191,6 +192,12 @@ class MaskedModel:
         share = 1.0 - summary["model.nonzero"] / max(summary["model.parameters"], 1.0)
         self._bytes = float(file_sizes(self.recorded(checkpoint))[1])
         packed = {"model.compressed_bytes": self._bytes}
+        before = self.snapshots.module("before") or self._module
+        were = {
+            "model.nonzero": summarise(before)["model.nonzero"],
+            "model.compressed_bytes": float(file_sizes(replace(checkpoint, model=before))[1]),
+        }
+        packed |= {name + RATIO: {**summary, **packed}[name] / value for name, value in were.items() if value}
         return {**summary, "model.sparsity": share, "pruning.sparsity": removed / max(total, 1), **packed}
 
     def speed(self, module: nn.Module) -> dict[str, float]:

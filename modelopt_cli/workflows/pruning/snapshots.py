@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Generic, Literal, TypeVar
 
-from modelopt_cli.experiment.expected_metrics import CHANGES
 from modelopt_cli.results.report import Cell, Table
-from modelopt_cli.training.metrics.names import LOWER_IS_BETTER
+from modelopt_cli.workflows.shared.changes import changes
 
 if TYPE_CHECKING:
     from torch import nn
@@ -65,8 +64,7 @@ class Snapshots(Generic[Saved]):
                 self._metrics[name] |= evaluate(kept)
         metrics = evaluate(module)
         self._metrics["final"] |= metrics
-        before = self._metrics["before"]
-        return {**metrics, **changes(metrics, before)}
+        return {**metrics, **changes(metrics, self._metrics["before"])}
 
     def metrics(self, name: Name) -> dict[str, float]:
         """Those of the snapshot, as far as it was judged."""
@@ -88,13 +86,3 @@ class Snapshots(Generic[Saved]):
             if metrics
         ]
         return Table.from_records(rows)
-
-
-def changes(now: Mapping[str, float], before: Mapping[str, float]) -> dict[str, float]:
-    """How much worse each metric is than before: NAME_drop, and of losses and errors NAME_rise."""
-    worse = {}
-    for name in now:
-        if name in before:
-            lower = name.rpartition(".")[2] in LOWER_IS_BETTER
-            worse[name + CHANGES[lower]] = now[name] - before[name] if lower else before[name] - now[name]
-    return worse

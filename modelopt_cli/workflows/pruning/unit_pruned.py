@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypedDict
 
+from modelopt_cli.experiment.expected_metrics import RATIO
 from modelopt_cli.models.duplicates import duplicate
 from modelopt_cli.models.summary import count_parameters
 from modelopt_cli.pruning.units.budget import FINAL
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from modelopt_cli.training.batches import Batch
     from modelopt_cli.training.hooks import StepHook
     from modelopt_cli.training.losses import Loss
+    from modelopt_cli.workflows.shared.latencies import Latencies
 
 
 class UnitSnapshot(TypedDict):
@@ -82,9 +84,10 @@ class UnitPrunedModel:
         self._base = UnitSelection.from_plain(plain) if plain else UnitSelection({})
         self._session = UnitPruningSession(self._settings, module, samples, loss, task)
         self.snapshots: Snapshots[UnitSnapshot] = Snapshots(self._captured, self._rebuilt, rebuilt_once=True)
+        self._timing = costs.timing(experiment)
         self._sizes: list[dict[str, Any]] = []  # records of the table `costs`
         self._times: list[dict[str, Any]] = []
-        self.noise: Sequence[str] = ()  # what made timings unsure
+        self._latencies: Latencies | None = None
         if check:
             self._session.check(module)
 
@@ -160,17 +163,26 @@ class UnitPrunedModel:
         files = file_sizes(replace(checkpoint, model=before)), file_sizes(self.recorded(checkpoint))
         inputs = joined(self._samples(1))
         self._sizes = costs.sizes(before, module, inputs, (files[0][0], files[1][0]))
-        reached = {"pruning.units_removed": removed / max(total, 1), "model.compressed_bytes": float(files[1][1])}
-        return {**costs.metrics(self._sizes), **reached}
+        return {
+            **costs.metrics(self._sizes),
+            "pruning.units_removed": removed / max(total, 1),
+            "model.compressed_bytes": float(files[1][1]),
+            "model.compressed_bytes" + RATIO: files[1][1] / files[0][1],
+        }
 
     def speed(self, module: nn.Module) -> dict[str, float]:
-        """Milliseconds for a batch of 1 and of 64, measured in turns with the model before pruning."""
+        """Milliseconds for a batch, of each size, measured in turns with the model before pruning."""
         from modelopt_cli.pruning.units.session import joined
 
-        inputs = joined(self._samples(max(costs.BATCH_SIZES)))
+        inputs = joined(self._samples(max(self._timing.batch_sizes)))
         before = self.snapshots.module("before") or module
-        self._times, self.noise = costs.times(before, module, inputs)
+        self._times, self._latencies = costs.times(before, module, inputs, self._timing)
         return costs.metrics(self._times)
+
+    @property
+    def noise(self) -> Sequence[str]:
+        """What made timings unsure, or could not be timed."""
+        return () if self._latencies is None else self._latencies.warnings
 
     def amount_for_size(self, checkpoint: Checkpoint) -> float:
         """Budgets of units are met while pruning; the share that stands for all of it."""
@@ -180,7 +192,7 @@ class UnitPrunedModel:
         return FINAL
 
     def tables(self, module: nn.Module) -> dict[str, Table]:
-        """`stages`, `costs`, `groups`, `layers`, `rounds`, `sensitivity`."""
+        """`stages`, `costs`, `latency` where it was measured, `groups`, `layers`, `rounds`, `sensitivity`."""
         names = {name for name, _ in module.named_parameters()}
 
         def left(saved: UnitSnapshot | None) -> dict[str, float]:
@@ -191,6 +203,7 @@ class UnitPrunedModel:
         return {
             "stages": self.snapshots.table(left),
             "costs": Table.from_records([*self._sizes, *self._times]),
+            **({} if self._latencies is None else {"latency": self._latencies.table()}),
             "groups": self._session.groups_table(),
             "layers": tables.smaller_layers(self._origin, module),
             **tables.course_tables(

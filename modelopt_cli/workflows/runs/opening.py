@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from modelopt_cli.experiment.expected_metrics import CHANGES, GAP
+from modelopt_cli.experiment.expected_metrics import CHANGES, GAP, is_latency
 from modelopt_cli.workflows.runs.base import ModelRun
 from modelopt_cli.workflows.runs.cross_validation import CrossValidationRun
 from modelopt_cli.workflows.runs.estimator import EstimatorRun
@@ -39,12 +39,19 @@ def open_run(
 
 
 def open_single(
-    experiment: Experiment, prepared: Prepared, seed: int, *, wanted: Sequence[str] | None = None, state: Any = None
+    experiment: Experiment,
+    prepared: Prepared,
+    seed: int,
+    *,
+    wanted: Sequence[str] | None = None,
+    state: Any = None,
+    timed: bool = True,
 ) -> ModelRun:
-    """One training on the given splits."""
+    """One training on the given splits. `timed`: latency is measured where it is wanted."""
     if experiment.require_model().framework == "sklearn":
         return EstimatorRun(experiment, prepared, seed=seed, wanted=wanted)
-    return TorchRun(experiment, prepared, seed=seed, monitor=monitored(wanted), state=state)
+    timed &= experiment.evaluation.latency is not None and (wanted is None or any(map(is_latency, wanted)))
+    return TorchRun(experiment, prepared, seed=seed, monitor=monitored(wanted), state=state, timed=timed)
 
 
 def _over_folds(
@@ -54,7 +61,7 @@ def _over_folds(
     folds = [partial(data_cache.prepared_fold, experiment, fold, step) for fold in range(count)]
 
     def open_fold(prepared: Prepared) -> Run:
-        return open_single(fitting_batches(experiment, prepared, step), prepared, seed, wanted=wanted)
+        return open_single(fitting_batches(experiment, prepared, step), prepared, seed, wanted=wanted, timed=False)
 
     return CrossValidationRun(folds, open_fold, state)
 

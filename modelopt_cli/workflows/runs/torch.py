@@ -19,11 +19,16 @@ if TYPE_CHECKING:
     from modelopt_cli.experiment.experiment import Experiment
     from modelopt_cli.models.files.checkpoints import Checkpoint
     from modelopt_cli.pruning.weights.masking import Masking
+    from modelopt_cli.results.report import Table
     from modelopt_cli.training.criterion import Criterion
     from modelopt_cli.training.hooks import StepHook
     from modelopt_cli.training.metrics.answers import Answers
     from modelopt_cli.training.settings import TrainingSettings
     from modelopt_cli.training.trainer import Trainer, TrainerState
+    from modelopt_cli.workflows.shared.latencies import Latencies
+
+
+_MODEL = "model"
 
 
 class TorchState(TypedDict):
@@ -46,13 +51,15 @@ class TorchRun(RestorableRun):
         monitor: str | Sequence[str] | None = None,
         state: TorchState | None = None,
         criterion: Criterion | None = None,
+        timed: bool = False,
     ) -> None:
-        """`criterion`: gives the loss that is descended, in place of the targets."""
+        """`criterion`: gives the loss that is descended, in place of the targets. `timed`: metrics hold its latency."""
         import torch
 
         from modelopt_cli.core.device import choose
 
-        self._experiment, self._prepared, self._seed = experiment, prepared, seed
+        self._experiment, self._prepared, self._seed, self._timed = experiment, prepared, seed, timed
+        self._latencies: Latencies | None = None
         self._log = WarningLog(() if state is None else state.get("warnings", ()))
         self.answers: dict[str, Answers] = {}
         torch.manual_seed(seed)
@@ -108,7 +115,29 @@ class TorchRun(RestorableRun):
             **summarise(self.trainer.module),
             "train.seconds": self.seconds,
             "train.epochs": float(self.trainer.best_epoch or self.trainer.epoch),
+            **(self.costs({}) if self._timed else {}),
         }
+
+    def costs(self, judged: Mapping[str, float]) -> dict[str, float]:
+        """How long the model takes, where the file asks for it (evaluation.latency)."""
+        from modelopt_cli.models.measure import example
+        from modelopt_cli.workflows.shared.latencies import measured
+
+        settings = self._experiment.evaluation.latency
+        if settings is None:
+            return {}
+        inputs = example(self._prepared.shapes, max(settings.batch_sizes))
+        self._latencies = measured({_MODEL: self.trainer.module}, inputs, settings)
+        return self._latencies.metrics(_MODEL)
+
+    @property
+    def noise(self) -> list[str]:
+        """See the base class."""
+        return [] if self._latencies is None else list(self._latencies.warnings)
+
+    def tables(self) -> dict[str, Table]:
+        """`latency`, where it was measured."""
+        return {} if self._latencies is None else {"latency": self._latencies.table()}
 
     def restore(self, trained: Checkpoint) -> None:
         """Take the weights of a model that was trained before from the same setting and seed."""

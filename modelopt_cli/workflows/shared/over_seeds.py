@@ -18,7 +18,7 @@ from modelopt_cli.results.tables import deviation_column, metric_column
 from modelopt_cli.workflows.shared import run_files
 from modelopt_cli.workflows.shared.answer_tables import pooled
 from modelopt_cli.workflows.shared.context import Context, Message, NextSeed, Progress, RunBegun, SeedBegun, SeedEnded
-from modelopt_cli.workflows.shared.costs import with_ratios
+from modelopt_cli.workflows.shared.costs import ratios, with_ratios
 from modelopt_cli.workflows.shared.data_cache import pinned_data
 from modelopt_cli.workflows.shared.reporting import Outcome, Reporting
 
@@ -120,6 +120,8 @@ def _together(reports: Sequence[Report], derived: Callable[[Mapping[str, Table]]
         together = averaged([report.tables[name] for report in reports if name in report.tables])
         if together is not None:
             tables[name] = with_ratios(together) if name == "costs" else together
+    if "costs" in tables:
+        metrics |= {name: value for name, value in ratios(tables["costs"]).items() if name in metrics}
     metrics |= derived(tables)
     beside, calibration = pooled([report.beside for report in reports])
     details = {**first.details, **calibration, "seeds": [report.seed for report in reports]}

@@ -22,6 +22,9 @@ def preflight(experiment: Experiment, *, prunes: bool = False) -> None:
         metric.check()
     if model.framework == "torch":
         from modelopt_cli.core.device import choose
+        from modelopt_cli.workflows.shared.latencies import require
+
+        require(experiment.evaluation.latency)
 
         choose(experiment.device)
         if not prunes:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from modelopt_cli import load, prune, shrink
 from modelopt_cli.core.errors import UsageError
-from modelopt_cli.models.measure import Latency
+from modelopt_cli.models.latency import Latency
 from modelopt_cli.pruning.units import budget as unit_budget
 
 Clock = Callable[..., list[Latency]]

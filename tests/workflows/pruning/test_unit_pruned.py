@@ -13,7 +13,7 @@ import torch
 from modelopt_cli import load, prune, train, tune
 from modelopt_cli.core.errors import ExperimentError, UsageError
 from modelopt_cli.data.preprocessing import Preprocessing
-from modelopt_cli.models import measure
+from modelopt_cli.models import latency as timing
 from modelopt_cli.models.files import checkpoints
 from modelopt_cli.models.graph import capture, network
 from modelopt_cli.models.graph.emitted import Emitted
@@ -114,13 +114,13 @@ def search(*objective: str, **sections: Any) -> Any:
 def timed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """An entry for each time that latency is measured; a few turns are enough."""
     seen: list[int] = []
-    real = measure.latency
+    real = timing.latency
 
     def latency(*given: Any, **more: Any) -> Any:
         seen.append(1)
         return real(*given, **{**more, "runs": 3, "seconds": 0.0})
 
-    monkeypatch.setattr(measure, "latency", latency)
+    monkeypatch.setattr(timing, "latency", latency)
     return seen
 
 

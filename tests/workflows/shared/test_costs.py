@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from modelopt_cli.api import load
-from modelopt_cli.models import measure
-from modelopt_cli.models.measure import Latency, noise
+from modelopt_cli.models import latency as timing
+from modelopt_cli.models.latency import Latency, noise
 from modelopt_cli.results.report import Report, Table
 from modelopt_cli.workflows import distill, prune
 from modelopt_cli.workflows.shared.context import Context
@@ -51,7 +51,7 @@ def loaded(monkeypatch: pytest.MonkeyPatch) -> None:
             Latency(name, size, 1, "cpu", one.times) for size in sizes for name, one in zip(order, pair, strict=True)
         ]
 
-    monkeypatch.setattr(measure, "latency", latency)
+    monkeypatch.setattr(timing, "latency", latency)
 
 
 def ratios(report: Report) -> list[tuple[float, float, float]]:
