@@ -2,7 +2,7 @@
 
 The Python face; everything is imported on first use, so that the command line starts fast:
 
-    from modelopt_cli import load, train, tune, prune, distill, shrink, evaluate, predict, compare, Study
+    from modelopt_cli import load, train, tune, prune, distill, pick, shrink, evaluate, predict, compare, Study
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         distill,
         evaluate,
         load,
+        pick,
         predict,
         prune,
         shrink,
@@ -41,6 +42,7 @@ __all__ = [
     "distill",
     "evaluate",
     "load",
+    "pick",
     "predict",
     "prune",
     "shrink",

@@ -3,6 +3,7 @@
 report = tune(load("experiment.yaml"))          # or load({...}), the same as a mapping
 report.best, report.metrics, report.model       # the model's checkpoint, in memory
 report = train(load("experiment.yaml"), out="runs/mine")
+report = pick("runs/mine", "validation.accuracy >= 0.97", minimize="model.parameters")  # of a search
 shrink(module, inputs, {"amount": 0.5}).module  # units out of a module that a program holds
 """
 
@@ -32,6 +33,7 @@ __all__ = [
     "distill",
     "evaluate",
     "load",
+    "pick",
     "predict",
     "prune",
     "shrink",
@@ -87,6 +89,45 @@ def compress(experiment: Experiment, out: str | Path | None = None, *, resume: b
     from modelopt_cli.workflows import compress as workflow
 
     return _run(workflow, experiment, out, resume)
+
+
+def pick(
+    run: str | Path,
+    where: str | Sequence[str] = (),
+    *,
+    minimize: str | Sequence[str] = (),
+    maximize: str | Sequence[str] = (),
+    trial: int | None = None,
+    refine: bool = False,
+    overrides: Sequence[str] = (),
+    out: str | Path | None = None,
+    trust_code: bool = False,
+) -> Report:
+    """One model of the search in the folder `run`, judged on test: `report.model`, `report.best`, `report.metrics`.
+
+    It is the trial with the lowest (highest) of the metrics named, of those that meet all conditions `where`, such as
+    "validation.accuracy >= 0.97"; without a metric the search's objectives decide; `trial` names one itself. `refine`
+    runs its setting again to the end, with as many epochs of recovery as of training, or as `overrides` say
+    (["pruning.recovery.epochs=30"]). With `out`, that folder becomes a run directory. Raises UnmetError where no trial
+    meets the conditions, which names the nearest one, UsageError for what cannot be picked from.
+    """
+    from modelopt_cli.workflows import pick as workflow
+    from modelopt_cli.workflows.search.choosing import Wish
+
+    def several(names: str | Sequence[str]) -> Sequence[str]:
+        return (names,) if isinstance(names, str) else names
+
+    wish = Wish.parse(several(where), several(minimize), several(maximize))
+    asked = workflow.Asked(wish, trial, refine, tuple(overrides), trust_code)
+    if out is None:
+        return workflow.run(Path(run), asked, Context())
+    from modelopt_cli.results.run_directory import RunDirectory
+
+    searched = workflow.Searched.read(Path(run), asked)
+    searched.chosen(asked)  # raises before anything is made
+    with RunDirectory.create_at(Path(out), workflow="pick") as directory:
+        directory.workflow = "pick"
+        return workflow.run(Path(run), asked, Context(directory=directory), among=searched)
 
 
 def _run(workflow: Workflow, experiment: Experiment, out: str | Path | None, resume: bool) -> Report:

@@ -35,8 +35,8 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_public_surface() -> None:
     """What users import. A name that goes, or an argument that moves, breaks their code: think twice."""
     assert modelopt_cli.__all__ == [
-        "Experiment", "Report", "Shrunk", "Study", "Trial", "__version__", "compare", "distill", "evaluate", "load",
-        "predict", "prune", "shrink", "train", "tune",
+        "Experiment", "Report", "Shrunk", "Study", "Trial", "__version__", "compare", "compress", "distill", "evaluate",
+        "load", "pick", "predict", "prune", "shrink", "train", "tune",
     ]  # fmt: skip
     assert set(modelopt_cli.__all__) <= set(dir(modelopt_cli))
     for name in modelopt_cli.__all__:
@@ -52,10 +52,12 @@ FUNCTIONS = {
     "load": ["source", "overrides", "trust_code"],
     "train": ["experiment", "out", "resume"],
     "tune": ["experiment", "out", "resume"],
+    "pick": ["run", "where", "minimize", "maximize", "trial", "refine", "overrides", "out", "trust_code"],
     "evaluate": ["path", "split", "data", "trust_code"],
     "predict": ["path", "data", "trust_code"],
     "prune": ["experiment", "out", "resume"],
     "distill": ["experiment", "out", "resume"],
+    "compress": ["experiment", "out", "resume"],
     "shrink": ["module", "inputs", "pruning", "targets", "task"],
     "Study": [
         "space", "sampler", "objective", "seed", "path",

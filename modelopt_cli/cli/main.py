@@ -17,6 +17,7 @@ from modelopt_cli.cli.commands import (
     init,
     inspect_,
     list_,
+    pick,
     plot,
     predict,
     prune,
@@ -51,7 +52,13 @@ app = typer.Typer(
 )
 
 _PANELS: dict[str, dict[str, Callable[..., None]]] = {
-    "Work": {"train": train.train, "tune": tune.tune, "prune": prune.prune, "distill": distill.distill},
+    "Work": {
+        "train": train.train,
+        "tune": tune.tune,
+        "prune": prune.prune,
+        "distill": distill.distill,
+        "pick": pick.pick,
+    },
     "Look at what came out": {
         "runs": runs.runs,
         "show": show.show,

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from types import FrameType
 
     from modelopt_cli.core.conditions import Condition
-    from modelopt_cli.experiment.experiment import Experiment
     from modelopt_cli.results.report import GateResult, Report
     from modelopt_cli.results.run_directory import RunDirectory
     from modelopt_cli.workflows.shared.context import Context, StopFlag, Workflow
@@ -46,12 +45,8 @@ def execute(
     quiet: bool,
 ) -> None:
     """Load, run in a run directory (or check and estimate, `dry_run`), show; ends the command with its exit code."""
-    from modelopt_cli.cli.render import progress
-    from modelopt_cli.core.processes.family import watched_family
-    from modelopt_cli.core.work import GivenUp
     from modelopt_cli.experiment.experiment import Experiment
-    from modelopt_cli.workflows.shared.context import Context, StopFlag
-    from modelopt_cli.workflows.shared.progress_file import progress_file
+    from modelopt_cli.workflows.shared.context import Context
 
     demanded = conditions(gates)
     experiment = Experiment.load(file, overrides or (), trust_code=trust_code)
@@ -59,10 +54,44 @@ def execute(
     if dry_run:
         show(workflow.dry_run(experiment, Context(gates=demanded)), as_json=as_json, quiet=quiet)
         return
-    stop = StopFlag()
     name = workflow.__name__.rpartition(".")[2]
+    directory = open_directory(experiment.name, out, resume=resume, workflow=name)
+    work_in(
+        directory,
+        name,
+        lambda context: workflow.run(experiment, context),
+        demanded,
+        resume=resume,
+        junit=junit,
+        as_json=as_json,
+        quiet=quiet,
+    )
+
+
+def work_in(
+    directory: RunDirectory,
+    name: str,
+    work: Callable[[Context], Report],
+    demanded: tuple[Condition, ...],
+    *,
+    resume: bool,
+    junit: Path | None,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Work in a run directory, with progress and signals, and show the report; ends the command with its exit code.
+
+    `name`: the workflow's. `demanded`: the command line's gates.
+    """
+    from modelopt_cli.cli.render import progress
+    from modelopt_cli.core.processes.family import watched_family
+    from modelopt_cli.core.work import GivenUp
+    from modelopt_cli.workflows.shared.context import Context, StopFlag
+    from modelopt_cli.workflows.shared.progress_file import progress_file
+
+    stop = StopFlag()
     with (
-        _directory(experiment, out, resume, name) as directory,
+        directory,
         watched_family(),
         progress.shown(quiet=quiet or as_json) as shown,
         progress_file(directory.path, name, shown) as emit,
@@ -70,7 +99,7 @@ def execute(
         _listen(stop)
         directory.workflow = name
         try:
-            report = workflow.run(experiment, Context(directory, emit, stop, resume, demanded))
+            report = work(Context(directory, emit, stop, resume, demanded))
         except GivenUp:
             raise _interrupted(directory.path, stop) from None
     show(report, as_json=as_json, quiet=quiet)
@@ -186,14 +215,15 @@ def _missed(gate: GateResult, report: Report) -> str:
     return f"gate not met: {gate.condition} (value {gate.value:.6g}, margin {gate.margin:.6g})"
 
 
-def _directory(experiment: Experiment, out: Path | None, resume: bool, workflow: str) -> RunDirectory:
+def open_directory(name: str, out: Path | None, *, resume: bool, workflow: str) -> RunDirectory:
+    """The folder of a run: `out`, or the next number below runs/NAME; with `resume` the one to go on with."""
     from modelopt_cli.results.run_directory import RunDirectory
 
     if out is not None:
         return RunDirectory.create_at(out, resume=resume, workflow=workflow)
     if resume:
-        return RunDirectory.newest(runs_root(), experiment.name, workflow)
-    return RunDirectory.create(runs_root(), experiment.name)
+        return RunDirectory.newest(runs_root(), name, workflow)
+    return RunDirectory.create(runs_root(), name)
 
 
 def show(report: Report, *, as_json: bool, quiet: bool) -> None:

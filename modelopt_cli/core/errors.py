@@ -8,6 +8,7 @@
     ├── TrialError                1   one trial failed: `kind` says how; contained by the search
     ├── ReplayError               1   a run's log asked again gives something else than it holds
     ├── GateError                 3   a gate was not met
+    ├── UnmetError                3   nothing that there is meets the conditions it was to be chosen by
     ├── SearchError               4   every trial failed, or `max_failures` in a row
     ├── RefusedError              5   an input that would run code, or asks for memory it does not hold
     ├── StorageError              6   disk full, not writable, directory in use, store damaged
@@ -79,6 +80,12 @@ class GateError(ModeloptError):
 
     exit_code = 3
     after_report = True
+
+
+class UnmetError(ModeloptError):
+    """Nothing that there is meets the conditions by which it was to be chosen; the message says what comes nearest."""
+
+    exit_code = 3
 
 
 class SearchError(ModeloptError):

@@ -82,6 +82,23 @@ class SearchDetails(TrainingDetails, SearchSummary, total=False):
     believed: BestPosterior
 
 
+class PickDetails(TrainingDetails, total=False):
+    """Of one trial that was picked out of a search."""
+
+    search: str  # the run directory
+    trial: int
+    workflow: str  # the command that runs its setting
+    objective: list[str]  # of the search
+    where: list[str]  # conditions that it had to meet
+    by: list[str]  # what decided among those that met them
+    why: str  # both in words
+    meeting: int  # how many met them
+    among: int  # of how many
+    refined: bool
+    changed: dict[str, Any]  # path -> value, of what was trained out
+    gain: dict[str, float]  # metric -> value now less the trial's
+
+
 class PlanDetails(TypedDict, total=False):
     """Of a dry run."""
 

@@ -12,6 +12,8 @@ from typing import Any
 from modelopt_cli.core.errors import InputError
 from modelopt_cli.results.run_directory import MARKS, locked
 
+_STUDY = "study.sqlite"
+
 
 def runs_root() -> Path:
     """Where runs lie: $MODELOPT_RUNS, or runs/ in the current folder."""
@@ -74,6 +76,15 @@ def find_run(text: str, root: Path) -> Path:
     raise InputError(
         f"there is no run '{text}'; known names under {root}: {', '.join(known) or 'none'} (see: modelopt runs)"
     )
+
+
+def find_search(text: str, root: Path) -> Path:
+    """As `find_run`, of searches: a name stands for its newest run that is one, whatever was run since."""
+    path = find_run(text, root)
+    if (path / _STUDY).exists() or path in (Path(text), root / text):
+        return path
+    searches = [run for run in path.parent.iterdir() if run.name.isdigit() and (run / _STUDY).exists()]
+    return max(searches, key=lambda run: int(run.name), default=path)
 
 
 def summarise(path: Path) -> RunSummary:

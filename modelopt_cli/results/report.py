@@ -33,6 +33,7 @@ Kind = Literal[
     "groups",  # the units of a model that stand or fall together
     "export",  # a model written in another format
     "storage",  # the trials of a search, written as another tool's study
+    "pick",  # one trial's model of a search, trained out or as it was kept, judged on test
     "replay",  # a search's log asked again
     "comparison",  # several runs side by side
     "plan",  # a dry run of any of these: what it would take
@@ -224,6 +225,7 @@ def kind_of(workflow: str, tables: Collection[str] = ()) -> Kind:
         return "groups" if "groups" in tables else "inspection"
     kinds: dict[str, Kind] = {
         "tune": "search",
+        "pick": "pick",
         "distill": "distillation",
         "compress": "compression",
         "evaluate": "evaluation",

@@ -167,6 +167,10 @@ class ModelObjective(Objective):
             state=state,
         )
 
+    def whole(self, params: Params, seed: int, state: Any = None) -> Run:
+        """The same, on the whole train split also where trials begin with parts of it."""
+        return self._whole(self._experiment.with_values(params), seed, state)
+
     def _whole(self, experiment: Experiment, seed: int, state: Any) -> Run:
         if self._workflow == "prune":
             return open_pruning(experiment, seed, wanted=self._wanted, state=state, dense=self._dense)

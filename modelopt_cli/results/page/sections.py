@@ -40,8 +40,13 @@ _MODEL: Sequence[tuple[str, str, Sequence[str]]] = (
     ("model", "The model", ("learning_curve", "folds", "confusion", "calibration", "predicted", "residuals")),
 )
 _COMPARISON: Sequence[tuple[str, str, Sequence[str]]] = (("comparison", "Side by side", ("comparison",)),)
+_PICK: Sequence[tuple[str, str, Sequence[str]]] = (
+    ("outcome", "What it came from", ("stages", "learners", "costs")),
+    ("model", "The model", ("learning_curve", "confusion", "calibration", "predicted", "residuals")),
+)
 _BY_KIND = {
     "search": _SEARCH,
+    "pick": _PICK,
     "pruning": _PRUNING,
     "units": _PRUNING,
     "weights_file": _PRUNING,
@@ -51,6 +56,7 @@ _BY_KIND = {
 }
 _DATA = ("classes", "missing")
 _TABLES = {
+    "picked": "What it was picked by",
     "stages": "The model after each stage",
     "tries": "What was tried",
     "latency": "Latency",
@@ -101,7 +107,7 @@ def _tables(report: Report) -> Section:
     for name, caption in _TABLES.items():
         table = PageTable.of(report.records(name), caption)
         if table is not None:
-            parts.append(Part(table=table, folded=report.kind != "comparison"))
+            parts.append(Part(table=table, folded=report.kind != "comparison" and name != "picked"))
     return Section("tables", "Tables", parts)
 
 
@@ -143,7 +149,7 @@ def _reproduce(report: Report, folder: Path | None) -> Section:
         command = _environment_of(folder).get("command")
         if isinstance(command, list) and command:
             lines.append(shlex.join(["modelopt", *map(str, command[1:])]))
-        if (folder / "experiment.yaml").exists():
+        if (folder / "experiment.yaml").exists() and report.kind != "pick":  # there it is the search's
             file = shlex.quote(str(folder / "experiment.yaml"))
             lines.append(f"modelopt {report.workflow} {file}   # the same, defaults written out")
         if (folder / "best.yaml").exists():

@@ -26,6 +26,7 @@ _KINDS = {
     "inspection": "A model looked into",
     "groups": "A model's units",
     "export": "A model exported",
+    "pick": "A model picked out of a search",
     "replay": "A search asked again",
     "plan": "A plan",
     "comparison": "Runs side by side",
@@ -56,6 +57,8 @@ def paragraphs(report: Report) -> list[str]:
         lead = _distillation(report)
     elif report.kind == "compression":
         lead = _compression(report)
+    elif report.kind == "pick":
+        lead = _pick(report)
     elif report.kind in ("training", "evaluation"):
         lead = _training(report)
     elif report.kind == "comparison":
@@ -213,6 +216,25 @@ def _against(report: Report, goal: Goal) -> str:
     gain = (value - before) if goal.maximize else (before - value)
     own = f"the file's own values (trial {baseline.get('trial')}) gave {number(before)}"
     return f"; {own}, so it is better by {number(gain)}"
+
+
+def _pick(report: Report) -> list[str]:
+    details = report.details
+    which = f"Trial {details.get('trial')} of the search {details.get('search')}"
+    sentences = [f"{which} was picked: {details.get('why')}."]
+    if details.get("refined"):
+        changed = ", ".join(f"{path} {number(value)}" for path, value in details.get("changed", {}).items())
+        gains = details.get("gain", {})
+        changes = [f"{name} {'+' if change > 0 else ''}{number(change)}" for name, change in gains.items() if change]
+        sentences.append(f"Its setting was run again to the end{f' ({changed})' if changed else ''}.")
+        sentences.append(f"That changed {listed(changes)}." if changes else "That changed none of these figures.")
+    else:
+        sentences.append("Its model is judged as the search left it.")
+    rows = [row for row in report.records("picked") if row.get("on test") is not None]
+    readings = [f"{row['metric'].removeprefix('validation.')} {number(row['on test'])}" for row in rows]
+    if readings:
+        sentences.append(f"On the test split, which the choice has not seen: {listed(readings)}.")
+    return sentences
 
 
 def _pruning(report: Report) -> list[str]:

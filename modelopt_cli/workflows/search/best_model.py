@@ -66,12 +66,14 @@ def finalize_best(
     folder: Path,
     dense: str | None = None,
     trials: Sequence[Trial] = (),
+    *,
+    finished: ModelRun | None = None,
 ) -> BestModel:
     """Write best.yaml and model.pt, and read the test split for the first time.
 
     `dense`: the trained model that all trials pruned; it is kept as dense.pt, which best.yaml starts from. `folder`:
     where the teachers of a distillation lie; those that the best trial had are kept likewise. `trials`: all of the
-    search, for a best one that went on from the state of another.
+    search, for a best one that went on from the state of another. `finished`: its run, where it has just been run.
     """
     settings, legs = experiment.require_tuning(), lineage(trials, best)
     chosen = experiment.with_values(best.params)
@@ -94,7 +96,9 @@ def finalize_best(
         artefacts["best"] = str(context.directory.path_of("best.yaml"))
     if settings.workflow == "command":
         return BestModel(artefacts=artefacts)
-    if settings.workflow == "prune":
+    if finished is not None:
+        run = finished
+    elif settings.workflow == "prune":
         pruning = open_pruning(chosen, best.seed, dense=dense)
         # What the trial trained itself is not kept, but is what the pruned model is compared with: it is run again.
         steps = _steps(experiment, best)
