@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from modelopt_cli.core.conditions import Goal
 from modelopt_cli.core.errors import InputError, UsageError
 from modelopt_cli.core.readable import plural
-from modelopt_cli.experiment.expected_metrics import COSTS
+from modelopt_cli.experiment.expected_metrics import expect_metrics, is_cost
 from modelopt_cli.experiment.experiment import Experiment
 from modelopt_cli.experiment.search_space import search_space
 from modelopt_cli.results.details import PickDetails
@@ -248,7 +248,9 @@ class _Pick:
         return experiment.evaluation.cv is None and experiment.require_model().framework == "torch"
 
     def _opened(self, experiment: Experiment, state: Any) -> ModelRun:
-        wanted = {*self.trial.metrics, *COSTS, *self.asked.wish.metrics}
+        expected = expect_metrics(experiment, experiment.require_tuning().workflow, searched=True)
+        costs = () if expected is None else filter(is_cost, expected.possible)
+        wanted = {*self.trial.metrics, *costs, *self.asked.wish.metrics}
         wanted |= {gate.metric for gate in gates.conditions(experiment, self.context)}
         objective = ModelObjective(
             experiment, self.searched.goals, sorted(wanted), None, self._dense(), str(self.stages)
