@@ -20,7 +20,7 @@ def stages_of(experiment: Sections) -> tuple[StageName, ...]:
         stages.append("prune")
         if experiment.pruning.recovery_over(experiment.training or TrainingSettings()) is not None:
             stages.append("recover")
-    if getattr(experiment, "quantization", None) is not None:
+    if experiment.quantization is not None:
         stages.append("quantize")
     if experiment.export is not None:
         stages.append("export")

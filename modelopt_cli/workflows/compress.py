@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from shutil import copytree, rmtree
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, Any, cast, final
 
 from modelopt_cli.core.consent import NOTHING
 from modelopt_cli.core.errors import UsageError
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from modelopt_cli.experiment.experiment import Experiment
     from modelopt_cli.results.report import Kind, Report, Table
     from modelopt_cli.workflows.compression.stages import Stage
+    from modelopt_cli.workflows.quantization.run import QuantizeRun
     from modelopt_cli.workflows.runs.base import ModelRun
     from modelopt_cli.workflows.shared.run_files import Curve
 
@@ -130,6 +131,8 @@ def _stage_folder(context: Context) -> Path | None:
 
 def _finish(whole: Experiment, stage: Stage, experiment: Experiment, run: ModelRun) -> FinishedStage:
     """A stage's report is that of the command that does the same alone."""
+    if stage.name == "quantize":
+        return _finish_quantized(whole, stage, experiment, cast("QuantizeRun", run))
     workflow = _WORKFLOWS[stage.name]
     reporting = Reporting(experiment.model_copy(update={"gates": (), "name": f"{whole.name}: {stage.title}"}))
     outcome = workflow.judged(experiment, run)
@@ -143,6 +146,17 @@ def _finish(whole: Experiment, stage: Stage, experiment: Experiment, run: ModelR
         raw = {name: value for name, value in pruned.items() if isinstance(value, float) and "." in name}
         rows = {"prune": raw, "recover": outcome.metrics}
     return FinishedStage(outcome.model, rows, partial(_write_report, report, experiment))
+
+
+def _finish_quantized(whole: Experiment, stage: Stage, experiment: Experiment, run: QuantizeRun) -> FinishedStage:
+    """No command does that alone; its report is about the model in float and the file."""
+    reporting = Reporting(experiment.model_copy(update={"gates": (), "name": f"{whole.name}: {stage.title}"}))
+    metrics = {**run.metrics(), **run.test_metrics()}
+    model = run.checkpoint(metrics)
+    settings: dict[str, object] = {"quantization": experiment.require_quantization().model_dump(mode="json")}
+    outcome = Outcome(metrics, run.tables(), settings, run.warnings, model)
+    report = reporting.report("compression", "compress", outcome)
+    return FinishedStage(model, {stage.name: metrics}, partial(_write_report, report, experiment))
 
 
 def _write_report(report: Report, experiment: Experiment, folder: Path) -> None:

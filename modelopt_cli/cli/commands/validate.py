@@ -55,7 +55,7 @@ def _about(experiment: object) -> str:
 
     assert isinstance(experiment, Experiment)
     if experiment.tuning is None or not experiment.tuning.space:
-        if experiment.pipeline or getattr(experiment, "quantization", None) is not None:
+        if experiment.pipeline or experiment.quantization is not None:
             return f"compress: {', '.join(stages_of(experiment))}"
         if experiment.distillation is not None:
             return "distill"

@@ -81,7 +81,7 @@ def _workflows(experiment: Sections) -> Iterator[Workflow]:
         yield "prune"
     if experiment.distillation is not None:
         yield "distill"
-    if experiment.pipeline or experiment.pruning is not None or getattr(experiment, "quantization", None) is not None:
+    if experiment.pipeline or experiment.pruning is not None or experiment.quantization is not None:
         yield "compress"
 
 

@@ -56,10 +56,9 @@ def _lacking(experiment: Sections, stages: tuple[StageName, ...]) -> Iterator[Fi
         section = _SECTION.get(stage)
         if stage == "train" and has_teacher_to_train(experiment):
             continue
-        if section is not None and getattr(experiment, section, None) is None:
-            yield _at(
-                number, f"the stage {stage} needs a {section} section", f"add one, e.g. {EXAMPLES.get(section, '')}"
-            )
+        searched = experiment.tuning is not None and section in experiment.tuning.space
+        if section is not None and getattr(experiment, section) is None and not searched:
+            yield _at(number, f"the stage {stage} needs a {section} section", f"add one, e.g. {EXAMPLES[section]}")
         pruning = experiment.pruning
         if stage == "recover" and pruning is not None and pruning.recovery is None and pruning.start == "trained":
             rule = "the stage recover needs to know how: pruning.recovery is not there"

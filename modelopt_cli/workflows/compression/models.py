@@ -5,17 +5,21 @@ All are compared with the first one: the teacher, the dense model, or the model 
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from modelopt_cli.experiment.expected_metrics import CHANGES, GAP
+from modelopt_cli.experiment.evaluation import Runtime
+from modelopt_cli.experiment.expected_metrics import CHANGES, GAP, RATIO, is_latency
 from modelopt_cli.models.architectures.checkpoint import Checkpoint as CheckpointModel
 from modelopt_cli.results.report import Table
-from modelopt_cli.workflows.shared import costs
+from modelopt_cli.workflows.compression.quantized_file import KEY as QUANTIZED
+from modelopt_cli.workflows.compression.quantized_file import QuantizedFile
 from modelopt_cli.workflows.shared.changes import changes
+from modelopt_cli.workflows.shared.costs import timing
 from modelopt_cli.workflows.shared.latencies import Latencies, joint_runtime, measured
 
 if TYPE_CHECKING:
@@ -46,27 +50,42 @@ class StageModel:
     record: StageRecord | None = None
     judged: dict[str, dict[str, float]] = field(default_factory=dict)
     priced: dict[str, float] | None = None
+    quantized: QuantizedFile | None = None
 
     @property
     def module(self) -> nn.Module:
         """What answers: of a quantized model, the quantized file."""
-        module: nn.Module = self.checkpoint.model
+        module: nn.Module = self.checkpoint.model if self.quantized is None else self.quantized.module
         return module
+
+    @property
+    def entrant(self) -> nn.Module | bytes:
+        """What is timed, on the CPU: a module, or the file of ONNX Runtime."""
+        if self.quantized is not None and self.quantized.suffix == ".onnx":
+            return self.quantized.network
+        return self.module.to("cpu")
 
 
 class StageModels:
     """Grows stage by stage."""
 
     def __init__(
-        self, experiment: Experiment, prepared: Prepared, stages: Sequence[Stage], log: WarningLog, *, timed: bool
+        self,
+        experiment: Experiment,
+        prepared: Prepared,
+        stages: Sequence[Stage],
+        log: WarningLog,
+        *,
+        wanted: Sequence[str] | None,
     ) -> None:
-        """`timed`: latencies are measured."""
+        """`wanted`: metrics that are asked for; None: all."""
         self._experiment, self._prepared, self._stages = experiment, prepared, stages
-        self._log, self._timed = log, timed
+        self._log, self._wanted = log, wanted
+        self._timed = wanted is None or any(map(is_latency, wanted))
         self._made: list[StageModel] = []
         self._given: StageModel | None = None
         self._looked = False  # whether there is a given one
-        self._timing = costs.timing(experiment)
+        self._timing = timing(experiment)
         self._latencies: Latencies | None = None
         self._early: tuple[int, dict[str, float]] = (-1, {})
         self.answers: dict[str, Answers] = {}
@@ -87,6 +106,8 @@ class StageModels:
         if checkpoint is None:
             checkpoint = checkpoints.load(record.model, stage.experiment.consent.also(True))  # modelopt wrote it itself
         model = StageModel(stage.name, checkpoint, record.seconds, record)
+        if stage.name == "quantize":
+            model.quantized = QuantizedFile.load(record.folder)
         if record.judged:  # the model's own row is the last one
             model.judged = _by_split(list(record.judged.values())[-1])
         self._made.append(model)
@@ -94,7 +115,13 @@ class StageModels:
 
     def restore(self, trained: Checkpoint) -> None:
         """What the stages that are left would leave."""
-        self._made.append(StageModel(self._stages[-1].name, trained))
+        model = StageModel(self._stages[-1].name, trained)
+        plain = trained.extra.get(QUANTIZED)
+        if plain is not None:
+            model.quantized = QuantizedFile.from_plain(plain)
+            own = {name: value for name, value in trained.extra.items() if name != QUANTIZED}
+            model.checkpoint = replace(trained, extra=own)
+        self._made.append(model)
         self.answers.clear()
 
     def path_before(self, number: int) -> Path | None:
@@ -217,6 +244,11 @@ class StageModels:
         """What a model costs but time; measured once."""
         if model.priced is None:
             model.priced = self._sizes(model.checkpoint.model, model.checkpoint)
+            if model.quantized is not None:
+                file = model.quantized.file
+                model.priced["model.size_bytes"] = float(model.quantized.tensor_bytes)
+                model.priced["model.file_bytes"] = float(len(file))
+                model.priced["model.compressed_bytes"] = float(len(zlib.compress(file, 1)))
         return model.priced
 
     def costs(self, under_way: Checkpoint | None) -> dict[str, float]:
@@ -224,22 +256,35 @@ class StageModels:
         last = self.last if under_way is None else StageModel("now", under_way)
         if last is None:
             return {}
-        figures = dict(self.price(last))
+        self._time(last)
+        figures = {**self.price(last), **self._times(last)}
         first = self.first
-        if first is None:
-            return {**figures, **(self._times_of([last])[-1] if self._timed else {})}
-        times = self._times_of([first, last]) if self._timed else [{}, {}]
-        figures |= times[-1]
-        return {**figures, **ratios(figures, {**self.price(first), **times[0]})}
+        return figures if first is None else {**figures, **ratios(figures, {**self.price(first), **self._times(first)})}
 
-    def _times_of(self, models: Sequence[StageModel]) -> list[dict[str, float]]:
-        """Latencies of each, measured in turns, on the CPU."""
+    def _time(self, last: StageModel) -> None:
+        """Measure latencies where they are asked for, in turns, on the CPU: of all models, or of what is asked for."""
         from modelopt_cli.models.measure import example
 
+        if not self._timed:
+            return
+        compared = [self.first] if self.first is not None else []
+        if self._wanted is None:
+            compared += self._made
+        elif not any(is_latency(name) and name.endswith(RATIO) for name in self._wanted):
+            compared = []  # nothing is asked for beside the model's own
+        models = {model.name: model for model in [*compared, last]}
+        # Both float and int8 run in the joint runtime; a file that it does not run is compared as torch runs it.
+        foreign = any(model.quantized is not None and model.quantized.suffix != ".onnx" for model in models.values())
+        runtime = self._timing.run_by("eager" if foreign else joint_runtime())
+        ways: list[Runtime] = [runtime] if self._wanted is not None else list(dict.fromkeys((runtime, "eager")))
         inputs = example(self._prepared.shapes, max(self._timing.batch_sizes))
-        modules = {model.name: model.module.to("cpu") for model in models}  # twice the same model is one
-        self._latencies = measured(modules, inputs, self._timing, auto=joint_runtime())
-        return [self._latencies.metrics(model.name) for model in models]
+        entrants = {name: model.entrant for name, model in models.items()}
+        self._latencies = measured(entrants, inputs, self._timing, ways)
+        self.details["latency"] = self._latencies.how
+
+    def _times(self, model: StageModel) -> dict[str, float]:
+        """Its latencies, as far as they were measured."""
+        return {} if self._latencies is None else self._latencies.metrics(model.name)
 
     @property
     def noise(self) -> list[str]:
@@ -254,34 +299,41 @@ class StageModels:
         return [f"{model.name}: {text}" for model in self._made for text in model.checkpoint.warnings]
 
     def tables(self) -> dict[str, Table]:
-        """`stages`: a row for each model; `latency`, where it was measured, of the first and the last one."""
+        """`stages`: a row for each model; `latency`, where it was measured."""
         rows: list[dict[str, Any]] = []
         given = [] if self._given is None else [self._given]
         for model in [*given, *self._made]:
             judged = {name: value for split in _SPLITS for name, value in self.judge(model, split).items()}
             kept = {} if model.record is None else dict(model.record.judged)
+            costs = {**self.price(model), **self._times(model)}
             *before, last = kept or {model.name: judged}
             for name in before:  # what was judged on the way to it, such as straight after pruning
                 metrics = {key: value for key, value in kept[name].items() if key in judged}
-                rows.append({"stage": name, **metrics, **self.price(model), "seconds": None})
-            rows.append({"stage": last, **judged, **self.price(model), "seconds": model.seconds})
+                rows.append({"stage": name, **metrics, **costs, "seconds": None})
+            rows.append({"stage": last, **judged, **costs, "seconds": model.seconds})
         tables = {"stages": Table.from_records(rows)}
         return tables if self._latencies is None else {**tables, "latency": self._latencies.table()}
 
     def checkpoint(self, metrics: Mapping[str, float], *, whole: bool) -> Checkpoint:
         """The last model of floating point; `whole`: with the quantized file in it."""
         assert self.last is not None
-        return replace(self.last.checkpoint, metrics=dict(metrics))
+        checkpoint = replace(self.last.checkpoint, metrics=dict(metrics))
+        if whole and self.last.quantized is not None:
+            plain = self.last.quantized.to_plain()
+            checkpoint = replace(checkpoint, extra={**checkpoint.extra, QUANTIZED: plain})
+        return checkpoint
 
     def write_quantized(self, folder: Path, stem: str) -> dict[str, Path]:
         """The quantized file, where there is one."""
-        return {}
+        if self.last is None or self.last.quantized is None:
+            return {}
+        return {"int8": self.last.quantized.write(folder, stem)}
 
 
 def ratios(now: Mapping[str, float], before: Mapping[str, float]) -> dict[str, float]:
     """`model.X_ratio`, the share that is left, of each cost that was something before."""
     return {
-        f"{name}_ratio": now[name] / before[name]
+        name + RATIO: now[name] / before[name]
         for name in now
         if name.startswith("model.") and name != "model.sparsity" and before.get(name)
     }

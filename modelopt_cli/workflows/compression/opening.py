@@ -50,7 +50,19 @@ def open_stage(
         from modelopt_cli.workflows.pruning.run import PruneRun
 
         return PruneRun(experiment, prepared, seed=stage.seed, monitor=monitor, state=state, timed=not stage.trial)
-    raise NotImplementedError(stage.name)
+    from modelopt_cli.workflows.quantization.run import QuantizeRun
+
+    model = before or dense
+    assert model is not None  # else the file is refused
+    return QuantizeRun(
+        experiment,
+        prepared,
+        seed=stage.seed,
+        module=model.model,
+        dense=None if dense is None else dense.model,
+        state=state,
+        monitor=monitor,
+    )
 
 
 def planned_steps(stage: Stage) -> int:
@@ -80,8 +92,7 @@ def planned_steps(stage: Stage) -> int:
             trains=False,
         )
         return sum(phase.steps for phase in course)
-    return 1
-
-
-def write_more(run: ModelRun, folder: Path) -> None:
-    """What the run leaves beside its checkpoint: the quantized file."""
+    recovery = experiment.require_quantization().recovery
+    if recovery is None or recovery.when == "auto":  # which asks for epochs where it turns out to need them
+        return 1
+    return 1 + (recovery.epochs or experiment.require_training().epochs)

@@ -10,13 +10,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict, cast
 
 from modelopt_cli.core.errors import UsageError
 from modelopt_cli.core.warning_log import WarningLog
 from modelopt_cli.results.report import Table
 from modelopt_cli.tuning.objective import Part, StepReport
 from modelopt_cli.workflows.compression import models, opening
+from modelopt_cli.workflows.compression.quantized_file import QuantizedFile
 from modelopt_cli.workflows.compression.stages import digests, plan_stages
 from modelopt_cli.workflows.runs.base import RestorableRun
 from modelopt_cli.workflows.shared import data_cache
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from modelopt_cli.training.metrics.answers import Answers
     from modelopt_cli.workflows.compression.stage_cache import StageCache, StageRecord
     from modelopt_cli.workflows.compression.stages import Stage
+    from modelopt_cli.workflows.quantization.run import QuantizeRun
     from modelopt_cli.workflows.runs.base import ModelRun
 
     Finish = Callable[[Stage, Experiment, ModelRun], "FinishedStage"]
@@ -86,7 +88,7 @@ class CompressRun(RestorableRun):
             self.stages = plan_stages(experiment, trial=trial)
             self.digests = digests(self.stages)
         self._left_out = len(self.stages) if left_out is None else left_out
-        self.models = models.StageModels(experiment, self.prepared, self.stages, self._log, timed=self._asks("latency"))
+        self.models = models.StageModels(experiment, self.prepared, self.stages, self._log, wanted=wanted)
         self.taken: list[str] = []  # names of stages that the cache had
         self._number, self._repeating = 0, list[dict[str, float]]()
         self._run: ModelRun | None = None
@@ -162,8 +164,11 @@ class CompressRun(RestorableRun):
             finished = self._finish_stage(stage, stage.after(self.models.path_before(self._number)), run)
         self._seconds += time.perf_counter() - start
 
+        quantized = QuantizedFile.of(cast("QuantizeRun", run)) if stage.name == "quantize" else None
+
         def write(folder: Path) -> None:
-            opening.write_more(run, folder)
+            if quantized is not None:
+                quantized.save(folder)
             if finished.write is not None:
                 finished.write(folder)
 
@@ -177,6 +182,7 @@ class CompressRun(RestorableRun):
             more=write,
         )
         self.models.add(record, finished.checkpoint)
+        run.close()
         self._move_on()
 
     def _take(self, record: StageRecord) -> None:
@@ -320,6 +326,11 @@ class CompressRun(RestorableRun):
         shared = next((number for number, stage in enumerate(self.stages) if stage.own), len(self.stages))
         while self._number < shared:
             self.advance(self.step + 1)
+
+    def close(self) -> None:
+        """See the base class."""
+        if self._run is not None:
+            self._run.close()
 
     def discard(self) -> None:
         """Remove what is this trial's alone; it goes on no more."""

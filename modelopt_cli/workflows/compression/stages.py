@@ -18,6 +18,7 @@ from modelopt_cli.workflows.shared import data_cache
 
 if TYPE_CHECKING:
     from modelopt_cli.experiment.experiment import Experiment
+    from modelopt_cli.experiment.stages import StageName
 
 Work = Literal["train", "distill", "prune", "quantize"]
 """Stages that make a model; `recover` is the end of `prune`, `export` writes what is there."""
@@ -76,7 +77,7 @@ def plan_stages(experiment: Experiment, *, trial: bool = False) -> list[Stage]:
     `trial`: of a search. All trials have the experiment's seed: those that agree in a stage share its model, and what
     sets their prunings apart is their settings, not the samples that these were calibrated on.
     """
-    names = stages_of(experiment)
+    names = tuple(name for name in stages_of(experiment) if _wanted(experiment, name))
     teaches = trains_teacher(experiment, names)
     stages: list[Stage] = []
     builds = True  # nobody has built the model yet
@@ -102,6 +103,14 @@ def plan_stages(experiment: Experiment, *, trial: bool = False) -> list[Stage]:
         stages.append(stage)
         builds = False
     return stages
+
+
+def _wanted(experiment: Experiment, name: StageName) -> bool:
+    """Not where a search has set the stage's section to null."""
+    section = {"distill": "distillation", "prune": "pruning", "recover": "pruning", "quantize": "quantization"}.get(
+        name
+    )
+    return section is None or getattr(experiment, section) is not None
 
 
 def digests(stages: Sequence[Stage]) -> list[str]:
