@@ -18,16 +18,18 @@ from modelopt_cli.tuning.search.search import Search
 from modelopt_cli.tuning.space.space import Space
 from modelopt_cli.tuning.study.study import Study
 from modelopt_cli.tuning.trials.table import curves_table, trials_table
-from modelopt_cli.tuning.trials.trial import State
+from modelopt_cli.tuning.trials.trial import CHEAP, State
 from modelopt_cli.workflows.factory import ModelObjective
 from modelopt_cli.workflows.runs.script import CommandObjective
 from modelopt_cli.workflows.search import model_cache, warm_start
 from modelopt_cli.workflows.search.analysis import SearchAnalysis, search_analysis
 from modelopt_cli.workflows.search.best_model import command_of, finalize_best
+from modelopt_cli.workflows.search.cheap_first import cheap_settings
+from modelopt_cli.workflows.search.cheap_first import check as check_cheap
 from modelopt_cli.workflows.search.kept_models import FRONT, MODELS, KeptModels
 from modelopt_cli.workflows.search.plan import Plan, make_plan, refits
 from modelopt_cli.workflows.search.remarks import lacking_at_first, unheard, vain
-from modelopt_cli.workflows.search.summary import search_summary
+from modelopt_cli.workflows.search.summary import OWN_VALUES, search_summary
 from modelopt_cli.workflows.search.tables import best_row, best_tables, timeline_table
 from modelopt_cli.workflows.search.trial_dirs import TrialDirs
 from modelopt_cli.workflows.shared import gates, run_files
@@ -108,6 +110,7 @@ def _check(experiment: Experiment, context: Context, space: Space) -> str | None
         from modelopt_cli.workflows.pruning.recovery_teacher import check_recovery
 
         check_recovery(experiment)
+    check_cheap(experiment, space)
     check_trials(experiment, context, space)
     samples = check_samples(experiment, space)
     if workflow == "distill":
@@ -168,7 +171,7 @@ class _Search:
         return search
 
     def enqueue(self) -> None:
-        """The file's own values first (but for a grid, which is exactly its points), then `tuning.initial`."""
+        """The file's own values first (but for a grid, which is exactly its points), `tuning.initial`, cheap ones."""
         settings = self.experiment.require_tuning()
         if settings.start_from_file and not settings.sampler.exact:
             own = self.space.from_values(self.experiment.value)
@@ -181,6 +184,9 @@ class _Search:
                 self.context.emit(Message("the file's own values lie outside tuning.space, so they are not trial 0"))
         for params in settings.initial:
             self.study.queue(self.space.complete(params, self.experiment.value), "initial")
+        begun = any(trial.origin == OWN_VALUES for trial in self.study.trials)  # it is as cheap as the others
+        for params in cheap_settings(self.experiment, self.space, self.plan.cheap - begun):
+            self.study.queue(params, CHEAP)
 
     def keep_folder(self, scratch: str) -> Path:
         """Where models of trials are kept while the search runs."""

@@ -45,6 +45,9 @@ def planned(console: Console, plan: Mapping[str, Any]) -> None:
         share = "the steps of " if plan.get("scheduler") else ""  # which are divided among more trials
         parts.line(console, "search: ", f"{share}{trials} by {plan['sampler']}{stopper}, {where}{device}")
         parts.line(console, "space: ", f"{plural(plan['parameters'], 'parameter')}, {settings}")
+        if plan.get("cheap"):
+            first = plural(plan["cheap"], "trial")
+            parts.line(console, "first: ", f"{first} with the file's own early stages, which are made once for them")
         if plan.get("sizes"):
             _sizes(console, plan["sizes"], plan["samples"])
     if "epochs" in plan:

@@ -88,6 +88,11 @@ class TuningSettings(Settings):
         None, description="Memory above which a trial has failed: bytes, or a text such as 2GB or 512MiB."
     )
     max_failures: Count | None = Field(10, description="Failures in a row after which the search ends.")
+    cheap_first: Literal["auto", False] | Count = Field(
+        "auto",
+        description="First trials that keep the file's own values of what early stages depend on, and vary the later "
+        "ones alone; auto: a third of the trials, at least 4.",
+    )
     start_from_file: bool = Field(True, description="Trial 0 is the file's own values (not for a grid).")
     initial: Items[dict[str, Any]] = Field((), description="Settings to try first: a list of {path: value}.")
     warm_start: Items[str] = Field(
@@ -153,6 +158,13 @@ class TuningSettings(Settings):
             raise ValueError(f"reference is {list(value)}, but serves several objectives only; leave it out")
         if value is not None and count and len(value) != count:
             raise ValueError(f"reference is {list(value)}, but must be {count} numbers, one for each objective")
+        return value
+
+    @field_validator("cheap_first", mode="before")
+    @classmethod
+    def _is_no_yes(cls, value: Any) -> Any:
+        if value is True:
+            raise ValueError("cheap_first is true, but must be auto, false, or how many trials come first")
         return value
 
     @field_validator("trial_memory")

@@ -31,6 +31,10 @@ class State(StrEnum):
         return self in (State.COMPLETED, State.STOPPED, State.FAILED)
 
 
+CHEAP = "cheap"
+"""The origin of a trial that varies late stages alone (`tuning.cheap_first`)."""
+
+
 @dataclass(frozen=True, slots=True)
 class Point:
     """One report of a running trial: after `step` steps (epochs, folds), these metrics and losses."""
@@ -56,7 +60,7 @@ class Trial:
     margins: tuple[float | None, ...] = ()  # of each constraint the distance to its bound, positive: met; None: unknown
     failure: str = ""  # nan | memory | crash | timeout | error, when failed
     reason: str = ""  # why it failed or was stopped, one line
-    origin: str = "sampler"  # file | initial | sampler | scheduler
+    origin: str = "sampler"  # file | initial | cheap | sampler | scheduler
     seconds: float = 0.0
     total: int | None = None  # steps of a complete run; None before the first report
     parent: int | None = None  # the trial whose state it went on from

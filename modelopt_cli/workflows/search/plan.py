@@ -13,6 +13,7 @@ import time
 from typing import TYPE_CHECKING, cast
 
 from modelopt_cli.core.strategy import Named
+from modelopt_cli.workflows.search.cheap_first import cheap_count
 from modelopt_cli.workflows.search.estimate import Measured, measure
 from modelopt_cli.workflows.shared import data_cache
 
@@ -39,6 +40,7 @@ class Plan:
     device: str
     sizes: tuple[int, ...] | None  # of tuning.fidelity, in steps
     samples: tuple[int, ...] | None  # that these sizes have
+    cheap: int  # first trials that vary late stages alone (cheap_first.py)
     complete: bool  # only complete trials may be best: others have seen fewer folds, or fewer samples
     trial_seconds: float | None
     seconds: float | None
@@ -83,6 +85,7 @@ def make_plan(experiment: Experiment, space: Space) -> Plan:
         device=device,
         sizes=sizes,
         samples=None if sizes is None else tuple(data_cache.training_samples(experiment, size) for size in sizes),
+        cheap=cheap_count(experiment, space, trials),
         complete=sizes is not None or experiment.evaluation.cv is not None,
         trial_seconds=trial_seconds,
         seconds=seconds,

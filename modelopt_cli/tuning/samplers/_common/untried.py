@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from modelopt_cli.tuning.samplers._common.history import History, read
 from modelopt_cli.tuning.space.space import Space
-from modelopt_cli.tuning.trials.trial import Params, Trial
+from modelopt_cli.tuning.trials.trial import CHEAP, Params, Trial
 
 if TYPE_CHECKING:
     from modelopt_cli.tuning.samplers._common.priors import Priors
@@ -77,10 +77,13 @@ def suggest_by_model(
 ) -> list[Params]:
     """`n` settings: a Sobol sequence for the first `initial_points` trials, then the best new one of each proposal.
 
-    Where there is nothing to learn from yet, and where all that is proposed was tried, the sequence goes on.
+    Where there is nothing to learn from yet, and where all that is proposed was tried, the sequence goes on. Trials
+    that vary a part of the settings alone make up for half of those first ones at most: of the rest they tell nothing.
     """
     new, seed = Untried(space, trials), sequence_seed(trials, rng)
-    start = max(min(initial_points - len(trials), n), 0)
+    partial = sum(trial.origin == CHEAP for trial in trials)
+    counted = len(trials) - partial + min(partial, initial_points // 2)
+    start = max(min(initial_points - counted, n), 0)
     stop = len(trials) + start
     suggested = new.take(design("sobol", space, seed, len(trials), stop, initial_points, priors), start)
     while len(suggested) < n:
