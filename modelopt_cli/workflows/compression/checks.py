@@ -18,7 +18,9 @@ def check_stages(experiment: Experiment) -> None:
     experiment.refuse(pipeline_findings(experiment))
     stages = stages_of(experiment)
     preflight(experiment, prunes=not {"train", "distill"} & {*stages})
-    if "prune" in stages:
+    if "quantize" in stages and experiment.quantization is not None:
+        experiment.quantization.method.check()
+    if "prune" in stages and experiment.pruning is not None:
         from modelopt_cli.workflows.pruning.recovery_teacher import check_recovery
 
         check_recovery(experiment)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from sklearn.datasets import load_digits
 
+from modelopt_cli.core.errors import MissingExtraError
 from modelopt_cli.experiment.expected_metrics import expect_metrics
 from modelopt_cli.experiment.experiment import Experiment
 from modelopt_cli.models.files import checkpoints
@@ -18,12 +21,14 @@ from modelopt_cli.results.run_directory import RunDirectory
 from modelopt_cli.results.saved_run import read_run
 from modelopt_cli.training.trainer import Trainer
 from modelopt_cli.workflows import compress, distill, prune, train
+from modelopt_cli.workflows.shared import data_cache
 from modelopt_cli.workflows.shared.context import Context, EpochEnded, Progress, StopFlag
 
 BASE: dict[str, Any] = {
     "name": "small",
     "report": False,
     "data": {"type": "digits", "splits": {"validation": 0.2, "test": 0.2, "seed": 0}},
+    "evaluation": {"latency": {"runtime": "eager", "seconds": 0.01}},
     "model": {"type": "mlp", "hidden": [24]},
     "training": {"epochs": 3, "batch_size": 64, "optimizer": {"type": "adam", "lr": 0.01}},
     "pruning": {
@@ -181,6 +186,39 @@ def test_exported_files_and_the_order_that_lets_a_pruned_model_learn_from_a_teac
     assert rows[3]["model.parameters"] == rows[1]["model.parameters"] < rows[0]["model.parameters"]
     program = torch.export.load(report.artefacts["pt2"]).module()
     assert program is not None
+
+
+def test_a_quantized_model_is_judged_and_priced_by_its_file(tmp_path: Path, epochs: list[int]) -> None:
+    onnxruntime = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed (extra onnx)")
+    report = run(tmp_path, quantization={"method": "static", "max_drop": None})
+    rows = report.records("stages")
+    assert [row["stage"] for row in rows] == ["train", "prune", "recover", "quantize"]
+    file = Path(report.artefacts["int8"])
+    assert file.name == "model.int8.onnx"
+    assert report.metrics["model.file_bytes"] == rows[3]["model.file_bytes"] == file.stat().st_size
+    assert rows[3]["model.size_bytes"] < rows[2]["model.size_bytes"] / 2
+    session = onnxruntime.InferenceSession(str(file))
+    raw, test = load_digits(), data_cache.split_data(load()).test
+    name = session.get_inputs()[0].name
+    answers = session.run(None, {name: raw.data[test]})[0].argmax(1)
+    assert float((answers == raw.target[test]).mean()) == pytest.approx(report.metrics["test.accuracy"], abs=0.003)
+    epochs.clear()
+    again = run(tmp_path, quantization={"method": "static", "max_drop": None})
+    assert not epochs
+    assert again.details["taken"] == ["train", "prune", "quantize"]
+    assert Path(again.artefacts["int8"]).read_bytes() == file.read_bytes()
+    for split in ("validation", "test"):
+        assert again.metrics[f"{split}.loss"] == report.metrics[f"{split}.loss"]
+
+
+def test_the_package_that_quantizes_is_asked_for_before_any_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, epochs: list[int]
+) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(MissingExtraError, match="onnx"):
+        run(tmp_path, quantization={"method": "static"})
+    assert not epochs
+    assert not (tmp_path / "small" / ".stages").exists()
 
 
 def test_without_a_directory_nothing_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
