@@ -33,7 +33,7 @@ ORDER: dict[str, list[set[str]]] = {
         {"weights", "units"},
     ],
     "quantization": [
-        {"layers"},
+        {"layers", "file_module", "agreement"},
         {"onnx", "torchao"},
         {"methods"},
         {""},

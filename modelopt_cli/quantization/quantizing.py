@@ -203,11 +203,12 @@ class _Search:
         able = [layer for layer in self._quantizer.layers if not layer.unsupported]
         sensitive = [layer.name for layer in able if layer.name in left and layer.name not in self._excluded]
         if sensitive:
+            other = "add quantization.recovery" if self._settings.method.fake else "use another quantization.method"
             every = len(sensitive) == len(able) - len(self._excluded & {layer.name for layer in able})
             self._warnings.append(
                 f"quantization.max_drop is {self._settings.max_drop:g}, so {len(sensitive)} of {len(able)} layers stay "
                 f"in float: {_listed(sensitive)}"
-                + ("; no layer is quantized: allow a larger drop, or add quantization.recovery" if every else "")
+                + (f"; no layer is quantized: allow a larger drop, or {other}" if every else "")
             )
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from modelopt_cli.core.extras import require
+
 if TYPE_CHECKING:
     from torch import nn
 
@@ -14,18 +16,10 @@ def running(content: bytes, suffix: str) -> nn.Module:
     Raises MissingExtraError where its runtime is not installed.
     """
     if suffix != ".onnx":
-        from modelopt_cli.models.files.exported_files import Ran
+        from modelopt_cli.quantization.torchao.program import ProgramModule
 
-        return Ran(content, suffix)
-    from modelopt_cli.core.extras import require
-
+        return ProgramModule(content)
     require("onnxruntime", "onnx")
-    import onnxruntime
-
     from modelopt_cli.quantization.onnx.running import OnnxModule
 
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3  # errors
-    session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-    size = session.get_inputs()[0].shape[0]
-    return OnnxModule(content, size if isinstance(size, int) else None)
+    return OnnxModule(content)

@@ -76,7 +76,9 @@ def test_extras_are_those_of_the_package() -> None:
         "loggers/trackio": "trackio",
         "loggers/wandb": "wandb",
         "quantizations/dynamic": "onnx",
+        "quantizations/dynamic_torch": "torchao",
         "quantizations/static": "onnx",
+        "quantizations/weight_only": "torchao",
     }
 
 

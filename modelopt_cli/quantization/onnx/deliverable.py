@@ -13,16 +13,13 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-from modelopt_cli.core.errors import ModeloptError
 from modelopt_cli.models.files.exporting import ABOUT, exported_bytes
-from modelopt_cli.training.raw_inputs import AsPredicted, WithPreprocessing, raw_example
+from modelopt_cli.quantization.agreement import check_agreement
+from modelopt_cli.training.raw_inputs import WithPreprocessing, raw_example
 
 if TYPE_CHECKING:
     from modelopt_cli.data.preprocessing import Preprocessing
     from modelopt_cli.data.raw import Task
-
-_SIZES = (2, 7)  # of the random batches on which the file is compared with its middle
-_AGREES = 1e-3  # the median over samples of their largest differences, as shares of the largest output
 
 
 class _Before(nn.Module):
@@ -77,7 +74,7 @@ def deliverable(
     entry.key, entry.value = ABOUT, json.dumps(dict(about), ensure_ascii=False)
     proto.graph.name = middle.graph.name
     made: bytes = proto.SerializeToString()
-    _check(made, running, preprocessing, task, batch)
+    check_agreement(made, ".onnx", running, preprocessing, task, batch)
     return made
 
 
@@ -122,23 +119,3 @@ def _rename(proto: Any, names: Mapping[str, str]) -> None:
     values = (*proto.graph.input, *proto.graph.output, *proto.graph.value_info, *proto.graph.initializer)
     for value in values:
         value.name = new.get(value.name, value.name)
-
-
-def _check(content: bytes, running: nn.Module, preprocessing: Preprocessing, task: Task, batch: int | None) -> None:
-    from modelopt_cli.models.files.exported_files import Ran
-
-    ran, reference = Ran(content, ".onnx"), AsPredicted(running, preprocessing, task)
-    for size in _SIZES if batch is None else (batch,):
-        raw = raw_example(preprocessing, size, seed=1)
-        made, expected = ran(raw)[0].double(), _first(reference(raw)).double()
-        largest = expected.abs().max().clamp_min(torch.finfo(torch.float32).tiny)
-        error = float(((made - expected).abs().amax(1) / largest).median())
-        if not error <= _AGREES:
-            raise ModeloptError(
-                f"the quantized file differs from what was judged by {error:.1%} on random inputs, so it is not "
-                "written; please report this with the experiment file"
-            )
-
-
-def _first(outputs: Any) -> Tensor:
-    return outputs if isinstance(outputs, Tensor) else outputs[0]

@@ -94,7 +94,7 @@ class OnnxQuantizer(Quantizer):
         """See OnnxModule."""
         from modelopt_cli.quantization.onnx.running import OnnxModule
 
-        return OnnxModule(content, self.model.batch)
+        return OnnxModule(content)
 
     @override
     def tensor_bytes(self, content: bytes) -> int:

@@ -92,6 +92,13 @@ class StaticQuantizer(OnnxQuantizer):
             if self.model.batch is None or len(part) == size:
                 yield part.cpu().contiguous().numpy()
 
+    @cached_property
+    def _with_constants(self) -> list[str]:
+        """Sums and products with a constant, which would be one of 8 bits too: a bias after a product stays exact."""
+        constants = {tensor.name for tensor in self.model.proto.graph.initializer}
+        nodes = (node for node in self.model.proto.graph.node if node.op_type in ("Add", "Mul"))
+        return [node.name for node in nodes if constants & {*node.input}]
+
     @override
     def _quantized(self, excluded: list[str]) -> Any:
         from onnxruntime.quantization import QDQQuantizer, QuantType
@@ -104,7 +111,7 @@ class StaticQuantizer(OnnxQuantizer):
             QuantType.QUInt8,
             self._ranges,
             [],
-            excluded,
+            [*excluded, *self._with_constants],
             self._operators,
             {"WeightSymmetric": True, "ActivationSymmetric": False, "MatMulConstBOnly": True},
         )

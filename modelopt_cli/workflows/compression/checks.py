@@ -28,3 +28,7 @@ def check_stages(experiment: Experiment) -> None:
         from modelopt_cli.workflows.distillation.checks import check_distillation
 
         check_distillation(experiment)
+    if "quantize" in stages:
+        from modelopt_cli.workflows.quantization.checks import check_quantization
+
+        check_quantization(experiment)

@@ -1,0 +1,1 @@
+"""Quantization by torchao, of linear layers, as a program of torch (.pt2)."""
