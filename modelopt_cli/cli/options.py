@@ -75,5 +75,19 @@ Junit = Annotated[
     Path | None,
     typer.Option("--junit", metavar="FILE", help="Write the gates as JUnit XML, a test case each, for CI to show."),
 ]
+Runtimes = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--runtime",
+        metavar="NAME",
+        help="Time the model in eager, compiled or onnxruntime; may be repeated: they take turns, and the first gives "
+        "model.latency_ms.",
+    ),
+]
+Threads = Annotated[int | None, typer.Option("--threads", metavar="N", help="Threads to time it with; default 1.")]
+BatchSizes = Annotated[
+    list[int] | None,
+    typer.Option("--batch-size", metavar="N", help="Samples in a timed batch; may be repeated; default 1 and 64."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print the report as one JSON document on standard output.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress; only the result.")]

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from modelopt_cli.results.report import GateResult, Report
     from modelopt_cli.results.run_directory import RunDirectory
     from modelopt_cli.workflows.shared.context import Context, StopFlag, Workflow
+    from modelopt_cli.workflows.shared.latencies import TimingOptions
 
 _HARD_STOP = 8.0  # seconds after a signal; everything on disk is whole at any time, so leaving is safe
 
@@ -153,6 +154,17 @@ def brief(text: str, *, quiet: bool = False) -> Iterator[None]:
             yield
 
 
+def timing_options(
+    runtimes: Sequence[str] | None, threads: int | None, batch_sizes: Sequence[int] | None
+) -> TimingOptions | None:
+    """What --runtime, --threads and --batch-size say; None: nothing. Raises UsageError for an unknown runtime."""
+    if not runtimes and threads is None and not batch_sizes:
+        return None
+    from modelopt_cli.workflows.shared.latencies import TimingOptions
+
+    return TimingOptions.named(runtimes or (), threads, batch_sizes or ())
+
+
 def conditions(gates: Sequence[str] | None) -> tuple[Condition, ...]:
     """The command line's gates. Raises UsageError."""
     from modelopt_cli.core.conditions import Condition
@@ -191,13 +203,24 @@ def check_junit(path: Path | None, gates: Collection[object], *, dry_run: bool =
 
 
 def demand(report: Report, junit: Path | None = None) -> None:
-    """Raise GateError (exit 3) when a gate of the report was not met; `junit`: a file to tell of each before."""
+    """Raise GateError (exit 3) when a gate of the report was not met; `junit`: a file to tell of each before.
+
+    In GitHub Actions, gates that were not met are annotations, and all of them a table of the step's summary.
+    """
     from modelopt_cli.core.errors import GateError
+    from modelopt_cli.results import github
 
     if junit is not None:
         from modelopt_cli.results.junit import write
 
         write(junit, report)
+    if github.runs_here():
+        sys.stdout.flush()
+        for line in github.error_lines(report):
+            sys.stderr.write(f"{line}\n")
+        problem = github.append_summary(report)
+        if problem:
+            sys.stderr.write(f"warning: {problem}\n")
     missed = [gate for gate in report.gates if not gate.met]
     if missed:
         raise GateError("; ".join(_missed(gate, report) for gate in missed))

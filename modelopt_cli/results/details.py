@@ -36,6 +36,7 @@ class TrainingDetails(TypedDict, total=False):
     data_fingerprint: str  # a hash of the data's content
     early_stopping: EarlyStopping
     seeds: list[int]  # where the run was repeated
+    latency: str  # how it was measured
 
 
 class BestPosterior(TypedDict):
@@ -147,17 +148,6 @@ class CompressionDetails(TrainingDetails, total=False):
     dry_run: bool
 
 
-class EvaluationDetails(TypedDict, total=False):
-    """Of a saved model that was judged."""
-
-    positive_class: str
-    model: str
-    on: str
-    samples: int
-    undefined: list[str]  # metrics that these data do not allow
-    calibration_error: dict[str, float]  # split -> expected calibration error
-
-
 class Measured(TypedDict, total=False):
     """How forward passes were timed, and against what."""
 
@@ -167,6 +157,18 @@ class Measured(TypedDict, total=False):
     runs: dict[str, int]  # batch size -> warm runs
     baseline: dict[str, Any]  # file, and its metrics
     runtimes: list[str]  # eager, compiled, onnxruntime
+
+
+class EvaluationDetails(TypedDict, total=False):
+    """Of a saved model that was judged."""
+
+    positive_class: str
+    model: str
+    on: str
+    samples: int
+    undefined: list[str]  # metrics that these data do not allow
+    measured: Measured  # how latency was measured
+    calibration_error: dict[str, float]  # split -> expected calibration error
 
 
 class InspectionDetails(TypedDict, total=False):

@@ -59,14 +59,15 @@ def as_xml(report: Report) -> str:
         names = {"classname": _fit(f"modelopt.{report.workflow}"), "name": _fit(gate.condition)}
         case = ElementTree.SubElement(suite, "testcase", {**names, "time": "0"})
         if not gate.met:
-            message = _fit(_failure(gate))
-            failure = ElementTree.SubElement(case, "failure", {"type": "gate", "message": message})
-            failure.text = _fit(f"{gate.condition}\n{_failure(gate)}")
+            message = _fit(failure(gate))
+            element = ElementTree.SubElement(case, "failure", {"type": "gate", "message": message})
+            element.text = _fit(f"{gate.condition}\n{failure(gate)}")
     ElementTree.indent(root)
     return f'<?xml version="1.0" encoding="utf-8"?>\n{ElementTree.tostring(root, encoding="unicode")}\n'
 
 
-def _failure(gate: GateResult) -> str:
+def failure(gate: GateResult) -> str:
+    """Why the gate was not met, in a few words."""
     if gate.reason:
         return f"not met: {gate.reason}"
     if gate.value is None or gate.margin is None:

@@ -60,7 +60,8 @@ class Distill(ModelWorkflow[DistillRun]):
             "dry_run": False,
         }
         beside, calibration = answer_tables(run.answers, model.label_names)
-        return Outcome(metrics, tables, {**details, **calibration}, [*run.warnings, *run.noise], model, beside)
+        about = {**details, **run.details, **calibration}
+        return Outcome(metrics, tables, about, [*run.warnings, *run.noise], model, beside)
 
     def tables(self, run: DistillRun, curve: Curve, judged: Mapping[str, Table]) -> dict[str, Table]:
         """See the base class; the curve is that of all who were trained."""

@@ -24,8 +24,10 @@ if TYPE_CHECKING:
     from modelopt_cli.models.files.checkpoints import Checkpoint
     from modelopt_cli.results.report import Report
     from modelopt_cli.training.metrics.names import OwnMetric
+    from modelopt_cli.workflows.shared.latencies import Latencies, TimingOptions
 
 SPLITS = ("train", "validation", "test")
+_SECONDS = 1.0  # that latency is measured for each batch size
 
 
 def evaluate(
@@ -48,15 +50,21 @@ def evaluated(
     *,
     trust_code: bool = False,
     gates: Sequence[Condition] = (),
+    timing: TimingOptions | None = None,
 ) -> Report:
-    """The same, with `gates` judged on the metrics."""
+    """The same, with `gates` judged on the metrics.
+
+    `timing`: how latency is measured, too; in all runtimes where it names none. None: not at all.
+    """
     reporting = Reporting(None, Context(gates=tuple(gates)), name=Path(path).stem)
     with reporting.log.recording():
-        outcome = _outcome(path, split, data, Consent(everything=trust_code))
+        outcome = _outcome(path, split, data, Consent(everything=trust_code), timing)
     return reporting.report("evaluation", "evaluate", outcome)
 
 
-def _outcome(path: str | Path, split: str, data: str | Path | None, consent: Consent) -> Outcome:
+def _outcome(
+    path: str | Path, split: str, data: str | Path | None, consent: Consent, timing: TimingOptions | None
+) -> Outcome:
     from modelopt_cli.models.files import checkpoints
     from modelopt_cli.training.metrics import names as metric_names
     from modelopt_cli.training.metrics import scoring
@@ -66,6 +74,7 @@ def _outcome(path: str | Path, split: str, data: str | Path | None, consent: Con
 
     checkpoint = checkpoints.load(path, consent)
     notes: list[str] = []
+    _check_timing(checkpoint, timing)
     part, prefix = _part(checkpoint, split, data, path, consent, notes.append)
     names = metric_names.names(checkpoint.task, checkpoint.shapes.outputs)
     scores, loss = _judged(checkpoint, part)
@@ -89,7 +98,31 @@ def _outcome(path: str | Path, split: str, data: str | Path | None, consent: Con
     }
     positive = positive_class(checkpoint.task, checkpoint.label_names, metrics)
     tables = sample_tables(dict.fromkeys(answers, part.targets), checkpoint.task, checkpoint.label_names)
+    if timing is not None:
+        latencies = _latencies(checkpoint, Path(path).name, timing)
+        metrics |= latencies.metrics(Path(path).name)
+        tables |= {"latency": latencies.table()}
+        details["measured"] = latencies.details
+        notes += latencies.warnings
     return Outcome(metrics, tables, {**positive, **details, **calibration}, notes, beside=beside)
+
+
+def _check_timing(checkpoint: Checkpoint, timing: TimingOptions | None) -> None:
+    if timing is not None and checkpoint.architecture.framework != "torch":
+        raise UsageError(
+            f"the model is {checkpoint.architecture.name()}, but latency is that of a torch model's forward pass; "
+            "leave out --latency"
+        )
+
+
+def _latencies(checkpoint: Checkpoint, name: str, timing: TimingOptions) -> Latencies:
+    """Of the model on its device, in turns, by all runtimes or those that were asked for."""
+    from modelopt_cli.models.measure import example
+    from modelopt_cli.workflows.shared.latencies import RUNTIMES, measured
+
+    settings, runtimes = timing.over(None, _SECONDS)
+    inputs = example(checkpoint.shapes, max(settings.batch_sizes))
+    return measured({name: checkpoint.model}, inputs, settings, runtimes or RUNTIMES)
 
 
 def predict(path: str | Path, data: str | Path, *, trust_code: bool = False) -> Table:

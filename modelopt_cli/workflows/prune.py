@@ -96,7 +96,7 @@ def judged(experiment: Experiment, current: PruneRun) -> Outcome:
     metrics = {**current.metrics(), **current.test_metrics()}
     model = current.checkpoint(metrics)
     beside, calibration = answer_tables(current.answers, model.label_names)
-    about: dict[str, object] = {**details(experiment, current, metrics), **calibration}
+    about: dict[str, object] = {**details(experiment, current, metrics), **current.details, **calibration}
     return Outcome(metrics, current.tables(), about, [*current.warnings, *current.noise], model, beside)
 
 

@@ -20,6 +20,8 @@ def cli(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "200")
+    for name in ("GITHUB_ACTIONS", "GITHUB_STEP_SUMMARY"):  # where our own tests run
+        monkeypatch.delenv(name, raising=False)
 
     def run(*arguments: object) -> Result:
         words = [str(argument) for argument in arguments]

@@ -7,8 +7,17 @@ from typing import Annotated
 
 import typer
 
-from modelopt_cli.cli.options import Json, Key, TrustCode, TrustPickle, Weights
-from modelopt_cli.cli.running import brief, show
+from modelopt_cli.cli.options import (
+    BatchSizes,
+    Json,
+    Key,
+    Runtimes,
+    Threads,
+    TrustCode,
+    TrustPickle,
+    Weights,
+)
+from modelopt_cli.cli.running import brief, show, timing_options
 
 
 def inspect_(
@@ -23,6 +32,9 @@ def inspect_(
     measure: Annotated[
         bool, typer.Option("--measure", help="MACs and latency too; takes seconds. For a model.pt of modelopt.")
     ] = False,
+    runtime: Runtimes = None,
+    threads: Threads = None,
+    batch_size: BatchSizes = None,
     groups: Annotated[
         bool,
         typer.Option(
@@ -38,30 +50,33 @@ def inspect_(
 
     Examples:
       modelopt inspect weights.safetensors
-      modelopt inspect runs/digits-mlp/1/model.pt --measure
+      modelopt inspect runs/digits-mlp/1/model.pt --measure --runtime eager --runtime onnxruntime
       modelopt inspect runs/digits-neurons/1/model.pt --groups
     """
     from modelopt_cli.core.errors import UsageError
     from modelopt_cli.workflows.inspect.weights import run
 
+    timing = timing_options(runtime, threads, batch_size)
     if groups:
         from modelopt_cli.workflows.inspect import units
 
-        if measure or baseline is not None or trust_pickle:
+        if measure or timing is not None or baseline is not None or trust_pickle:
             raise UsageError(
-                "--groups measures nothing and reads no whole module; leave out --measure, --baseline and "
-                "--trust-pickle, or --groups"
+                "--groups measures nothing and reads no whole module; leave out --measure, --runtime, --threads, "
+                "--batch-size, --baseline and --trust-pickle, or --groups"
             )
         with brief(f"looking for groups of units in {model}", quiet=json):
             report = units.run(model, experiment=experiment, key=key, trust_code=trust_code)
         show(report, as_json=json, quiet=False)
         return
-    with brief(f"reading {model}" + (" and measuring" if measure or baseline or experiment else ""), quiet=json):
+    measuring = measure or baseline is not None or experiment is not None or timing is not None
+    with brief(f"reading {model}" + (" and measuring" if measuring else ""), quiet=json):
         report = run(
             model,
             experiment=experiment,
             baseline=baseline,
             measure=measure,
+            timing=timing,
             key=key,
             trust=trust_pickle,
             trust_code=trust_code,

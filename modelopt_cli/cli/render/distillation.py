@@ -24,6 +24,7 @@ def render(console: Console, report: Report, *, quiet: bool) -> None:
     costs = report.records("costs")
     if costs and not quiet:
         parts.costs(console, costs)
+        parts.latency(console, report)
     if report.seconds:
         plan.times(console, report)
     parts.positive(console, details.get("positive_class"))

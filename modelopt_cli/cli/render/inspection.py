@@ -5,7 +5,6 @@ Where it was measured, also what the model costs to run: MACs by module, and lat
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import cast
 
@@ -15,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from modelopt_cli.cli.render import parts
+from modelopt_cli.cli.render.latency import latency
 from modelopt_cli.core.readable import number, plural, size
 from modelopt_cli.results.details import InspectionDetails, Measured
 from modelopt_cli.results.report import Report
@@ -39,7 +39,7 @@ def render(console: Console, report: Report, *, quiet: bool) -> None:
         console.print()
         _macs(console, report, details["measured"])
         console.print()
-        _latency(console, report, details["measured"])
+        latency(console, report, details["measured"])
     parts.warnings(console, report)
 
 
@@ -86,46 +86,6 @@ def _macs(console: Console, report: Report, measured: Measured) -> None:
     beside = "" if baseline is None else f"; the baseline's {baseline['model.macs']:,}"
     zeros = " (zeros count like other weights)" if report.metrics["model.sparsity"] else ""
     parts.line(console, "", f"{total:,.0f} MACs, {report.metrics['model.flops']:,.0f} FLOPs{beside}{zeros}")
-
-
-def _latency(console: Console, report: Report, measured: Measured) -> None:
-    compared = "baseline" in measured
-    runtimes = measured.get("runtimes", ["eager"]) != ["eager"]
-    relative = compared or len(measured.get("runtimes", ())) > 1
-    table = _table(console, "latency of a batch")
-    table.add_column("model", overflow="fold")
-    if runtimes:
-        table.add_column("runtime", no_wrap=True)
-    for name in ("batch", "median ms", "25% to 75%", "samples/s", *(["relative"] if relative else [])):
-        table.add_column(name, justify="right", no_wrap=True)
-    for row in report.records("latency"):
-        low, median, high = (_three_digits(row[f"{name} ms"]) for name in ("low", "median", "high"))
-        table.add_row(
-            Text(str(row["model"]) if row["model"] == report.name else "baseline"),
-            *([str(row["runtime"])] if runtimes else []),
-            str(row["batch size"]),
-            median,
-            f"{low} to {high}",
-            f"{row['samples per second']:,.0f}",
-            *([f"{row['relative to baseline']:.3f}"] if relative else []),
-        )
-    console.print(table)
-    parts.line(console, "", _conditions(measured))
-    if compared:
-        parts.line(console, "baseline: ", measured["baseline"]["file"])
-
-
-def _three_digits(value: float) -> str:
-    """2.3 -> `2.30`, 74.12 -> `74.1`, 0.0262 -> `0.0262`: zeros at the end stay, so that columns align."""
-    before = math.floor(math.log10(value)) if value > 0 else 0
-    return f"{value:,.{max(0, 2 - before)}f}"
-
-
-def _conditions(measured: Measured) -> str:
-    """On what it was measured, and how."""
-    threads, runs = measured["threads"], " and ".join(f"{count:,}" for count in measured["runs"].values())
-    turns = ", in turns" if "baseline" in measured or len(measured.get("runtimes", ())) > 1 else ""
-    return f"on {measured['device']}, {plural(threads, 'thread')}, {measured['dtype']} inputs; {runs} warm runs{turns}"
 
 
 def _table(console: Console, title: str) -> Table:

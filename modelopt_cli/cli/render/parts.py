@@ -132,6 +132,12 @@ def costs(console: Console, rows: Sequence[Mapping[str, Any]]) -> None:
     console.print(table)
 
 
+def latency(console: Console, report: Report) -> None:
+    """How latency was measured, where it was."""
+    if "latency" in report.details:
+        line(console, "latency: ", str(report.details["latency"]))
+
+
 def _cost(row: Mapping[str, Any], column: str) -> str:
     if row[column] is None:
         return "–"

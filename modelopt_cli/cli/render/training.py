@@ -8,8 +8,9 @@ from rich.console import Console
 from rich.table import Table
 
 from modelopt_cli.cli.render import metrics, parts, plan
+from modelopt_cli.cli.render.latency import latency
 from modelopt_cli.core.readable import figure, plural
-from modelopt_cli.results.details import TrainingDetails
+from modelopt_cli.results.details import EvaluationDetails, TrainingDetails
 from modelopt_cli.results.report import Report
 
 _FILES = {"model": "model", "trial_dir": "its folder", "log": "log"}
@@ -20,6 +21,10 @@ def render(console: Console, report: Report, *, quiet: bool) -> None:
     if not quiet:
         folds(console, report)
     metrics.show(console, report, whole=report.kind == "evaluation")
+    details = cast(EvaluationDetails, report.details)
+    if "measured" in details and not quiet:
+        latency(console, report, details["measured"])
+    parts.latency(console, report)
     if report.kind == "training" and report.seconds:
         plan.times(console, report)
     remarks(console, report)

@@ -26,6 +26,7 @@ def render(console: Console, report: Report, *, quiet: bool) -> None:
     pruning.stages(console, report, {"model.parameters": "{:,.0f}".format})
     if report.records("costs"):
         parts.costs(console, report.records("costs"))
+        parts.latency(console, report)
     amounts = _amounts(details.get("asked") or {}, details.get("reached", {}))
     pruning.closing(console, report, details, amounts)
 

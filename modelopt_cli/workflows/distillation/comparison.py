@@ -106,6 +106,11 @@ class Comparison:
         """What made the timings unsure, or could not be timed."""
         return [] if self._latencies is None else list(self._latencies.warnings)
 
+    @property
+    def details(self) -> Mapping[str, object]:
+        """How it was timed, where it was."""
+        return {} if self._latencies is None else self._latencies.told
+
     def _torch_teacher(self) -> TrainedModel | None:
         """The first teacher, where it is a torch module."""
         teachers = [one for name, one in self._trained.items() if name.startswith("teacher")]

@@ -299,6 +299,11 @@ class DistillRun(RestorableRun):
         """See the base class."""
         return self.comparison.noise
 
+    @property
+    def details(self) -> Mapping[str, object]:
+        """See the base class."""
+        return self.comparison.details
+
     def tables(self) -> dict[str, Table]:
         """learners, costs and latency, as the comparison has them; curve: every epoch of all."""
         compared = self.comparison.tables(self.student)

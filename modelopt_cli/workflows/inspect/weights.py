@@ -15,7 +15,7 @@ from modelopt_cli.core.errors import ModeloptError, UsageError
 from modelopt_cli.models.files.masked_pairs import MaskedPairs
 from modelopt_cli.models.files.sizes import estimated, quick_sizes
 from modelopt_cli.models.files.state_files import StateFile, open_state
-from modelopt_cli.results.details import InspectionDetails, Measured
+from modelopt_cli.results.details import InspectionDetails
 from modelopt_cli.results.report import Cell, Report, Table
 from modelopt_cli.workflows.shared.latencies import TimingOptions, measured
 from modelopt_cli.workflows.shared.module_of_file import build, shape_text
@@ -90,13 +90,7 @@ def _measured(
         macs_of = [macs(module.to(device), samples[:1]) for module in modules]
         models = dict(zip(names, modules, strict=True))
         latencies = measured(models, samples, settings, runtimes, baseline=names[-1])
-    about: Measured = {
-        "device": device,
-        "threads": settings.threads,
-        "dtype": str(samples.dtype).removeprefix("torch."),
-        "runs": {str(one.batch_size): len(one.times) for one in latencies.of(names[0])},
-        "runtimes": list(dict.fromkeys(runtime for _, runtime in latencies.measured)),
-    }
+    about = latencies.details
     for file, cost in zip(files[1:], macs_of[1:], strict=True):
         about["baseline"] = {"file": str(file.path), "model.macs": cost[""], **count(file.tensors.values())}
     metrics = {"model.macs": float(macs_of[0][""]), "model.flops": 2.0 * macs_of[0][""]}

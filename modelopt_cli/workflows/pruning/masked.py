@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING, TypedDict
 
 from modelopt_cli.experiment.expected_metrics import RATIO
@@ -179,6 +180,8 @@ class MaskedModel:
 
     noise: Sequence[str] = ()
     """Nothing is timed."""
+
+    details: Mapping[str, object] = MappingProxyType({})
 
     def sizes(self, checkpoint: Checkpoint) -> dict[str, float]:
         """Parameters, what is not 0, the share that is 0, the bytes of the compressed model.pt; shares of what was.

@@ -368,6 +368,11 @@ class PruneRun(RestorableRun):
         """See the base class."""
         return list(self.model.noise)
 
+    @property
+    def details(self) -> Mapping[str, object]:
+        """See the base class."""
+        return self.model.details
+
     def tables(self) -> dict[str, Table]:
         """stages, layers, rounds, and the sensitivity curve where it was measured."""
         return self.model.tables(self.module)

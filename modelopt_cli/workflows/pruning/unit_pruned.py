@@ -184,6 +184,11 @@ class UnitPrunedModel:
         """What made timings unsure, or could not be timed."""
         return () if self._latencies is None else self._latencies.warnings
 
+    @property
+    def details(self) -> Mapping[str, object]:
+        """How it was timed, where it was."""
+        return {} if self._latencies is None else self._latencies.told
+
     def amount_for_size(self, checkpoint: Checkpoint) -> float:
         """Budgets of units are met while pruning; the share that stands for all of it."""
         from modelopt_cli.models.files.checkpoints import file_sizes

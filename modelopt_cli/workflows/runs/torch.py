@@ -135,6 +135,11 @@ class TorchRun(RestorableRun):
         """See the base class."""
         return [] if self._latencies is None else list(self._latencies.warnings)
 
+    @property
+    def details(self) -> Mapping[str, object]:
+        """See the base class."""
+        return {} if self._latencies is None else self._latencies.told
+
     def tables(self) -> dict[str, Table]:
         """`latency`, where it was measured."""
         return {} if self._latencies is None else {"latency": self._latencies.table()}

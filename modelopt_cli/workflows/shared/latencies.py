@@ -15,11 +15,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 from pydantic import ValidationError
 
-from modelopt_cli.core.errors import UsageError
+from modelopt_cli.core.errors import UsageError, did_you_mean
 from modelopt_cli.core.readable import plural
 from modelopt_cli.experiment.evaluation import LatencySettings, Runtime
 from modelopt_cli.results.report import Cell, Table
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from modelopt_cli.models.latency import Contender, Latency
+    from modelopt_cli.results.details import Measured
 
 COLUMNS = (
     "model",
@@ -44,7 +45,12 @@ COLUMNS = (
     "relative to baseline",
 )
 """Of the table `latency`: low and high are the 25% and 75% quantiles; relative: the median over the baseline's."""
-WORDS = {"eager": "eager", "compiled": "compiled by torch.compile", "onnxruntime": "ONNX Runtime"}
+RUNTIMES: tuple[Runtime, ...] = get_args(Runtime)
+WORDS: Mapping[Runtime, str] = {
+    "eager": "eager",
+    "compiled": "torch.compile",
+    "onnxruntime": "ONNX Runtime",
+}
 """What a runtime is called in sentences."""
 
 _PATIENCE = 600.0  # seconds that another measurement is waited for
@@ -58,6 +64,17 @@ class TimingOptions:
     runtimes: Sequence[Runtime] = ()  # the first gives the metrics
     threads: int | None = None
     batch_sizes: Sequence[int] = ()
+
+    @classmethod
+    def named(cls, runtimes: Sequence[str], threads: int | None, batch_sizes: Sequence[int]) -> TimingOptions:
+        """With runtimes by their names. Raises UsageError for one that there is not."""
+        known = {str(name): name for name in RUNTIMES}
+        for name in runtimes:
+            if name not in known:
+                raise UsageError(
+                    f"--runtime is '{name}', but must be one of: {', '.join(known)}.{did_you_mean(name, known)}"
+                )
+        return cls([known[name] for name in runtimes], threads, batch_sizes)
 
     def over(self, given: LatencySettings | None, seconds: float) -> tuple[LatencySettings, Sequence[Runtime]]:
         """(settings, runtimes) with these in place of the file's. `seconds`: for each batch size without a file.
@@ -84,14 +101,20 @@ class Latencies:
     baseline: str
     settings: LatencySettings
     measured: Mapping[tuple[str, Runtime], Sequence[Latency]]  # of each model in each runtime, a batch size each
+    dtype: str = "float32"  # of the inputs
     warnings: Sequence[str] = ()
 
     def of(self, model: str, runtime: Runtime | None = None) -> Sequence[Latency]:
-        """Those of a model, a batch size each, in this runtime (None: the first that it was measured in)."""
-        for (name, way), latencies in self.measured.items():
-            if name == model and runtime in (None, way):
-                return latencies
-        return ()
+        """Those of a model, a batch size each, in this runtime (None: in that which compares it with the others)."""
+        ways = [way for name, way in self.measured if name == model]
+        chosen = runtime or (self.runtime if self.runtime in ways else next(iter(ways), None))
+        return () if chosen is None else self.measured.get((model, chosen), ())
+
+    @property
+    def runtime(self) -> Runtime | None:
+        """The one in which most models could be run, the first of several: figures of two runtimes do not compare."""
+        ways = [way for _, way in self.measured]
+        return max(ways, key=ways.count, default=None)
 
     def metrics(self, model: str, runtime: Runtime | None = None) -> dict[str, float]:
         """`model.latency_ms` (and `_N`): the medians of this model; empty where it was left out."""
@@ -103,7 +126,7 @@ class Latencies:
         return {f"{self.settings.metric(one.batch_size)}_ratio": one.median / base.median for one, base in pairs}
 
     def table(self) -> Table:
-        """A row for each batch size, runtime and model; relative to the baseline in its first runtime."""
+        """A row for each batch size, runtime and model; relative to the baseline as `of` has it."""
         medians = {one.batch_size: one.median for one in self.of(self.baseline)} if len(self.measured) > 1 else {}
         rows: list[list[Cell]] = []
         for number in range(len(next(iter(self.measured.values()), ()))):
@@ -113,6 +136,23 @@ class Latencies:
                 figures = (one.median, *one.spread, one.samples_per_second)
                 rows.append([name, one.batch_size, *figures, one.threads, runtime, one.device, ratio])
         return Table(columns=list(COLUMNS), rows=rows)
+
+    @property
+    def details(self) -> Measured:
+        """For a report's details: devices, threads, dtype, calls of each batch size, runtimes."""
+        every = [one for latencies in self.measured.values() for one in latencies]
+        return {
+            "device": ", ".join(dict.fromkeys(one.device for one in every)),
+            "threads": self.settings.threads,
+            "dtype": self.dtype,
+            "runs": {str(one.batch_size): len(one.times) for one in every},
+            "runtimes": list(dict.fromkeys(one.runtime for one in every)),
+        }
+
+    @property
+    def told(self) -> dict[str, object]:
+        """The detail of a report that says how it was measured."""
+        return {"latency": self.how} if self.measured else {}
 
     @property
     def how(self) -> str:
@@ -143,19 +183,15 @@ def measured(
 
     A model is an nn.Module that takes `inputs` (N, *inputs), or the bytes of an ONNX file, which ONNX Runtime alone
     runs. `runtimes`: none for that of the settings (`auto` where they leave it open). What cannot be run in a way is
-    left out, with the reason among the warnings.
+    left out, with the reason among the warnings; where `auto` left it open, all modules are run eagerly then.
     """
     from modelopt_cli.models.latency import latency, noise
 
     warnings: list[str] = []
-    entrants: dict[tuple[str, Runtime], Contender] = {}
-    for runtime in runtimes or (settings.run_by(auto),):
-        for name, model in models.items():
-            way: Runtime = "onnxruntime" if isinstance(model, bytes) else runtime
-            try:
-                entrants.setdefault((name, way), _contender(model, way, inputs, settings))
-            except UsageError as error:
-                warnings.append(_left_out(name, way, str(error)))
+    entrants = _entrants(models, inputs, settings, runtimes or (settings.run_by(auto),), warnings)
+    if warnings and not runtimes and settings.runtime == "auto":
+        entrants = _entrants(models, inputs, settings, ("eager",), [])
+        warnings = [f"{text}; so all modules are timed as their own code runs them" for text in warnings]
     labels = {_label(key, entrants): key for key in entrants}
     if settings.threads > (cores := _cores()):
         warnings.append(
@@ -177,12 +213,32 @@ def measured(
     for one in latencies:
         by_model.setdefault(labels[one.name], []).append(one)
     base = baseline or next(iter(models))
-    results = Latencies(base, settings, by_model)
+    results = Latencies(base, settings, by_model, str(inputs.dtype).removeprefix("torch."))
     compared = list(by_model.values())
     if len(compared) > 1:
         compared = [each for each in compared if each is not results.of(base)]
     noisy = [noise(*pair) for each in compared for pair in zip(each, results.of(base) or each, strict=True)]
     return replace(results, warnings=list(dict.fromkeys([*warnings, *filter(None, noisy)])))
+
+
+def _entrants(
+    models: Mapping[str, nn.Module | bytes],
+    inputs: Tensor,
+    settings: LatencySettings,
+    runtimes: Sequence[Runtime],
+    warnings: list[str],
+) -> dict[tuple[str, Runtime], Contender]:
+    """(model, runtime) -> what is timed; why one is not goes to `warnings`."""
+    entrants: dict[tuple[str, Runtime], Contender] = {}
+    for runtime in runtimes:
+        for name, model in models.items():
+            way: Runtime = "onnxruntime" if isinstance(model, bytes) else runtime
+            try:
+                if (name, way) not in entrants:
+                    entrants[name, way] = _contender(model, way, inputs, settings)
+            except UsageError as error:
+                warnings.append(_left_out(name, way, str(error)))
+    return entrants
 
 
 def _contender(model: nn.Module | bytes, runtime: Runtime, inputs: Tensor, settings: LatencySettings) -> Contender:
