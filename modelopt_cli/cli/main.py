@@ -11,6 +11,7 @@ import typer
 from modelopt_cli.cli.commands import (
     clean,
     compare,
+    compress,
     distill,
     evaluate,
     export,
@@ -57,6 +58,7 @@ _PANELS: dict[str, dict[str, Callable[..., None]]] = {
         "tune": tune.tune,
         "prune": prune.prune,
         "distill": distill.distill,
+        "compress": compress.compress,
         "pick": pick.pick,
     },
     "Look at what came out": {

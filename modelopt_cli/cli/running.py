@@ -44,14 +44,18 @@ def execute(
     junit: Path | None,
     as_json: bool,
     quiet: bool,
+    judged: Collection[object] = (),
 ) -> None:
-    """Load, run in a run directory (or check and estimate, `dry_run`), show; ends the command with its exit code."""
+    """Load, run in a run directory (or check and estimate, `dry_run`), show; ends the command with its exit code.
+
+    `judged`: what the workflow judges by itself, as gates beside those of the file and of the command line.
+    """
     from modelopt_cli.experiment.experiment import Experiment
     from modelopt_cli.workflows.shared.context import Context
 
     demanded = conditions(gates)
     experiment = Experiment.load(file, overrides or (), trust_code=trust_code)
-    check_junit(junit, [*experiment.gates, *demanded], dry_run=dry_run)
+    check_junit(junit, [*experiment.gates, *demanded, *judged], dry_run=dry_run)
     if dry_run:
         show(workflow.dry_run(experiment, Context(gates=demanded)), as_json=as_json, quiet=quiet)
         return

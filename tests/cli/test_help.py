@@ -82,7 +82,7 @@ def test_commands_are_grouped(cli: Cli) -> None:
     groups = {title: re.findall(r"^│ ([a-z]+) ", body, re.MULTILINE) for title, body in panels}
     assert groups.pop("Options") == []
     assert list(groups.values()) == [
-        ["train", "tune", "prune", "distill", "pick"],
+        ["train", "tune", "prune", "distill", "compress", "pick"],
         ["runs", "show", "watch", "report", "plot", "compare", "inspect"],
         ["predict", "evaluate", "export"],
         ["init", "validate", "list", "schema"],

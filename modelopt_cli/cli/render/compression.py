@@ -11,6 +11,7 @@ from rich.table import Table
 from modelopt_cli.cli.render import metrics, parts, plan
 from modelopt_cli.cli.render.pruning import signed
 from modelopt_cli.core.readable import count, duration, figure, size
+from modelopt_cli.experiment.expected_metrics import RATIO
 from modelopt_cli.results.details import CompressionDetails
 from modelopt_cli.results.report import Report
 from modelopt_cli.results.tables import DEVIATION
@@ -82,8 +83,22 @@ def _judged(row: Mapping[str, Any], name: str) -> str:
 def _tries(console: Console, report: Report) -> None:
     """What was tried on the way to a target."""
     rows = report.records("tries")
-    columns = list(rows[0])
-    parts.cells(console, "tries", columns, [[row[name] for name in columns] for row in rows])
+    shares = [name for name in rows[0] if name.endswith(RATIO)]
+    texts = [
+        [
+            row["try"],
+            row["what"],
+            str(row["budget"]),
+            *(_shown(row[name], "{:.1%}".format) for name in shares),
+            _shown(row["drop before recovery"], "{:.4f}".format),
+            _shown(row["drop"], "{:.4f}".format),
+            duration(row["seconds"]),
+            row["verdict"],
+        ]
+        for row in rows
+    ]
+    left = [name.removesuffix(RATIO) for name in shares]
+    parts.cells(console, "tries", ["try", "what", "aim", *left, "drop pruned", "recovered", "took", "verdict"], texts)
 
 
 def _results(report: Report, rows: Sequence[Mapping[str, Any]]) -> list[str]:

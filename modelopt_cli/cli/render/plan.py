@@ -50,6 +50,8 @@ def planned(console: Console, plan: Mapping[str, Any]) -> None:
             parts.line(console, "first: ", f"{first} with the file's own early stages, which are made once for them")
         if plan.get("sizes"):
             _sizes(console, plan["sizes"], plan["samples"])
+    if "tries" in plan:
+        parts.line(console, "search: ", f"at most {plural(plan['tries'], 'smaller model')}, one after another")
     if "epochs" in plan:
         parts.line(console, "training: ", f"{plural(plan['epochs'], 'epoch')} in all")
     _estimate(console, "time", plan, "seconds", duration)

@@ -10,30 +10,27 @@ from modelopt_cli.results.charts.chart import Chart, Columns, Panel, columns_of,
 from modelopt_cli.results.report import Report
 
 _STEPS = ("epoch", "step", "fold")
-_PARTS = ("learner", "stage")
-"""Columns that say which part of the run a row is about."""
 _SPLITS = ("train", "validation", "test")
 
 
 def draw(report: Report) -> Chart | None:
-    """Of a run with a curve of two steps or more: a panel for each measure, a line for each split (learner, stage)."""
+    """Of a run with a curve of two steps or more: a panel for each measure, a line for each split (and learner)."""
     rows = report.records("curve")
     step = next((name for name in _STEPS if rows and name in rows[0]), None)
     if step is None or len(rows) < 2:
         return None
-    by = next((name for name in _PARTS if name in rows[0]), None)
+    learners = "learner" in rows[0]
     panels: list[Panel] = []
     data: dict[str, Columns] = {}
     texts: list[str] = []
-    for measure, names in _measures(rows[0], {step, *_PARTS}).items():
+    for measure, names in _measures(rows[0], {step, "learner"}).items():
         long = [
-            {"step": row[step], "value": row[name], "line": _line(row, name, measure, by)}
+            {"step": row[step], "value": row[name], "line": _line(row, name, measure, learners)}
             for name in names
             for row in rows
             if isinstance(row.get(name), int | float)
         ]
-        fixed = measure.startswith("model.") and len({row["value"] for row in long}) == 1
-        if len({row["step"] for row in long}) < 2 or fixed:
+        if len({row["step"] for row in long}) < 2:
             continue
         dataset = f"learning_curve_{len(panels)}"
         data[dataset] = columns_of(long, ["step", "value", "line"])
@@ -72,8 +69,8 @@ def _measures(row: Mapping[str, Any], left_out: set[str]) -> dict[str, list[str]
     return measures
 
 
-def _line(row: Mapping[str, Any], name: str, measure: str, by: str | None) -> str:
+def _line(row: Mapping[str, Any], name: str, measure: str, learners: bool) -> str:
     split = name.removesuffix(f".{measure}")
-    if by is None:
+    if not learners:
         return split
-    return f"{row[by]}, {split}"
+    return f"{row['learner']}, {split}"

@@ -12,15 +12,14 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from modelopt_cli.core.readable import plural
-from modelopt_cli.experiment.evaluation import LatencySettings, Runtime
+from modelopt_cli.experiment.evaluation import Runtime
 from modelopt_cli.experiment.expected_metrics import CHANGES, GAP, RATIO, is_latency
 from modelopt_cli.models.architectures.checkpoint import Checkpoint as CheckpointModel
 from modelopt_cli.results.report import Table
 from modelopt_cli.workflows.compression.quantized_file import KEY as QUANTIZED
 from modelopt_cli.workflows.compression.quantized_file import QuantizedFile
 from modelopt_cli.workflows.shared.changes import changes
-from modelopt_cli.workflows.shared.costs import timing as timing_of
+from modelopt_cli.workflows.shared.costs import timing
 from modelopt_cli.workflows.shared.latencies import Latencies, joint_runtime, measured
 
 if TYPE_CHECKING:
@@ -38,13 +37,6 @@ if TYPE_CHECKING:
 GIVEN = "given"
 """What the first model is called where no stage has made it."""
 _SPLITS = ("validation", "test")
-_COSTS = {
-    "model.parameters": "parameters",
-    "model.macs": "multiply-accumulates",
-    "model.size_bytes": "bytes of tensors",
-    "model.file_bytes": "bytes of the file",
-}
-"""What costs are called in tables of them."""
 _QUICK = 0.1  # seconds in which a model under way is timed at each batch size
 
 
@@ -93,7 +85,7 @@ class StageModels:
         self._made: list[StageModel] = []
         self._given: StageModel | None = None
         self._looked = False  # whether there is a given one
-        self._timing = timing_of(experiment)
+        self._timing = timing(experiment)
         self._latencies: Latencies | None = None
         self._early: tuple[int, dict[str, float]] = (-1, {})
         self.answers: dict[str, Answers] = {}
@@ -296,13 +288,8 @@ class StageModels:
 
     @property
     def noise(self) -> list[str]:
-        """What made timings unsure, or could not be timed; of many unsure ones the first."""
-        texts = [] if self._latencies is None else list(self._latencies.warnings)
-        noisy = [text for text in texts if " is noisy " in text]
-        if len(noisy) < 2:
-            return texts
-        first = f"{noisy[0]} ({plural(len(noisy) - 1, 'other time is', 'other times are')} noisy, too)"
-        return [first, *(text for text in texts if text not in noisy)]
+        """What made timings unsure, or could not be timed."""
+        return [] if self._latencies is None else list(self._latencies.warnings)
 
     # What is shown and kept
 
@@ -324,7 +311,7 @@ class StageModels:
                 metrics = {key: value for key, value in kept[name].items() if key in judged}
                 rows.append({"stage": name, **metrics, **costs, "seconds": None})
             rows.append({"stage": last, **judged, **costs, "seconds": model.seconds})
-        tables = {"stages": Table.from_records(rows), **_costs(rows, self._timing)}
+        tables = {"stages": Table.from_records(rows)}
         return tables if self._latencies is None else {**tables, "latency": self._latencies.table()}
 
     def checkpoint(self, metrics: Mapping[str, float], *, whole: bool) -> Checkpoint:
@@ -349,23 +336,6 @@ def ratios(now: Mapping[str, float], before: Mapping[str, float]) -> dict[str, f
         name + RATIO: now[name] / before[name]
         for name in now
         if name.startswith("model.") and name != "model.sparsity" and before.get(name)
-    }
-
-
-def _costs(rows: Sequence[Mapping[str, Any]], timing: LatencySettings) -> dict[str, Table]:
-    """`costs`: what the first and the last model cost, as other reports have it; none of a single model."""
-    if len(rows) < 2:
-        return {}
-    named = {**_COSTS, **{timing.metric(size): f"ms for a batch of {size}" for size in timing.batch_sizes}}
-    pairs = [(what, rows[0].get(name), rows[-1].get(name)) for name, what in named.items()]
-    return {
-        "costs": Table.from_records(
-            [
-                {"what": what, "before": before, "after": after, "times less": before / after if after else None}
-                for what, before, after in pairs
-                if before is not None and after is not None
-            ]
-        )
     }
 
 

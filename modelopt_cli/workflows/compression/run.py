@@ -296,11 +296,11 @@ class CompressRun(RestorableRun):
             return self.models.tables()
 
     def curve_table(self) -> Table:
-        """A row a step, counted over all stages that have come so far."""
+        """A row a step of each stage that has come so far."""
         curves = [record.curve for record in self.models.records] + ([self._curve] if self._curve else [])
-        rows = [(stage, metrics) for stage, curve in zip(self.stages, curves, strict=False) for _, metrics in curve]
+        named = zip(self.stages, curves, strict=False)
         return Table.from_records(
-            [{"stage": stage.name, "step": step, **metrics} for step, (stage, metrics) in enumerate(rows, start=1)]
+            [{"stage": stage.name, "step": step, **metrics} for stage, curve in named for step, metrics in curve]
         )
 
     def checkpoint(self, metrics: Mapping[str, float]) -> Checkpoint:
