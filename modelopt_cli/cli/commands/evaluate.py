@@ -49,7 +49,7 @@ def evaluate(
     Examples:
       modelopt evaluate runs/digits-mlp/1/model.pt
       modelopt evaluate model.pt --data new.csv --gate "data.accuracy >= 0.9"
-      modelopt evaluate model.pt --latency --threads 2 --gate "model.latency_ms <= 5"
+      modelopt evaluate model.pt --latency --gate "model.latency_ms <= 5"
     """
     from modelopt_cli.workflows.evaluate import evaluated
     from modelopt_cli.workflows.shared.latencies import TimingOptions

@@ -50,7 +50,7 @@ def inspect_(
 
     Examples:
       modelopt inspect weights.safetensors
-      modelopt inspect runs/digits-mlp/1/model.pt --measure --runtime eager --runtime onnxruntime
+      modelopt inspect runs/digits-mlp/1/model.pt --runtime onnxruntime
       modelopt inspect runs/digits-neurons/1/model.pt --groups
     """
     from modelopt_cli.core.errors import UsageError
