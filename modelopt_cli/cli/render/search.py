@@ -17,6 +17,7 @@ from modelopt_cli.core.conditions import Goal
 from modelopt_cli.core.readable import cell, figure, measure, number, plural, short
 from modelopt_cli.experiment.expected_metrics import SAMPLES
 from modelopt_cli.results.details import BestPosterior, SearchDetails
+from modelopt_cli.results.picking import pick_commands
 from modelopt_cli.results.report import Report
 from modelopt_cli.results.tables import METRIC, column_of
 from modelopt_cli.tuning.trials.table import TRIAL_COLUMNS
@@ -27,7 +28,7 @@ _LEAST = 0.01  # share of the variance from which on a setting is named
 _STATES = {"completed": "done"}
 _MEASURED = ("validation.", "train.", "model.", "test.")
 _LEG = ("from_step", "to_step", "trial")  # columns of the schedule that are no settings
-_FILES = {"best": "best setting", "model": "model", "trial_dir": "best folder", "logs": "logs"}
+_FILES = {"front": "front", "best": "best setting", "model": "model", "trial_dir": "best folder", "logs": "logs"}
 _ENDED = ("completed", "stopped", "failed")
 
 
@@ -57,6 +58,8 @@ def render(console: Console, report: Report, *, quiet: bool) -> None:
         _posterior(console, details.get("believed"))
     parts.gates(console, report.gates)
     command = details.get("workflow", "train")
+    for label, text in zip(("take one", ""), pick_commands(report), strict=False):
+        parts.entry(console, label, text)
     parts.files(console, report, _FILES, {"best": f"modelopt {command if command != 'command' else 'train'} runs it"})
 
 

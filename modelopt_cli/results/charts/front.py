@@ -1,17 +1,67 @@
-"""The trials of a search with several objectives, two of these at a time, and the front: those that none beats."""
+"""The trials of a search with several objectives, two of these at a time, and the front: those that none beats.
+
+What costs lies on the horizontal axis where what is wanted can stand upright, by logarithms where it spans much.
+Beside the trials stands what they are compared with: the file's own values, and the model that a pruning, a
+distillation or a compression began with.
+"""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
 
 from modelopt_cli.core.conditions import Goal
-from modelopt_cli.core.readable import number
+from modelopt_cli.core.readable import measure, number, plural
 from modelopt_cli.results.charts._axes import drawn_range
-from modelopt_cli.results.charts._states import coloured
-from modelopt_cli.results.charts._trials import text_of, trials_of
-from modelopt_cli.results.charts.chart import INK, Chart, Panel, columns_of, layer, quantitative, tooltip
+from modelopt_cli.results.charts._trials import Trials, text_of, trials_of
+from modelopt_cli.results.charts.chart import INK, Chart, Panel, Spec, columns_of, layer, quantitative, tooltip
+from modelopt_cli.results.picking import CHECKPOINT
 from modelopt_cli.results.report import Report
+
+_SETTINGS = 8  # so many stand under the pointer, each by itself
+_WIDE = 8.0  # times its lowest value, from which on an axis of costs is one of logarithms
+_FRONT, _BEATEN, _STOPPED, _OWN, _BEFORE = (
+    "on the front",
+    "beaten",
+    "stopped",
+    "the file's own",
+    "before",
+)
+_LOOKS = {  # colour, shape, size
+    _FRONT: ("#2f7ed8", "circle", 95),
+    _BEATEN: ("#9aa1ad", "circle", 40),
+    _STOPPED: ("#b9bec8", "triangle-down", 40),
+    _OWN: ("#d55e00", "diamond", 200),
+    _BEFORE: ("#009e73", "square", 150),
+}
+_COSTS = {
+    "model.parameters": "parameters",
+    "model.macs": "multiply-accumulates",
+    "model.size_bytes": "bytes of tensors",
+}
+"""Metrics -> what the table of costs calls them."""
+
+
+@dataclass(frozen=True)
+class _Axis:
+    """One objective: its column, and how its axis goes."""
+
+    goal: Goal
+    column: str
+    low: float
+    high: float
+    log: bool
+
+    def encoding(self) -> Spec:
+        better = "higher" if self.goal.maximize else "lower"
+        scale: dict[str, Any] = {"domain": [self.low, self.high], "nice": False, "clamp": True}
+        if self.log:
+            scale["type"] = "log"
+        axis = {"tickCount": 5, "format": "~s"} if abs(self.high) >= 10_000 else {}
+        return quantitative(self.column, f"{self.goal.metric} ({better} is better)", scale=scale, axis=axis)
 
 
 def draw(report: Report) -> Chart | None:
@@ -20,84 +70,174 @@ def draw(report: Report) -> Chart | None:
     front = set(report.details.get("front", []))
     if trials is None or len(trials.goals) < 2 or not trials.finished():
         return None
-    rows: list[dict[str, Any]] = [
-        {
-            **{name: row.get(name) for name in ("trial", "state")},
-            **{column: row.get(column) for _, column in trials.goals},
-            "front": row["trial"] in front,
-            "settings": text_of(
-                {each.path: row[each.column] for each in trials.settings if row[each.column] is not None}
-            ),
-        }
-        for row in trials.finished()
-    ]
+    rows = [*_trial_rows(report, trials, front), *_references(report, trials)]
+    axes = [_axis(goal, column, rows) for goal, column in trials.goals]
+    settings = [(each.column, each.name) for each in trials.settings]
     panels = []
-    for (first, x), (second, y) in combinations(trials.goals, 2):
-        ranges = [
-            _range([row for row in rows if row[column] is not None], goal, column)
-            for goal, column in ((first, x), (second, y))
-        ]
-        axes = [
-            quantitative(column, f"{goal.metric} ({'higher' if goal.maximize else 'lower'} is better)",
-                         scale={"domain": list(reach[:2]), "nice": False, "clamp": True})
-            for (goal, column), reach in zip(((first, x), (second, y)), ranges, strict=True)
-        ]  # fmt: skip
-        encoding = {
-            "x": axes[0],
-            "y": axes[1],
-            "tooltip": tooltip(
-                ("trial", "trial"), ("state", "state"), (x, first.metric), (y, second.metric), ("settings", "settings")
-            ),
-        }
-        on_front = {"filter": "datum.front"}
-        layers = [
-            layer(
-                {"type": "point", "filled": True, "size": 45, "opacity": 0.35, "cursor": "pointer"},
-                {**encoding, **coloured(rows)},
-                transform=[{"filter": "!datum.front"}],
-            ),
-            layer(
-                {
-                    "type": "point",
-                    "filled": True,
-                    "size": 85,
-                    "cursor": "pointer",
-                    "strokeWidth": 1.4,
-                    "stroke": "white",
-                },
-                {**encoding, **coloured(rows)},
-                transform=[on_front],
-            ),
-        ]
-        number_of = {"text": {"field": "trial"}, "x": axes[0], "y": axes[1]}
-        mark = {"type": "text", "dx": 7, "dy": -8, "align": "left", "fontSize": 10, "color": INK}
-        layers.append(layer(mark, number_of, transform=[on_front]))
-        if len(trials.goals) == 2:
-            step = "step-before" if first.maximize else "step-after"  # around what the front attains
-            line = {"type": "line", "color": INK, "strokeWidth": 1.2, "opacity": 0.7, "interpolate": step}
-            layers.insert(0, layer(line, {"x": axes[0], "y": axes[1]}, transform=[on_front]))
-        title = f"{first.metric} against {second.metric}" if len(trials.goals) > 2 else ""
-        panels.append(Panel({"data": {"name": "front"}, "layer": layers}, 340, title))
-    ends = []
-    for goal, column in trials.goals:
-        values = [row[column] for row in rows if row["front"] and row[column] is not None]
-        if values:
-            ends.append(f"{goal.metric} from {number(min(values))} to {number(max(values))}")
+    for first, second in combinations(axes, 2):
+        x, y = (second, first) if first.goal.maximize and not second.goal.maximize else (first, second)
+        title = f"{y.goal.metric} against {x.goal.metric}" if len(axes) > 2 else ""
+        panels.append(Panel({"data": {"name": "front"}, "layer": _layers(x, y, axes, rows, settings)}, 360, title))
     return Chart(
         kind="front",
         title="Front of best compromises",
-        alt=f"{len(front)} of {len(rows)} trials are on the front: {', '.join(ends)}.",
+        alt=_alt(trials, rows),
         panels=tuple(panels),
         data={"front": columns_of(rows)},
-        note="Strong, with its number: no other trial is better in one objective and at least as good in the others. "
-        "Pale: beaten.",
+        note=_note(report, trials, rows),
         least=0 if len(panels) == 1 else 380,
     )
 
 
-def _range(rows: list[dict[str, Any]], goal: Goal, column: str) -> tuple[float, float, int]:
-    """How far an axis goes: as in other charts, and over the whole front."""
-    low, high, beyond = drawn_range([row[column] for row in rows], goal)
-    shown = [row[column] for row in rows if row["front"]]
+def _trial_rows(report: Report, trials: Trials, front: set[int]) -> list[dict[str, Any]]:
+    """Those that ended with values; of points of the front that are equal the first is labelled with all numbers."""
+    kept = {row["trial"]: row.get(CHECKPOINT) for row in report.records("front")}
+    columns = [column for _, column in trials.goals]
+    labels: dict[tuple[Any, ...], list[int]] = {}
+    rows = []
+    for row in trials.finished():
+        on_front = row["trial"] in front
+        values = tuple(row.get(column) for column in columns)
+        if on_front:
+            labels.setdefault(values, []).append(row["trial"])
+        given = {each.path: row[each.column] for each in trials.settings[_SETTINGS:] if row[each.column] is not None}
+        rows.append(
+            {
+                "trial": row["trial"],
+                "state": row["state"],
+                **dict(zip(columns, values, strict=True)),
+                "front": on_front,
+                **{each.column: row[each.column] for each in trials.settings},
+                "what": _FRONT if on_front else _STOPPED if row["state"] == "stopped" else _BEATEN,
+                "settings": text_of(given),
+                "checkpoint": kept.get(row["trial"]) or "",
+                "reason": row.get("reason") or "",
+            }
+        )
+    for row in rows:
+        alike = labels.get(tuple(row[column] for column in columns), [])
+        first = row["front"] and alike[0] == row["trial"]
+        row["label"] = (", ".join(map(str, alike[:3])) + ("…" if len(alike) > 3 else "")) if first else ""
+    return rows
+
+
+def _references(report: Report, trials: Trials) -> Iterator[dict[str, Any]]:
+    """What the trials are compared with, beside each other: the file's own values; the model that it began with."""
+    columns = {goal.metric: column for goal, column in trials.goals}
+    own = (report.details.get("baseline") or {}).get("trial")
+    mine = next((row for row in trials.finished() if row["trial"] == own), None)
+    if mine is not None:
+        values = {column: mine.get(column) for column in columns.values()}
+        yield {"trial": own, "state": mine["state"], **values, "what": _OWN, "settings": "the file's own values"}
+    before = _before(report)
+    values = {column: before.get(metric) for metric, column in columns.items()}
+    if sum(value is not None for value in values.values()) > 1:
+        of = f" trial {report.best['number']}" if report.best is not None else ""
+        yield {"trial": None, "state": "", **values, "what": _BEFORE, "settings": f"what{of} was made of"}
+
+
+def _before(report: Report) -> Mapping[str, Any]:
+    """Metrics of the model that the best trial's one was made of: the first stage's, or the teacher's."""
+    rows = report.records("stages") or [row for row in report.records("learners") if row.get("learner") == "teacher"]
+    if not rows:
+        return {}
+    costs = {row["what"]: row.get("before", row.get("teacher")) for row in report.records("costs")}
+    return {**{metric: costs.get(what) for metric, what in _COSTS.items()}, **rows[0]}
+
+
+def _axis(goal: Goal, column: str, rows: Sequence[Mapping[str, Any]]) -> _Axis:
+    """How far it goes: as in other charts, over the whole front, and what trials are compared with."""
+    values = [row[column] for row in rows if row.get(column) is not None]
+    shown = [row[column] for row in rows if row.get(column) is not None and row["what"] in (_FRONT, _OWN, _BEFORE)]
+    log = not goal.maximize and min(values) > 0 and max([*shown, min(values)]) / min(values) >= _WIDE
+    if log:
+        values, shown = [math.log10(value) for value in values], [math.log10(value) for value in shown]
+    low, high, _ = drawn_range(values, goal)
     margin = 0.04 * (high - low)
-    return min([low, *(value - margin for value in shown)]), max([high, *(value + margin for value in shown)]), beyond
+    low, high = min([low, *(value - margin for value in shown)]), max([high, *(value + margin for value in shown)])
+    return _Axis(goal, column, 10**low if log else low, 10**high if log else high, log)
+
+
+def _layers(
+    x: _Axis,
+    y: _Axis,
+    axes: Sequence[_Axis],
+    rows: Sequence[Mapping[str, Any]],
+    settings: Sequence[tuple[str, str]],
+) -> list[Spec]:
+    there = [what for what in _LOOKS if any(row["what"] == what for row in rows)]
+    looks = [_LOOKS[what] for what in there]
+    colour = {"domain": there, "range": [look[0] for look in looks]}
+    shape = {"domain": there, "range": [look[1] for look in looks]}
+    size = {"domain": there, "range": [look[2] for look in looks]}
+    legend = {"title": None, "symbolSize": 80, "symbolOpacity": 1, "columns": 5 if len(there) < 5 else 3}
+    position = {"x": x.encoding(), "y": y.encoding()}
+    encoding = {
+        **position,
+        "color": {"field": "what", "type": "nominal", "scale": colour, "legend": legend},
+        "shape": {"field": "what", "type": "nominal", "scale": shape, "legend": legend},
+        "size": {"field": "what", "type": "nominal", "scale": size, "legend": None},
+    }
+    measured = [("trial", "trial"), *((axis.column, axis.goal.metric) for axis in axes)]
+    about = [*measured, *settings[:_SETTINGS], *([("settings", "and")] if len(settings) > _SETTINGS else [])]
+    mark = {"type": "point", "filled": True, "cursor": "pointer"}
+    drawn = f"isValid(datum.{x.column}) && isValid(datum.{y.column})"
+
+    def of(*kinds: str) -> list[Spec]:
+        return [{"filter": f"{drawn} && indexof({list(kinds)}, datum.what) >= 0"}]
+
+    layers = [
+        layer({**mark, "opacity": 0.55}, {**encoding, "tooltip": tooltip(*about)}, transform=of(_BEATEN)),
+        layer(
+            {**mark, "opacity": 0.55},
+            {**encoding, "tooltip": tooltip(*about, ("reason", "stopped because"))},
+            transform=of(_STOPPED),
+        ),
+        layer(
+            {**mark, "opacity": 1, "stroke": {"expr": "paper"}, "strokeWidth": 1.2},
+            {**encoding, "tooltip": tooltip(*about, ("checkpoint", "model"))},
+            transform=of(_FRONT),
+        ),
+        layer(
+            {**mark, "opacity": 1, "filled": False, "strokeWidth": 2.5},
+            {**encoding, "tooltip": tooltip(*measured, ("settings", "what"))},
+            transform=of(_OWN, _BEFORE),
+        ),
+    ]
+    name = {"type": "text", "dx": 8, "dy": 11, "align": "left", "fontSize": 10.5}
+    on_front = {"filter": f"{drawn} && datum.front"}
+    labels = {**position, "text": {"field": "label"}}
+    layers += [
+        layer({**name, "style": "halo"}, labels, transform=[on_front]),
+        layer({**name, "color": INK}, labels, transform=[on_front]),
+    ]
+    if len(axes) == 2:
+        step = "step-before" if x.goal.maximize else "step-after"  # around what the front attains
+        line = {"type": "line", "color": _LOOKS[_FRONT][0], "strokeWidth": 1.6, "opacity": 0.75, "interpolate": step}
+        layers.insert(0, layer(line, position, transform=[on_front]))
+    return layers
+
+
+def _alt(trials: Trials, rows: Sequence[Mapping[str, Any]]) -> str:
+    ends = []
+    for goal, column in trials.goals:
+        values = [row[column] for row in rows if row["what"] == _FRONT and row[column] is not None]
+        if values:
+            ends.append(f"{goal.metric} from {number(min(values))} to {number(max(values))}")
+    on_front = sum(row["what"] == _FRONT for row in rows)
+    ended = sum(row["what"] in (_FRONT, _BEATEN, _STOPPED) for row in rows)
+    return f"{on_front} of {ended} trials are on the front: {', '.join(ends)}."
+
+
+def _note(report: Report, trials: Trials, rows: Sequence[Mapping[str, Any]]) -> str:
+    notes = ["Blue, with its number: no other trial is better in one objective and at least as good in the others."]
+    before = next((row for row in rows if row["what"] == _BEFORE), None)
+    if before is not None:
+        known = [(goal, before[column]) for goal, column in trials.goals if before.get(column) is not None]
+        values = ", ".join(f"{goal.metric} {measure(goal.metric, value)}" for goal, value in known)
+        of = f"the model of trial {report.best['number']}" if report.best is not None else "it"
+        notes.append(f"Before: what {of} was made of ({values}).")
+    failed = sum(row["state"] == "failed" for row in trials.rows)
+    if failed:
+        notes.append(f"{plural(failed, 'failed trial')} {'has' if failed == 1 else 'have'} no place here.")
+    return " ".join(notes)

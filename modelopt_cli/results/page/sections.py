@@ -12,13 +12,14 @@ from typing import Any
 from modelopt_cli.core.readable import duration, size
 from modelopt_cli.results.charts.chart import Chart
 from modelopt_cli.results.page.parts import PageTable, Part, Section
+from modelopt_cli.results.picking import pick_commands
 from modelopt_cli.results.report import Report
 
 _SEARCH: Sequence[tuple[str, str, Sequence[str]]] = (
     (
         "course",
         "How the search went",
-        ("history", "front", "hypervolume", "curves", "timeline", "population", "failures"),
+        ("history", "curves", "timeline", "population", "failures"),
     ),
     ("settings", "What mattered", ("importance", "parallel", "slices", "effects", "pair_effects")),
     ("model", "The best model", ("learning_curve", "confusion", "calibration", "predicted", "residuals")),
@@ -68,7 +69,6 @@ _TABLES = {
     "learners": "Teacher and students",
     "folds": "Folds",
     "seeds": "Seeds",
-    "front": "The front",
     "importance": "Importance of settings",
     "schedule": "How the best trial came about",
     "repeats": "Settings that were tried again",
@@ -84,6 +84,9 @@ def of(report: Report, charts: Mapping[str, Chart], folder: Path | None) -> list
     """The sections of a report's page; empty ones are there, too."""
     shown: set[str] = set()
     sections = []
+    if "front" in charts:
+        sections.append(_front(report, charts))
+        shown.update(("front", "hypervolume"))
     for name, title, kinds in _BY_KIND.get(report.kind, _MODEL):
         section = Section(name, title, [Part(chart=charts[kind]) for kind in kinds if kind in charts])
         shown.update(kinds)
@@ -92,6 +95,20 @@ def of(report: Report, charts: Mapping[str, Chart], folder: Path | None) -> list
     if sections:
         sections[-1].parts += [Part(chart=charts[kind]) for kind in rest]
     return [*sections, _tables(report), _data(report, charts), _reproduce(report, folder), _environment(folder)]
+
+
+def _front(report: Report, charts: Mapping[str, Chart]) -> Section:
+    """What a search with several objectives has come to: its front, the models on it, and how one is taken."""
+    section = Section("front", "The front", [Part(chart=charts["front"])])
+    table = PageTable.of(report.records("front"), "The models on it")
+    if table is not None:
+        section.parts.append(Part(table=table))
+    commands = pick_commands(report)
+    if commands:
+        section.parts.append(Part(title="Take one, judged on test", code="\n".join(commands), open=True))
+    if "hypervolume" in charts:
+        section.parts.append(Part(chart=charts["hypervolume"]))
+    return section
 
 
 def _tables(report: Report) -> Section:

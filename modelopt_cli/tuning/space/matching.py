@@ -40,6 +40,8 @@ def _match(own: object, value: object, path: str, searched: Collection[str]) -> 
         missing = len(own) != len(value)
         pairs = {i: pair for i, pair in enumerate(zip(own, value)) if f"{path}.{i}" not in searched}  # noqa: B905
     else:
+        if isinstance(own, str) and isinstance(value, Mapping) and value.get("type") == own:
+            return 1  # the name of a strategy stands for its section
         numbers = isinstance(own, int | float) and isinstance(value, int | float)
         equal = numbers and isinstance(own, bool) == isinstance(value, bool) and own == value
         return 1 if equal or freeze(own) == freeze(value) else -1

@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from modelopt_cli.results.details import BestPosterior
+from modelopt_cli.results.picking import CHECKPOINT
 from modelopt_cli.results.report import Cell, Table
 from modelopt_cli.results.tables import DEVIATION, cell, metric_column
 from modelopt_cli.tuning.analysis import hypervolume
@@ -28,8 +29,6 @@ def timeline_table(stints: Sequence[Stint]) -> Table:
     return Table(columns=columns, rows=rows)
 
 
-CHECKPOINT = "checkpoint"
-"""The column of the front with each trial's model, by its path from the run directory."""
 NO_MODELS: Mapping[int, str] = MappingProxyType({})
 
 

@@ -384,3 +384,11 @@ def test_no_heavy_import() -> None:
         "sys.exit(any(m in sys.modules for m in ('numpy', 'torch', 'scipy', 'sklearn', 'pydantic')))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_strategy_of_the_file_is_the_choice_that_names_it() -> None:
+    """A file is resolved to sections, while choices often name a strategy alone."""
+    space = Space.from_spec({"pruning.importance": ["taylor", "magnitude"], "other": {"choice": [{"type": "random"}]}})
+    values = {"pruning.importance": {"type": "magnitude"}, "other": {"type": "random"}}
+    assert space.from_values(values.__getitem__) == {"pruning.importance": "magnitude", "other": {"type": "random"}}
+    assert space.from_values({**values, "other": {"type": "fisher"}}.__getitem__) is None
