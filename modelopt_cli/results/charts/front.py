@@ -30,12 +30,12 @@ _FRONT, _BEATEN, _STOPPED, _OWN, _BEFORE = (
     "the file's own",
     "before",
 )
-_LOOKS = {  # colour, shape, size
-    _FRONT: ("#2f7ed8", "circle", 95),
-    _BEATEN: ("#9aa1ad", "circle", 40),
-    _STOPPED: ("#b9bec8", "triangle-down", 40),
-    _OWN: ("#d55e00", "diamond", 200),
-    _BEFORE: ("#009e73", "square", 150),
+_LOOKS = {  # colour, shape
+    _FRONT: ("#2f7ed8", "circle"),
+    _BEATEN: ("#9aa1ad", "circle"),
+    _STOPPED: ("#b9bec8", "triangle-down"),
+    _OWN: ("#d55e00", "diamond"),
+    _BEFORE: ("#009e73", "square"),
 }
 _COSTS = {
     "model.parameters": "parameters",
@@ -169,14 +169,12 @@ def _layers(
     looks = [_LOOKS[what] for what in there]
     colour = {"domain": there, "range": [look[0] for look in looks]}
     shape = {"domain": there, "range": [look[1] for look in looks]}
-    size = {"domain": there, "range": [look[2] for look in looks]}
     legend = {"title": None, "symbolSize": 80, "symbolOpacity": 1, "columns": 5 if len(there) < 5 else 3}
     position = {"x": x.encoding(), "y": y.encoding()}
     encoding = {
         **position,
         "color": {"field": "what", "type": "nominal", "scale": colour, "legend": legend},
         "shape": {"field": "what", "type": "nominal", "scale": shape, "legend": legend},
-        "size": {"field": "what", "type": "nominal", "scale": size, "legend": None},
     }
     measured = [("trial", "trial"), *((axis.column, axis.goal.metric) for axis in axes)]
     about = [*measured, *settings[:_SETTINGS], *([("settings", "and")] if len(settings) > _SETTINGS else [])]
@@ -187,19 +185,19 @@ def _layers(
         return [{"filter": f"{drawn} && indexof({list(kinds)}, datum.what) >= 0"}]
 
     layers = [
-        layer({**mark, "opacity": 0.55}, {**encoding, "tooltip": tooltip(*about)}, transform=of(_BEATEN)),
+        layer({**mark, "size": 40, "opacity": 0.55}, {**encoding, "tooltip": tooltip(*about)}, transform=of(_BEATEN)),
         layer(
-            {**mark, "opacity": 0.55},
+            {**mark, "size": 40, "opacity": 0.55},
             {**encoding, "tooltip": tooltip(*about, ("reason", "stopped because"))},
             transform=of(_STOPPED),
         ),
         layer(
-            {**mark, "opacity": 1, "stroke": {"expr": "paper"}, "strokeWidth": 1.2},
+            {**mark, "size": 95, "opacity": 1, "stroke": {"expr": "paper"}, "strokeWidth": 1.2},
             {**encoding, "tooltip": tooltip(*about, ("checkpoint", "model"))},
             transform=of(_FRONT),
         ),
         layer(
-            {**mark, "opacity": 1, "filled": False, "strokeWidth": 2.5},
+            {**mark, "size": 150, "opacity": 1, "filled": False, "strokeWidth": 2.5},
             {**encoding, "tooltip": tooltip(*measured, ("settings", "what"))},
             transform=of(_OWN, _BEFORE),
         ),
