@@ -320,7 +320,7 @@ def _distillation(report: Report) -> list[str]:
 def _compression(report: Report) -> list[str]:
     rows = report.records("stages")
     if len(rows) < 2:
-        return ["A model was made smaller."]
+        return ["A model is made smaller in stages; none of them has been compared with another yet."]
     first, last = rows[0], rows[-1]
     stages = [str(row["stage"]) for row in rows]
     sentences = [f"A model was made smaller in stages: {listed(stages)}."]

@@ -11,7 +11,7 @@ import hashlib
 import json
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -25,7 +25,7 @@ from modelopt_cli.workflows.watch.watcher import STORE, Snapshot, Watcher
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from modelopt_cli.results.report import Report
+    from modelopt_cli.results.report import Kind, Report
 
 HOST = "127.0.0.1"
 _NAMES = (HOST, "localhost")
@@ -42,6 +42,9 @@ _HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Content-Security-Policy": _POLICY,
 }
+
+_KINDS: Mapping[str, Kind] = {"distill": "distillation", "tune": "search", "compress": "compression"}
+"""Workflow -> the kind of report that its page is made as while it goes on; else that of a training."""
 
 Page = Callable[["Report", "Path"], str]
 Data = Callable[["Report"], Any]
@@ -113,7 +116,7 @@ def report_of(snapshot: Snapshot) -> Report:
     progress = snapshot.progress
     workflow = snapshot.workflow or "train"
     report = provisional(
-        "distillation" if workflow == "distill" else "search" if workflow == "tune" else "training",
+        _KINDS.get(workflow, "training"),
         workflow,
         Outcome(metrics={} if progress is None else progress["metrics"]),
         name=snapshot.path.parent.name,
