@@ -117,6 +117,7 @@ def _pt2(program: Any, example: Tensor, about: str) -> bytes:
 def _onnx(program: Any, example: Tensor, about: str) -> bytes:
     import torch
 
+    from modelopt_cli.models.files.onnx_operators import read_once
     from modelopt_cli.models.graph.capture import quiet
 
     named = [each["name"] for each in json.loads(about).get("outputs", ())]
@@ -125,7 +126,7 @@ def _onnx(program: Any, example: Tensor, about: str) -> bytes:
     names: dict[str, Any] = {"input_names": ["inputs"], "output_names": outputs}
     _lay_out_attention(program)
     try:
-        with quiet():
+        with quiet(), read_once():
             exported = torch.onnx.export(program, (example,), dynamo=True, verbose=False, **names)
     except torch.onnx.errors.OnnxExporterError as error:
         raise UsageError(f"torch cannot write the model as ONNX: {_reason(error)}; write a .pt2") from error

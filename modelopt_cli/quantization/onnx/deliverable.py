@@ -6,6 +6,7 @@ Both ends are exported by themselves and stay in float, so the quantized graph i
 from __future__ import annotations
 
 import json
+from collections import OrderedDict
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -64,9 +65,9 @@ def deliverable(
     raw = raw_example(preprocessing, size)
     proto = middle
     if _changes(whole, raw):
-        before = _part(_Before(whole), raw, "before/", batch)
+        before = _part(_Before(whole), raw, "before/", batch, preprocessing)
         proto = _joined(before, proto)
-    proto = _joined(proto, _part(_After(whole), torch.zeros(size, outputs), "after/", batch))
+    proto = _joined(proto, _part(_After(whole), torch.zeros(size, outputs), "after/", batch, preprocessing))
     names = [each["name"] for each in about["outputs"]]
     _rename(proto, {proto.graph.input[0].name: "inputs"} | dict(zip(_outputs(proto), names, strict=True)))
     del proto.metadata_props[:]
@@ -83,12 +84,22 @@ def _changes(whole: WithPreprocessing, raw: Tensor) -> bool:
     return whole.preprocessed(raw) is not raw
 
 
-def _part(module: nn.Module, example: Tensor, prefix: str, batch: int | None) -> Any:
-    """One end as a graph all of whose names begin with `prefix`."""
+_exported: OrderedDict[str, bytes] = OrderedDict()
+"""Ends that were exported before: the same for all models of the same data, such as the trials of a search."""
+_MOST_EXPORTED = 8
+
+
+def _part(module: _Before | _After, example: Tensor, prefix: str, batch: int | None, data: Preprocessing) -> Any:
+    """One end as a graph all of whose names begin with `prefix`. It follows from `data`, the task and the shapes."""
     import onnx
 
-    content, _ = exported_bytes(module.eval(), example, ".onnx", {})
-    proto = onnx.load_from_string(content)
+    key = json.dumps([prefix, data.to_plain(), module.whole.task, list(example.shape), batch], sort_keys=True)
+    if key not in _exported:
+        content, _ = exported_bytes(module.eval(), example, ".onnx", {})
+        _exported[key] = content
+        while len(_exported) > _MOST_EXPORTED:
+            _exported.popitem(last=False)
+    proto = onnx.load_from_string(_exported[key])
     if batch is not None:
         for value in (*proto.graph.input, *proto.graph.output):
             value.type.tensor_type.shape.dim[0].dim_value = batch
