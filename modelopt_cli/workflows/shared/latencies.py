@@ -218,7 +218,15 @@ def measured(
     if len(compared) > 1:
         compared = [each for each in compared if each is not results.of(base)]
     noisy = [noise(*pair) for each in compared for pair in zip(each, results.of(base) or each, strict=True)]
-    return replace(results, warnings=list(dict.fromkeys([*warnings, *filter(None, noisy)])))
+    return replace(results, warnings=list(dict.fromkeys([*warnings, *_said_once(list(filter(None, noisy)))])))
+
+
+def _said_once(noisy: list[str]) -> list[str]:
+    """Of several times that are noisy the first stands for all."""
+    if len(noisy) < 2:
+        return noisy
+    others = plural(len(noisy) - 1, "other time is", "other times are")
+    return [f"{noisy[0]} ({others} noisy, too)"]
 
 
 def _entrants(
