@@ -22,20 +22,24 @@ def latency(console: Console, report: Report, measured: Measured) -> None:
     relative = compared or len(measured.get("runtimes", ())) > 1
     console.print(Text("latency of a batch", style="bold"))
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 2, 0, 0))
-    table.add_column("model", overflow="fold")
+    several = len({row["model"] for row in report.records("latency")}) > 1
+    named = several or not runtimes
+    if named:
+        table.add_column("model", overflow="fold", min_width=8)
     if runtimes:
         table.add_column("runtime", no_wrap=True)
-    for name in ("batch", "median ms", "25% to 75%", "samples/s", *(["relative"] if relative else [])):
+    rates = ["samples/s"] if not (several and runtimes) else []  # which follow from the medians
+    for name in ("batch", "median ms", "25% to 75%", *rates, *(["relative"] if relative else [])):
         table.add_column(name, justify="right", no_wrap=True)
     for row in report.records("latency"):
         low, median, high = (_three_digits(row[f"{name} ms"]) for name in ("low", "median", "high"))
         table.add_row(
-            Text("baseline" if compared and row["model"] != report.name else str(row["model"])),
+            *([Text("baseline" if compared and row["model"] != report.name else str(row["model"]))] if named else []),
             *([str(row["runtime"])] if runtimes else []),
             str(row["batch size"]),
             median,
             f"{low} to {high}",
-            f"{row['samples per second']:,.0f}",
+            *([f"{row['samples per second']:,.0f}"] if rates else []),
             *([f"{row['relative to baseline']:.3f}"] if relative else []),
         )
     console.print(table)
