@@ -39,6 +39,8 @@ DEVIATION = "_std"
 """What a standard deviation's name ends with, after the name of what deviates."""
 
 _SIZES = ("model.parameters", "model.nonzero", "model.size_bytes")
+EARLY_COSTS = (*_SIZES, "model.macs", "model.flops")
+"""Costs, beside latencies, that follow from a module's shape: a trial that may be stopped tells them as it goes on."""
 _MASKED = (*_SIZES, "model.sparsity", "model.compressed_bytes", "pruning.sparsity")
 _MEASURED = ("model.macs", "model.flops", "model.file_bytes")
 _SMALLER = ("model.compressed_bytes", "pruning.units_removed")
@@ -114,11 +116,9 @@ class ExpectedMetrics:
         """Metrics that a run reports while it is under way, by which trials can be ended."""
         if self.framework == "sklearn" or self.folded or self.sized:
             return frozenset(name for name in self.possible if not name.startswith("test."))
-        progress = {
-            "prune": {"model.parameters"} if self.units else {"model.sparsity"},
-            "compress": {*_SIZES, *_MEASURED, *self.latency} - {"model.file_bytes"},
-        }.get(self.workflow, set())
-        return frozenset({"train.loss", *progress}) | (self._scores & self.possible)
+        costs = {*EARLY_COSTS, *self.latency} & self.possible
+        progress = {"prune": {"model.parameters"} if self.units else {"model.sparsity"}}.get(self.workflow, set())
+        return frozenset({"train.loss", *progress, *costs}) | (self._scores & self.possible)
 
     @property
     def monitored(self) -> frozenset[str]:

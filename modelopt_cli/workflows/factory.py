@@ -19,6 +19,7 @@ from modelopt_cli.tuning.objective import Objective, Run
 from modelopt_cli.tuning.trials.evaluator import ObjectiveEvaluator
 from modelopt_cli.tuning.trials.running_front import RunningFront
 from modelopt_cli.workflows.runs.base import ModelRun, RestorableRun
+from modelopt_cli.workflows.runs.early_costs import EarlyCosts
 from modelopt_cli.workflows.runs.estimator import EstimatorRun
 from modelopt_cli.workflows.runs.opening import monitored, open_run
 from modelopt_cli.workflows.runs.subset import SizedRun
@@ -172,6 +173,14 @@ class ModelObjective(Objective):
         return self._whole(self._experiment.with_values(params), seed, state)
 
     def _whole(self, experiment: Experiment, seed: int, state: Any) -> Run:
+        """As `_opened`; where trials are compared before their end, its reports tell costs that are searched by."""
+        run, tuning = self._opened(experiment, seed, state), experiment.require_tuning()
+        compared = tuning.stopper is not None or tuning.scheduler is not None
+        if compared and isinstance(run, ModelRun) and experiment.require_model().framework == "torch":
+            run.early_costs = EarlyCosts(experiment, data_cache.prepared_data(experiment), self._wanted)
+        return run
+
+    def _opened(self, experiment: Experiment, seed: int, state: Any) -> Run:
         if self._workflow == "prune":
             return open_pruning(experiment, seed, wanted=self._wanted, state=state, dense=self._dense)
         if self._workflow == "distill":

@@ -111,6 +111,8 @@ class DistillRun(RestorableRun):
             last = dict(metrics)
             self.curve.append((self.jobs[self._number].name, epoch, last))
         self.comparison.forget(self.jobs[self._number].name)
+        if self.early_costs is not None and isinstance(run, TorchRun) and self.jobs[self._number].name == STUDENT:
+            last |= self.early_costs.of(run.trainer.module)
         self.step += 1
         if run.step >= run.total:
             self._finish(run)

@@ -200,7 +200,8 @@ class PruneRun(RestorableRun):
                 metrics = self._prune(phase) if phase.kind == "prune" else self._epoch(phase)
             self.step += 1
             self._count_steps()
-            reports.append((self.step, metrics))
+            costs = {} if self.early_costs is None else self.early_costs.of(self.module)
+            reports.append((self.step, {**metrics, **costs}))
         self._seconds += time.perf_counter() - start
         return reports
 

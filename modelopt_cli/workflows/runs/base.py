@@ -18,11 +18,14 @@ if TYPE_CHECKING:
     from modelopt_cli.models.files.checkpoints import Checkpoint
     from modelopt_cli.results.report import Table
     from modelopt_cli.training.metrics.answers import Answers
+    from modelopt_cli.workflows.runs.early_costs import EarlyCosts
 
 
 class ModelRun(Run):
     """Base of the runs that train, prune or distil a torch module, or fit an estimator."""
 
+    early_costs: EarlyCosts | None = None
+    """What its reports tell of the cost of the module under way, where trials are compared by that."""
     answers: Mapping[str, Answers]
     """Split -> what the model answered there, when it was last judged by every metric."""
 

@@ -93,7 +93,8 @@ class TorchRun(RestorableRun):
             reports = self.trainer.advance(until)
         self.seconds += time.perf_counter() - start
         self._note()
-        return list(reports)
+        costs = {} if self.early_costs is None else self.early_costs.of(self.trainer.module)
+        return [(step, {**metrics, **costs}) for step, metrics in reports]
 
     @property
     def ahead(self) -> list[Part]:
