@@ -23,6 +23,7 @@ from modelopt_cli.results.details import PickDetails
 from modelopt_cli.results.files import link_or_copy
 from modelopt_cli.results.report import Cell, Table
 from modelopt_cli.results.run_directory import locked
+from modelopt_cli.results.saved_run import read_table
 from modelopt_cli.tuning.space.parameters import is_under
 from modelopt_cli.tuning.study.study import Study
 from modelopt_cli.tuning.trials.trial import State
@@ -47,6 +48,8 @@ if TYPE_CHECKING:
     from modelopt_cli.workflows.search.best_model import BestModel
 
 _RECOVERY = "pruning.recovery"
+_AGAIN = "_again"
+"""What a column of the front ends with that holds a metric as it was at the end of the search."""
 _FIXED = ("tuning", "data", "seed", "evaluation")
 """Sections that say what trials were measured on: with other values, figures cannot be compared."""
 
@@ -107,7 +110,7 @@ class Searched:
         space = search_space(experiment)
         for text in asked.overrides:
             _check_override(text.partition("=")[0].strip(), space)
-        return cls(path, experiment, space, trials, kept_numbers(path, trials))
+        return cls(path, experiment, space, _measured_again(path, trials), kept_numbers(path, trials))
 
     @property
     def workflow(self) -> str:
@@ -149,6 +152,21 @@ class Searched:
             return f"no trial of {self.path} ended with a result; search on with --resume"
         why = "cross-validation leaves none" if self.experiment.evaluation.cv is not None else "none is there"
         return f"{self.path} has no kept models to pick from ({why}); train one again by --refine"
+
+
+def _measured_again(path: Path, trials: Sequence[Trial]) -> list[Trial]:
+    """The trials, those of the front with the latencies that were measured once more when nothing else ran."""
+    file = path / "front.json"
+    rows = read_table(file).records() if file.is_file() else []
+    again = {
+        row["trial"]: {
+            name.removesuffix(_AGAIN): float(value)
+            for name, value in row.items()
+            if name.endswith(_AGAIN) and isinstance(value, int | float)
+        }
+        for row in rows
+    }
+    return [replace(trial, metrics={**trial.metrics, **again.get(trial.number, {})}) for trial in trials]
 
 
 def _check_override(path: str, space: Space) -> None:

@@ -242,6 +242,18 @@ def test_no_search_a_running_one_and_one_without_models(cli: Cli, runs: Path) ->
 
 
 @pytest.mark.slow
+def test_latencies_measured_at_the_end_decide(cli: Cli, runs: Path) -> None:
+    """While a search runs its trials disturb each other's timings; what the front says in the end counts."""
+    file = runs / "small" / "1" / "front.json"
+    rows = front(runs / "small" / "1")
+    fastest = rows[-1]["trial"]
+    file.write_text(json.dumps([{**row, "model.latency_ms_again": float(row["trial"] != fastest)} for row in rows]))
+    done = cli("pick", "small", "--where", "model.latency_ms <= 0.5", "--maximize", "validation.accuracy", "--json")
+    assert done.code == 0, done.err
+    assert json.loads(done.out)["details"]["trial"] == fastest
+
+
+@pytest.mark.slow
 def test_a_name_is_its_newest_search(cli: Cli, runs: Path, searches: Path) -> None:
     assert cli("train", searches / "small.yaml", "--quiet").code == 0
     assert (runs / "small" / "2").is_dir()
