@@ -203,7 +203,7 @@ class ModelObjective(Objective):
             return
         if not self._can_keep(trained):
             note_warnings(trained.warnings, self._keep, seed)
-        elif isinstance(trained, RestorableRun) and self._on_front(seed, metrics):
+        elif isinstance(trained, RestorableRun) and trained.keepable and self._on_front(seed, metrics):
             from modelopt_cli.models.files import checkpoints
 
             checkpoints.save(kept_model(self._keep, seed), trained.checkpoint(metrics), durable=False)

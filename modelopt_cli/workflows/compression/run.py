@@ -91,6 +91,7 @@ class CompressRun(RestorableRun):
         self.models = models.StageModels(experiment, self.prepared, self.stages, self._log, wanted=wanted)
         self.taken: list[str] = []  # names of stages that the cache had
         self._number, self._repeating = 0, list[dict[str, float]]()
+        self._repeated: dict[str, float] = {}  # the last of them that was reported
         self._run: ModelRun | None = None
         self._curve: list[tuple[int, dict[str, float]]] = []
         self._begun = self._seconds = 0.0
@@ -118,7 +119,7 @@ class CompressRun(RestorableRun):
 
     def _repeat(self) -> dict[str, float]:
         """The next report of a stage that another run has computed."""
-        metrics = self._repeating.pop(0)
+        metrics = self._repeated = self._repeating.pop(0)
         self.step += 1
         if not self._repeating:
             record = self._record(self._number)
@@ -242,9 +243,16 @@ class CompressRun(RestorableRun):
 
     def metrics(self) -> Mapping[str, float]:
         """The last model's on the validation split, their change since the first, costs, ratios of costs, seconds."""
+        if self._repeating:  # it was stopped before it came to a model of its own
+            return {**self._repeated, "train.seconds": self._seconds, "train.epochs": float(self.step)}
         judged = self.full_metrics()
         seconds = sum(record.seconds for record in self.models.records) + self._seconds
         return {**judged, **self.costs(judged), "train.seconds": seconds, "train.epochs": float(self.step)}
+
+    @property
+    def keepable(self) -> bool:
+        """See the base class."""
+        return not self._repeating
 
     def full_metrics(self) -> dict[str, float]:
         """See the base class."""
@@ -371,4 +379,6 @@ class CompressRun(RestorableRun):
             return
         self._next_stage()
         if self._repeating:
-            self._repeating = self._repeating[state["repeated"] :]
+            done = state["repeated"]
+            self._repeated = self._repeating[done - 1] if done else {}
+            self._repeating = self._repeating[done:]

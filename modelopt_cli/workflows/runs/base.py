@@ -71,6 +71,11 @@ class ModelRun(Run):
 class RestorableRun(ModelRun):
     """A run whose model can be put back from a file, so that a search need not run its best trial again."""
 
+    @property
+    def keepable(self) -> bool:
+        """Whether it has the model that its metrics are about; not while it repeats what another run reported."""
+        return True
+
     @abstractmethod
     def restore(self, trained: Checkpoint) -> None:
         """Take the weights of a model that was made before from the same setting and seed."""

@@ -71,6 +71,21 @@ def test_a_trial_reports_the_same_whoever_trained_its_student(tmp_path: Path) ->
     assert {name: metrics[name] for name in WANTED} == {name: same[name] for name in WANTED}
 
 
+def test_a_trial_that_is_stopped_while_it_repeats_a_stage_counts_as_of_its_last_report(tmp_path: Path) -> None:
+    """Its student is there and trained out, but it was stopped by what that student was after so many steps."""
+    experiment = load({"model.hidden.0": {"int": [8, 32]}})
+    first = open_compression(experiment, 0, wanted=WANTED, folder=tmp_path)
+    first.advance(first.total)
+    run = open_compression(experiment, 7, wanted=WANTED, folder=tmp_path, left_out=1)
+    reports = run.advance(1)
+    assert {name: run.metrics()[name] for name in WANTED} == {name: reports[-1][1][name] for name in WANTED}
+    assert not run.keepable
+    resumed = open_compression(experiment, 7, wanted=WANTED, state=run.state(), folder=tmp_path, left_out=1)
+    assert resumed.metrics() == run.metrics()
+    run.advance(run.total)
+    assert run.keepable
+
+
 @pytest.mark.parametrize("step", range(1, 7))
 def test_a_trial_goes_on_from_its_state_at_every_step(tmp_path: Path, step: int) -> None:
     experiment = load({"model.hidden.0": {"int": [8, 32]}})
