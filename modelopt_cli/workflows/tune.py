@@ -21,7 +21,7 @@ from modelopt_cli.tuning.trials.table import curves_table, trials_table
 from modelopt_cli.tuning.trials.trial import CHEAP, State
 from modelopt_cli.workflows.factory import ModelObjective
 from modelopt_cli.workflows.runs.script import CommandObjective
-from modelopt_cli.workflows.search import model_cache, warm_start
+from modelopt_cli.workflows.search import latencies, model_cache, warm_start
 from modelopt_cli.workflows.search.analysis import SearchAnalysis, search_analysis
 from modelopt_cli.workflows.search.best_model import command_of, finalize_best
 from modelopt_cli.workflows.search.cheap_first import cheap_settings
@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from modelopt_cli.tuning.objective import Objective
     from modelopt_cli.tuning.search.result import SearchResult
     from modelopt_cli.tuning.trials.trial import Trial
+    from modelopt_cli.workflows.shared.latencies import Latencies
 
 
 @one_run()
@@ -343,6 +344,11 @@ class _Search:
         if unheard(self.experiment):
             warnings.append(unheard(self.experiment))
         tables, details = self.compromises()
+        timed = latencies.asked_for(self.wanted) if self.experiment.model is not None else []
+        again = None if interrupted or not timed else self._front_again()
+        if again is not None and "front" in tables:
+            tables["front"] = latencies.with_latencies(tables["front"], again, timed)
+            warnings += again.warnings
         tables, beside = {"trials": self.table(), **tables, **analysis.tables}, self.beside()
         if best is not None:
             metrics = dict(best.metrics)
@@ -362,9 +368,12 @@ class _Search:
                 tables |= best_model.tables
                 beside |= best_model.beside
                 details = {**details, **best_model.details}
+        if timed:
+            details["latency"] = latencies.how(self.experiment, again, str(details.get("latency", "")))
         warnings += self._otherwise_than_declared()
         if self.context.directory is not None:
-            for name, table in analysis.tables.items():
+            renewed = {} if again is None or "front" not in tables else {"front": tables["front"]}
+            for name, table in {**analysis.tables, **renewed}.items():
                 self.context.directory.write_table(name, table)
         of_search: SearchDetails = {
             "objective": [str(goal) for goal in self.experiment.require_tuning().goals],
@@ -392,6 +401,15 @@ class _Search:
             best=best_row(best),
             plan={**self.plan.as_dict(), **took},
         )
+
+    def _front_again(self) -> Latencies | None:
+        """The models of the front timed in turns, now that no trial runs; None: there are no several."""
+        if self.context.directory is None or len(self.checkpoints) < 2:
+            return None
+        self.context.emit(StageBegun("measuring the models of the front again"))
+        models = {number: self.context.directory.path / path for number, path in self.checkpoints.items()}
+        with self.reporting.log.recording():
+            return latencies.remeasured(models, self.experiment)
 
     def _otherwise_than_declared(self) -> list[str]:
         """Where scripts took other steps than `command.steps` says."""

@@ -41,6 +41,7 @@ def render(console: Console, report: Report, *, quiet: bool) -> None:
         _importances(console, report, details)
         training.folds(console, report)
     _hypervolume(console, details)
+    parts.latency(console, report)
     if not quiet:
         _schedule(console, report)
     metrics.show(console, report)
