@@ -12,7 +12,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from modelopt_cli import Report, distill, load, prune, train, tune
+from modelopt_cli import Report, compress, distill, load, prune, train, tune
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 FILES = sorted(CONFIGS.glob("*.yaml"))
@@ -32,6 +32,15 @@ SMALL = {
     "digits_distill": ["distillation.teacher.training.epochs=1"],
     "mnist_hinton": ["training.batch_size=16", "distillation.teacher.training={epochs: 1, batch_size: 16}", "seeds=1"],
     **{f"cifar100_{kind}": TINY_RESNETS for kind in ("kd", "dkd", "dist")},
+    "compress": ["pruning.recovery.epochs=1", "distillation.teacher.training.epochs=1"],
+    "digits_compress": ["pruning.recovery.epochs=1", "distillation.teacher.training.epochs=1"],
+    "mnist_compress": [
+        "training.batch_size=16",
+        "distillation.teacher.training={epochs: 1, batch_size: 16}",
+        "pruning.recovery.epochs=1",
+        "pruning.calibration=64",
+        "gates=[]",
+    ],
     "iris_grid": ["tuning.space={model.n_estimators: [2, 3], model.max_depth: [null, 2]}"],
 }
 
@@ -91,6 +100,11 @@ def test_it_runs(path: Path) -> None:
         rows = report.tables["trials"].rows
         assert len(rows) == 4
         assert {row[report.tables["trials"].columns.index("state")] for row in rows} == {"completed"}
+    elif "pruning" in document and "distillation" in document:
+        report = compress(load(path, overrides))
+        columns = report.tables["stages"].columns
+        stages = [row[columns.index("stage")] for row in report.tables["stages"].rows]
+        assert stages == ["train", "distill", "prune", "recover", "quantize"]
     elif "pruning" in document:
         report = prune(load(path, overrides))
         assert report.metrics.get("pruning.sparsity", report.metrics.get("pruning.units_removed", 0.0)) > 0

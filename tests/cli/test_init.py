@@ -44,6 +44,11 @@ def test_each_is_valid_and_says_what_to_type_next(cli: Cli, name: str) -> None:
     assert "modelopt validate experiment.yaml; modelopt" in made.err
 
 
+@pytest.mark.parametrize(("name", "command"), [("compress", "tune"), ("mnist_compress", "compress")])
+def test_a_compression_is_searched_or_run_by_its_own_command(cli: Cli, name: str, command: str) -> None:
+    assert f"; modelopt {command} experiment.yaml --dry-run" in cli("init", name).err
+
+
 def test_nothing_is_overwritten_and_nothing_half_written(cli: Cli) -> None:
     Path("mine").mkdir()
     Path("mine/train.py").write_text("mine")

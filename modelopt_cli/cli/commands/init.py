@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 _OWN = ("csv", "script", "module", "weights")
 _BESIDE = {"script": "train.py", "module": "my_model.py", "weights": "my_model.py"}
 """Template -> the file that it is about, which `--to` writes beside it."""
-_WORKFLOWS = ("tuning", "pruning", "distillation")
-_COMMANDS = {"tuning": "tune", "pruning": "prune", "distillation": "distill"}
+_WORKFLOWS = ("tuning", "quantization", "pruning", "distillation")
+_COMMANDS = {"tuning": "tune", "quantization": "compress", "pruning": "prune", "distillation": "distill"}
 
 
 def init(
