@@ -115,6 +115,7 @@ class PruningDetails(TrainingDetails, total=False):
     asked: dict[str, Any]  # threshold, amount or budget; or the structure, where that says how much
     reached: dict[str, float]
     spared: dict[str, int]  # rule -> how many tensors or groups
+    probed: dict[str, float]  # cuts and passes, where the allocation tried any out
     dry_run: bool
     note: str
 

@@ -117,7 +117,10 @@ def check_parts(experiment: Experiment) -> None:
 
 def details(experiment: Experiment, current: PruneRun, metrics: Mapping[str, float]) -> PruningDetails:
     """What was asked for, and what was reached."""
+    cuts, passes = current.model.probed
+    probed: PruningDetails = {"probed": {"cuts": cuts, "passes": passes}} if cuts else {}
     return {
+        **probed,
         "pruning": experiment.require_pruning().model_dump(mode="json"),
         "asked": _asked(experiment.require_pruning(), current.amount),
         "reached": {name: metrics[name] for name in _reached(experiment) if name in metrics},

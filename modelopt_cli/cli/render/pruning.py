@@ -39,6 +39,9 @@ def closing(console: Console, report: Report, details: PruningDetails, amounts: 
     parts.warnings(console, report)
     for label, text in amounts.items():
         parts.entry(console, label, text)
+    if probed := details.get("probed"):
+        cuts = f"{probed['cuts']:,.0f} cut{'' if probed['cuts'] == 1 else 's'}"
+        parts.entry(console, "allocation", f"tried {cuts} out in {probed['passes']:.1f} passes over its samples")
     parts.result(console, *_results(report))
     parts.gates(console, report.gates)
     if details.get("dry_run"):

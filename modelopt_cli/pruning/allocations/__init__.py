@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from modelopt_cli.core.strategy import Strategy
@@ -23,6 +23,11 @@ ProbedCuts = list[tuple[str, float, float]]
 class SensitivityProbe(ABC):
     """Tries out what cutting one tensor, or one group of units, alone does."""
 
+    rough: bool = False
+    """True while an allocation is asked for one target after another: cuts from what is known are good enough."""
+    passes: float = 0.0
+    """Passes over all calibration samples that this took so far; of a part of the network its multiplications count."""
+
     @abstractmethod
     def loss(self, name: str, cut: Cut) -> float:
         """The loss when this one alone is cut like this: on validation data where there are some."""
@@ -30,6 +35,26 @@ class SensitivityProbe(ABC):
     @abstractmethod
     def output_error(self, name: str, cut: Cut) -> float:
         """How far the model's outputs are then from what they were; 0 when nothing goes."""
+
+    def output_errors(self, cuts: Mapping[str, Sequence[Cut]]) -> dict[str, list[float]]:
+        """`output_error` of several cuts of several tensors, each alone, in whatever order costs least."""
+        from modelopt_cli.core.work import counted
+
+        return {
+            name: [self.output_error(name, cut) for cut in own]
+            for name, own in counted(cuts.items(), "layers cut on trial")
+        }
+
+    def known_errors(self, name: str) -> Mapping[int, float]:
+        """How many of its scores went -> output error, of all cuts that were tried so far."""
+        return {}
+
+    def shape(self, name: str, counts: Sequence[int]) -> Sequence[float] | None:
+        """How output errors would grow, in any unit, when so many of its scores go (ascending); no pass is made for it.
+
+        None: nothing is known of that.
+        """
+        return None
 
     def price(self, name: str) -> float:
         """What one of its scores saves; 1 where numbers alone count."""
@@ -131,12 +156,23 @@ class _BlockProbe(SensitivityProbe):
 
     def __init__(self, probe: SensitivityProbe, of_blocks: Callable[[str, Cut], Cut], sizes: Mapping[str, int]) -> None:
         self._probe, self._of_blocks, self._sizes = probe, of_blocks, sizes
+        self.rough = probe.rough
 
     def loss(self, name: str, cut: Cut) -> float:
         return self._probe.loss(name, self._of_blocks(name, cut))
 
     def output_error(self, name: str, cut: Cut) -> float:
         return self._probe.output_error(name, self._of_blocks(name, cut))
+
+    def output_errors(self, cuts: Mapping[str, Sequence[Cut]]) -> dict[str, list[float]]:
+        of_blocks = {name: [self._of_blocks(name, cut) for cut in own] for name, own in cuts.items()}
+        return self._probe.output_errors(of_blocks)
+
+    def known_errors(self, name: str) -> Mapping[int, float]:
+        return self._probe.known_errors(name)
+
+    def shape(self, name: str, counts: Sequence[int]) -> Sequence[float] | None:
+        return self._probe.shape(name, counts)
 
     def price(self, name: str) -> float:
         return float(self._sizes[name])

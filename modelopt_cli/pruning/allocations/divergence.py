@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from itertools import pairwise
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, ClassVar, Literal, final
 
 from pydantic import Field
@@ -14,95 +13,105 @@ from modelopt_cli.core.types import Count
 from modelopt_cli.pruning.allocations import Allocation, SensitivityProbe
 
 if TYPE_CHECKING:
+    import numpy as np
     from torch import Tensor
 
+    from modelopt_cli.pruning.allocations._error_curve import ErrorCurve
     from modelopt_cli.pruning.common.cuts import Cut
 
-
-Curve = list[tuple[int, float]]
-"""(how many are removed, output error), ascending."""
+_ROUNDS = 1  # times that the cuts are looked at, and measured where they fall far from what is known
 
 
 @final
 class Divergence(Allocation):
-    """Each group alone is cut deeper and deeper; those cuts are taken that change the outputs least.
+    """Each group alone is cut on trial; those cuts are taken that together change the outputs least.
 
     The divergence is that of Kullback and Leibler between class probabilities (of other outputs the relative squared
     error), on calibration samples, with compensation. The sum over groups is minimised for what their units save
     together, by a Lagrange multiplier (Everett, Operations Research 1963; as for bits in Shoham and Gersho, 1988).
+    A group is cut on trial once, and again where its cut is to fall far from that; the rest of its curve has the shape
+    of what the layers behind it lose, which takes no pass. Where no shape is known, all levels are tried.
     """
 
     measures: ClassVar[bool] = True
     measured: ClassVar[Literal["loss", "divergence"]] = "divergence"
 
-    levels: Count = Field(16, description="Steps in which each group is cut on trial; between them it is interpolated.")
+    levels: Count = Field(16, description="Steps of a group's curve; between them it is interpolated.")
 
     def cuts(
         self, scores: Mapping[str, Tensor], target: float, probe: SensitivityProbe | None = None
     ) -> dict[str, Cut]:
         """The share `target` of what all scores save together is saved, each by its group's price."""
-        from modelopt_cli.core.work import counted
         from modelopt_cli.pruning.common.cuts import lowest
 
         if probe is None:
             raise UsageError("allocation divergence measures outputs, so it needs a model and data; use global")
         sizes = {name: score.numel() for name, score in scores.items()}
-        before = {name: int((score == -math.inf).sum()) for name, score in scores.items()}  # are gone already
-        each = counted(scores.items(), "layers cut on trial")
-        curves = {name: self._curve(name, score, before[name], probe) for name, score in each}
         prices = {name: probe.price(name) for name in scores}
-        wanted = target * sum(prices[name] * sizes[name] for name in sizes)
-        removed = _least(curves, prices, wanted * (1.0 - 1e-12))
+        wanted = target * sum(prices[name] * sizes[name] for name in sizes) * (1.0 - 1e-12)
+        curves = {name: self._curve(name, score, probe) for name, score in scores.items()}
+        while missing := {name: curve.missing for name, curve in curves.items() if curve.missing}:
+            _measure(missing, scores, curves, probe)
+        removed = _least(curves, prices, wanted)
+        for _ in range(0 if probe.rough else _ROUNDS):
+            doubtful = {name: curve.doubtful(removed[name]) for name, curve in curves.items()}
+            again = {name: [count] for name, count in doubtful.items() if count is not None}
+            if not again:
+                break
+            _measure(again, scores, curves, probe)
+            removed = _least(curves, prices, wanted)
         return {name: lowest(score, removed[name]) for name, score in scores.items()}
 
-    def _curve(self, name: str, score: Tensor, before: int, probe: SensitivityProbe) -> Curve:
-        """What is gone before costs nothing, more never less, and the last one a lot."""
-        from modelopt_cli.pruning.common.cuts import lowest
+    def _curve(self, name: str, score: Tensor, probe: SensitivityProbe) -> ErrorCurve:
+        from modelopt_cli.pruning.allocations._error_curve import ErrorCurve
 
-        size = score.numel()
-        if before == size:
-            return [(0, 0.0), (size, 0.0)] if size else [(0, 0.0)]
+        size, before = score.numel(), int((score == -math.inf).sum())  # are gone already
         steps = min(self.levels, size - before)
-        curve, worst = [(0, 0.0)], 0.0
-        for count in sorted({before + round((size - before) * step / steps) for step in range(steps)} - {0}):
-            error = 0.0 if count == before else probe.output_error(name, lowest(score, count))
-            worst = max(worst, error if math.isfinite(error) else 10.0 * worst + 10.0)
-            curve.append((count, worst))
-        last, previous = curve[-1][0], curve[-2:][0]
-        if last < size - 1:  # on as it went last
-            slope = (worst - previous[1]) / (last - previous[0]) if last > before else 1.0
-            curve.append((size - 1, worst + max(slope, 1e-9) * (size - 1 - last)))
-        return [*curve, (size, curve[-1][1] * 10.0 + 10.0)]
+        counts = sorted({before + round((size - before) * step / steps) for step in range(1, steps)})
+        return ErrorCurve(size, before, counts, probe.shape(name, counts) if counts else None, probe.known_errors(name))
 
 
-def _least(curves: Mapping[str, Curve], prices: Mapping[str, float], wanted: float) -> dict[str, int]:
+def _measure(
+    counts: Mapping[str, Sequence[int]],
+    scores: Mapping[str, Tensor],
+    curves: Mapping[str, ErrorCurve],
+    probe: SensitivityProbe,
+) -> None:
+    """Cut each of these tensors alone to so many, and note what it does in its curve."""
+    from modelopt_cli.pruning.common.cuts import lowest
+
+    errors = probe.output_errors({name: [lowest(scores[name], count) for count in own] for name, own in counts.items()})
+    for name, own in counts.items():
+        for count, error in zip(own, errors[name], strict=True):
+            curves[name].note(count, error)
+
+
+def _least(own: Mapping[str, ErrorCurve], prices: Mapping[str, float], wanted: float) -> dict[str, int]:
     """Counts that save at least `wanted` with the least error, up to the last step of the multiplier's bisection."""
+    import numpy as np
 
-    def removed(multiplier: float) -> dict[str, int]:
-        return {
-            name: min(curve, key=lambda at: at[1] - multiplier * prices[name] * at[0])[0]
-            for name, curve in curves.items()
-        }  # of a piecewise linear curve it is one of the points
+    if not own:
+        return {}
+    names, curves = list(own), {name: curve.points() for name, curve in own.items()}
+    longest = max(map(len, curves.values()))
+    table = np.array([[*curves[name], *[curves[name][-1]] * (longest - len(curves[name]))] for name in names])
+    counts, errors, price = table[:, :, 0], table[:, :, 1], np.array([prices[name] for name in names])
 
-    def saved(counts: Mapping[str, int]) -> float:
-        return sum(prices[name] * count for name, count in counts.items())
+    def removed(multiplier: float) -> np.ndarray:
+        best = (errors - multiplier * price[:, None] * counts).argmin(1)  # piecewise linear: one of the points
+        chosen: np.ndarray = counts[np.arange(len(names)), best]
+        return chosen
 
     low, high = -60.0, 60.0
     for _ in range(80):
         middle = (low + high) / 2
-        low, high = (low, middle) if saved(removed(math.exp(middle))) >= wanted else (middle, high)
-    counts = removed(math.exp(high))
-    less = removed(math.exp(low))
-    rises = {name: _at(curves[name], counts[name]) - _at(curves[name], less[name]) for name in counts}
-    for name in sorted(counts, key=lambda each: rises[each], reverse=True):
-        room = math.floor((saved(counts) - wanted) / prices[name])
-        counts[name] -= max(0, min(room, counts[name] - less[name]))
-    return counts
-
-
-def _at(curve: Curve, count: int) -> float:
-    """Between its points it is interpolated."""
-    (one, low), (other, high) = next(
-        (first, second) for first, second in pairwise([curve[0], *curve]) if second[0] >= count
-    )
-    return high if other == one else low + (high - low) * (count - one) / (other - one)
+        low, high = (low, middle) if price @ removed(math.exp(middle)) >= wanted else (middle, high)
+    most, fewer = removed(math.exp(high)), removed(math.exp(low))
+    rises = [
+        np.interp(more, row, error) - np.interp(less, row, error)
+        for more, less, row, error in zip(most, fewer, counts, errors, strict=True)
+    ]
+    for number in sorted(range(len(names)), key=lambda each: rises[each], reverse=True):
+        room = math.floor((sum(price * most) - wanted) / price[number])
+        most[number] -= max(0, min(room, most[number] - fewer[number]))
+    return {name: int(count) for name, count in zip(names, most, strict=True)}

@@ -23,6 +23,7 @@ Scores = Mapping[str, Tensor]
 _CHUNK = 1 << 20  # scores in a step: about a core's share of cache
 _DIGIT = 16  # bits
 _BINS = 1 << _DIGIT
+_SMALL = 1 << 12  # scores that are sorted
 _ALL = 1 << 62  # ties: more than there are scores
 _FLOATS = {32: torch.float32, 64: torch.float64}
 _INTEGERS = {32: torch.int32, 64: torch.int64}
@@ -87,7 +88,17 @@ def subset(scores: Scores, names: Iterable[str]) -> Scores:
 
 def lowest(scores: Tensor, count: int) -> Cut:
     """The cut that removes exactly `count` scores: the lowest, among equal ones the first."""
+    if 0 < count < scores.numel() <= _SMALL:
+        return _lowest_of_few(scores, count)
     return joint({"": scores}, count)[""]
+
+
+def _lowest_of_few(scores: Tensor, count: int) -> Cut:
+    """By sorting: the histograms of the radix selection are larger than the scores."""
+    ordered = torch.cat(list(_parts(scores))).sort().values
+    value = float(ordered[count - 1])
+    below, upto = (int(torch.searchsorted(ordered, ordered[count - 1], right=right)) for right in (False, True))
+    return _cut(value, _ALL if upto == count else count - below, scores.dtype)
 
 
 def joint(scores: Scores, count: int) -> dict[str, Cut]:

@@ -26,6 +26,15 @@ def inverse(hessian: Tensor) -> Tensor:
     return torch.cholesky_inverse(torch.linalg.cholesky(hessian))
 
 
+def solved(hessian: Tensor, right: Tensor) -> Tensor:
+    """H^-1 R of a positive definite H, in half the time of a general solver; of one that is not, by that."""
+    factor, failed = torch.linalg.cholesky_ex(hessian)
+    if int(failed):
+        general: Tensor = torch.linalg.solve(hessian, right)
+        return general
+    return torch.cholesky_solve(right, factor)
+
+
 def upper_factor(hessian: Tensor) -> Tensor:
     """U with U^T U = H^-1, upper triangular: row j holds the update of later inputs when input j goes."""
     factor: Tensor = torch.linalg.cholesky(inverse(hessian), upper=True)

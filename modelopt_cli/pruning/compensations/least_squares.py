@@ -49,7 +49,7 @@ class LeastSquares(WeightCompensation, UnitCompensation):
         """
         import torch
 
-        from modelopt_cli.pruning.common.inverse import damped
+        from modelopt_cli.pruning.common.inverse import damped, solved
 
         old, stays = weight.double(), weight[:, moments.kept].double()
         wanted, mean = old @ moments.cross, old @ moments.mean  # (out, s), (out,)
@@ -60,7 +60,7 @@ class LeastSquares(WeightCompensation, UnitCompensation):
             wanted = wanted - torch.outer(mean, moments.kept_mean)
             covariance = covariance - torch.outer(moments.kept_mean, moments.kept_mean)
         missing = wanted - stays @ covariance  # (out, s)
-        new = stays + torch.linalg.solve(damped(covariance, self.damping), missing.T).T
+        new = stays + solved(damped(covariance, self.damping), missing.T).T
         if not moments.intercept:
             return Compensated(new.to(weight.dtype))
         change = mean - new @ moments.kept_mean

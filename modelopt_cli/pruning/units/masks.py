@@ -99,23 +99,31 @@ def within(
     but for the groups in `whole`, of which a step is never taken back in part. `steps`: of these groups so many units
     at a time are put back. None when all shares cost more.
     """
-    high = masks(1.0)
-    if cost(high) > limit:
+    ends = around(cost, masks, limit)
+    if ends is None:
         return None
-    low = masks(0.0)
+    low, high = masks(ends[0]), masks(ends[1])
     if cost(low) <= limit:
         return low
-    too_little, enough = 0.0, 1.0
-    for _ in range(_STEPS):
-        middle = (too_little + enough) / 2
-        tried = masks(middle)
-        if cost(tried) <= limit:
-            enough, high = middle, tried
-        else:
-            too_little, low = middle, tried
     free = [name for name in high if name not in whole]
     filled = _filled(cost, high, {name: low[name] for name in free}, limit, ranks)
     return _topped_up(cost, filled, dict.fromkeys(free, 1) | dict(steps or {}), limit, ranks)
+
+
+def around(cost: Callable[[Masks], float], masks: Callable[[float], Masks], limit: float) -> tuple[float, float] | None:
+    """The last step of a bisection for the least share whose cost is within the limit: (one too little, one enough).
+
+    (0, 0) where nothing need go; None when all shares cost more.
+    """
+    if cost(masks(1.0)) > limit:
+        return None
+    if cost(masks(0.0)) <= limit:
+        return 0.0, 0.0
+    too_little, enough = 0.0, 1.0
+    for _ in range(_STEPS):
+        middle = (too_little + enough) / 2
+        too_little, enough = (too_little, middle) if cost(masks(middle)) <= limit else (middle, enough)
+    return too_little, enough
 
 
 def _filled(cost: Callable[[Masks], float], high: Masks, low: Masks, limit: float, ranks: Masks) -> Masks:

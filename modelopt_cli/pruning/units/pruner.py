@@ -23,7 +23,7 @@ from modelopt_cli.pruning.structures.neurons import Normalize
 from modelopt_cli.pruning.units.checks import faults
 from modelopt_cli.pruning.units.collection import collect_units, make_units
 from modelopt_cli.pruning.units.consumers import GraphConsumer, measure
-from modelopt_cli.pruning.units.masks import Limit, Masks, by_prime, left, near, standing, tied, within
+from modelopt_cli.pruning.units.masks import Limit, Masks, around, by_prime, left, near, standing, tied, within
 from modelopt_cli.pruning.units.reconstruction import POSITIONS, compensate
 from modelopt_cli.pruning.units.selection import ALLOWING, held_by_statistics
 from modelopt_cli.pruning.units.sensitivity import UnitSensitivityProbe
@@ -58,6 +58,7 @@ class UnitPruner:
         self.groups = list(groups)
         self.refused: dict[str, str] = {}
         self.sensitivity: ProbedCuts = []  # as an allocation measured it
+        self.passes = 0.0  # over all calibration samples that it took for that
         self._batches, self._loss, self._distance = batches, loss, distance
         self._consumers: dict[str, list[GraphConsumer]] | None = None
 
@@ -108,9 +109,15 @@ class UnitPruner:
         absolute = self.settings.threshold is not None
         kinds = {group.name: kind_of(group, self.network.analysis) for group in self.groups}
         scores = comparable(plain, "none" if absolute else self.settings.neurons.normalize, kinds)
+        probe = self.probe(batches, scores, limit)
+        kept = self._kept(scores, target, limit, probe)
+        self.passes += probe.passes
+        return kept
+
+    def _kept(self, scores: Mapping[str, Tensor], target: float, limit: Limit | None, probe: SensitivityProbe) -> Masks:
+        """What stays of each group when these scores are cut."""
         allocation = self.settings.chosen_allocation
         assert allocation is not None
-        probe = self.probe(batches, scores, limit)
 
         def masks(share: float) -> Masks:
             kept = self.settings.neurons.keep(scores, lambda given: self._cuts(allocation, given, share, probe))
@@ -119,12 +126,20 @@ class UnitPruner:
         def cost(tried: Masks, limit: Limit) -> float:
             return limit.cost(self.network.counts(by_prime(self.network, self.groups, tried)))
 
-        if limit is None and absolute:
+        if limit is None and self.settings.threshold is not None:
             return masks(target)
         if limit is None:
             cuts = self._cuts(allocation, scores, target, probe)
             wanted = sum(cut.count(scores[name]) for name, cut in cuts.items())
+            probe.rough = True  # about other shares nothing more is measured
             return near(wanted, target, masks, scores, self._whole(), self._steps())
+        if allocation.measures:  # roughly first, then more is measured where the limit is met
+            probe.rough = True
+            ends = around(lambda tried: cost(tried, limit), masks, limit.most)
+            probe.rough = False
+            if ends is not None:
+                masks(ends[1])
+            probe.rough = True
         kept = within(lambda tried: cost(tried, limit), masks, limit.most, scores, self._whole(), self._steps())
         if kept is None:
             raise self.too_low(limit, cost(masks(1.0), limit))

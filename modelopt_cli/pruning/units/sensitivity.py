@@ -1,18 +1,24 @@
 """What cutting one group of units alone does, so that an allocation can weigh groups against each other.
 
 A unit that is gone is a unit whose columns are 0 in every layer that takes it. So where those layers are known the
-network need not be rebuilt: the part up to the first of them is run once for each group, the rest once for each cut.
-Else the smaller graph is made, compensated and run.
+network need not be rebuilt: the rest of it, from the first of them on, is run once for each cut. What lies before is
+run once for all groups whose turn comes in the order of the network. Else the smaller graph is made, compensated and
+run.
+
+How the errors of a group's cuts are to one another is told by what those layers' own outputs lose, which follows from
+the moments of their inputs: no pass is needed for it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, fx
 
@@ -22,16 +28,27 @@ from modelopt_cli.models.graph.network import Network
 from modelopt_cli.models.graph.rewriting import first_tensor, set_tensor
 from modelopt_cli.models.graph.walk import run_node, writes
 from modelopt_cli.pruning.allocations import ProbedCuts, SensitivityProbe
-from modelopt_cli.pruning.common.cuts import Cut
+from modelopt_cli.pruning.common.cuts import Cut, lowest
 from modelopt_cli.pruning.common.distances import Distance, apart
 from modelopt_cli.pruning.common.moments import Moments
-from modelopt_cli.pruning.compensations import UnitCompensation
+from modelopt_cli.pruning.compensations import Compensated, UnitCompensation
 from modelopt_cli.pruning.settings import PruningSettings
 from modelopt_cli.pruning.units.consumers import GraphConsumer, consumers_are_known
 from modelopt_cli.pruning.units.masks import Limit, by_prime, left, standing
 from modelopt_cli.pruning.units.reconstruction import compensate
 from modelopt_cli.training.batches import Batch
 from modelopt_cli.training.losses import Loss
+
+_ERROR = "output error"
+_LEAST_LOSS = 1e-9  # of a layer's outputs; the logarithm of less is not wanted
+_NEXT_TO_ALL = 0.99  # share lost of a layer's outputs
+_ROWS = 64  # outputs of a layer that stand for all when it is asked what a cut loses of them
+_WIDE, _FEW = 1024, 6  # with more inputs than this, so many cuts of a group are refitted to see how they go
+
+
+def _steps(count: int, width: int) -> Iterable[float]:
+    """Places in a list of `count` at which a shape is computed, for a layer of so many inputs."""
+    return range(count) if width <= _WIDE or count <= _FEW else np.linspace(0, count - 1, _FEW).tolist()
 
 
 class UnitSensitivityProbe(SensitivityProbe):
@@ -63,6 +80,8 @@ class UnitSensitivityProbe(SensitivityProbe):
         self._prices: dict[str, float] = {}
         self._before: list[Tensor] | None = None
         self._direct: dict[str, bool] = {}
+        self._shapes: dict[tuple[str, tuple[int, ...]], list[float] | None] = {}
+        self._whole_passes = 0.0  # of smaller graphs and their compensation
 
     @cached_property
     def _graph(self) -> fx.GraphModule:
@@ -76,7 +95,17 @@ class UnitSensitivityProbe(SensitivityProbe):
             [batch.inputs for batch in self._batches],
             self._settings.unit_compensation,
             self._distance,
+            self._macs,
         )
+
+    @cached_property
+    def _macs(self) -> Mapping[str, int]:
+        return self._network.costs.macs_of(self._network.counts())
+
+    @property
+    def passes(self) -> float:  # type: ignore[override]
+        """See the base class."""
+        return self._whole_passes + (self._fast.passes if "_fast" in vars(self) else 0.0)
 
     def loss(self, name: str, cut: Cut) -> float:
         """On the calibration samples."""
@@ -84,7 +113,35 @@ class UnitSensitivityProbe(SensitivityProbe):
 
     def output_error(self, name: str, cut: Cut) -> float:
         """On the calibration samples, with what makes up for it."""
-        return self._once("output error", name, cut)
+        return self._once(_ERROR, name, cut)
+
+    def output_errors(self, cuts: Mapping[str, Sequence[Cut]]) -> dict[str, list[float]]:
+        """In the order in which the network takes the groups' units."""
+        order = sorted(cuts, key=lambda name: self._fast.start(name) if self._is_direct(name) else -1)
+        errors = super().output_errors({name: cuts[name] for name in order})
+        return {name: errors[name] for name in cuts}
+
+    def known_errors(self, name: str) -> Mapping[int, float]:
+        """See the base class."""
+        return {count: error for (what, own, count), error in self._known.items() if (what, own) == (_ERROR, name)}
+
+    def shape(self, name: str, counts: Sequence[int]) -> Sequence[float] | None:
+        """What the layers that take the group's units lose of their outputs; without such layers, of the scores."""
+        key = (name, tuple(counts))
+        if key not in self._shapes:
+            self._shapes[key] = self._shape(name, counts)
+        return self._shapes[key]
+
+    def _shape(self, name: str, counts: Sequence[int]) -> list[float] | None:
+        if not self._fast.takes(name):
+            ordered = self._scores[name].nan_to_num(neginf=0.0).clamp_min(0.0).sort().values.double()
+            removed = ordered.cumsum(0) / ordered.sum().clamp_min(1e-30)
+            return [_information(float(removed[count - 1])) for count in counts]
+        here = torch.from_numpy(left(self._network, self._groups[name]))
+        tried = sorted({counts[round(step)] for step in _steps(len(counts), self._fast.width(name))})
+        losses = [self._fast.lost(name, self._stays(name, lowest(self._scores[name], count))[here]) for count in tried]
+        known = np.maximum.accumulate(np.maximum(losses, _LEAST_LOSS))
+        return [float(each) for each in np.exp(np.interp(np.log(counts), np.log(tried), np.log(known)))]
 
     def price(self, name: str) -> float:
         """What the limit counts in, for the last unit of the group that is there now."""
@@ -101,12 +158,16 @@ class UnitSensitivityProbe(SensitivityProbe):
     def _once(self, what: str, name: str, cut: Cut) -> float:
         key = (what, name, cut.count(self._scores[name]))
         if key not in self._known:
-            stays = ~cut.removes(self._scores[name])
-            stays[self._scores[name].argmax()] = True  # a group is never emptied
+            stays = self._stays(name, cut)
             measured = self._loss(name, stays) if what == "loss" else self._output_error(name, stays)
             self._known[key] = measured
             self._measured.append((name, 1.0 - float(stays.float().mean()), measured))
         return self._known[key]
+
+    def _stays(self, name: str, cut: Cut) -> Tensor:
+        stays = ~cut.removes(self._scores[name])
+        stays[self._scores[name].argmax()] = True  # a group is never emptied
+        return stays
 
     def _loss(self, name: str, stays: Tensor) -> float:
         total = count = 0.0
@@ -117,15 +178,20 @@ class UnitSensitivityProbe(SensitivityProbe):
 
     def _output_error(self, name: str, stays: Tensor) -> float:
         group = self._groups[name]
-        if name not in self._direct:
-            known = consumers_are_known(self._graph, self._network.analysis, group)
-            self._direct[name] = known and not group.shifts
-        if self._direct[name]:
+        if self._is_direct(name):
             return self._fast.of(name, stays[torch.from_numpy(left(self._network, group))])
         if self._before is None:
             with torch.no_grad():
                 self._before = [first_tensor(self._graph(batch.inputs)) for batch in self._batches]
         return apart(self._before, self._outputs(name, stays), self._distance)
+
+    def _is_direct(self, name: str) -> bool:
+        """Whether the group's units go by columns alone."""
+        if name not in self._direct:
+            group = self._groups[name]
+            known = consumers_are_known(self._graph, self._network.analysis, group)
+            self._direct[name] = known and not group.shifts
+        return self._direct[name]
 
     def _outputs(self, name: str, stays: Tensor) -> list[Tensor]:
         """Of the calibration samples, when of this group these stay."""
@@ -133,21 +199,27 @@ class UnitSensitivityProbe(SensitivityProbe):
         keep = by_prime(network, groups, standing(network, groups, {name: stays}))
         graph = network.without(keep)
         compensate(network, self._settings, graph, keep, [batch.inputs for batch in self._batches])
+        share = network.costs.macs(network.counts(keep)) / max(sum(self._macs.values()), 1)
+        walked = self._settings.unit_compensation.fits or self._settings.recalibrate_batch_norm
+        self._whole_passes += share + (1.0 + share if walked else 0.0)
         with torch.no_grad():
             return [first_tensor(graph(batch.inputs)) for batch in self._batches]
 
 
 @dataclass
 class _Stop:
-    """The network stopped before the first layer that takes a group's units."""
+    """The network run up to a node, which is the next: `values` of the nodes before it that later ones need."""
 
-    group: str
-    index: int  # of the node
+    index: int
     values: dict[str, list[Any]]
 
 
 class OutputErrors:
-    """What cuts of single groups change in the outputs of a graph, which is not changed itself."""
+    """What cuts of single groups change in the outputs of a graph, which is not changed itself.
+
+    Groups are taken in any order, but cost least in that of `start`. `passes`: those over all batches so far; of a part
+    of the network its multiplications count.
+    """
 
     def __init__(
         self,
@@ -156,68 +228,125 @@ class OutputErrors:
         batches: Sequence[Tensor],
         compensation: UnitCompensation,
         distance: Distance,
+        macs: Mapping[str, int] | None = None,
     ) -> None:
+        """`macs`: multiply-accumulates of nodes by name, for `passes`."""
         self._graph = fx.GraphModule(graph, graph.graph)  # its tensors are put in and taken out
         self._nodes = [node for node in self._graph.graph.nodes if node.op != "output"]
         self._output = next(node for node in self._graph.graph.nodes if node.op == "output")
         self._consumers, self._batches = consumers, batches
         self._compensation, self._distance = compensation, distance
-        self._stop: _Stop | None = None
+        self._numbers = {node.name: number for number, node in enumerate(self._nodes)}
+        self._last = {used.name: number for number, node in enumerate(self._nodes) for used in node.all_input_nodes}
+        self._last |= {used.name: len(self._nodes) for used in self._output.all_input_nodes}
+        self._macs, self._whole = macs or {}, sum((macs or {}).values()) or 1
+        self._stop = _Stop(0, {})
         self._before: list[Tensor] | None = None
+        self.passes = 0.0
+
+    def start(self, group: str) -> int:
+        """Number of the first node that takes the group's units."""
+        return min(self._numbers[consumer.layer.node.name] for consumer in self._consumers[group])
+
+    def takes(self, group: str) -> bool:
+        """Whether there are layers that take the group's units."""
+        return bool(self._consumers.get(group))
+
+    def width(self, group: str) -> int:
+        """Inputs of the widest layer that takes the group's units."""
+        return max(len(consumer.mean) for consumer in self._consumers[group])
 
     @torch.no_grad()
     def of(self, group: str, stays: Tensor) -> float:
         """Distance of the outputs when of the group's units (those that are left) these stay. `stays`: (n,) bool."""
-        stop = self._stopped(group)
+        stop = self._stopped(self.start(group))
         if self._before is None:
             self._before = self._rest(stop)
-        changed: dict[str, Tensor] = {}
-        for consumer in self._consumers[group]:
-            changed |= self._cut(consumer, stays)
-        originals = {name: _get(self._graph, name) for name in changed}
+        names = [name for consumer in self._consumers[group] for name in consumer.layer.names]
+        originals = {name: _get(self._graph, name) for name in names}
         try:
-            for name, tensor in changed.items():
-                set_tensor(self._graph, name, tensor)
+            for consumer in self._consumers[group]:
+                fitted, kept = self._refitted(consumer, stays, consumer.matrix)
+                new = torch.zeros_like(consumer.matrix)
+                new[:, kept.to(new.device)] = fitted.weight.to(new)
+                consumer.layer.take(self._graph, new, None if fitted.bias is None else fitted.bias.to(new))
             now = self._rest(stop)
         finally:
             for name, tensor in originals.items():
                 set_tensor(self._graph, name, tensor)
         return apart(self._before, now, self._distance)
 
-    def _cut(self, consumer: GraphConsumer, stays: Tensor) -> dict[str, Tensor]:
-        """Tensors of the layer without the units, refitted from the moments alone: only this group is cut."""
-        layer, old = consumer.layer, consumer.matrix
+    @torch.no_grad()
+    def lost(self, group: str, stays: Tensor) -> float:
+        """How much of what the layers that take the units give is lost when these stay: -log of the share left.
+
+        A share of the variance of their outputs, from the moments of their inputs alone, after compensation; summed
+        over layers.
+        """
+        return sum(_information(self._share_lost(consumer, stays)) for consumer in self._consumers[group])
+
+    def _share_lost(self, consumer: GraphConsumer, stays: Tensor) -> float:
+        every = max(1, -(-len(consumer.matrix) // _ROWS))
+        rows = consumer.matrix[::every].cpu()
+        fitted, kept = self._refitted(consumer, stays, rows)
+        change = rows.double()
+        change[:, kept] -= fitted.weight.double().cpu()
+        whole, mean = rows.double(), consumer.mean.double()
+
+        def power(matrix: Tensor, offset: Tensor) -> float:
+            """Sum over rows of E[(row x)^2] - offset^2."""
+            return float(((matrix @ consumer.gram.double()) * matrix).sum() - offset.square().sum())
+
+        nothing = torch.zeros(len(rows), dtype=torch.float64)
+        centred = consumer.layer.takes_bias
+        lost = power(change, change @ mean if fitted.bias is not None and centred else nothing)
+        return lost / max(power(whole, whole @ mean if centred else nothing), 1e-30)
+
+    def _refitted(self, consumer: GraphConsumer, stays: Tensor, matrix: Tensor) -> tuple[Compensated, Tensor]:
+        """Rows (out, n) of the layer refitted to the inputs that stay, from the moments alone: only this group is cut.
+
+        (weight (out, s) and change of the bias, which of the n inputs stay)
+        """
         kept = torch.ones(len(consumer.mean), dtype=torch.bool)
         kept[consumer.columns[~stays].flatten()] = False
         gram, mean = consumer.gram, consumer.mean
-        moments = Moments(kept, mean, mean[kept], gram, gram[kept][:, kept], gram[:, kept], layer.takes_bias)
-        fitted = self._compensation.refit(old.cpu(), moments)
-        new = torch.zeros_like(old)
-        new[:, kept.to(old.device)] = fitted.weight.to(old)
-        copy = fx.GraphModule(self._graph, self._graph.graph)
-        layer.take(copy, new, None if fitted.bias is None else fitted.bias.to(old))
-        return {name: _get(copy, name) for name in layer.names}
+        moments = Moments(kept, mean, mean[kept], gram, gram[kept][:, kept], gram[:, kept], consumer.layer.takes_bias)
+        return self._compensation.refit(matrix.cpu(), moments), kept
 
-    def _stopped(self, group: str) -> _Stop:
-        if self._stop is None or self._stop.group != group:
-            consumers = {consumer.layer.node.name for consumer in self._consumers[group]}
-            index = next(number for number, node in enumerate(self._nodes) if node.name in consumers)
-            needed = {each.name for node in self._nodes[index:] for each in node.all_input_nodes}
-            needed |= {each.name for each in self._output.all_input_nodes}
-            values: dict[str, list[Any]] = {}
-            for node in self._nodes[:index]:
-                values[node.name] = run_node(self._graph, node, values, self._batches)
-            self._stop = _Stop(group, index, {name: value for name, value in values.items() if name in needed})
-        return self._stop
+    def _stopped(self, index: int) -> _Stop:
+        """The whole network run up to that node: on from where it stands, or from the beginning."""
+        if self._stop.index > index:
+            self._stop = _Stop(0, {})
+        stop = self._stop
+        for number in range(stop.index, index):
+            self._run(number, stop.values)
+            for used in self._nodes[number].all_input_nodes:
+                if self._last[used.name] <= number:
+                    stop.values.pop(used.name, None)
+        stop.index = index
+        return stop
 
     def _rest(self, stop: _Stop) -> list[Tensor]:
         """Outputs, batch by batch, from the stop on. Where an operator works in place, it works on copies."""
-        nodes = self._nodes[stop.index :]
-        values = deepcopy(stop.values) if any(map(writes, nodes)) else dict(stop.values)  # views stay views
-        for node in nodes:
-            values[node.name] = run_node(self._graph, node, values, self._batches)
-        outputs = self._output.all_input_nodes
-        return [first_tensor(each) for each in values[outputs[0].name]]
+        numbers = range(stop.index, len(self._nodes))
+        copies = any(writes(self._nodes[number]) for number in numbers)
+        values = deepcopy(stop.values) if copies else dict(stop.values)  # views stay views
+        for number in numbers:
+            self._run(number, values)
+            for used in self._nodes[number].all_input_nodes:
+                if self._last[used.name] <= number:
+                    values.pop(used.name, None)
+        return [first_tensor(each) for each in values[self._output.all_input_nodes[0].name]]
+
+    def _run(self, number: int, values: dict[str, list[Any]]) -> None:
+        node = self._nodes[number]
+        values[node.name] = run_node(self._graph, node, values, self._batches)
+        self.passes += self._macs.get(node.name, 0) / self._whole
+
+
+def _information(share: float) -> float:
+    """-log(1 - share); where next to nothing is left, or more is lost than there was, it goes on with slope 1."""
+    return -math.log(1.0 - share) if share < _NEXT_TO_ALL else -math.log(1.0 - _NEXT_TO_ALL) + share - _NEXT_TO_ALL
 
 
 def _get(graph: fx.GraphModule, name: str) -> Tensor:

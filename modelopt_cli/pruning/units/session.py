@@ -51,6 +51,7 @@ class SessionState(TypedDict):
     refused: dict[str, str]
     warnings: list[str]
     sensitivity: list[list[str | float]]
+    passes: float  # runs of earlier versions have none
     budget: BudgetState | None
 
 
@@ -187,6 +188,11 @@ class UnitPruningSession:
         """As an allocation measured it."""
         return self._pruner.sensitivity
 
+    @property
+    def passes(self) -> float:
+        """Passes over all calibration samples that measuring took."""
+        return self._pruner.passes
+
     def groups_table(self) -> Table:
         """A row for each group: units before and left, the tensors that hold them, why it was spared."""
         free = {group.name for group in self.groups}
@@ -301,6 +307,7 @@ class UnitPruningSession:
             "refused": dict(self._pruner.refused),
             "warnings": list(self._warnings),
             "sensitivity": [list(row) for row in self.sensitivity],
+            "passes": self.passes,
             "budget": None if self._budget is None else self._budget.state,
         }
 
@@ -313,6 +320,7 @@ class UnitPruningSession:
         self._pruner.sensitivity = [
             (str(name), float(share), float(loss)) for name, share, loss in state["sensitivity"]
         ]
+        self._pruner.passes = float(state.get("passes", 0.0))
         if self._budget is not None and state["budget"] is not None:
             self._budget.state = state["budget"]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
@@ -11,10 +12,11 @@ from torch import Tensor, nn
 from modelopt_cli.core.work import counted
 from modelopt_cli.models.modes import evaluating
 from modelopt_cli.pruning.allocations import ProbedCuts, SensitivityProbe
-from modelopt_cli.pruning.common.cuts import NOTHING, Cut
+from modelopt_cli.pruning.common.cuts import NOTHING, Cut, lowest
 from modelopt_cli.pruning.common.distances import Distance, apart
 from modelopt_cli.pruning.common.statistics import Needs, Statistics
 from modelopt_cli.pruning.settings import PruningSettings
+from modelopt_cli.pruning.structures import Cutter
 from modelopt_cli.pruning.weights.collection import collect
 from modelopt_cli.pruning.weights.masking import Masking
 from modelopt_cli.training.batches import Batch
@@ -41,6 +43,7 @@ class WeightPruner:
         self._batches, self._loss, self._movement = batches, loss, movement
         self._validation_loss, self._distance = validation_loss, distance
         self.sensitivity: ProbedCuts = []  # as an allocation measured it
+        self.passes = 0.0  # that it took for that
 
     def prune(self, target: float) -> None:
         """Remove the share `target` of all that may go (what is gone included), or what scores below it (threshold).
@@ -81,6 +84,7 @@ class WeightPruner:
 
         kept = structure.keep(contributions, importance.merit, removed, cut)
         masks = {name: kept[name] for name in weights}
+        self.passes += probe.passes
         dense = {name: weight.detach().clone() for name, weight in weights.items()} if compensation.needs else {}
         self.masking.set(masks)
         for name, weight in counted(dense.items(), "layers refitted"):
@@ -140,6 +144,7 @@ class _WeightProbe(SensitivityProbe):
     def loss(self, name: str, cut: Cut) -> float:
         with self._cut(name, cut) as share:
             loss = self._validation_loss()
+        self.passes += 1.0
         self._measured.append((name, share, loss))
         return loss
 
@@ -152,20 +157,27 @@ class _WeightProbe(SensitivityProbe):
         self._measured.append((name, share, error))
         return error
 
+    def shape(self, name: str, counts: Sequence[int]) -> Sequence[float] | None:
+        """-log of the share that is left of the sum of the tensor's squares."""
+        squares = self._weights[name].detach().double().square()
+        whole = max(float(squares.sum()), 1e-300)
+
+        def lost(count: int) -> float:
+            return float(squares[~self._mask(name, lambda scores: {name: lowest(scores[name], count)})].sum()) / whole
+
+        return [-math.log(max(1.0 - lost(count), 1e-9)) for count in counts]
+
     @torch.no_grad()
     def _outputs(self) -> list[Tensor]:
         """Of the calibration samples, batch by batch."""
+        self.passes += 1.0
         with evaluating(self._module):
             return [self._module(batch.inputs) for batch in self._batches()]
 
     @contextmanager
     def _cut(self, name: str, cut: Cut) -> Iterator[float]:
         """The share of the tensor that is gone meanwhile."""
-        settings, removed = self._settings, self._removed
-        own = {name: removed[name]} if name in removed else {}
-        alone = {name: self._contributions[name]}
-        keep = settings.mask_structure.keep(alone, settings.weight_importance.merit, own, lambda scores: {name: cut})
-        mask, weight = keep[name], self._weights[name]
+        mask, weight = self._mask(name, lambda scores: {name: cut}), self._weights[name]
         before = weight.detach().clone()
         with torch.no_grad():
             weight.masked_fill_(~mask, 0.0)
@@ -173,6 +185,13 @@ class _WeightProbe(SensitivityProbe):
             yield 1.0 - int(mask.count_nonzero()) / max(mask.numel(), 1)
         finally:
             weight.data.copy_(before)
+
+    def _mask(self, name: str, cut: Cutter) -> Tensor:
+        """True where a weight stays, when this tensor alone is cut."""
+        settings, removed = self._settings, self._removed
+        own = {name: removed[name]} if name in removed else {}
+        alone = {name: self._contributions[name]}
+        return settings.mask_structure.keep(alone, settings.weight_importance.merit, own, cut)[name]
 
 
 @torch.no_grad()

@@ -44,6 +44,7 @@ class MaskedState(TypedDict, total=False):
     most_bytes: float | None
     movement: dict[str, Tensor]
     sensitivity: list[list[str | float]]
+    passes: float  # runs of earlier versions have none
 
 
 class MaskedModel:
@@ -128,6 +129,11 @@ class MaskedModel:
     def spared(self) -> Mapping[str, str]:
         """Tensor -> the rule that spares it."""
         return self._selection.spared
+
+    @property
+    def probed(self) -> tuple[int, float]:
+        """(cuts that the allocation tried out, passes over all its samples that it took for that)"""
+        return len(self._pruner.sensitivity), self._pruner.passes
 
     def progress(self, module: nn.Module) -> dict[str, float]:
         """`model.sparsity`: the share of all parameters that is gone."""
@@ -287,6 +293,7 @@ class MaskedModel:
             "most_bytes": self._most_bytes,
             "movement": copied(self._meter.sums, "cpu") if self._meter else {},
             "sensitivity": [list(row) for row in self._pruner.sensitivity],
+            "passes": self._pruner.passes,
         }
 
     def load_state(self, module: nn.Module, state: MaskedState) -> nn.Module:
@@ -294,6 +301,7 @@ class MaskedModel:
         self.masking.set(state["masks"])
         self._asked, self._most_bytes = state.get("asked"), state.get("most_bytes")
         self.snapshots.load(state["states"], state["rounds"])
+        self._pruner.passes = float(state.get("passes", 0.0))
         self._pruner.sensitivity = [
             (str(name), float(share), float(loss)) for name, share, loss in state["sensitivity"]
         ]

@@ -131,6 +131,11 @@ class UnitPrunedModel:
         """Group or tensor -> why its units stay."""
         return self._session.spared
 
+    @property
+    def probed(self) -> tuple[int, float]:
+        """(cuts that the allocation tried out, passes over all calibration samples that it took for that)"""
+        return len(self._session.sensitivity), self._session.passes
+
     def progress(self, module: nn.Module) -> dict[str, float]:
         """`model.parameters`"""
         return {"model.parameters": float(count_parameters(module))}

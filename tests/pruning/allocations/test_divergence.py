@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import pytest
 import torch
@@ -206,6 +206,116 @@ def test_millions_of_weights_are_looked_at_as_often_as_ten() -> None:
     assert probe.tried == 30
 
 
+# Where the shape of a curve is known without a pass
+
+
+class Shaped(Table):
+    """A table whose curves are near to multiples of their shapes, as those of layers are."""
+
+    def __init__(
+        self,
+        scores: Mapping[str, Tensor],
+        curves: Curves,
+        shapes: Mapping[str, list[float]],
+        prices: Mapping[str, float] | None = None,
+    ) -> None:
+        super().__init__(scores, curves, prices)
+        self.shapes, self.noted = shapes, dict[tuple[str, int], float]()
+
+    def output_error(self, name: str, cut: Cut) -> float:
+        count = cut.count(self.scores[name])
+        self.noted[name, count] = super().output_error(name, cut)
+        return self.noted[name, count]
+
+    def known_errors(self, name: str) -> Mapping[int, float]:
+        return {count: error for (own, count), error in self.noted.items() if own == name}
+
+    def shape(self, name: str, counts: Sequence[int]) -> Sequence[float] | None:
+        return [self.shapes[name][count] for count in counts]
+
+
+def like_layers(seed: int, groups: int = 8, size: int = 64) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
+    """(output errors, shapes) by count: the ratio of both is another in each group, and drifts within it."""
+    generator = torch.Generator().manual_seed(seed)
+    draws = torch.rand(groups, 3, generator=generator).tolist()
+    curves, shapes = {}, {}
+    for number, (scale, power, drift) in enumerate(draws):
+        shares = [count / size for count in range(size)]
+        shape = [-math.log(1.0 - share ** (1.0 + power)) for share in shares]
+        shapes[f"g{number}"] = shape
+        curves[f"g{number}"] = [
+            10 ** (2 * scale - 2) * value * math.exp(drift * s) for value, s in zip(shape, shares, strict=True)
+        ]
+    return curves, shapes
+
+
+def total(curves: Curves, counts: Mapping[str, int]) -> float:
+    return sum([*curves[name], 10.0 * curves[name][-1] + 10.0][count] for name, count in counts.items())
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("target", [0.3, 0.5, 0.7])
+def test_an_eighth_of_the_cuts_is_enough(seed: int, target: float) -> None:
+    """Beside all 15 levels of each group: much the same error for at least as much saved."""
+    curves, shapes = like_layers(seed)
+    scores, prices = ranked([64] * 8), {f"g{number}": 1.0 + number for number in range(8)}
+    everywhere, shaped = Table(scores, curves, prices), Shaped(scores, curves, shapes, prices)
+    full, cheap = (removed(scores, target, probe) for probe in (everywhere, shaped))
+    assert len(everywhere.tried) == 8 * 15
+    assert len(set(shaped.tried)) == len(shaped.tried) <= len(everywhere.tried) / 8 + 8
+    saved = [sum(prices[name] * count for name, count in counts.items()) for counts in (full, cheap)]
+    assert saved[1] >= target * 64 * sum(prices.values()) - 1e-6
+    assert abs(saved[0] - saved[1]) <= max(prices.values())
+    assert total(curves, cheap) <= 1.05 * total(curves, full)
+
+
+def test_a_shape_that_is_wrong_is_corrected_where_the_cut_falls() -> None:
+    """Of one group the errors grow far slower than the shape says: it is cut on trial again where its cut falls."""
+    curves, shapes = like_layers(0)
+    curves["g0"] = [1e-4 * count for count in range(64)]
+    scores = ranked([64] * 8)
+    probe = Shaped(scores, curves, shapes)
+    cheap, full = removed(scores, 0.5, probe), removed(scores, 0.5, Table(scores, curves))
+    assert len([name for name, _ in probe.tried if name == "g0"]) > 1
+    assert total(curves, cheap) <= 1.1 * total(curves, full)
+
+
+def test_a_rough_look_tries_each_once_and_a_closer_one_goes_on_from_there() -> None:
+    curves, shapes = like_layers(1)
+    scores = ranked([64] * 8)
+    probe = Shaped(scores, curves, shapes)
+    probe.rough = True
+    for target in (0.9, 0.2, 0.55):
+        removed(scores, target, probe)
+    assert sorted(name for name, _ in probe.tried) == sorted(scores)
+    probe.rough = False
+    removed(scores, 0.9, probe)
+    more = len(probe.tried)
+    assert more > len(scores)
+    removed(scores, 0.9, probe)
+    assert len(probe.tried) == more
+
+
+@pytest.mark.parametrize("wrong", [math.nan, math.inf])
+def test_where_a_shape_or_an_error_is_no_number_all_levels_are_tried(wrong: float) -> None:
+    curves, shapes = like_layers(2, groups=2)
+    scores = ranked([64] * 2)
+    shapes["g0"][40] = wrong
+    curves["g1"] = [*curves["g1"][:30], *[wrong] * 34]
+    probe = Shaped(scores, curves, shapes)
+    counts = removed(scores, 0.4, probe)
+    assert len(probe.tried) == 30
+    assert counts == removed(scores, 0.4, Table(scores, curves))
+
+
+def test_a_shape_of_nothing_says_nothing() -> None:
+    """All of it dead: the errors are measured, and it goes first."""
+    curves, shapes = like_layers(3, groups=2)
+    shapes["g0"], curves["g0"] = [0.0] * 64, [0.0] * 64
+    scores = ranked([64] * 2)
+    assert removed(scores, 0.4, Shaped(scores, curves, shapes))["g0"] >= 50
+
+
 # Weights
 
 
@@ -237,7 +347,8 @@ def test_weights_too() -> None:
     for name, weight in pruner.masking.weights.items():
         assert torch.equal(weight, before[name] * pruner.masking.masks[name])
     assert divergence(dense, module(inputs).detach()) <= divergence(dense, other(inputs).detach())
-    name, share, error = pruner.sensitivity[3]
+    assert pruner.passes == 1 + len(pruner.sensitivity) <= 1 + 3 * len(pruner.masking.weights)
+    name, share, error = pruner.sensitivity[1]
     alone = make("mlp")
     weight = alone.get_parameter(name)
     with torch.no_grad():

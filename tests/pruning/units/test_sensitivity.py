@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from scipy.special import rel_entr, softmax
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
+from modelopt_cli.models.graph.analysis import attribute
 from modelopt_cli.models.graph.axes import kept
 from modelopt_cli.models.graph.groups import Group
 from modelopt_cli.models.graph.network import Network
-from modelopt_cli.pruning.common.cuts import lowest
+from modelopt_cli.models.graph.walk import run_node
+from modelopt_cli.pruning.allocations import SensitivityProbe
+from modelopt_cli.pruning.allocations.divergence import Divergence
+from modelopt_cli.pruning.common.cuts import Cut, lowest
 from modelopt_cli.pruning.common.distances import apart, distance_for, divergence, relative_error
 from modelopt_cli.pruning.common.moments import Moments
+from modelopt_cli.pruning.units import sensitivity
 from modelopt_cli.pruning.units.consumers import consumers_are_known, measure
 from modelopt_cli.pruning.units.pruner import UnitPruner
 from modelopt_cli.pruning.units.sensitivity import OutputErrors, UnitSensitivityProbe
@@ -130,6 +137,97 @@ def test_what_is_written_through_a_view_is_undone() -> None:
         measured = [errors.of(group.name, stays) for _ in range(3)]
         assert measured[0] == measured[1] == measured[2]
         assert measured[0] == pytest.approx(slow(network, group, stays, given, "none"), rel=1e-3, abs=1e-6)
+
+
+# What layers lose, and what it costs to know more
+
+
+@pytest.mark.parametrize("name", ["none", "bias", "least_squares"])
+def test_what_a_layer_loses_is_what_its_outputs_lose(name: str) -> None:
+    """Against the layer itself on all samples, with and without the units: the variance that is not explained."""
+    network, given = network_of("mlp"), [inputs_of("mlp", 40)]
+    group, stays = network.grouping.named("0"), stays_of(12)
+    graph = network.current()
+    [consumer] = measure(graph, network.analysis, [group], {}, given, 64)["0"]
+    weight, bias = consumer.matrix.double(), attribute(graph, "2.bias").detach().double()
+    before = torch.relu(nn.functional.linear(given[0], attribute(graph, "0.weight"), attribute(graph, "0.bias")))
+    inputs = before.detach().double()  # (40, 12)
+    mean, gram = inputs.mean(0), inputs.T @ inputs / 40
+    moments = Moments(stays, mean, mean[stays], gram, gram[stays][:, stays], gram[:, stays], True)
+    fitted = compensation(name).refit(weight, moments)
+    was, now = inputs @ weight.T + bias, inputs[:, stays] @ fitted.weight.double().T + bias
+    now = now if fitted.bias is None else now + fitted.bias
+    lost = (was - now).square().mean(0).sum() / was.var(0, correction=0).sum()
+    expected = -math.log(1.0 - float(lost)) if lost < 0.99 else -math.log(0.01) + float(lost) - 0.99
+    assert fast(network, given, name).lost("0", stays) == pytest.approx(expected, rel=1e-3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("net", ["cnn", "shortcut B", "attention"])
+def test_passes_are_those_that_are_made(net: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Counted where nodes are run; what lies before a cut is computed once for all groups, whatever their order."""
+    made, probe, scores = probe_of(net)
+    macs = made.network.costs.macs_of({})
+    ran: list[str] = []
+
+    def counting(graph: fx.GraphModule, node: fx.Node, own: Any, batches: Any) -> list[Any]:
+        ran.append(node.name)
+        return run_node(graph, node, own, batches)
+
+    monkeypatch.setattr(sensitivity, "run_node", counting)
+    known = [
+        group.name
+        for group in made.groups
+        if not group.shifts and consumers_are_known(made.network.current(), made.network.analysis, group)
+    ]
+    errors = probe.output_errors({name: [lowest(scores[name], 2)] for name in reversed(known)})
+    assert probe.passes == pytest.approx(sum(macs.get(name, 0) for name in ran) / sum(macs.values()))
+    assert probe.passes <= len(known) + 2  # what is cut, what there was, and all that lies before a cut
+    again = probe_of(net)[1]
+    assert errors == {name: [pytest.approx(again.output_error(name, lowest(scores[name], 2)))] for name in known}
+
+
+def test_a_smaller_graph_counts_as_what_is_left_of_it() -> None:
+    _, probe, scores = probe_of("lstm")
+    probe.output_error("embed", lowest(scores["embed"], scores["embed"].numel() // 2))
+    assert 0.3 < probe.passes < 1.0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("net", ["cnn", "shortcut B", "attention", "lstm"])
+@pytest.mark.parametrize("amount", [0.3, 0.6])
+def test_a_few_cuts_tell_as_much_as_all(net: str, amount: float) -> None:
+    """The sum of errors at what is chosen, with every level tried afterwards, beside what a full table chooses."""
+    made, probe, scores = probe_of(net)
+    plain = Divergence().cuts(scores, amount, probe)
+    tried = len(made.sensitivity)
+    for name, score in scores.items():
+        for step in range(1, min(16, score.numel())):
+            probe.output_error(name, lowest(score, round(score.numel() * step / min(16, score.numel()))))
+    curves = {name: {0: 0.0, **probe.known_errors(name)} for name in scores}
+    full = Divergence().cuts(scores, amount, Known(scores, curves))
+
+    def total(cuts: Mapping[str, Cut]) -> float:
+        return sum(
+            float(np.interp(cuts[name].count(score), sorted(curves[name]), sorted(curves[name].values())))
+            for name, score in scores.items()
+        )
+
+    assert tried <= (len(made.sensitivity)) / 4
+    assert total(plain) <= 1.5 * total(full)
+
+
+class Known(SensitivityProbe):
+    """Errors that are known at all levels; of the shape nothing is."""
+
+    def __init__(self, scores: Mapping[str, Tensor], curves: Mapping[str, Mapping[int, float]]) -> None:
+        self._scores, self._curves = scores, curves
+
+    def loss(self, name: str, cut: Cut) -> float:
+        raise AssertionError
+
+    def output_error(self, name: str, cut: Cut) -> float:
+        return self._curves[name][cut.count(self._scores[name])]
 
 
 # Where it is asked for

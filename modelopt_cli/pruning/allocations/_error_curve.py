@@ -1,0 +1,89 @@
+"""The output error of one tensor by how many of its scores go: measured at a few counts, in between by its shape.
+
+What a layer's own outputs lose can be told from moments of its inputs, without a pass. It does not tell how much the
+network's outputs change, but that is near enough to a fixed multiple of it: the measured error over the shape is taken
+to change steadily (its logarithm linearly) from one measured count to the next, and not at all beyond them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from itertools import accumulate
+
+import numpy as np
+
+Curve = list[tuple[int, float]]
+"""(how many are removed, output error), ascending."""
+
+_FIRST = 5 / 8  # of the counts, where it is measured first: nearer the end outputs are changed as much as can be
+_FAR = 1.0  # logarithm of the shape's ratio to the nearest measured count, beyond which a count is measured itself
+_LEAST = 1e-6  # of the largest value of a shape: less is nothing
+_NOTHING = 1e-9  # an error that rounding makes
+
+
+class ErrorCurve:
+    """Of one tensor. `counts`: those at which it may be measured, ascending; what is gone before costs nothing."""
+
+    def __init__(
+        self, size: int, before: int, counts: Sequence[int], shape: Sequence[float] | None, known: Mapping[int, float]
+    ) -> None:
+        """`shape`: at each of the counts, in any unit; None: nothing is known of it. `known`: measured by count."""
+        self.size, self.before, self.counts = size, before, list(counts)
+        self._known = {count: known[count] for count in self.counts if count in known}
+        usable = shape is not None and all(map(math.isfinite, shape))
+        self._given = list(accumulate(shape, max)) if shape is not None and usable else []
+
+    def note(self, count: int, error: float) -> None:
+        """It was measured."""
+        self._known[count] = error
+
+    @property
+    def _shape(self) -> dict[int, float] | None:
+        """At each of the counts; None where it cannot be used: all is nothing, or an error is no number."""
+        given = self._given
+        if not given or given[-1] <= 0.0 or not all(map(math.isfinite, self._known.values())):
+            return None
+        return {count: max(value, _LEAST * given[-1]) for count, value in zip(self.counts, given, strict=True)}
+
+    @property
+    def missing(self) -> list[int]:
+        """Counts to be measured before anything can be said: one in all, or without a shape each that is not known."""
+        if self._shape is None:
+            return [count for count in self.counts if count not in self._known]
+        return [] if self._known else [self.counts[int(_FIRST * len(self.counts))]]
+
+    def doubtful(self, count: int) -> int | None:
+        """The count to be measured where the tensor is to lose about this many; None: what is known is near enough."""
+        if self._shape is None or not self.before < count < self.size:
+            return None
+        nearest = min(self.counts, key=lambda each: (abs(each - count), each))
+        far = min(abs(math.log(self._shape[nearest] / self._shape[each])) for each in self._known)
+        return nearest if far > _FAR else None
+
+    def points(self) -> Curve:
+        """From nothing to all: more never costs less, and the last one costs a lot."""
+        if self.before == self.size:
+            return [(0, 0.0), (self.size, 0.0)] if self.size else [(0, 0.0)]
+        curve, worst = [(0, 0.0), *([(self.before, 0.0)] if self.before else [])], 0.0
+        for count, error in zip(self.counts, self._errors(), strict=True):
+            worst = max(worst, error if math.isfinite(error) else 10.0 * worst + 10.0)
+            curve.append((count, worst))
+        last, previous = curve[-1][0], curve[-2:][0]
+        if last < self.size - 1:  # on as it went last
+            slope = (worst - previous[1]) / (last - previous[0]) if last > self.before else 1.0
+            curve.append((self.size - 1, worst + max(slope, 1e-9) * (self.size - 1 - last)))
+        return [*curve, (self.size, curve[-1][1] * 10.0 + 10.0)]
+
+    def _errors(self) -> list[float]:
+        """At each of the counts."""
+        shape = self._shape
+        if shape is None:
+            return [self._known[count] for count in self.counts]
+        measured = sorted(self._known)
+        ratios = [math.log(max(self._known[count], _NOTHING) / shape[count]) for count in measured]
+        between = np.exp(np.interp(self.counts, measured, ratios))
+        return [
+            self._known.get(count, shape[count] * float(ratio))
+            for count, ratio in zip(self.counts, between, strict=True)
+        ]
