@@ -47,8 +47,12 @@ def open_pruning(
     wanted: Sequence[str] | None = None,
     state: Any = None,
     dense: str | Path | None = None,
+    cuts: Path | None = None,
 ) -> PruneRun:
-    """The experiment's pruning as a run; from the model at `dense` where given, in place of training one."""
+    """The experiment's pruning as a run; from the model at `dense` where given, in place of training one.
+
+    `cuts`: a folder where prunings of the same model share what their allocations measured.
+    """
     from modelopt_cli.models.files import checkpoints
     from modelopt_cli.workflows.pruning.run import PruneRun
 
@@ -60,7 +64,8 @@ def open_pruning(
     timed = wanted is None or any(map(is_latency, wanted))
     timed |= budget is not None and budget.of == "latency_ms"
     prepared = data_cache.prepared_data(experiment)
-    return PruneRun(experiment, prepared, seed=seed, monitor=monitored(wanted), state=state, timed=timed, **start)
+    start |= {"monitor": monitored(wanted), "timed": timed, "cuts": cuts}
+    return PruneRun(experiment, prepared, seed=seed, state=state, **start)
 
 
 def open_distillation(
@@ -182,7 +187,8 @@ class ModelObjective(Objective):
 
     def _opened(self, experiment: Experiment, seed: int, state: Any) -> Run:
         if self._workflow == "prune":
-            return open_pruning(experiment, seed, wanted=self._wanted, state=state, dense=self._dense)
+            cuts = Path(self._folder) if self._folder else None
+            return open_pruning(experiment, seed, wanted=self._wanted, state=state, dense=self._dense, cuts=cuts)
         if self._workflow == "distill":
             folder = Path(self._folder)
             return open_distillation(experiment, seed, wanted=self._wanted, state=state, folder=folder)

@@ -44,6 +44,18 @@ def consumers_are_known(graph: fx.GraphModule, analysis: Analysis, group: Group)
     return all(each.node in known for each in analysis.contractions if holds(each.axis, group.prime))
 
 
+def taking(graph: fx.GraphModule, analysis: Analysis, group: Group) -> list[str]:
+    """Nodes of the layers that take the group's units, without a pass."""
+    known = layers(graph, analysis)
+    return [name for name, layer in known.items() if holds(layer.input_axis(analysis), group.prime)]
+
+
+def width_of_consumers(graph: fx.GraphModule, analysis: Analysis, group: Group) -> int:
+    """Inputs of the widest layer that takes the group's units; 0: there is none. Without a pass."""
+    known = layers(graph, analysis)
+    return max((known[name].matrix(graph).shape[1] for name in taking(graph, analysis, group)), default=0)
+
+
 def measure(
     graph: fx.GraphModule,
     analysis: Analysis,

@@ -23,6 +23,7 @@ from modelopt_cli.pruning.structures.neurons import Normalize
 from modelopt_cli.pruning.units.checks import faults
 from modelopt_cli.pruning.units.collection import collect_units, make_units
 from modelopt_cli.pruning.units.consumers import GraphConsumer, measure
+from modelopt_cli.pruning.units.cut_store import CutStore
 from modelopt_cli.pruning.units.masks import Limit, Masks, around, by_prime, left, near, standing, tied, within
 from modelopt_cli.pruning.units.reconstruction import POSITIONS, compensate
 from modelopt_cli.pruning.units.selection import ALLOWING, held_by_statistics
@@ -52,14 +53,19 @@ class UnitPruner:
         loss: Loss,
         distance: Distance,
         ties: Sequence[frozenset[str]] = (),
+        store: Callable[[str], CutStore] | None = None,
     ) -> None:
-        """`batches`: calibration samples. `ties`: names of groups that must keep the same share."""
+        """`batches`: calibration samples. `ties`: names of groups that must keep the same share.
+
+        `store`: from the digest of a network to what is known of cuts of it; None: nothing is kept.
+        """
         self.network, self.settings, self.ties = network, settings, tuple(ties)
         self.groups = list(groups)
         self.refused: dict[str, str] = {}
         self.sensitivity: ProbedCuts = []  # as an allocation measured it
         self.passes = 0.0  # over all calibration samples that it took for that
         self._batches, self._loss, self._distance = batches, loss, distance
+        self._store = store
         self._consumers: dict[str, list[GraphConsumer]] | None = None
 
     def prune(self, target: float, limit: Limit | None = None) -> Removal:
@@ -112,6 +118,7 @@ class UnitPruner:
         probe = self.probe(batches, scores, limit)
         kept = self._kept(scores, target, limit, probe)
         self.passes += probe.passes
+        probe.save()
         return kept
 
     def _kept(self, scores: Mapping[str, Tensor], target: float, limit: Limit | None, probe: SensitivityProbe) -> Masks:
@@ -202,6 +209,7 @@ class UnitPruner:
             consumers=lambda graph: self.consumers(graph, batches),
             limit=limit,
             measured=self.sensitivity,
+            store=self._store,
         )
 
     def _cuts(

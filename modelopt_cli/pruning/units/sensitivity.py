@@ -33,9 +33,10 @@ from modelopt_cli.pruning.common.distances import Distance, apart
 from modelopt_cli.pruning.common.moments import Moments
 from modelopt_cli.pruning.compensations import Compensated, UnitCompensation
 from modelopt_cli.pruning.settings import PruningSettings
-from modelopt_cli.pruning.units.consumers import GraphConsumer, consumers_are_known
+from modelopt_cli.pruning.units.consumers import GraphConsumer, consumers_are_known, taking, width_of_consumers
+from modelopt_cli.pruning.units.cut_store import CutStore, digest
 from modelopt_cli.pruning.units.masks import Limit, by_prime, left, standing
-from modelopt_cli.pruning.units.reconstruction import compensate
+from modelopt_cli.pruning.units.reconstruction import POSITIONS, compensate
 from modelopt_cli.training.batches import Batch
 from modelopt_cli.training.losses import Loss
 
@@ -67,15 +68,17 @@ class UnitSensitivityProbe(SensitivityProbe):
         consumers: Callable[[fx.GraphModule], Mapping[str, Sequence[GraphConsumer]]],
         limit: Limit | None = None,
         measured: ProbedCuts,
+        store: Callable[[str], CutStore] | None = None,
     ) -> None:
         """`consumers`: of each group of this graph, measured on these batches.
 
+        `store`: from a digest of the network and all that decides what a cut does to what is known of that already.
         `limit`: what a unit saves is counted in its cost; without one, units are counted.
         """
         self._network, self._settings, self._scores, self._batches = network, settings, scores, batches
         self._groups = {group.name: group for group in groups}
         self._loss_of, self._distance, self._consumers = loss, distance, consumers
-        self._limit, self._measured = limit, measured
+        self._limit, self._measured, self._open_store = limit, measured, store
         self._known: dict[tuple[str, str, int], float] = {}
         self._prices: dict[str, float] = {}
         self._before: list[Tensor] | None = None
@@ -99,6 +102,36 @@ class UnitSensitivityProbe(SensitivityProbe):
         )
 
     @cached_property
+    def _store(self) -> CutStore | None:
+        if self._open_store is None:
+            return None
+        tensors = {name: _get(self._graph, name) for name in self._network.analysis.tensors}
+        about = (
+            self._network.captured.graph.code,
+            self._settings.compensation.name(),
+            self._settings.compensation,
+            self._settings.recalibrate_batch_norm,
+            getattr(self._distance, "__qualname__", self._distance),
+            POSITIONS,
+        )
+        return self._open_store(digest(tensors, [batch.inputs for batch in self._batches], about))
+
+    def save(self) -> None:
+        """Keep what was measured for who prunes the same network again."""
+        if "_store" in vars(self) and self._store is not None:
+            self._store.save()
+
+    def _kept(self, what: str, name: str, stays: Tensor, compute: Callable[[], float]) -> float:
+        """What the store knows, or else what `compute` gives."""
+        known = self._store.get(what, name, stays) if self._store is not None else None
+        if known is not None:
+            return known
+        value = compute()
+        if self._store is not None:
+            self._store.put(what, name, stays, value)
+        return value
+
+    @cached_property
     def _macs(self) -> Mapping[str, int]:
         return self._network.costs.macs_of(self._network.counts())
 
@@ -117,7 +150,8 @@ class UnitSensitivityProbe(SensitivityProbe):
 
     def output_errors(self, cuts: Mapping[str, Sequence[Cut]]) -> dict[str, list[float]]:
         """In the order in which the network takes the groups' units."""
-        order = sorted(cuts, key=lambda name: self._fast.start(name) if self._is_direct(name) else -1)
+        places = {node.name: number for number, node in enumerate(self._graph.graph.nodes)}
+        order = sorted(cuts, key=lambda name: self._first(name, places))
         errors = super().output_errors({name: cuts[name] for name in order})
         return {name: errors[name] for name in cuts}
 
@@ -133,13 +167,19 @@ class UnitSensitivityProbe(SensitivityProbe):
         return self._shapes[key]
 
     def _shape(self, name: str, counts: Sequence[int]) -> list[float] | None:
-        if not self._fast.takes(name):
+        group = self._groups[name]
+        width = width_of_consumers(self._graph, self._network.analysis, group)
+        if not width:
             ordered = self._scores[name].nan_to_num(neginf=0.0).clamp_min(0.0).sort().values.double()
             removed = ordered.cumsum(0) / ordered.sum().clamp_min(1e-30)
             return [_information(float(removed[count - 1])) for count in counts]
-        here = torch.from_numpy(left(self._network, self._groups[name]))
-        tried = sorted({counts[round(step)] for step in _steps(len(counts), self._fast.width(name))})
-        losses = [self._fast.lost(name, self._stays(name, lowest(self._scores[name], count))[here]) for count in tried]
+        here = torch.from_numpy(left(self._network, group))
+
+        def lost(stays: Tensor) -> float:
+            return self._kept("lost", name, stays, lambda: self._fast.lost(name, stays[here]))
+
+        tried = sorted({counts[round(step)] for step in _steps(len(counts), width)})
+        losses = [lost(self._stays(name, lowest(self._scores[name], count))) for count in tried]
         known = np.maximum.accumulate(np.maximum(losses, _LEAST_LOSS))
         return [float(each) for each in np.exp(np.interp(np.log(counts), np.log(tried), np.log(known)))]
 
@@ -159,7 +199,10 @@ class UnitSensitivityProbe(SensitivityProbe):
         key = (what, name, cut.count(self._scores[name]))
         if key not in self._known:
             stays = self._stays(name, cut)
-            measured = self._loss(name, stays) if what == "loss" else self._output_error(name, stays)
+            if what == _ERROR:
+                measured = self._kept(what, name, stays, lambda: self._output_error(name, stays))
+            else:
+                measured = self._loss(name, stays)
             self._known[key] = measured
             self._measured.append((name, 1.0 - float(stays.float().mean()), measured))
         return self._known[key]
@@ -184,6 +227,14 @@ class UnitSensitivityProbe(SensitivityProbe):
             with torch.no_grad():
                 self._before = [first_tensor(self._graph(batch.inputs)) for batch in self._batches]
         return apart(self._before, self._outputs(name, stays), self._distance)
+
+    def _first(self, name: str, places: Mapping[str, int]) -> int:
+        """Where in the graph the group's units are first taken; of what is tried in a graph of its own: before all."""
+        group = self._groups[name]
+        if not self._is_direct(name):
+            return -1
+        takers = taking(self._graph, self._network.analysis, group)
+        return min((places[each] for each in takers), default=-1)
 
     def _is_direct(self, name: str) -> bool:
         """Whether the group's units go by columns alone."""
@@ -247,14 +298,6 @@ class OutputErrors:
     def start(self, group: str) -> int:
         """Number of the first node that takes the group's units."""
         return min(self._numbers[consumer.layer.node.name] for consumer in self._consumers[group])
-
-    def takes(self, group: str) -> bool:
-        """Whether there are layers that take the group's units."""
-        return bool(self._consumers.get(group))
-
-    def width(self, group: str) -> int:
-        """Inputs of the widest layer that takes the group's units."""
-        return max(len(consumer.mean) for consumer in self._consumers[group])
 
     @torch.no_grad()
     def of(self, group: str, stays: Tensor) -> float:

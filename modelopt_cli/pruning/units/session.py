@@ -25,12 +25,15 @@ from modelopt_cli.models.graph.unit_selection import Form, UnitSelection, emitte
 from modelopt_cli.pruning.allocations import ProbedCuts
 from modelopt_cli.pruning.common.distances import distance_for
 from modelopt_cli.pruning.units.budget import BudgetState, UnitBudget
+from modelopt_cli.pruning.units.cut_store import CutStore
 from modelopt_cli.pruning.units.pruner import Removal, UnitPruner
 from modelopt_cli.pruning.units.selection import choose_groups
 from modelopt_cli.results.report import Cell, Table
 from modelopt_cli.training.batches import Batch
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from torch import Tensor, nn
 
     from modelopt_cli.data.raw import Task
@@ -65,8 +68,14 @@ class UnitPruningSession:
         samples: Callable[[int], Sequence[Batch]],
         loss: Loss,
         task: Task,
+        *,
+        cuts: Path | None = None,
     ) -> None:
-        """`samples`: so many train samples, as the module takes them. Raises UsageError where nothing can go."""
+        """`samples`: so many train samples, as the module takes them. Raises UsageError where nothing can go.
+
+        `cuts`: a folder for what cuts on trial did to a network, so that other prunings of the same one need not try
+        them again; those of this process know of one another anyway.
+        """
         self._settings, self._samples = settings, samples
         self._example = joined(samples(EXAMPLES))
         self.network, self._emptied, self._baked = captured_without(module, self._example)
@@ -90,6 +99,7 @@ class UnitPruningSession:
             loss=loss,
             distance=distance_for(task),
             ties=ties,
+            store=lambda network: CutStore(network, cuts),
         )
         self._budget = UnitBudget(settings, self.network, self.groups) if settings.budget is not None else None
 

@@ -49,7 +49,8 @@ def open_stage(
     if stage.name == "prune":
         from modelopt_cli.workflows.pruning.run import PruneRun
 
-        return PruneRun(experiment, prepared, seed=stage.seed, monitor=monitor, state=state, timed=not stage.trial)
+        timed = not stage.trial
+        return PruneRun(experiment, prepared, seed=stage.seed, monitor=monitor, state=state, timed=timed, cuts=folder)
     from modelopt_cli.workflows.quantization.run import QuantizeRun
 
     model = before or dense

@@ -90,18 +90,20 @@ class PruneRun(RestorableRun):
         warnings: Sequence[str] = (),
         extra: Mapping[str, Any] | None = None,
         bare: bool = False,
+        cuts: Path | None = None,
     ) -> None:
         """`timed`: how long the model takes is one of the metrics.
 
         `dense`: the module to start from in place of training one, with the `warnings` and the `extra` of the
-        checkpoint it came from. `bare`: its weights come from a bare file, so its rules say which may go.
+        checkpoint it came from. `bare`: its weights come from a bare file, so its rules say which may go. `cuts`: a
+        folder where prunings of the same module share what their allocations measured.
         """
         import torch
 
         from modelopt_cli.training.settings import TrainingSettings
 
         self._experiment, self._prepared, self._seed = experiment, prepared, seed
-        self._monitor, self._timed = monitor, timed
+        self._monitor, self._timed, self._cuts = monitor, timed, cuts
         self._training = experiment.training or TrainingSettings()
         self._settings = experiment.require_pruning()
         self._log = WarningLog(warnings if state is None else state.get("warnings", ()))
@@ -155,7 +157,14 @@ class PruneRun(RestorableRun):
         loss, task = self.trainer.loss, self._prepared.task
         if isinstance(self._settings.structure, UnitStructure):
             return UnitPrunedModel(
-                self._experiment, module, samples=samples, loss=loss, task=task, extra=extra, check=check
+                self._experiment,
+                module,
+                samples=samples,
+                loss=loss,
+                task=task,
+                extra=extra,
+                check=check,
+                cuts=self._cuts,
             )
         return MaskedModel(
             self._experiment,

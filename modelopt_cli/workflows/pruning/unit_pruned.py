@@ -17,6 +17,8 @@ from modelopt_cli.workflows.shared import costs
 from modelopt_cli.workflows.shared.earlier_pruning import earlier_masks, earlier_units
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from torch import Tensor, nn
 
     from modelopt_cli.data.raw import Task
@@ -62,8 +64,11 @@ class UnitPrunedModel:
         task: Task,
         extra: Mapping[str, Any] | None = None,
         check: bool = False,
+        cuts: Path | None = None,
     ) -> None:
         """`samples`: so many train samples; `extra`: of the checkpoint that the module came from.
+
+        `cuts`: a folder that prunings of the same module share; see UnitPruningSession.
 
         `check`: look for what training does not change and would stop the pruning after it. Raises UsageError where
         nothing can go.
@@ -82,7 +87,7 @@ class UnitPrunedModel:
         self._earlier = Masking({name: parameters[name] for name in masks}, masks)
         plain = (extra or {}).get("slimming") or earlier_units(model)
         self._base = UnitSelection.from_plain(plain) if plain else UnitSelection({})
-        self._session = UnitPruningSession(self._settings, module, samples, loss, task)
+        self._session = UnitPruningSession(self._settings, module, samples, loss, task, cuts=cuts)
         self.snapshots: Snapshots[UnitSnapshot] = Snapshots(self._captured, self._rebuilt, rebuilt_once=True)
         self._timing = costs.timing(experiment)
         self._sizes: list[dict[str, Any]] = []  # records of the table `costs`
