@@ -290,3 +290,18 @@ def test_nothing_is_written_printed_or_logged(
     assert not list(tmp_path.iterdir())
     assert capfd.readouterr() == ("", "")
     assert not [record for record in caplog.records if record.levelno > logging.DEBUG]
+
+
+@pytest.mark.slow
+def test_sums_that_no_convolution_leads_to_stay_in_float() -> None:
+    """In a transformer, shortcuts and biases; a sum of feature maps is computed in integers."""
+    module, batch = made("transformer")
+    graph = onnx.load_from_string(quantized(module, batch).content).graph
+    tensors = {tensor.name for tensor in graph.initializer}
+    assert "encoder.linear1.bias" in tensors
+    assert not any("bias" in name and name.endswith("_quantized") and "linear1" in name for name in tensors)
+    module, batch = made("cnn")
+    graph = onnx.load_from_string(quantized(module, batch).content).graph
+    back = {name for node in graph.node if node.op_type == "DequantizeLinear" for name in node.output}
+    [add] = [node for node in graph.node if node.op_type == "Add"]
+    assert set(add.input) <= back

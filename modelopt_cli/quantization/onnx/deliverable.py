@@ -16,6 +16,7 @@ from typing_extensions import override
 
 from modelopt_cli.models.files.exporting import ABOUT, exported_bytes
 from modelopt_cli.quantization.agreement import check_agreement
+from modelopt_cli.quantization.onnx.float_model import strip
 from modelopt_cli.training.raw_inputs import WithPreprocessing, raw_example
 
 if TYPE_CHECKING:
@@ -103,6 +104,7 @@ def _part(module: _Before | _After, example: Tensor, prefix: str, batch: int | N
     if batch is not None:
         for value in (*proto.graph.input, *proto.graph.output):
             value.type.tensor_type.shape.dim[0].dim_value = batch
+    strip(proto)
     return onnx.compose.add_prefix(proto, prefix)
 
 

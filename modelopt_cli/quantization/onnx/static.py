@@ -26,6 +26,11 @@ _BETWEEN = (
 )
 """Operators without weights that compute in integers, too, so that nothing goes to float and back between layers.
 Softmax and normalisation are left in float: they lose much and save little."""
+_CONVOLUTIONS = ("Conv", "ConvTranspose")
+_KEEP_MAPS = (
+    *("Add", "Mul", "Relu", "Clip", "LeakyRelu", "Sigmoid", "HardSigmoid", "BatchNormalization"),
+    *("MaxPool", "AveragePool", "GlobalAveragePool", "Concat", "Split", "Pad", "Slice", "Resize"),
+)
 _BATCH = 64  # samples that ranges are measured on at a time
 
 
@@ -93,11 +98,22 @@ class StaticQuantizer(OnnxQuantizer):
                 yield part.cpu().contiguous().numpy()
 
     @cached_property
-    def _with_constants(self) -> list[str]:
-        """Sums and products with a constant, which would be one of 8 bits too: a bias after a product stays exact."""
+    def _in_float(self) -> list[str]:
+        """Sums and products that no convolution leads to, or with a constant.
+
+        In a transformer they would spoil what the layers are fed with (shortcuts, masks of -inf, a root mean square),
+        and a bias that is added to a product would be one of 8 bits.
+        """
         constants = {tensor.name for tensor in self.model.proto.graph.initializer}
-        nodes = (node for node in self.model.proto.graph.node if node.op_type in ("Add", "Mul"))
-        return [node.name for node in nodes if constants & {*node.input}]
+        maps: set[str] = set()  # outputs of convolutions, and what comes of them channel by channel
+        left = []
+        for node in self.model.proto.graph.node:
+            led = bool(maps & {*node.input})
+            if node.op_type in ("Add", "Mul") and (not led or constants & {*node.input}):
+                left.append(node.name)
+            if node.op_type in _CONVOLUTIONS or (led and node.op_type in _KEEP_MAPS):
+                maps |= {*node.output}
+        return left
 
     @override
     def _quantized(self, excluded: list[str]) -> Any:
@@ -111,7 +127,7 @@ class StaticQuantizer(OnnxQuantizer):
             QuantType.QUInt8,
             self._ranges,
             [],
-            [*excluded, *self._with_constants],
+            [*excluded, *self._in_float],
             self._operators,
             {"WeightSymmetric": True, "ActivationSymmetric": False, "MatMulConstBOnly": True},
         )
