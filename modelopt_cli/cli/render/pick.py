@@ -14,7 +14,7 @@ from modelopt_cli.core.readable import measure, number
 from modelopt_cli.results.details import PickDetails
 from modelopt_cli.results.report import Report
 
-_FILES = {"best": "its setting", "model": "model", "dense": "before pruning", "teacher": "teacher"}
+_FILES = {"best": "its setting", "model": "model", "int8": "int8 file", "dense": "before pruning", "teacher": "teacher"}
 
 
 def render(console: Console, report: Report, *, quiet: bool) -> None:

@@ -28,7 +28,14 @@ _LEAST = 0.01  # share of the variance from which on a setting is named
 _STATES = {"completed": "done"}
 _MEASURED = ("validation.", "train.", "model.", "test.")
 _LEG = ("from_step", "to_step", "trial")  # columns of the schedule that are no settings
-_FILES = {"front": "front", "best": "best setting", "model": "model", "trial_dir": "best folder", "logs": "logs"}
+_FILES = {
+    "front": "front",
+    "best": "best setting",
+    "model": "model",
+    "int8": "int8 file",
+    "trial_dir": "best folder",
+    "logs": "logs",
+}
 _ENDED = ("completed", "stopped", "failed")
 
 

@@ -32,12 +32,10 @@ if TYPE_CHECKING:
     from modelopt_cli.training.metrics.answers import Answers
     from modelopt_cli.workflows.compression.stage_cache import StageRecord
     from modelopt_cli.workflows.compression.stages import Stage
-    from modelopt_cli.workflows.runs.base import ModelRun
 
 GIVEN = "given"
 """What the first model is called where no stage has made it."""
 _SPLITS = ("validation", "test")
-_QUICK = 0.1  # seconds in which a model under way is timed at each batch size
 
 
 @dataclass
@@ -87,7 +85,6 @@ class StageModels:
         self._looked = False  # whether there is a given one
         self._timing = timing(experiment)
         self._latencies: Latencies | None = None
-        self._early: tuple[int, dict[str, float]] = (-1, {})
         self.answers: dict[str, Answers] = {}
         self.details: dict[str, object] = {}
 
@@ -204,27 +201,6 @@ class StageModels:
         return {} if self.first is None else changes(metrics, self.judge(self.first, split))
 
     # What they cost
-
-    def early_costs(self, number: int, run: ModelRun) -> dict[str, float]:
-        """Sizes of the model under way, for the reports of a trial. They change with its shape alone."""
-        from modelopt_cli.models.summary import count_parameters
-
-        module = _module_of(run)
-        if module is None:
-            return {}
-        key = hash((number, count_parameters(module)))
-        if self._early[0] != key:
-            times = self._quick_times(module) if self._timed else {}
-            self._early = (key, {**self._sizes(module, None), **times})
-        return self._early[1]
-
-    def _quick_times(self, module: nn.Module) -> dict[str, float]:
-        """As its code runs it: reports of trials are compared with each other, at the same step."""
-        from modelopt_cli.models.measure import example
-
-        settings = self._timing.model_copy(update={"seconds": _QUICK, "runtime": "eager"})
-        inputs = example(self._prepared.shapes, max(settings.batch_sizes))
-        return measured({"now": module}, inputs, settings).metrics("now")
 
     def _sizes(self, module: nn.Module, checkpoint: Checkpoint | None) -> dict[str, float]:
         """Parameters, MACs and FLOPs, bytes of tensors; with its `checkpoint` also zeros and bytes of the file."""
@@ -344,10 +320,3 @@ def _by_split(metrics: Mapping[str, float]) -> dict[str, dict[str, float]]:
     plain = {name: value for name, value in metrics.items() if not name.endswith((*CHANGES, GAP))}
     parts = {split: {name: value for name, value in plain.items() if name.startswith(f"{split}.")} for split in _SPLITS}
     return {split: part for split, part in parts.items() if part}
-
-
-def _module_of(run: ModelRun) -> nn.Module | None:
-    """The module that is trained or pruned; None: there is none yet."""
-    trainer = getattr(run, "trainer", None)
-    module: nn.Module | None = getattr(run, "module", None) if trainer is None else trainer.module
-    return module

@@ -20,10 +20,13 @@ from modelopt_cli.workflows.compression import models, opening
 from modelopt_cli.workflows.compression.quantized_file import QuantizedFile
 from modelopt_cli.workflows.compression.stages import digests, plan_stages
 from modelopt_cli.workflows.runs.base import RestorableRun
+from modelopt_cli.workflows.runs.early_costs import EarlyCosts
 from modelopt_cli.workflows.shared import data_cache
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from torch import nn
 
     from modelopt_cli.experiment.experiment import Experiment
     from modelopt_cli.models.files.checkpoints import Checkpoint
@@ -89,6 +92,8 @@ class CompressRun(RestorableRun):
             self.digests = digests(self.stages)
         self._left_out = len(self.stages) if left_out is None else left_out
         self.models = models.StageModels(experiment, self.prepared, self.stages, self._log, wanted=wanted)
+        # (The stages that trials share are told of once, and again by each of them.)
+        self.early_costs = EarlyCosts(experiment, self.prepared, wanted) if trial and _compares(experiment) else None
         self.taken: list[str] = []  # names of stages that the cache had
         self._number, self._repeating = 0, list[dict[str, float]]()
         self._repeated: dict[str, float] = {}  # the last of them that was reported
@@ -100,10 +105,6 @@ class CompressRun(RestorableRun):
         else:
             self._next_stage()
         self._count()
-
-    def _asks(self, word: str) -> bool:
-        """Whether a metric of such a name is wanted."""
-        return self._wanted is None or any(word in name for name in self._wanted)
 
     # Step by step
 
@@ -135,7 +136,8 @@ class CompressRun(RestorableRun):
             last = dict(metrics)
         self._seconds += time.perf_counter() - start
         self.step += 1
-        last |= self.models.early_costs(self._number, run) if self._trial and self._asks("model.") else {}
+        module = _module_of(run)
+        last |= {} if self.early_costs is None or module is None else self.early_costs.of(module)
         self._curve.append((run.step, last))
         if run.step >= run.total:
             self._finish(run)
@@ -382,3 +384,16 @@ class CompressRun(RestorableRun):
             done = state["repeated"]
             self._repeated = self._repeating[done - 1] if done else {}
             self._repeating = self._repeating[done:]
+
+
+def _compares(experiment: Experiment) -> bool:
+    """Whether trials are compared before they have come to their end."""
+    tuning = experiment.tuning
+    return tuning is not None and (tuning.stopper is not None or tuning.scheduler is not None)
+
+
+def _module_of(run: ModelRun) -> nn.Module | None:
+    """The module that is trained or pruned; None: there is none yet."""
+    trainer = getattr(run, "trainer", None)
+    module: nn.Module | None = getattr(run, "module", None) if trainer is None else trainer.module
+    return module

@@ -56,7 +56,7 @@ def test_a_search_over_prunings_trains_teacher_and_student_once(tmp_path: Path) 
 
 
 def test_a_trial_reports_the_same_whoever_trained_its_student(tmp_path: Path) -> None:
-    experiment = load({"model.hidden.0": {"int": [8, 32]}})
+    experiment = load({"model.hidden.0": {"int": [8, 32]}}, tuning={"stopper": "asha"})
     open_compression(experiment, 0, wanted=WANTED, folder=tmp_path).advance(2)  # the teacher is there
     runs = []
     for _ in range(2):

@@ -160,7 +160,7 @@ def _sentences(result: Result, tries: Tries) -> list[str]:
     if result.at_target is not None:
         texts.append(f"at_target.pt meets {demands.target}, {_drops(result.at_target, tries)}")
     if result.within_drop is not None:
-        texts.append(f"within_drop.pt {_drops(result.within_drop, tries)}, with {_size(result.within_drop, demands)}")
+        texts.append(f"within_drop.pt has {_size(result.within_drop, demands)}, {_drops(result.within_drop, tries)}")
     elif demands.target is not None and demands.drops:
         texts.append("no model smaller than the given one was found whose drop is allowed")
     if result.nearest is not None:
