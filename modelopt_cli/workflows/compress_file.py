@@ -19,7 +19,7 @@ from modelopt_cli.workflows import prune
 from modelopt_cli.workflows.compression.target.demands import Demands, is_latency
 from modelopt_cli.workflows.compression.target.outcome import chosen_outcome, given_outcome, unfinished, verdicts
 from modelopt_cli.workflows.compression.target.search import LEAST_TRIALS, Result, TargetSearch
-from modelopt_cli.workflows.compression.target.settings import AS_BEGUN, Setting, Start, axes, starting
+from modelopt_cli.workflows.compression.target.settings import AS_BEGUN, Setting, Start, axes, beginnings, starting
 from modelopt_cli.workflows.compression.target.timing import Timing
 from modelopt_cli.workflows.compression.target.tries import FULL, Given, Stopped, Tries
 from modelopt_cli.workflows.pruning.run import PruneRun
@@ -89,7 +89,7 @@ class _Opened:
     module: nn.Module
     extra: Mapping[str, Any] | None
     bare: bool
-    note: str
+    written: bool  # the file says what the pruning's structure is
 
     def run(self, experiment: Experiment, context: Context) -> Report:
         """The search and what comes of it."""
@@ -110,7 +110,8 @@ class _Opened:
             tries = self._tries(given, context, timing)
             interrupted, written = False, dict[str, str]()
             try:
-                result = TargetSearch(tries, axes(self.start, demands.minimized, held)).run()
+                begun = beginnings(self.start, demands.minimized, self.written)
+                result = TargetSearch(tries, axes(self.start, demands.minimized, held), begun).run()
                 context.emit(StageBegun("judging and measuring what came of it"))
                 outcome = chosen_outcome(result, tries, timing, self.start)
                 written = _written(result, tries, context)
@@ -236,14 +237,14 @@ def _open(asked: CompressFile, experiment: Experiment, context: Context) -> _Ope
             )
         section = {"type": "checkpoint", "path": str(asked.path.resolve()), "trust_code": True}  # it was loaded above
         experiment = experiment.with_values({"model": section})
-    start = starting(experiment)
+    start, written = starting(experiment), experiment.pruning is not None
     check_metrics(start.experiment, context, "prune")
     prune.check_parts(start.experiment)
     module, shapes = build(file, experiment, trust_code=True)
     prepared = data_cache.prepared_data(start.experiment)
     shapes.check_fit(prepared.shapes, asked.path)
     noted = Start(start.experiment, start.short, start.full, start.schedule, (*notes, *start.notes))
-    return _Opened(asked, noted, prepared, module, extra, file.bare, file.note)
+    return _Opened(asked, noted, prepared, module, extra, file.bare, written)
 
 
 def _folder(context: Context, tables: Mapping[str, Table]) -> dict[str, str]:

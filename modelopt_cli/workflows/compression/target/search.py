@@ -50,15 +50,17 @@ class Result:
 class TargetSearch:
     """One search. It knows tries by their numbers only; what they are made of is theirs."""
 
-    def __init__(self, tries: Tries, ways: Sequence[Axis]) -> None:
-        """`ways`: what is tried besides the amount, in this order."""
+    def __init__(self, tries: Tries, ways: Sequence[Axis], begun: Sequence[Setting] = (Setting(AS_BEGUN),)) -> None:
+        """`ways`: what is tried besides the amount, in this order; `begun`: the first of these that can begins it."""
+        self._begun = tuple(begun)
+        self._way = self._begun[-1]  # the one that was able to
         self._tries, self._ways, self._demands = tries, ways, tries.demands
         self._dense = tries.given.metrics
         self._reserve = max(1, min(FULL, tries.left() // LEAST_TRIALS))
 
     def run(self) -> Result:
         """Search to the end. Raises Stopped where the user asked for one."""
-        begun, whole = Setting(AS_BEGUN), 1.0
+        begun, whole = self._begun[-1], 1.0
         costs = given = self._tries.given.costs
         if self._tries.quantizes:
             alone = self._recovered("quantized alone", 1.0, begun, "none", final=True)
@@ -68,13 +70,28 @@ class TargetSearch:
             if not self._demands.drops and self._meets(alone):
                 return Result(chosen=alone)
         if not self._demands.met(costs, given):
-            share = self._within_target("meets the target?", begun, self._first_share())
-            if share is None:
+            within: float | None = None
+            for begun in self._begun:
+                within = self._within_target("meets the target?", begun, self._first_share())
+                if within is not None or not self._go_on():
+                    break
+            if within is None:
                 return self._unreachable(begun)
-            whole = share
+            whole = within
+        else:
+            begun = self._able()
+        self._way = begun
         if not self._demands.drops:
             return self._most_accurate(begun, whole)
         return self._smallest(begun, whole)
+
+    def _able(self) -> Setting:
+        """The first way of beginning by which a half can be made, and is smaller."""
+        for begun in self._begun[:-1]:
+            one = self._recovered("can it be done so?", 0.5, begun, "none")
+            if one.made and one.ratio(self._demands.minimized) < 1.0:
+                return begun
+        return self._begun[-1]
 
     def _go_on(self) -> bool:
         """Whether there may be another try that only compares."""
@@ -155,6 +172,8 @@ class TargetSearch:
         for name, values in way.choices:
             if not self._go_on():
                 return
+            if setting.values.items() >= values.items():
+                continue
             other, at = setting.also(name, values), share
             if way.resizes and self._demands.target is not None:
                 fitting = self._within_target(f"{name} meets the target?", other, share)
@@ -215,6 +234,8 @@ class TargetSearch:
             for name, values in way.choices:
                 if not self._go_on():
                     return setting, border
+                if setting.values.items() >= values.items():
+                    continue
                 other = self._recovered(name, share, setting.also(name, values), "short")
                 beside = best.get(other.share)
                 if not other.made or (beside is not None and self._by_demands(other) >= self._by_demands(beside)):
@@ -260,7 +281,7 @@ class TargetSearch:
             return Result(nearest=min(final, key=self._by_demands, default=None))
         at_target = min(filter(self._meets, final), key=self._by_demands, default=None)
         above = at_target.share if at_target is not None else most
-        within = None if above == 1.0 else self._within_drop(Setting(AS_BEGUN), Border(1.0, above))
+        within = None if above == 1.0 else self._within_drop(self._way, Border(1.0, above))
         if within is None:
             within = min(filter(self._fits, final), key=self._by_demands, default=None)
         nearest = None if at_target or within else min(final, key=self._by_demands, default=None)
@@ -268,13 +289,19 @@ class TargetSearch:
 
     def _within_drop(self, setting: Setting, border: Border) -> Try | None:
         """The smallest whose drop is allowed, whatever its size; None: none was made."""
+        known = [one.share for one in self._smaller() if one.share > border.failing]
+        border = Border(min([1.0, *known]), border.failing)
         border = smallest(lambda share: self._passes(share, setting, "short"), border, lambda: self._tries.left(1) > 0)
         while border.passing < 1.0 and self._tries.left():
             one = self._trained("trained out", border.passing, setting)
             if self._fits(one):
                 return one
             border = Border((1.0 + border.passing) / 2.0, border.passing)
-        return None
+        return min(self._smaller(), key=self._by_demands, default=None)
+
+    def _smaller(self) -> list[Try]:
+        """All whose drop is allowed and that cost less than the given model."""
+        return [one for one in self._tries.all if self._fits(one) and one.ratio(self._demands.minimized) < 1.0]
 
     # One try
 

@@ -31,10 +31,10 @@ Recovery = Literal["none", "short", "full"]
 IMPORTANCE, COMPENSATION, ALLOCATION = "obs", "least_squares", "divergence"
 _CALIBRATION = 1024
 _SHORT = 6  # a short recovery is this part of a full one, ...
-_MOST_SHORT = 5  # ... but at most so many epochs
+_LEAST_SHORT, _MOST_SHORT = 2, 5  # ... but at least and at most so many epochs
 _OF_TRAINING = 2  # a full recovery is this part of the training, where nothing says how long it is
 _SLOWER = 5.0  # a model that was trained already may be spoilt by the learning rate that training began with
-_ROUNDINGS = (8, 16)  # to multiples of which kernels of CPUs count channels
+_ROUNDINGS = (16, 8)  # to multiples of which kernels of CPUs count channels: others can take longer than the whole
 _IMPORTANCES = ("obs", "taylor", "l2")
 _ALLOCATIONS = ("divergence", "global", "uniform")
 
@@ -96,9 +96,11 @@ def starting(experiment: Experiment) -> Start:
     training = experiment.training or TrainingSettings()
     own = None if given is None or given.recovery is None else given.recovery
     full = (own.epochs if own is not None else None) or math.ceil(training.epochs / _OF_TRAINING)
-    short = max(1, min(_MOST_SHORT, math.ceil(full / _SHORT)))
+    short = min(full, max(_LEAST_SHORT, min(_MOST_SHORT, math.ceil(full / _SHORT))))
     if own is None:
-        values["pruning.recovery"] = {"epochs": full, "distillation": {}}
+        rate = _rate(training)
+        slower = {} if rate is None else {"lr": rate / _SLOWER}
+        values["pruning.recovery"] = {"epochs": full, "distillation": {}, **slower}
         if given is None:
             values["pruning"]["recovery"] = values.pop("pruning.recovery")
     else:
@@ -156,33 +158,45 @@ def axes(start: Start, metric: str, held: bool) -> list[Axis]:
         if guided
         else ("recovery from the dense model", {"pruning.recovery.distillation": {}})
     ]
-    rate = _rate(start.experiment)
-    if rate is not None:
-        recovery.append(("a fifth of the learning rate", {"pruning.recovery.lr": rate / _SLOWER}))
+    training = start.experiment.training or TrainingSettings()
+    own, whole = (_rate(each) for each in (pruning.recovery_over(training), training))
+    if own is not None and own == whole:
+        recovery.append(("a fifth of the learning rate", {"pruning.recovery.lr": own / _SLOWER}))
+    elif own is not None and whole is not None and whole > own:
+        recovery.append(("the training's learning rate", {"pruning.recovery.lr": whole}))
     allocation = pruning.chosen_allocation
-    own = {"importances": pruning.importance.name(), "allocations": allocation.name() if allocation else ""}
     tried = [
         Axis("recovery", tuple(recovery)),
-        Axis("allocation", _others("allocation", _ALLOCATIONS, own["allocations"])),
-        Axis("importance", _others("importance", _IMPORTANCES, own["importances"])),
+        Axis("allocation", _others("allocation", _ALLOCATIONS, allocation.name() if allocation else "")),
+        Axis("importance", _others("importance", _IMPORTANCES, pruning.importance.name())),
     ]
     structures: list[tuple[str, Mapping[str, Any]]] = []
     if held:
         structures.append(("shift_statistics", {"pruning.structure.shift_statistics": True}))
     if is_latency(metric):
-        structures += [
-            (f"round_to {size}", {"pruning.structure.round_to": size})
-            for size in _ROUNDINGS
-            if size != pruning.neurons.round_to
-        ]
+        structures += [_rounded(size) for size in _ROUNDINGS if size != pruning.neurons.round_to]
     return [Axis("structure", tuple(structures), resizes=True), *tried] if structures else tried
 
 
-def _rate(experiment: Experiment) -> float | None:
-    """The learning rate of a recovery; None where its optimizer has none of its own."""
-    training = experiment.require_pruning().recovery_over(experiment.training or TrainingSettings())
+def _rate(training: TrainingSettings | None) -> float | None:
+    """The learning rate of a training; None where its optimizer has none of its own."""
     rate = getattr(training.optimizer, "lr", None) if training is not None else None
     return float(rate) if isinstance(rate, int | float) else None
+
+
+def beginnings(start: Start, metric: str, written: bool) -> list[Setting]:
+    """With which ways of doing it the search begins, the first that is able to; `metric`: what is to be small.
+
+    `written`: the file says what the structure is. Where it does not, and a time is to be small, channels are rounded.
+    """
+    begun = Setting(AS_BEGUN)
+    if written or not is_latency(metric):
+        return [begun]
+    return [*(begun.also(*_rounded(size)) for size in _ROUNDINGS), begun]
+
+
+def _rounded(size: int) -> tuple[str, Mapping[str, Any]]:
+    return f"round_to {size}", {"pruning.structure.round_to": size}
 
 
 def _others(what: str, names: tuple[str, ...], own: str) -> tuple[tuple[str, Mapping[str, Any]], ...]:
