@@ -113,7 +113,7 @@ def search(name: str, experiment: Mapping[str, Any], seed: int, folder: Path, tr
         rows = json.loads((out / "run" / "trials.json").read_text(encoding="utf-8"))
         report = json.loads((out / "run" / "report.json").read_text(encoding="utf-8"))
         outcome = {"contender": name, "seed": seed, "cpu": ran.cpu, "wall": ran.wall, "trials": rows}
-        outcome |= {"hypervolume": report["details"].get("hypervolume"), "reference": report["details"].get("reference")}
+        outcome |= {name: report["details"].get(name) for name in ("hypervolume", "reference")}
         kept.write_text(json.dumps(outcome), encoding="utf-8")
     searched: Mapped = json.loads(kept.read_text(encoding="utf-8"))
     return searched
