@@ -20,7 +20,7 @@ def draw(report: Report) -> Chart | None:
     panels: list[Panel] = []
     texts: list[str] = []
     data: dict[str, Columns] = {}
-    names = {} if report.kind == "compression" else _NAMES
+    names = {} if _staged(report) else _NAMES
     stages = [names.get(row["stage"], str(row["stage"])) for row in table]
     for measure in _MEASURES:
         rows = []
@@ -61,9 +61,14 @@ def draw(report: Report) -> Chart | None:
         return None
     return Chart(
         kind="stages",
-        title="After each stage" if report.kind == "compression" else "Before, pruned, recovered",
+        title="After each stage" if _staged(report) else "Before, pruned, recovered",
         alt=f"{'; '.join(texts)}.",
         panels=tuple(panels),
         data=data,
         least=320,
     )
+
+
+def _staged(report: Report) -> bool:
+    """Whether each row is the model after a stage: of a compression, and of a trial of a search over such."""
+    return report.kind == "compression" or (report.kind == "pick" and report.details.get("workflow") == "compress")

@@ -225,7 +225,7 @@ def _pick(report: Report) -> list[str]:
     if details.get("refined"):
         changed = ", ".join(f"{path} {number(value)}" for path, value in details.get("changed", {}).items())
         gains = details.get("gain", {})
-        changes = [f"{name} {'+' if change > 0 else ''}{number(change)}" for name, change in gains.items() if change]
+        changes = [f"{name} by {'+' if change > 0 else ''}{number(change)}" for name, change in gains.items() if change]
         sentences.append(f"Its setting was run again to the end{f' ({changed})' if changed else ''}.")
         sentences.append(f"That changed {listed(changes)}." if changes else "That changed none of these figures.")
     else:
