@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modelopt_cli.core.errors import UsageError
+from modelopt_cli.experiment.expected_metrics import RATIO
 from modelopt_cli.models.duplicates import memory_of
 from modelopt_cli.models.files.masked_pairs import MaskedPairs
 from modelopt_cli.models.files.sizes import estimated, quick_sizes
@@ -29,8 +30,9 @@ if TYPE_CHECKING:
 
 __all__ = ["FilePruning", "pattern", "run"]
 
-COUNTED = ("model.parameters", "model.nonzero", "model.sparsity")
-WRITTEN = ("model.size_bytes", "model.compressed_bytes")
+SIZES = ("model.size_bytes", "model.compressed_bytes")
+COUNTED = ("model.parameters", "model.nonzero", "model.sparsity", "model.nonzero" + RATIO)
+WRITTEN = (*SIZES, *(name + RATIO for name in SIZES))
 """Metrics of the report; those of the written file are not there after a dry run."""
 
 _MASK = "a mask, which takes what its weight loses"
@@ -78,6 +80,7 @@ def run(
         before, after = _totals(tensors, counts)
         before |= sizes_of(path, exact=measure_compressed)
         after |= {} if dry_run else sizes_of(target, exact=measure_compressed)
+        after |= ratios(after, before, ("model.nonzero", *SIZES))
     details: WeightsFileDetails = {
         "before": before,
         "spared": dict(Counter(spared.values())),
@@ -162,6 +165,11 @@ def _totals(
         return {"model.parameters": float(total), "model.nonzero": float(total - zero), "model.sparsity": share}
 
     return counted(sum(count.before for count in unique)), counted(sum(count.after for count in unique))
+
+
+def ratios(after: Mapping[str, float], before: Mapping[str, float], names: Iterable[str]) -> dict[str, float]:
+    """`model.nonzero_ratio` and the like: the share that is left of each that was something, and is known."""
+    return {name + RATIO: after[name] / before[name] for name in names if name in after and before.get(name)}
 
 
 def sizes_of(path: Path, *, exact: bool = False) -> dict[str, float]:

@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from modelopt_cli.core.errors import InterruptedRunError, UsageError
+from modelopt_cli.experiment.expected_metrics import RATIO
 from modelopt_cli.models.files.masked_pairs import MaskedPairs
 from modelopt_cli.models.files.state_files import beside, open_state
 from modelopt_cli.pruning.structures import UnitStructure
 from modelopt_cli.workflows import prune
-from modelopt_cli.workflows.prune_file import check_free, output, sizes_of
+from modelopt_cli.workflows.prune_file import SIZES, check_free, output, ratios, sizes_of
 from modelopt_cli.workflows.pruning.run import PruneRun
 from modelopt_cli.workflows.shared import data_cache
 from modelopt_cli.workflows.shared.metric_checks import check_metrics
@@ -84,6 +85,8 @@ def run(
         if not dry_run:
             artefacts = _write_units(target, outcome.model, current) if units else _write_weights(target, file, current)
             sizes = sizes_of(target)
+            known = [name for name in SIZES if name + RATIO in outcome.metrics]
+            sizes |= ratios(sizes, sizes_of(path), known)
     details = {**outcome.details, "dry_run": dry_run, "note": file.note}
     outcome = replace(outcome, metrics={**outcome.metrics, **sizes}, details=details)
     report = reporting.report(prune.kind_of(experiment), "prune", outcome, interrupted=False, artefacts=artefacts)

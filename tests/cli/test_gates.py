@@ -86,3 +86,35 @@ def test_github_is_told_beside_what_everyone_is_told(cli: Cli, monkeypatch: pyte
     assert len(lines) == 1
     assert lines[0].startswith("::error title=modelopt train%3A gate not met::gated: test.accuracy >= 1.01 is not met")
     assert Path("summary.md").read_text().count("met |") == 2
+
+
+def test_of_a_file_of_weights_what_is_left_is_a_gate(cli: Cli) -> None:
+    import torch
+
+    torch.manual_seed(0)
+    torch.save(torch.nn.Linear(64, 64).state_dict(), "m.pt")
+    words = ("prune", "m.pt", "--amount", "0.75", "--json")
+    gates = ("--gate", "model.nonzero_ratio <= 0.3", "--gate", "model.compressed_bytes_ratio <= 0.8")
+    report = json.loads(cli(*words, *gates).out)
+    assert all(gate["met"] for gate in report["gates"])
+    before, after = report["details"]["before"], report["metrics"]
+    for name in ("model.nonzero", "model.size_bytes", "model.compressed_bytes"):
+        assert after[f"{name}_ratio"] == pytest.approx(after[name] / before[name])
+    assert cli(*words, "--out", "other.pt", "--gate", "model.nonzero_ratio <= 0.1").code == 3
+    assert cli(*words, "--out", "more.pt", "--gate", "model.latency_ms_ratio <= 0.1").code == 2
+
+
+@pytest.mark.slow
+def test_gates_on_the_time_of_a_saved_model(cli: Cli, quick: Path) -> None:
+    assert cli("train", quick, "--quiet", "--out", "run").code == 0
+    words = ("evaluate", "run/model.pt", "--runtime", "eager", "--batch-size", "3", "--batch-size", "2", "--json")
+    result = cli(*words, "--gate", "model.latency_ms <= 100000", "--gate", "model.latency_ms_2 <= 0")
+    assert result.code == 3
+    report = json.loads(result.out)
+    assert [gate["met"] for gate in report["gates"]] == [True, False]
+    columns, rows = report["tables"]["latency"]["columns"], report["tables"]["latency"]["rows"]
+    medians = {row[columns.index("batch size")]: row[columns.index("median ms")] for row in rows}
+    assert medians == {3: report["metrics"]["model.latency_ms"], 2: report["metrics"]["model.latency_ms_2"]}
+    shown = cli("evaluate", "run/model.pt", "--runtime", "eager", "--threads", "2").out
+    assert "latency of a batch" in shown
+    assert "on cpu, 2 threads, float32 inputs" in shown

@@ -88,10 +88,19 @@ class TimingOptions:
                 {**base.model_dump(), **{name: value for name, value in own.items() if value is not None}}
             )
         except ValidationError as error:
-            first = error.errors()[0]
-            option = "--" + str(first["loc"][0]).replace("batch_sizes", "batch-size")
-            raise UsageError(f"{option}: {first['msg'].removeprefix('Value error, ')}") from None
+            raise UsageError(_of_option(error)) from None
         return settings, tuple(dict.fromkeys(self.runtimes))
+
+
+def _of_option(error: ValidationError) -> str:
+    """The option, its value, and the rule."""
+    first = error.errors()[0]
+    option = "--" + str(first["loc"][0]).replace("batch_sizes", "batch-size")
+    bounds = first.get("ctx", {})
+    rules = [f"must be at {word} {bounds[key]}" for key, word in (("ge", "least"), ("le", "most")) if key in bounds]
+    if rules:
+        return f"{option} is {first['input']}, but {rules[0]}"
+    return f"{option}: {first['msg'].removeprefix('Value error, ')}"
 
 
 @dataclass(frozen=True)
