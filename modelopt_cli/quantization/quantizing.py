@@ -68,7 +68,7 @@ def quantize(
     about: Mapping[str, Any],
     judge: Judge | None,
 ) -> Quantized:
-    """Quantize `module`, in evaluation mode, by the settings' method; it stays as it was.
+    """Quantize `module`, on the CPU and in evaluation mode, by the settings' method; it stays as it was.
 
     `calibration`: (N, *inputs), train samples, of which `settings.samples` are looked at. `example`: (B, *inputs), B at
     least 2. `about`: what the file tells of itself. `judge`: None where there is no validation split: nothing is
