@@ -54,6 +54,10 @@ def planned(console: Console, plan: Mapping[str, Any]) -> None:
         parts.line(console, "search: ", f"at most {plural(plan['tries'], 'smaller model')}, one after another")
     if "epochs" in plan:
         parts.line(console, "training: ", f"{plural(plan['epochs'], 'epoch')} in all")
+    if plan.get("allocation_passes"):
+        took = _about(plan["allocation_seconds"], duration)
+        passes = f"about {plan['allocation_passes']:,.0f} passes over its samples"
+        parts.line(console, "allocation: ", f"{passes} to try cuts out, {took}")
     _estimate(console, "time", plan, "seconds", duration)
     _estimate(console, "memory", plan, "bytes", size)
 

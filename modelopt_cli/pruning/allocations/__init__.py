@@ -74,6 +74,11 @@ class Allocation(Strategy):
     piecewise: ClassVar[bool] = False
     """True when pieces of a tensor may stand for it: there is one border, whatever lies where."""
 
+    @property
+    def tries(self) -> float:
+        """About how many cuts of each tensor are tried out; 0 for what measures nothing."""
+        return 0.0
+
     @abstractmethod
     def cuts(
         self, scores: Mapping[str, Tensor], target: float, probe: SensitivityProbe | None = None

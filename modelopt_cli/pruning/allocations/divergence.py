@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from modelopt_cli.pruning.allocations._error_curve import ErrorCurve
     from modelopt_cli.pruning.common.cuts import Cut
 
+_TRIES = 1.5  # of a group: as counted on residual networks at half and a third of their operations
 _ROUNDS = 1  # times that the cuts are looked at, and measured where they fall far from what is known
 
 
@@ -37,6 +38,11 @@ class Divergence(Allocation):
     measured: ClassVar[Literal["loss", "divergence"]] = "divergence"
 
     levels: Count = Field(16, description="Steps of a group's curve; between them it is interpolated.")
+
+    @property
+    def tries(self) -> float:
+        """See the base class."""
+        return _TRIES
 
     def cuts(
         self, scores: Mapping[str, Tensor], target: float, probe: SensitivityProbe | None = None

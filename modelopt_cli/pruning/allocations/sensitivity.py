@@ -35,6 +35,11 @@ class Sensitivity(Allocation):
         description="Shares of a tensor that are tried; none gives more than the last before all have.",
     )
 
+    @property
+    def tries(self) -> float:
+        """See the base class."""
+        return 1.0 + len(self.levels)
+
     def cuts(
         self, scores: Mapping[str, Tensor], target: float, probe: SensitivityProbe | None = None
     ) -> dict[str, Cut]:

@@ -52,6 +52,26 @@ def _steps(count: int, width: int) -> Iterable[float]:
     return range(count) if width <= _WIDE or count <= _FEW else np.linspace(0, count - 1, _FEW).tolist()
 
 
+def expected_passes(network: Network, groups: Sequence[Group], settings: PruningSettings) -> float:
+    """About how many passes over the calibration samples trying cuts of these groups out will take."""
+    allocation = settings.chosen_allocation
+    if allocation is None or not allocation.measures:
+        return 0.0
+    graph, macs = network.current(), network.costs.macs_of(network.counts())
+    names, whole = [node.name for node in graph.graph.nodes], max(sum(macs.values()), 1)
+    walked = settings.unit_compensation.fits or settings.recalibrate_batch_norm
+    passes = 0.0
+    for group in groups:
+        takers = taking(graph, network.analysis, group)
+        direct = consumers_are_known(graph, network.analysis, group) and not group.shifts and takers
+        if direct and allocation.measured == "divergence":
+            start = min(map(names.index, takers))
+            passes += allocation.tries * sum(macs.get(name, 0) for name in names[start:]) / whole
+        else:  # the smaller graph is run, after both were walked through to compensate
+            passes += allocation.tries * (3.0 if walked else 1.0)
+    return passes + 2.0  # what there was, and what lies before the cuts
+
+
 class UnitSensitivityProbe(SensitivityProbe):
     """One for each pruning; the same cut is tried once. `measured`: what was tried is added to it."""
 

@@ -6,6 +6,7 @@ takes it out of the module itself, or puts the captured graph in the module's pl
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, TypedDict
 
@@ -28,6 +29,7 @@ from modelopt_cli.pruning.units.budget import BudgetState, UnitBudget
 from modelopt_cli.pruning.units.cut_store import CutStore
 from modelopt_cli.pruning.units.pruner import Removal, UnitPruner
 from modelopt_cli.pruning.units.selection import choose_groups
+from modelopt_cli.pruning.units.sensitivity import expected_passes
 from modelopt_cli.results.report import Cell, Table
 from modelopt_cli.training.batches import Batch
 
@@ -44,6 +46,7 @@ if TYPE_CHECKING:
     from modelopt_cli.training.losses import Loss
 
 
+_TIMED = 64  # samples by which the time of a pass is estimated
 BATCH_SIZES = (1, 3, 17)
 """On these it is tried whether a graph, or a module that was shrunk, takes any batch."""
 
@@ -202,6 +205,19 @@ class UnitPruningSession:
     def passes(self) -> float:
         """Passes over all calibration samples that measuring took."""
         return self._pruner.passes
+
+    def expected(self) -> tuple[float, float]:
+        """(passes over the calibration samples, seconds) that the allocation is likely to take to try cuts out."""
+        passes = expected_passes(self.network, self.groups, self._settings)
+        if not passes:
+            return 0.0, 0.0
+        few, count = joined(self._samples(min(_TIMED, self._settings.calibration))), self._settings.calibration
+        graph = self.network.current()
+        with torch.no_grad():
+            graph(few)  # the first one pays for warm-up
+            start = time.perf_counter()
+            graph(few)
+        return passes, passes * (time.perf_counter() - start) * count / len(few)
 
     def groups_table(self) -> Table:
         """A row for each group: units before and left, the tensors that hold them, why it was spared."""

@@ -130,6 +130,26 @@ class MaskedModel:
         """Tensor -> the rule that spares it."""
         return self._selection.spared
 
+    def expected(self) -> tuple[float, float]:
+        """(passes, seconds) that the allocation is likely to take in one pruning."""
+        import time
+
+        import torch
+
+        from modelopt_cli.models.modes import evaluating
+
+        allocation = self._settings.chosen_allocation
+        tries = 0.0 if allocation is None else allocation.tries
+        if not tries:
+            return 0.0, 0.0
+        passes = tries * len(self.masking.weights) + 1.0
+        batches = self._samples(self._settings.calibration)
+        start = time.perf_counter()
+        with torch.no_grad(), evaluating(self._module):
+            self._module(batches[0].inputs)
+        seconds = (time.perf_counter() - start) / len(batches[0].inputs)
+        return passes, passes * seconds * sum(len(batch.inputs) for batch in batches)
+
     @property
     def probed(self) -> tuple[int, float]:
         """(cuts that the allocation tried out, passes over all its samples that it took for that)"""

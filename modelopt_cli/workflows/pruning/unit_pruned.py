@@ -136,6 +136,10 @@ class UnitPrunedModel:
         """Group or tensor -> why its units stay."""
         return self._session.spared
 
+    def expected(self) -> tuple[float, float]:
+        """(passes, seconds) that the allocation is likely to take in one pruning."""
+        return self._session.expected()
+
     @property
     def probed(self) -> tuple[int, float]:
         """(cuts that the allocation tried out, passes over all calibration samples that it took for that)"""

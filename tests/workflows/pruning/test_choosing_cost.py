@@ -1,0 +1,55 @@
+"""What an allocation will cost stands in the plan, and what it has cost in the report."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from modelopt_cli.experiment.experiment import Experiment
+from modelopt_cli.pruning.units import cut_store
+from modelopt_cli.workflows import prune
+from modelopt_cli.workflows.shared.context import Context
+
+UNITS = {"structure": "neurons", "budget": {"flops": "50%"}, "calibration": 60}
+WEIGHTS = {"amount": 0.5, "calibration": 60}
+
+
+def experiment(**pruning: Any) -> Experiment:
+    return Experiment.load(
+        {
+            "data": {"type": "iris", "splits": {"validation": 0.2, "test": 0.2, "seed": 0}},
+            "model": {"type": "mlp", "hidden": [24, 20, 16]},
+            "training": {"epochs": 2, "batch_size": 16},
+            "pruning": pruning,
+        }
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("section", [UNITS, WEIGHTS], ids=["units", "weights"])
+@pytest.mark.parametrize("allocation", ["divergence", "sensitivity"])
+def test_the_plan_foresees_the_passes_that_the_report_tells(section: dict[str, Any], allocation: str) -> None:
+    cut_store.forget()
+    chosen = experiment(**section, allocation=allocation)
+    plan = prune.dry_run(chosen, Context()).plan
+    probed = prune.run(chosen, Context()).details["probed"]
+    assert plan["allocation_seconds"] > 0
+    assert plan["allocation_passes"] / 2 <= probed["passes"] <= 2 * plan["allocation_passes"]
+    assert probed["cuts"] >= 3
+
+
+@pytest.mark.slow
+def test_an_allocation_that_tries_nothing_out_costs_nothing() -> None:
+    chosen = experiment(**UNITS, allocation="global")
+    assert not {name for name in prune.dry_run(chosen, Context()).plan if name.startswith("allocation")}
+    assert "probed" not in prune.run(chosen, Context()).details
+
+
+@pytest.mark.slow
+def test_each_round_pays_anew() -> None:
+    """The network is another one then; three rounds cost about three times as much."""
+    once = prune.dry_run(experiment(**UNITS, allocation="divergence"), Context()).plan
+    rounds = {"schedule": {"type": "rounds", "rounds": 3}, "recovery": {"epochs": 1}}
+    often = prune.dry_run(experiment(**UNITS, **rounds, allocation="divergence"), Context()).plan
+    assert often["allocation_passes"] == pytest.approx(3 * once["allocation_passes"])
