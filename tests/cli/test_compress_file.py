@@ -296,3 +296,28 @@ def test_zeros_give_way_to_units_and_other_sections_are_said_to_be_unused(
     said = " ".join(report(tmp_path / "runs" / "small" / "1")["warnings"])
     assert "pruning.structure is weights" in said
     assert "the tuning section is not used" in said
+
+
+@pytest.mark.slow
+def test_with_a_quantization_section_target_and_drop_count_for_the_int8_file(
+    cli: Cli, model: Path, file: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("onnxruntime", reason="ONNX Runtime, which quantizes, is not installed")
+    pytest.importorskip("onnxscript", reason="onnxscript, which writes ONNX files, is not installed")
+    sections = {**SECTIONS, "pruning": PRUNING, "quantization": {"samples": 64, "max_drop": None}}
+    file.write_text(json.dumps({"version": 1, **sections}))
+    target = "model.size_bytes <= 20%"
+    result = cli("compress", model, "--experiment", file, "--target", target, "--max-drop", DROP, "--trials", 5, "-q")
+    assert result.code == 0, result.err
+    folder = tmp_path / "runs" / "small" / "1"
+    document = report(folder)
+    assert (folder / "model.int8.onnx").exists()
+    stages = rows(document, "stages")
+    assert [row["stage"] for row in stages][-1] == "int8"
+    assert document["metrics"]["validation.accuracy"] == stages[-1]["validation.accuracy"]
+    assert document["metrics"]["model.file_bytes"] == (folder / "model.int8.onnx").stat().st_size
+    assert document["metrics"]["model.size_bytes_ratio"] <= 0.2
+    # The float model alone does not meet it, so that the target was counted for the file.
+    assert stages[-1]["model.size_bytes"] < stages[-2]["model.size_bytes"]
+    again = cli("evaluate", folder / "model.pt", "--json")
+    assert json.loads(again.out)["metrics"]["test.accuracy"] == stages[-2]["test.accuracy"]
