@@ -12,7 +12,6 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, cast, final
 
 from modelopt_cli.core.consent import NOTHING
-from modelopt_cli.core.errors import UsageError
 from modelopt_cli.experiment.pipeline import stages_of
 from modelopt_cli.experiment.stages import ExportSettings
 from modelopt_cli.results.details import CompressionDetails
@@ -130,16 +129,18 @@ def _stage_folder(context: Context) -> Path | None:
 
 
 def _finish(whole: Experiment, stage: Stage, experiment: Experiment, run: ModelRun) -> FinishedStage:
-    """A stage's report is that of the command that does the same alone."""
-    if stage.name == "quantize":
-        return _finish_quantized(whole, stage, experiment, cast("QuantizeRun", run))
-    workflow = _WORKFLOWS[stage.name]
+    """A stage's report is that of the command that does the same alone; for a quantization there is none."""
     reporting = Reporting(experiment.model_copy(update={"gates": (), "name": f"{whole.name}: {stage.title}"}))
-    outcome = workflow.judged(experiment, run)
-    outcome = replace(outcome, tables=workflow.tables(run, [], outcome.tables))
-    if outcome.model is None:
-        raise UsageError(f"the stage {stage.name} has left no model")
-    report = reporting.report(workflow.kind(experiment), workflow.name, outcome)
+    workflow = _WORKFLOWS.get(stage.name)
+    with reporting.log.recording():
+        if workflow is None:
+            outcome = _quantized(experiment, cast("QuantizeRun", run))
+        else:
+            outcome = workflow.judged(experiment, run)
+            outcome = replace(outcome, tables=workflow.tables(run, [], outcome.tables))
+    assert outcome.model is not None
+    kind: Kind = "compression" if workflow is None else workflow.kind(experiment)
+    report = reporting.report(kind, "compress" if workflow is None else workflow.name, outcome)
     rows: dict[str, Mapping[str, float]] = {stage.name: outcome.metrics}
     if stage.recovers:
         pruned = {str(row["stage"]): row for row in report.records("stages")}.get("pruned", {})
@@ -148,15 +149,11 @@ def _finish(whole: Experiment, stage: Stage, experiment: Experiment, run: ModelR
     return FinishedStage(outcome.model, rows, partial(_write_report, report, experiment))
 
 
-def _finish_quantized(whole: Experiment, stage: Stage, experiment: Experiment, run: QuantizeRun) -> FinishedStage:
-    """No command does that alone; its report is about the model in float and the file."""
-    reporting = Reporting(experiment.model_copy(update={"gates": (), "name": f"{whole.name}: {stage.title}"}))
+def _quantized(experiment: Experiment, run: QuantizeRun) -> Outcome:
+    """The model in float and the file."""
     metrics = {**run.metrics(), **run.test_metrics()}
-    model = run.checkpoint(metrics)
     settings: dict[str, object] = {"quantization": experiment.require_quantization().model_dump(mode="json")}
-    outcome = Outcome(metrics, run.tables(), settings, run.warnings, model)
-    report = reporting.report("compression", "compress", outcome)
-    return FinishedStage(model, {stage.name: metrics}, partial(_write_report, report, experiment))
+    return Outcome(metrics, run.tables(), settings, run.warnings, run.checkpoint(metrics))
 
 
 def _write_report(report: Report, experiment: Experiment, folder: Path) -> None:
