@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from modelopt_cli.core.consent import NOTHING
 from modelopt_cli.experiment.pipeline import stages_of, trains_teacher
 from modelopt_cli.models.architectures.checkpoint import Checkpoint as CheckpointModel
-from modelopt_cli.workflows.distillation.jobs import training_jobs, with_shared_seed
+from modelopt_cli.workflows.distillation.jobs import stamp, training_jobs, with_shared_seed
 from modelopt_cli.workflows.shared import data_cache
 
 if TYPE_CHECKING:
@@ -148,14 +148,5 @@ def _parts(stage: Stage) -> dict[str, Any]:
     if stage.name == "distill":
         for teacher in experiment.require_distillation().given_teachers:
             files += [teacher.path, teacher.weights]
-    parts["files"] = [_stamp(path) for path in files if path]
+    parts["files"] = [stamp(path) for path in files if path]
     return parts
-
-
-def _stamp(path: str) -> list[str | int]:
-    """Changes when the file does."""
-    file = Path(path)
-    if not file.is_file():
-        return [path]
-    status = file.stat()
-    return [path, status.st_size, status.st_mtime_ns]

@@ -105,7 +105,7 @@ def digest(job: TrainingJob, jobs: Sequence[TrainingJob]) -> str:
     parts: dict[str, Any] = {
         "data": data_cache.pinned_data(experiment),
         **sections,
-        "files": [_stamp(path) for path in _files(job)],
+        "files": [stamp(path) for path in _files(job)],
         "seed": job.seed,
         "fingerprint": data_cache.prepared_data(experiment).fingerprint,
         "taught by": [digest(by_name[name], jobs) for name in job.taught_by],
@@ -126,7 +126,7 @@ def _files(job: TrainingJob) -> list[str]:
     return [str(path) for path in named if path]
 
 
-def _stamp(path: str) -> list[str | int]:
+def stamp(path: str) -> list[str | int]:
     """Changes when the file does."""
     file = Path(path)
     if not file.is_file():
