@@ -31,18 +31,24 @@ class Divergence(Allocation):
     error), on calibration samples, with compensation. The sum over groups is minimised for what their units save
     together, by a Lagrange multiplier (Everett, Operations Research 1963; as for bits in Shoham and Gersho, 1988).
     A group is cut on trial once, and again where its cut is to fall far from that; the rest of its curve has the shape
-    of what the layers behind it lose, which takes no pass. Where no shape is known, all levels are tried.
+    of what the layers behind it lose, which takes no pass. Where no shape is known, all levels are tried, as with
+    `every_level`.
     """
 
     measures: ClassVar[bool] = True
     measured: ClassVar[Literal["loss", "divergence"]] = "divergence"
 
     levels: Count = Field(16, description="Steps of a group's curve; between them it is interpolated.")
+    every_level: bool = Field(
+        False,
+        description="Cut each group on trial at every level: about eight times the passes, for what may be some tenths "
+        "of a point before recovery.",
+    )
 
     @property
     def tries(self) -> float:
         """See the base class."""
-        return _TRIES
+        return float(self.levels - 1) if self.every_level else _TRIES
 
     def cuts(
         self, scores: Mapping[str, Tensor], target: float, probe: SensitivityProbe | None = None
@@ -74,7 +80,8 @@ class Divergence(Allocation):
         size, before = score.numel(), int((score == -math.inf).sum())  # are gone already
         steps = min(self.levels, size - before)
         counts = sorted({before + round((size - before) * step / steps) for step in range(1, steps)})
-        return ErrorCurve(size, before, counts, probe.shape(name, counts) if counts else None, probe.known_errors(name))
+        shape = probe.shape(name, counts) if counts and not self.every_level else None
+        return ErrorCurve(size, before, counts, shape, probe.known_errors(name))
 
 
 def _measure(

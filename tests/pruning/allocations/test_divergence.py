@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pytest
 import torch
@@ -54,7 +55,7 @@ def ranked(sizes: list[int], dead: list[int] | None = None, seed: int = 0) -> di
     return scores
 
 
-def removed(scores: Mapping[str, Tensor], target: float, probe: SensitivityProbe, **options: int) -> dict[str, int]:
+def removed(scores: Mapping[str, Tensor], target: float, probe: SensitivityProbe, **options: Any) -> dict[str, int]:
     cuts = Divergence(**options).cuts(scores, target, probe)
     return {name: cuts[name].count(score) for name, score in scores.items()}
 
@@ -294,6 +295,18 @@ def test_a_rough_look_tries_each_once_and_a_closer_one_goes_on_from_there() -> N
     assert more > len(scores)
     removed(scores, 0.9, probe)
     assert len(probe.tried) == more
+
+
+def test_every_level_is_tried_where_that_is_asked_for() -> None:
+    curves, shapes = like_layers(0)
+    scores = ranked([64] * len(curves))
+    few, all_, plain = Shaped(scores, curves, shapes), Shaped(scores, curves, shapes), Table(scores, curves)
+    counts = removed(scores, 0.5, all_, every_level=True)
+    assert counts == removed(scores, 0.5, plain)
+    assert len(all_.tried) == len(plain.tried) == 15 * len(curves)
+    removed(scores, 0.5, few)
+    assert len(few.tried) * 5 < len(all_.tried)
+    assert Divergence(every_level=True).tries == 15
 
 
 @pytest.mark.parametrize("wrong", [math.nan, math.inf])
