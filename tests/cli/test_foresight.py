@@ -59,7 +59,7 @@ REFUSED = {
     ),
     "a stopper of epochs": (
         MLP + "tuning:\n  objective: maximize validation.f1\n  space: {training.epochs: [1, 2]}\n"
-        "  stopper: {type: threshold, condition: model.parameters <= 9}\n",
+        "  stopper: {type: threshold, condition: train.epochs <= 9}\n",
         ":8:",
         "while trials are under way",
     ),
