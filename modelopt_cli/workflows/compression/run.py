@@ -92,8 +92,8 @@ class CompressRun(RestorableRun):
             self.digests = digests(self.stages)
         self._left_out = len(self.stages) if left_out is None else left_out
         self.models = models.StageModels(experiment, self.prepared, self.stages, self._log, wanted=wanted)
-        # (The stages that trials share are told of once, and again by each of them.)
-        self.early_costs = EarlyCosts(experiment, self.prepared, wanted) if trial and _compares(experiment) else None
+        # Also without a stopper: a search whose time is over stops trials, too.
+        self.early_costs = EarlyCosts(experiment, self.prepared, wanted) if trial else None
         self.taken: list[str] = []  # names of stages that the cache had
         self._number, self._repeating = 0, list[dict[str, float]]()
         self._repeated: dict[str, float] = {}  # the last of them that was reported
@@ -384,12 +384,6 @@ class CompressRun(RestorableRun):
             done = state["repeated"]
             self._repeated = self._repeating[done - 1] if done else {}
             self._repeating = self._repeating[done:]
-
-
-def _compares(experiment: Experiment) -> bool:
-    """Whether trials are compared before they have come to their end."""
-    tuning = experiment.tuning
-    return tuning is not None and (tuning.stopper is not None or tuning.scheduler is not None)
 
 
 def _module_of(run: ModelRun) -> nn.Module | None:

@@ -101,4 +101,4 @@ def test_inspect_with_a_baseline(tmp_path: Any) -> None:
     medians = {row["model"]: row["median ms"] for row in rows}
     first = rows[0]
     assert first["relative to baseline"] == pytest.approx(medians["a.pt"] / medians["b.pt (baseline)"])
-    assert sum("is noisy" in text for text in inspected.warnings) == 2
+    assert sum("is noisy" in text for text in inspected.warnings) == 1  # which speaks for both sizes
