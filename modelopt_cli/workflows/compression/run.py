@@ -99,7 +99,7 @@ class CompressRun(RestorableRun):
         self._repeated: dict[str, float] = {}  # the last of them that was reported
         self._run: ModelRun | None = None
         self._curve: list[tuple[int, dict[str, float]]] = []
-        self._begun = self._seconds = 0.0
+        self._seconds = 0.0  # that the stage under way has taken
         if state is not None:
             self._load_state(state)
         else:

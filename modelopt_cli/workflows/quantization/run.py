@@ -15,15 +15,14 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 from modelopt_cli.core.seeds import derive
 from modelopt_cli.core.warning_log import WarningLog
-from modelopt_cli.experiment.expected_metrics import CHANGES
 from modelopt_cli.models.duplicates import duplicate
 from modelopt_cli.results.files import write_whole
 from modelopt_cli.results.report import Table
-from modelopt_cli.training.metrics.names import LOWER_IS_BETTER
 from modelopt_cli.tuning.objective import Part, StepReport
 from modelopt_cli.workflows.quantization.recovery import recovery_criterion
 from modelopt_cli.workflows.runs.base import RestorableRun, checkpoint_of
 from modelopt_cli.workflows.runs.torch import trainer_of
+from modelopt_cli.workflows.shared.changes import changes
 from modelopt_cli.workflows.shared.earlier_pruning import earlier_masks
 
 if TYPE_CHECKING:
@@ -326,7 +325,7 @@ class QuantizeRun(RestorableRun):
 
             judged["int8"] = self._evaluator.measure(quantized.module, split, keep=keep)
         self._judged[split] = judged
-        return {**judged["int8"], **_changes(judged["int8"], judged["float"])}
+        return {**judged["int8"], **changes(judged["int8"], judged["float"])}
 
     def tables(self) -> dict[str, Table]:
         """`quantization`: a row for each layer; `quantization_stages`: in float, recovered, as the file."""
@@ -441,12 +440,3 @@ def _evaluator(experiment: Experiment, prepared: Prepared, training: TrainingSet
     plain = losses.make(training, prepared.task, prepared.shapes.outputs, targets, cpu).plain
     transform = input_transform(prepared.preprocessing, cpu)
     return Evaluator(prepared, train, plain, transform, extra=experiment.evaluation.own)
-
-
-def _changes(now: Mapping[str, float], before: Mapping[str, float]) -> dict[str, float]:
-    """The drop of each metric, for losses and errors the rise."""
-    changes = {}
-    for name in now:
-        lower = name.rpartition(".")[2] in LOWER_IS_BETTER
-        changes[name + CHANGES[lower]] = now[name] - before[name] if lower else before[name] - now[name]
-    return changes
