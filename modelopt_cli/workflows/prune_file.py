@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ from modelopt_cli.pruning.weights.files import FilePruner, FilePruning, ZeroCoun
 from modelopt_cli.pruning.weights.selection import FEW_AXES, NOT_FINITE, Selection, choose
 from modelopt_cli.results.details import WeightsFileDetails
 from modelopt_cli.results.report import Cell, Table
+from modelopt_cli.workflows.shared.changes import ratios
 from modelopt_cli.workflows.shared.context import Context
 from modelopt_cli.workflows.shared.module_of_file import shape_text
 from modelopt_cli.workflows.shared.reporting import Outcome, Reporting
@@ -165,11 +166,6 @@ def _totals(
         return {"model.parameters": float(total), "model.nonzero": float(total - zero), "model.sparsity": share}
 
     return counted(sum(count.before for count in unique)), counted(sum(count.after for count in unique))
-
-
-def ratios(after: Mapping[str, float], before: Mapping[str, float], names: Iterable[str]) -> dict[str, float]:
-    """`model.nonzero_ratio` and the like: the share that is left of each that was something, and is known."""
-    return {name + RATIO: after[name] / before[name] for name in names if name in after and before.get(name)}
 
 
 def sizes_of(path: Path, *, exact: bool = False) -> dict[str, float]:

@@ -17,9 +17,10 @@ from modelopt_cli.models.files.masked_pairs import MaskedPairs
 from modelopt_cli.models.files.state_files import beside, open_state
 from modelopt_cli.pruning.structures import UnitStructure
 from modelopt_cli.workflows import prune
-from modelopt_cli.workflows.prune_file import SIZES, check_free, output, ratios, sizes_of
+from modelopt_cli.workflows.prune_file import SIZES, check_free, output, sizes_of
 from modelopt_cli.workflows.pruning.run import PruneRun
 from modelopt_cli.workflows.shared import data_cache
+from modelopt_cli.workflows.shared.changes import ratios
 from modelopt_cli.workflows.shared.metric_checks import check_metrics
 from modelopt_cli.workflows.shared.model_workflow import advance
 from modelopt_cli.workflows.shared.module_of_file import build, own_names

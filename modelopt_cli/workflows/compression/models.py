@@ -18,7 +18,7 @@ from modelopt_cli.models.architectures.checkpoint import Checkpoint as Checkpoin
 from modelopt_cli.results.report import Table
 from modelopt_cli.workflows.compression.quantized_file import KEY as QUANTIZED
 from modelopt_cli.workflows.compression.quantized_file import QuantizedFile
-from modelopt_cli.workflows.shared.changes import changes
+from modelopt_cli.workflows.shared.changes import changes, ratios
 from modelopt_cli.workflows.shared.costs import timing
 from modelopt_cli.workflows.shared.latencies import Latencies, joint_runtime, measured
 
@@ -235,7 +235,10 @@ class StageModels:
         self._time(last)
         figures = {**self.price(last), **self._times(last)}
         first = self.first
-        return figures if first is None else {**figures, **ratios(figures, {**self.price(first), **self._times(first)})}
+        if first is None:
+            return figures
+        costs = [name for name in figures if name != "model.sparsity"]  # a share itself
+        return {**figures, **ratios(figures, {**self.price(first), **self._times(first)}, costs)}
 
     def _time(self, last: StageModel) -> None:
         """Measure latencies where they are asked for, in turns, on the CPU: of all models, or of what is asked for."""
@@ -304,15 +307,6 @@ class StageModels:
         if self.last is None or self.last.quantized is None:
             return {}
         return {"int8": self.last.quantized.write(folder, stem)}
-
-
-def ratios(now: Mapping[str, float], before: Mapping[str, float]) -> dict[str, float]:
-    """`model.X_ratio`, the share that is left, of each cost that was something before."""
-    return {
-        name + RATIO: now[name] / before[name]
-        for name in now
-        if name.startswith("model.") and name != "model.sparsity" and before.get(name)
-    }
 
 
 def _by_split(metrics: Mapping[str, float]) -> dict[str, dict[str, float]]:

@@ -1,10 +1,10 @@
-"""What a model lost against another one, metric by metric: a drop where more is better, a rise where less is."""
+"""A model against another one, metric by metric: what it does worse, and which share of a cost is left."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
-from modelopt_cli.experiment.expected_metrics import CHANGES
+from modelopt_cli.experiment.expected_metrics import CHANGES, RATIO
 from modelopt_cli.training.metrics.names import LOWER_IS_BETTER
 
 
@@ -20,3 +20,8 @@ def changes(now: Mapping[str, float], before: Mapping[str, float]) -> dict[str, 
             lower = name.rpartition(".")[2] in LOWER_IS_BETTER
             changed[name + CHANGES[lower]] = value - before[name] if lower else before[name] - value
     return changed
+
+
+def ratios(after: Mapping[str, float], before: Mapping[str, float], names: Iterable[str]) -> dict[str, float]:
+    """`model.nonzero_ratio` and the like: the share that is left of each that was something, and is known."""
+    return {name + RATIO: after[name] / before[name] for name in names if name in after and before.get(name)}
