@@ -59,6 +59,7 @@ class _Session(Session):
         if known is None:
             self._write(begun.run, 0, _begun(begun))
             self._text(begun.run, "begun", begun.tags)
+            self._writer(begun.run).flush()  # the journal holds from now on that it has begun
         return begun.run or "run"
 
     def log(self, points: Points) -> None:

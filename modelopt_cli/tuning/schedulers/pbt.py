@@ -103,7 +103,9 @@ class Pbt(Scheduler):
         open_slots = context.open_slots - len(on_the_way)
         chosen = [decision for _, decision in zip(range(open_slots), turns, strict=False)]
         stopped = {decision.number for decision in chosen if isinstance(decision, Stop)}
-        return [*decisions, *(Pause(number) for number in pausing if number not in stopped), *chosen]
+        copied = {decision.parent for decision in chosen if isinstance(decision, Start)}
+        kept = [number for number in pausing if number not in stopped or number in copied]
+        return [*decisions, *(Pause(number) for number in kept), *chosen]
 
 
 def _next_point(step: int, interval: int) -> int:
@@ -148,16 +150,18 @@ class _Turns:
     def _copies(self, population: Population) -> Iterator[Decision]:
         """In the seats of those that were stopped or have failed."""
         for copies in range(population.copies, population.copies + population.empty):
-            step = population.replaced(copies).step
-            judged = max(1, -(-step // self._interval)) * self._interval
-            donors = self._donors(population, population.common(judged))
-            if donors:
+            replaced = population.replaced(copies)
+            judged = max(1, -(-replaced.step // self._interval)) * self._interval
+            donors = population.donors(population.common(judged), self._options.quantile)
+            promised = replaced.state is State.STOPPED  # it was stopped for the sake of a copy, so there is one
+            if donors and (promised or self._steps_left):
                 yield self._copy(donors)
                 self._next += 1
 
-    def _donors(self, population: Population, step: int) -> list[Trial]:
-        """Of whom copies are made; of nobody when all steps are spent, and who is under way goes on to its end."""
-        return population.donors(step, self._options.quantile) if self._context.steps_left > 0 else []
+    @property
+    def _steps_left(self) -> bool:
+        """Whether anybody is still replaced; when all steps are spent, who is under way goes on to its end."""
+        return self._context.steps_left > 0
 
     def _copy(self, donors: list[Trial]) -> Start:
         """Of one of them, drawn by the number that the copy gets, so that it is the same whenever that is decided."""
@@ -179,7 +183,8 @@ class _Turns:
         paused = [trial for trial in population.present if trial.state is State.PAUSED and not _fresh(trial)]
         behind = min((trial.step for trial in paused), default=0)
         at = population.common(behind)
-        worst = population.worst(at, self._options.quantile) if paused and self._donors(population, at) else set()
+        replaceable = paused and self._steps_left and population.donors(at, self._options.quantile)
+        worst = population.worst(at, self._options.quantile) if replaceable else set()
         lagging = [trial.number for trial in paused if trial.step == behind and trial.number in worst]
         ranks = {trial.number: rank for rank, (trial, _) in enumerate(population.ranked(at))}
         text = f"among the worst {len(worst)} of {len(ranks)} at step {at}: a copy of one of the best takes its place"

@@ -12,6 +12,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from modelopt_cli.core.errors import SearchError
@@ -120,6 +121,21 @@ def test_as_many_workers_as_members_wait_for_nobody(tmp_path: Path) -> None:
     again = replayed(tmp_path / "s", Pbt())
     assert again.first is None
     assert again.asked["decisions"] > 10
+
+
+@pytest.mark.parametrize(("members", "seed"), [(3, 2), (5, 83), (8, 83), (5, 1)])
+def test_members_of_many_speeds_end_as_many_as_they_began(members: int, seed: int) -> None:
+    """With seed 2 the steps ran out between a stop and its copy; with 83 who was copied was to be stopped as well."""
+    speeds = iter(np.random.default_rng(seed).integers(1, 10, size=200).tolist())
+
+    def curve(params: Mapping[str, Any]) -> list[tuple[float, dict[str, float]]]:
+        seconds = float(next(speeds))
+        return [(seconds, {"loss": 1 / step + params["rate"]}) for step in range(1, TOTAL + 1)]
+
+    study = Study({"rate": {"float": [0, 1]}}, "random", seed=seed)
+    simulate(study, curve, trials=members, workers=members, scheduler=Pbt(interval=2))
+    assert sum(trial.state is State.COMPLETED for trial in study.trials) == members
+    assert all(trial.state.finished for trial in study.trials)
 
 
 def test_who_is_fast_is_compared_where_others_have_come() -> None:
