@@ -17,6 +17,8 @@ from modelopt_cli.tuning.executors import Limits
 from modelopt_cli.tuning.search.search import Search
 from modelopt_cli.tuning.space.space import Space
 from modelopt_cli.tuning.study.study import Study
+from modelopt_cli.tuning.trials.by_state import ByState
+from modelopt_cli.tuning.trials.indexed import derived
 from modelopt_cli.tuning.trials.table import curves_table, trials_table
 from modelopt_cli.tuning.trials.trial import CHEAP, State
 from modelopt_cli.workflows.factory import ModelObjective
@@ -288,7 +290,7 @@ class _Search:
             self.trial_dirs.changed(trial)
         self.context.emit(TrialChanged(trial, best))
         if self.context.directory is not None:
-            ended = sum(each.state.finished for each in self.study.trials)
+            ended = derived(self.study.history, ByState).finished
             self.context.stop.kept = f"the log of the search, with {ended} trials that have ended,"
         if not self.first_seen and (trial.curve or trial.state in (State.COMPLETED, State.FAILED)):
             self.first_seen = True

@@ -64,7 +64,7 @@ def suggest(
     with quietly():
         study = _study(sampler, axes, trials)
         try:
-            suggested = new.take((axes.ask(study) for _ in range(_ATTEMPTS * n) if len(new.seen) < space.size), n)
+            suggested = new.take((axes.ask(study) for _ in range(_ATTEMPTS * n) if not new.exhausted), n)
         except (ValueError, NotImplementedError) as error:
             raise UsageError(f"{name} cannot search this space: {error}; use another sampler") from None
     return suggested + new.fill(iter(lambda: space.sample(rng), None), n - len(suggested), rng)

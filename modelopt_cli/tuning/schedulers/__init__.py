@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from modelopt_cli.core.seeds import derive
 from modelopt_cli.core.strategy import Strategy
+from modelopt_cli.tuning.trials.by_state import ByState, in_state
+from modelopt_cli.tuning.trials.indexed import derived
 from modelopt_cli.tuning.trials.trial import State
 
 if TYPE_CHECKING:
@@ -99,14 +101,13 @@ class SchedulerContext:
         """A generator seeded by how far the history has come, so that the same history gives the same decisions."""
         import numpy as np
 
-        reports = sum(len(trial.curve) for trial in self.trials)
-        ended = sum(trial.state.finished for trial in self.trials)
-        return np.random.default_rng(derive(self.seed, "schedule", len(self.trials), reports, ended))
+        states = derived(self.trials, ByState)
+        return np.random.default_rng(derive(self.seed, "schedule", len(self.trials), states.reports, states.finished))
 
     @property
     def paused(self) -> list[Trial]:
         """Trials whose state is kept."""
-        return [trial for trial in self.trials if trial.state is State.PAUSED]
+        return in_state(self.trials, State.PAUSED)
 
     @property
     def held(self) -> list[Trial]:
@@ -166,7 +167,7 @@ class SchedulerContext:
         """
         first = self.slots if self.planned is None else max(1, self.planned // 2)
         held = self.held
-        under_way = sum(trial.state is State.RUNNING for trial in self.trials) - len(self.waiting)
+        under_way = derived(self.trials, ByState).count(State.RUNNING) - len(self.waiting)
         free = min(first - under_way, self.open_slots)
         resumed = [Resume(trial.number) for trial in held[: max(0, free)]]
         paused = [Pause(number) for number in self.waiting if number not in {each.number for each in resumed}]

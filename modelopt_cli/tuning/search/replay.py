@@ -116,7 +116,7 @@ def _decision(
     waiting, logged = payload["waiting"], payload["decisions"]
     context = SchedulerContext(
         space=study.space,
-        trials=study.trials,
+        trials=study.history,
         waiting=waiting,
         slots=payload["slots"],
         left=payload["left"],

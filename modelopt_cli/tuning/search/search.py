@@ -19,6 +19,8 @@ from modelopt_cli.tuning.schedulers import Decision, Pause, Resume, Scheduler, S
 from modelopt_cli.tuning.schedulers._sampler_and_stopper import SamplerAndStopper
 from modelopt_cli.tuning.search.result import SearchResult, check_failures, remarks, why_failed
 from modelopt_cli.tuning.study.study import Exhausted
+from modelopt_cli.tuning.trials.by_state import ByState, in_state
+from modelopt_cli.tuning.trials.indexed import derived
 from modelopt_cli.tuning.trials.lineage import lineage
 from modelopt_cli.tuning.trials.trial import State, Trial
 
@@ -93,7 +95,7 @@ class Search:
         self.study.requeue()
         compared = self.stopper is not None or self.scheduler is not None
         scheduler = self.scheduler or SamplerAndStopper(stopper=self.stopper)
-        self._converged_by = self.converged(self.study.trials)
+        self._converged_by = self.converged(self.study.history)
         start = time.monotonic()
         with self.pool:
             reason = ""
@@ -111,8 +113,8 @@ class Search:
         if reason in _CONCLUDED:
             self._conclude(_CONCLUDED[reason])
         if reason != "interrupted":
-            check_failures(self.study.trials)
-        warnings = remarks(reason, self.study.trials, self._restarts, compared)
+            check_failures(self.study.history)
+        warnings = remarks(reason, self.study.history, self._restarts, compared)
         return SearchResult(reason, time.monotonic() - start, peak, warnings, self._converged_by)
 
     def _wait(self) -> str:
@@ -143,7 +145,7 @@ class Search:
         ending = bool(self._converged_by)
         context = SchedulerContext(
             space=self.study.space,
-            trials=self.study.trials,
+            trials=self.study.history,
             waiting=waiting,
             slots=0 if ending else max(0, self.pool.slots - len(self._running)),
             left=0 if ending else self._left(),
@@ -161,17 +163,17 @@ class Search:
         """Steps that trials under way will still take, as far as that is known."""
         steps = 0
         for number in self._running - set(context.waiting):
-            until, step = self._untils.get(number), self.study.trials[number].step
+            until, step = self._untils.get(number), self.study.history[number].step
             steps += max(0, (until or context.total or 0) - step)
         return steps
 
     def _left(self) -> int:
         """How many trials may still be started."""
-        queued = sum(trial.state is State.QUEUED for trial in self.study.trials)
+        queued = derived(self.study.history, ByState).count(State.QUEUED)
         if self.trials is None:
             return 0 if self._exhausted and not queued else _UNLIMITED
-        begun = len(self.study.trials) - queued
-        planned = min(self.trials, len(self.study.trials)) if self._exhausted else self.trials
+        begun = len(self.study.history) - queued
+        planned = min(self.trials, len(self.study.history)) if self._exhausted else self.trials
         return max(0, planned - begun)
 
     def _carry_out(self, decision: Decision) -> None:
@@ -208,12 +210,12 @@ class Search:
             self._running.add(number)
             self._returned.add(number)
             self.on_change(trial)
-        self.pool.start(self.study.trials[number], until, self._ancestors(number))
+        self.pool.start(self.study.history[number], until, self._ancestors(number))
 
     def _stop(self, number: int, reason: str) -> None:
         self._stop_reasons[number] = reason
         if number in self._running:
-            self.pool.stop(self.study.trials[number], self._ancestors(number))
+            self.pool.stop(self.study.history[number], self._ancestors(number))
             return
         trial = self.study.resume(number)
         self._running.add(number)
@@ -224,7 +226,7 @@ class Search:
 
     def _ancestors(self, number: int) -> list[Trial]:
         """Those whose state led to the trial's, oldest first."""
-        trials = self.study.trials
+        trials = self.study.history
         return lineage(trials, trials[number])[:-1]
 
     # Events
@@ -244,11 +246,11 @@ class Search:
             if event.waits:
                 self._waiting.append(number)
             if event.reports:
-                self.on_change(self.study.trials[number])
+                self.on_change(self.study.history[number])
 
     def _report(self, event: Event) -> None:
         """Note what is new: a trial whose state was lost while it was paused repeats what it has reported."""
-        number, last = event.number, self.study.trials[event.number].step
+        number, last = event.number, self.study.history[event.number].step
         if number in self._returned and event.reports[0][0] <= last and not event.again:
             self._restarts += 1
         self._returned.discard(number)
@@ -262,19 +264,19 @@ class Search:
         counts = not (stopped and self.complete)
         total = None if stopped else total
         trial = self.study.tell(number, result, stopped=stopped, seconds=seconds, counts=counts, total=total)
-        self._converged_by = self._converged_by or self.converged(self.study.trials)
+        self._converged_by = self._converged_by or self.converged(self.study.history)
         self._failures = self._failures + 1 if trial.state is State.FAILED else 0
         self.on_change(trial)
         if self.max_failures is not None and self._failures >= self.max_failures:
             raise SearchError(
                 f"{self._failures} trials failed in a row (tuning.max_failures), the last one thus: {trial.reason}. "
-                f"{why_failed(self.study.trials)}"
+                f"{why_failed(self.study.history)}"
             )
 
     def _conclude(self, why: str) -> None:
         """The search is over: what is paused counts as of its last report."""
-        for trial in self.study.trials:
-            if trial.state is State.PAUSED and trial.curve and trial.curve[-1].losses is not None:
+        for trial in in_state(self.study.history, State.PAUSED):
+            if trial.curve and trial.curve[-1].losses is not None:
                 metrics = dict(trial.curve[-1].metrics)
                 seconds, counts = self._seconds.pop(trial.number, 0.0), not self.complete
                 self.on_change(self.study.tell(trial, metrics, stopped=why, seconds=seconds, counts=counts))

@@ -10,7 +10,8 @@ from typing_extensions import override
 
 from modelopt_cli.core.types import Count
 from modelopt_cli.tuning.stoppers import Stopper
-from modelopt_cli.tuning.stoppers._rungs import at_rung, beaten, crossed, goes_on
+from modelopt_cli.tuning.stoppers._rungs import Reached, at_rung, beaten, crossed
+from modelopt_cli.tuning.trials.indexed import derived
 
 if TYPE_CHECKING:
     from modelopt_cli.core.conditions import Goal
@@ -38,7 +39,7 @@ class Asha(Stopper):
         own = None if rung is None else at_rung(trial, rung)
         if rung is None or own is None:
             return None
-        reached = [losses for other in trials if (losses := at_rung(other, rung)) is not None]
-        if goes_on(own, reached, self.factor):
+        reached = derived(trials, Reached, rung)
+        if reached.goes_on(own, self.factor):
             return None
         return beaten(own, max(1, len(reached) // self.factor), f"{len(reached)} trials", rung, goals)

@@ -10,7 +10,8 @@ from typing_extensions import override
 
 from modelopt_cli.core.types import Count
 from modelopt_cli.tuning.stoppers import Stopper
-from modelopt_cli.tuning.stoppers._rungs import at_rung, beaten, crossed, goes_on
+from modelopt_cli.tuning.stoppers._rungs import Reached, at_rung, beaten, crossed
+from modelopt_cli.tuning.trials.indexed import derived
 
 if TYPE_CHECKING:
     from modelopt_cli.core.conditions import Goal
@@ -41,9 +42,8 @@ class Hyperband(Stopper):
         own = None if rung is None else at_rung(trial, rung)
         if rung is None or own is None:
             return None
-        rivals = (other for other in trials if self.bracket(other.number) == bracket)
-        reached = [losses for other in rivals if (losses := at_rung(other, rung)) is not None]
-        if goes_on(own, reached, self.factor):
+        reached = derived(trials, _ReachedInBracket, rung, self, bracket)
+        if reached.goes_on(own, self.factor):
             return None
         best, of = max(1, len(reached) // self.factor), f"{len(reached)} trials of bracket {bracket}"
         return beaten(own, best, of, rung, goals)
@@ -60,3 +60,15 @@ class Hyperband(Stopper):
                 return b
             offset -= share
         return self.brackets - 1
+
+
+class _ReachedInBracket(Reached):
+    """The losses at a rung of the trials of one bracket."""
+
+    def __init__(self, rung: int, hyperband: Hyperband, bracket: int) -> None:
+        super().__init__(rung)
+        self._hyperband, self._bracket = hyperband, bracket
+
+    @override
+    def counts(self, trial: Trial) -> bool:
+        return self._hyperband.bracket(trial.number) == self._bracket

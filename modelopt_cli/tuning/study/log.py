@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
 
 from modelopt_cli.tuning.trials.evaluator import Verdict
+from modelopt_cli.tuning.trials.indexed import IndexedTrials
 from modelopt_cli.tuning.trials.trial import Metrics, Params, Point, State, Trial
 
 if TYPE_CHECKING:
@@ -66,7 +67,9 @@ class TrialTable:
 
     def __init__(self) -> None:
         self.trials: list[Trial] = []
-        self._order = 0  # of the next point of a curve, among those of all curves
+        self.history = IndexedTrials(self.trials)
+        """That very list, with what is derived from it."""
+        self._order: int | None = 0  # of the next point of a curve, among those of all curves; None: to be looked up
 
     def apply(self, kind: str, number: int, payload: Any) -> None:
         """Take over an event. Raises LookupError, TypeError, ValueError when it makes no sense."""
@@ -81,11 +84,11 @@ class TrialTable:
                 self._change(number, state=State.PAUSED)
             case "requeued":  # will be run from the start, with the same number, setting and seed
                 self._change(number, state=State.QUEUED, curve=(), kept=0)
-                self._reorder()
+                self._order = None
             case "suspended":  # is paused again as it was when it was last started
                 trial = self.trials[number]
                 self._change(number, state=State.PAUSED, curve=trial.curve[: trial.kept])
-                self._reorder()
+                self._order = None
             case "told":
                 self._end(number, payload)
             case "decided":
@@ -94,27 +97,33 @@ class TrialTable:
                 raise KeyError(kind)
 
     def _change(self, number: int, **fields: Any) -> None:
-        self.trials[number] = dataclasses.replace(self.trials[number], **fields)
+        before = self.trials[number]
+        after = self.trials[before.number] = dataclasses.replace(before, **fields)
+        self.history.changed(before, after)
 
     def _queue(self, number: int, payload: Queued) -> None:
         if number != len(self.trials):
             raise ValueError(f"trial {number} comes after {len(self.trials)} trials")
         parent, born = payload.get("parent"), payload.get("born", 0)
         origin = payload["origin"]
-        self.trials.append(Trial(number, payload["params"], payload["seed"], origin=origin, parent=parent, born=born))
+        trial = Trial(number, payload["params"], payload["seed"], origin=origin, parent=parent, born=born)
+        self.trials.append(trial)
+        self.history.changed(None, trial)
 
     def _report(self, number: int, payload: Reported) -> None:
         trial = self.trials[number]
         points = [
             Point(step, metrics, None if losses is None else tuple(losses), order)
-            for order, (step, metrics, losses) in enumerate(payload["points"], self._order)
+            for order, (step, metrics, losses) in enumerate(payload["points"], self._next_order())
         ]
         self._change(number, curve=(*trial.curve, *points), total=payload.get("total", trial.total))
-        self._order += len(points)
+        self._order = self._next_order() + len(points)
 
-    def _reorder(self) -> None:
-        """Points of a curve were taken back: the next one comes after the last that is left."""
-        self._order = 1 + max((trial.curve[-1].order for trial in self.trials if trial.curve), default=-1)
+    def _next_order(self) -> int:
+        """Where points of a curve were taken back, the next one comes after the last that is left."""
+        if self._order is None:
+            self._order = 1 + max((trial.curve[-1].order for trial in self.trials if trial.curve), default=-1)
+        return self._order
 
     def _end(self, number: int, payload: Told) -> None:
         losses = payload["losses"]

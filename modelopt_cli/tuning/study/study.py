@@ -34,6 +34,7 @@ from modelopt_cli.tuning.samplers import Sampler
 from modelopt_cli.tuning.schedulers import Decision, SchedulerContext, plain
 from modelopt_cli.tuning.space.parameters import plain_value
 from modelopt_cli.tuning.space.space import Space
+from modelopt_cli.tuning.space.tried import Tried
 from modelopt_cli.tuning.stoppers import Stopper
 from modelopt_cli.tuning.study import header
 from modelopt_cli.tuning.study.log import NO_TRIAL, Decided, Queued, Reported, stored_table
@@ -41,7 +42,10 @@ from modelopt_cli.tuning.study.store import Store
 from modelopt_cli.tuning.study.timeline import Stint, stints
 from modelopt_cli.tuning.study.warm_start import EarlierRun, WarmStart, optuna_run, study_file
 from modelopt_cli.tuning.trials import ranking
+from modelopt_cli.tuning.trials.by_state import ByState, in_state
 from modelopt_cli.tuning.trials.evaluator import ObjectiveEvaluator, Result
+from modelopt_cli.tuning.trials.indexed import IndexedTrials, derived
+from modelopt_cli.tuning.trials.running_best import RunningBest
 from modelopt_cli.tuning.trials.trial import Params, State, Trial
 
 if TYPE_CHECKING:
@@ -112,7 +116,7 @@ class Study:
             self._store.close()
             raise
         self._trials = self._table.trials  # that very list
-        self._seen = {self.space.canonical(trial.params) for trial in self._trials}
+        self._known = self.history.after(self.warm_start.trials) if self.warm_start.trials else self.history
         self.requeue()
         for params in initial:
             self.queue(params)
@@ -227,8 +231,13 @@ class Study:
 
     @property
     def trials(self) -> tuple[Trial, ...]:
-        """All trials, in order of number."""
+        """All trials, in order of number, as they are now."""
         return tuple(self._trials)
+
+    @property
+    def history(self) -> IndexedTrials:
+        """All trials, in order of number, as they are at any time: changes with the study, and copies nothing."""
+        return self._table.history
 
     @property
     def best(self) -> Trial | None:
@@ -236,12 +245,13 @@ class Study:
 
         Where settings may be repeated, the best trial of the setting with the lowest posterior mean.
         """
-        return best_of(self._trials, self.posterior)
+        posterior = self.posterior
+        return derived(self.history, RunningBest).trial if posterior is None else best_of(self._trials, posterior)
 
     @property
     def posterior(self) -> Posterior | None:
         """What settings that may be repeated are worth without noise; None: they may not, or it is too early."""
-        ended = sum(trial.state.finished for trial in self._trials) if self.repeats else 0
+        ended = derived(self.history, ByState).finished if self.repeats else 0
         if ended != self._posterior[0]:
             self._posterior = (ended, posterior(self.space, self._trials))
         return self._posterior[1]
@@ -299,7 +309,11 @@ class Study:
 
     def seen(self, params: Params) -> bool:
         """True when this very setting has been asked for or enqueued before."""
-        return self.space.canonical(self.space.plain(params)) in self._seen
+        return self._first(self.space.plain(params)) is not None
+
+    def _first(self, params: Params) -> int | None:
+        """The number of the first trial of this very setting."""
+        return derived(self.history, Tried, self.space).first(params)
 
     def settle(self) -> None:
         """Let others read what was reported more than a second ago, though no event has come since."""
@@ -316,10 +330,8 @@ class Study:
         problem = self.space.problem(params)
         if problem is not None:
             raise UsageError(f"{params} cannot be enqueued: {problem}")
-        key = self.space.canonical(params)
-        if key in self._seen and not self.repeats:
-            return next(trial for trial in self._trials if self.space.canonical(trial.params) == key)
-        return self._add(params, origin)
+        first = None if self.repeats else self._first(params)
+        return self._add(params, origin) if first is None else self._trials[first]
 
     def ask(self, params: Params | None = None, parent: int | None = None) -> Trial:
         """The next trial to run, marked as running: the first queued one, else `params`, else the sampler's suggestion.
@@ -328,7 +340,7 @@ class Study:
         already. Raises Exhausted (a LookupError) when every setting of a finite space has been tried, UsageError for
         `params` outside the space, and for a parent that was never paused.
         """
-        trial = next((trial for trial in self._trials if trial.state is State.QUEUED), None)
+        trial = next(iter(in_state(self.history, State.QUEUED)), None)
         if trial is None and params is None:
             trial = self._add(self.suggest(), "sampler")
         elif trial is None and params is not None:
@@ -359,9 +371,8 @@ class Study:
         """
         import numpy as np
 
-        number, trials = len(self._trials), self.trials
-        if not self.sampler.exact:  # a list is tried from its beginning, whatever is known of it
-            trials = (*self.warm_start.trials, *trials)
+        number = len(self._trials)
+        trials = self.history if self.sampler.exact else self._known  # a list is tried from its beginning
         for attempt in range(_ATTEMPTS):
             rng = np.random.default_rng(derive(self.seed, "ask", number, attempt))
             suggested = self.sampler.suggest(self.space, trials, rng, 1)
@@ -386,8 +397,11 @@ class Study:
     def _repeated(self, proposal: Params) -> Params | None:
         """A setting to be tried once more in place of the proposal."""
         posterior = None if self.sampler.exact else self.posterior
-        under_way = [trial.params for trial in self._trials if not trial.state.finished]
-        return None if posterior is None else posterior.again(proposal, under_way)
+        if posterior is None:
+            return None
+        states = derived(self.history, ByState)
+        under_way = sorted(number for state in State if not state.finished for number in states.numbers(state))
+        return posterior.again(proposal, [self._trials[number].params for number in under_way])
 
     def _first_untried(self) -> Params | None:
         """The first setting of a finite space that was not tried."""
@@ -431,7 +445,7 @@ class Study:
         To end it: `study.tell(trial, metrics, stopped=reason)`.
         """
         number = self._expect(trial, State.RUNNING)
-        return None if self.stopper is None else self.stopper.reason(self._trials[number], self._trials, self.goals)
+        return None if self.stopper is None else self.stopper.reason(self._trials[number], self.history, self.goals)
 
     def pause(self, trial: Trial | int) -> Trial:
         """Mark a running trial as paused; `resume` marks it as running again."""
@@ -449,7 +463,7 @@ class Study:
         if trial is not None:
             self._record("requeued", self._expect(trial, State.RUNNING, State.PAUSED), {})
             return
-        for each in [each for each in self._trials if each.state is State.RUNNING]:
+        for each in in_state(self.history, State.RUNNING):
             self._record("suspended" if each.kept or each.parent is not None else "requeued", each.number, {})
 
     def tell(
@@ -521,8 +535,6 @@ class Study:
             text = "use plain numbers, text, booleans, null, lists or mappings"
             raise InputError(f"trial {number}: {error}; {text}") from None
         self._table.apply(kind, number, written)
-        if kind == "queued":
-            self._seen.add(self.space.canonical(self._trials[number].params))
         return self._trials[number]
 
 

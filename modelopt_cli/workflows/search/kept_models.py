@@ -46,7 +46,7 @@ class KeptModels:
             if before is not None and best is not None and before.number != best.number and not self._study.repeats:
                 unneeded.append(before.number)
         for number in unneeded:
-            forget(self._folder, self._study.trials[number].seed)
+            forget(self._folder, self._study.history[number].seed)
 
     def publish(self, directory: Path, trials: Sequence[Trial]) -> dict[int, str]:
         """Let `front/` of the run directory hold the models of these trials, and no others; number -> file.

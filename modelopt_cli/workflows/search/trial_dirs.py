@@ -52,8 +52,8 @@ class TrialDirs:
         removed = {
             number
             for number in self._there - kept
-            if number < len(study.trials)
-            and (trial := study.trials[number]).state.finished
+            if number < len(study.history)
+            and (trial := study.history[number]).state.finished
             and (ended or trial.state is State.FAILED or not study.repeats)
         }
         self._files.remove(removed)

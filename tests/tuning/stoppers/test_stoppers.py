@@ -17,13 +17,14 @@ from scipy.stats import wilcoxon
 from modelopt_cli.core.conditions import Goal
 from modelopt_cli.core.strategy import FAMILIES
 from modelopt_cli.tuning.stoppers import Stopper
-from modelopt_cli.tuning.stoppers._rungs import at_rung, crossed, goes_on
+from modelopt_cli.tuning.stoppers._rungs import Reached, at_rung, crossed
 from modelopt_cli.tuning.stoppers.asha import Asha
 from modelopt_cli.tuning.stoppers.hyperband import Hyperband
 from modelopt_cli.tuning.stoppers.patience import Patience
 from modelopt_cli.tuning.stoppers.threshold import Threshold
 from modelopt_cli.tuning.stoppers.wilcoxon import Wilcoxon
 from modelopt_cli.tuning.study.study import Study
+from modelopt_cli.tuning.trials.indexed import derived
 from modelopt_cli.tuning.trials.trial import Point, State, Trial
 
 NAMES = FAMILIES["stoppers"].names()
@@ -75,6 +76,12 @@ def test_the_best_trial_is_never_stopped(name: str, objectives: int) -> None:
     for steps in range(1, 10):
         best = trial(0, [(1.0 / step,) * objectives for step in range(1, steps + 1)])
         assert stopper.decide(best, [best, *others]) is None
+
+
+def goes_on(own: tuple[float, ...], reached: Sequence[tuple[float, ...]], factor: int) -> bool:
+    """Whether one of those that have come to a rung goes on."""
+    trials = [trial(number, [losses]) for number, losses in enumerate(reached)]
+    return derived(trials, Reached, 1).goes_on(own, factor)
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=30), st.integers(2, 5))

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 from modelopt_cli.tuning.samplers._common.history import History, read
 from modelopt_cli.tuning.space.space import Space
+from modelopt_cli.tuning.space.tried import Tried
+from modelopt_cli.tuning.trials.indexed import IndexedTrials, derived
 from modelopt_cli.tuning.trials.trial import CHEAP, Params, Trial
 
 if TYPE_CHECKING:
@@ -28,40 +30,46 @@ class Untried:
 
     def __init__(self, space: Space, trials: Sequence[Trial]) -> None:
         self.space = space
-        finite = space.size < float("inf")
-        self.seen: set[Hashable] = {space.canonical(trial.params) for trial in trials} if finite else set()
-        # Of an endless space few settings are asked about: to compare each costs far less than keys for all trials.
-        self._history = [] if finite else [trial.params for trial in trials]
+        keyed = isinstance(trials, IndexedTrials) or space.size < float("inf")
+        self._tried = derived(trials if keyed else (), Tried, space)
+        # Of an endless space few settings are asked about: to compare each costs far less than keys for all trials,
+        # where nobody has these already.
+        self._unkeyed = [] if keyed else [trial.params for trial in trials]
+        self._taken: set[Hashable] = set()
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether every setting of a finite space is in the history, or was let through."""
+        return len(self._tried) + len(self._taken) >= self.space.size
 
     def take(self, settings: Iterable[Params], n: int) -> list[Params]:
-        """The first `n` new ones of `settings`."""
-        taken: list[Params] = []
+        """The first `n` new ones of `settings`; none behind them is drawn."""
+        return list(islice(self._new(settings), max(n, 0)))
+
+    def _new(self, settings: Iterable[Params]) -> Iterator[Params]:
         for params in settings:
-            if len(taken) >= n:
-                break
             if self.space.broken(params) is not None:
                 continue
             key = self.space.canonical(params)
-            if key not in self.seen:
-                self.seen.add(key)
-                if not self._in_history(params, key):
-                    taken.append(params)
-        return taken
+            if not self._seen(params, key):
+                self._taken.add(key)
+                yield params
 
-    def _in_history(self, params: Params, key: Hashable) -> bool:
-        return any(old == params and self.space.canonical(old) == key for old in self._history)
+    def _seen(self, params: Params, key: Hashable) -> bool:
+        if key in self._tried or key in self._taken:
+            return True
+        return any(old == params and self.space.canonical(old) == key for old in self._unkeyed)
 
     def fill(self, draws: Iterator[Params], n: int, rng: np.random.Generator) -> list[Params]:
         """`n` new ones from the endless `draws`; fewer only when every setting of a finite space has been tried."""
-        if n <= 0 or len(self.seen) >= self.space.size:
+        if n <= 0 or self.exhausted:
             return []
         taken = self.take(islice(draws, 20 * n + 200), n)
         if len(taken) < n and self.space.rules:  # points of a design hardly ever keep them
             taken += self.take((self.space.sample(rng) for _ in range(20 * n)), n - len(taken))
         if len(taken) < n and self.space.size < float("inf"):
-            rest = [
-                params for params in islice(self.space.every(), _MOST) if self.space.canonical(params) not in self.seen
-            ]
+            listed = islice(self.space.every(), _MOST)
+            rest = [params for params in listed if not self._seen(params, self.space.canonical(params))]
             taken += self.take((rest[i] for i in rng.permutation(len(rest))), n - len(taken))
         return taken
 
