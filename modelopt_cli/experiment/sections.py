@@ -11,7 +11,7 @@ from pydantic import AfterValidator, Field, PrivateAttr, ValidationError, field_
 
 from modelopt_cli.core.conditions import Condition
 from modelopt_cli.core.device import check_device
-from modelopt_cli.core.errors import ExperimentError
+from modelopt_cli.core.errors import ExperimentError, UsageError
 from modelopt_cli.core.references import remember
 from modelopt_cli.core.strategy import Named, Settings
 from modelopt_cli.core.types import Count, Items
@@ -155,6 +155,13 @@ class Sections(Settings):
         if section is None:
             raise ExperimentError(f"{self.origin}: there is no {name} section; add one, e.g. {EXAMPLES[name]}")
         return section
+
+    def require_one_seed(self, why: str) -> None:
+        """Raise UsageError where `seeds` asks for several, with the reason why there is one."""
+        if self.seeds > 1:
+            raise UsageError(
+                f"{self.origin}: seeds is {self.seeds}, but {why}, with one seed; leave it out, or say --set seeds=1"
+            )
 
     def require_data(self) -> DataSource:
         """The data section. Raises ExperimentError when absent."""

@@ -169,11 +169,11 @@ class Trainer:
         self._runner.shrink(kept)
         self.forget_best()
 
-    def samples(self, count: int) -> list[Batch]:
-        """Batches of `count` train samples (or all), drawn by the seed, not augmented; on the device."""
+    def samples(self, count: int, seed: int | None = None) -> list[Batch]:
+        """Batches of `count` train samples (or all), by the seed (None: its own); not augmented, on the device."""
         train = self.batches.split
         count = min(count, len(train))
-        generator = torch.Generator().manual_seed(derive(self.seed, "samples"))
+        generator = torch.Generator().manual_seed(derive(self.seed if seed is None else seed, "samples"))
         order = torch.randperm(len(train), generator=generator)[:count]
         size = min(self.settings.batch_size, count)
         sizes = [size] * (count // size) + ([count % size] if count % size else [])

@@ -27,7 +27,7 @@ from modelopt_cli.workflows.shared import data_cache, run_files
 from modelopt_cli.workflows.shared.context import Context, StageBegun
 from modelopt_cli.workflows.shared.counting import counting
 from modelopt_cli.workflows.shared.metric_checks import check_metrics
-from modelopt_cli.workflows.shared.module_of_file import build, consent_of
+from modelopt_cli.workflows.shared.module_of_file import build, with_own_model
 from modelopt_cli.workflows.shared.reporting import Reporting, planned
 from modelopt_cli.workflows.shared.run_logging import logged
 from modelopt_cli.workflows.shared.run_scope import one_run
@@ -205,7 +205,6 @@ class _Opened:
 
 def _open(asked: CompressFile, experiment: Experiment, context: Context) -> _Opened:
     """The model and the experiment, checked before any work."""
-    from modelopt_cli.models.files import checkpoints
 
     if asked.trials < LEAST_TRIALS:
         raise UsageError(f"--trials {asked.trials}: a search takes at least {LEAST_TRIALS} tries")
@@ -214,29 +213,14 @@ def _open(asked: CompressFile, experiment: Experiment, context: Context) -> _Ope
     if experiment.command is not None and experiment.data is None:
         raise UsageError(f"{experiment.origin}: a command trains a script's own model; compress takes data: and model:")
     experiment.require("data")
-    if experiment.seeds > 1:
-        raise UsageError(
-            f"{experiment.origin}: seeds is {experiment.seeds}, but one model is searched for, with one seed; leave it "
-            "out, or say --set seeds=1"
-        )
+    experiment.require_one_seed("one model is searched for")
     notes = []
     if experiment.tuning is not None:
         notes.append("the tuning section is not used: what is tried follows from --target and --max-drop")
         experiment = experiment.with_values({"tuning": None})
     file = open_state(asked.path, key=asked.key)
-    extra: Mapping[str, Any] | None = None
-    if file.bare:
-        experiment.require("model")
-        extra = file.extra
-    else:
-        saved = checkpoints.load(asked.path, consent_of(experiment, asked.trust_code))
-        if saved.architecture.framework != "torch":
-            raise UsageError(
-                f"{asked.path} holds a {saved.architecture.framework} model, which has no units to take out and cannot "
-                "be trained on; compress takes torch models"
-            )
-        section = {"type": "checkpoint", "path": str(asked.path.resolve()), "trust_code": True}  # it was loaded above
-        experiment = experiment.with_values({"model": section})
+    extra: Mapping[str, Any] | None = file.extra if file.bare else None
+    experiment = with_own_model(file, experiment, trust_code=asked.trust_code)
     start, written = starting(experiment), experiment.pruning is not None
     check_metrics(start.experiment, context, "prune")
     prune.check_parts(start.experiment)

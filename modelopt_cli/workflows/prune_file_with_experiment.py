@@ -1,7 +1,7 @@
 """Pruning a file of weights with the model's code and data at hand: validated before and after, written as it came.
 
-The experiment file gives `model:` and `data:`, and in `pruning:` the criterion, the schedule and the recovery, where
-there is such a section.
+The experiment file gives `data:`, of a bare file the `model:` (a model.pt of modelopt has its own), and in `pruning:` the
+criterion, the schedule and the recovery, where there is such a section.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from modelopt_cli.workflows.shared import data_cache
 from modelopt_cli.workflows.shared.changes import ratios
 from modelopt_cli.workflows.shared.metric_checks import check_metrics
 from modelopt_cli.workflows.shared.model_workflow import advance
-from modelopt_cli.workflows.shared.module_of_file import build, own_names
+from modelopt_cli.workflows.shared.module_of_file import build, own_names, with_own_model
 from modelopt_cli.workflows.shared.reporting import Reporting
 from modelopt_cli.workflows.shared.run_scope import one_run
 
@@ -62,12 +62,14 @@ def run(
     units = isinstance(experiment.require_pruning().structure, UnitStructure)
     choose = _units_output if units else output
     target = choose(path, out, force=force, dry_run=dry_run)
-    experiment.require("model", "data")
-    check_metrics(experiment, context, "prune")
-    prune.check_parts(experiment)
+    experiment.require("data")
+    experiment.require_one_seed("a file's weights are pruned once")
     with reporting.log.recording():
         file = open_state(path, key=key)
-        module, shapes = build(file, experiment, trust_code=trust_code)
+        experiment = with_own_model(file, experiment, trust_code=trust_code)
+        check_metrics(experiment, context, "prune")
+        prune.check_parts(experiment)
+        module, shapes = build(file, experiment, trust_code=True)
         prepared = data_cache.prepared_data(experiment)
         shapes.check_fit(prepared.shapes, path)
         current = PruneRun(

@@ -29,7 +29,7 @@ PRUNING = {
     "importance": "l2",
     "compensation": "least_squares",
     "allocation": "uniform",
-    "calibration": 128,
+    "calibration": 512,
     "budget": {"flops": "50%"},
     "recovery": {"epochs": 3},
 }

@@ -217,3 +217,28 @@ def test_bad_input_is_one_clear_error(cli: Cli, file: Path, tmp_path: Path, argu
     assert text in result.err
     assert "Traceback" not in result.err
     assert not (tmp_path / "m.pruned.pt").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("section", ["structure: neurons, amount: 0.3", "amount: 0.5"], ids=["units", "weights"])
+@pytest.mark.parametrize("model", ["model: {type: mlp, hidden: [7]}\n", ""], ids=["another", "none"])
+def test_a_model_file_keeps_its_own_model(cli: Cli, file: Path, tmp_path: Path, section: str, model: str) -> None:
+    """The experiment was written for another model, or names none: what is written has the layers of the file."""
+    assert cli("train", file, "--out", tmp_path / "dense").code == 0
+    other = tmp_path / "other.yaml"
+    lines = [line for line in PRUNING.splitlines(keepends=True) if not line.startswith(("model:", "pruning:", "  "))]
+    other.write_text("".join(lines) + model + f"pruning: {{{section}, recovery: {{epochs: 1}}}}\n")
+    result = cli("prune", tmp_path / "dense/model.pt", "--experiment", other, "--out", tmp_path / "less.pt")
+    assert result.code == 0, result.err
+    pruned = checkpoints.load(tmp_path / "less.pt")
+    assert len([weight for weight in pruned.model.parameters() if weight.ndim > 1]) == 3
+    judged = cli("evaluate", tmp_path / "less.pt")
+    assert judged.code == 0, judged.err
+
+
+def test_weights_of_a_file_are_pruned_once(cli: Cli, file: Path, tmp_path: Path) -> None:
+    save_file({"layers.0.weight": torch.ones(3, 3)}, tmp_path / "w.safetensors")
+    result = cli("prune", tmp_path / "w.safetensors", "--experiment", file, "--set", "seeds=3")
+    assert result.code == 2
+    assert "seeds is 3, but a file's weights are pruned once" in result.err
+    assert not list(tmp_path.glob("*pruned*"))

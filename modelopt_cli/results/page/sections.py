@@ -166,7 +166,10 @@ def _reproduce(report: Report, folder: Path | None) -> Section:
         command = _environment_of(folder).get("command")
         if isinstance(command, list) and command:
             lines.append(shlex.join(["modelopt", *map(str, command[1:])]))
-        if (folder / "experiment.yaml").exists() and report.kind != "pick":  # there it is the search's
+        own = (
+            report.kind != "pick" and "demands" not in report.details
+        )  # there it is the search's, or half of what was asked
+        if (folder / "experiment.yaml").exists() and own:
             file = shlex.quote(str(folder / "experiment.yaml"))
             lines.append(f"modelopt {report.workflow} {file}   # the same, defaults written out")
         if (folder / "best.yaml").exists():

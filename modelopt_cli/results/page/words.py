@@ -275,7 +275,6 @@ def _less(before: float, after: float) -> str:
     return f" ({1 - after / before:.0%} less)" if after < before else ""
 
 
-_ONE_SEED = "One seed only: seeds: 3 in the file would show how much results vary from run to run."
 _WHEN = {"before": "before", "pruned": "right after pruning", "recovered": "after recovery", "final": "at the end"}
 
 
@@ -387,13 +386,23 @@ def _certainty(report: Report) -> str:
         return (
             f"How sure that is: with {samples:,} samples in the {split} split, an accuracy of "
             f"{number(report.metrics[shown])} stands for one between {number(low)} and {number(high)} (95%, Wilson). "
-            "One seed only: seeds: 3 in the file would show how much results vary from run to run."
-        )
-    return (
-        "It is of one seed: seeds: 3 in the file would say how much another one changes."
-        if report.kind != "weights_file"
-        else ""
-    )
+            f"{_one_seed(report)}"
+        ).rstrip()
+    return _one_seed(report)
+
+
+def _one_seed(report: Report) -> str:
+    """What it takes to see how much another seed changes; nothing of runs that have one seed by their nature."""
+    if report.kind == "search":
+        command = f"modelopt {report.details.get('workflow', 'train')} best.yaml --set seeds=3"
+        return f"One seed only: {command} would show how much results vary from run to run."
+    of_file = "demands" in report.details or "note" in report.details  # a search for a target, a pruned file of weights
+    if of_file or report.kind not in _OVER_SEEDS:
+        return ""
+    return "One seed only: seeds: 3 in the file would show how much results vary from run to run."
+
+
+_OVER_SEEDS = ("training", "pruning", "units", "distillation", "compression")
 
 
 def _over_seeds(report: Report, metric: str) -> float | None:

@@ -108,6 +108,7 @@ class PruneRun(RestorableRun):
         self._settings = experiment.require_pruning()
         self._log = WarningLog(warnings if state is None else state.get("warnings", ()))
         self.answers: dict[str, Answers] = {}
+        self._given = dense is not None or experiment.require_model().is_trained
         self._restored: list[str] | None = None  # warnings of the pruning that this run's model comes from
         self._seconds = 0.0 if state is None else float(state["seconds"])
         with self._log.recording():
@@ -152,7 +153,14 @@ class PruneRun(RestorableRun):
         from modelopt_cli.workflows.pruning.unit_pruned import UnitPrunedModel
 
         def samples(count: int) -> Sequence[Batch]:
-            return self._calibrating.samples(count)
+            """Of a network that was given they are drawn by the data, so that all trials look at the same ones.
+
+            What an allocation measured is theirs together then (cut_store.py). After a recovery the network is a
+            trial's own, and so are its samples.
+            """
+            shared = self._given and self._calibrating.seed == self._seed
+            seed = int(self._prepared.fingerprint[:15], 16) if shared else None
+            return self._calibrating.samples(count, seed)
 
         loss, task = self.trainer.loss, self._prepared.task
         if isinstance(self._settings.structure, UnitStructure):

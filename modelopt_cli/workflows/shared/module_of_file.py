@@ -54,6 +54,28 @@ def build(file: StateFile, experiment: Experiment | None, *, trust_code: bool = 
     return module, shapes
 
 
+def with_own_model(file: StateFile, experiment: Experiment, *, trust_code: bool = False) -> Experiment:
+    """The experiment with the model that a model.pt of modelopt says itself; of a bare file the section says it.
+
+    So what is written of it later has the layers of the file, whatever model the experiment was written for. Raises
+    RefusedError for code that may not run, InputError for what cannot be read, UsageError for scikit-learn models and
+    where nothing says what a bare file is of.
+    """
+    from modelopt_cli.models.files import checkpoints
+
+    if file.bare:
+        experiment.require("model")
+        return experiment
+    saved = checkpoints.load(file.path, consent_of(experiment, trust_code))
+    if saved.architecture.framework != "torch":
+        raise UsageError(
+            f"{file.path} holds a {saved.architecture.framework} model, which has no units to take out and cannot "
+            "be trained on; name the model.pt of a torch model"
+        )
+    section = {"type": "checkpoint", "path": str(file.path.resolve()), "trust_code": True}  # it was loaded above
+    return experiment.with_values({"model": section})
+
+
 def consent_of(experiment: Experiment | None, trust_code: bool) -> Consent:
     """What code a model.pt may name: what the experiment names, or all."""
     return (NOTHING if experiment is None else experiment.consent).also(trust_code)

@@ -121,3 +121,18 @@ def test_a_page_is_made_where_nothing_can_be_kept(monkeypatch: pytest.MonkeyPatc
     page._template.cache_clear()  # so that it is compiled anew
     assert render(training()) == whole
     page._template.cache_clear()
+
+
+@pytest.mark.parametrize("kind", ["training", "pruning", "units", "distillation", "compression"])
+def test_several_seeds_are_suggested_where_the_file_may_ask_for_them(kind: str) -> None:
+    report = training().model_copy(update={"kind": kind})
+    assert "seeds: 3 in the file" in " ".join(words.paragraphs(report))
+    for detail in ("demands", "note"):  # of a search for a target, of a pruned file: both are done with one
+        given = report.model_copy(update={"details": {**report.details, detail: ""}})
+        assert "seeds" not in " ".join(words.paragraphs(given))
+
+
+def test_of_a_search_the_best_setting_is_run_again() -> None:
+    text = " ".join(words.paragraphs(search()))
+    assert "modelopt train best.yaml --set seeds=3" in text
+    assert "seeds: 3 in the file" not in text

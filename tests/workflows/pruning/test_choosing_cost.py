@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from modelopt_cli.experiment.experiment import Experiment
+from modelopt_cli.models.files import checkpoints
 from modelopt_cli.pruning.units import cut_store
-from modelopt_cli.workflows import prune
+from modelopt_cli.workflows import prune, train
 from modelopt_cli.workflows.shared.context import Context
 
 UNITS = {"structure": "neurons", "budget": {"flops": "50%"}, "calibration": 60}
@@ -53,3 +55,20 @@ def test_each_round_pays_anew() -> None:
     rounds = {"schedule": {"type": "rounds", "rounds": 3}, "recovery": {"epochs": 1}}
     often = prune.dry_run(experiment(**UNITS, **rounds, allocation="divergence"), Context()).plan
     assert often["allocation_passes"] == pytest.approx(3 * once["allocation_passes"])
+
+
+@pytest.mark.slow
+def test_trials_that_prune_one_network_share_what_was_measured(tmp_path: Path) -> None:
+    """The second one takes another amount, so it looks at the same first levels; a third with the same none at all."""
+    trained = train.run(experiment(**UNITS), Context()).model
+    assert trained is not None
+    checkpoints.save(tmp_path / "dense.pt", trained)
+    model = {"type": "checkpoint", "path": str(tmp_path / "dense.pt")}
+    cut_store.forget()
+    passes = []
+    for seed, share in enumerate(("50%", "40%", "40%")):
+        chosen = experiment(**{**UNITS, "budget": {"flops": share}}, allocation="divergence")
+        chosen = chosen.with_values({"model": model, "seed": seed})
+        passes.append(prune.run(chosen, Context()).details["probed"]["passes"])
+    assert passes[0] > passes[1]
+    assert passes[2] == 0
