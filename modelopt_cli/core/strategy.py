@@ -67,6 +67,9 @@ class Strategy(Settings):
         reference = handler(schema)
         own = handler.resolve_ref_schema(reference)
         own["properties"] = {"type": {"const": cls.name()}, **own.get("properties", {})}
+        for name, field in cls.model_fields.items():  # pydantic forgets it where the option is a section
+            if field.description is not None and "$ref" in own["properties"][name]:
+                own["properties"][name].setdefault("description", field.description)
         own["required"] = ["type", *own.get("required", [])]
         own["description"] = cls.summary()
         return reference

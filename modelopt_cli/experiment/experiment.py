@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -90,6 +90,13 @@ class Experiment(Sections):
         return self._document.folder
 
     @property
+    def files(self) -> tuple[Path, ...]:
+        """Its folder, and whatever its values name that lies elsewhere and is there; absolute."""
+        others = sorted({text for text in _texts(self.resolved()) if text.startswith("/")})
+        named = [path for text in others if "\0" not in text and (path := Path(text)).exists()]
+        return (self.folder, *(path for path in named if not path.is_relative_to(self.folder) and path != Path("/")))
+
+    @property
     def document(self) -> dict[str, Any]:
         """The values as they were written, overrides included, without defaults."""
         return copy.deepcopy(self._document.values)
@@ -133,6 +140,15 @@ class Experiment(Sections):
 
     def __hash__(self) -> int:
         return hash((self.name, self.seed))
+
+
+def _texts(values: Any) -> Iterator[str]:
+    """All texts among plain nested values."""
+    if isinstance(values, str):
+        yield values
+    elif isinstance(values, Mapping | list | tuple):
+        for item in values.values() if isinstance(values, Mapping) else values:
+            yield from _texts(item)
 
 
 def _read(source: str | Path | Mapping[str, Any]) -> Document:

@@ -34,6 +34,12 @@ class TrialFiles:
         """The folder of a trial; absolute."""
         return (self.folder / FOLDERS / str(number)).absolute()
 
+    def patterns(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """(all that a trial leaves, its log): absolute, with {number} in place of the trial's."""
+        home = str(self.folder.absolute()).replace("{", "{{").replace("}", "}}")
+        logs = (f"{home}/{LOGS}/{{number}}.log",) if self.logged else ()
+        return (*logs, f"{home}/{FOLDERS}/{{number}}"), logs
+
     def prepare(self, number: int | None = None) -> None:
         """Make the folder of a trial and what it lies in; None: the latter. Raises StorageError where that cannot be.
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from modelopt_cli.tuning.trials.trial import Params
@@ -78,6 +79,18 @@ class Run(ABC):
         """Free what the run holds."""
 
 
+@dataclass(frozen=True, slots=True)
+class Folders:
+    """What trials find on disk and leave there, for machines that do not see the files of the one that searches."""
+
+    found: tuple[Path, ...] = ()
+    """Files and folders; absolute."""
+    left: tuple[str, ...] = ()
+    """Absolute patterns, as of glob in the last part, with {number} and {seed} of the trial."""
+    watched: tuple[str, ...] = ()
+    """Those of them that somebody may look at while the trial runs."""
+
+
 class Objective(ABC):
     """Opens runs. Picklable, because worker processes open their own."""
 
@@ -91,6 +104,10 @@ class Objective(ABC):
     def open_trial(self, number: int, params: Params, seed: int, state: Any = None) -> Run:
         """`open`, for the trial of this number; for objectives that keep something of each under its number."""
         return self.open(params, seed, state)
+
+    def folders(self) -> Folders:
+        """What trials need of this machine's files; by default nothing."""
+        return Folders()
 
     def ended(self, run: Run, seed: int, metrics: Mapping[str, float]) -> None:  # noqa: B027  (most keep nothing)
         """Keep what is to outlive a trial's run: it was completed or stopped, its metrics stand; it is closed next."""

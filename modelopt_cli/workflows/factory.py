@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from modelopt_cli.core.errors import UsageError
 from modelopt_cli.core.references import redacted
 from modelopt_cli.experiment.expected_metrics import GAP, is_cost, is_latency
-from modelopt_cli.tuning.objective import Objective, Run
+from modelopt_cli.tuning.objective import Folders, Objective, Run
 from modelopt_cli.tuning.trials.evaluator import ObjectiveEvaluator
 from modelopt_cli.tuning.trials.running_front import RunningFront
 from modelopt_cli.workflows.runs.base import ModelRun, RestorableRun
@@ -199,6 +199,12 @@ class ModelObjective(Objective):
             )
         return open_run(experiment, seed, wanted=self._wanted, state=state)
 
+    def folders(self) -> Folders:
+        """The experiment's folder and what was made for all trials; the models that trials keep, by their seeds."""
+        made = (Path(self._folder),) if self._folder else ()
+        kept = (f"{_literal(self._keep)}/{{seed}}.*",) if self._keep is not None else ()
+        return Folders((*self._experiment.files, *made), kept)
+
     def ended(self, run: Run, seed: int, metrics: Mapping[str, float]) -> None:
         """Keep the model where none of this process is better; else what the run told.
 
@@ -228,6 +234,11 @@ class ModelObjective(Objective):
         if losses is not None:
             self._front.add(seed, tuple(losses), self._evaluator.violation(metrics))
         return seed in self._front
+
+
+def _literal(folder: str) -> str:
+    """A folder within a pattern of Folders."""
+    return str(Path(folder).absolute()).replace("{", "{{").replace("}", "}}")
 
 
 def kept_model(folder: str | Path, seed: int) -> Path:

@@ -58,6 +58,9 @@ if TYPE_CHECKING:
     from modelopt_cli.tuning.trials.trial import Trial
     from modelopt_cli.workflows.shared.latencies import Latencies
 
+PAUSED = ".paused"
+"""The folder in a run directory for states of paused trials that do not fit in memory, while the search runs."""
+
 
 @one_run()
 def dry_run(experiment: Experiment, context: Context) -> Report:
@@ -233,6 +236,7 @@ class _Search:
                 objective,
                 workers=plan.workers,
                 limits=Limits(seconds=settings.trial_timeout, bytes=settings.trial_memory_bytes),
+                folder=None if self.context.directory is None else self.context.directory.path_of(PAUSED),
             ),
             trials=plan.trials,
             timeout=settings.timeout,
@@ -242,6 +246,7 @@ class _Search:
             stop=self._asked_to_stop,
             converged=self._converged,
             on_change=self._changed,
+            on_news=lambda text: self.context.emit(Message(text, warning=True)),
             sizes=plan.sizes,
             complete=plan.complete,
             open_ended=settings.workflow == "command",

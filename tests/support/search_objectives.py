@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from modelopt_cli.core.errors import TrialError
 from modelopt_cli.tuning.objective import Objective, Run, StepReport
 
@@ -31,6 +33,9 @@ class Curve(Run):
     def _misbehave(self, act: str) -> None:
         if act == "kill":
             os.kill(os.getpid(), signal.SIGKILL)
+        if act == "fell":  # the process that started this one's supervisor
+            psutil.Process().parents()[1].kill()
+            time.sleep(30)
         if act == "hang":
             time.sleep(30)
         if act == "raise":
@@ -77,6 +82,22 @@ class TensorCurve(Curve):
 class TensorObjective(CurveObjective):
     def open(self, params: Mapping[str, Any], seed: int, state: Any = None) -> Run:
         return TensorCurve(params, seed, self.total, 0 if state is None else int(state[0]))
+
+
+class SlowCurve(Curve):
+    """Its steps take a while, and its state is too large to be sent along with a message."""
+
+    def advance(self, until: int) -> list[StepReport]:
+        time.sleep(0.05 * (min(until, self.total) - self.step))
+        return super().advance(until)
+
+    def state(self) -> Any:
+        return [self.step] * 100_000
+
+
+class SlowObjective(CurveObjective):
+    def open(self, params: Mapping[str, Any], seed: int, state: Any = None) -> Run:
+        return SlowCurve(params, seed, self.total, 0 if state is None else int(state[0]))
 
 
 class Descent(Run):

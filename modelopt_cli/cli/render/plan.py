@@ -30,16 +30,16 @@ def render(console: Console, report: Report, *, quiet: bool) -> None:
     parts.line(console, "", "dry run: everything was checked, nothing was run")
 
 
+_WHERE = {"processes": "in worker processes", "ray": "on Ray"}
+
+
 def planned(console: Console, plan: Mapping[str, Any]) -> None:
     """What was to be done, where, and what it was thought to take; of a run that has ended, also what it took."""
     if "trials" in plan:
         trials = "an open number of trials" if plan["trials"] is None else plural(plan["trials"], "trial")
         settings = "infinitely many settings" if plan["space_size"] is None else plural(plan["space_size"], "setting")
-        where = (
-            f"{plan['workers']} at a time in worker processes"
-            if plan["executor"] == "processes"
-            else "one after another"
-        )
+        where = f"{plan['workers']} at a time {_WHERE.get(plan['executor'], 'by ' + plan['executor'])}"
+        where = "one after another" if plan["executor"] == "serial" else where
         device = "" if plan["device"] == "none" else f", on {plan['device']}"  # a script chooses its own
         stopper = "".join(f", {kind} {plan[kind]}" for kind in ("stopper", "scheduler") if plan.get(kind))
         share = "the steps of " if plan.get("scheduler") else ""  # which are divided among more trials

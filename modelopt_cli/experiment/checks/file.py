@@ -51,7 +51,7 @@ def _searched(experiment: Sections, tuning: TuningSettings, space: Space, docume
     """What is wrong with what is searched, and with what the file's values are together with it."""
     wrong = (
         ignored_findings(tuning, space)
-        or strategy_findings(tuning, space)
+        or strategy_findings(experiment, tuning, space)
         or scheduler_findings(experiment, tuning, space)
         or path_findings(experiment, space, document)
         or corner_findings(experiment, space)

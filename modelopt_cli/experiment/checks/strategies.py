@@ -12,7 +12,7 @@ from modelopt_cli.tuning.search.settings import TuningSettings
 from modelopt_cli.tuning.space.space import Space
 
 
-def strategy_findings(tuning: TuningSettings, space: Space) -> list[Finding]:
+def strategy_findings(experiment: Sections, tuning: TuningSettings, space: Space) -> list[Finding]:
     """What the sampler and the executor would refuse."""
     findings = []
     try:
@@ -22,6 +22,8 @@ def strategy_findings(tuning: TuningSettings, space: Space) -> list[Finding]:
         findings.append(_finding(("tuning", "sampler"), str(error)))
     if tuning.executor != "auto":
         problem = tuning.executor.problem(Limits(tuning.trial_timeout, tuning.trial_memory_bytes))
+        if problem is None and tuning.workflow != "command":
+            problem = tuning.executor.device_problem(experiment.device)
         if problem is not None:
             findings.append(_finding(("tuning", "executor"), problem))
     return findings

@@ -8,6 +8,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Self
 
 from modelopt_cli.core.errors import FailureKind
@@ -78,6 +79,14 @@ class Pool(ABC):
     def keep(self, numbers: Collection[int]) -> None:  # noqa: B027  (a pool may have nothing to keep)
         """From now on the last states of these trials stay when they go on or end; those of all others are freed."""
 
+    def news(self) -> list[str]:
+        """What the user should know now, each told once: that it waits for a machine, that it has lost one."""
+        return []
+
+    def remarks(self) -> list[str]:
+        """What the report should say of how trials were computed, at the end."""
+        return []
+
     def close(self) -> None:  # noqa: B027  (a pool may have nothing that runs on)
         """End everything that runs."""
 
@@ -97,9 +106,23 @@ class Executor(Strategy):
         """Why it cannot enforce these limits: rule; remedy. None when it can."""
         return None
 
+    def device_problem(self, device: str) -> str | None:
+        """Why trials cannot have the device that the experiment names: rule; remedy. None when they can."""
+        return None
+
     @abstractmethod
-    def open(self, objective: Objective, workers: int = 1, limits: Limits = NO_LIMITS) -> Pool:
+    def places(self, workers: int | None, cores: int) -> int:
+        """How many trials it computes at a time, where `tuning.workers` is `workers` and this machine has `cores`.
+
+        May ask a cluster what room it has. Raises UsageError where no trial could be computed at all.
+        """
+
+    @abstractmethod
+    def open(
+        self, objective: Objective, workers: int = 1, limits: Limits = NO_LIMITS, folder: Path | None = None
+    ) -> Pool:
         """A pool that computes runs of `objective`, up to `workers` at a time.
 
+        `folder`: made when states of paused trials do not fit in memory, and removed in the end; None: a temporary one.
         Raises UsageError for a limit that it cannot enforce.
         """

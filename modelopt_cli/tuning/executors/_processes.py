@@ -6,7 +6,8 @@ import os
 import pickle
 import sys
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from multiprocessing.connection import wait
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,7 @@ import psutil
 
 from modelopt_cli.core.errors import FailureKind, UsageError
 from modelopt_cli.tuning.executors import Event, Limits, Pool
-from modelopt_cli.tuning.executors._paused_states import MOST_SUSPENDED, PausedStates
+from modelopt_cli.tuning.executors._paused_states import IN_BYTES, MOST_SUSPENDED, PausedStates, States
 from modelopt_cli.tuning.executors._worker_process import WorkerProcess, resident_bytes
 
 if TYPE_CHECKING:
@@ -27,19 +28,44 @@ _GRACE = 3.0  # seconds between SIGTERM and SIGKILL
 _SUSPENDED_SHARE = 0.25  # of the machine's memory, which runs that are paused as they are may hold
 
 
-class ProcessPool(Pool):
-    """See the module docstring. `workers` processes share the machine's cores."""
+def pickled_objective(objective: Objective, where: str) -> bytes:
+    """The objective for other processes. Raises UsageError where it cannot be sent; `where`: to what."""
+    try:
+        return pickle.dumps(objective)
+    except (pickle.PicklingError, AttributeError, TypeError) as error:
+        text = f"the objective cannot be sent to {where} ({error}); use executor: serial"
+        raise UsageError(text) from None
 
-    def __init__(self, objective: Objective, workers: int, limits: Limits) -> None:
-        try:
-            self._greeting = (list(sys.path), pickle.dumps(objective))
-        except (pickle.PicklingError, AttributeError, TypeError) as error:
-            text = f"the objective cannot be sent to worker processes ({error}); use executor: serial"
-            raise UsageError(text) from None
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What worker processes find around them."""
+
+    threads: int  # each computes with so many
+    environment: Mapping[str, str] | None = None  # beside this process's own
+    output: int | None = None  # a descriptor where what trials print goes; None: this process's standard error
+
+
+class ProcessPool(Pool):
+    """See the module docstring. `workers` processes share the machine's cores, unless `surroundings` say otherwise.
+
+    `objective` is pickled. `states`: who keeps the states of paused trials; None: memory, then files.
+    """
+
+    def __init__(
+        self,
+        objective: bytes,
+        workers: int,
+        limits: Limits,
+        *,
+        states: States | None = None,
+        surroundings: Surroundings | None = None,
+    ) -> None:
+        self._greeting = (list(sys.path), objective)
         self.slots, self._limits = workers, limits
-        self._threads = max(1, _cores() // workers)
+        self._surroundings = surroundings or Surroundings(max(1, _cores() // workers))
+        self._states: States = states or PausedStates(IN_BYTES)
         self._workers: list[WorkerProcess] = []
-        self._states = PausedStates()
         self._events: list[Event] = []
         self._looked = self._measured = 0.0
 
@@ -64,7 +90,8 @@ class ProcessPool(Pool):
         worker.send((command, trial.number, trial.params, trial.seed, until, *self._states.of(trial, ancestors)))
 
     def _hire(self) -> WorkerProcess:
-        worker = WorkerProcess(self._threads, _GRACE)
+        around = self._surroundings
+        worker = WorkerProcess(around.threads, _GRACE, around.environment, around.output)
         worker.send(self._greeting)
         self._workers.append(worker)
         return worker

@@ -5,11 +5,12 @@ from __future__ import annotations
 import resource
 import sys
 from collections.abc import Collection, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from modelopt_cli.core.processes.interrupts import noting_interrupts
 from modelopt_cli.tuning.executors import Event, Limits, Pool
-from modelopt_cli.tuning.executors._paused_states import MOST_SUSPENDED, PausedStates, packed, unpacked
+from modelopt_cli.tuning.executors._paused_states import IN_BYTES, MOST_SUSPENDED, PausedStates, packed, unpacked
 from modelopt_cli.tuning.executors._process_state import ProcessState
 from modelopt_cli.tuning.executors._trial_run import TrialRun
 
@@ -25,12 +26,12 @@ class SerialPool(Pool):
 
     slots = 1
 
-    def __init__(self, objective: Objective, limits: Limits) -> None:
+    def __init__(self, objective: Objective, limits: Limits, folder: Path | None = None) -> None:
         self._objective, self._limits = objective, limits
         self._current: TrialRun | None = None
         self._waiting: dict[int, TrialRun] = {}
         self._suspended: dict[int, TrialRun] = {}  # paused as they are
-        self._states = PausedStates()
+        self._states = PausedStates(IN_BYTES, folder=folder)
         self._seconds: dict[int, float] = {}  # that trials under way have used
         self._events: list[Event] = []
         self._process = ProcessState()

@@ -7,6 +7,7 @@ import math
 import os
 import sys
 import time
+from collections.abc import Mapping
 from multiprocessing.connection import Pipe
 
 import psutil
@@ -21,16 +22,23 @@ _START_SECONDS = 120.0  # a worker that is not ready by then hangs
 class WorkerProcess:
     """Started at once, in a process group of its own: Ctrl-C reaches the parent only, which decides what it means."""
 
-    def __init__(self, threads: int, grace: float) -> None:
-        """`grace`: seconds between SIGTERM and SIGKILL when it is to end."""
+    def __init__(
+        self, threads: int, grace: float, environment: Mapping[str, str] | None = None, output: int | None = None
+    ) -> None:
+        """`grace`: seconds between SIGTERM and SIGKILL when it is to end. `environment`: beside this process's own.
+
+        `output`: the descriptor where what its trials print goes; None: our standard error, since it must not mix with
+        the report on standard output.
+        """
         self.connection, theirs = Pipe()
-        environment = {**os.environ, **dict.fromkeys(_THREADS, str(threads))}
+        environment = {**os.environ, **dict.fromkeys(_THREADS, str(threads)), **(environment or {})}
         environment["PYTHONPATH"] = os.pathsep.join(entry for entry in sys.path if entry)
         with theirs:
             self.process = Supervised(
                 [sys.executable, "-m", "modelopt_cli.tuning.executors._worker", str(theirs.fileno())],
                 grace=grace,
-                stdout=2,  # what a trial prints must not mix with the report on standard output
+                stdout=2 if output is None else output,
+                stderr=output,
                 env=environment,
                 pass_fds=[theirs.fileno()],
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, final
 
 from modelopt_cli.core.errors import UsageError
@@ -21,11 +22,17 @@ class Serial(Executor):
             return None
         return "tuning.trial_memory needs worker processes; set tuning.executor: processes, or remove it"
 
-    def open(self, objective: Objective, workers: int = 1, limits: Limits = NO_LIMITS) -> Pool:
+    def places(self, workers: int | None, cores: int) -> int:
+        """One."""
+        return 1
+
+    def open(
+        self, objective: Objective, workers: int = 1, limits: Limits = NO_LIMITS, folder: Path | None = None
+    ) -> Pool:
         """A pool of one slot. Raises UsageError for a memory limit."""
         problem = self.problem(limits)
         if problem is not None:
             raise UsageError(problem)
         from modelopt_cli.tuning.executors._serial import SerialPool
 
-        return SerialPool(objective, limits)
+        return SerialPool(objective, limits, folder)

@@ -46,6 +46,10 @@ def _unseen(trial: Trial) -> None:
     pass
 
 
+def _unread(text: str) -> None:
+    pass
+
+
 @dataclass
 class Search:
     """Runs trials of `study` until there are `trials` (None: until time or space is up), those under way included.
@@ -71,6 +75,8 @@ class Search:
     """Asked after each trial that ends, and once at first: from a text on, why there is enough, none is begun."""
     on_change: Callable[[Trial], None] = _unseen
     """Called with a trial after each of its changes."""
+    on_news: Callable[[str], None] = _unread
+    """Called with what the pool has to tell: that it waits for a machine, or has lost one."""
     sizes: Sequence[int] | None = None
     open_ended: bool = False
     declared_total: int | None = None
@@ -109,12 +115,12 @@ class Search:
                     reason = "timeout"
                 else:
                     reason = self._wait()
-            peak = self.pool.peak_bytes
+            peak, of_pool = self.pool.peak_bytes, self.pool.remarks()
         if reason in _CONCLUDED:
             self._conclude(_CONCLUDED[reason])
         if reason != "interrupted":
             check_failures(self.study.history)
-        warnings = remarks(reason, self.study.history, self._restarts, compared)
+        warnings = remarks(reason, self.study.history, self._restarts, compared) + of_pool
         return SearchResult(reason, time.monotonic() - start, peak, warnings, self._converged_by)
 
     def _wait(self) -> str:
@@ -123,6 +129,8 @@ class Search:
             events = self._ends or self.pool.wait(_WAIT)
         except GivenUp:
             return "interrupted"
+        for text in self.pool.news():
+            self.on_news(text)
         for event in events:
             self._take(event)
         self.study.settle()

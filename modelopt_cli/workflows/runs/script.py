@@ -30,7 +30,7 @@ from modelopt_cli.core.errors import StorageError, TrialError, UsageError
 from modelopt_cli.core.processes.supervised import Supervised, signal_name
 from modelopt_cli.core.references import redacted
 from modelopt_cli.results.trial_files import TrialFiles
-from modelopt_cli.tuning.objective import Objective, Run, StepReport
+from modelopt_cli.tuning.objective import Folders, Objective, Run, StepReport
 from modelopt_cli.workflows.runs.script_lines import Lines, metrics_of
 from modelopt_cli.workflows.runs.script_log import ScriptLog
 
@@ -318,6 +318,11 @@ class CommandObjective(Objective):
     def open(self, params: Params, seed: int, state: Any = None) -> Run:
         """Of no trial in particular."""
         return self.open_trial(0, params, seed, state)
+
+    def folders(self) -> Folders:
+        """The folder that scripts start in and the experiment's; what they leave, by the trial's number."""
+        needed = (*self._experiment.files, Path(self._experiment.folder, self._experiment.require_command().cwd))
+        return Folders(tuple(dict.fromkeys(needed)), *self._files.patterns())
 
     def open_trial(self, number: int, params: Params, seed: int, state: Any = None) -> Run:
         """The script under way."""

@@ -130,8 +130,7 @@ def _executor(experiment: Experiment, trials: int | None, measured: Measured, de
     settings = experiment.require_tuning()
     cores = os.cpu_count() or 1
     if settings.executor != "auto":
-        name = settings.executor.name()
-        return name, 1 if name == "serial" else settings.workers or cores
+        return settings.executor.name(), settings.executor.places(settings.workers, cores)
     if settings.workflow == "command" or settings.trial_timeout or settings.trial_memory or measured.unsafe:
         return "processes", settings.workers or (1 if settings.workflow == "command" else cores)
     workers = settings.workers or (1 if device.startswith("cuda") else cores)

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from modelopt_cli.core.errors import SearchError
-from modelopt_cli.tuning.executors._paused_states import PausedStates
+from modelopt_cli.tuning.executors._paused_states import IN_BYTES, PausedStates
 from modelopt_cli.tuning.executors._trial_run import AncestorRun
 from modelopt_cli.tuning.executors.processes import Processes
 from modelopt_cli.tuning.executors.serial import Serial
@@ -234,7 +234,7 @@ def test_states_of_nobody_who_is_needed_any_more_are_freed(monkeypatch: pytest.M
     held: list[int] = []
     keep = PausedStates.keep
 
-    def counted(self: PausedStates, numbers: Any) -> None:
+    def counted(self: PausedStates[bytes], numbers: Any) -> None:
         keep(self, numbers)
         held.append(len(self))
 
@@ -326,7 +326,7 @@ def test_states_of_a_lineage() -> None:
     grandparent = Trial(0, {"a": 1}, 10)
     parent = Trial(1, {"a": 2}, 11, parent=0, born=4)
     child = Trial(2, {"a": 3}, 12, parent=1, born=6)
-    states = PausedStates()
+    states = PausedStates(IN_BYTES)
 
     def computed(ancestors: Sequence[AncestorRun]) -> list[tuple[int, int, int]]:
         return [(ancestor.params["a"], ancestor.seed, ancestor.until) for ancestor in ancestors]

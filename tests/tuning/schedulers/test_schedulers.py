@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from modelopt_cli.core.strategy import FAMILIES
-from modelopt_cli.tuning.executors._paused_states import PausedStates, packed, unpacked
+from modelopt_cli.tuning.executors._paused_states import IN_BYTES, PausedStates, packed, unpacked
 from modelopt_cli.tuning.executors.processes import Processes
 from modelopt_cli.tuning.executors.serial import Serial
 from modelopt_cli.tuning.schedulers import Scheduler
@@ -122,14 +122,17 @@ def test_constant_losses_and_settings_that_come_first(name: str) -> None:
 
 
 def test_states_of_paused_trials_lie_in_memory_then_in_files(tmp_path: Path) -> None:
-    states = PausedStates(in_memory=100)
+    states = PausedStates(IN_BYTES, in_memory=100, folder=tmp_path / "paused")
     for number in range(3):
         states.put(number, 4, packed(bytes([number]) * 60))
     own = [unpacked(states.of(Trial(number, {}, 0))[0]) for number in range(3)]
     assert own == [bytes([n]) * 60 for n in range(3)]
     assert states.of(Trial(0, {}, 0)) == (None, ()), "who goes on has it no longer"
     assert packed(lambda: None) is None, "what cannot be pickled is run again"
+    states.put(3, 1, bytes(200))
+    assert [path.name for path in (tmp_path / "paused").iterdir()] == ["3.pickle"]
     states.close()
+    assert not (tmp_path / "paused").exists()
 
 
 def test_stages_grow_from_one_to_all() -> None:

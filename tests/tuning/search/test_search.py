@@ -28,7 +28,13 @@ def acts(*names: str) -> dict[str, object]:
     return {"act": list(names), "x": {"float": [0.5, 0.5]}}
 
 
-@pytest.mark.parametrize("name", FAMILIES["executors"].names())
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] if FAMILIES["executors"].get(name).extra else [])
+        for name in FAMILIES["executors"].names()
+    ],
+)
 def test_every_executor_runs_a_search(name: str) -> None:
     study = Study(SPACE, "random", seed=3)
     changes: list[Trial] = []

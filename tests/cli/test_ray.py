@@ -1,0 +1,158 @@
+"""Ray by the command line: the search's process killed and interrupted, what is left then, and how it goes on."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from tests.support.cli import Cli
+from tests.support.ray_cluster import Nodes
+
+pytest.importorskip("ray", reason="needs the extra ray")
+SCRIPT = """\
+import json, sys, time
+x = float(sys.argv[1])
+for step in range(1, 5):
+    time.sleep(0.1)
+    print(json.dumps({"step": step, "loss": (x - 0.3) ** 2 + 1 / step}), flush=True)
+print("a note", x)
+"""
+FILE = """\
+name: clustered
+command: {argv: [python, program.py, "{x}"], parameters: {x: 0.5}}
+tuning:
+  workflow: command
+  objective: minimize loss
+  sampler: {type: bayesian, initial_points: 3}
+  trials: 8
+  executor: {type: ray, workers: 2, resources: {cpu: 0.5}}
+  space: {command.parameters.x: {float: [0.0, 1.0]}}
+"""
+
+
+@pytest.fixture(scope="module")
+def nodes() -> Iterator[Nodes]:
+    cluster = Nodes()
+    cluster.only(1)
+    yield cluster
+    cluster.close()
+
+
+def started(*more: str, files: bool = True) -> subprocess.Popen[str]:
+    if files:
+        Path("program.py").write_text(SCRIPT)
+        Path("it.yaml").write_text(FILE)
+    program = "from modelopt_cli.cli.main import main; main()"
+    return subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            program,
+            "tune",
+            "it.yaml",
+            "--out",
+            "run",
+            *more,
+        ],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        start_new_session=True,
+    )
+
+
+def events(kind: str) -> int:
+    try:
+        with closing(sqlite3.connect("file:run/study.sqlite?mode=ro", uri=True)) as connection:
+            return int(connection.execute("SELECT count(*) FROM events WHERE kind = ?", (kind,)).fetchone()[0])
+    except sqlite3.Error:  # not there yet
+        return 0
+
+
+def wait_until_told(process: subprocess.Popen[str], trials: int) -> None:
+    deadline = time.monotonic() + 120
+    while events("told") < trials:
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline, "it never came so far"
+        time.sleep(0.05)
+
+
+@pytest.mark.slow
+def test_killed_it_leaves_nothing_on_the_cluster_and_goes_on(cli: Cli, nodes: Nodes) -> None:
+    address = ("--set", f"tuning.executor.address={nodes.address}")
+    process = started(*address)
+    wait_until_told(process, 3)
+    assert nodes.processes()
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    deadline = time.monotonic() + 30
+    while nodes.processes():
+        assert time.monotonic() < deadline, nodes.processes()
+        time.sleep(0.1)
+    resumed = started(*address, "--resume", "--json")
+    out, err = resumed.communicate(timeout=120)
+    assert resumed.returncode == 0, err
+    report = json.loads(out)
+    assert report["status"] == "completed"
+    assert "trial 0" not in err, "what had ended is not run again"
+    assert events("told") == 8, "each trial once"
+    assert "a note" in Path("run/logs/7.log").read_text()
+    assert not nodes.processes()
+    replayed = cli("replay", "run")
+    assert replayed.code == 0, replayed.out + replayed.err
+
+
+@pytest.mark.slow
+def test_a_machine_that_sees_no_files_of_ours(nodes: Nodes) -> None:
+    """Script and data are sent there, logs and folders come back, and nothing is left."""
+    writes = "import os\nopen(os.environ['MODELOPT_TRIAL_DIR'] + '/own', 'w').write('it')\n"
+    Path("program.py").write_text(SCRIPT.replace("- 0.3", "- float(open('data.txt').read())") + writes)
+    Path("data.txt").write_text("0.3")
+    Path("it.yaml").write_text(FILE.replace("trials: 8", "trials: 3"))
+    here = Path.cwd()
+    nodes.only(0)
+    try:
+        blind = nodes.add_blind(here)
+    except OSError as error:
+        pytest.skip(str(error))
+    try:
+        process = started("--set", f"tuning.executor.address={nodes.address}", files=False)
+        _, err = process.communicate(timeout=120)
+        assert process.returncode == 0, err
+        seen = subprocess.run(
+            ["nsenter", "-t", str(blind.pid), "-m", "find", here], capture_output=True, text=True, check=True
+        )
+    finally:
+        blind.terminate()
+        blind.wait()
+    assert seen.stdout.splitlines() == [str(here)], "nothing is left there"
+    assert [(Path("run/logs") / f"{number}.log").read_text().count("\n") for number in range(3)] == [5, 5, 5]
+    best = json.loads(Path("run/report.json").read_text())["best"]["number"]
+    assert Path(f"run/trial_dirs/{best}/own").read_text() == "it"
+    assert not list(Path("run").rglob(".seen-*"))
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_a_cluster_that_was_started_for_the_search(cli: Cli) -> None:
+    folders = set(Path("/tmp").glob("modelopt-ray-*"))
+    process = started()
+    wait_until_told(process, 1)
+    (own,) = set(Path("/tmp").glob("modelopt-ray-*")) - folders
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: whatever is of the group hears it
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 130, err
+    assert "Traceback" not in err
+    assert not own.exists()
+    named = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
+    assert str(own) not in named, "no process of that cluster is left"
