@@ -19,6 +19,10 @@ from tests.support.cli import Cli
 from tests.support.ray_cluster import Nodes
 
 pytest.importorskip("ray", reason="needs the extra ray")
+pytestmark = [  # Ray 2.49 leaves files open
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
 SCRIPT = """\
 import json, sys, time
 x = float(sys.argv[1])
@@ -33,8 +37,8 @@ command: {argv: [python, program.py, "{x}"], parameters: {x: 0.5}}
 tuning:
   workflow: command
   objective: minimize loss
-  sampler: {type: bayesian, initial_points: 3}
-  trials: 8
+  sampler: random
+  trials: 6
   executor: {type: ray, workers: 2, resources: {cpu: 0.5}}
   space: {command.parameters.x: {float: [0.0, 1.0]}}
 """
@@ -106,8 +110,8 @@ def test_killed_it_leaves_nothing_on_the_cluster_and_goes_on(cli: Cli, nodes: No
     report = json.loads(out)
     assert report["status"] == "completed"
     assert "trial 0" not in err, "what had ended is not run again"
-    assert events("told") == 8, "each trial once"
-    assert "a note" in Path("run/logs/7.log").read_text()
+    assert events("told") == 6, "each trial once"
+    assert "a note" in Path("run/logs/5.log").read_text()
     assert not nodes.processes()
     replayed = cli("replay", "run")
     assert replayed.code == 0, replayed.out + replayed.err
@@ -119,7 +123,7 @@ def test_a_machine_that_sees_no_files_of_ours(nodes: Nodes) -> None:
     writes = "import os\nopen(os.environ['MODELOPT_TRIAL_DIR'] + '/own', 'w').write('it')\n"
     Path("program.py").write_text(SCRIPT.replace("- 0.3", "- float(open('data.txt').read())") + writes)
     Path("data.txt").write_text("0.3")
-    Path("it.yaml").write_text(FILE.replace("trials: 8", "trials: 3"))
+    Path("it.yaml").write_text(FILE.replace("trials: 6", "trials: 3"))
     here = Path.cwd()
     nodes.only(0)
     try:

@@ -66,15 +66,15 @@ class Nodes:
             stderr=subprocess.DEVNULL,
             start_new_session=True,
         )
-        while self.alive() == before:
+        while not self.alive() - before:
             if process.poll() is not None:
-                raise OSError("no mount namespaces for this process")
+                raise OSError("a node without our files cannot be started: no mount namespaces, or no time")
             time.sleep(0.1)
         return process
 
-    def alive(self) -> int:
-        """How many nodes there are."""
-        return sum(node["Alive"] for node in self._cluster.global_state.node_table())
+    def alive(self) -> set[str]:
+        """Which nodes there are."""
+        return {str(node["NodeID"]) for node in self._cluster.global_state.node_table() if node["Alive"]}
 
     def processes(self) -> list[str]:
         """Command lines of what runs on the nodes beside Ray's own: workers, and what trials have started."""

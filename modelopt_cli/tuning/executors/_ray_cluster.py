@@ -102,6 +102,11 @@ class Cluster:
             return room
         wanted = f"{cpu:g} CPUs" + (f" and {gpu:g} GPUs" if gpu else "")
         had = "; ".join(sorted({f"{node.get('CPU', 0):g} CPUs, {node.get('GPU', 0):g} GPUs" for node in nodes}))
+        if self.address == "local":
+            raise UsageError(
+                f"a trial takes {wanted} (tuning.executor.resources), but this machine has {had}; ask for less, or "
+                "give the address of a cluster"
+            )
         raise UsageError(
             f"a trial takes {wanted} (tuning.executor.resources), but no machine of the Ray cluster at "
             f"'{self.address}' has so many (there are: {had or 'none'}); ask for less, or add such machines first "
