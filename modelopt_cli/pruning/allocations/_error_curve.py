@@ -16,23 +16,31 @@ import numpy as np
 Curve = list[tuple[int, float]]
 """(how many are removed, output error), ascending."""
 
-_FIRST = 5 / 8  # of the counts, where it is measured first: nearer the end outputs are changed as much as can be
+_FIRST = 5 / 8  # of the scores, where it is measured first: nearer the end outputs are changed as much as can be
 _FAR = 1.0  # logarithm of the shape's ratio to the nearest measured count, beyond which a count is measured itself
 _LEAST = 1e-6  # of the largest value of a shape: less is nothing
 _NOTHING = 1e-9  # an error that rounding makes
 
 
 class ErrorCurve:
-    """Of one tensor. `counts`: those at which it may be measured, ascending; what is gone before costs nothing."""
+    """Of one tensor. `levels`: counts at which it is measured where nothing else is known, ascending.
+
+    What is gone before costs nothing.
+    """
 
     def __init__(
-        self, size: int, before: int, counts: Sequence[int], shape: Sequence[float] | None, known: Mapping[int, float]
+        self,
+        size: int,
+        before: int,
+        levels: Sequence[int],
+        shape: Mapping[int, float] | None,
+        known: Mapping[int, float],
     ) -> None:
-        """`shape`: at each of the counts, in any unit; None: nothing is known of it. `known`: measured by count."""
-        self.size, self.before, self.counts = size, before, list(counts)
-        self._known = {count: known[count] for count in self.counts if count in known}
-        usable = shape is not None and all(map(math.isfinite, shape))
-        self._given = list(accumulate(shape, max)) if shape is not None and usable else []
+        """`shape`: by count, ascending, in any unit; None: nothing is known of it. `known`: measured by count."""
+        self.size, self.before, self._levels = size, before, list(levels)
+        usable = shape is not None and all(map(math.isfinite, shape.values()))
+        self._given = dict(zip(shape, accumulate(shape.values(), max), strict=True)) if shape and usable else {}
+        self._known = {count: known[count] for count in {*self._levels, *self._given} if count in known}
 
     def note(self, count: int, error: float) -> None:
         """It was measured."""
@@ -40,18 +48,24 @@ class ErrorCurve:
 
     @property
     def _shape(self) -> dict[int, float] | None:
-        """At each of the counts; None where it cannot be used: all is nothing, or an error is no number."""
-        given = self._given
-        if not given or given[-1] <= 0.0 or not all(map(math.isfinite, self._known.values())):
+        """By count; None where it cannot be used: all is nothing, or an error is no number."""
+        most = max(self._given.values(), default=0.0)
+        if most <= 0.0 or not all(map(math.isfinite, self._known.values())):
             return None
-        return {count: max(value, _LEAST * given[-1]) for count, value in zip(self.counts, given, strict=True)}
+        return {count: max(value, _LEAST * most) for count, value in self._given.items()}
+
+    @property
+    def counts(self) -> list[int]:
+        """Those of which the curve tells something, ascending."""
+        return self._levels if self._shape is None else list(self._given)
 
     @property
     def missing(self) -> list[int]:
         """Counts to be measured before anything can be said: one in all, or without a shape each that is not known."""
         if self._shape is None:
-            return [count for count in self.counts if count not in self._known]
-        return [] if self._known else [self.counts[int(_FIRST * len(self.counts))]]
+            return [count for count in self._levels if count not in self._known]
+        first = self.before + _FIRST * (self.size - self.before)
+        return [] if self._known else [min(self._levels, key=lambda count: (abs(count - first), count))]
 
     def doubtful(self, count: int) -> int | None:
         """The count to be measured where the tensor is to lose about this many; None: what is known is near enough."""

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from modelopt_cli.pruning.common.cuts import Cut
 
 _TRIES = 1.5  # of a group: as counted on residual networks at half and a third of their operations
+_QUARTER, _RATIO, _DEEP = 0.25, 0.8, 15  # down to a hundredth of a group
 _ROUNDS = 1  # times that the cuts are looked at, and measured where they fall far from what is known
 
 
@@ -79,9 +80,21 @@ class Divergence(Allocation):
 
         size, before = score.numel(), int((score == -math.inf).sum())  # are gone already
         steps = min(self.levels, size - before)
-        counts = sorted({before + round((size - before) * step / steps) for step in range(1, steps)})
-        shape = probe.shape(name, counts) if counts and not self.every_level else None
-        return ErrorCurve(size, before, counts, shape, probe.known_errors(name))
+        levels = sorted({before + round((size - before) * step / steps) for step in range(1, steps)})
+        finer = sorted({*levels, *_deep(size, before)})
+        shape = probe.shape(name, finer) if levels and not self.every_level else None
+        told = None if shape is None else dict(zip(finer, shape, strict=True))
+        return ErrorCurve(size, before, levels, told, probe.known_errors(name))
+
+
+def _deep(size: int, before: int) -> list[int]:
+    """Counts from where a quarter of the scores is left, and ever less: there a step of a level is too wide.
+
+    They are told by the shape alone, which takes no pass.
+    """
+    left = size - before
+    counts = {size - max(1, round(left * _QUARTER * _RATIO**step)) for step in range(_DEEP)}
+    return [count for count in counts if before < count < size]
 
 
 def _measure(

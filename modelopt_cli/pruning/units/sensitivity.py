@@ -23,6 +23,7 @@ import torch
 from torch import Tensor, fx
 
 from modelopt_cli.models.graph.analysis import attribute
+from modelopt_cli.models.graph.axes import Prime
 from modelopt_cli.models.graph.groups import Group
 from modelopt_cli.models.graph.network import Network
 from modelopt_cli.models.graph.rewriting import first_tensor, set_tensor
@@ -44,6 +45,7 @@ _ERROR = "output error"
 _LEAST_LOSS = 1e-9  # of a layer's outputs; the logarithm of less is not wanted
 _NEXT_TO_ALL = 0.99  # share lost of a layer's outputs
 _ROWS = 64  # outputs of a layer that stand for all when it is asked what a cut loses of them
+_HALVINGS = 20  # of an interval of shares
 _WIDE, _FEW = 1024, 6  # with more inputs than this, so many cuts of a group are refitted to see how they go
 
 
@@ -204,16 +206,35 @@ class UnitSensitivityProbe(SensitivityProbe):
         return [float(each) for each in np.exp(np.interp(np.log(counts), np.log(tried), np.log(known)))]
 
     def price(self, name: str) -> float:
-        """What the limit counts in, for the last unit of the group that is there now."""
+        """What the limit counts in, for one unit of the group where it is met with equal shares of all groups.
+
+        Of layers in a row a unit costs less, the fewer units its neighbours have, so at a deep cut what it costs in
+        the network as it is would mislead.
+        """
         if self._limit is None:
             return 1.0
         if name not in self._prices:
-            group, counts = self._groups[name], self._network.counts()
-            units = self._network.left(group)
+            counts, prime = self._equal_shares, self._groups[name].prime
+            less = {**counts, prime: counts[prime] - 1}
             whole = self._limit.cost(counts)
-            less = self._limit.cost({**counts, group.prime: max(units - 1, 0)})
-            self._prices[name] = max(whole - less, 1e-9 * whole)
+            self._prices[name] = max(whole - self._limit.cost(less), 1e-9 * whole)
         return self._prices[name]
+
+    @cached_property
+    def _equal_shares(self) -> dict[Prime, int]:
+        """Units of each prime where every group gives the same share, and so much that the limit is met."""
+        assert self._limit is not None
+        limit, counts = self._limit, dict(self._network.counts())
+        units = {group.prime: self._network.left(group) for group in self._groups.values()}
+
+        def left_of(share: float) -> dict[Prime, int]:
+            return counts | {prime: max(1, round(share * count)) for prime, count in units.items()}
+
+        low, high = 0.0, 1.0
+        for _ in range(_HALVINGS):
+            middle = (low + high) / 2
+            low, high = (low, middle) if limit.cost(left_of(middle)) > limit.most else (middle, high)
+        return left_of(low)
 
     def _once(self, what: str, name: str, cut: Cut) -> float:
         key = (what, name, cut.count(self._scores[name]))

@@ -270,6 +270,33 @@ def test_an_eighth_of_the_cuts_is_enough(seed: int, target: float) -> None:
     assert total(curves, cheap) <= 1.05 * total(curves, full)
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_at_the_deep_end_a_level_is_too_wide_a_step(seed: int) -> None:
+    """Beside every count of every group: one cut of each tells as much, where all levels alone are far from it."""
+    curves, shapes = like_layers(seed, groups=3, size=96)
+    curves = {name: [3.0 * (1.0 + 0.1 * number) * each for each in shapes[name]] for number, name in enumerate(curves)}
+    scores = ranked([96] * 3)
+    shaped, levels, every = (Shaped(scores, curves, shapes) for _ in range(3))
+    cheap = removed(scores, 0.93, shaped)
+    best = removed(scores, 0.93, every, every_level=True, levels=96)
+    coarse = removed(scores, 0.93, levels, every_level=True)
+    assert len(shaped.tried) <= 6
+    assert len(every.tried) == 3 * 95
+    assert total(curves, cheap) <= 1.03 * total(curves, best)
+    assert total(curves, coarse) > 1.03 * total(curves, best)
+
+
+def test_a_curve_that_is_known_exactly_is_cut_as_by_all_levels() -> None:
+    """Errors that are multiples of their shapes: one cut of each group is enough for the very same choice."""
+    _, shapes = like_layers(4, groups=6, size=16)
+    curves = {name: [(1.0 + number) * each for each in shape] for number, (name, shape) in enumerate(shapes.items())}
+    scores = ranked([16] * 6)
+    for target in (0.2, 0.5, 0.8):
+        full, few = Shaped(scores, curves, shapes), Shaped(scores, curves, shapes)
+        assert removed(scores, target, few) == removed(scores, target, full, every_level=True)
+        assert len(few.tried) < len(full.tried) / 5
+
+
 def test_a_shape_that_is_wrong_is_corrected_where_the_cut_falls() -> None:
     """Of one group the errors grow far slower than the shape says: it is cut on trial again where its cut falls."""
     curves, shapes = like_layers(0)
