@@ -98,10 +98,12 @@ class Compress(ModelWorkflow[CompressRun]):
 
     def plan(self, experiment: Experiment) -> Mapping[str, object]:
         """Epochs and seconds of each stage."""
-        from modelopt_cli.workflows.compression.estimate import seconds_of_stages
+        from modelopt_cli.workflows.compression.estimate import choosing_of_stages, seconds_of_stages
 
         stages = seconds_of_stages(experiment)
-        return {"estimated_seconds": sum(stages.values()), "members": stages}
+        passes, seconds = choosing_of_stages(experiment)
+        cost = {"allocation_passes": passes, "allocation_seconds": seconds} if passes else {}
+        return {"estimated_seconds": sum(stages.values()) + seconds, "members": stages, **cost}
 
     def kind(self, experiment: Experiment) -> Kind:
         """See the base class."""

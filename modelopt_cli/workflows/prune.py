@@ -12,6 +12,7 @@ from modelopt_cli.pruning.structures import UnitStructure
 from modelopt_cli.results.details import PruningDetails
 from modelopt_cli.results.tables import curve_table
 from modelopt_cli.tuning.objective import Part
+from modelopt_cli.workflows.pruning.choosing import choosing_cost
 from modelopt_cli.workflows.pruning.phases import needs_training, planned_epochs
 from modelopt_cli.workflows.pruning.recovery_teacher import check_recovery
 from modelopt_cli.workflows.pruning.run import PruneRun
@@ -79,25 +80,13 @@ class Prune(ModelWorkflow[PruneRun]):
 
         epochs = planned_epochs(experiment, shared=False)
         training_seconds(experiment, epochs)  # the first one pays for imports and warm-up
-        passes, seconds = _choosing(experiment)
+        passes, seconds = choosing_cost(experiment)
         cost = {"allocation_passes": passes, "allocation_seconds": seconds} if passes else {}
         return {"epochs": epochs, "estimated_seconds": training_seconds(experiment, epochs) + seconds, **cost}
 
     def kind(self, experiment: Experiment) -> Kind:
         """See the base class."""
         return kind_of(experiment)
-
-
-def _choosing(experiment: Experiment) -> tuple[float, float]:
-    """(passes, seconds) that the allocation is likely to take, over all prunings, where it tries cuts out."""
-    settings = experiment.require_pruning()
-    allocation = settings.chosen_allocation
-    if allocation is None or not allocation.measures:
-        return 0.0, 0.0
-    run = PruneRun(experiment, data_cache.prepared_data(experiment), seed=experiment.seed, timed=False)
-    passes, seconds = run.model.expected()
-    times = sum(len(stage.marks) for stage in settings.schedule.stages(settings.amount or 0.5))
-    return times * passes, times * seconds
 
 
 def kind_of(experiment: Experiment) -> Kind:

@@ -56,8 +56,11 @@ def planned(console: Console, plan: Mapping[str, Any]) -> None:
         parts.line(console, "training: ", f"{plural(plan['epochs'], 'epoch')} in all")
     if plan.get("allocation_passes"):
         took = _about(plan["allocation_seconds"], duration)
-        passes = f"about {plan['allocation_passes']:,.0f} passes over its samples"
-        parts.line(console, "allocation: ", f"{passes} to try cuts out, {took}")
+        passes = f"about {plan['allocation_passes']:,.0f} passes over its samples to try cuts out, {took}"
+        search = "trials" in plan
+        each = "at most " if search else ""
+        shared = " a trial; less where others have pruned the same model" if search else ""
+        parts.line(console, "allocation: ", f"{each}{passes}{shared}")
     _estimate(console, "time", plan, "seconds", duration)
     _estimate(console, "memory", plan, "bytes", size)
 

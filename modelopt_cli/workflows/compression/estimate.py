@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from modelopt_cli.workflows.compression.opening import planned_steps
 from modelopt_cli.workflows.compression.stages import Stage, plan_stages
+from modelopt_cli.workflows.pruning.choosing import choosing_cost
 from modelopt_cli.workflows.runs.timing import training_seconds
 
 if TYPE_CHECKING:
@@ -21,6 +22,13 @@ def seconds_of_stages(experiment: Experiment, *, trial: bool = False) -> dict[st
     if any(stage.experiment.training is not None for stage in stages):
         _seconds(stages[0])  # the first one pays for imports and warm-up
     return {stage.name: _seconds(stage) for stage in stages}
+
+
+def choosing_of_stages(experiment: Experiment, *, trial: bool = False) -> tuple[float, float]:
+    """(passes over the calibration samples, seconds) that prunings take to try cuts out; `trial`: of a search."""
+    stages = [stage for stage in plan_stages(experiment, trial=trial) if stage.name == "prune"]
+    costs = [choosing_cost(stage.experiment) for stage in stages]
+    return sum(passes for passes, _ in costs), sum(seconds for _, seconds in costs)
 
 
 def _seconds(stage: Stage) -> float:

@@ -9,16 +9,18 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from modelopt_cli.core.errors import UsageError
 from modelopt_cli.core.processes.interrupts import from_outside, noting_interrupts
 from modelopt_cli.core.seeds import derive
+from modelopt_cli.experiment.document.marks import Rejected
 from modelopt_cli.tuning.executors import Event, Limits, Pool
 from modelopt_cli.tuning.executors.processes import Processes
 from modelopt_cli.tuning.objective import Objective, Run, StepReport
-from modelopt_cli.tuning.space.space import Space
+from modelopt_cli.tuning.space.space import Choice, Space
 from modelopt_cli.tuning.trials.trial import Params, State, Trial
 from modelopt_cli.workflows.runs.timing import training_seconds
 from modelopt_cli.workflows.search.model_cache import is_shared, shared_stages
@@ -84,10 +86,8 @@ def _own_code(experiment: Experiment) -> bool:
 
 
 def _isolated(experiment: Experiment, settings: list[Params]) -> Measured:
-    tuning = experiment.require_tuning()
-    limits = Limits(seconds=min(tuning.trial_timeout or _PATIENCE, _PATIENCE), bytes=tuning.trial_memory_bytes)
     ends: list[Event] = []
-    with Processes().open(_Measuring(experiment), 1, limits) as pool:
+    with Processes().open(_Measuring(experiment, _time), 1, _limits(experiment)) as pool:
 
         def seconds(params: Params) -> float | None:
             ends.append(_end(pool, Trial(number=len(ends), params=params, seed=0, state=State.RUNNING)))
@@ -95,6 +95,54 @@ def _isolated(experiment: Experiment, settings: list[Params]) -> Measured:
 
         mean = _mean(settings, seconds)
     return Measured(mean, any(event.failure in ("crash", "timeout", "memory") for event in ends))
+
+
+def _limits(experiment: Experiment) -> Limits:
+    tuning = experiment.require_tuning()
+    return Limits(seconds=min(tuning.trial_timeout or _PATIENCE, _PATIENCE), bytes=tuning.trial_memory_bytes)
+
+
+def choosing(experiment: Experiment, space: Space) -> tuple[float, float]:
+    """(passes over the calibration samples, seconds) that a trial's allocation takes to try cuts out, at most.
+
+    Of the dearest allocation among the file's own and those of the space; (0, 0) where none tries anything out, or it
+    cannot be told. Trials that prune one model share what they measured, so that later ones take less.
+    """
+    if experiment.require_tuning().workflow not in ("prune", "compress"):
+        return 0.0, 0.0
+    from modelopt_cli.workflows.pruning.choosing import tries
+
+    dearest = max([experiment, *_with_allocations(experiment, space)], key=tries)
+    if not tries(dearest):
+        return 0.0, 0.0
+    executor = experiment.require_tuning().executor
+    if _own_code(experiment) and (executor == "auto" or executor.name() != "serial"):
+        with Processes().open(_Measuring(dearest, _choosing), 1, _limits(experiment)) as pool:
+            figures = _end(pool, Trial(number=0, params={}, seed=0, state=State.RUNNING)).metrics or {}
+    else:
+        figures = _choosing(dearest)
+    return figures.get("passes", 0.0), figures.get("seconds", 0.0)
+
+
+def _with_allocations(experiment: Experiment, space: Space) -> Iterator[Experiment]:
+    """With each allocation that the space has."""
+    for parameter in space.parameters:
+        if isinstance(parameter, Choice) and parameter.path == "pruning.allocation":
+            for value in parameter.values:
+                with suppress(Rejected):  # other values of the file do not go with it
+                    yield experiment.attempt({parameter.path: value})
+
+
+def _choosing(experiment: Experiment) -> dict[str, float]:
+    if experiment.require_tuning().workflow == "compress":
+        from modelopt_cli.workflows.compression.estimate import choosing_of_stages
+
+        passes, seconds = choosing_of_stages(experiment, trial=True)
+    else:
+        from modelopt_cli.workflows.pruning.choosing import choosing_cost
+
+        passes, seconds = choosing_cost(experiment)
+    return {"passes": passes, "seconds": seconds}
 
 
 def _end(pool: Pool, trial: Trial) -> Event:
@@ -107,25 +155,30 @@ def _end(pool: Pool, trial: Trial) -> Event:
 
 
 class _Measuring(Objective):
-    """What a worker computes: the seconds that a trial would take."""
+    """What a worker computes of an experiment with a trial's values: the figures that `measures` gives."""
 
-    def __init__(self, experiment: Experiment) -> None:
-        self._experiment = experiment
+    def __init__(self, experiment: Experiment, measures: Callable[[Experiment], dict[str, float]]) -> None:
+        self._experiment, self._measures = experiment, measures
 
     def open(self, params: Params, seed: int, state: Any = None) -> Run:
-        return _MeasuringRun(self._experiment.with_values(params))
+        return _MeasuringRun(self._experiment.with_values(params), self._measures)
 
 
 class _MeasuringRun(Run):
-    def __init__(self, experiment: Experiment) -> None:
-        self._experiment, self._seconds = experiment, 0.0
+    def __init__(self, experiment: Experiment, measures: Callable[[Experiment], dict[str, float]]) -> None:
+        self._experiment, self._measures = experiment, measures
+        self._figures: dict[str, float] = {}
 
     def advance(self, until: int) -> list[StepReport]:
-        self._seconds, self.step = trial_seconds(self._experiment), until
+        self._figures, self.step = self._measures(self._experiment), until
         return []
 
     def metrics(self) -> Mapping[str, float]:
-        return {"seconds": self._seconds}
+        return self._figures
+
+
+def _time(experiment: Experiment) -> dict[str, float]:
+    return {"seconds": trial_seconds(experiment)}
 
 
 def trial_seconds(experiment: Experiment) -> float:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, cast
 
 from modelopt_cli.core.strategy import Named
 from modelopt_cli.workflows.search.cheap_first import cheap_count
-from modelopt_cli.workflows.search.estimate import Measured, measure
+from modelopt_cli.workflows.search.estimate import Measured, choosing, measure
 from modelopt_cli.workflows.shared import data_cache
 
 if TYPE_CHECKING:
@@ -45,6 +45,8 @@ class Plan:
     trial_seconds: float | None
     seconds: float | None
     bytes: int | None
+    allocation_passes: float = 0.0  # over the calibration samples, in a trial, at most; 0: no cuts are tried out
+    allocation_seconds: float = 0.0
 
     def named_executor(self) -> Executor:
         """The executor, with its defaults."""
@@ -53,6 +55,8 @@ class Plan:
     def as_dict(self) -> dict[str, object]:
         """Plain values, for the report."""
         values = dataclasses.asdict(self)
+        if not self.allocation_passes:
+            del values["allocation_passes"], values["allocation_seconds"]
         return {**values, "estimated_seconds": values.pop("seconds"), "estimated_bytes": values.pop("bytes")}
 
 
@@ -63,7 +67,9 @@ def make_plan(experiment: Experiment, space: Space) -> Plan:
     trials = planned_trials(experiment, space)
     device = "none" if settings.workflow == "command" else _device(experiment)
     measured = Measured(None) if settings.workflow == "command" else measure(experiment, space)
-    trial_seconds = measured.seconds
+    passes, choosing_seconds = (0.0, 0.0) if settings.workflow == "command" else choosing(experiment, space)
+    trial_seconds = None if measured.seconds is None else measured.seconds + choosing_seconds
+    measured = dataclasses.replace(measured, seconds=trial_seconds)
     name, workers = _executor(experiment, trials, measured, device)
     suggestion = _suggestion_seconds(experiment, space, trials or 50)
     seconds = None
@@ -90,6 +96,8 @@ def make_plan(experiment: Experiment, space: Space) -> Plan:
         trial_seconds=trial_seconds,
         seconds=seconds,
         bytes=resident * (1 + workers) if name == "processes" else resident,
+        allocation_passes=passes,
+        allocation_seconds=choosing_seconds,
     )
 
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
+from modelopt_cli.cli.render import plan
 from modelopt_cli.experiment.experiment import Experiment
 from modelopt_cli.models.files import checkpoints
 from modelopt_cli.pruning.units import cut_store
-from modelopt_cli.workflows import prune, train
+from modelopt_cli.workflows import compress, prune, train, tune
 from modelopt_cli.workflows.shared.context import Context
 
 UNITS = {"structure": "neurons", "budget": {"flops": "50%"}, "calibration": 60}
@@ -34,10 +37,10 @@ def experiment(**pruning: Any) -> Experiment:
 def test_the_plan_foresees_the_passes_that_the_report_tells(section: dict[str, Any], allocation: str) -> None:
     cut_store.forget()
     chosen = experiment(**section, allocation=allocation)
-    plan = prune.dry_run(chosen, Context()).plan
+    foreseen = prune.dry_run(chosen, Context()).plan
     probed = prune.run(chosen, Context()).details["probed"]
-    assert plan["allocation_seconds"] > 0
-    assert plan["allocation_passes"] / 2 <= probed["passes"] <= 2 * plan["allocation_passes"]
+    assert foreseen["allocation_seconds"] > 0
+    assert foreseen["allocation_passes"] / 2 <= probed["passes"] <= 2 * foreseen["allocation_passes"]
     assert probed["cuts"] >= 3
 
 
@@ -72,3 +75,33 @@ def test_trials_that_prune_one_network_share_what_was_measured(tmp_path: Path) -
         passes.append(prune.run(chosen, Context()).details["probed"]["passes"])
     assert passes[0] > passes[1]
     assert passes[2] == 0
+
+
+SEARCH = {"workflow": "prune", "objective": "maximize validation.accuracy", "trials": 2, "executor": "serial"}
+
+
+def searched(space: dict[str, Any], **pruning: Any) -> Experiment:
+    whole = experiment(**pruning).model_dump(mode="json", exclude_unset=True)
+    return Experiment.load({**whole, "tuning": {**SEARCH, "space": space}})
+
+
+@pytest.mark.slow
+def test_the_plan_of_a_search_tells_what_its_dearest_allocation_takes() -> None:
+    """As the plan of a prune with that allocation does; where none of the space tries cuts out, nothing is told."""
+    dearest = tune.dry_run(searched({"pruning.allocation": ["global", "divergence"]}, **UNITS), Context())
+    alone = prune.dry_run(experiment(**UNITS, allocation="divergence"), Context()).plan
+    assert dearest.plan["allocation_passes"] == pytest.approx(alone["allocation_passes"])
+    assert dearest.plan["trial_seconds"] > dearest.plan["allocation_seconds"] > 0
+    shown = StringIO()
+    plan.render(Console(file=shown, width=200), dearest, quiet=False)
+    assert f"at most about {alone['allocation_passes']:,.0f} passes over its samples" in shown.getvalue()
+    cheap = tune.dry_run(searched({"pruning.allocation": ["global", "uniform"]}, **UNITS), Context())
+    assert not {name for name in cheap.plan if name.startswith("allocation")}
+
+
+@pytest.mark.slow
+def test_the_plan_of_a_compression_tells_what_its_pruning_takes() -> None:
+    alone = prune.dry_run(experiment(**UNITS, allocation="divergence"), Context()).plan
+    whole = compress.dry_run(experiment(**UNITS, allocation="divergence"), Context()).plan
+    assert whole["allocation_passes"] == pytest.approx(alone["allocation_passes"])
+    assert whole["estimated_seconds"] > sum(whole["members"].values())
