@@ -222,12 +222,14 @@ _LITERAL = "${}{"  # how a `${` that was there before is stored; no reference re
 def stored(content: Any) -> Any:
     """`without_values`, such that `restored` gives the content again: for what is read back to be gone on with."""
     names = _names()
+    if not names:
+        return content
     pattern = _any_of([*names, "${"])
 
     def reference(match: re.Match[str]) -> str:
         return f"${{{names[match[0]]}}}" if match[0] in names else _LITERAL
 
-    return _each_text(content, lambda text: pattern.sub(reference, text)) if names else content
+    return _each_text(content, lambda text: pattern.sub(reference, text))
 
 
 def restored(content: Any) -> Any:

@@ -9,7 +9,7 @@ import math
 import sys
 from abc import abstractmethod
 from collections.abc import Collection, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from modelopt_cli.core.seeds import derive
@@ -68,7 +68,10 @@ Decision = Start | Resume | Pause | Stop
 
 def plain(decisions: Sequence[Decision]) -> list[list[Any]]:
     """Decisions as plain values, to be logged and compared: each as its name and its fields."""
-    return [[type(decision).__name__.lower(), *astuple(decision)] for decision in decisions]
+    return [
+        [type(decision).__name__.lower(), *(getattr(decision, name) for name in decision.__slots__)]
+        for decision in decisions
+    ]
 
 
 @dataclass(frozen=True)

@@ -41,6 +41,14 @@ class Simulated:
     seconds: float  # on the virtual clock, until the last step of all
     history: Sequence[tuple[float, int, int, Mapping[str, float]]]
     result: SearchResult
+    computed: float  # seconds that all workers have computed together
+    workers: int
+    events: int  # that the search was told
+
+    @property
+    def utilisation(self) -> float:
+        """The share of the workers' time, until the last step of all, in which they computed."""
+        return self.computed / (self.workers * self.seconds) if self.seconds else 0.0
 
 
 def simulate(
@@ -53,26 +61,36 @@ def simulate(
     scheduler: Scheduler | None = None,
     steps: int | None = None,
     seconds: float | None = None,
+    deciding: float = 0.0,
 ) -> Simulated:
     """Search `study` with `workers` at a time on the recorded `curve` of each setting.
 
     It ends as a real search does, or before the first step that begins after `steps` steps in all, or at `seconds` on
     the clock. Paused trials go on where they were; one that starts from another's state enters its own recorded curve
     at that step, for a record knows of no change on the way.
+
+    `deciding`: seconds on the clock that the search takes for each event, one after another, while the worker that it
+    came from waits, if it has nothing to go on with: how many workers one search can keep busy.
     """
-    pool = _VirtualPool(curve, workers, steps, seconds)
+    pool = _VirtualPool(curve, workers, steps, seconds, deciding)
     search = Search(study, pool, trials=trials, stopper=stopper, scheduler=scheduler, stop=lambda: pool.ended)
     result = search.run()
-    return Simulated(pool.clock, pool.history, result)
+    return Simulated(pool.clock, pool.history, result, pool.computed, workers, pool.events)
 
 
 class _VirtualPool(Pool):
     """Workers whose next steps lie in a heap, by the time at which they are done."""
 
     def __init__(
-        self, curve: Callable[[Params], Curve], workers: int, steps: int | None, seconds: float | None
+        self,
+        curve: Callable[[Params], Curve],
+        workers: int,
+        steps: int | None,
+        seconds: float | None,
+        deciding: float,
     ) -> None:
-        self.slots, self.clock = workers, 0.0
+        self.slots, self.clock, self.computed, self.events = workers, 0.0, 0.0, 0
+        self._deciding = deciding
         self.history: list[tuple[float, int, int, Mapping[str, float]]] = []
         self.ended = False
         self._curve, self._steps, self._seconds = curve, steps, seconds
@@ -88,11 +106,11 @@ class _VirtualPool(Pool):
             self._at[trial.number] = trial.step
         total = len(self._curves[trial.number])
         self._until[trial.number] = total if until is None else min(until, total)
-        self._schedule(trial.number)
+        self._schedule(trial.number, self.clock)
 
-    def _schedule(self, number: int) -> None:
+    def _schedule(self, number: int, since: float) -> None:
         seconds, _ = self._curves[number][self._at[number]]
-        heapq.heappush(self._due, (self.clock + seconds, number))
+        heapq.heappush(self._due, (since + seconds, number))
 
     def stop(self, trial: Trial, ancestors: Sequence[Trial] = ()) -> None:
         _, metrics = self._curves[trial.number][self._at[trial.number] - 1]
@@ -101,22 +119,29 @@ class _VirtualPool(Pool):
     def wait(self, seconds: float) -> list[Event]:
         if self._events or not self._due:
             events, self._events = self._events, []
+            self._take_time(len(events))
             return events
         due, number = heapq.heappop(self._due)
         spent = self._steps is not None and len(self.history) >= self._steps
         if spent or (self._seconds is not None and due > self._seconds):
             self.ended = True
             return []
-        took, self.clock = self._curves[number][self._at[number]][0], due
+        took, self.clock = self._curves[number][self._at[number]][0], max(due, self.clock)
+        self._take_time(1)
+        self.computed += took
         self._at[number] += 1
-        return [self._step(number, took)]
+        return [self._step(number, took, due)]
 
-    def _step(self, number: int, took: float) -> Event:
+    def _take_time(self, events: int) -> None:
+        self.events += events
+        self.clock += events * self._deciding
+
+    def _step(self, number: int, took: float, at: float) -> Event:
         step, total = self._at[number], len(self._curves[number])
         _, metrics = self._curves[number][step - 1]
         self.history.append((self.clock, number, step, metrics))
         done, waits = step == total, step == self._until[number] and step < total
-        if not done and not waits:
-            self._schedule(number)
+        if not done and not waits:  # it computes on, whether the search has time for its report or not
+            self._schedule(number, at)
         final = metrics if done else None
         return Event(number, [(step, metrics)], final, step, total, done=done, waits=waits, seconds=took)

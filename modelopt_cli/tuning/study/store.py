@@ -124,8 +124,8 @@ class Store:
         `commit` False leaves it to the next commit, or to `settle`. Raises TypeError for a payload that JSON
         cannot hold.
         """
-        text = json.dumps(payload)
-        row = (time.time(), kind, trial, json.dumps(stored(payload)))
+        text, kept = json.dumps(payload), stored(payload)
+        row = (time.time(), kind, trial, text if kept is payload else json.dumps(kept))
         try:
             self._connection.execute("INSERT INTO events (time, kind, trial, payload) VALUES (?, ?, ?, ?)", row)
         except sqlite3.DatabaseError as error:

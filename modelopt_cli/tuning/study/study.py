@@ -342,15 +342,15 @@ class Study:
         """
         trial = next(iter(in_state(self.history, State.QUEUED)), None)
         if trial is None and params is None:
-            trial = self._add(self.suggest(), "sampler")
+            trial = self._add(self.suggest(), "sampler", commit=False)
         elif trial is None and params is not None:
             params = self.space.plain(params)
             problem = self.space.problem(params)
             if problem is not None:
                 raise UsageError(f"{params} cannot be run: {problem}")
-            trial = self._add(params, "scheduler", parent)
+            trial = self._add(params, "scheduler", parent, commit=False)
         assert trial is not None
-        return self._record("started", trial.number, {})
+        return self._record("started", trial.number, {})  # committed with what it was queued by
 
     def ask_many(self, n: int) -> list[Trial]:
         """Up to `n` trials to run at the same time; fewer when the space is exhausted, Exhausted when none is left."""
@@ -410,7 +410,7 @@ class Study:
         points = itertools.islice(self.space.every(), _MOST_POINTS)
         return next((params for params in points if not self.seen(params)), None)
 
-    def _add(self, params: Params, origin: str, parent: int | None = None) -> Trial:
+    def _add(self, params: Params, origin: str, parent: int | None = None, *, commit: bool = True) -> Trial:
         number = len(self._trials)
         payload: Queued = {"params": params, "seed": derive(self.seed, "trial", number), "origin": origin}
         if parent is not None:
@@ -418,7 +418,7 @@ class Study:
             if born is None:
                 raise UsageError(f"trial {parent} was never paused, so no trial can go on from its state")
             payload = {**payload, "parent": parent, "born": born}
-        return self._record("queued", number, payload)
+        return self._record("queued", number, payload, commit=commit)
 
     # What becomes of them
 

@@ -18,7 +18,8 @@ from modelopt_cli.tuning.schedulers import Scheduler
 from modelopt_cli.tuning.schedulers._brackets import halving, shorter
 from modelopt_cli.tuning.schedulers._freeze_thaw import stages
 from modelopt_cli.tuning.search.search import Search
-from modelopt_cli.tuning.search.simulator import Curve, simulate
+from modelopt_cli.tuning.search.simulator import Curve, Simulated, simulate
+from modelopt_cli.tuning.stoppers import Stopper
 from modelopt_cli.tuning.stoppers.asha import Asha
 from modelopt_cli.tuning.study.study import Study
 from modelopt_cli.tuning.trials.trial import State, Trial
@@ -152,6 +153,25 @@ def test_a_virtual_clock_counts_the_steps_of_all_workers() -> None:
     assert len(cut.history) == 5
     assert cut.result.reason == "interrupted"
     assert simulate(Study({"x": [0.0, 1.0]}, "grid"), curve, trials=2, seconds=4.5).seconds == 4.0
+    assert simulated.computed == alone.computed == 3.0 * TOTAL
+    assert simulated.utilisation == 3.0 / 4.0
+    assert alone.utilisation == 1.0
+    assert simulated.events == 2 * TOTAL
+
+
+def test_workers_wait_for_a_search_that_takes_its_time() -> None:
+    def searched(workers: int, stopper: Stopper | None, deciding: float) -> Simulated:
+        record = lambda params: [(1.0, {"loss": 1.0})] * 5  # noqa: E731
+        study = Study({"x": {"float": [0, 1]}}, "random")
+        return simulate(study, record, trials=8, workers=workers, stopper=stopper, deciding=deciding)
+
+    assert searched(1, Asha(), 0.0).seconds == 8 * 5
+    assert searched(1, Asha(), 0.25).seconds == 8 * 5 * 1.25, "it waits for a decision after each step"
+    assert searched(1, None, 0.25).seconds == 8 * (5 + 0.25), "asked for nothing, it computes on"
+    assert searched(2, Asha(), 0.25).utilisation > 0.7
+    crowded = searched(8, Asha(), 0.5)
+    assert crowded.seconds >= crowded.events * 0.5, "what is decided one after another"
+    assert crowded.utilisation < 0.3
 
 
 def test_a_simulated_stopper_decides_as_in_a_real_search() -> None:
