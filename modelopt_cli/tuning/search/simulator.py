@@ -42,13 +42,10 @@ class Simulated:
     history: Sequence[tuple[float, int, int, Mapping[str, float]]]
     result: SearchResult
     computed: float  # seconds that all workers have computed together
-    workers: int
+    utilisation: float
+    """The share of the workers' time in which they computed, until the last trial was begun: from then on there is not
+    enough for all. 1 where all were begun at once."""
     events: int  # that the search was told
-
-    @property
-    def utilisation(self) -> float:
-        """The share of the workers' time, until the last step of all, in which they computed."""
-        return self.computed / (self.workers * self.seconds) if self.seconds else 0.0
 
 
 def simulate(
@@ -75,7 +72,7 @@ def simulate(
     pool = _VirtualPool(curve, workers, steps, seconds, deciding)
     search = Search(study, pool, trials=trials, stopper=stopper, scheduler=scheduler, stop=lambda: pool.ended)
     result = search.run()
-    return Simulated(pool.clock, pool.history, result, pool.computed, workers, pool.events)
+    return Simulated(pool.clock, pool.history, result, pool.computed, pool.utilisation, pool.events)
 
 
 class _VirtualPool(Pool):
@@ -91,26 +88,32 @@ class _VirtualPool(Pool):
     ) -> None:
         self.slots, self.clock, self.computed, self.events = workers, 0.0, 0.0, 0
         self._deciding = deciding
+        self._steps_begun, self._seconds_begun = 0, 0.0  # of all trials
+        self._before = (0.0, 0, 0.0)  # when the last trial was begun: the clock, and those two
+        self._beyond = 0.0  # seconds of steps that were under way then, from then on
         self.history: list[tuple[float, int, int, Mapping[str, float]]] = []
         self.ended = False
         self._curve, self._steps, self._seconds = curve, steps, seconds
         self._curves: dict[int, Curve] = {}
         self._at: dict[int, int] = {}  # trial -> finished steps
         self._until: dict[int, int] = {}
-        self._due: list[tuple[float, int]] = []  # (clock, trial)
+        self._due: list[tuple[float, int, int]] = []  # (clock, trial, how many steps were begun before)
         self._events: list[Event] = []
 
     def start(self, trial: Trial, until: int | None, ancestors: Sequence[Trial] = ()) -> None:
         if trial.number not in self._curves:
             self._curves[trial.number] = self._curve(trial.params)
             self._at[trial.number] = trial.step
+            self._before, self._beyond = (self.clock, self._steps_begun, self._seconds_begun), 0.0
         total = len(self._curves[trial.number])
         self._until[trial.number] = total if until is None else min(until, total)
         self._schedule(trial.number, self.clock)
 
     def _schedule(self, number: int, since: float) -> None:
         seconds, _ = self._curves[number][self._at[number]]
-        heapq.heappush(self._due, (since + seconds, number))
+        heapq.heappush(self._due, (since + seconds, number, self._steps_begun))
+        self._steps_begun += 1
+        self._seconds_begun += seconds
 
     def stop(self, trial: Trial, ancestors: Sequence[Trial] = ()) -> None:
         _, metrics = self._curves[trial.number][self._at[trial.number] - 1]
@@ -121,7 +124,7 @@ class _VirtualPool(Pool):
             events, self._events = self._events, []
             self._take_time(len(events))
             return events
-        due, number = heapq.heappop(self._due)
+        due, number, begun = heapq.heappop(self._due)
         spent = self._steps is not None and len(self.history) >= self._steps
         if spent or (self._seconds is not None and due > self._seconds):
             self.ended = True
@@ -129,8 +132,16 @@ class _VirtualPool(Pool):
         took, self.clock = self._curves[number][self._at[number]][0], max(due, self.clock)
         self._take_time(1)
         self.computed += took
+        if begun < self._before[1]:
+            self._beyond += max(0.0, due - self._before[0])
         self._at[number] += 1
         return [self._step(number, took, due)]
+
+    @property
+    def utilisation(self) -> float:
+        """See Simulated."""
+        clock, _, seconds = self._before
+        return (seconds - self._beyond) / (self.slots * clock) if clock else 1.0
 
     def _take_time(self, events: int) -> None:
         self.events += events

@@ -154,22 +154,22 @@ def test_a_virtual_clock_counts_the_steps_of_all_workers() -> None:
     assert cut.result.reason == "interrupted"
     assert simulate(Study({"x": [0.0, 1.0]}, "grid"), curve, trials=2, seconds=4.5).seconds == 4.0
     assert simulated.computed == alone.computed == 3.0 * TOTAL
-    assert simulated.utilisation == 3.0 / 4.0
-    assert alone.utilisation == 1.0
+    assert simulated.utilisation == alone.utilisation == 1.0
     assert simulated.events == 2 * TOTAL
 
 
 def test_workers_wait_for_a_search_that_takes_its_time() -> None:
-    def searched(workers: int, stopper: Stopper | None, deciding: float) -> Simulated:
+    def searched(workers: int, stopper: Stopper | None, deciding: float, trials: int = 8) -> Simulated:
         record = lambda params: [(1.0, {"loss": 1.0})] * 5  # noqa: E731
         study = Study({"x": {"float": [0, 1]}}, "random")
-        return simulate(study, record, trials=8, workers=workers, stopper=stopper, deciding=deciding)
+        return simulate(study, record, trials=trials, workers=workers, stopper=stopper, deciding=deciding)
 
     assert searched(1, Asha(), 0.0).seconds == 8 * 5
     assert searched(1, Asha(), 0.25).seconds == 8 * 5 * 1.25, "it waits for a decision after each step"
     assert searched(1, None, 0.25).seconds == 8 * (5 + 0.25), "asked for nothing, it computes on"
+    assert searched(1, Asha(), 0.25).utilisation == pytest.approx(1 / 1.25)
     assert searched(2, Asha(), 0.25).utilisation > 0.7
-    crowded = searched(8, Asha(), 0.5)
+    crowded = searched(8, Asha(), 0.5, trials=40)
     assert crowded.seconds >= crowded.events * 0.5, "what is decided one after another"
     assert crowded.utilisation < 0.3
 
