@@ -47,7 +47,6 @@ tuning:
 @pytest.fixture(scope="module")
 def nodes() -> Iterator[Nodes]:
     cluster = Nodes()
-    cluster.only(1)
     yield cluster
     cluster.close()
 
@@ -94,6 +93,7 @@ def wait_until_told(process: subprocess.Popen[str], trials: int) -> None:
 
 @pytest.mark.slow
 def test_killed_it_leaves_nothing_on_the_cluster_and_goes_on(cli: Cli, nodes: Nodes) -> None:
+    nodes.only(1)
     address = ("--set", f"tuning.executor.address={nodes.address}")
     process = started(*address)
     wait_until_told(process, 3)
@@ -118,8 +118,9 @@ def test_killed_it_leaves_nothing_on_the_cluster_and_goes_on(cli: Cli, nodes: No
 
 
 @pytest.mark.slow
-def test_a_machine_that_sees_no_files_of_ours(nodes: Nodes) -> None:
+def test_a_machine_that_sees_no_files_of_ours(nodes: Nodes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Script and data are sent there, logs and folders come back, and nothing is left."""
+    monkeypatch.chdir(tmp_path)
     writes = "import os\nopen(os.environ['MODELOPT_TRIAL_DIR'] + '/own', 'w').write('it')\n"
     Path("program.py").write_text(SCRIPT.replace("- 0.3", "- float(open('data.txt').read())") + writes)
     Path("data.txt").write_text("0.3")

@@ -41,6 +41,7 @@ _MOST_LOSSES = 3  # so often a trial's worker may be lost until the trial is tho
 _MOST_STILLBORN = 10  # workers in a row that were lost before they began
 _STORE_SHARE = 0.3  # of the object stores' memory, which states of paused trials may take
 _FETCH = 60.0  # seconds for a state to come from its node
+_SIGN = ".seen-"  # what a file begins with that machines look for, to know whether they see ours
 _END = 5.0  # seconds for workers to end what they do
 
 
@@ -164,7 +165,9 @@ class RayPool(Pool):
             return ""
         home = Path(self._folders.left[0].format(number=0, seed=0)).parent
         home.mkdir(parents=True, exist_ok=True)
-        self._signs.append(home / f".seen-{secrets.token_hex(8)}")
+        for sign in home.glob(f"{_SIGN}*"):  # of a process that was killed
+            sign.unlink(missing_ok=True)
+        self._signs.append(home / f"{_SIGN}{secrets.token_hex(8)}")
         self._signs[-1].touch()
         return str(self._signs[-1])
 
