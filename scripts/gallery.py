@@ -1,7 +1,7 @@
 """Make docs/gallery.md and its pictures: real runs, their pages in a real browser, and single charts.
 
 Usage: .venv/bin/python scripts/gallery.py [--runs FOLDER]     (about five minutes; needs Chromium and the extra dev)
-With --runs, runs that are there already are shown as they are.
+With --runs, runs that are there already are shown as they are. --only leaves the other pictures as they are.
 """
 
 from __future__ import annotations
@@ -51,11 +51,13 @@ SEARCH = {
 }
 FRONT = {"objective": [ACCURACY, "minimize model.parameters"], "trials": 40, "space": SPACE}
 GATES = ["test.accuracy >= 0.95"]
+COMPRESSION: dict[str, Any] = yaml.safe_load((ROOT / "configs" / "digits_compress.yaml").read_text())
 RUNS: dict[str, tuple[str, dict[str, Any]]] = {
     "search": ("tune", {**DIGITS, "tuning": SEARCH, "gates": GATES}),
     "front": ("tune", {**DIGITS, "tuning": FRONT}),
     "neurons": ("prune", {**yaml.safe_load((ROOT / "configs" / "digits_neurons.yaml").read_text())}),
     "distill": ("distill", {**yaml.safe_load((ROOT / "configs" / "digits_distill.yaml").read_text()), "seeds": 3}),
+    "compress": ("compress", {key: value for key, value in COMPRESSION.items() if key != "tuning"}),
     "narrow": ("train", {**DIGITS, "model": {"type": "mlp", "hidden": [8]}, "seeds": 5}),
     "wide": ("train", {**DIGITS, "model": {"type": "mlp", "hidden": [64]}, "seeds": 5}),
 }
@@ -68,6 +70,7 @@ PAGES: list[tuple[str, list[str], str, int, int, str]] = [
     ("front", ["front"], "light", 1100, 1500, "A search with two objectives"),
     ("neurons", ["neurons"], "light", 1100, 1500, "Neurons taken out of a network"),
     ("distill", ["distill"], "dark", 1100, 1500, "A small network that learned from a large one"),
+    ("compress", ["compress"], "light", 1100, 1500, "A network made smaller, stage by stage"),
     ("comparison", ["narrow", "wide"], "light", 1100, 1100, "Two runs side by side"),
 ]
 """(picture, runs, theme, width, height, title) of a page."""
@@ -81,6 +84,7 @@ CHARTS = [
     ("neurons", "layers"),
     ("neurons", "costs"),
     ("distill", "learners"),
+    ("compress", "stages"),
     ("wide", "calibration"),
     ("wide", "confusion"),
 ]
@@ -89,6 +93,7 @@ CHARTS = [
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=Path, help="folder of the runs; by default a temporary one")
+    parser.add_argument("--only", nargs="+", default=list(RUNS), choices=RUNS, help="draw pictures of these runs alone")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         root = (arguments.runs or Path(scratch)).absolute()
@@ -96,12 +101,14 @@ def main() -> None:
             compute(root, name, command, experiment)
         PICTURES.mkdir(exist_ok=True)
         for picture, runs, theme, width, height, _ in PAGES:
-            photograph(page_of(root, runs, Path(scratch)), PICTURES / f"{picture}.png", theme, width, height)
+            if set(runs) & set(arguments.only):
+                photograph(page_of(root, runs, Path(scratch)), PICTURES / f"{picture}.png", theme, width, height)
         says = {}
         for name, kind in CHARTS:
             chart = run_report(find_run(name, root)).plot(kind)
             says[name, kind] = f"{chart.title}. {chart.alt}"
-            save(Image.open(io.BytesIO(chart.render("png", width=560, scale=1.5))), PICTURES / f"{name}-{kind}.png")
+            if name in arguments.only:
+                save(Image.open(io.BytesIO(chart.render("png", width=560, scale=1.5))), PICTURES / f"{name}-{kind}.png")
     (ROOT / "docs" / "gallery.md").write_text(gallery(says))
 
 

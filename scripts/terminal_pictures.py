@@ -63,7 +63,7 @@ SCENES = [
     Scene("help", "--help"),
     *(Scene(f"help-{name}", f"{name} --help") for name in (
         "tune", "train", "prune", "distill", "inspect", "export", "evaluate", "predict", "validate", "init", "list",
-        "schema", "runs", "show", "replay", "clean", "report", "plot", "compare", "watch")),
+        "compress", "schema", "runs", "show", "replay", "clean", "report", "plot", "compare", "watch")),
     Scene("version", "--version"),
     Scene("no-runs", "runs"),
     Scene("init", "init"),
@@ -101,6 +101,8 @@ SCENES = [
     Scene("prune-error", "prune runs/train/1/model.pt"),
     Scene("distill-plan", "distill distill.yaml --dry-run"),
     Scene("distill", "distill distill.yaml"),
+    Scene("compress-plan", "compress compress.yaml --dry-run"),
+    Scene("compress", "compress compress.yaml"),
     Scene("evaluate", "evaluate runs/train/1/model.pt"),
     Scene("evaluate-gate", "evaluate runs/train/1/model.pt --gate 'test.accuracy >= 0.999'"),
     Scene("export", "export runs/train/1/model.pt small.pt2 --force"),
@@ -155,6 +157,16 @@ FILES = {
     "weights.yaml": MLP + "pruning: {{amount: 0.8, schedule: cubic, recovery: {{epochs: 4}}}}\n"
     + 'gates: ["test.accuracy_drop <= 0.2"]\n',
     "neurons.yaml": MLP + "pruning: {{structure: neurons, amount: 0.4, recovery: {{epochs: 4}}}}\n",
+    "compress.yaml": DATA.replace("type: digits", "type: digits, shape: image") + (
+        "model: {{type: cnn, channels: [16, 32]}}\n"
+        "training: {{epochs: 30, batch_size: 64, optimizer: {{type: adam, lr: 0.02}}, schedule: cosine}}\n"
+        "distillation:\n  teacher:\n    model: {{type: cnn, channels: [32, 64]}}\n"
+        "    training: {{epochs: 30, batch_size: 64, optimizer: {{type: adam, lr: 0.005}}, schedule: cosine}}\n"
+        "pruning:\n  structure: neurons\n  amount: 0.6\n  importance: obs\n  compensation: least_squares\n"
+        "  recovery: {{epochs: 10, lr: 0.01, distillation: {{}}}}\n"
+        "quantization: {{}}\nexport: {{}}\n"
+        'gates: ["validation.accuracy_drop <= 0.02", "model.size_bytes_ratio <= 0.1"]\n'
+    ),
     "distill.yaml": MLP + (
         "distillation:\n  teacher:\n    model: {{type: mlp, hidden: [128]}}\n    training: {{epochs: 10}}\n"
         "  losses: [{{type: labels, weight: 0.1}}, {{type: soft_targets, temperature: 4.0, weight: 0.9}}]\n"

@@ -18,16 +18,24 @@ from modelopt_cli.experiment.experiment import Experiment
 VALIDATION = 2000
 
 
-def mnist(source: Path, folder: Path, train: int) -> dict[str, Any]:
-    """A data section: the first `train` images, the next 2,000 to validate on, the 10,000 of the t10k files."""
+def mnist(source: Path, folder: Path, train: int, *, half: bool = False) -> dict[str, Any]:
+    """A data section: the first `train` images, the next 2,000 to validate on, the 10,000 of the t10k files.
+
+    `half`: images of 14 x 14 pixels, each the mean of four.
+    """
     folder_images = read_folder(source)
-    path, most, own = folder / f"mnist{train}.npz", train + VALIDATION, len(folder_images.images) - folder_images.test
+    name, most = f"mnist{train}{'half' if half else ''}.npz", train + VALIDATION
+    path, own = folder / name, len(folder_images.images) - folder_images.test
     if not path.exists():
+        images = folder_images.images
+        if half:
+            count, height, width = images.shape
+            images = images.reshape(count, height // 2, 2, width // 2, 2).mean((2, 4)).astype(images.dtype)
         np.savez(
             path,
-            inputs=folder_images.images[:most],
+            inputs=images[:most],
             targets=folder_images.labels[:most].astype(np.int64),
-            test_inputs=folder_images.images[own:],
+            test_inputs=images[own:],
             test_targets=folder_images.labels[own:].astype(np.int64),
         )
     return {

@@ -16,10 +16,11 @@ Contenders, each a search of the same number of trials by the same sampler:
     joint               the same, recovered with the student before pruning as the teacher
     joint, int8         and quantised at the end
 
-digits is configs/digits_compress.yaml; mnist (3,000 train images) and cifar (3,000, CNN) have its space with wider
-networks. The figure is the hypervolume of validation accuracy and bytes of the tensors over all trials, from the
-reference that is named, in accuracy times kilobytes, and in accuracy times doublings (log2 of the bytes); mean and
-deviation over seeds. An epoch is one over the train split; a trial's are those of `training` and recovery together.
+digits is configs/digits_compress.yaml; mnist and cifar (1,000 train images of 14 x 14 and 16 x 16 pixels) have its
+space with a CNN of 16, 32 and 64 channels as the teacher. The figure is the hypervolume of validation accuracy and
+bytes of the tensors over all trials, from the reference that is named, in accuracy times kilobytes, and in accuracy
+times doublings (log2 of the bytes); mean and deviation over seeds. An epoch is one over the train split; a trial's are
+those of `training` and recovery together.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from _common import CONFIGS, show, write
 from _compress import CONTENDERS, DIGITS_WIDTHS, Mapped, contender, search, spread
 from compress_front import figures_of
 
-WIDTHS = {"model.channels.0": [6, 16], "model.channels.1": [8, 32], "model.channels.2": [12, 48]}
+WIDTHS = {"model.channels.0": [3, 12], "model.channels.1": [4, 24], "model.channels.2": [6, 32]}
 HERE = Path(__file__).resolve().parents[3] / "shared" / "data"
 
 
@@ -48,17 +49,21 @@ def setting(which: str, data: Path, folder: Path, images: int) -> Mapped:
 
     folder.mkdir(parents=True, exist_ok=True)
     if which == "mnist":
-        base["data"] = mnist(data / "mnist", folder, images)
-        base["tuning"]["reference"] = [0.9, 40_000]
+        base["data"] = mnist(data / "mnist", folder, images, half=True)
+        base["tuning"]["reference"] = [0.85, 20_000]
     else:
         base["data"] = cifar(data / "cifar10" / "cifar10-jpeg.tar.gz", folder, images, 16)
-        base["tuning"]["reference"] = [0.3, 40_000]
-    base["distillation"]["teacher"]["model"] = {"type": "cnn", "channels": [32, 64, 128]}
-    base["model"] = {"type": "cnn", "channels": [16, 32, 64]}
-    base["tuning"]["space"]["model.channels"] = {"ordinal": [[12, 24, 48], [16, 32, 64], [32, 64, 128]]}
+        base["tuning"]["reference"] = [0.25, 20_000]
+    base["distillation"]["teacher"]["model"] = {"type": "cnn", "channels": [16, 32, 64]}
+    base["model"] = {"type": "cnn", "channels": [12, 24, 48]}
+    base["tuning"]["space"]["model.channels"] = {"ordinal": [[8, 16, 32], [12, 24, 48], [16, 32, 64]]}
+    base["tuning"]["space"]["pruning.budget.parameters"] = {"int": [800, 15_000], "log": True}
+    base["pruning"]["budget"]["parameters"] = 3000
     base["tuning"]["trials"] = 8
-    base["training"]["epochs"], base["pruning"]["recovery"]["epochs"] = 10, 5
-    base["distillation"]["teacher"]["training"]["epochs"] = 15
+    base["training"]["epochs"], base["pruning"]["recovery"]["epochs"] = 6, 6
+    base["distillation"]["teacher"]["training"]["epochs"] = 12
+    for training in (base["training"], base["distillation"]["teacher"]["training"]):
+        training["evaluate_every"] = 6
     return base
 
 
@@ -67,7 +72,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("which", choices=["digits", "mnist", "cifar"])
     parser.add_argument("--data", type=Path, default=HERE, help="folder with mnist/ and cifar10/")
-    parser.add_argument("--images", type=int, default=3000, help="of MNIST or CIFAR-10 to train on")
+    parser.add_argument("--images", type=int, default=1000, help="of MNIST or CIFAR-10 to train on")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--trials", type=int, help="of each search; default: 8, for digits the file's")
     parser.add_argument("--contenders", nargs="+", default=list(CONTENDERS), choices=CONTENDERS, metavar="NAME")
