@@ -1,7 +1,7 @@
 """Pruning a file of weights with the model's code and data at hand: validated before and after, written as it came.
 
-The experiment file gives `data:`, of a bare file the `model:` (a model.pt of modelopt has its own), and in `pruning:` the
-criterion, the schedule and the recovery, where there is such a section.
+The experiment file gives `data:`, of a bare file the `model:` (a model.pt of modelopt has its own), and in `pruning:`
+the criterion, the schedule and the recovery, where there is such a section.
 """
 
 from __future__ import annotations
