@@ -26,7 +26,7 @@ from modelopt_cli.experiment.experiment import Experiment
 from modelopt_cli.experiment.quantization import QuantizationRecoverySection, QuantizationSection
 from modelopt_cli.experiment.recovery import PruningSection, RecoverySection
 from modelopt_cli.pruning.settings import Budget
-from modelopt_cli.training.settings import TrainingSettings
+from modelopt_cli.training.settings import Distributed, TrainingSection
 from modelopt_cli.tuning.search.fidelity import Fidelity
 from modelopt_cli.tuning.search.settings import TuningSettings
 from modelopt_cli.tuning.search.stop_when import StopWhen
@@ -36,7 +36,8 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "experiment": Experiment,
     "data": DataSource,
     "splits": Splits,
-    "training": TrainingSettings,
+    "training": TrainingSection,
+    "distributed": Distributed,
     "pruning": PruningSection,
     "recovery": RecoverySection,
     "budget": Budget,

@@ -28,7 +28,7 @@ from modelopt_cli.experiment.recovery import PruningSection
 from modelopt_cli.experiment.stages import ExportSettings, StageName
 from modelopt_cli.models.architectures import Architecture
 from modelopt_cli.results.loggers import Logger
-from modelopt_cli.training.settings import TrainingSettings
+from modelopt_cli.training.settings import TrainingSection
 from modelopt_cli.tuning.search.settings import TuningSettings
 
 __all__ = ["EXAMPLES", "LAYOUT", "Sections"]
@@ -67,7 +67,7 @@ class Sections(Settings):
     device: Annotated[str, AfterValidator(check_device)] = Field("auto", description="auto, cpu, cuda or cuda:N.")
     data: Annotated[DataSource, Named("data")] | None = Field(None, description="What is learned from.")
     model: Annotated[Architecture, Named("models")] | None = Field(None, description="What is fitted.")
-    training: TrainingSettings | None = Field(None, description="How a torch model is fitted.")
+    training: TrainingSection | None = Field(None, description="How a torch model is fitted.")
     pruning: PruningSection | None = Field(None, description="What is taken out of the model, and how it recovers.")
     distillation: DistillationSettings | None = Field(None, description="Who teaches the model, and how it learns.")
     quantization: QuantizationSection | None = Field(
@@ -171,7 +171,7 @@ class Sections(Settings):
         """The model section. Raises ExperimentError when absent."""
         return self._present("model", self.model)
 
-    def require_training(self) -> TrainingSettings:
+    def require_training(self) -> TrainingSection:
         """The training section. Raises ExperimentError when absent."""
         return self._present("training", self.training)
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from modelopt_cli.training.criterion import Criterion
     from modelopt_cli.training.hooks import StepHook
     from modelopt_cli.training.losses import Loss
+    from modelopt_cli.training.ranks import Ranks
     from modelopt_cli.training.settings import TrainingSettings
 
 
@@ -32,10 +33,14 @@ class EpochRunner:
         *,
         hooks: Sequence[StepHook] = (),
         criterion: Criterion | None = None,
+        ranks: Ranks | None = None,
     ) -> None:
-        """`loss`: on the targets. `criterion`: what is descended in its place. Raises UsageError for no parameters."""
+        """`loss`: on the targets. `criterion`: what is descended in its place. `ranks`: who shares the training.
+
+        Raises UsageError for no parameters.
+        """
         self._module, self._settings, self._batches = module, settings, batches
-        self._loss, self._criterion = loss, criterion
+        self._loss, self._criterion, self._ranks = loss, criterion, ranks
         self._hooks = (*hooks, *([criterion] if criterion is not None else []))
         if criterion is not None:
             criterion.begin(CriterionContext(module, settings, batches, loss))
@@ -43,6 +48,7 @@ class EpochRunner:
         if not self._parameters:
             raise UsageError("the model has no parameters to train; use a model with at least one nn.Parameter")
         self._parameters += criterion.parameters() if criterion is not None else ()
+        self._called = module if ranks is None else ranks.wrap(module)  # for a forward pass in training
         self.optimizer = _optimizer(module, settings, self._parameters)
         self._rates = [group["lr"] for group in self.optimizer.param_groups]
 
@@ -105,19 +111,14 @@ class EpochRunner:
         """Set the clipped gradients of the loss; values are clipped before the norm."""
         for parameter in self._parameters:
             parameter.grad = None
-        if self._settings.precision == "bfloat16":
-            with precision(self._batches.split.device, True):
-                outputs = self._module(batch.inputs)
-            outputs = outputs.float()
-        else:
-            outputs = self._module(batch.inputs)
+        outputs = self._outputs(batch.inputs)
         if self._criterion is None:
             loss = self._loss(outputs, batch.targets, batch.weights)
         else:
             loss = self._criterion.loss(
                 batch, outputs, lambda: self._loss(outputs, batch.targets, batch.weights), step_info
             )
-        torch.autograd.backward(loss)
+        torch.autograd.backward(loss if self._ranks is None else self._ranks.scaled(loss))
         for hook in self._hooks:
             hook.after_backward()
         if self._settings.clip_value is not None:
@@ -125,6 +126,17 @@ class EpochRunner:
         if self._settings.clip_norm is not None:
             torch.nn.utils.clip_grad_norm_(self._parameters, self._settings.clip_norm)
         return loss.detach()
+
+    def _outputs(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Of the whole batch (B, ...); of several processes each computes its own share."""
+        own = inputs if self._ranks is None else self._ranks.share(inputs)
+        if self._settings.precision == "bfloat16":
+            with precision(self._batches.split.device, True):
+                outputs = self._called(own)
+            outputs = outputs.float()
+        else:
+            outputs = self._called(own)
+        return outputs if self._ranks is None else self._ranks.whole(outputs)
 
     def _set_rate(self, factor: float) -> None:
         for group, rate in zip(self.optimizer.param_groups, self._rates, strict=True):

@@ -14,7 +14,7 @@ from modelopt_cli.training.optimizers.adam import Adam
 from modelopt_cli.training.schedules import LearningRateSchedule
 from modelopt_cli.training.schedules.constant import Constant
 
-__all__ = ["TrainingSettings"]
+__all__ = ["Distributed", "TrainingSection", "TrainingSettings"]
 
 NonNegative = Annotated[float, Field(ge=0.0)]
 
@@ -87,3 +87,22 @@ class TrainingSettings(Settings):
                 "use e.g. validation.loss or validation.accuracy"
             )
         return monitor
+
+
+class Distributed(Settings):
+    """One training spread over processes of this machine: each computes its share of every batch."""
+
+    processes: Annotated[int, Field(ge=2)] = Field(
+        description="How many; on GPUs each has its own, so at most as many as there are."
+    )
+    backend: Literal["auto", "gloo", "nccl"] = Field(
+        "auto", description="What carries gradients between them; auto: nccl on GPUs, gloo on the CPU."
+    )
+
+
+class TrainingSection(TrainingSettings):
+    """The file's own `training:` section. Trainings of recoveries and teachers have no more than TrainingSettings."""
+
+    distributed: Distributed | None = Field(
+        None, description="Spread the training over processes, with the result of one; null: one process."
+    )

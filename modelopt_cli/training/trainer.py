@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from modelopt_cli.training.losses import Loss
     from modelopt_cli.training.metrics.answers import Keep
     from modelopt_cli.training.metrics.scoring import Metric
+    from modelopt_cli.training.ranks import Ranks
     from modelopt_cli.training.settings import TrainingSettings
 
 EpochReport = tuple[int, dict[str, float]]
@@ -71,11 +72,13 @@ class Trainer:
         extra_metrics: Sequence[str | Metric] = (),
         hooks: Sequence[StepHook] = (),
         criterion: Criterion | None = None,
+        ranks: Ranks | None = None,
     ) -> None:
         """`device`: as core/device.py chose it. `monitor`: metrics to report beside the losses, e.g. a search's goal.
 
-        `criterion`: gives the loss that is descended, in place of the settings' own. Raises UsageError where settings,
-        data and module do not go together, TrialError when memory is short.
+        `criterion`: gives the loss that is descended, in place of the settings' own. `ranks`: the processes that share
+        the training; the first one evaluates. Raises UsageError where settings, data and module do not go together,
+        TrialError when memory is short.
         """
         self.module, self.settings, self.seed = module, settings, seed
         self.epoch, self.epochs, self.stopped_early = 0, settings.epochs, False
@@ -83,7 +86,7 @@ class Trainer:
         self._goal = goal_of(settings.monitored) if settings.monitored else None
         given = (monitor,) if isinstance(monitor, str) else tuple(monitor or ())
         self._monitors = tuple(dict.fromkeys((*given, *([self._goal.metric] if self._goal else []))))
-        self._best = BestEpoch()
+        self._best, self._ranks = BestEpoch(), ranks
         self.loss: Loss  # the plain one, without label smoothing and class weights
         self._last: dict[str, torch.Tensor] | None = None  # the last epoch's, while the best one's are in the module
         with failures():
@@ -106,7 +109,10 @@ class Trainer:
         self.batches = EpochBatches(
             train, transform, sizes, self.seed, settings.shuffle, tuple(augment), prepared.shapes.outputs
         )
-        self._runner = EpochRunner(self.module, settings, self.batches, training, hooks=hooks, criterion=self.criterion)
+        runner = EpochRunner(
+            self.module, settings, self.batches, training, hooks=hooks, criterion=self.criterion, ranks=self._ranks
+        )
+        self._runner = runner
 
     @property
     def best_epoch(self) -> int | None:
@@ -143,10 +149,15 @@ class Trainer:
         checks.check_finite(metrics, epoch, self.settings)
         self.epoch = epoch
         if epoch % self.settings.evaluate_every == 0 or epoch == self.epochs:
-            metrics.update(self.evaluator.after_epoch(self.module, self._monitors))
+            metrics.update(self._judged())
             checks.check_finite(metrics, epoch, self.settings)
             self._note(metrics)
         return epoch, metrics
+
+    def _judged(self) -> dict[str, float]:
+        if self._ranks is None:
+            return self.evaluator.after_epoch(self.module, self._monitors)
+        return self._ranks.of_the_first(lambda: self.evaluator.after_epoch(self.module, self._monitors))
 
     def _note(self, metrics: dict[str, float]) -> None:
         """Compare with the best epoch so far."""

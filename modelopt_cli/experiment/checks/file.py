@@ -16,6 +16,7 @@ from modelopt_cli.experiment.checks.space import (
 )
 from modelopt_cli.experiment.checks.strategies import logger_findings, scheduler_findings, strategy_findings
 from modelopt_cli.experiment.checks.workflows import (
+    distributed_findings,
     latency_findings,
     missing_sections,
     search_findings,
@@ -31,7 +32,12 @@ from modelopt_cli.tuning.space.space import Space, SpaceError
 
 def check(experiment: Sections, document: Document) -> list[Finding]:
     """What is wrong with the file as a whole. `document`: what the experiment was made from."""
-    general = [*logger_findings(experiment), *metric_findings(experiment), *latency_findings(experiment)]
+    general = [
+        *logger_findings(experiment),
+        *metric_findings(experiment),
+        *latency_findings(experiment),
+        *distributed_findings(experiment),
+    ]
     tuning = experiment.tuning
     if tuning is None:
         return [*workflow_findings(experiment), *general, *gate_findings(experiment, [])]

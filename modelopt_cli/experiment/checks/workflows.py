@@ -59,6 +59,22 @@ def latency_findings(experiment: Sections) -> list[Finding]:
     return [Finding(("evaluation", "latency"), rule, "leave out evaluation.latency", at_key=True)]
 
 
+def distributed_findings(experiment: Sections) -> list[Finding]:
+    """Of a training over several processes where something else than a plain training takes that section."""
+    training = experiment.training
+    if training is None or training.distributed is None:
+        return []
+    others = [name for name in ("distillation", "pruning", "quantization") if getattr(experiment, name) is not None]
+    if experiment.model is not None and experiment.model.framework != "torch":
+        rule = f"torch models are trained in several processes, but the model is {experiment.model.name()}"
+    elif others:
+        rule = f"a plain training runs in several processes, but the file has a {others[0]} section, which runs in one"
+    else:
+        return []
+    remedy = "leave it out" if not others else "leave it out, or train in a file of its own and name its model.pt here"
+    return [Finding(("training", "distributed"), rule, remedy, at_key=True)]
+
+
 def missing_sections(experiment: Sections, tuning: TuningSettings) -> list[Finding]:
     """Sections that trials need, and that the file lacks."""
     needed = ["command"] if tuning.workflow == "command" else ["data", "model"]

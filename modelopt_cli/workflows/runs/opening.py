@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 from modelopt_cli.experiment.expected_metrics import CHANGES, GAP, is_latency
 from modelopt_cli.workflows.runs.base import ModelRun
 from modelopt_cli.workflows.runs.cross_validation import CrossValidationRun
+from modelopt_cli.workflows.runs.distributed import torch_run
 from modelopt_cli.workflows.runs.estimator import EstimatorRun
 from modelopt_cli.workflows.runs.subset import fitting_batches
-from modelopt_cli.workflows.runs.torch import TorchRun
 from modelopt_cli.workflows.shared import data_cache
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def open_single(
     if experiment.require_model().framework == "sklearn":
         return EstimatorRun(experiment, prepared, seed=seed, wanted=wanted)
     timed &= experiment.evaluation.latency is not None and (wanted is None or any(map(is_latency, wanted)))
-    return TorchRun(experiment, prepared, seed=seed, monitor=monitored(wanted), state=state, timed=timed)
+    return torch_run(experiment, prepared, seed=seed, monitor=monitored(wanted), state=state, timed=timed)
 
 
 def _over_folds(

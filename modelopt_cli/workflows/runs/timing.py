@@ -56,6 +56,10 @@ def torch_seconds(
     if experiment.training is None:  # a loaded model, to be pruned
         experiment = experiment.with_values({"training": {}})
     training = experiment.require_training()
+    processes = 1 if training.distributed is None else training.distributed.processes
+    experiment = experiment.with_values(
+        {"training.distributed": None}
+    )  # timed in this process: they take long to start
     batches = math.ceil(len(prepared.train.targets) / training.batch_size)
     used = min(batches, _BATCHES)
     shortened = _shortened(prepared, used * training.batch_size)
@@ -70,7 +74,7 @@ def torch_seconds(
     trained = time.perf_counter()
     run.metrics()
     ended = time.perf_counter()
-    epoch = (trained - begun) / max(run.step, 1) * batches / used
+    epoch = (trained - begun) / max(run.step, 1) * batches / used / processes
     return begun - start + epoch * epochs + ended - trained
 
 

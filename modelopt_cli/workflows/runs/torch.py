@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from modelopt_cli.training.criterion import Criterion
     from modelopt_cli.training.hooks import StepHook
     from modelopt_cli.training.metrics.answers import Answers
+    from modelopt_cli.training.ranks import Ranks
     from modelopt_cli.training.settings import TrainingSettings
     from modelopt_cli.training.trainer import Trainer, TrainerState
     from modelopt_cli.workflows.shared.latencies import Latencies
@@ -52,8 +53,12 @@ class TorchRun(RestorableRun):
         state: TorchState | None = None,
         criterion: Criterion | None = None,
         timed: bool = False,
+        ranks: Ranks | None = None,
     ) -> None:
-        """`criterion`: gives the loss that is descended, in place of the targets. `timed`: metrics hold its latency."""
+        """`criterion`: gives the loss that is descended, in place of the targets. `timed`: metrics hold its latency.
+
+        `ranks`: the processes that share the training, of which this is one.
+        """
         import torch
 
         from modelopt_cli.core.device import choose
@@ -75,6 +80,7 @@ class TorchRun(RestorableRun):
                 monitor=monitor,
                 hooks=[self._masking] if self._masking else [],
                 criterion=criterion,
+                ranks=ranks,
             )
         self.seconds = 0.0  # that training took
         if state is not None:
@@ -200,6 +206,7 @@ def trainer_of(
     monitor: str | Sequence[str] | None = None,
     hooks: Sequence[StepHook] = (),
     criterion: Criterion | None = None,
+    ranks: Ranks | None = None,
 ) -> Trainer:
     """A trainer of `module` on the experiment's data, device and augmentation.
 
@@ -218,4 +225,5 @@ def trainer_of(
         extra_metrics=experiment.evaluation.own,
         hooks=hooks,
         criterion=criterion,
+        ranks=ranks,
     )
