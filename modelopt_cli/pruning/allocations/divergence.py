@@ -83,8 +83,8 @@ class Divergence(Allocation):
         levels = sorted({before + round((size - before) * step / steps) for step in range(1, steps)})
         finer = sorted({*levels, *_deep(size, before)})
         shape = probe.shape(name, finer) if levels and not self.every_level else None
-        told = None if shape is None else dict(zip(finer, shape, strict=True))
-        return ErrorCurve(size, before, levels, told, probe.known_errors(name))
+        shares = None if shape is None else dict(zip(finer, shape, strict=True))
+        return ErrorCurve(size, before, levels, shares, probe.known_errors(name))
 
 
 def _deep(size: int, before: int) -> list[int]:

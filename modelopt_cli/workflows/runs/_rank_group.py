@@ -88,20 +88,26 @@ class RankGroup:
         return read(answer)
 
     def _wait(self, over: Callable[[], bool]) -> None:
-        told: tuple[Any, ...] | None = None
+        shown: tuple[Any, ...] | None = None
         while not over():
             ended = self._process.poll()
-            failures = [read(path) for path in sorted(self.path.glob(failed(0).replace("0", "*")))]
-            if failures and ended is not None:  # all of them have said by then what they have to say
-                raise next((one for one in failures if isinstance(one, TrialError)), failures[0])
             if ended is not None and not over():
-                raise TrialError("crash", self._end_in_words(ended))
+                raise self._failure(ended)
             if (self.path / PROGRESS).exists():
                 progress = read(self.path / PROGRESS)
-                if progress != told:
-                    told = progress
+                if progress != shown:
+                    shown = progress
                     tell(*progress)
             time.sleep(_POLL)
+
+    def _failure(self, code: int) -> ModeloptError:
+        """Why they ended: what one of them knows of, else what all met with; else one of them has just vanished."""
+        files = [self.path / failed(rank) for rank in range(self._count)]
+        failures: list[ModeloptError] = [read(path) for path in files if path.exists()]
+        known = next((one for one in failures if not (isinstance(one, TrialError) and one.kind == "error")), None)
+        if known is not None:
+            return known
+        return failures[0] if len(failures) == self._count else TrialError("crash", self._end_in_words(code))
 
     def _end_in_words(self, code: int) -> str:
         how = f"were ended by {signal_name(-code)}" if code < 0 else f"ended with exit code {code}"

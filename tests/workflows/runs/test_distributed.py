@@ -16,7 +16,6 @@ from modelopt_cli.experiment.experiment import Experiment
 from modelopt_cli.workflows.runs.distributed import DistributedRun, check_devices
 from modelopt_cli.workflows.runs.opening import open_run
 from modelopt_cli.workflows.runs.torch import TorchRun
-from tests.support.cli import Cli
 
 MLP = {"type": "mlp", "hidden": [24, 16], "dropout": 0.3, "batch_norm": True}
 CNN = {"type": "cnn", "channels": [4, 8], "dropout": 0.2}
@@ -111,18 +110,6 @@ def _command(process: Path) -> str:
         return (process / "cmdline").read_bytes().replace(b"\0", b" ").decode()
     except OSError:
         return ""
-
-
-@pytest.mark.slow
-def test_from_the_command_line(cli: Cli, tmp_path: Path) -> None:
-    file = tmp_path / "d.yaml"
-    file.write_text(
-        "version: 1\nname: d\ndata: {type: digits, splits: {validation: 0.2, test: 0.2, seed: 0}}\n"
-        "model: {type: mlp}\ntraining: {epochs: 2, distributed: {processes: 2}}\n"
-    )
-    result = cli("train", file)
-    assert result.code == 0, result.err
-    assert (tmp_path / "runs/d/1/model.pt").exists()
 
 
 @pytest.mark.parametrize(
