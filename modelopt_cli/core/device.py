@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+import sys
+from pathlib import Path
 
 from modelopt_cli.core.errors import UsageError
 
@@ -39,6 +42,24 @@ def choose(name: str) -> str:
         last = "cuda:0 only" if count == 1 else f"cuda:0 to cuda:{count - 1}"
         raise UsageError(f"device is '{name}', but this machine has {last}; set device: cuda or device: auto")
     return name
+
+
+def visible_gpus() -> list[str]:
+    """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them; none: there are none.
+
+    torch is asked only where the machine has a GPU, since loading it takes seconds.
+    """
+    if (
+        not any(Path("/dev").glob("nvidia[0-9]*"))
+        and "CUDA_VISIBLE_DEVICES" not in os.environ
+        and "torch" not in sys.modules
+    ):
+        return []
+    import torch
+
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    named = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
+    return (named or [str(number) for number in range(count)])[:count]
 
 
 def _why_no_cuda() -> str:

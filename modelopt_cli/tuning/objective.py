@@ -94,6 +94,9 @@ class Folders:
 class Objective(ABC):
     """Opens runs. Picklable, because worker processes open their own."""
 
+    device: str = "cpu"
+    """Where its runs compute: auto, cuda or cuda:N as in the experiment file; cpu too where a run takes all GPUs."""
+
     def prepare(self) -> None:  # noqa: B027  (most objectives need nothing)
         """Do once a worker process what every trial needs (slow imports), before any trial's clock runs."""
 

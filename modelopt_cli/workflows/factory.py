@@ -118,6 +118,13 @@ def open_compression(
     return CompressRun(experiment, cache, trial=True, left_out=left_out, wanted=wanted, state=state)
 
 
+def on_one_gpu(experiment: Experiment) -> bool:
+    """Whether a run of it computes on a GPU where there is one, and on no more than that."""
+    if experiment.require_model().framework != "torch":
+        return False
+    return experiment.training is None or experiment.training.distributed is None
+
+
 class ModelObjective(Objective):
     """Runs the experiment's workflow with a trial's values. Keeps the best models of this process under `keep`.
 
@@ -148,6 +155,7 @@ class ModelObjective(Objective):
         self._front = RunningFront()  # of the trials that this process has computed, by their seeds
         self._dense, self._folder, self._workflow = dense, folder, experiment.require_tuning().workflow
         self._samples, self._shared_stages = samples, shared_stages
+        self.device = experiment.device if on_one_gpu(experiment) else "cpu"
 
     def prepare(self) -> None:
         """Import what training needs: seconds that no trial's time limit should pay for."""

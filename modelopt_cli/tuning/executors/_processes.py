@@ -15,6 +15,7 @@ import psutil
 
 from modelopt_cli.core.errors import FailureKind, UsageError
 from modelopt_cli.tuning.executors import Event, Limits, Pool
+from modelopt_cli.tuning.executors._gpus import VARIABLE, least_used
 from modelopt_cli.tuning.executors._paused_states import IN_BYTES, MOST_SUSPENDED, PausedStates, States
 from modelopt_cli.tuning.executors._worker_process import WorkerProcess, resident_bytes
 
@@ -49,7 +50,8 @@ class Surroundings:
 class ProcessPool(Pool):
     """See the module docstring. `workers` processes share the machine's cores, unless `surroundings` say otherwise.
 
-    `objective` is pickled. `states`: who keeps the states of paused trials; None: memory, then files.
+    `objective` is pickled. `states`: who keeps the states of paused trials; None: memory, then files. `gpus`:
+    what a worker may see of the GPUs, a place each (_gpus.py); empty: all that this process sees.
     """
 
     def __init__(
@@ -60,9 +62,10 @@ class ProcessPool(Pool):
         *,
         states: States | None = None,
         surroundings: Surroundings | None = None,
+        gpus: Sequence[str] = (),
     ) -> None:
         self._greeting = (list(sys.path), objective)
-        self.slots, self._limits = workers, limits
+        self.slots, self._limits, self._gpus = workers, limits, gpus
         self._surroundings = surroundings or Surroundings(max(1, _cores() // workers))
         self._states: States = states or PausedStates(IN_BYTES)
         self._workers: list[WorkerProcess] = []
@@ -91,7 +94,10 @@ class ProcessPool(Pool):
 
     def _hire(self) -> WorkerProcess:
         around = self._surroundings
-        worker = WorkerProcess(around.threads, _GRACE, around.environment, around.output)
+        gpu = least_used(self._gpus, (worker.gpu for worker in self._workers)) if self._gpus else ""
+        environment = {**(around.environment or {}), **({VARIABLE: gpu} if gpu else {})}
+        worker = WorkerProcess(around.threads, _GRACE, environment, around.output)
+        worker.gpu = gpu
         worker.send(self._greeting)
         self._workers.append(worker)
         return worker

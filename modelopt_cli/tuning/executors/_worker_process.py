@@ -42,6 +42,7 @@ class WorkerProcess:
                 env=environment,
                 pass_fds=[theirs.fileno()],
             )
+        self.gpu = ""  # what it sees of the GPUs; empty: all
         self.trial: int | None = None
         self.waits = False  # its trial waits for a decision
         self.suspended = False  # its trial is paused, and has no state but itself

@@ -5,7 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, final
 
+from pydantic import Field, field_validator
+
+from modelopt_cli.core.types import Positive
 from modelopt_cli.tuning.executors import NO_LIMITS, Executor, Limits, Pool
+from modelopt_cli.tuning.executors._gpus import gpu_places
 
 if TYPE_CHECKING:
     from modelopt_cli.tuning.objective import Objective
@@ -15,16 +19,46 @@ if TYPE_CHECKING:
 class Processes(Executor):
     """Runs trials in worker processes: several at a time; contains crashes, timeouts and memory limits."""
 
+    gpus_per_trial: Positive | None = Field(
+        None,
+        description="GPUs that one trial has to itself; 0.5: two trials share one. More workers than that wait. "
+        "null: each worker process sees one of the GPUs, and more workers than GPUs share them.",
+    )
+
+    @field_validator("gpus_per_trial")
+    @classmethod
+    def _can_be_shared_out(cls, value: float | None) -> float | None:
+        if value is not None and value > 1.0 and value != int(value):
+            raise ValueError(f"a share of {value:g} is above 1 and not whole, which cannot be given out")
+        return value
+
+    def device_problem(self, device: str) -> str | None:
+        """Where trials have GPUs of their own, each sees its own as the first."""
+        if self.gpus_per_trial is None or device == "auto" or device == "cuda":
+            return None
+        return (
+            f"device is {device}, but each trial is given GPUs of its own (tuning.executor.gpus_per_trial is "
+            f"{self.gpus_per_trial:g}); set device: cuda or auto, or leave out gpus_per_trial"
+        )
+
     def places(self, workers: int | None, cores: int) -> int:
-        """So many as are asked for, else one a core."""
-        return workers or cores
+        """So many as are asked for, at most as many as have GPUs where a trial takes some; else one a core."""
+        if self.gpus_per_trial is None:
+            return workers or cores
+        room = len(gpu_places(self.gpus_per_trial, "cuda"))
+        return min(workers or room, room)
 
     def open(
         self, objective: Objective, workers: int = 1, limits: Limits = NO_LIMITS, folder: Path | None = None
     ) -> Pool:
-        """A pool of up to `workers` processes, started when needed. Raises UsageError for an unpicklable objective."""
+        """A pool of up to `workers` processes, started when needed. Raises UsageError for an unpicklable objective,
+        and for more GPUs than there are.
+        """
         from modelopt_cli.tuning.executors._paused_states import IN_BYTES, PausedStates
         from modelopt_cli.tuning.executors._processes import ProcessPool, pickled_objective
 
         states = PausedStates(IN_BYTES, folder=folder)
-        return ProcessPool(pickled_objective(objective, "worker processes"), workers, limits, states=states)
+        gpus = gpu_places(self.gpus_per_trial, objective.device)
+        workers = workers if self.gpus_per_trial is None else min(workers, len(gpus))
+        pickled = pickled_objective(objective, "worker processes")
+        return ProcessPool(pickled, workers, limits, states=states, gpus=gpus)

@@ -312,6 +312,8 @@ def open_script(experiment: Experiment, seed: int, files: TrialFiles, number: in
 class CommandObjective(Objective):
     """Starts the experiment's script with a trial's values."""
 
+    device = "auto"  # it may use a GPU where there is one
+
     def __init__(self, experiment: Experiment, files: TrialFiles) -> None:
         self._experiment, self._files = experiment, files
 

@@ -101,6 +101,15 @@ def make_plan(experiment: Experiment, space: Space) -> Plan:
     )
 
 
+def _on_gpus(experiment: Experiment, device: str) -> int:
+    """Trials at a time: one a GPU, where each worker can have its own."""
+    from modelopt_cli.core.device import visible_gpus
+
+    training = experiment.training
+    spread = training is not None and training.distributed is not None
+    return 1 if spread or ":" in device else max(1, len(visible_gpus()))
+
+
 def planned_trials(experiment: Experiment, space: Space) -> int | None:
     """How many trials the search will run: what the file says, at most the size of a finite space."""
     settings = experiment.require_tuning()
@@ -141,7 +150,7 @@ def _executor(experiment: Experiment, trials: int | None, measured: Measured, de
         return settings.executor.name(), settings.executor.places(settings.workers, cores)
     if settings.workflow == "command" or settings.trial_timeout or settings.trial_memory or measured.unsafe:
         return "processes", settings.workers or (1 if settings.workflow == "command" else cores)
-    workers = settings.workers or (1 if device.startswith("cuda") else cores)
+    workers = settings.workers or (_on_gpus(experiment, device) if device.startswith("cuda") else cores)
     if settings.workers is None and trials is not None and measured.seconds is not None:
         saved = trials * measured.seconds * (1 - 1 / workers)
         workers = workers if saved > 2 * _WORKER_START else 1
