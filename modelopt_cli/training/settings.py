@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
@@ -77,6 +77,10 @@ class TrainingSettings(Settings):
             return self.monitor
         return self.monitor or "validation.loss"
 
+    def deciding(self) -> dict[str, Any]:
+        """What decides on what is learnt, as plain values: files of trained models are named by it."""
+        return self.model_dump(mode="json", exclude={"distributed"})
+
     @field_validator("monitor")
     @classmethod
     def _monitor_is_no_test_metric(cls, monitor: str | None) -> str | None:
@@ -106,3 +110,8 @@ class TrainingSection(TrainingSettings):
     distributed: Distributed | None = Field(
         None, description="Spread the training over processes, with the result of one; null: one process."
     )
+
+    @classmethod
+    def of(cls, settings: TrainingSettings) -> TrainingSection:
+        """The same settings, in one process unless they say otherwise."""
+        return cls.model_construct(_fields_set=settings.model_fields_set, **dict(settings))

@@ -71,6 +71,7 @@ def test_extras_are_those_of_the_package() -> None:
         "data/parquet": "parquet",
         "samplers/cmaes": "cmaes",
         "samplers/optuna": "optuna",
+        "executors/ray": "ray",
         "loggers/mlflow": "mlflow",
         "loggers/tensorboard": "tensorboard",
         "loggers/trackio": "trackio",

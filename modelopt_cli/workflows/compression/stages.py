@@ -144,7 +144,10 @@ def _parts(stage: Stage) -> dict[str, Any]:
     }
     for name in sections[stage.name]:
         section = getattr(experiment, name)
-        parts[name] = None if section is None else section.model_dump(mode="json")
+        if name == "training" and section is not None:
+            parts[name] = section.deciding()
+        else:
+            parts[name] = None if section is None else section.model_dump(mode="json")
     if stage.name == "distill":
         for teacher in experiment.require_distillation().given_teachers:
             files += [teacher.path, teacher.weights]

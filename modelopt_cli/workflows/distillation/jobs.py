@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from modelopt_cli.core.seeds import derive
+from modelopt_cli.training.settings import TrainingSection
 from modelopt_cli.workflows.shared import data_cache
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ def _of_learner(learner: LearnerSettings, experiment: Experiment) -> Experiment:
     data = experiment.require_data()
     if learner.augment is not None:
         data = data.model_copy(update={"augment": learner.augment})
-    training = learner.training or experiment.training
+    training = experiment.training if learner.training is None else TrainingSection.of(learner.training)
     return experiment.model_copy(update={"model": learner.model, "training": training, "data": data})
 
 
@@ -97,14 +98,11 @@ def with_shared_seed(job: TrainingJob, seed: int) -> TrainingJob:
 def digest(job: TrainingJob, jobs: Sequence[TrainingJob]) -> str:
     """Of all that the job's model depends on: it names its stage file. `jobs`: all of the distillation."""
     experiment = job.experiment
-    sections = {
-        name: None if section is None else section.model_dump(mode="json")
-        for name, section in (("model", experiment.model), ("training", experiment.training))
-    }
     by_name = {one.name: one for one in jobs}
     parts: dict[str, Any] = {
         "data": data_cache.pinned_data(experiment),
-        **sections,
+        "model": None if experiment.model is None else experiment.model.model_dump(mode="json"),
+        "training": None if experiment.training is None else experiment.training.deciding(),
         "files": [stamp(path) for path in _files(job)],
         "seed": job.seed,
         "fingerprint": data_cache.prepared_data(experiment).fingerprint,

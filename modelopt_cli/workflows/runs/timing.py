@@ -56,10 +56,11 @@ def torch_seconds(
     if experiment.training is None:  # a loaded model, to be pruned
         experiment = experiment.with_values({"training": {}})
     training = experiment.require_training()
-    processes = 1 if training.distributed is None else training.distributed.processes
-    experiment = experiment.with_values(
-        {"training.distributed": None}
-    )  # timed in this process: they take long to start
+    processes = 1
+    if training.distributed is not None:  # timed in this process alone, since several take long to start
+        processes = training.distributed.processes
+        alone = training.model_copy(update={"distributed": None})
+        experiment = experiment.model_copy(update={"training": alone})
     batches = math.ceil(len(prepared.train.targets) / training.batch_size)
     used = min(batches, _BATCHES)
     shortened = _shortened(prepared, used * training.batch_size)

@@ -107,7 +107,7 @@ def dense_file(experiment: Experiment, folder: str | Path) -> Path:
     parts: dict[str, object] = {
         "data": data_cache.pinned_data(experiment),
         "model": experiment.require_model().model_dump(mode="json"),
-        "training": experiment.require_training().model_dump(mode="json"),
+        "training": experiment.require_training().deciding(),
         "seed": experiment.seed,
         "fingerprint": prepared.fingerprint,
     }
