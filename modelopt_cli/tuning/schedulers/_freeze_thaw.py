@@ -58,8 +58,22 @@ def decide(initial_points: int, growth: float, context: SchedulerContext) -> lis
     choice = _Choice(context, held, total, growth)
     left = context.steps_left
     for _ in range(open_slots):
-        decisions += choice.finish(left) or choice.next()
+        if left <= 0:  # what the slots before were given takes the rest
+            break
+        chosen = choice.finish(left) or choice.next()
+        left -= sum(_steps(decision, context) for decision in chosen)
+        decisions += chosen
     return settled(decisions)
+
+
+def _steps(decision: Decision, context: SchedulerContext) -> float:
+    """What a decision to compute takes, as far as its end is known."""
+    match decision:
+        case Resume(number, until) if until is not None:
+            return float(context.cost(context.trials[number].step, until))
+        case Start(until) if until is not None:
+            return float(context.cost(0, until))
+    return 0.0
 
 
 class _Choice:
