@@ -166,9 +166,8 @@ def _reproduce(report: Report, folder: Path | None) -> Section:
         command = _environment_of(folder).get("command")
         if isinstance(command, list) and command:
             lines.append(shlex.join(["modelopt", *map(str, command[1:])]))
-        own = (
-            report.kind != "pick" and "demands" not in report.details
-        )  # there it is the search's, or half of what was asked
+        # Of a picked trial it is the search's file; of a search for a target it is half of what was asked.
+        own = report.kind != "pick" and "demands" not in report.details
         if (folder / "experiment.yaml").exists() and own:
             file = shlex.quote(str(folder / "experiment.yaml"))
             lines.append(f"modelopt {report.workflow} {file}   # the same, defaults written out")

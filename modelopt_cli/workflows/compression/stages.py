@@ -136,18 +136,11 @@ def _parts(stage: Stage) -> dict[str, Any]:
         model = experiment.require_model()
         parts["model"] = model.model_dump(mode="json")
         files += [getattr(model, field, None) for field in model.path_fields]
-    sections = {
-        "train": ("training",),
-        "distill": ("training", "distillation"),
-        "prune": ("training", "pruning"),
-        "quantize": ("training", "quantization"),
-    }
-    for name in sections[stage.name]:
-        section = getattr(experiment, name)
-        if name == "training" and section is not None:
-            parts[name] = section.deciding()
-        else:
-            parts[name] = None if section is None else section.model_dump(mode="json")
+    parts["training"] = None if experiment.training is None else experiment.training.deciding()
+    own = {"distill": "distillation", "prune": "pruning", "quantize": "quantization"}.get(stage.name)
+    if own is not None:
+        section = getattr(experiment, own)
+        parts[own] = None if section is None else section.model_dump(mode="json")
     if stage.name == "distill":
         for teacher in experiment.require_distillation().given_teachers:
             files += [teacher.path, teacher.weights]

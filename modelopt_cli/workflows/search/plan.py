@@ -13,6 +13,7 @@ import time
 from typing import TYPE_CHECKING, cast
 
 from modelopt_cli.core.strategy import Named
+from modelopt_cli.workflows.factory import on_one_gpu
 from modelopt_cli.workflows.search.cheap_first import cheap_count
 from modelopt_cli.workflows.search.estimate import Measured, choosing, measure
 from modelopt_cli.workflows.shared import data_cache
@@ -105,9 +106,7 @@ def _on_gpus(experiment: Experiment, device: str) -> int:
     """Trials at a time: one a GPU, where each worker can have its own."""
     from modelopt_cli.core.device import visible_gpus
 
-    training = experiment.training
-    spread = training is not None and training.distributed is not None
-    return 1 if spread or ":" in device else max(1, len(visible_gpus()))
+    return max(1, len(visible_gpus())) if on_one_gpu(experiment) and ":" not in device else 1
 
 
 def planned_trials(experiment: Experiment, space: Space) -> int | None:
