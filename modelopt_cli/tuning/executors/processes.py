@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, Annotated, final
 
-from pydantic import Field, field_validator
+from pydantic import AfterValidator, Field
 
-from modelopt_cli.core.types import Positive
+from modelopt_cli.core.types import Positive, whole_or_part
 from modelopt_cli.tuning.executors import NO_LIMITS, Executor, Limits, Pool
 from modelopt_cli.tuning.executors._gpus import gpu_places
 
@@ -19,18 +19,11 @@ if TYPE_CHECKING:
 class Processes(Executor):
     """Runs trials in worker processes: several at a time; contains crashes, timeouts and memory limits."""
 
-    gpus_per_trial: Positive | None = Field(
+    gpus_per_trial: Annotated[Positive, AfterValidator(whole_or_part)] | None = Field(
         None,
         description="GPUs that one trial has to itself; 0.5: two trials share one. More workers than that wait. "
         "null: each worker process sees one of the GPUs, and more workers than GPUs share them.",
     )
-
-    @field_validator("gpus_per_trial")
-    @classmethod
-    def _can_be_shared_out(cls, value: float | None) -> float | None:
-        if value is not None and value > 1.0 and value != int(value):
-            raise ValueError(f"a share of {value:g} is above 1 and not whole, which cannot be given out")
-        return value
 
     def device_problem(self, device: str) -> str | None:
         """Where trials have GPUs of their own, each sees its own as the first."""

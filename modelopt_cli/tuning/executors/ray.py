@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, final
+from typing import TYPE_CHECKING, Annotated, ClassVar, final
 
-from pydantic import Field, field_validator
+from pydantic import AfterValidator, Field, field_validator
 
 from modelopt_cli.core.errors import MissingExtraError, UsageError
 from modelopt_cli.core.extras import require
 from modelopt_cli.core.strategy import Settings
-from modelopt_cli.core.types import Count, Positive
+from modelopt_cli.core.types import Count, Positive, whole_or_part
 from modelopt_cli.tuning.executors import NO_LIMITS, Executor, Limits, Pool
 
 if TYPE_CHECKING:
@@ -20,15 +20,12 @@ if TYPE_CHECKING:
 class Resources(Settings):
     """What one trial takes of a machine."""
 
-    cpu: Positive = Field(1.0, description="Cores; a trial computes with so many threads, at least one.")
-    gpu: float = Field(0.0, ge=0.0, description="GPUs; 0.25: four trials share one. At 0 a trial sees no GPU.")
-
-    @field_validator("cpu", "gpu")
-    @classmethod
-    def _can_be_shared_out(cls, value: float) -> float:
-        if value > 1.0 and value != int(value):
-            raise ValueError(f"a share of {value:g} is above 1 and not whole, which Ray cannot give out")
-        return value
+    cpu: Annotated[Positive, AfterValidator(whole_or_part)] = Field(
+        1.0, description="Cores; a trial computes with so many threads, at least one."
+    )
+    gpu: Annotated[float, Field(ge=0.0), AfterValidator(whole_or_part)] = Field(
+        0.0, description="GPUs; 0.25: four trials share one. At 0 a trial sees no GPU."
+    )
 
 
 @final
