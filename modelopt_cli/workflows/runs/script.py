@@ -2,8 +2,10 @@
 
 The script knows nothing of modelopt. Each line of its standard output, or of the file that the environment variable
 MODELOPT_METRICS names, that is a JSON object with numbers counts: with a `step` it is a report (a point of the curve),
-without one it adds to the final metrics. Every other line is ordinary output (script_lines.py). MODELOPT_SEED holds the
-trial's seed, MODELOPT_TRIAL_DIR a folder of its own. All that it writes goes into its log (script_log.py).
+without one it adds to the metrics of the next report, or of the end. A script runs ahead of who reads its reports: what
+it wrote after the last one that was read counts for nothing where it is stopped there, so a stopped trial is the same
+however late its script died. Every other line is ordinary output (script_lines.py). MODELOPT_SEED holds the trial's
+seed, MODELOPT_TRIAL_DIR a folder of its own. All that it writes goes into its log (script_log.py).
 
 Nothing here imports torch, so a search's worker processes start at once, and one that keeps a suspended script holds
 little memory.
@@ -24,7 +26,7 @@ import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from modelopt_cli.core.errors import StorageError, TrialError, UsageError
 from modelopt_cli.core.processes.supervised import Supervised, signal_name
@@ -63,6 +65,14 @@ def _read(descriptor: int) -> bytes:
         return b""
 
 
+class _Ahead(NamedTuple):
+    """A report that nobody has asked for yet, and what was said without a step since the report before."""
+
+    step: int
+    values: dict[str, float]
+    beside: dict[str, float]
+
+
 class ScriptRun(Run):
     """A script under way. How many steps it takes is known when it has ended; `steps` is what the user says."""
 
@@ -86,10 +96,12 @@ class ScriptRun(Run):
         """
         self.total = sys.maxsize
         self._steps, self._timeout, self._may_suspend = steps, timeout, pause == "suspend"
-        self._reports: list[StepReport] = []
-        self._metrics: dict[str, float] = {}
+        self._ahead: list[_Ahead] = []
+        self._beside: dict[str, float] = {}  # without a step, since the last report
+        self._metrics: dict[str, float] = {}  # of the reports that were taken; at its end, of all it said
+        self._names: set[str] = set()  # of all metrics it named
         self._tail: deque[str] = deque(maxlen=20)
-        self._changed = threading.Condition()  # of the three above
+        self._changed = threading.Condition()  # of the five above
         self._closing = False
         self._over = math.inf  # when what is still in the pipes of an ended script is waited for no more
         self._ended: float | None = None  # when its end was seen
@@ -159,21 +171,23 @@ class ScriptRun(Run):
         """Take a line over: of metrics, where it may be one."""
         parsed = metrics_of(line) if metrics else None
         with self._changed:
-            if parsed is None or len(self._metrics.keys() | parsed[1]) > _MOST_METRICS:
+            if parsed is None or len(self._names | parsed[1].keys()) > _MOST_METRICS:
                 text = redacted(line.decode("utf-8", "replace")).strip()
                 if text:
                     self._tail.append(text[:500])
                 return
             step, values = parsed
-            self._metrics.update(values)
+            self._names |= values.keys()
             if step is None:
+                self._beside.update(values)
                 return
-            if self._reports and self._reports[-1][0] == step:
-                self._reports[-1] = (step, {**self._reports[-1][1], **values})
+            if self._ahead and self._ahead[-1].step == step:
+                self._ahead[-1].values.update(values)
                 return
             if metrics and threading.current_thread() is self._reader:
-                self._changed.wait_for(lambda: len(self._reports) < _MOST_AHEAD or self._closing)
-            self._reports.append((step, values))
+                self._changed.wait_for(lambda: len(self._ahead) < _MOST_AHEAD or self._closing)
+            self._ahead.append(_Ahead(step, values, self._beside))
+            self._beside = {}
 
     def _read_file(self, *, last: bool) -> bool:
         """New lines of the metrics file, to which the script may do what it likes; whether these were all."""
@@ -206,7 +220,7 @@ class ScriptRun(Run):
             read = self._read_file(last=drained)
             new = self._take(until)
             with self._changed:
-                is_over = drained and read and not self._reports
+                is_over = drained and read and not self._ahead
             if is_over and not (new and self._problem()):  # what it reported before it failed is told first
                 self._finish()
             if new or is_over or time.monotonic() > deadline:
@@ -228,9 +242,12 @@ class ScriptRun(Run):
 
     def _take(self, until: int) -> list[StepReport]:
         with self._changed:
-            first = next((index for index, (step, _) in enumerate(self._reports) if step >= until), len(self._reports))
-            new, self._reports = self._reports[: first + 1], self._reports[first + 1 :]
+            first = next((i for i, ahead in enumerate(self._ahead) if ahead.step >= until), len(self._ahead))
+            taken, self._ahead = self._ahead[: first + 1], self._ahead[first + 1 :]
+            for _, values, beside in taken:
+                self._metrics |= beside | values
             self._changed.notify_all()
+        new: list[StepReport] = [(ahead.step, ahead.values) for ahead in taken]
         self.step = max([self.step, *(step for step, _ in new)])
         return new
 
@@ -242,7 +259,7 @@ class ScriptRun(Run):
             return TrialError("crash", f"the script was killed by {signal_name(-code)}{last}")
         if code > 0:
             return TrialError("error", f"the script ended with exit code {code}{last}")
-        if not self._metrics:
+        if not self._names:
             return TrialError(
                 "error", f'the script reported no metrics (print a JSON line such as {{"loss": 0.5}}){last}'
             )
@@ -253,10 +270,12 @@ class ScriptRun(Run):
         problem = self._problem()
         if problem is not None:
             raise problem
+        with self._changed:
+            self._metrics |= self._beside
         self.step = self.total = max(self.step, 1)
 
     def metrics(self) -> Mapping[str, float]:
-        """The last value of every metric the script has reported."""
+        """The last value of every metric in the reports that were taken; at the script's end, of all it said."""
         with self._changed:
             return dict(self._metrics)
 

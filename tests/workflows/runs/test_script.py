@@ -61,6 +61,28 @@ def test_reports_and_final_metrics(tmp_path: Path) -> None:
     run.close()
 
 
+def test_what_it_wrote_beyond_the_reports_taken_counts_for_nothing(tmp_path: Path) -> None:
+    """A script runs ahead: stopped at a step it is the same, whether it was killed at once or had already ended."""
+    text = (
+        "import json\nprint(json.dumps({'parameters': 5}))\n"
+        "for s in (1, 2, 3):\n    print(json.dumps({'step': s, 'loss': 1 / s}))\n    print(json.dumps({'beside': s}))\n"
+        "open('ended', 'w').close()\n"
+    )
+    run = ScriptRun(script(tmp_path, text), folder=str(tmp_path), seed=1)
+    deadline = time.monotonic() + 30
+    while not (tmp_path / "ended").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    assert run.metrics() == {}
+    assert drive(run, until=1) == [(1, {"loss": 1.0})]
+    assert run.metrics() == {"parameters": 5.0, "loss": 1.0}
+    assert drive(run, until=2) == [(2, {"loss": 0.5})]
+    assert run.metrics() == {"parameters": 5.0, "loss": 0.5, "beside": 1.0}
+    drive(run)
+    assert run.metrics() == {"parameters": 5.0, "loss": 1 / 3, "beside": 3.0}
+    run.close()
+
+
 def test_metrics_file_and_seed(tmp_path: Path) -> None:
     text = (
         "import json, os\n"

@@ -125,7 +125,7 @@ def test_a_script_that_prints_steps_without_end_waits_until_they_are_asked_for(t
         assert [step for step, _ in _first(script, 1)] == [1]
         time.sleep(1)
         assert [step for step, _ in _first(script, 2)] == [2]
-        assert len(script._reports) <= 10_000  # private: what is held back is not to be seen
+        assert len(script._ahead) <= 10_000  # private: what is held back is not to be seen
     finally:
         script.close()
 
