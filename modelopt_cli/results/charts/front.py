@@ -21,6 +21,7 @@ from modelopt_cli.results.charts.chart import INK, Chart, Panel, Spec, columns_o
 from modelopt_cli.results.picking import CHECKPOINT
 from modelopt_cli.results.report import Report
 
+_LETTER, _LINE = 0.014, 0.045  # of a drawing of 500 x 360: how wide a letter of a label is, how high a line
 _SETTINGS = 8  # so many stand under the pointer, each by itself
 _WIDE = 8.0  # times its lowest value, from which on an axis of costs is one of logarithms
 _FRONT, _BEATEN, _STOPPED, _OWN, _BEFORE = (
@@ -55,6 +56,12 @@ class _Axis:
     high: float
     log: bool
 
+    def share(self, value: float) -> float:
+        """Where on the axis it lies: 0 at its beginning, 1 at its end."""
+        ends = self.low, self.high
+        low, high, value = (math.log10(each) if self.log else each for each in (*ends, value))
+        return (value - low) / (high - low)
+
     def encoding(self) -> Spec:
         better = "higher" if self.goal.maximize else "lower"
         scale: dict[str, Any] = {"domain": [self.low, self.high], "nice": False, "clamp": True}
@@ -74,10 +81,13 @@ def draw(report: Report) -> Chart | None:
     axes = [_axis(goal, column, rows) for goal, column in trials.goals]
     settings = [(each.column, each.name) for each in trials.settings]
     panels = []
-    for first, second in combinations(axes, 2):
+    for panel, (first, second) in enumerate(combinations(axes, 2)):
         x, y = (second, first) if first.goal.maximize and not second.goal.maximize else (first, second)
         title = f"{y.goal.metric} against {x.goal.metric}" if len(axes) > 2 else ""
-        panels.append(Panel({"data": {"name": "front"}, "layer": _layers(x, y, axes, rows, settings)}, 360, title))
+        shown = f"label_{panel}"
+        _label(rows, x, y, shown)
+        layers = _layers(x, y, axes, rows, settings, shown)
+        panels.append(Panel({"data": {"name": "front"}, "layer": layers}, 360, title))
     return Chart(
         kind="front",
         title="Front of best compromises",
@@ -158,12 +168,30 @@ def _axis(goal: Goal, column: str, rows: Sequence[Mapping[str, Any]]) -> _Axis:
     return _Axis(goal, column, 10**low if log else low, 10**high if log else high, log)
 
 
+def _label(rows: Sequence[dict[str, Any]], x: _Axis, y: _Axis, name: str) -> None:
+    """Adds the column `name`: the label of each point where it has room beside those that have theirs, else nothing.
+
+    The outermost points have theirs in any case, then the others in the order of the horizontal axis.
+    """
+    labelled = [row for row in rows if row.get("label") and row[x.column] is not None and row[y.column] is not None]
+    labelled.sort(key=lambda row: float(row[x.column]))
+    placed: list[tuple[float, float, float]] = []  # horizontal, vertical, width; as shares of the drawing
+    for row in rows:
+        row[name] = ""
+    for row in [*labelled[:1], *labelled[1:][-1:], *labelled[1:-1]]:
+        left, up, width = x.share(row[x.column]), y.share(row[y.column]), _LETTER * len(row["label"])
+        if all(abs(up - v) >= _LINE or left + width < h or h + w < left for h, v, w in placed):
+            placed.append((left, up, width))
+            row[name] = row["label"]
+
+
 def _layers(
     x: _Axis,
     y: _Axis,
     axes: Sequence[_Axis],
     rows: Sequence[Mapping[str, Any]],
     settings: Sequence[tuple[str, str]],
+    label: str,
 ) -> list[Spec]:
     there = [what for what in _LOOKS if any(row["what"] == what for row in rows)]
     looks = [_LOOKS[what] for what in there]
@@ -204,7 +232,7 @@ def _layers(
     ]
     name = {"type": "text", "dx": 8, "dy": 11, "align": "left", "fontSize": 10.5}
     on_front = {"filter": f"{drawn} && datum.front"}
-    labels = {**position, "text": {"field": "label"}}
+    labels = {**position, "text": {"field": label}}
     layers += [
         layer({**name, "style": "halo"}, labels, transform=[on_front]),
         layer({**name, "color": INK}, labels, transform=[on_front]),

@@ -6,6 +6,7 @@ import json
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -105,6 +106,25 @@ def test_history_shows_the_best_so_far() -> None:
     assert line[:-1] == expected
     assert "stopped" in chart.alt
     assert "failed" in chart.alt
+
+
+def test_the_stages_of_a_compression_are_lines_of_their_own_one_after_another() -> None:
+    columns = ["stage", "step", "train.loss", "validation.loss", "model.parameters"]
+    rows: list[list[Any]] = [["train", 1, 0.5, 0.6, None], ["train", 2, 0.4, None, None], ["prune", 1, None, 0.7, 60.0]]
+    table = Table(columns=columns, rows=[*rows, ["prune", 2, 0.3, 0.5, 60.0]])
+    given = Report(kind="compression", workflow="compress", name="x", tables={"curve": table})
+    chart = charts.draw(given, "learning_curve")
+    assert chart is not None
+    assert [panel.title for panel in chart.panels] == ["loss"], "what models cost is in other tables"
+    drawn = records(chart.data["learning_curve_0"])
+    train = [(row["step"], row["stage"], row["of_stage"], row["value"]) for row in drawn if row["line"] == "train"]
+    assert train == [(1, "train", 1, 0.5), (2, "train", 2, 0.4), (4, "prune", 2, 0.3)]
+    assert chart.alt == ("After 4 steps of the stages train, prune: loss ends at 0.3 (train), 0.5 (validation).")
+    rules, names, lines = chart.panels[0].spec["layer"]
+    assert rules["data"]["values"] == [{"begins": 2.5, "name": "prune"}]
+    assert [row["name"] for row in names["data"]["values"]] == ["train", "prune"]
+    assert lines["encoding"]["detail"]["field"] == "stage"
+    assert _marks(chart.render("svg").decode()) >= 5
 
 
 def test_confusion_names_what_is_confused_most() -> None:

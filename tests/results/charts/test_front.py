@@ -65,6 +65,18 @@ def test_each_trial_is_what_it_is() -> None:
     assert [row["checkpoint"] for row in rows[:2]] == ["front/trial-0.pt", "front/trial-1.pt"]
 
 
+def test_labels_that_would_lie_on_each_other_are_left_to_the_pointer() -> None:
+    given = report(TWO, [0, 1, 2])
+    near = [[7, "completed", "sampler", 0.902, 9_100.0, 0.3, 64], [8, "completed", "sampler", 0.93, 9_200.0, 0.3, 64]]
+    given.tables["trials"].rows.extend(near)
+    given.details["front"] = [0, 1, 2, 7, 8]
+    rows = records(drawn(given).data["front"])
+    labels = {row["trial"]: row["label_0"] for row in rows if row.get("front")}
+    assert labels == {0: "0", 1: "1", 2: "2", 7: "", 8: "8"}, "the ends have theirs, then the others from the left"
+    labels = {row["trial"]: row["label_0"] for row in records(drawn(report(TWO, [1])).data["front"])}
+    assert labels[1] == "1"
+
+
 def test_the_model_that_all_began_with_stands_beside() -> None:
     chart = drawn(report(TWO, [0, 1, 2], stages=STAGES))
     before = next(row for row in records(chart.data["front"]) if row["what"] == "before")
