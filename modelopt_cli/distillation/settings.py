@@ -184,6 +184,11 @@ class DistillationSettings(Guidance):
         description="Students in a row, each taught by the one before (born-again networks, Furlanello et al., 2018); "
         "without a teacher the first one's is the student trained alone. null: one.",
     )
+    start: Literal["fresh", "teacher"] = Field(
+        "fresh",
+        description="The student's weights at first. teacher: those of the (first) teacher, layer by layer, where both "
+        "have the same layer (same path, names and shapes); the others begin as drawn.",
+    )
     baseline: bool = Field(True, description="Train the student alone as well, by the same training section.")
     leave_out: Items[str | int] = Field((), description="Classes that the student's train split lacks, by name.")
 
@@ -208,6 +213,12 @@ class DistillationSettings(Guidance):
             raise ValueError(
                 f"{given[0]} teaches something else in every step, so nothing can be kept; leave out cache"
             )
+        if self.start == "teacher" and (self.ema or self.mutual):
+            raise ValueError(f"start is teacher, but with {given[0]} there is none to begin from; leave out start")
+        if self.start == "teacher" and self.given_teachers:
+            first = self.given_teachers[0].model
+            if first is not None and first.framework != "torch":
+                raise ValueError(f"start is teacher, but its teacher, {first.name()}, has no layers; leave out start")
         if self.assistants and not self.given_teachers:
             raise ValueError("assistants stand between a teacher and the student; name a teacher, or leave them out")
         if alone and not self.baseline:

@@ -113,6 +113,8 @@ def digest(job: TrainingJob, jobs: Sequence[TrainingJob]) -> str:
         parts["leave out"] = list(settings.leave_out)
         if job.distilled:
             parts["guidance"] = settings.model_dump(mode="json", include=_DECIDING)
+            if settings.start != "fresh":  # files of earlier versions keep their names
+                parts["start"] = settings.start
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 

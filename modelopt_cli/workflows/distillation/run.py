@@ -201,7 +201,20 @@ class DistillRun(RestorableRun):
             state=state,
             criterion=self._criterion,
         )
+        if state is None and job.distilled and experiment.require_distillation().start == "teacher":
+            self._start_from(self.trained[job.taught_by[0]], self._run.trainer.module)
         return self._run
+
+    def _start_from(self, teacher: TrainedModel, student: nn.Module) -> None:
+        """Give the student what it has in common with its teacher; tell where that is nothing."""
+        from torch import nn
+
+        from modelopt_cli.distillation.starting import start_from
+
+        model = teacher.checkpoint.model
+        if not (isinstance(model, nn.Module) and start_from(student, model)):
+            text = f"distillation.start is teacher, but no layer of the student is like one of the {teacher.name}'s"
+            self._log.add([f"{text} (same path, names and shapes), so it begins as drawn"])
 
     def _finish(self, run: TorchRun | EstimatorRun) -> None:
         """Keep what the job's model has become."""

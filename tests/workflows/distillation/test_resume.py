@@ -56,6 +56,10 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "each other": ({"mutual": {"count": 3}}, {}),
     "generations": ({"generations": 2}, {}),
     "assistants": ({"teacher": TEACHER, "assistants": [{"model": {"type": "mlp", "hidden": [8]}}]}, {}),
+    "the teacher's own weights": (
+        {"teacher": TEACHER, "start": "teacher", "generations": 2},
+        {"model": TEACHER["model"]},
+    ),
     "a forest": (
         {"teacher": {"model": {"type": "sklearn", "estimator": "sklearn.ensemble.RandomForestClassifier"}}},
         {},
