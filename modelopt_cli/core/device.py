@@ -44,6 +44,11 @@ def choose(name: str) -> str:
     return name
 
 
+def usable_cores() -> int:
+    """Cores that this process may use, which may be fewer than the machine has (taskset, SLURM)."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def visible_gpus() -> list[str]:
     """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them; none: there are none.
 

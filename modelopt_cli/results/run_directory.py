@@ -131,10 +131,20 @@ class RunDirectory:
         """
         self._write_yaml("best.yaml", experiment, workflow, comment)
 
-    def write_environment(self, seed: int, device: str, variables: Mapping[str, str] = MappingProxyType({})) -> None:
-        """environment.json. Of the environment variables that the experiment refers to, only digests are kept."""
+    def write_environment(
+        self,
+        seed: int,
+        device: str,
+        variables: Mapping[str, str] = MappingProxyType({}),
+        auto: Mapping[str, object] = MappingProxyType({}),
+    ) -> None:
+        """environment.json. Of the environment variables that the experiment refers to, only digests are kept.
+
+        `auto`: what was taken for options that the experiment leaves open, and why.
+        """
         digests = {name: digest(value) for name, value in variables.items()}
-        write_json(self.path_of("environment.json"), {**environment(seed, device), "variables": digests})
+        taken = {"auto": dict(auto)} if auto else {}
+        write_json(self.path_of("environment.json"), {**environment(seed, device), "variables": digests, **taken})
 
     def write_report(self, report: Report, *, page: bool = False) -> Report:
         """report.json, and with `page` report.html; the report as it was written, which names the page.

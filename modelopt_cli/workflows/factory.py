@@ -188,7 +188,7 @@ class ModelObjective(Objective):
     def _whole(self, experiment: Experiment, seed: int, state: Any) -> Run:
         """As `_opened`; where trials are compared before their end, its reports tell costs that are searched by."""
         run, tuning = self._opened(experiment, seed, state), experiment.require_tuning()
-        compared = tuning.stopper is not None or tuning.scheduler is not None
+        compared = tuning.named_stopper is not None or tuning.named_scheduler is not None
         if compared and isinstance(run, ModelRun) and experiment.require_model().framework == "torch":
             run.early_costs = EarlyCosts(experiment, data_cache.prepared_data(experiment), self._wanted)
         return run

@@ -76,7 +76,7 @@ def _scheduler(experiment: Experiment | None, begun_with: Header) -> Scheduler:
     """What the search was run by: as its experiment says, or, for a study used by hand, its own stopper."""
     if experiment is not None:
         settings = experiment.require_tuning()
-        return settings.scheduler or SamplerAndStopper(stopper=settings.stopper)
+        return settings.named_scheduler or SamplerAndStopper(stopper=settings.named_stopper)
     stopper = begun_with["stopper"]
     return SamplerAndStopper(stopper=None if stopper is None else header.strategy("stoppers", stopper))
 

@@ -33,6 +33,7 @@ from modelopt_cli.workflows.search.plan import Plan, make_plan, refits
 from modelopt_cli.workflows.search.remarks import lacking_at_first, unheard, vain
 from modelopt_cli.workflows.search.summary import OWN_VALUES, search_summary
 from modelopt_cli.workflows.search.tables import best_row, best_tables, timeline_table
+from modelopt_cli.workflows.search.taken import taken_before, with_taken
 from modelopt_cli.workflows.search.trial_dirs import TrialDirs
 from modelopt_cli.workflows.shared import gates, run_files
 from modelopt_cli.workflows.shared.context import (
@@ -147,8 +148,10 @@ class _Search:
     def prepare(cls, experiment: Experiment, context: Context) -> _Search:
         """Check, plan, open the study, enqueue the file's own values and the initial ones."""
         reporting = Reporting(experiment, context)
-        settings = experiment.require_tuning()
         context.emit(StageBegun("checking the experiment" + (" and reading its data" if experiment.data else "")))
+        before = taken_before(context)
+        experiment = with_taken(experiment, before)
+        settings = experiment.require_tuning()
         space = search_space(experiment)
         path = context.directory.path_of("study.sqlite") if context.directory is not None else None
         resuming = context.resume and path is not None and path.exists()
@@ -156,9 +159,12 @@ class _Search:
         samples = _check(experiment, context, space)
         if settings.workflow != "command":
             context.emit(StageBegun("trying out how long a trial takes"))
-        plan = make_plan(experiment, space)
+        plan = make_plan(experiment, space, before)
+        for text in plan.reasons():
+            context.emit(Message(text))
+        experiment = with_taken(experiment, plan.auto)
         earlier = () if resuming else tuple(warm_start.earlier_runs(experiment))
-        run_files.record(experiment, context, plan.device)
+        run_files.record(experiment, context, plan.device, plan.auto)
         study = Study(
             space,
             sampler=settings.sampler,
@@ -208,7 +214,8 @@ class _Search:
         settings, plan = self.experiment.require_tuning(), self.plan
         finished = sum(trial.state.finished for trial in self.study.trials)
         goals = tuple(str(goal) for goal in settings.goals)
-        planned = None if settings.scheduler is not None else plan.trials  # it divides the steps of so many among more
+        shares_steps = settings.named_scheduler is not None
+        planned = None if shares_steps else plan.trials  # it divides the steps of so many among more
         with self.reporting.log.recording(), counting(self.context):
             self.dense = model_cache.make(self.experiment, self.space, self.context, keep, self.wanted)
         self.context.emit(
@@ -220,8 +227,8 @@ class _Search:
                 self.study.trials,
                 workers=plan.workers,
                 timeout=settings.timeout,
-                stops=settings.stopper is not None or settings.scheduler is not None,
-                shares_steps=settings.scheduler is not None,
+                stops=settings.named_stopper is not None or shares_steps,
+                shares_steps=shares_steps,
                 budget=plan.trials,
                 from_start=plan.sizes is not None,
                 may_end_before=settings.stop_when is not None,
@@ -241,8 +248,8 @@ class _Search:
             trials=plan.trials,
             timeout=settings.timeout,
             max_failures=settings.max_failures,
-            stopper=settings.stopper,
-            scheduler=settings.scheduler,
+            stopper=settings.named_stopper,
+            scheduler=settings.named_scheduler,
             stop=self._asked_to_stop,
             converged=self._converged,
             on_change=self._changed,
@@ -279,7 +286,8 @@ class _Search:
     def wanted(self) -> list[str]:
         """The metrics that trials are asked for."""
         settings = self.experiment.require_tuning()
-        wanted = settings.metrics + list(settings.stopper.metrics() if settings.stopper is not None else ())
+        stopper = settings.named_stopper
+        wanted = settings.metrics + list(stopper.metrics() if stopper is not None else ())
         wanted += [gate.metric for gate in gates.conditions(self.experiment, self.context)]
         return [name.removesuffix("_std") for name in dict.fromkeys(wanted)]
 

@@ -27,6 +27,11 @@ def render(console: Console, report: Report, *, quiet: bool) -> None:
     console.print(Text("plan", style="bold"))
     if report.plan:
         planned(console, report.plan)
+        for option, auto in report.plan.get("auto", {}).items():
+            value = "none" if auto["value"] is None else auto["value"]["type"]
+            parts.line(console, f"{option}: ", f"{value}, by auto: {auto['reason']}")
+        for text in report.plan.get("advice", ()):
+            parts.line(console, "advice: ", text)
     parts.line(console, "", "dry run: everything was checked, nothing was run")
 
 

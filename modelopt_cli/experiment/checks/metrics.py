@@ -115,9 +115,10 @@ def _rules(experiment: Sections) -> Iterator[tuple[Path, str, str, bool]]:
     if tuning.stop_when is not None:
         for name in tuning.stop_when.metrics():
             yield ("tuning", "stop_when", "target"), name, "the metric of stop_when.target", False
-    if tuning.stopper is not None:
-        what = f"the metric of the stopper {tuning.stopper.name()}"
-        for name in tuning.stopper.metrics():
+    stopper = tuning.named_stopper
+    if stopper is not None:
+        what = f"the metric of the stopper {stopper.name()}"
+        for name in stopper.metrics():
             yield ("tuning", "stopper", "condition"), name, what, True
 
 

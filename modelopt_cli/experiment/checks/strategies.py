@@ -48,12 +48,13 @@ def _finding(path: Path, problem: str) -> Finding:
 
 def scheduler_findings(experiment: Sections, tuning: TuningSettings, space: Space) -> list[Finding]:
     """That a scheduler's options fit the space, and that states can be copied where it copies them."""
-    if tuning.scheduler is None:
+    scheduler = tuning.named_scheduler
+    if scheduler is None:
         return []
-    uncopied = list(_uncopied(experiment, tuning, tuning.scheduler.name())) if tuning.scheduler.copies else []
+    uncopied = list(_uncopied(experiment, tuning, scheduler.name())) if scheduler.copies else []
     if uncopied:
         return uncopied
-    problem = tuning.scheduler.problem(tuning.trials, space)
+    problem = scheduler.problem(tuning.trials, space)
     return [] if problem is None else [_finding(("tuning", "scheduler"), problem)]
 
 

@@ -185,10 +185,20 @@ def _reproduce(report: Report, folder: Path | None) -> Section:
     table = PageTable.of(files, "Files")
     if table is not None:
         parts.append(Part(table=table))
+    auto = PageTable.of(_auto_rows(report), "Taken by auto")
+    if auto is not None:
+        parts.append(Part(table=auto))
     plan = PageTable.of(_plan_rows(report), "Estimated and taken")
     if plan is not None:
         parts.append(Part(table=plan))
     return Section("reproduce", "Reproduce it", parts)
+
+
+def _auto_rows(report: Report) -> list[dict[str, Any]]:
+    return [
+        {"option": option, "taken": "none" if each["value"] is None else each["value"]["type"], "why": each["reason"]}
+        for option, each in report.plan.get("auto", {}).items()
+    ]
 
 
 def _plan_rows(report: Report) -> list[dict[str, Any]]:

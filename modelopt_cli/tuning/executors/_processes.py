@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import psutil
 
+from modelopt_cli.core.device import usable_cores
 from modelopt_cli.core.errors import FailureKind, UsageError
 from modelopt_cli.tuning.executors import Event, Limits, Pool
 from modelopt_cli.tuning.executors._gpus import VARIABLE, least_used
@@ -66,7 +67,7 @@ class ProcessPool(Pool):
     ) -> None:
         self._greeting = (list(sys.path), objective)
         self.slots, self._limits, self._gpus = workers, limits, gpus
-        self._surroundings = surroundings or Surroundings(max(1, _cores() // workers))
+        self._surroundings = surroundings or Surroundings(max(1, usable_cores() // workers))
         self._states: States = states or PausedStates(IN_BYTES)
         self._workers: list[WorkerProcess] = []
         self._events: list[Event] = []
@@ -194,8 +195,3 @@ class ProcessPool(Pool):
             worker.end()
         self._workers.clear()
         self._states.close()
-
-
-def _cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -8,6 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from modelopt_cli.core.conditions import Condition, Goal
+from modelopt_cli.core.errors import did_you_mean
 from modelopt_cli.core.strategy import FAMILIES, Named, Settings
 from modelopt_cli.core.types import Count, Items, Positive
 from modelopt_cli.tuning.exchange.optuna_address import OptunaAddress
@@ -65,17 +66,23 @@ class TuningSettings(Settings):
     sampler: Annotated[Sampler, Named("samplers")] = Field(
         default_factory=_default_sampler, description="What chooses the next setting."
     )
-    stopper: Annotated[Stopper, Named("stoppers")] | None = Field(
-        None, description="What ends a trial that is not worth going on with."
+    stopper: Literal["auto"] | Annotated[Stopper, Named("stoppers")] | None = Field(
+        None,
+        description="What ends a trial that is not worth going on with; auto: one that suits what trials report, or "
+        "none, as the plan says.",
     )
-    scheduler: Annotated[Scheduler, Named("schedulers")] | None = Field(
-        None, description="What shares out the steps of all trials, where that is not left to sampler and stopper."
+    scheduler: Literal["auto"] | Annotated[Scheduler, Named("schedulers")] | None = Field(
+        None,
+        description="What shares out the steps of all trials, where that is not left to sampler and stopper; auto: one "
+        "that suits the steps, their time and the trials, or none, as the plan says.",
     )
     fidelity: Fidelity | None = Field(
         None, description="Steps that are parts of the train split, for models without epochs or dear data."
     )
     executor: Literal["auto"] | Annotated[Executor, Named("executors")] = Field(
-        "auto", description="Where trials run; auto: worker processes where they save time, else this process."
+        "auto",
+        description="Where trials run; auto: worker processes where they save time, as many as cores, GPUs and free "
+        "memory allow, else this process; never ray.",
     )
     trials: Count | None = Field(
         None, description="Trials in all; null: every setting of a finite space, else until timeout or stop_when."
@@ -176,6 +183,17 @@ class TuningSettings(Settings):
             raise ValueError(f"trial_memory is {value}, but must be above 0")
         return value
 
+    @field_validator("stopper", "scheduler", "executor", mode="before")
+    @classmethod
+    def _auto_is_known(cls, value: Any, info: ValidationInfo) -> Any:
+        """The family's names, which an error lists, lack `auto`."""
+        names = FAMILIES[f"{info.field_name}s"].names()
+        if isinstance(value, str) and value not in names:
+            hint = did_you_mean(value, ["auto"])
+            if hint and value != "auto" and not did_you_mean(value, names):
+                raise ValueError(f"unknown {info.field_name} '{value}'.{hint}")
+        return value
+
     @field_validator("stopper", "scheduler", mode="before")
     @classmethod
     def _of_that_kind(cls, value: Any, info: ValidationInfo) -> Any:
@@ -192,7 +210,12 @@ class TuningSettings(Settings):
 
     @model_validator(mode="after")
     def _scheduler_fits(self) -> Self:
-        if self.scheduler is None:
+        if self.scheduler == "auto" and isinstance(self.stopper, Stopper):
+            raise ValueError(
+                f"scheduler is auto, but the stopper {self.stopper.name()} ends trials already; leave out one of them, "
+                "or write stopper: auto, which serves where no scheduler suits"
+            )
+        if not isinstance(self.scheduler, Scheduler):
             return self
         name = self.scheduler.name()
         if self.stopper is not None:
@@ -214,7 +237,9 @@ class TuningSettings(Settings):
                 f"fidelity trains on parts of the train split, but trials run the workflow {self.workflow}; leave it "
                 "out: stoppers and schedulers look at what such a trial reports by itself"
             )
-        looking = self.stopper or self.scheduler
+        if "auto" in (self.stopper, self.scheduler):
+            return self
+        looking = self.named_stopper or self.named_scheduler
         if looking is None:
             raise ValueError(
                 "fidelity lets trials report from parts of the train split, but nothing looks at that; "
@@ -242,6 +267,16 @@ class TuningSettings(Settings):
         if problem is not None:
             raise ValueError(problem)
         return self
+
+    @property
+    def named_stopper(self) -> Stopper | None:
+        """The stopper; None: there is none, or `auto` has not been decided."""
+        return self.stopper if isinstance(self.stopper, Stopper) else None
+
+    @property
+    def named_scheduler(self) -> Scheduler | None:
+        """The scheduler; None: there is none, or `auto` has not been decided."""
+        return self.scheduler if isinstance(self.scheduler, Scheduler) else None
 
     @property
     def goals(self) -> tuple[Goal, ...]:

@@ -84,8 +84,9 @@ def _pointless(experiment: Experiment, space: Space) -> str:
         return f"the workflow {tuning.workflow} has one stage"
     if tuning.sampler.exact:
         return f"the sampler {tuning.sampler.name()} tries its list in order"
-    if tuning.scheduler is not None and tuning.scheduler.copies:
-        return f"the scheduler {tuning.scheduler.name()} begins with settings of its own"
+    scheduler = tuning.named_scheduler
+    if scheduler is not None and scheduler.copies:
+        return f"the scheduler {scheduler.name()} begins with settings of its own"
     early, late = early_paths(experiment, space)
     if not early:
         return "nothing that is searched changes an early stage, which is made once anyway"

@@ -32,11 +32,12 @@ def _never_reported(experiment: Experiment, trials: Sequence[Trial]) -> Iterator
         for name in tuning.stop_when.metrics():
             if name not in final:
                 yield f"no trial reported '{name}', so stop_when.target could never hold{_instead(name, final)}"
-    if tuning.stopper is not None and under_way:
-        for name in tuning.stopper.metrics() or [goal.metric for goal in tuning.goals]:
+    stopper = tuning.named_stopper
+    if stopper is not None and under_way:
+        for name in stopper.metrics() or [goal.metric for goal in tuning.goals]:
             if name not in under_way:
                 yield (
-                    f"no report held '{name}' while its trial was under way, so the stopper {tuning.stopper.name()} "
+                    f"no report held '{name}' while its trial was under way, so the stopper {stopper.name()} "
                     f"could end none{_instead(name, under_way)}"
                 )
     for condition in tuning.conditions if final else ():

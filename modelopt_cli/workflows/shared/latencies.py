@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, get_args
 
 from pydantic import ValidationError
 
+from modelopt_cli.core.device import usable_cores
 from modelopt_cli.core.errors import UsageError, did_you_mean
 from modelopt_cli.core.readable import plural
 from modelopt_cli.experiment.evaluation import LatencySettings, Runtime
@@ -202,7 +203,7 @@ def measured(
         entrants = _entrants(models, inputs, settings, ("eager",), [])
         warnings = [f"{text}; so all modules are timed as their own code runs them" for text in warnings]
     labels = {_label(key, entrants): key for key in entrants}
-    if settings.threads > (cores := _cores()):
+    if settings.threads > (cores := usable_cores()):
         warnings.append(
             f"evaluation.latency.threads is {settings.threads}, but there {'is' if cores == 1 else 'are'} "
             f"{plural(cores, 'core')} here: threads wait for each other, and the time is not what it would be elsewhere"
@@ -312,11 +313,6 @@ def _label(key: tuple[str, Runtime], keys: Iterable[tuple[str, Runtime]]) -> str
 
 def _left_out(name: str, runtime: Runtime, reason: str) -> str:
     return f"latency of {name} by {WORDS[runtime]} was not measured: {reason}"
-
-
-def _cores() -> int:
-    """Those that this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @contextmanager

@@ -6,6 +6,7 @@ import contextlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import yaml
@@ -52,12 +53,20 @@ def check_resumed(experiment: Experiment, context: Context) -> None:
         check_unchanged(directory.path, experiment)
 
 
-def record(experiment: Experiment, context: Context, device: str | None = None) -> None:
-    """Write down what is run, and where. `device`: the one that was chosen, where it is known."""
+def record(
+    experiment: Experiment,
+    context: Context,
+    device: str | None = None,
+    auto: Mapping[str, object] = MappingProxyType({}),
+) -> None:
+    """Write down what is run, and where. `device`: the one that was chosen, where it is known. `auto`: what was taken
+    for options that the file leaves open; written first, since a run that goes on asks whether it was so.
+    """
     context.emit(RunBegun())
-    if context.directory is not None:
-        context.directory.write_experiment(experiment.written())
-        context.directory.write_environment(experiment.seed, device or experiment.device, experiment.variables())
+    directory = context.directory
+    if directory is not None:
+        directory.write_environment(experiment.seed, device or experiment.device, experiment.variables(), auto)
+        directory.write_experiment(experiment.written())
 
 
 def write(context: Context, tables: Mapping[str, Table], model: Checkpoint | None) -> dict[str, str]:

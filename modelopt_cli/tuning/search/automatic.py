@@ -1,0 +1,464 @@
+"""What `auto` takes for a search's stopper, scheduler and executor, and why: by what its trials are like.
+
+Each rule is a function of what is known beforehand, and answers for the case that it is about, or leaves it to the next
+one. What was measured stands in docs/measurements.md; a rule that rests on it says so in its reason.
+
+>>> choose_stopper(Workload("epochs", steps=20, trials=30)).value
+'asha'
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from modelopt_cli.core.readable import duration, plural, size
+from modelopt_cli.tuning.schedulers.freeze_thaw import FreezeThaw
+
+__all__ = [
+    "Choice",
+    "Machine",
+    "Workload",
+    "choose_executor",
+    "choose_scheduler",
+    "choose_stopper",
+    "ending_advice",
+    "executor_advice",
+]
+
+Reports = Literal["epochs", "folds", "sizes", "steps", "nothing"]
+
+LEAST_STEPS = 3
+"""Below that a trial that is ended early saves at most half of its steps, after a single look."""
+LEAST_TRIALS = 5
+"""Below that there is nobody to compare with: one in three goes on at a rung."""
+MANY_TRIALS = 50
+"""From there on a sampler that learns from complete trials was as good as the schedulers that were measured."""
+QUICK = 0.01
+"""Seconds: choosing a setting takes some twice as long, so that a trial which is ended early saves next to nothing."""
+DECISION = 0.02
+"""Seconds of a decision of freeze_thaw."""
+WORTH = 10
+"""An epoch must take so many decisions' time, for each worker, before freeze_thaw's are worth their time."""
+LEAST_FOLDS = 5
+"""Wilcoxon's test says nothing before the fourth fold, so that with four nothing is left to be saved."""
+WORKER_START = 4.0
+"""Seconds until worker processes have imported what they need."""
+
+_TRAINING = "docs/measurements.md, real training"
+_LCBENCH = "docs/measurements.md, LCBench"
+_UNLEARNING = ("random", "sobol")
+_NAMES: dict[str, str] = {"epochs": "epoch", "folds": "fold", "sizes": "size", "steps": "step"}
+
+
+@dataclass(frozen=True)
+class Workload:
+    """What the trials of a search are like, as far as it is known before the first one.
+
+    `reports`: what its trials report after (a script's may turn out to report nothing). `steps`: of a complete trial;
+    None: a script's, known when the first has ended. `trials`: None: until the time is up. `timed`: there is such a
+    time. `seconds`: of a whole trial; None: not known. `sampler`: its name, `exact` where it tries a list. `unfit`: why
+    what trials report on their way says little of what they come to; empty: it says something. `plain`: the objective
+    is one, and there are no constraints.
+    """
+
+    reports: Reports
+    steps: int | None = 1
+    trials: int | None = None
+    timed: bool = False
+    seconds: float | None = None
+    workers: int = 1
+    sampler: str = "bayesian"
+    exact: bool = False
+    unfit: str = ""
+    plain: bool = True
+    repeats: bool = False
+
+    @property
+    def step(self) -> str:
+        """What a step is called."""
+        return _NAMES.get(self.reports, "step")
+
+    @property
+    def named_steps(self) -> str:
+        """`20 epochs`; of a script whose steps are not known, `steps`."""
+        return "steps" if self.steps is None else plural(self.steps, self.step)
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Where a search is run. `places`: trials that its cores, or its GPUs, have room for; `what`: which of them."""
+
+    places: int
+    what: str = "core"
+    free_bytes: int | None = None  # memory; None: not known
+    worker_bytes: int = 0  # that a worker process takes
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What was taken. `value`: the strategy's name, None for none; `reason`: the end of a sentence that begins with it.
+
+    `workers`: of an executor.
+    """
+
+    value: str | None
+    reason: str
+    workers: int = 1
+
+
+_Rule = Callable[[Workload], "Choice | None"]
+
+
+def choose_stopper(workload: Workload) -> Choice:
+    """The stopper for such trials, or none."""
+    return _first(workload, (*_SILENCE, _sized, *_NOT_WORTH_IT, _folds, _unmeasured, _few_steps, _unlearning), _asha)
+
+
+def choose_scheduler(workload: Workload) -> Choice:
+    """The scheduler for such trials, or none. pbt is never taken: what it finds is a schedule, not a setting."""
+    rules = (
+        *_SILENCE,
+        _halved,
+        _nothing_to_share,
+        *_NOT_WORTH_IT,
+        _averaged,
+        _unshared,
+        _few_steps,
+        _repeated,
+        _many_trials,
+        _long_epochs,
+    )
+    return _first(workload, rules, _bohb)
+
+
+def _first(workload: Workload, rules: Sequence[_Rule], otherwise: Callable[[Workload], Choice]) -> Choice:
+    """What the first rule says that is about such trials."""
+    answers = (rule(workload) for rule in rules)
+    return next((answer for answer in answers if answer is not None), None) or otherwise(workload)
+
+
+# Trials that cannot be judged before their end
+
+
+def _silent(workload: Workload) -> Choice | None:
+    """An estimator without folds, or a training of one epoch."""
+    if workload.reports == "nothing" or (workload.steps == 1 and workload.reports != "sizes"):
+        return Choice(None, "a trial reports nothing before its end, so there is nothing to end it by")
+    return None
+
+
+def _misleading(workload: Workload) -> Choice | None:
+    """What is reported is not what is looked for."""
+    return Choice(None, workload.unfit) if workload.unfit else None
+
+
+# Trials of which ending early saves too little
+
+
+def _listed(workload: Workload) -> Choice | None:
+    """Somebody wants all of a list."""
+    if workload.exact:
+        return Choice(None, f"{workload.sampler} is asked for every setting of a list, each to be compared at its end")
+    return None
+
+
+def _few_trials(workload: Workload) -> Choice | None:
+    """Nobody to compare with."""
+    if workload.trials is not None and workload.trials < LEAST_TRIALS:
+        few = f"{plural(workload.trials, 'trial')} {'is' if workload.trials == 1 else 'are'} too few"
+        return Choice(None, f"{few} to compare them on their way (from {LEAST_TRIALS} on)")
+    return None
+
+
+def _quick(workload: Workload) -> Choice | None:
+    """Trials of milliseconds."""
+    if workload.seconds is not None and workload.seconds < QUICK:
+        return Choice(
+            None,
+            f"a whole trial takes {_short(workload.seconds)}, less than choosing its setting: next to nothing is saved",
+        )
+    return None
+
+
+def _few_steps(workload: Workload) -> Choice | None:
+    """A training of two epochs."""
+    if workload.steps is not None and workload.steps < LEAST_STEPS:
+        return Choice(None, f"{workload.named_steps} are too few to end a trial between (from {LEAST_STEPS} on)")
+    return None
+
+
+_SILENCE: tuple[_Rule, ...] = (_silent, _misleading)
+_NOT_WORTH_IT: tuple[_Rule, ...] = (_listed, _few_trials, _quick)
+
+
+# Stoppers
+
+
+def _sized(workload: Workload) -> Choice | None:
+    """`tuning.fidelity`, which makes no sense without a stopper."""
+    if workload.reports != "sizes":
+        return None
+    return Choice(
+        "asha",
+        "a trial trains on growing parts of the data, and the best third goes on to the next size; at equal samples "
+        "random search with it was never worse than without (docs/decisions.md, growing parts)",
+    )
+
+
+def _folds(workload: Workload) -> Choice | None:
+    """Folds of a cross-validation."""
+    if workload.reports != "folds":
+        return None
+    if workload.steps is not None and workload.steps < LEAST_FOLDS:
+        return Choice(
+            None,
+            f"{workload.named_steps} are too few to test which setting is worse (wilcoxon, from {LEAST_FOLDS} on)",
+        )
+    return Choice(
+        "wilcoxon",
+        f"the steps are {workload.named_steps}, the same ones in every trial, which a test compares pair by pair with "
+        "the best trial's; rungs such as asha's would take the luck of the first folds for a setting's worth",
+    )
+
+
+def _unmeasured(workload: Workload) -> Choice | None:
+    """A script of which nobody has said how many steps it takes."""
+    if workload.steps is not None:
+        return None
+    return Choice(
+        "median",
+        "the script's steps are not known before it has run (command.steps says them); median needs no such number, "
+        "ends what is worse than half of the others at the same step, and does nothing where no step is reported",
+    )
+
+
+def _unlearning(workload: Workload) -> Choice | None:
+    """Random search."""
+    if workload.sampler not in _UNLEARNING:
+        return None
+    return Choice(
+        "hyperband",
+        f"trials report {workload.named_steps}, and {workload.sampler} does not learn from complete trials; random "
+        f"search with hyperband had a regret of 0.18 after 50 full trainings' epochs, alone 0.25 ({_LCBENCH})",
+    )
+
+
+def _asha(workload: Workload) -> Choice:
+    """What was measured with a sampler that learns."""
+    return Choice(
+        "asha",
+        f"trials report {workload.named_steps}, and at {_rungs(workload.steps, workload.step)} the best third goes on; "
+        f"with it bayesian came to an accuracy in 0.61 to 0.94 of random search's time ({_TRAINING})",
+    )
+
+
+def _rungs(steps: int | None, step: str) -> str:
+    """`epochs 1, 3 and 9`."""
+    rungs, rung = [], 1
+    while steps is not None and rung < steps:
+        rungs.append(rung)
+        rung *= 3
+    texts = [str(rung) for rung in rungs]
+    if len(texts) > 1:
+        return f"{step}s {', '.join(texts[:-1])} and {texts[-1]}"
+    return f"{step} {''.join(texts)}"
+
+
+# Schedulers
+
+
+def _nothing_to_share(workload: Workload) -> Choice | None:
+    """A search without a plan."""
+    if workload.trials is None and not workload.timed:
+        return Choice(None, "neither tuning.trials nor tuning.timeout says how many steps there are to share out")
+    return None
+
+
+def _halved(workload: Workload) -> Choice | None:
+    """`tuning.fidelity`."""
+    if workload.reports != "sizes":
+        return None
+    return Choice(
+        "successive_halving",
+        f"a trial trains on {workload.named_steps} of the data, too few to foretell a curve; at equal samples random "
+        "search with successive halving was never worse than without (docs/decisions.md, growing parts)",
+    )
+
+
+def _averaged(workload: Workload) -> Choice | None:
+    """Folds of a cross-validation."""
+    if workload.reports != "folds":
+        return None
+    return Choice(
+        None,
+        "the steps are folds of a cross-validation, none of which says more than another; `stopper: auto` knows what "
+        "compares folds",
+    )
+
+
+def _unshared(workload: Workload) -> Choice | None:
+    """A script of which nobody has said how many steps it takes."""
+    if workload.steps is not None:
+        return None
+    return Choice(
+        None,
+        "how many steps the script takes is not known before it has run; write command.steps, and they are shared out",
+    )
+
+
+def _repeated(workload: Workload) -> Choice | None:
+    """`tuning.repeats`."""
+    if workload.repeats:
+        return Choice(None, "repeats tries settings again to their end, where a scheduler ends most of them early")
+    return None
+
+
+def _many_trials(workload: Workload) -> Choice | None:
+    """Where a model of complete trials catches up."""
+    if workload.trials is None or workload.trials < MANY_TRIALS or workload.sampler in _UNLEARNING:
+        return None
+    return Choice(
+        None,
+        f"with {workload.trials} complete trials to spend {workload.sampler} learns enough alone: after 50, bayesian "
+        f"had a regret of 0.03, freeze_thaw 0.05 ({_LCBENCH}); `stopper: auto` ends what promises little",
+    )
+
+
+def _long_epochs(workload: Workload) -> Choice | None:
+    """Where decisions cost next to nothing beside epochs."""
+    if workload.seconds is None or not workload.steps or not (workload.plain or FreezeThaw.several_objectives):
+        return None
+    epoch = workload.seconds / workload.steps
+    if epoch / workload.workers < WORTH * DECISION:
+        return None
+    beside = f", {workload.workers} at a time" if workload.workers > 1 else ""
+    return Choice(
+        "freeze_thaw",
+        f"an epoch takes {_short(epoch)}{beside}, against which its decisions of {_short(DECISION)} count little; "
+        f"after 5 full trainings' epochs it was where random search was after 50 ({_LCBENCH})",
+    )
+
+
+def _bohb(workload: Workload) -> Choice:
+    """What was measured where steps are short."""
+    if not workload.plain and not FreezeThaw.several_objectives:
+        why = f"trials report {workload.named_steps}, and bohb compares several objectives and constraints"
+    elif workload.seconds is None or not workload.steps:
+        why = f"trials report {workload.named_steps}, of a length that is not known yet"
+    else:
+        beside = f" and {workload.workers} trials at a time" if workload.workers > 1 else ""
+        epoch = _short(workload.seconds / workload.steps)
+        why = (
+            f"trials report {workload.named_steps}; with {epoch} for each {workload.step}{beside} decisions must be "
+            f"quick, as freeze_thaw's of {_short(DECISION)} are not"
+        )
+    return Choice(
+        "bohb",
+        f"{why}; it came to an accuracy in 0.31 to 0.55 of random search's time, ahead of all beside it ({_TRAINING})",
+    )
+
+
+# Where trials run
+
+
+def choose_executor(
+    machine: Machine,
+    *,
+    trials: int | None,
+    seconds: float | None,
+    workers: int | None = None,
+    isolated: str = "",
+    script: bool = False,
+) -> Choice:
+    """serial or processes, and how many. Never ray: a cluster is named by its address.
+
+    `trials`, `seconds` of each: None where unknown. `workers`: as asked for. `isolated`: why a trial needs a process of
+    its own. `script`: trials are processes that share out nothing of themselves.
+    """
+    if script:
+        count = workers or 1
+        each = (
+            "as many as asked for" if workers else "one at a time, since a script may use all cores (--jobs for more)"
+        )
+        return Choice("processes", f"each script is a process of its own, {each}", count)
+    room, limit = _room(machine)
+    if isolated:
+        return Choice("processes", isolated, workers or room)
+    if workers == 1:
+        return Choice("serial", "one trial at a time was asked for")
+    if workers:
+        return Choice("processes", f"{workers} at a time were asked for", workers)
+    if room == 1:
+        return Choice("serial", f"{limit} one trial at a time")
+    if trials is not None and seconds is not None:
+        saved = trials * seconds * (1 - 1 / room)
+        if saved <= 2 * WORKER_START:
+            work = f"{plural(trials, 'trial')} of about {_short(seconds)}"
+            return Choice(
+                "serial", f"for {work} starting {room} worker processes would take about as long as they could save"
+            )
+        return Choice("processes", f"{limit} {room} trials of about {_short(seconds)} at a time", room)
+    return Choice("processes", f"{limit} {room} trials at a time", room)
+
+
+def _room(machine: Machine) -> tuple[int, str]:
+    """(trials at a time, what allows them)"""
+    places = plural(machine.places, machine.what)
+    allows = f"{places} {'allow' if machine.places != 1 else 'allows'}"
+    if machine.free_bytes is None or not machine.worker_bytes:
+        return machine.places, allows
+    fitting = max(1, machine.free_bytes // machine.worker_bytes)
+    if fitting >= machine.places:
+        return machine.places, allows
+    free = f"{size(machine.free_bytes)} of free memory, of which a worker process takes {size(machine.worker_bytes)}"
+    return fitting, f"{free}, {'allow' if fitting != 1 else 'allows'}"
+
+
+# Where the file has chosen
+
+
+def ending_advice(workload: Workload, stopper: str | None, scheduler: str | None) -> str:
+    """What the rules would do otherwise than the file, in a line; empty: nothing that is worth saying.
+
+    `stopper`, `scheduler`: as the file names them. What only differs in taste, as asha and median do, is left alone.
+    """
+    if scheduler is not None:
+        return _about_scheduler(workload, scheduler)
+    choice = choose_stopper(workload)
+    if stopper is None:
+        if choice.value is None:
+            return ""
+        return f"no stopper is set; `stopper: auto` would take {choice.value}: {choice.reason}"
+    if choice.value is None:
+        return f"the stopper {stopper} gains little here: {choice.reason}"
+    if "wilcoxon" in (stopper, choice.value) and stopper != choice.value:
+        return f"the stopper is {stopper}; `stopper: auto` would take {choice.value}: {choice.reason}"
+    return ""
+
+
+def _about_scheduler(workload: Workload, scheduler: str) -> str:
+    choice = choose_scheduler(workload)
+    if scheduler == "pbt" or choice.value == scheduler:  # pbt looks for a schedule, and says itself what it needs
+        return ""
+    if choice.value is None:
+        return f"the scheduler {scheduler} gains little here: {choice.reason}"
+    if scheduler == "freeze_thaw":
+        return f"the scheduler is freeze_thaw; `scheduler: auto` would take {choice.value}: {choice.reason}"
+    return ""
+
+
+def executor_advice(executor: str, choice: Choice) -> str:
+    """The same of the executor, where the file leaves the number of workers open. `choice`: what `auto` would take."""
+    slower = (executor, choice.value) in (("serial", "processes"), ("processes", "serial"))
+    if not slower or (executor == "serial" and choice.workers == 1):
+        return ""
+    return f"the executor is {executor}; `executor: auto` would take {choice.value}: {choice.reason}"
+
+
+def _short(seconds: float) -> str:
+    """`4 ms`, `0.3 s`, `2 min 05 s`."""
+    if seconds < 0.1:
+        return f"{max(seconds * 1000, 0.1):.2g} ms"
+    return f"{seconds:.2g} s" if seconds < 10 else duration(round(seconds)).replace(".0 ", " ")
