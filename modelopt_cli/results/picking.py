@@ -14,6 +14,9 @@ from modelopt_cli.results.tables import column_of
 CHECKPOINT = "checkpoint"
 """The column of the front with each trial's model, by its path from the run directory."""
 
+SAME_AS = "same_as"
+"""The column of the front with the numbers of other trials that came to the very same values."""
+
 
 def pick_commands(report: Report) -> list[str]:
     """A few ways to take a model of the front, each a command; none where no models are kept."""
@@ -50,4 +53,4 @@ def _nearby(path: str) -> str:
         return path
 
 
-__all__: Sequence[str] = ["CHECKPOINT", "pick_commands"]
+__all__: Sequence[str] = ["CHECKPOINT", "SAME_AS", "pick_commands"]

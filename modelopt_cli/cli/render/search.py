@@ -87,7 +87,7 @@ def _results(report: Report, details: SearchDetails) -> list[str]:
     ended = sum(row["state"] in _ENDED for row in trials)
     of = f" of {ended}" if ended else ""
     first = f"{', '.join(shown)}  (trial {report.best['number']}{of})"
-    compromises = len(details.get("front", ())) if len(goals) > 1 else 0
+    compromises = len(report.records("front")) if len(goals) > 1 else 0
     front = f"one of {plural(compromises, 'best compromise')} (front.csv)" if compromises > 1 else ""
     return [first, front, _compared(report, goals, trials), _on_test(report, goals)]
 

@@ -18,7 +18,7 @@ from modelopt_cli.core.readable import measure, number, plural
 from modelopt_cli.results.charts._axes import drawn_range
 from modelopt_cli.results.charts._trials import Trials, text_of, trials_of
 from modelopt_cli.results.charts.chart import INK, Chart, Panel, Spec, columns_of, layer, quantitative, tooltip
-from modelopt_cli.results.picking import CHECKPOINT
+from modelopt_cli.results.picking import CHECKPOINT, SAME_AS
 from modelopt_cli.results.report import Report
 
 _LETTER, _LINE = 0.014, 0.045  # of a drawing of 500 x 360: how wide a letter of a label is, how high a line
@@ -101,7 +101,11 @@ def draw(report: Report) -> Chart | None:
 
 def _trial_rows(report: Report, trials: Trials, front: set[int]) -> list[dict[str, Any]]:
     """Those that ended with values; of points of the front that are equal the first is labelled with all numbers."""
-    kept = {row["trial"]: row.get(CHECKPOINT) for row in report.records("front")}
+    kept = {
+        int(number): row.get(CHECKPOINT)
+        for row in report.records("front")
+        for number in (row["trial"], *str(row.get(SAME_AS) or "").split())
+    }
     columns = [column for _, column in trials.goals]
     labels: dict[tuple[Any, ...], list[int]] = {}
     rows = []

@@ -185,6 +185,8 @@ def _search(report: Report) -> list[str]:
         front = report.details.get("front", [])
         volume = report.details.get("hypervolume")
         worth = f" (hypervolume {number(volume)})" if volume is not None else ""
+        again = len(front) - len(report.records("front") or front)
+        worth += f"; {again} of them came to the very same values as another" if again else ""
         sentences.append(
             f"That is by the first objective alone: {len(front)} trials are best compromises between all{worth}."
         )

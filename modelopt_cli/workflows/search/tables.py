@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from modelopt_cli.results.details import BestPosterior
-from modelopt_cli.results.picking import CHECKPOINT
+from modelopt_cli.results.picking import CHECKPOINT, SAME_AS
 from modelopt_cli.results.report import Cell, Table
 from modelopt_cli.results.tables import DEVIATION, cell, metric_column
 from modelopt_cli.tuning.analysis import hypervolume
@@ -37,8 +37,9 @@ def front_tables(
 ) -> tuple[dict[str, Table], dict[str, object]]:
     """(tables, details) of a search with several objectives, both empty for one.
 
-    Table `front`: a row a trial of the front, by the first objective, with its `checkpoint` where there are `models` of
-    them. Table `hypervolume`: how it grew over the trials. Details: the final `hypervolume`, and the `reference` it is
+    Table `front`: a row a point of the front, by the first objective, of the first trial that came there, with its
+    `checkpoint` where there are `models`; where other trials came to the very same values, their numbers (`same_as`).
+    Table `hypervolume`: how it grew over the trials. Details: the final `hypervolume`, and the `reference` it is
     measured from, metric -> value. `reference`: as the file gives it, None: hypervolume.reference_of.
     """
     if len(study.goals) == 1:
@@ -47,19 +48,23 @@ def front_tables(
     columns = [*goals, *(each.metric for each in study.constraints if each.metric not in goals)]
     columns = list(dict.fromkeys(columns))
     paths = study.space.paths
-    front = sorted(study.front, key=lambda trial: (trial.losses or (), trial.number))
+    points: dict[tuple[float, ...], list[Trial]] = {}
+    for trial in sorted(study.front, key=lambda trial: (trial.losses or (), trial.number)):
+        points.setdefault(trial.losses or (), []).append(trial)
+    alike = [SAME_AS] if any(len(trials) > 1 for trials in points.values()) else []
     kept = [CHECKPOINT] if models else []
     rows: list[list[Cell]] = [
         [
             trial.number,
             *map(trial.metrics.get, columns),
             *(cell(trial.params.get(path)) for path in paths),
+            *(" ".join(str(other.number) for other in others) or None for _ in alike),
             *(models.get(trial.number) for _ in kept),
         ]
-        for trial in front
+        for trial, *others in points.values()
     ]
-    named = [metric_column(name, ("trial", *paths, *kept)) for name in columns]
-    tables = {"front": Table(columns=["trial", *named, *paths, *kept], rows=rows)}
+    named = [metric_column(name, ("trial", *paths, *alike, *kept)) for name in columns]
+    tables = {"front": Table(columns=["trial", *named, *paths, *alike, *kept], rows=rows)}
     signs = [-1.0 if goal.maximize else 1.0 for goal in study.goals]
     given = None if reference is None else tuple(s * value for s, value in zip(signs, reference, strict=True))
     losses = given if given is not None else hypervolume.reference_of(study.trials)

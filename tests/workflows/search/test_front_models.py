@@ -57,12 +57,11 @@ def records(report: Report, name: str) -> list[dict[str, Any]]:
 def check(run: Path, report: Report) -> None:
     """Each point of the front has its model, whose own figures are the trial's; nothing else is kept."""
     front, trials = records(report, "front"), {row["trial"]: row for row in records(report, "trials")}
-    assert sorted(row["trial"] for row in front) == report.details["front"]
-    assert sorted(path.name for path in (run / "front").iterdir()) == sorted(
-        f"trial-{row['trial']}.pt" for row in front
-    )
+    numbers = sorted(int(number) for row in front for number in (row["trial"], *(row.get("same_as") or "").split()))
+    assert numbers == report.details["front"]
+    assert {path.name for path in (run / "front").iterdir()} == {f"trial-{number}.pt" for number in numbers}
     kept = {path.name for path in (run / ".models").glob("*.pt")}
-    assert kept == {f"{trials[row['trial']]['seed']}.pt" for row in front}, "nothing else is left on the disk"
+    assert kept == {f"{trials[number]['seed']}.pt" for number in numbers}, "nothing else is left on the disk"
     for row in front:
         judged = evaluate(run / row["checkpoint"], "validation").metrics
         assert judged["validation.accuracy"] == pytest.approx(row["validation.accuracy"])

@@ -44,7 +44,8 @@ def rows(report: Report, name: str) -> list[dict[str, Any]]:
 def test_the_report_says_what_the_front_is_worth(file: Path, tmp_path: Path) -> None:
     report = tune(load(file), out=tmp_path / "run")
     front, trials = rows(report, "front"), rows(report, "trials")
-    assert sorted(row["trial"] for row in front) == report.details["front"]
+    same = [number for row in front for number in (row.get("same_as") or "").split()]
+    assert sorted([*(row["trial"] for row in front), *map(int, same)]) == report.details["front"]
     assert [row["validation.accuracy"] for row in front] == sorted(
         (row["validation.accuracy"] for row in front), reverse=True
     )
@@ -62,12 +63,39 @@ def test_the_report_says_what_the_front_is_worth(file: Path, tmp_path: Path) -> 
     assert saved == grown
 
 
+def test_trials_that_come_to_the_same_are_one_row(tmp_path: Path) -> None:
+    """A setting that changes nothing: each point is there twice, and stands once, by its first trial."""
+    content = {
+        "name": "twice",
+        "data": {"type": "iris", "splits": {"validation": 0.3, "test": 0.2, "seed": 0}},
+        "model": {"type": "sklearn", "estimator": "sklearn.tree.DecisionTreeClassifier"},
+        "tuning": {
+            "objective": ["maximize validation.accuracy", "minimize validation.log_loss"],
+            "sampler": "grid",
+            "executor": "serial",
+            "space": {"model.min_impurity_decrease": [0.0, 1e-12], "model.max_depth": [1, 2, 4]},
+        },
+    }
+    report = tune(load(content), out=tmp_path / "run")
+    front = rows(report, "front")
+    values = [(row["validation.accuracy"], row["validation.log_loss"]) for row in front]
+    assert len(values) == len(set(values))
+    assert len(report.details["front"]) == 2 * len(front)
+    for row in front:
+        assert int(row["same_as"]) == row["trial"] + 3
+    twins = f"{len(front)} of them came to the very same values as another"
+    assert twins in (tmp_path / "run" / "report.html").read_text()
+    assert {path.name for path in (tmp_path / "run" / "front").iterdir()} == {
+        f"trial-{number}.pt" for number in report.details["front"]
+    }
+
+
 def test_a_reference_of_ones_own_and_the_terminal(file: Path) -> None:
     options = ["--set", "tuning.reference=[0.5, 2.0]", "--out", str(file.parent / "own")]
     result = CliRunner().invoke(app, ["tune", str(file), *options])
     assert result.exit_code == 0, result.output
     assert "up to validation.accuracy 0.5, validation.log_loss 2" in result.output
-    assert "best compromises" in result.output
+    assert "best compromise" in result.output
     report = json.loads((file.parent / "own" / "report.json").read_text())
     assert report["details"]["reference"] == {"validation.accuracy": 0.5, "validation.log_loss": 2.0}
 
