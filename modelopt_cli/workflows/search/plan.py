@@ -13,7 +13,7 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, cast
 
-from modelopt_cli.core.device import usable_cores, visible_gpus
+from modelopt_cli.core.device import usable_cores
 from modelopt_cli.core.strategy import Named
 from modelopt_cli.tuning.search.automatic import (
     WORKER_START,
@@ -222,6 +222,8 @@ def _isolated(settings: TuningSettings, measured: Measured) -> str:
 def _machine(experiment: Experiment, device: str) -> Machine:
     """What trials can have of this machine: one a core, or a GPU where each worker process can have its own."""
     import psutil
+
+    from modelopt_cli.core.device import visible_gpus
 
     free, held = int(psutil.virtual_memory().available), resident_bytes()
     if not device.startswith("cuda"):

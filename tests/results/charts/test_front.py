@@ -8,7 +8,7 @@ import pytest
 
 from modelopt_cli.results import charts
 from modelopt_cli.results.charts.chart import Chart, records
-from modelopt_cli.results.report import Report, Table
+from modelopt_cli.results.report import Cell, Report, Table
 
 ROWS = [
     # trial, state, accuracy, bytes, loss
@@ -67,7 +67,10 @@ def test_each_trial_is_what_it_is() -> None:
 
 def test_labels_that_would_lie_on_each_other_are_left_to_the_pointer() -> None:
     given = report(TWO, [0, 1, 2])
-    near = [[7, "completed", "sampler", 0.902, 9_100.0, 0.3, 64], [8, "completed", "sampler", 0.93, 9_200.0, 0.3, 64]]
+    near: list[list[Cell]] = [
+        [7, "completed", "sampler", 0.902, 9_100.0, 0.3, 64],
+        [8, "completed", "sampler", 0.93, 9_200.0, 0.3, 64],
+    ]
     given.tables["trials"].rows.extend(near)
     given.details["front"] = [0, 1, 2, 7, 8]
     rows = records(drawn(given).data["front"])
