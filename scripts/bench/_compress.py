@@ -32,6 +32,7 @@ CONTENDERS = (
     "joint, labels",
     "joint",
     "joint, int8",
+    "from the teacher, int8",
 )
 
 
@@ -52,6 +53,11 @@ def contender(name: str, base: Mapping[str, Any], widths: Mapping[str, Sequence[
         made.pop("quantization", None)
     if "labels" in name:
         made["pruning"]["recovery"].pop("distillation", None)
+    if name.startswith("from the teacher"):
+        teacher = made["distillation"]["teacher"]
+        made["model"], made["distillation"]["start"] = copy.deepcopy(teacher["model"]), "teacher"
+        made["training"]["optimizer"] = copy.deepcopy(teacher["training"]["optimizer"])
+        return _only(made, "compress", ("pruning.", "quantization."), without=())
     if name in ("alone", "distill"):
         whole = {path: {"int": list(ends), "log": True} for path, ends in widths.items()}
         others = {path: tried for path, tried in made["tuning"]["space"].items() if not path.startswith("model.")}

@@ -15,6 +15,8 @@ Contenders, each a search of the same number of trials by the same sampler:
     joint, labels       student, distillation and pruning searched together; recovered on the labels
     joint               the same, recovered with the student before pruning as the teacher
     joint, int8         and quantised at the end
+    from the teacher, int8  the student is the large network once more, and begins with its weights: taught on, pruned,
+                        recovered, quantised; its pruning alone is searched
 
 digits is configs/digits_compress.yaml; mnist and cifar (1,000 train images of 14 x 14 and 16 x 16 pixels) have its
 space with a CNN of 16, 32 and 64 channels as the teacher. The figure is the hypervolume of validation accuracy and
