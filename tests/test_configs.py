@@ -32,7 +32,7 @@ SMALL = {
     "digits_distill": ["distillation.teacher.training.epochs=1"],
     "mnist_hinton": ["training.batch_size=16", "distillation.teacher.training={epochs: 1, batch_size: 16}", "seeds=1"],
     **{f"cifar100_{kind}": TINY_RESNETS for kind in ("kd", "dkd", "dist")},
-    "compress": ["pruning.recovery.epochs=1", "distillation.teacher.training.epochs=1"],
+    "compress": ["pruning.recovery.epochs=1"],
     "digits_compress": ["pruning.recovery.epochs=1", "distillation.teacher.training.epochs=1"],
     "mnist_compress": [
         "training.batch_size=16",
