@@ -9,8 +9,12 @@ import dataclasses
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from modelopt_cli.tuning.samplers._common.priors import Priors
+from modelopt_cli.tuning.samplers._common.untried import Untried
 from modelopt_cli.tuning.samplers.tpe import Tpe
 from modelopt_cli.tuning.stoppers._rungs import at_rung
+from modelopt_cli.tuning.trials.by_state import ByState
+from modelopt_cli.tuning.trials.indexed import derived
 from modelopt_cli.tuning.trials.trial import State
 
 if TYPE_CHECKING:
@@ -25,20 +29,33 @@ class Suggestions:
         self._context, self._rungs, self._random_share = context, rungs, random_share
         self._rng = context.rng()
         self._suggested: list[Params] = []  # since the history
+        self._priors = Priors(context.space)
+        self._new = Untried(context.space, context.trials if self._priors.stated else ())
 
     def __call__(self) -> Params | None:
         """The next setting; None: the sampler's."""
         context = self._context
-        if self._rng.random() < self._random_share or any(trial.state is State.QUEUED for trial in context.trials):
+        random = self._rng.random() < self._random_share
+        if derived(context.trials, ByState).count(State.QUEUED):
             return None
-        known = self._history()
+        known = None if random else self._history()
         if known is None:
-            return None
+            return self._first()
         under_way = [
             dataclasses.replace(known[-1], number=len(known) + count, params=params, state=State.RUNNING, losses=None)
             for count, params in enumerate(self._suggested)
         ]
         settings = Tpe(initial_points=1).suggest(context.space, [*known, *under_way], self._rng, 1)
+        self._suggested += settings
+        return settings[0] if settings else None
+
+    def _first(self) -> Params | None:
+        """What the user's prior gives, where there is one and little is known; see Priors.first."""
+        space, trials = self._context.space, self._context.trials
+        draw = self._priors.first(len(trials) + len(self._suggested), self._rng)
+        if draw is None:
+            return None
+        settings = self._new.take([space.decode(draw)], 1)
         self._suggested += settings
         return settings[0] if settings else None
 

@@ -33,6 +33,20 @@ class Priors:
             if (prior := parameter.prior) is not None
         ]
 
+    @property
+    def stated(self) -> bool:
+        """Whether any parameter has one."""
+        return bool(self._stated)
+
+    def first(self, trials: int, rng: np.random.Generator) -> Array | None:
+        """A draw (dim,) for a trial that a scheduler begins without a model, or None.
+
+        For one in two at first, for ever fewer as `trials` leave less of the prior. Without one `rng` is not used.
+        """
+        if not self._stated or rng.random() >= 0.5 * min(1.0, _BETA / max(trials, 1)):
+            return None
+        return np.asarray(self.shaped(rng.random((1, self._dim)))[0])
+
     def log_density(self, codes: Array) -> Array:
         """(N,) of codes (N, dim), NaN where a parameter does not count: it adds nothing."""
         density = np.zeros(len(codes))
