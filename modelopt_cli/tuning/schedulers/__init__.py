@@ -21,7 +21,7 @@ from modelopt_cli.tuning.trials.trial import State
 if TYPE_CHECKING:
     import numpy as np
 
-    from modelopt_cli.core.conditions import Goal
+    from modelopt_cli.core.conditions import Condition, Goal
     from modelopt_cli.tuning.space.space import Space
     from modelopt_cli.tuning.trials.trial import Params, Trial
 
@@ -81,7 +81,7 @@ class SchedulerContext:
     `slots`: free ones, those of `waiting` trials not among them. `left`: how many trials may still be started by
     `tuning.trials`. `planned`: `tuning.trials` itself, None without a limit. `ending`: the search has found enough, and
     nothing new is to be begun. `seed`: the study's. `sizes`: the steps at which runs report, where each of them is
-    computed from the start (`tuning.fidelity`); None: they report as they go on. `goals`: the objectives, for reasons.
+    computed from the start (`tuning.fidelity`); None: they report as they go on. `goals`, `constraints`: the study's.
     `open_ended`: how many steps a run has is known when it has ended (scripts); `declared_total`: how many the user
     says, which counts until then; `committed`: steps that those under way will still take.
     """
@@ -99,6 +99,7 @@ class SchedulerContext:
     open_ended: bool = False
     declared_total: int | None = None
     committed: int = 0
+    constraints: Sequence[Condition] = ()
 
     def rng(self) -> np.random.Generator:
         """A generator seeded by how far the history has come, so that the same history gives the same decisions."""

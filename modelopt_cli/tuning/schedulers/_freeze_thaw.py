@@ -13,12 +13,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from modelopt_cli.tuning.samplers._common.encoding import encoded
 from modelopt_cli.tuning.samplers._common.neighbours import near
+from modelopt_cli.tuning.samplers._common.priors import Priors
 from modelopt_cli.tuning.samplers._common.untried import Untried
-from modelopt_cli.tuning.samplers._gp.acquisition import log_expected_improvement
 from modelopt_cli.tuning.schedulers import Decision, Pause, Resume, SchedulerContext, Start, Stop, settled
-from modelopt_cli.tuning.schedulers._curves import Curves, any_reported
+from modelopt_cli.tuning.schedulers._curve_table import CurveTable
+from modelopt_cli.tuning.schedulers._curves import any_reported
+from modelopt_cli.tuning.schedulers._prospects import Prospects
+from modelopt_cli.tuning.trials.by_state import ByState, in_state
+from modelopt_cli.tuning.trials.indexed import derived
 from modelopt_cli.tuning.trials.trial import State
 
 if TYPE_CHECKING:
@@ -48,11 +51,11 @@ def decide(initial_points: int, growth: float, context: SchedulerContext) -> lis
     decisions: list[Decision] = settled([*(Pause(number) for number in context.waiting), *ending])
     if open_slots == 0:
         return decisions
-    queued = sum(trial.state is State.QUEUED for trial in context.trials)
+    queued = derived(context.trials, ByState).count(State.QUEUED)
     begun = len(context.trials) - queued
     first = max(min(initial_points, context.space.size) - begun, queued)
     if first > 0 or total is None:
-        return [*decisions, *(Start(1) for _ in range(int(min(open_slots, max(first, 1)))))]
+        return [*decisions, *_first(context, int(min(open_slots, max(first, 1))), queued)]
     if not any_reported(context.trials):  # no report holds the objective, so that only the ends of trials tell anything
         return context.measure()
     choice = _Choice(context, held, total, growth)
@@ -64,6 +67,18 @@ def decide(initial_points: int, growth: float, context: SchedulerContext) -> lis
         left -= sum(_steps(decision, context) for decision in chosen)
         decisions += chosen
     return settled(decisions)
+
+
+def _first(context: SchedulerContext, count: int, queued: int) -> list[Decision]:
+    """Trials to begin with: the sampler's, and some of the user's prior, where there is one."""
+    priors, rng = Priors(context.space), context.rng()
+    new = Untried(context.space, context.trials if priors.stated else ())
+    starts: list[Decision] = []
+    for at in range(count):
+        draw = priors.first(len(context.trials) + at, rng) if at >= queued else None
+        drawn = [] if draw is None else new.take([context.space.decode(draw)], 1)
+        starts.append(Start(1, drawn[0] if drawn else None))
+    return starts
 
 
 def _steps(decision: Decision, context: SchedulerContext) -> float:
@@ -83,37 +98,36 @@ class _Choice:
         self._context, self._held, self._total = context, list(held), total
         self._rng = context.rng()
         self._stages = list(context.sizes) if context.sizes is not None else stages(total, growth)
-        self._curves = Curves(context.space, context.trials, self._stages)
+        table = derived(context.trials, CurveTable, context.space, tuple(self._stages), tuple(context.constraints))
+        self._encoding = table.encoding
+        self._prospects = Prospects(table, self._rng)
         self._new = Untried(context.space, context.trials)
-        space = context.space
-        self._codes = np.concatenate([encoded(space, [trial.params for trial in held]), self._candidates()])
+        self._codes = np.concatenate([table.codes_of(held), self._candidates()])
         self._at = np.array([trial.step for trial in held] + [0] * (len(self._codes) - len(held)))
-        self._under_way = [
-            (space.encode(trial.params), self._later(trial.step))
-            for trial in context.trials
-            if trial.state is State.RUNNING and trial.number not in context.waiting
-        ]
+        under_way = [trial for trial in in_state(context.trials, State.RUNNING) if trial.number not in context.waiting]
+        ends = self._later(np.array([trial.step for trial in under_way], dtype=np.int64))
+        self._under_way = list(zip(table.codes_of(under_way), ends.tolist(), strict=True))
 
     def _candidates(self) -> Array:
         """Codes of new settings."""
-        leaders = self._curves.leaders(_LEADERS)
+        leaders = self._prospects.leaders(_LEADERS)
         space = self._context.space
         points = [self._rng.random((_RANDOM, space.dim))]
         if space.rules:
             points = [np.stack([space.encode(space.sample(self._rng)) for _ in range(_RANDOM)])]
         points += [near(leaders, width, _NEAR, self._rng) for width in _WIDTHS]
-        return self._curves.encoding.snap(np.concatenate(points))
+        return self._encoding.snap(self._encoding.priors.with_draws(np.concatenate(points), self._rng))
 
-    def _later(self, step: int) -> int:
-        return next((stage for stage in self._stages if stage > step), self._total)
+    def _later(self, steps: NDArray[np.int64]) -> NDArray[np.int64]:
+        """(N,) the stage after each step."""
+        return np.append(self._stages, self._total)[np.searchsorted(self._stages, steps, side="right")]
 
     def finish(self, left: float) -> list[Decision]:
         """The trial that promises most runs to its end when the steps that are left just suffice for that."""
         if not self._held or left > self._total:
             return []
         self._fantasize()
-        ends = self._curves.at_end(self._codes[: len(self._held)])
-        index = int(np.argmin(self._curves.posterior(ends)[0]))
+        index = self._prospects.of(self._codes[: len(self._held)], len(self._held)).best_to_finish()
         if left > self._context.cost(self._at[index], self._total):
             return []
         trial = self._held[index]
@@ -123,14 +137,20 @@ class _Choice:
     def _fantasize(self) -> None:
         """Trials that were given a slot count with their predicted losses."""
         for code, end in self._under_way:
-            self._curves.fantasize(code, end)
+            self._prospects.fantasize(code, end)
         self._under_way.clear()
 
     def next(self) -> list[Decision]:
         """The best that is left, which then counts as under way; nothing when a finite space is used up."""
         self._fantasize()
-        for index in np.argsort(-self._merit(), kind="stable"):
-            end = self._later(int(self._at[index]))
+        if not len(self._codes):
+            return []
+        known = len(self._context.trials)
+        candidates = self._prospects.of(self._codes, len(self._held))
+        candidates.prefer(self._encoding.priors.weighted(np.zeros(len(self._codes)), self._codes, known))
+        horizons = self._horizons()
+        for index in candidates.by_merit(horizons, lambda some, until: self._context.cost(self._at[some], until)):
+            end = int(horizons[0][index])
             decision: Decision | None = None
             if index < len(self._held):
                 decision = Resume(self._held[index].number, end)
@@ -138,7 +158,7 @@ class _Choice:
                 params = self._context.space.decode(self._codes[index])
                 decision = Start(end, params) if self._new.take([params], 1) else None
             if decision is not None:
-                self._take(int(index), end)
+                self._take(index, end)
                 return [decision]
         return []
 
@@ -149,37 +169,12 @@ class _Choice:
         self._codes = np.delete(self._codes, index, axis=0)
         self._at = np.delete(self._at, index)
 
-    def _merit(self) -> Array:
-        """(N,) log of the expected gain per step, at the best of three ends: the next stage, thrice the steps, all."""
-        if not len(self._codes):
-            return np.empty(0)
-        ends = self._curves.at_end(self._codes)
-        final, deviation = self._curves.posterior(ends)
-        gain = final - self._without(final)
-        merits = []
-        next_stage = np.array([self._later(step) for step in self._at])
+    def _horizons(self) -> list[NDArray[np.int64]]:
+        """Steps (N,) at which each is weighed: the next stage, thrice its steps, all."""
         thrice = np.minimum(3 * np.maximum(self._at, 1), self._total)
         if self._context.sizes is not None:
             thrice = np.asarray(self._stages)[np.searchsorted(self._stages, thrice)]
-        for until, moved in (
-            (next_stage, np.minimum(self._curves.moved(ends, self._codes, next_stage), deviation)),
-            (thrice, np.minimum(self._curves.moved(ends, self._codes, thrice), deviation)),
-            (self._total, deviation),
-        ):
-            merit = log_expected_improvement(gain, np.maximum(moved, 1e-9), 0.0)
-            merits.append(merit - np.log(np.maximum(self._context.cost(self._at, until), 1)))
-        return np.asarray(np.max(merits, axis=0))
-
-    def _without(self, final: Array) -> Array:
-        """(N,) what there is to improve on without each: the best seen, or predicted of another trial under way."""
-        best = np.full(len(final), self._curves.best)
-        under_way = final[: len(self._held)]
-        if len(under_way):
-            order = np.argsort(under_way, kind="stable")
-            best = np.minimum(best, under_way[order[0]])
-            second = under_way[order[1]] if len(order) > 1 else np.inf
-            best[order[0]] = min(self._curves.best, second)
-        return best
+        return [self._later(self._at), thrice, np.full(len(self._at), self._total)]
 
 
 def stages(total: int, growth: float) -> list[int]:

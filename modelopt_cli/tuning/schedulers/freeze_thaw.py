@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, final
+from typing import Annotated, final
 
 from pydantic import Field
 
@@ -14,10 +14,9 @@ from modelopt_cli.tuning.schedulers import Decision, Scheduler, SchedulerContext
 class FreezeThaw(Scheduler):
     """Pauses trials early and returns to those whose curves, as predicted, promise most per step (Swersky et al. 2014).
 
-    `tuning.trials` is what it may spend: the steps of so many complete trials, which it divides among many more.
+    `tuning.trials` is what it may spend: the steps of so many complete trials, which it divides among many more. Each
+    objective and each constraint has a model of its curves; of several objectives the hypervolume is to grow.
     """
-
-    several_objectives: ClassVar[bool] = False
 
     initial_points: Count = Field(8, description="Trials, from the sampler, before curves are predicted.")
     growth: Annotated[float, Field(gt=1.0)] = Field(

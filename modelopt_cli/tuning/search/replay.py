@@ -125,6 +125,7 @@ def _decision(
         seed=study.seed,
         sizes=sizes,
         goals=study.goals,
+        constraints=study.constraints,
         open_ended=payload.get("open_ended", False),
         declared_total=payload.get("told"),
         committed=payload.get("committed", 0),

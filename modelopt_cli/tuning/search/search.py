@@ -162,6 +162,7 @@ class Search:
             seed=self.study.seed,
             sizes=self.sizes,
             goals=self.study.goals,
+            constraints=self.study.constraints,
             open_ended=self.open_ended,
             declared_total=self.declared_total,
         )

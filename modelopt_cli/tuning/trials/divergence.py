@@ -38,10 +38,10 @@ def diverged(losses: Array, *, certain: bool = False) -> NDArray[np.bool_]:
     above = losses[order] / 2 - losses[order[0]] / 2  # halves, so that no difference overflows
     logs = np.log(np.maximum(above, 1e-320))
     beyond = np.zeros(len(losses), dtype=bool)
-    for first in range(max(_FEWEST, int(np.ceil(_OTHERS * len(losses)))), len(losses)):
-        gap = logs[first] - logs[first - 1]
-        if above[first - 1] <= 0 or gap < np.log(_CERTAIN if certain else _TIMES):
-            continue
+    gaps = np.diff(logs)  # before each but the first
+    wide = np.flatnonzero((above[:-1] > 0) & (gaps >= np.log(_CERTAIN if certain else _TIMES))) + 1
+    for first in wide[wide >= max(_FEWEST, int(np.ceil(_OTHERS * len(losses))))].tolist():
+        gap = gaps[first - 1]
         upper = logs[first // 2 : first][above[first // 2 : first] > 0]
         if gap > min(_WIDER * np.diff(upper).max(initial=0.0), upper[-1] - upper[0]):
             beyond[order[first:]] = True

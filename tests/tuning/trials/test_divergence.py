@@ -152,8 +152,10 @@ def test_the_regret_and_repeats_are_about_the_others() -> None:
 def test_curves_and_margins_are_not_flattened_by_what_diverged() -> None:
     from modelopt_cli.tuning.samplers._common.encoding import Encoding
     from modelopt_cli.tuning.samplers._gp.acquisition import Feasibility
-    from modelopt_cli.tuning.schedulers._curves import Curves
+    from modelopt_cli.tuning.schedulers._curve_table import CurveTable
+    from modelopt_cli.tuning.schedulers._curves import Curves, losses_at_stages
     from modelopt_cli.tuning.space.space import Space
+    from modelopt_cli.tuning.trials.indexed import derived
 
     study = Study({"x": {"float": [0, 1]}}, "sobol", seed=0)
     for number in range(12):
@@ -161,9 +163,10 @@ def test_curves_and_margins_are_not_flattened_by_what_diverged() -> None:
         for step in (1, 2):
             study.report(trial, step, 1e30 if number == 5 and step == 2 else trial.params["x"] + 1 / step)
         study.pause(trial)
-    curves = Curves(study.space, study.trials, [1, 2])
+    table = derived(study.history, CurveTable, study.space, (1, 2))
+    curves = Curves(table, "loss", losses_at_stages(table.arrays.losses[:, 0]))
     codes = np.array([[0.05], [0.5], [0.95]])
-    means, _ = curves.posterior(curves.at_end(codes))
+    means = curves.means(curves.at_end(codes))
     assert np.diff(means).min() > 0.3, "the others' losses rise with x"
 
     space = Space.from_spec({"x": {"float": [0, 1]}})

@@ -51,6 +51,10 @@ class Points:
     def __len__(self) -> int:
         return len(self.numbers)
 
+    def take(self, index: NDArray[np.int64]) -> Points:
+        """Some of them."""
+        return Points(self.numbers[index], self.categories[index])
+
 
 class Encoding:
     """The maps between codes (N, dim) of a space and Points; the space's priors beside them."""

@@ -26,10 +26,11 @@ Array = NDArray[np.float64]
 
 _ROOT5 = 5.0**0.5
 _EDGE = 1e-6  # warped numbers stay this far inside of the cube
-_JITTER = 1e-8
+JITTER = 1e-8
 _WARP, _CATEGORY, _NOISE, _SCALE = (0.0, 0.3), (np.log(2.0), 0.5), (-4.0, 1.0), (0.0, 0.5)  # mean, deviation of logs
 _STARTS = (0.5, 0.15)  # first length scales, times the root of the dimension
 _STEPS = 40
+_BLOCK = 64  # rows of a covariance
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,7 +68,7 @@ class Process:
         self._unpacked = _Hyper.unpacked(self.hyper, points.numbers.shape[1], points.categories.shape[1])
         self._warped = _warp(points.numbers, self._unpacked)[0]
         covariance = self._covariance(points, self._warped)
-        covariance[np.diag_indices_from(covariance)] += np.exp(self._unpacked.noise) + _JITTER
+        covariance[np.diag_indices_from(covariance)] += np.exp(self._unpacked.noise) + JITTER
         self._factor = cholesky(covariance, lower=True)
         self._weights = cho_solve((self._factor, True), targets)
 
@@ -98,13 +99,31 @@ class Process:
         """Variance of the noise."""
         return float(np.exp(self._unpacked.noise))
 
+    @property
+    def variance(self) -> float:
+        """Variance anywhere, before anything was seen."""
+        return float(np.exp(self._unpacked.scale))
+
+    @property
+    def lengths(self) -> Array:
+        """(P,) length scales on warped axes."""
+        return np.asarray(np.exp(self._unpacked.lengths))
+
+    def warp(self, points: Points) -> Array:
+        """Numbers (M, P) on their warped axes."""
+        return _warp(points.numbers, self._unpacked)[0]
+
     def paired_covariance(self, one: QueryPoints, other: QueryPoints) -> tuple[Array, Array]:
         """Posterior covariance (M,) of each setting of `one` with its partner in `other`; variance of the latter."""
-        apart = (((one.warped - other.warped) / np.exp(self._unpacked.lengths)) ** 2).sum(1)
-        differ = (one.points.categories != other.points.categories) @ np.exp(self._unpacked.categories)
-        r = _ROOT5 * np.sqrt(apart)
-        prior = np.exp(self._unpacked.scale - r - differ) * (1.0 + r + r * r / 3.0)
+        prior = self.paired_prior(one.points, one.warped, other.points, other.warped)
         return np.asarray(prior - np.einsum("nm,nm->m", one.solved, other.solved)), self._variance(other)
+
+    def paired_prior(self, points: Points, warped: Array, others: Points, others_warped: Array) -> Array:
+        """Covariance (M,) of each setting with its partner, before anything was seen."""
+        apart = (((warped - others_warped) / np.exp(self._unpacked.lengths)) ** 2).sum(1)
+        differ = (points.categories != others.categories) @ np.exp(self._unpacked.categories)
+        r = _ROOT5 * np.sqrt(apart)
+        return np.asarray(np.exp(self._unpacked.scale - r - differ) * (1.0 + r + r * r / 3.0))
 
     def joint(self, queries: QueryPoints) -> Array:
         """Posterior covariance (M, M) of settings, without noise."""
@@ -120,11 +139,36 @@ class Process:
         hyper = self._unpacked
         lengths = np.exp(hyper.lengths)
         apart = cdist(warped / lengths, others_warped / lengths, "sqeuclidean")
-        exponent = np.zeros_like(apart)
-        for c, weight in enumerate(np.exp(hyper.categories)):
+        return matern(apart, hyper.scale, self.differing(points, others))
+
+    def differing(self, points: Points, others: Points) -> Array | None:
+        """(M, N) the sum of h over the categories that differ; None: there are no categories."""
+        if not points.categories.shape[1]:
+            return None
+        exponent = np.zeros((len(points), len(others)))
+        for c, weight in enumerate(np.exp(self._unpacked.categories)):
             exponent += weight * (points.categories[:, c, None] != others.categories[None, :, c])
-        r = _ROOT5 * np.sqrt(apart)
-        return np.asarray(np.exp(hyper.scale - r - exponent) * (1.0 + r + r * r / 3.0))
+        return exponent
+
+
+def matern(apart: Array, scale: float, exponent: Array | None = None) -> Array:
+    """Covariance of squared distances r² (M, N), which it is written over: scale is log s².
+
+    Block by block, in place: what is large is dear to allocate, and to fetch again.
+    """
+    for start in range(0, len(apart), _BLOCK):
+        r = apart[start : start + _BLOCK]
+        np.sqrt(r, out=r)
+        r *= _ROOT5
+        polynomial = r * r
+        polynomial /= 3.0
+        polynomial += 1.0 + r
+        np.subtract(scale, r, out=r)
+        if exponent is not None:
+            r -= exponent[start : start + _BLOCK]
+        np.exp(r, out=r)
+        r *= polynomial
+    return apart
 
 
 def fitted(points: Points, targets: Array, starts: int = 2) -> Array:
@@ -175,7 +219,7 @@ class HyperPosterior:
         outer = np.exp(hyper.scale - r - np.tensordot(weights, self._differ, 1))  # s² C exp(-r)
         clean = outer * (1.0 + r + r * r / 3.0)
         covariance = clean.copy()
-        covariance[np.diag_indices_from(covariance)] += np.exp(hyper.noise) + _JITTER
+        covariance[np.diag_indices_from(covariance)] += np.exp(hyper.noise) + JITTER
         try:
             factor = cholesky(covariance, lower=True)
         except np.linalg.LinAlgError:
