@@ -64,8 +64,12 @@ class Estimators:
         rng: np.random.Generator,
         good: float = 0.15,
         most_good: int = 25,
+        whole: History | None = None,
     ) -> None:
-        """`suggested`: settings under way beside those of the history. `good`, `most_good`: see Tpe."""
+        """`suggested`: settings under way beside those of the history. `good`, `most_good`: see Tpe.
+
+        `whole`: the history that tells what is feasible, where `history` is a part of it.
+        """
         self._encoding, self._rng, self._trials = encoding, rng, len(history.y)
         finished = encoded(encoding.space, history.params)
         under_way = np.array([encoding.space.encode(params) for params in [*history.pending, *suggested]])
@@ -78,19 +82,20 @@ class Estimators:
         if len(rest) > _OTHERS:  # what is rare among some of them is rare among all
             rest = rng.choice(rest, size=_OTHERS, replace=False)
         self._others = self._estimator(codes[rest])
-        self._feasibility = self._feasibility_of(finished, history.margins)
+        self._feasibility = self._feasibility_of(history if whole is None else whole)
 
     def _estimator(self, codes: Array) -> Parzen:
         encoding = self._encoding
         return Parzen(encoding.points(codes), encoding.absent(codes), encoding.sizes)
 
-    def _feasibility_of(self, codes: Array, margins: Array) -> Feasibility | None:
+    def _feasibility_of(self, history: History) -> Feasibility | None:
         """None while every trial was feasible."""
-        if not (margins < 0).any():
+        if not (history.margins < 0).any():
             return None
         from modelopt_cli.tuning.samplers._gp.acquisition import Feasibility
 
-        return Feasibility(self._encoding, codes, margins, self._rng)
+        codes = encoded(self._encoding.space, history.params)
+        return Feasibility(self._encoding, codes, history.margins, self._rng)
 
     def promising(self) -> Iterator[Params]:
         """Settings by descending merit."""

@@ -14,6 +14,7 @@ from scipy.special import erfcx, log_ndtr, logsumexp, ndtr
 
 from modelopt_cli.tuning.samplers._common.encoding import Encoding, encoded
 from modelopt_cli.tuning.samplers._common.history import History, standard, subset
+from modelopt_cli.tuning.samplers._gp.classifier import Axes, Classifier
 from modelopt_cli.tuning.samplers._gp.process import Process, fitted
 from modelopt_cli.tuning.trials.divergence import drawn_back
 from modelopt_cli.tuning.trials.ranking import non_dominated
@@ -32,7 +33,7 @@ _LEADERS = 5
 
 _FITTED_MARGINS = 70  # trials that the hyperparameters of a process of margins are fitted to
 CAUTION = 2.0  # its square as a factor wastes fewer trials than the probability itself, and finds as much
-_SURE, _NEVER = 0.84, -1e4  # 0.84 deviations: 80%
+_SURE, _NEVER = 0.82, -1e4
 
 
 def log_expected_improvement(mean: Array, deviation: Array, best: float | Array) -> Array:
@@ -120,24 +121,24 @@ class Feasibility:
 
     A process for each constraint, of its margin: how far the metric lies on the good side of its bound. Margins are
     made alike by sign(m) log(1 + |m| / s), which keeps the bound and draws far ones in (Eriksson and Poloczek, AISTATS
-    2021, "Scalable constrained Bayesian optimization", section 3). Failures have no margin: whether a trial failed is a
-    margin of its own, 1 or -1 (least-squares classification; Rasmussen and Williams 2006, section 6.5). Margins that
-    were never negative tell nothing apart, and have no process.
+    2021, "Scalable constrained Bayesian optimization", section 3). Margins that were never negative tell nothing apart,
+    and have no process. Failures have no margin but a classifier (classifier.py).
     """
 
     def __init__(self, encoding: Encoding, codes: Array, margins: Array, rng: np.random.Generator) -> None:
         """Snapped `codes` (N, dim) and their margins (N, C), positive: good; NaN: not known.
 
-        The last column is of failures.
+        The last column is of failures: 1, or -1 for one.
         """
         self._encoding = encoding
-        self.models: list[tuple[Process, float, bool]] = []
-        """Each with where the bound lies on its scale, and whether it is of failures."""
-        for count, column in enumerate(margins.T, 1):
+        self.models: list[tuple[Process, float]] = []
+        """Of each constraint that was broken: its process, and where the bound lies on its scale."""
+        for column in margins.T[:-1]:
             known = ~np.isnan(column)
             if (column[known] < 0).any():
-                model = self._fitted(codes[known], column[known], rng)
-                self.models.append((*model, count == margins.shape[1]))
+                self.models.append(self._fitted(codes[known], column[known], rng))
+        self.failing = self._classifier(codes, margins[:, -1], rng) if (margins[:, -1] < 0).any() else None
+        """None while no trial has failed."""
 
     def _fitted(self, codes: Array, margins: Array, rng: np.random.Generator) -> tuple[Process, float]:
         """A process of the margins, and where their bound lies on its scale."""
@@ -150,19 +151,32 @@ class Feasibility:
         hyper = fitted(points(codes[some]), targets[some], 1)
         return Process(points(codes), targets, hyper), -mean / deviation
 
+    def _classifier(self, codes: Array, labels: Array, rng: np.random.Generator) -> Classifier:
+        points = self._encoding.points
+        if len(codes) > _HELD:
+            some = rng.choice(len(codes), size=_HELD, replace=False)
+            codes, labels = codes[some], labels[some]
+        process = self._fitted(codes, labels, rng)[0]  # its length scales are those of a least-squares classifier
+
+        def curved(one: Array, other: Array) -> Array:
+            return process.correlation(points(one), points(other))
+
+        return Classifier(codes, labels, Axes(self._encoding), curved, rng)
+
     def log_merit(self, codes: Array) -> Array:
         """CAUTION times the logarithm (M,) of the probability that every margin is positive, each by itself.
 
-        Where it is not 80% sure that a setting does not fail, _NEVER is added: once little improvement is left, its
+        Where it is not _SURE enough that a setting does not fail, _NEVER is added: once little improvement is left, its
         logarithm would outweigh any probability (a chance constraint: Gelbart et al., UAI 2014, section 3).
         """
         total = np.zeros(len(codes))
         points = self._encoding.points(codes)
-        for process, bound, failures in self.models:
+        for process, bound in self.models:
             mean, deviation = process.predict(points)
             total += CAUTION * log_ndtr((mean - bound) / deviation)
-            if failures:
-                total += np.where(mean - _SURE * deviation < bound, _NEVER, 0.0)
+        if self.failing is not None:
+            log_probability = self.failing.log_probability(codes)
+            total += CAUTION * log_probability + np.where(log_probability < np.log(_SURE), _NEVER, 0.0)
         return total
 
 

@@ -130,6 +130,12 @@ class Process:
         prior = self._prior_covariance(queries.points, queries.warped, queries.points, queries.warped)
         return np.asarray(prior - queries.solved.T @ queries.solved)
 
+    def correlation(self, points: Points, others: Points) -> Array:
+        """(M, N) of settings with others, before anything was seen; 1 of a setting with itself."""
+        warped, others_warped = (_warp(each.numbers, self._unpacked)[0] for each in (points, others))
+        prior = self._prior_covariance(points, warped, others, others_warped)
+        return np.asarray(prior / np.exp(self._unpacked.scale))
+
     def _covariance(self, points: Points, warped: Array) -> Array:
         """(M, N) of settings and those that the process was fitted to."""
         return self._prior_covariance(points, warped, self.points, self._warped)

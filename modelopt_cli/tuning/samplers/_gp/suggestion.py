@@ -107,7 +107,7 @@ def _by_estimators(
         elsewhere = outside_niche(encoding, history)
         if elsewhere is not None:
             niche, rest = elsewhere
-            codes = Estimators(encoding, rest, suggested, rng).promising_codes()
+            codes = Estimators(encoding, rest, suggested, rng, whole=history).promising_codes()
             yield from map(encoding.space.decode, codes[~niche.holds(codes)])
     yield from Estimators(encoding, history, suggested, rng).promising()
 
