@@ -32,7 +32,8 @@ Reports = Literal["epochs", "folds", "sizes", "steps", "nothing"]
 LEAST_STEPS = 3
 """Below that a trial that is ended early saves at most half of its steps, after a single look."""
 LEAST_TRIALS = 5
-"""Below that there is nobody to compare with: one in three goes on at a rung."""
+"""Below that there is nobody to compare with: one in three goes on at a rung. (With 6 trials asha found the same best in
+seven of eight searches; on LCBench schedulers were measured from five trainings on.)"""
 MANY_TRIALS = 50
 """From there on a sampler that learns from complete trials was as good as the schedulers that were measured."""
 QUICK = 0.01
