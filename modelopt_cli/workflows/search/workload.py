@@ -29,7 +29,6 @@ def workload_of(
         sampler=settings.sampler.name(),
         exact=settings.sampler.exact,
         unfit=_unfit(experiment, space),
-        plain=len(settings.goals) == 1 and not settings.constraints,
         repeats=settings.repeats,
     )
 

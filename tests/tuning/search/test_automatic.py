@@ -7,15 +7,13 @@ from typing import Any
 import pytest
 
 from modelopt_cli.core.strategy import FAMILIES
-from modelopt_cli.tuning.schedulers.freeze_thaw import FreezeThaw
 from modelopt_cli.tuning.search.automatic import (
-    DECISION,
     LEAST_FOLDS,
     LEAST_STEPS,
     LEAST_TRIALS,
+    LONG_STEP,
     MANY_TRIALS,
     QUICK,
-    WORTH,
     Choice,
     Machine,
     Workload,
@@ -53,7 +51,6 @@ def epochs(**given: Any) -> Workload:
         (epochs(sampler="random"), "hyperband", "random does not learn"),
         (epochs(sampler="sobol"), "hyperband", "sobol does not learn"),
         (epochs(sampler="tpe"), "asha", "20 epochs"),
-        (epochs(plain=False), "asha", "20 epochs"),
         (epochs(reports="folds", steps=LEAST_FOLDS), "wilcoxon", "the steps are 5 folds"),
         (epochs(reports="folds", steps=LEAST_FOLDS - 1), None, "4 folds are too few"),
         (epochs(reports="folds", steps=10, sampler="random"), "wilcoxon", "10 folds"),
@@ -71,10 +68,10 @@ def test_a_stopper_follows_what_trials_report(workload: Workload, value: str | N
 @pytest.mark.parametrize(
     ("workload", "value", "why"),
     [
-        (epochs(trials=20, **LONG), "freeze_thaw", "an epoch takes 60 s, against which its decisions of 20 ms"),
-        (epochs(trials=20, **SHORT), "bohb", "with 20 ms for each epoch"),
-        (epochs(trials=20, steps=20, seconds=20 * WORTH * DECISION), "freeze_thaw", "an epoch takes 0.2 s"),
-        (epochs(trials=20, steps=20, seconds=20 * WORTH * DECISION, workers=8), "bohb", "8 trials at a time"),
+        (epochs(trials=20, **LONG), "freeze_thaw", "an epoch takes 60 s, beside which decisions of 4 ms"),
+        (epochs(trials=20, **SHORT), "bohb", "trials report 27 epochs of 20 ms; with short ones"),
+        (epochs(trials=20, steps=20, seconds=20 * LONG_STEP), "freeze_thaw", "an epoch takes 0.2 s"),
+        (epochs(trials=20, steps=20, seconds=20 * LONG_STEP, workers=8), "bohb", "8 trials at a time"),
         (epochs(trials=20, workers=8, **LONG), "freeze_thaw", "8 at a time"),
         (epochs(trials=20, seconds=None), "bohb", "of a length that is not known yet"),
         (epochs(trials=None, timed=True), "bohb", "20 epochs"),
@@ -99,10 +96,8 @@ def test_a_scheduler_follows_steps_their_time_and_the_trials(workload: Workload,
     assert (choice.value, why in choice.reason) == (value, True), choice
 
 
-def test_what_takes_one_objective_alone_is_not_taken_for_several() -> None:
-    workload = epochs(trials=20, plain=False, **LONG)
-    several = FreezeThaw.several_objectives
-    assert choose_scheduler(workload).value == ("freeze_thaw" if several else "bohb")
+@pytest.mark.parametrize("workload", [epochs(trials=20, **LONG), epochs(trials=20, **SHORT)])
+def test_what_is_taken_knows_several_objectives_and_constraints(workload: Workload) -> None:
     taken = choose_scheduler(workload).value
     assert taken is not None
     assert FAMILIES["schedulers"].get(taken).several_objectives  # type: ignore[attr-defined]
