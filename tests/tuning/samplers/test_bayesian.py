@@ -72,3 +72,45 @@ def test_pending_trials_push_suggestions_apart() -> None:
     alone = build("bayesian").suggest(space, trials, np.random.default_rng(7), 1)[0]
     beside = build("bayesian").suggest(space, running, np.random.default_rng(7), 1)[0]
     assert alone != beside
+
+
+def test_no_two_of_many_under_way_are_the_same() -> None:
+    """A mixed space of few values, so that a sampler that looked at finished trials alone would repeat itself."""
+    space = Space.from_spec({"k": {"int": [0, 9]}, "c": ["a", "b"], "x": {"float": [0, 1], "step": 0.25}})
+    trials = search(build("random"), space, lambda p: (p["k"] - 4) ** 2 + p["x"] + (p["c"] == "a"), 12, 0)
+    for number in range(12, 40):
+        [params] = build("bayesian").suggest(space, trials, np.random.default_rng(number), 1)
+        assert params not in [trial.params for trial in trials]
+        trials.append(Trial(number, params, number, State.RUNNING))
+
+
+def test_a_pending_trial_at_the_best_setting_is_not_crowded() -> None:
+    """What is under way will bring its improvement by itself: the next setting has to bring another one."""
+    space = Space.from_spec({"x": {"float": [0, 1]}})
+    trials = [
+        Trial(number, {"x": x}, number, State.COMPLETED, losses=((x - 0.52) ** 2,))
+        for number, x in enumerate([0.0, 0.1, 0.2, 0.35, 0.7, 0.8, 0.9, 1.0])
+    ]
+    [alone] = build("bayesian").suggest(space, trials, np.random.default_rng(0), 1)
+    assert alone["x"] == pytest.approx(0.52, abs=0.05)
+    running = [*trials, Trial(8, alone, 8, State.RUNNING), Trial(9, {"x": 0.99}, 9, State.RUNNING)]
+    [beside] = build("bayesian").suggest(space, running, np.random.default_rng(0), 1)
+    assert abs(beside["x"] - alone["x"]) > 1e-3
+
+
+def test_running_constrained_trials_may_all_turn_out_infeasible() -> None:
+    """Until one is feasible there is nothing to improve on; afterwards those under way count where they may be."""
+    space = Space.from_spec({"x": {"float": [0, 1]}, "y": {"float": [0, 1]}})
+    rng = np.random.default_rng(0)
+    trials = []
+    for number in range(10):
+        params = space.sample(rng)
+        margin = params["x"] - 0.6
+        state = (State.COMPLETED, (params["y"],), max(-margin, 0.0), (margin,))
+        trials.append(Trial(number, params, number, state[0], losses=state[1], violation=state[2], margins=state[3]))
+    never = [trial for trial in trials if trial.violation > 0]
+    for known in (never, trials):
+        running = [*known, *(Trial(n, space.sample(rng), n, State.RUNNING) for n in range(20, 23))]
+        suggested = build("bayesian", initial_points=2).suggest(space, running, rng, 2)
+        assert len(suggested) == 2
+        assert all(space.problem(params) is None for params in suggested)

@@ -45,7 +45,7 @@ def test_it_loads_no_gaussian_process() -> None:
 
 @pytest.mark.slow
 def test_bayesian_is_a_process_and_the_estimators_of_tpe() -> None:
-    process = {"_gp", "_gp.process", "_gp.acquisition", "_gp.classifier", "_gp.suggestion"}
+    process = {"_gp", "_gp.process", "_gp.acquisition", "_gp.classifier", "_gp.fantasies", "_gp.suggestion"}
     assert machinery("bayesian") == {"_tpe", *process}
 
 

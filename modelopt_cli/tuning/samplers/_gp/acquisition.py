@@ -15,7 +15,8 @@ from scipy.special import erfcx, log_ndtr, logsumexp, ndtr
 from modelopt_cli.tuning.samplers._common.encoding import Encoding, encoded
 from modelopt_cli.tuning.samplers._common.history import History, standard, subset
 from modelopt_cli.tuning.samplers._gp.classifier import Axes, Classifier
-from modelopt_cli.tuning.samplers._gp.process import Process, fitted
+from modelopt_cli.tuning.samplers._gp.fantasies import Fantasies, drawn_outcomes
+from modelopt_cli.tuning.samplers._gp.process import Process, fitted, fitted_alike
 from modelopt_cli.tuning.trials.divergence import drawn_back
 from modelopt_cli.tuning.trials.ranking import non_dominated
 from modelopt_cli.tuning.trials.trial import Params
@@ -183,14 +184,24 @@ class Feasibility:
 class AcquisitionContext:
     """All that the merit of a setting depends on: a process for each objective, and the probability of feasibility.
 
-    The processes are conditioned on finished trials and, as if they had come out as predicted, on those under way.
+    The process of one objective is conditioned on finished trials, and on draws of what those under way come out as
+    (fantasies.py); those of several objectives as if these had come out as predicted. Hyperparameters are fitted to
+    finished trials alone.
     """
 
     def __init__(
-        self, encoding: Encoding, history: History, suggested: Sequence[Params], rng: np.random.Generator
+        self,
+        encoding: Encoding,
+        history: History,
+        suggested: Sequence[Params],
+        rng: np.random.Generator,
+        alike: bool = False,
     ) -> None:
-        """`suggested`: settings under way beside those of the history."""
-        self._encoding, self._trials = encoding, len(history.y)
+        """`suggested`: settings under way beside those of the history.
+
+        `alike`: the length scales of one objective's process are held near a common one.
+        """
+        self._encoding, self._trials, self._alike = encoding, len(history.y), alike
         space = encoding.space
         kept = subset(history.y, _HELD, rng)
         self.codes = encoded(space, [history.params[index] for index in kept])
@@ -202,10 +213,14 @@ class AcquisitionContext:
         self._processes = [self._fitted(column, rng) for column in self._targets]
         self.feasibility = Feasibility(encoding, self.codes, history.margins[kept], rng)
         targets = standard(history.y[kept])
-        self._aim(history.feasible[kept][known])
+        feasible = history.feasible[kept][known]
+        self._aim(feasible)
         under_way = [*history.pending, *suggested]
+        self._fantasies: Fantasies | None = None
         if under_way:
             codes = np.stack([space.encode(params) for params in under_way])
+            if len(self._processes) == 1 and self._best is not None:
+                self._fantasies = self._drawn(codes, feasible, rng)
             targets = np.append(targets, self._fantasize(codes))
         self.leaders = self.codes[np.argsort(targets, kind="stable")[:_LEADERS]]
         """(K, dim): the best trials, of several objectives some of the front."""
@@ -215,6 +230,8 @@ class AcquisitionContext:
     def _fitted(self, targets: Array, rng: np.random.Generator) -> Process:
         points, one = self._encoding.points, len(self._targets) == 1
         some = subset(targets, _FITTED if one else _FITTED_OF_SEVERAL, rng)
+        if one and self._alike:
+            return Process(points(self.known), targets, fitted_alike(points(self.known[some]), targets[some]))
         hyper = fitted(points(self.known[some]), targets[some], 2 if one else 1)
         return Process(points(self.known), targets, hyper)
 
@@ -236,6 +253,15 @@ class AcquisitionContext:
         points = self._encoding.points(codes)
         means, deviations = zip(*(process.predict(points) for process in self._processes), strict=True)
         return np.stack(means, axis=1), np.stack(deviations, axis=1)
+
+    def _drawn(self, codes: Array, feasible: NDArray[np.bool_], rng: np.random.Generator) -> Fantasies:
+        """Fantasies of settings under way. Whether one of them is feasible is drawn, too; what may well fail is not."""
+        [process], points = self._processes, self._encoding.points(np.concatenate([self.known, codes]))
+        outcomes = drawn_outcomes(process, self._encoding.points(codes), rng)
+        chance = np.exp(self.feasibility.log_merit(codes) / CAUTION)[:, None]
+        finished = np.repeat(feasible[:, None], outcomes.shape[1], axis=1)
+        counting = np.concatenate([finished, rng.random(outcomes.shape) < chance])
+        return Fantasies(process, points, outcomes, counting)
 
     def _fantasize(self, codes: Array) -> Array:
         """Settings under way count with their predicted losses ("Kriging believer", Ginsbourger et al. 2010).
@@ -263,6 +289,10 @@ class AcquisitionContext:
         use = self._encoding.priors.weighted(self.feasibility.log_merit(codes), codes, self._trials)
         if self._best is None:
             return use
+        if self._fantasies is not None:
+            means, deviations = self._fantasies.process.predict(self._encoding.points(codes))  # (C, draws), (C,)
+            logs = log_expected_improvement(means, deviations[:, None], self._fantasies.best)
+            return np.asarray(logsumexp(logs, axis=1) - np.log(logs.shape[1]) + use)
         mean, deviation = self.predict(codes)
         if mean.shape[1] == 1:
             return log_expected_improvement(mean[:, 0], deviation[:, 0], self._best) + use

@@ -12,6 +12,7 @@ targets with variance 1.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,6 +32,7 @@ _WARP, _CATEGORY, _NOISE, _SCALE = (0.0, 0.3), (np.log(2.0), 0.5), (-4.0, 1.0), 
 _STARTS = (0.5, 0.15)  # first length scales, times the root of the dimension
 _STEPS = 40
 _BLOCK = 64  # rows of a covariance
+_ALIKE = 0.2  # deviation of the logarithms of length scales that are held near a common one
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,7 +61,10 @@ class QueryPoints:
 
 
 class Process:
-    """A process fitted to targets (N,) with mean 0 and variance 1."""
+    """A process fitted to targets (N,) with mean 0 and variance 1.
+
+    With hyperparameters given it takes several sets of targets (N, S), too; then its means are (M, S).
+    """
 
     def __init__(self, points: Points, targets: Array, hyper: Array | None = None) -> None:
         """`hyper`: as another process found it; None: fitted."""
@@ -87,7 +92,7 @@ class Process:
         return QueryPoints(points, warped, cross, solve_triangular(self._factor, cross.T, lower=True))
 
     def posterior(self, queries: QueryPoints) -> tuple[Array, Array]:
-        """Mean (M,) and standard deviation (M,) of what is not noise."""
+        """Mean (M,), or (M, S), and standard deviation (M,) of what is not noise."""
         return queries.cross @ self._weights, np.sqrt(self._variance(queries))
 
     def _variance(self, queries: QueryPoints) -> Array:
@@ -180,17 +185,51 @@ def matern(apart: Array, scale: float, exponent: Array | None = None) -> Array:
 def fitted(points: Points, targets: Array, starts: int = 2) -> Array:
     """The most probable hyperparameters, from so many starts (at most 2)."""
     density = HyperPosterior(points, targets)
-    optima = [
-        minimize(density, start, jac=True, method="L-BFGS-B", bounds=density.bounds, options={"maxiter": _STEPS})
-        for start in density.starts()[:starts]
-    ]
-    return np.asarray(min(optima, key=lambda optimum: float(optimum.fun)).x)
+    optima = [_minimum(density, start, density.bounds) for start in density.starts()[:starts]]
+    return min(optima, key=lambda optimum: optimum[1])[0]
+
+
+def _minimum(
+    density: Callable[[Array], tuple[float, Array]], start: Array, bounds: list[tuple[float, float]]
+) -> tuple[Array, float]:
+    """Where a search from `start` ends, and the value there."""
+    optimum = minimize(density, start, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": _STEPS})
+    return np.asarray(optimum.x), float(optimum.fun)
+
+
+def fitted_alike(points: Points, targets: Array) -> Array:
+    """The most probable hyperparameters under a prior that holds the length scales near a common one.
+
+    That is found first, with the scale and the noise, all else as the priors expect it (empirical Bayes). A search that
+    has nothing but the process needs it: of few trials a length scale for each number by itself is fitted too well, so
+    that it follows ripples, or sees nothing outside of the best basin.
+    """
+    numbers = points.numbers.shape[1]
+    if not numbers:
+        return fitted(points, targets)
+    density = HyperPosterior(points, targets)
+
+    def spread(tied: Array) -> Array:
+        flat = density.mean.copy()
+        flat[:numbers], flat[-2:] = tied[0], tied[1:]
+        return flat
+
+    def tied_density(tied: Array) -> tuple[float, Array]:
+        value, gradient = density(spread(tied))
+        return value, np.array([gradient[:numbers].sum(), *gradient[-2:]])
+
+    bounds = [density.bounds[0], *density.bounds[-2:]]
+    optima = [_minimum(tied_density, start[[0, -2, -1]], bounds) for start in density.starts()]
+    common = min(optima, key=lambda optimum: optimum[1])[0]
+    near = HyperPosterior(points, targets, common_length=float(common[0]))
+    return _minimum(near, spread(common), near.bounds)[0]
 
 
 class HyperPosterior:
     """Minus the logarithm of the posterior density of the hyperparameters, and its gradient."""
 
-    def __init__(self, points: Points, targets: Array) -> None:
+    def __init__(self, points: Points, targets: Array, common_length: float | None = None) -> None:
+        """`common_length`: the logarithm that all length scales are near to; None: see the module docstring."""
         self._points, self._targets = points, targets
         self._p, self._q = points.numbers.shape[1], points.categories.shape[1]
         codes = points.categories
@@ -199,8 +238,10 @@ class HyperPosterior:
         # A density of l has its maximum where that of log l, less its variance, has it.
         means = [np.full(self._p, 2.0**0.5 - 3.0 + 0.5 * np.log(dimension)), np.full(2 * self._p, _WARP[0])]
         widths = [np.full(self._p, 3.0**0.5), np.full(2 * self._p, _WARP[1])]
-        self._mean = np.concatenate([*means, np.full(self._q, _CATEGORY[0]), [_SCALE[0], _NOISE[0]]])
-        self._width = np.concatenate([*widths, np.full(self._q, _CATEGORY[1]), [_SCALE[1], _NOISE[1]]])
+        self.mean = np.concatenate([*means, np.full(self._q, _CATEGORY[0]), [_SCALE[0], _NOISE[0]]])
+        self.width = np.concatenate([*widths, np.full(self._q, _CATEGORY[1]), [_SCALE[1], _NOISE[1]]])
+        if common_length is not None:
+            self.mean[: self._p], self.width[: self._p] = common_length, _ALIKE
         low = np.concatenate([np.full(self._p, np.log(0.01)), np.full(2 * self._p, -1.5), np.full(self._q, -2.0)])
         high = np.concatenate([np.full(self._p, np.log(100.0)), np.full(2 * self._p, 1.5), np.full(self._q, 3.0)])
         self.bounds = [*zip(low, high, strict=True), (-3.0, 4.0), (np.log(1e-6), 0.0)]
@@ -209,7 +250,7 @@ class HyperPosterior:
         """Where the search begins."""
         starts = []
         for share in _STARTS:
-            start = self._mean.copy()
+            start = self.mean.copy()
             start[: self._p] = np.log(share * max(self._p + self._q, 1) ** 0.5)
             starts.append(start)
         return starts
@@ -244,8 +285,8 @@ class HyperPosterior:
                 [(outside * clean).sum(), np.exp(hyper.noise) * np.trace(outside)],
             ]
         )
-        z = (flat - self._mean) / self._width
-        return value + 0.5 * float(z @ z), gradient + z / self._width
+        z = (flat - self.mean) / self.width
+        return value + 0.5 * float(z @ z), gradient + z / self.width
 
 
 def _warp(numbers: Array, hyper: _Hyper) -> tuple[Array, tuple[Array, Array]]:

@@ -1,7 +1,10 @@
 """The suggestions of `bayesian`: by a Gaussian process, and by the Parzen estimators of `tpe`, in turn.
 
-The two err in different ways, and each learns from what the other tried. Which one speaks depends on the number of the
-trial alone. Both propose points of the cube that are snapped to settings, so mixed and conditional spaces need no more.
+The two err in different ways, and each learns from what the other tried: trials with even numbers are the process's.
+Beside others that are under way all trials of one objective are, since it alone knows what may come of these (measured:
+docs/measurements.md, "Search with several workers"); in the estimators' turns its length scales are held alike, so that
+there are still two views of the same trials. Both models propose points of the cube that are snapped to settings, so
+mixed and conditional spaces need no more.
 """
 
 from __future__ import annotations
@@ -45,9 +48,10 @@ def suggest(
 
     def propose(history: History, suggested: Sequence[Params]) -> Iterator[Params]:
         turn = len(trials) + len(suggested)
-        if turn % 2 == 0:
+        beside_others = history.objectives == 1 and bool(history.pending or suggested)
+        if turn % 2 == 0 or beside_others:
             branch = neglected(space, trials, rng) if turn % _EXPLORED == 0 else None
-            return _by_process(encoding, history, suggested, rng, branch)
+            return _by_process(encoding, history, suggested, rng, branch, alike=turn % 2 == 1)
         return _by_estimators(encoding, history, suggested, rng, patience)
 
     return suggest_by_model(propose, initial_points, encoding.priors, space, trials, rng, n)
@@ -59,12 +63,13 @@ def _by_process(
     suggested: Sequence[Params],
     rng: np.random.Generator,
     branch: tuple[int, float] | None,
+    alike: bool,
 ) -> Iterator[Params]:
     """Settings by descending merit, those that lie next to a trial last.
 
-    `branch`: a choice's position and the code of the value that alone is looked at.
+    `branch`: a choice's position and the code of the value that alone is looked at. `alike`: see AcquisitionContext.
     """
-    context = AcquisitionContext(encoding, history, suggested, rng)
+    context = AcquisitionContext(encoding, history, suggested, rng, alike)
 
     def snapped(points: Array) -> Array:
         if branch is not None:
