@@ -10,6 +10,7 @@ import sys
 from abc import abstractmethod
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from modelopt_cli.core.seeds import derive
@@ -78,6 +79,8 @@ def plain(decisions: Sequence[Decision]) -> list[list[Any]]:
 class SchedulerContext:
     """What a scheduler decides by: the history, who waits for a decision, and how many slots are free.
 
+    One for each decision, during which no trial changes: what it looks up among all of them it keeps.
+
     `slots`: free ones, those of `waiting` trials not among them. `left`: how many trials may still be started by
     `tuning.trials`. `planned`: `tuning.trials` itself, None without a limit. `ending`: the search has found enough, and
     nothing new is to be begun. `seed`: the study's. `sizes`: the steps at which runs report, where each of them is
@@ -108,12 +111,12 @@ class SchedulerContext:
         states = derived(self.trials, ByState)
         return np.random.default_rng(derive(self.seed, "schedule", len(self.trials), states.reports, states.finished))
 
-    @property
+    @cached_property
     def paused(self) -> list[Trial]:
         """Trials whose state is kept."""
         return in_state(self.trials, State.PAUSED)
 
-    @property
+    @cached_property
     def held(self) -> list[Trial]:
         """Trials that can go on: those that wait first, then the paused ones."""
         return [*(self.trials[number] for number in self.waiting), *self.paused]
@@ -135,7 +138,7 @@ class SchedulerContext:
         """Whether what is held is to be ended."""
         return self.ending or self.steps_left <= 0
 
-    @property
+    @cached_property
     def steps(self) -> int:
         """Steps that all trials have taken together; where each size is computed from the start, the sum of all."""
         if self.sizes is not None:
@@ -153,7 +156,7 @@ class SchedulerContext:
             return self.sizes[-1]
         return max(self._seen, default=self.declared_total)
 
-    @property
+    @cached_property
     def _seen(self) -> list[int]:
         """Steps of complete trials, of those that have said so."""
         known = [trial.total for trial in self.trials if trial.total is not None]

@@ -158,7 +158,9 @@ class Process:
             return None
         exponent = np.zeros((len(points), len(others)))
         for c, weight in enumerate(np.exp(self._unpacked.categories)):
-            exponent += weight * (points.categories[:, c, None] != others.categories[None, :, c])
+            own, their = points.categories[:, c], others.categories[:, c]
+            values = np.arange(-1, own.max(initial=-1) + 1)
+            exponent += (weight * (values[:, None] != their))[own + 1]  # a row a value, of which there are few
         return exponent
 
 
