@@ -15,7 +15,8 @@ class Bohb(Scheduler):
     """BOHB (Falkner et al., ICML 2018): Hyperband's brackets, with settings by a multivariate Parzen estimator.
 
     It is fitted to the losses at the highest rung that enough trials have reached. `tuning.trials` is what it may
-    spend: the steps of so many complete trials. The sampler gives the first settings, and the random ones.
+    spend: the steps of so many complete trials. The sampler gives the first settings, and the random ones, but for
+    those that are drawn from a prior.
     """
 
     min_steps: Count = Field(1, description="Steps of the first rung of the longest bracket.")
