@@ -48,7 +48,7 @@ def suggest(
     encoding = Encoding(space)
 
     def propose(history: History, suggested: Sequence[Params]) -> Iterator[Params]:
-        return Estimators(encoding, history, suggested, rng, good, most_good).promising()
+        return Estimators(encoding, history, suggested, rng, good, most_good, daring=True).promising()
 
     return suggest_by_model(propose, initial_points, encoding.priors, space, trials, rng, n)
 
@@ -65,12 +65,13 @@ class Estimators:
         good: float = 0.15,
         most_good: int = 25,
         whole: History | None = None,
+        daring: bool = False,
     ) -> None:
         """`suggested`: settings under way beside those of the history. `good`, `most_good`: see Tpe.
 
-        `whole`: the history that tells what is feasible, where `history` is a part of it.
+        `whole`: the history that tells what is feasible, where `history` is a part of it. `daring`: see Feasibility.
         """
-        self._encoding, self._rng, self._trials = encoding, rng, len(history.y)
+        self._encoding, self._rng, self._trials, self._daring = encoding, rng, len(history.y), daring
         finished = encoded(encoding.space, history.params)
         under_way = np.array([encoding.space.encode(params) for params in [*history.pending, *suggested]])
         codes = np.concatenate([finished, under_way.reshape(-1, encoding.space.dim)])
@@ -113,7 +114,7 @@ class Estimators:
         points, absent = encoding.points(codes), encoding.absent(codes)
         merit = self._good.log_density(points, absent) - self._others.log_density(points, absent)
         if self._feasibility is not None:
-            merit = merit + self._feasibility.log_merit(codes)
+            merit = merit + self._feasibility.log_merit(codes, daring=self._daring)
         merit = encoding.priors.weighted(merit, codes, self._trials)
         return np.asarray(codes[np.argsort(-merit, kind="stable")])
 

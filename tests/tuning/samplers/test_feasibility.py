@@ -65,7 +65,8 @@ def test_probability_is_that_of_a_positive_margin() -> None:
     clear = np.abs(fresh[:, 0] - 0.4) > 0.05
     assert (probability[clear & (fresh[:, 0] > 0.4)] > 0.9).all()
     assert (probability[clear & (fresh[:, 0] < 0.4)] < 0.1).all()
-    [(process, bound)] = feasible.models
+    [(process, bound, labels)] = feasible.models
+    assert not labels
     assert feasible.failing is None
     mean, deviation = process.predict(ENCODING.points(fresh[:5]))
     np.testing.assert_allclose(probability[:5], norm.sf(bound, mean, deviation), rtol=1e-9, atol=1e-300)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 
@@ -41,6 +42,11 @@ def test_margins_and_failures_as_numbers() -> None:
     ]  # fmt: skip
     history = read(trials, np.random.default_rng(0))
     nan = math.nan
-    np.testing.assert_array_equal(history.margins, [[1, 2, 1], [-1, 2, 1], [1, nan, -1], [nan, nan, -1]])
+    # of two constraints, of computing a loss, of walls: the unmeasured violation counts as one
+    expected = [[1, 2, 1, 1], [-1, 2, 1, 1], [1, nan, 1, -1], [nan, nan, -1, 1]]
+    np.testing.assert_array_equal(history.margins, expected)
+    walled = [*trials[:3], replace(trials[3], failure="memory")]
+    expected = [[1, 2, 1], [-1, 2, 1], [1, nan, -1], [nan, nan, -1]]
+    np.testing.assert_array_equal(read(walled, np.random.default_rng(0)).margins, expected)
     assert history.feasible.tolist() == [True, False, False, False]
     assert np.isnan(history.modelled[:, 0]).tolist() == [False, False, False, True]

@@ -22,6 +22,7 @@ Index = NDArray[np.int64]
 Mask = NDArray[np.bool_]
 
 _MOST_OBJECTIVES = 3  # of more than these one is made: their hypervolume's boxes are too many
+_WALLS = ("memory", "timeout", "crash")  # kinds of failures that sizes lead to
 _FAR = 3.0  # how far above the median, in spreads, the loss of one of several objectives is winsorized
 
 
@@ -36,7 +37,7 @@ class History:
     losses: Array  # (N, M) finite, winsorized; infeasible and failed ones behind all others
     modelled: Array  # (N, K) winsorized only, NaN where failed; of more than a few objectives one is made
     feasible: Mask  # (N,)
-    margins: Array  # (N, C) of each constraint, positive: met; then of not failing; NaN where not known
+    margins: Array  # (N, C) of each constraint, positive: met; of computing a loss; of no wall; NaN: not known
 
     def only(self, kept: Mask) -> History:
         """Without the finished trials that are not `kept` (N,)."""
@@ -114,7 +115,11 @@ def read(trials: Sequence[Trial], rng: np.random.Generator) -> History:
 
 
 def _margins(finished: Sequence[Trial], usable: Mask, violation: Array) -> Array:
-    """(N, C + 1). A trial that violates what it has no margin of (an older study's) counts as failed, too."""
+    """(N, C + 1). A trial that violates what it has no margin of (an older study's) counts as failed, too.
+
+    (N, C + 2) where some trials failed by what they computed (NaN, an error, a divergence): the last column but one is
+    whether they did. The last is of those that ran into a wall: memory, a timeout, a crash.
+    """
     count = max((len(trial.margins) for trial in finished), default=0)
     margins = np.full((len(finished), count + 1), np.nan)
     for row, trial in enumerate(finished):
@@ -122,7 +127,11 @@ def _margins(finished: Sequence[Trial], usable: Mask, violation: Array) -> Array
             margins[row, : len(trial.margins)] = [np.nan if margin is None else margin for margin in trial.margins]
     margins[~np.isfinite(margins)] = np.nan
     unexplained = (violation > 0) & ~(margins[:, :count] <= 0).any(axis=1)
-    margins[:, count] = np.where(usable & ~unexplained, 1.0, -1.0)
+    walled = np.array([trial.failure in _WALLS for trial in finished], dtype=bool)
+    computed = ~usable & ~walled
+    margins[:, count] = np.where(walled | unexplained, -1.0, 1.0)
+    if computed.any():
+        margins = np.insert(margins, count, np.where(usable, 1.0, np.where(computed, -1.0, np.nan)), axis=1)
     return margins
 
 

@@ -35,6 +35,7 @@ _LEADERS = 5
 _FITTED_MARGINS = 70  # trials that the hyperparameters of a process of margins are fitted to
 CAUTION = 2.0  # its square as a factor wastes fewer trials than the probability itself, and finds as much
 _SURE, _NEVER = 0.82, -1e4
+_SURE_LABEL = 0.84  # deviations: 80%
 
 
 def log_expected_improvement(mean: Array, deviation: Array, best: float | Array) -> Array:
@@ -123,23 +124,26 @@ class Feasibility:
     A process for each constraint, of its margin: how far the metric lies on the good side of its bound. Margins are
     made alike by sign(m) log(1 + |m| / s), which keeps the bound and draws far ones in (Eriksson and Poloczek, AISTATS
     2021, "Scalable constrained Bayesian optimization", section 3). Margins that were never negative tell nothing apart,
-    and have no process. Failures have no margin but a classifier (classifier.py).
+    and have no process. Whether a trial computed a loss (no NaN, no divergence) is a margin of 1 or -1 (least-squares
+    classification; Rasmussen and Williams 2006, section 6.5). Whether it ran into a wall (out of memory, out of time)
+    has a classifier of its own (classifier.py).
     """
 
     def __init__(self, encoding: Encoding, codes: Array, margins: Array, rng: np.random.Generator) -> None:
         """Snapped `codes` (N, dim) and their margins (N, C), positive: good; NaN: not known.
 
-        The last column is of failures: 1, or -1 for one.
+        The last column is of walls: 1, or -1 for a trial that ran into one.
         """
         self._encoding = encoding
-        self.models: list[tuple[Process, float]] = []
-        """Of each constraint that was broken: its process, and where the bound lies on its scale."""
+        self.models: list[tuple[Process, float, bool]] = []
+        """Of each constraint that was broken: its process, where the bound lies on its scale, whether it is a label."""
         for column in margins.T[:-1]:
             known = ~np.isnan(column)
             if (column[known] < 0).any():
-                self.models.append(self._fitted(codes[known], column[known], rng))
+                labels = bool((np.abs(column[known]) == 1.0).all())
+                self.models.append((*self._fitted(codes[known], column[known], rng), labels))
         self.failing = self._classifier(codes, margins[:, -1], rng) if (margins[:, -1] < 0).any() else None
-        """None while no trial has failed."""
+        """None while no trial has run into a wall."""
 
     def _fitted(self, codes: Array, margins: Array, rng: np.random.Generator) -> tuple[Process, float]:
         """A process of the margins, and where their bound lies on its scale."""
@@ -164,20 +168,24 @@ class Feasibility:
 
         return Classifier(codes, labels, Axes(self._encoding), curved, rng)
 
-    def log_merit(self, codes: Array) -> Array:
+    def log_merit(self, codes: Array, *, daring: bool = False) -> Array:
         """CAUTION times the logarithm (M,) of the probability that every margin is positive, each by itself.
 
         Where it is not _SURE enough that a setting does not fail, _NEVER is added: once little improvement is left, its
-        logarithm would outweigh any probability (a chance constraint: Gelbart et al., UAI 2014, section 3).
+        logarithm would outweigh any probability (a chance constraint: Gelbart et al., UAI 2014, section 3). `daring`:
+        half a chance of not failing is enough, for a search without a process that knows what lies at the wall.
         """
         total = np.zeros(len(codes))
         points = self._encoding.points(codes)
-        for process, bound in self.models:
+        for process, bound, labels in self.models:
             mean, deviation = process.predict(points)
             total += CAUTION * log_ndtr((mean - bound) / deviation)
+            if labels:
+                total += np.where(mean - _SURE_LABEL * deviation < bound, _NEVER, 0.0)
         if self.failing is not None:
-            log_probability = self.failing.log_probability(codes)
-            total += CAUTION * log_probability + np.where(log_probability < np.log(_SURE), _NEVER, 0.0)
+            logs = self.failing.log_probability(codes)
+            total += (1.0 if daring else CAUTION) * logs
+            total += np.where(logs < np.log(0.5 if daring else _SURE), _NEVER, 0.0)
         return total
 
 
