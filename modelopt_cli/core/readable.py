@@ -103,6 +103,13 @@ def duration(seconds: float | None) -> str:
     return f"{minutes} min {rest:02d} s" if minutes < 120 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
+def short_duration(seconds: float) -> str:
+    """`4 ms`, `0.3 s`, `2 min 05 s`."""
+    if seconds < 0.1:
+        return f"{max(seconds * 1000, 0.1):.2g} ms"
+    return f"{seconds:.2g} s" if seconds < 10 else duration(round(seconds)).replace(".0 ", " ")
+
+
 def signed(metric: str, value: float, digits: int = 4) -> str:
     """A difference of a metric by its unit: +0.01, -59.3 kB, 0."""
     return "0" if value == 0 else ("-" if value < 0 else "+") + measure(metric, abs(value), digits=digits)

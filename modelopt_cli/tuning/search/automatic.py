@@ -1,4 +1,4 @@
-"""What `auto` takes for a search's stopper, scheduler and executor, and why: by what its trials are like.
+"""What `auto` takes for a search's stopper and scheduler, and why: by what its trials are like.
 
 Each rule is a function of what is known beforehand, and answers for the case that it is about, or leaves it to the next
 one. What was measured stands in docs/measurements.md; a rule that rests on it says so in its reason.
@@ -13,17 +13,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from modelopt_cli.core.readable import duration, plural, size
+from modelopt_cli.core.readable import plural, short_duration
 
 __all__ = [
     "Choice",
-    "Machine",
     "Workload",
-    "choose_executor",
     "choose_scheduler",
     "choose_stopper",
     "ending_advice",
-    "executor_advice",
 ]
 
 Reports = Literal["epochs", "folds", "sizes", "steps", "nothing"]
@@ -44,8 +41,6 @@ LONG_STEP = 0.2
 process decides for all workers, and where epochs took 20 ms, bohb needed fewer of them, too."""
 LEAST_FOLDS = 5
 """Wilcoxon's test says nothing before the fourth fold, so that with four nothing is left to be saved."""
-WORKER_START = 4.0
-"""Seconds until worker processes have imported what they need."""
 
 _TRAINING = "docs/measurements.md, real training"
 _LCBENCH = "docs/measurements.md, LCBench"
@@ -84,16 +79,6 @@ class Workload:
     def named_steps(self) -> str:
         """`20 epochs`; of a script whose steps are not known, `steps`."""
         return "steps" if self.steps is None else plural(self.steps, self.step)
-
-
-@dataclass(frozen=True)
-class Machine:
-    """Where a search is run. `places`: trials that its cores, or its GPUs, have room for; `what`: which of them."""
-
-    places: int
-    what: str = "core"
-    free_bytes: int | None = None  # memory; None: not known
-    worker_bytes: int = 0  # that a worker process takes
 
 
 @dataclass(frozen=True)
@@ -177,7 +162,8 @@ def _quick(workload: Workload) -> Choice | None:
     if workload.seconds is not None and workload.seconds < QUICK:
         return Choice(
             None,
-            f"a whole trial takes {_short(workload.seconds)}, less than choosing its setting: next to nothing is saved",
+            f"a whole trial takes {short_duration(workload.seconds)}, less than choosing its setting: next to nothing "
+            "is saved",
         )
     return None
 
@@ -336,8 +322,9 @@ def _long_steps(workload: Workload) -> Choice | None:
     beside = f", {workload.workers} at a time" if workload.workers > 1 else ""
     return Choice(
         "freeze_thaw",
-        f"{_one(workload.step)} takes {_short(step)}{beside}, beside which decisions of {_short(DECISION)} count "
-        f"little; after 5 full trainings' epochs it was where random search was after 50 ({_LCBENCH})",
+        f"{_one(workload.step)} takes {short_duration(step)}{beside}, beside which decisions of "
+        f"{short_duration(DECISION)} count little; after 5 full trainings' epochs it "
+        f"was where random search was after 50 ({_LCBENCH})",
     )
 
 
@@ -346,7 +333,7 @@ def _bohb(workload: Workload) -> Choice:
     if workload.seconds is None or not workload.steps:
         of = "of a length that is not known yet"
     else:
-        of = f"of {_short(workload.seconds / workload.steps)}"
+        of = f"of {short_duration(workload.seconds / workload.steps)}"
     beside = f", {workload.workers} trials at a time" if workload.workers > 1 else ""
     return Choice(
         "bohb",
@@ -357,62 +344,6 @@ def _bohb(workload: Workload) -> Choice:
 
 def _one(step: str) -> str:
     return f"an {step}" if step[0] in "aeiou" else f"a {step}"
-
-
-# Where trials run
-
-
-def choose_executor(
-    machine: Machine,
-    *,
-    trials: int | None,
-    seconds: float | None,
-    workers: int | None = None,
-    isolated: str = "",
-    script: bool = False,
-) -> Choice:
-    """serial or processes, and how many. Never ray: a cluster is named by its address.
-
-    `trials`, `seconds` of each: None where unknown. `workers`: as asked for. `isolated`: why a trial needs a process of
-    its own. `script`: trials are processes that share out nothing of themselves.
-    """
-    if script:
-        count = workers or 1
-        each = (
-            "as many as asked for" if workers else "one at a time, since a script may use all cores (--jobs for more)"
-        )
-        return Choice("processes", f"each script is a process of its own, {each}", count)
-    room, limit = _room(machine)
-    if isolated:
-        return Choice("processes", isolated, workers or room)
-    if workers == 1:
-        return Choice("serial", "one trial at a time was asked for")
-    if workers:
-        return Choice("processes", f"{workers} at a time were asked for", workers)
-    if room == 1:
-        return Choice("serial", f"{limit} one trial at a time")
-    if trials is not None and seconds is not None:
-        saved = trials * seconds * (1 - 1 / room)
-        if saved <= 2 * WORKER_START:
-            work = f"{plural(trials, 'trial')} of about {_short(seconds)}"
-            return Choice(
-                "serial", f"for {work} starting {room} worker processes would take about as long as they could save"
-            )
-        return Choice("processes", f"{limit} {room} trials of about {_short(seconds)} at a time", room)
-    return Choice("processes", f"{limit} {room} trials at a time", room)
-
-
-def _room(machine: Machine) -> tuple[int, str]:
-    """(trials at a time, what allows them)"""
-    places = plural(machine.places, machine.what)
-    allows = f"{places} {'allow' if machine.places != 1 else 'allows'}"
-    if machine.free_bytes is None or not machine.worker_bytes:
-        return machine.places, allows
-    fitting = max(1, machine.free_bytes // machine.worker_bytes)
-    if fitting >= machine.places:
-        return machine.places, allows
-    free = f"{size(machine.free_bytes)} of free memory, of which a worker process takes {size(machine.worker_bytes)}"
-    return fitting, f"{free}, {'allow' if fitting != 1 else 'allows'}"
 
 
 # Where the file has chosen
@@ -446,18 +377,3 @@ def _about_scheduler(workload: Workload, scheduler: str) -> str:
     if scheduler == "freeze_thaw":
         return f"the scheduler is freeze_thaw; `scheduler: auto` would take {choice.value}: {choice.reason}"
     return ""
-
-
-def executor_advice(executor: str, choice: Choice) -> str:
-    """The same of the executor, where the file leaves the number of workers open. `choice`: what `auto` would take."""
-    slower = (executor, choice.value) in (("serial", "processes"), ("processes", "serial"))
-    if not slower or (executor == "serial" and choice.workers == 1):
-        return ""
-    return f"the executor is {executor}; `executor: auto` would take {choice.value}: {choice.reason}"
-
-
-def _short(seconds: float) -> str:
-    """`4 ms`, `0.3 s`, `2 min 05 s`."""
-    if seconds < 0.1:
-        return f"{max(seconds * 1000, 0.1):.2g} ms"
-    return f"{seconds:.2g} s" if seconds < 10 else duration(round(seconds)).replace(".0 ", " ")

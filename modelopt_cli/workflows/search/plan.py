@@ -15,17 +15,8 @@ from typing import TYPE_CHECKING, cast
 
 from modelopt_cli.core.device import usable_cores
 from modelopt_cli.core.strategy import Named
-from modelopt_cli.tuning.search.automatic import (
-    WORKER_START,
-    Choice,
-    Machine,
-    Workload,
-    choose_executor,
-    choose_scheduler,
-    choose_stopper,
-    ending_advice,
-    executor_advice,
-)
+from modelopt_cli.tuning.search.automatic import Choice, Workload, choose_scheduler, choose_stopper, ending_advice
+from modelopt_cli.tuning.search.automatic_executor import WORKER_START, Machine, choose_executor, executor_advice
 from modelopt_cli.workflows.factory import on_one_gpu
 from modelopt_cli.workflows.search.cheap_first import cheap_count
 from modelopt_cli.workflows.search.estimate import Measured, choosing, measure

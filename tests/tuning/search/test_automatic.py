@@ -15,14 +15,12 @@ from modelopt_cli.tuning.search.automatic import (
     MANY_TRIALS,
     QUICK,
     Choice,
-    Machine,
     Workload,
-    choose_executor,
     choose_scheduler,
     choose_stopper,
     ending_advice,
-    executor_advice,
 )
+from modelopt_cli.tuning.search.automatic_executor import Machine, choose_executor, executor_advice
 
 LONG = {"steps": 20, "seconds": 20 * 60.0}  # epochs of a minute
 SHORT = {"steps": 27, "seconds": 27 * 0.02}
