@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 from typing import Any
@@ -142,6 +143,13 @@ def test_what_cannot_be_made_at_all_ends_with_3(cli: Cli, model: Path, file: Pat
     assert (folder / "nearest.pt").exists()
     assert not (folder / "model.pt").exists()
     assert "nearest.pt has" in " ".join(report(folder)["warnings"])
+    rows = csv.DictReader((folder / "tries.csv").read_text().splitlines())
+    unmade = [row for row in rows if row["verdict"].startswith("cannot be made: ")]
+    assert unmade
+    shown = " ".join(cli("show", folder).out.split())
+    tries = f"{'try' if len(unmade) == 1 else 'tries'} {', '.join(row['try'] for row in unmade)}"
+    assert f"cannot be made ({tries}): " in shown, "the table has no room for reasons, so one stands below it"
+    assert shown.count(unmade[-1]["verdict"].removeprefix("cannot be made: ")[:40]) == 1
 
 
 @pytest.mark.slow

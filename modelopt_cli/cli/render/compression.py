@@ -25,6 +25,7 @@ _COSTS: Mapping[str, tuple[str, Callable[[Any], str]]] = {
 }
 """Columns of the table that hold what a model costs: metric -> (heading, how it is shown)."""
 _FILES = {"model": "model", "int8": "int8 file", "onnx": "ONNX", "pt2": "program"}
+_UNMADE = "cannot be made"
 
 
 def render(console: Console, report: Report, *, quiet: bool) -> None:
@@ -93,12 +94,22 @@ def _tries(console: Console, report: Report) -> None:
             _shown(row["drop before recovery"], "{:.4f}".format),
             _shown(row["drop"], "{:.4f}".format),
             duration(row["seconds"]),
-            row["verdict"],
+            _UNMADE if _unmade(row) else row["verdict"],
         ]
         for row in rows
     ]
     left = [name.removesuffix(RATIO) for name in shares]
     parts.cells(console, "tries", ["try", "what", "aim", *left, "drop pruned", "recovered", "took", "verdict"], texts)
+    unmade = [row for row in rows if _unmade(row)]
+    if unmade:
+        numbers = f"{'try' if len(unmade) == 1 else 'tries'} {', '.join(str(row['try']) for row in unmade)}"
+        reason = unmade[-1]["verdict"].removeprefix(f"{_UNMADE}: ")
+        parts.line(console, f"{_UNMADE} ({numbers}): ", reason if len(unmade) == 1 else f"of the last one, {reason}")
+
+
+def _unmade(row: Mapping[str, Any]) -> bool:
+    """Whether there is no such model; the verdict then goes on with a reason that is too long for a table."""
+    return str(row["verdict"]).startswith(_UNMADE)
 
 
 def _results(report: Report, rows: Sequence[Mapping[str, Any]]) -> list[str]:
