@@ -130,7 +130,7 @@ class CachedTeacher(TeacherOutputs):
                 write_rows(unfinished, self._blocks(view), len(self._batches.split))
                 with contextlib.suppress(OSError):  # another process was faster
                     unfinished.rename(here)
-        names = json.loads((here / _NAMES).read_text())
+        names = json.loads((here / _NAMES).read_text(encoding="utf-8"))
         return {name: torch.from_numpy(np.load(here / file, mmap_mode="c")) for name, file in names.items()}
 
     def _blocks(self, view: int) -> Iterator[Rows]:
@@ -181,7 +181,9 @@ def write_rows(folder: Path, blocks: Iterator[Rows], count: int) -> None:
             done += len(next(iter(rows.values())))
         for array in arrays.values():
             array.flush()
-        (folder / _NAMES).write_text(json.dumps({name: f"{number}.npy" for number, name in enumerate(arrays)}))
+        (folder / _NAMES).write_text(
+            json.dumps({name: f"{number}.npy" for number, name in enumerate(arrays)}), encoding="utf-8"
+        )
     except OSError as error:
         raise StorageError(
             f"{folder.parent} cannot hold the teacher's outputs ({error.strerror}); set distillation.cache.where: "

@@ -90,7 +90,7 @@ def find_search(text: str, root: Path) -> Path:
 def summarise(path: Path) -> RunSummary:
     """The run in `path`; what is missing or damaged in it is left empty."""
     try:
-        content: dict[str, Any] = json.loads((path / "report.json").read_text())
+        content: dict[str, Any] = json.loads((path / "report.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         content = {}
     status = "running" if locked(path) else str(content.get("status", "interrupted"))

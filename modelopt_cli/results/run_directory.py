@@ -225,14 +225,14 @@ def _plain(value: Any) -> Any:
 
 def _completed(report: Path) -> bool:
     with contextlib.suppress(OSError, ValueError):
-        return bool(json.loads(report.read_text()).get("status") == "completed")
+        return bool(json.loads(report.read_text(encoding="utf-8")).get("status") == "completed")
     return False
 
 
 def workflow_of(path: Path) -> str:
     """The workflow that the run in `path` is of; empty where nothing in it tells."""
     with contextlib.suppress(OSError, ValueError, AttributeError):
-        return str(json.loads((path / "report.json").read_text()).get("workflow", ""))
+        return str(json.loads((path / "report.json").read_text(encoding="utf-8")).get("workflow", ""))
     return "tune" if (path / "study.sqlite").exists() else ""
 
 

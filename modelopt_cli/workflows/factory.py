@@ -257,13 +257,13 @@ def kept_model(folder: str | Path, seed: int) -> Path:
 def note_warnings(texts: Sequence[str], folder: str | Path, seed: int) -> None:
     """Keep what a trial told that no model of it is kept of, for the report of the search."""
     if texts:
-        _warnings_file(folder, seed).write_text(json.dumps([redacted(text) for text in texts]))
+        _warnings_file(folder, seed).write_text(json.dumps([redacted(text) for text in texts]), encoding="utf-8")
 
 
 def noted_warnings(folder: str | Path, seed: int) -> list[str]:
     """What `note_warnings` kept."""
     path = _warnings_file(folder, seed)
-    return [str(text) for text in json.loads(path.read_text())] if path.exists() else []
+    return [str(text) for text in json.loads(path.read_text(encoding="utf-8"))] if path.exists() else []
 
 
 def files_kept(folder: str | Path, seed: int) -> dict[str, Path]:

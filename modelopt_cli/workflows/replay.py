@@ -117,7 +117,7 @@ def _remarks(path: Path, replayed: Replayed) -> list[str]:
 def _otherwise(path: Path) -> list[str]:
     """What the run's environment.json has otherwise than it is now."""
     try:
-        before = json.loads((path / "environment.json").read_text())
+        before = json.loads((path / "environment.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return ["environment.json cannot be read"]
     now = environment(0, "")

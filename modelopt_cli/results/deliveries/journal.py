@@ -46,7 +46,7 @@ class Journal:
         lines = []
         if self._path is not None:
             with contextlib.suppress(OSError, UnicodeDecodeError):
-                for line in self._path.read_text().splitlines():
+                for line in self._path.read_text(encoding="utf-8").splitlines():
                     with contextlib.suppress(ValueError):  # the last one of a process that was killed
                         content = json.loads(line)
                         if isinstance(content, dict) and isinstance(content.get("run"), str):

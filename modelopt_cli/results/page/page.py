@@ -193,7 +193,7 @@ def _folder(report: Report, folder: Path | None) -> Path | None:
 
 @cache
 def _text(name: str) -> str:
-    return (_FOLDER / name).read_text()
+    return (_FOLDER / name).read_text(encoding="utf-8")
 
 
 @cache

@@ -180,7 +180,7 @@ def _reproduce(report: Report, folder: Path | None) -> Section:
             parts.append(Part(title="Commands", code="\n".join(lines), open=True))
         for name in ("experiment.yaml", "best.yaml"):
             with suppress(OSError, UnicodeDecodeError):
-                parts.append(Part(title=name, code=(folder / name).read_text().rstrip()))
+                parts.append(Part(title=name, code=(folder / name).read_text(encoding="utf-8").rstrip()))
     files = [{"file": name, "path": path} for name, path in report.artefacts.items()]
     table = PageTable.of(files, "Files")
     if table is not None:
@@ -220,7 +220,7 @@ def _environment_of(folder: Path | None) -> dict[str, Any]:
     if folder is None:
         return {}
     try:
-        content = json.loads((folder / "environment.json").read_text())
+        content = json.loads((folder / "environment.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}

@@ -23,7 +23,7 @@ def script() -> str:
     """JavaScript that defines vegaEmbed, vega and vegaLite, and nothing else, in the window."""
     kept = cache_folder() / f"vega-{version('vl-convert-python')}.js"
     with suppress(OSError, UnicodeDecodeError):
-        text = kept.read_text()
+        text = kept.read_text(encoding="utf-8")
         if len(text) >= _LEAST and text.endswith(_END):
             return text
     import vl_convert

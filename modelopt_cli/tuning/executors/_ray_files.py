@@ -132,7 +132,7 @@ class Copies:
                 "files cannot be put there; use a folder that can be made on all machines, or that all of them see"
             ) from None
         finally:
-            record.write_text(json.dumps(made))
+            record.write_text(json.dumps(made), encoding="utf-8")
 
     def _place(self, archive: tarfile.TarFile, member: tarfile.TarInfo, made: list[str]) -> None:
         path = Path("/", member.name)
@@ -198,7 +198,7 @@ class Copies:
     def _remove_made(self) -> None:
         record = self._base.with_suffix(".json")
         try:
-            made = json.loads(record.read_text())
+            made = json.loads(record.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return
         homes = {str(Path(pattern).parent) for pattern in self._folders.left}

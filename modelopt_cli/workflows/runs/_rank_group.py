@@ -111,7 +111,7 @@ class RankGroup:
 
     def _end_in_words(self, code: int) -> str:
         how = f"were ended by {signal_name(-code)}" if code < 0 else f"ended with exit code {code}"
-        tail = (self.path / LOG).read_text("utf-8", "replace").strip()[-_TAIL:]
+        tail = (self.path / LOG).read_text(encoding="utf-8", errors="replace").strip()[-_TAIL:]
         return f"the {self._count} processes of the training {how}: {tail}"
 
     def end(self) -> None:

@@ -55,7 +55,7 @@ def taken_before(context: Context) -> dict[str, Taken]:
     if not context.resume or context.directory is None:
         return {}
     try:
-        kept = json.loads(context.directory.path_of("environment.json").read_text())["auto"]
+        kept = json.loads(context.directory.path_of("environment.json").read_text(encoding="utf-8"))["auto"]
         return {name: Taken(value=kept[name]["value"], reason=kept[name]["reason"]) for name in KEPT if name in kept}
     except (OSError, ValueError, LookupError, TypeError):
         return {}

@@ -104,7 +104,7 @@ def progress_file(folder: Path, workflow: str, emit: Emit) -> Iterator[Emit]:
 def read_progress(folder: Path) -> ProgressOfRun | None:
     """What the file says; None where there is none that can be read."""
     try:
-        content: ProgressOfRun = json.loads((folder / NAME).read_text())
+        content: ProgressOfRun = json.loads((folder / NAME).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
     return content if isinstance(content, dict) and set(ProgressOfRun.__annotations__) <= set(content) else None

@@ -125,7 +125,7 @@ def check_unchanged(folder: Path, experiment: Experiment) -> None:
     """Raise UsageError with the differences when the run in `folder` was made for another experiment."""
     path = folder / "experiment.yaml"
     try:
-        before = yaml.safe_load(path.read_text())
+        before = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
         raise StorageError(f"{path} cannot be read ({error}); start a new run without --resume") from None
     old, new = flatten(_computed(before)), _as_in_a_file(experiment)
@@ -179,7 +179,7 @@ def _as_in_a_file(experiment: Experiment) -> dict[str, object]:
 def _other_values(folder: Path, experiment: Experiment) -> list[str]:
     """Environment variables that stand for other values than when the run was started."""
     try:
-        kept = json.loads((folder / "environment.json").read_text()).get("variables") or {}
+        kept = json.loads((folder / "environment.json").read_text(encoding="utf-8")).get("variables") or {}
     except (OSError, ValueError, AttributeError):
         return []
     now = experiment.variables(but=MAY_CHANGE)

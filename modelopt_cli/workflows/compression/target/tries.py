@@ -303,7 +303,7 @@ class Tries:
         if directory is None or not self._context.resume:
             return []
         try:
-            kept: list[dict[str, Any]] = json.loads(directory.path_of(KEPT).read_text())
+            kept: list[dict[str, Any]] = json.loads(directory.path_of(KEPT).read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return []
         return kept
