@@ -308,7 +308,7 @@ def _many_trials(workload: Workload) -> Choice | None:
     return Choice(
         None,
         f"with {workload.trials} complete trials to spend {workload.sampler} learns enough alone: after 50, bayesian "
-        f"had a regret of 0.03, freeze_thaw 0.05 ({_LCBENCH}); `stopper: auto` ends what promises little",
+        f"and freeze_thaw had the same regret, 0.03 ({_LCBENCH}); `stopper: auto` ends what promises little",
     )
 
 
