@@ -46,7 +46,9 @@ def test_each_is_valid_and_says_what_to_type_next(cli: Cli, name: str) -> None:
 
 @pytest.mark.parametrize(("name", "command"), [("compress", "tune"), ("mnist_compress", "compress")])
 def test_a_compression_is_searched_or_run_by_its_own_command(cli: Cli, name: str, command: str) -> None:
-    assert f"; modelopt {command} experiment.yaml --dry-run" in cli("init", name).err
+    said = cli("init", name).err
+    assert f"; modelopt {command} experiment.yaml --dry-run" in said
+    assert said.startswith("next: modelopt validate"), "it names no file of yours: that is a comment"
 
 
 def test_nothing_is_overwritten_and_nothing_half_written(cli: Cli) -> None:

@@ -86,7 +86,8 @@ def _say_next(text: str, file: str) -> None:
     """What to type now, on standard error, so that a redirected template stays a template."""
     sections = {line.partition(":")[0] for line in text.splitlines()}
     workflow = next((_COMMANDS[section] for section in _WORKFLOWS if section in sections), "train")
-    edit = "name your file and its column in it, then: " if "path: data.csv" in text else ""
+    said = "\n".join(line.partition("#")[0] for line in text.splitlines())
+    edit = "name your file and its column in it, then: " if "path: data.csv" in said else ""
     typer.echo(f"next: {edit}modelopt validate {file}; modelopt {workflow} {file} --dry-run", err=True)
 
 
