@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import log_ndtr, ndtri
 
+from modelopt_cli.tuning.samplers._common.history import MOST_OBJECTIVES
 from modelopt_cli.tuning.samplers._gp.acquisition import (
     CAUTION,
     boxes,
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
 Array = NDArray[np.float64]
 Numbers = NDArray[np.int64]
 
-_MOST_OBJECTIVES = 3  # of more than these one is made: their hypervolume's boxes are too many
 _BEHIND = 0.1  # of the range of all promises: so far behind the worst of them the hypervolume begins
 _BATCH = 32  # candidates that are looked at closely at a time
 _CLOSE = 1e-9  # rounding
@@ -63,7 +63,7 @@ class Prospects:
         self.kept = self._kept(len(rows.owners))
         """(N,) whether a row of the table promises that all constraints will be kept."""
         self._weights: Array | None = None
-        if len(self.objectives) > _MOST_OBJECTIVES:
+        if len(self.objectives) > MOST_OBJECTIVES:
             self._weights = rng.dirichlet(np.ones(len(self.objectives)))
         self._promises = np.stack([model.targets for model in self.objectives], axis=1)  # (N, M)
         self._aim()

@@ -21,7 +21,9 @@ Array = NDArray[np.float64]
 Index = NDArray[np.int64]
 Mask = NDArray[np.bool_]
 
-_MOST_OBJECTIVES = 3  # of more than these one is made: their hypervolume's boxes are too many
+MOST_OBJECTIVES = 3
+"""Of more than these one is made: their hypervolume's boxes are too many."""
+
 _WALLS = ("memory", "timeout", "crash")  # kinds of failures that sizes lead to
 _FAR = 3.0  # how far above the median, in spreads, the loss of one of several objectives is winsorized
 
@@ -94,7 +96,7 @@ def read(trials: Sequence[Trial], rng: np.random.Generator) -> History:
         usable[usable] = ~diverged_rows(ended)
     violation = np.array([trial.violation for trial in finished])
     objectives = max((len(losses) for losses in losses_by_trial if losses is not None), default=1)
-    several = 1 < objectives <= _MOST_OBJECTIVES
+    several = 1 < objectives <= MOST_OBJECTIVES
     y, losses = np.zeros(len(finished)), np.zeros((len(finished), objectives))
     modelled = np.full((len(finished), objectives if several else 1), np.nan)
     if usable.any():

@@ -125,7 +125,7 @@ class TargetSearch:
         def cost(share: float) -> float | None:
             one = self._tries.attempt(what, share, setting, "none")
             if not one.made:
-                one.verdict = f"cannot be made: {one.problem}"
+                one.verdict = self._verdict(one)
                 return None
             value = one.ratio(target.metric) if target.share else one.costs[target.metric] / target.bound
             met = target.met(one.costs[target.metric], one.beside[target.metric])
