@@ -65,6 +65,20 @@ def _read(descriptor: int) -> bytes:
         return b""
 
 
+def _arrived(selector: selectors.BaseSelector, patience: float) -> list[tuple[selectors.SelectorKey, bytes]]:
+    """What the streams hold, the first registered first; nothing after `patience` seconds of silence.
+
+    Two pipes do not say which was written to first. The errors are read first and put last: what was printed before
+    an error has arrived by then, so an error never stands before it.
+    """
+    selector.select(patience)
+    arrived = []
+    for key in reversed(list(selector.get_map().values())):
+        if any(ready is key for ready, _ in selector.select(0)):
+            arrived.append((key, _read(key.fd)))
+    return arrived[::-1]
+
+
 class _Ahead(NamedTuple):
     """A report that nobody has asked for yet, and what was said without a step since the report before."""
 
@@ -150,14 +164,13 @@ class ScriptRun(Run):
             for stream in streams:
                 selector.register(stream.fileno(), selectors.EVENT_READ, (Lines(), stream is streams[0]))
             while selector.get_map() and time.monotonic() < self._over:
-                ready = selector.select(_PATIENCE)
-                if not ready:
+                arrived = _arrived(selector, _PATIENCE)
+                if not arrived:
                     log.flush()
                     if self._over < math.inf:
                         break
-                for key, _ in ready:
+                for key, data in arrived:
                     lines, metrics = key.data
-                    data = _read(key.fd)
                     log.write(key.fd, data)
                     if not data:
                         selector.unregister(key.fd)

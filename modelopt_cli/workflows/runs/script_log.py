@@ -1,5 +1,7 @@
 """The log of a script: all that it writes, in the order in which it arrives, in a file of bounded size.
 
+Output and errors come by two pipes: an error never stands before what was printed before it (script.py sees to it).
+
 The beginning and the end are kept; a line between them says how much was left out. The file can be read while it grows.
 A log never ends a trial: where it cannot be written, it ends early, and `problem` says why.
 """

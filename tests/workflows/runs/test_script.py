@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import selectors
 import signal
 import sys
 import time
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from modelopt_cli.core.errors import TrialError, UsageError
+from modelopt_cli.workflows.runs import script as script_module
 from modelopt_cli.workflows.runs.script import ScriptRun, program
 from modelopt_cli.workflows.runs.script_lines import metrics_of
 
@@ -138,3 +140,32 @@ def test_close_ends_the_whole_group(tmp_path: Path) -> None:
 def test_a_program_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="cannot start 'no-such-program'"):
         ScriptRun(["no-such-program"], folder=str(tmp_path), seed=0)
+
+
+def test_an_error_never_stands_before_what_was_printed_before_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    (from_output, output), (from_errors, errors) = os.pipe(), os.pipe()
+    os.write(errors, b"early error\n")
+    os.write(output, b"early line\n")
+    reads = 0
+    read = script_module._read
+
+    def read_while_it_writes(descriptor: int) -> bytes:
+        """Between any two reads the script prints, and then fails."""
+        nonlocal reads
+        data = read(descriptor)
+        reads += 1
+        os.write(output, b"line %d\n" % reads)
+        os.write(errors, b"error %d\n" % reads)
+        return data
+
+    monkeypatch.setattr(script_module, "_read", read_while_it_writes)
+    with selectors.DefaultSelector() as selector:
+        selector.register(from_output, selectors.EVENT_READ, "output")
+        selector.register(from_errors, selectors.EVENT_READ, "errors")
+        rounds = [script_module._arrived(selector, 0) for _ in range(4)]
+    for descriptor in (from_output, output, from_errors, errors):
+        os.close(descriptor)
+    lines = b"".join(data for arrived in rounds for _, data in arrived).split(b"\n")
+    assert lines.index(b"early line") < lines.index(b"early error")
+    for number in range(1, 6):
+        assert lines.index(b"line %d" % number) < lines.index(b"error %d" % number)
