@@ -5,10 +5,10 @@
     python scripts/bench/divergence_cost.py resnet50 --speedups 2 --images 16 --only few
 
 BENCH is ../shared/bench/prune, whose README says which data it needs (BENCH_CIFAR, BENCH_CACHE); raw test accuracy is
-by its weights and data. The other networks have random weights, so of them only time and passes are told. `all` tries
-every level of every group, as was done up to November 2026; all else is the same. A pass is one over all calibration
-images; of a part of the network its multiply-accumulates count. They are counted here, where nodes are run, beside what
-the program itself reports.
+by its weights and data. The other networks have random weights and outputs scaled to a deviation of 1, so of them only
+time and passes are told. `all` tries every level of every group, as was done up to November 2026; all else is the same.
+A pass is one over all calibration images; of a part of the network its multiply-accumulates count. They are counted
+here, where nodes are run, beside what the program itself reports.
 """
 
 from __future__ import annotations
@@ -75,6 +75,16 @@ class Subject:
             torch.randn(count, 3, size, size, generator=torch.Generator().manual_seed(seed)),
             None,
         )
+        _soften(self.module, self.images(4, 0)[0])
+
+
+@torch.no_grad()
+def _soften(module: nn.Module, images: Tensor) -> None:
+    """Scale the last layer, in place, so that outputs deviate by 1: else one class has it all, whatever is cut."""
+    last = [layer for layer in module.modules() if isinstance(layer, nn.Linear)][-1]
+    deviation = module(images).std()
+    for parameter in last.parameters():
+        parameter.div_(deviation)
 
 
 @contextmanager

@@ -60,6 +60,10 @@ class SensitivityProbe(ABC):
         """What one of its scores saves; 1 where numbers alone count."""
         return 1.0
 
+    def cost(self, name: str) -> float:
+        """Passes over all calibration samples that `output_error` of one cut takes, where it is not known yet."""
+        return 1.0
+
 
 class Allocation(Strategy):
     """Base of all allocations. They say where scores are cut by `cuts`, and are asked by `allocate`."""
@@ -181,3 +185,6 @@ class _BlockProbe(SensitivityProbe):
 
     def price(self, name: str) -> float:
         return float(self._sizes[name])
+
+    def cost(self, name: str) -> float:
+        return self._probe.cost(name)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from itertools import accumulate
+from typing import NamedTuple
 
 import numpy as np
 
@@ -20,6 +21,14 @@ _FIRST = 5 / 8  # of the scores, where it is measured first: nearer the end outp
 _FAR = 1.0  # logarithm of the shape's ratio to the nearest measured count, beyond which a count is measured itself
 _LEAST = 1e-6  # of the largest value of a shape: less is nothing
 _NOTHING = 1e-9  # an error that rounding makes
+
+
+class Doubt(NamedTuple):
+    """A count at which a curve is to be measured."""
+
+    count: int
+    error: float
+    """What it may be off by there: as it is told, times the logarithm of how far that is from what was measured."""
 
 
 class ErrorCurve:
@@ -37,43 +46,46 @@ class ErrorCurve:
         known: Mapping[int, float],
     ) -> None:
         """`shape`: by count, ascending, in any unit; None: nothing is known of it. `known`: measured by count."""
-        self.size, self.before, self._levels = size, before, list(levels)
+        self.size, self.before, self.levels = size, before, list(levels)
         usable = shape is not None and all(map(math.isfinite, shape.values()))
         self._given = dict(zip(shape, accumulate(shape.values(), max), strict=True)) if shape and usable else {}
-        self._known = {count: known[count] for count in {*self._levels, *self._given} if count in known}
+        self.known = {count: known[count] for count in {*self.levels, *self._given} if count in known}
 
     def note(self, count: int, error: float) -> None:
         """It was measured."""
-        self._known[count] = error
+        self.known[count] = error
 
     @property
     def _shape(self) -> dict[int, float] | None:
         """By count; None where it cannot be used: all is nothing, or an error is no number."""
         most = max(self._given.values(), default=0.0)
-        if most <= 0.0 or not all(map(math.isfinite, self._known.values())):
+        if most <= 0.0 or not all(map(math.isfinite, self.known.values())):
             return None
         return {count: max(value, _LEAST * most) for count, value in self._given.items()}
 
     @property
     def counts(self) -> list[int]:
         """Those of which the curve tells something, ascending."""
-        return self._levels if self._shape is None else list(self._given)
+        return self.levels if self._shape is None else list(self._given)
 
     @property
     def missing(self) -> list[int]:
         """Counts to be measured before anything can be said: one in all, or without a shape each that is not known."""
         if self._shape is None:
-            return [count for count in self._levels if count not in self._known]
+            return [count for count in self.levels if count not in self.known]
         first = self.before + _FIRST * (self.size - self.before)
-        return [] if self._known else [min(self._levels, key=lambda count: (abs(count - first), count))]
+        return [] if self.known else [min(self.levels, key=lambda count: (abs(count - first), count))]
 
-    def doubtful(self, count: int) -> int | None:
-        """The count to be measured where the tensor is to lose about this many; None: what is known is near enough."""
-        if self._shape is None or not self.before < count < self.size:
+    def doubt(self, count: int) -> Doubt | None:
+        """Where to measure when the tensor is to lose about this many; None: what is known is near enough."""
+        shape = self._shape
+        if shape is None or not self.before < count < self.size:
             return None
         nearest = min(self.counts, key=lambda each: (abs(each - count), each))
-        far = min(abs(math.log(self._shape[nearest] / self._shape[each])) for each in self._known)
-        return nearest if far > _FAR else None
+        far = min(abs(math.log(shape[nearest] / shape[each])) for each in self.known)
+        if far <= _FAR:
+            return None
+        return Doubt(nearest, far * dict(zip(self.counts, self._errors(), strict=True))[nearest])
 
     def points(self) -> Curve:
         """From nothing to all: more never costs less, and the last one costs a lot."""
@@ -93,11 +105,11 @@ class ErrorCurve:
         """At each of the counts."""
         shape = self._shape
         if shape is None:
-            return [self._known[count] for count in self.counts]
-        measured = sorted(self._known)
-        ratios = [math.log(max(self._known[count], _NOTHING) / shape[count]) for count in measured]
+            return [self.known[count] for count in self.counts]
+        measured = sorted(self.known)
+        ratios = [math.log(max(self.known[count], _NOTHING) / shape[count]) for count in measured]
         between = np.exp(np.interp(self.counts, measured, ratios))
         return [
-            self._known.get(count, shape[count] * float(ratio))
+            self.known.get(count, shape[count] * float(ratio))
             for count, ratio in zip(self.counts, between, strict=True)
         ]

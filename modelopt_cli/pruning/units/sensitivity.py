@@ -2,8 +2,8 @@
 
 A unit that is gone is a unit whose columns are 0 in every layer that takes it. So where those layers are known the
 network need not be rebuilt: the rest of it, from the first of them on, is run once for each cut. What lies before is
-run once for all groups whose turn comes in the order of the network. Else the smaller graph is made, compensated and
-run.
+kept of the one pass over the network as it is, as far as memory allows; beyond that it is run once for all groups whose
+turn comes in the order of the network. Else the smaller graph is made, compensated and run.
 
 How the errors of a group's cuts are to one another is told by what those layers' own outputs lose, which follows from
 the moments of their inputs: no pass is needed for it.
@@ -12,7 +12,7 @@ the moments of their inputs: no pass is needed for it.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,8 +21,9 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, fx
+from torch.utils._pytree import tree_leaves
 
-from modelopt_cli.models.graph.analysis import attribute
+from modelopt_cli.models.graph.analysis import Analysis, attribute
 from modelopt_cli.models.graph.axes import Prime
 from modelopt_cli.models.graph.groups import Group
 from modelopt_cli.models.graph.network import Network
@@ -46,6 +47,7 @@ _LEAST_LOSS = 1e-9  # of a layer's outputs; the logarithm of less is not wanted
 _NEXT_TO_ALL = 0.99  # share lost of a layer's outputs
 _ROWS = 64  # outputs of a layer that stand for all when it is asked what a cut loses of them
 _HALVINGS = 20  # of an interval of shares
+_KEPT_BYTES = 2**30  # of values between nodes that are kept
 _WIDE, _FEW = 1024, 6  # with more inputs than this, so many cuts of a group are refitted to see how they go
 
 
@@ -54,24 +56,39 @@ def _steps(count: int, width: int) -> Iterable[float]:
     return range(count) if width <= _WIDE or count <= _FEW else np.linspace(0, count - 1, _FEW).tolist()
 
 
+def _goes_by_columns(graph: fx.GraphModule, analysis: Analysis, group: Group) -> bool:
+    """Whether the group's units are gone where their columns are 0 in every layer that takes them."""
+    return not group.shifts and consumers_are_known(graph, analysis, group)
+
+
+def passes_of_a_cut(network: Network, settings: PruningSettings) -> Callable[[Group], float]:
+    """How many passes over the calibration samples it takes to cut a group alone on trial by divergence.
+
+    Of a part of the network its multiplications count. Where the smaller graph is run, as if nothing were saved by it.
+    """
+    graph, macs = network.current(), network.costs.macs_of(network.counts())
+    names, whole = [node.name for node in graph.graph.nodes], max(sum(macs.values()), 1)
+    walked = settings.unit_compensation.fits or settings.recalibrate_batch_norm
+
+    def passes(group: Group) -> float:
+        takers = taking(graph, network.analysis, group)
+        if not takers or not _goes_by_columns(graph, network.analysis, group):
+            return 3.0 if walked else 1.0  # both graphs are walked through to compensate
+        return max(sum(macs.get(name, 0) for name in names[min(map(names.index, takers)) :]), 1) / whole
+
+    return passes
+
+
 def expected_passes(network: Network, groups: Sequence[Group], settings: PruningSettings) -> float:
     """About how many passes over the calibration samples trying cuts of these groups out will take."""
     allocation = settings.chosen_allocation
     if allocation is None or not allocation.measures:
         return 0.0
-    graph, macs = network.current(), network.costs.macs_of(network.counts())
-    names, whole = [node.name for node in graph.graph.nodes], max(sum(macs.values()), 1)
+    if allocation.measured == "divergence":
+        passes = passes_of_a_cut(network, settings)
+        return allocation.tries * sum(map(passes, groups)) + 1.0  # what there was
     walked = settings.unit_compensation.fits or settings.recalibrate_batch_norm
-    passes = 0.0
-    for group in groups:
-        takers = taking(graph, network.analysis, group)
-        direct = consumers_are_known(graph, network.analysis, group) and not group.shifts and takers
-        if direct and allocation.measured == "divergence":
-            start = min(map(names.index, takers))
-            passes += allocation.tries * sum(macs.get(name, 0) for name in names[start:]) / whole
-        else:  # the smaller graph is run, after both were walked through to compensate
-            passes += allocation.tries * (3.0 if walked else 1.0)
-    return passes + 2.0  # what there was, and what lies before the cuts
+    return allocation.tries * len(groups) * (3.0 if walked else 1.0) + 1.0
 
 
 class UnitSensitivityProbe(SensitivityProbe):
@@ -156,6 +173,14 @@ class UnitSensitivityProbe(SensitivityProbe):
     @cached_property
     def _macs(self) -> Mapping[str, int]:
         return self._network.costs.macs_of(self._network.counts())
+
+    def cost(self, name: str) -> float:
+        """See the base class."""
+        return self._cost_of(self._groups[name])
+
+    @cached_property
+    def _cost_of(self) -> Callable[[Group], float]:
+        return passes_of_a_cut(self._network, self._settings)
 
     @property
     def passes(self) -> float:  # type: ignore[override]
@@ -280,9 +305,7 @@ class UnitSensitivityProbe(SensitivityProbe):
     def _is_direct(self, name: str) -> bool:
         """Whether the group's units go by columns alone."""
         if name not in self._direct:
-            group = self._groups[name]
-            known = consumers_are_known(self._graph, self._network.analysis, group)
-            self._direct[name] = known and not group.shifts
+            self._direct[name] = _goes_by_columns(self._graph, self._network.analysis, self._groups[name])
         return self._direct[name]
 
     def _outputs(self, name: str, stays: Tensor) -> list[Tensor]:
@@ -298,19 +321,23 @@ class UnitSensitivityProbe(SensitivityProbe):
             return [first_tensor(graph(batch.inputs)) for batch in self._batches]
 
 
+_Values = dict[str, list[Any]]
+"""By node: what it gives for each batch, of those that later nodes need."""
+
+
 @dataclass
 class _Stop:
     """The network run up to a node, which is the next: `values` of the nodes before it that later ones need."""
 
     index: int
-    values: dict[str, list[Any]]
+    values: _Values
 
 
 class OutputErrors:
     """What cuts of single groups change in the outputs of a graph, which is not changed itself.
 
-    Groups are taken in any order, but cost least in that of `start`. `passes`: those over all batches so far; of a part
-    of the network its multiplications count.
+    Groups are taken in any order; where not all can be kept that lies before them, they cost least in that of `start`.
+    `passes`: those over all batches so far; of a part of the network its multiplications count.
     """
 
     def __init__(
@@ -321,8 +348,10 @@ class OutputErrors:
         compensation: UnitCompensation,
         distance: Distance,
         macs: Mapping[str, int] | None = None,
+        *,
+        kept_bytes: int = _KEPT_BYTES,
     ) -> None:
-        """`macs`: multiply-accumulates of nodes by name, for `passes`."""
+        """`macs`: multiply-accumulates of nodes by name, for `passes`. `kept_bytes`: of kept values, at most."""
         self._graph = fx.GraphModule(graph, graph.graph)  # its tensors are put in and taken out
         self._nodes = [node for node in self._graph.graph.nodes if node.op != "output"]
         self._output = next(node for node in self._graph.graph.nodes if node.op == "output")
@@ -332,7 +361,9 @@ class OutputErrors:
         self._last = {used.name: number for number, node in enumerate(self._nodes) for used in node.all_input_nodes}
         self._last |= {used.name: len(self._nodes) for used in self._output.all_input_nodes}
         self._macs, self._whole = macs or {}, sum((macs or {}).values()) or 1
+        self._in_place = [number for number, node in enumerate(self._nodes) if writes(node)]
         self._stop = _Stop(0, {})
+        self._room, self._kept = kept_bytes, dict[int, _Values]()  # by the number of the node before which they are
         self._before: list[Tensor] | None = None
         self.passes = 0.0
 
@@ -343,9 +374,9 @@ class OutputErrors:
     @torch.no_grad()
     def of(self, group: str, stays: Tensor) -> float:
         """Distance of the outputs when of the group's units (those that are left) these stay. `stays`: (n,) bool."""
-        stop = self._stopped(self.start(group))
         if self._before is None:
-            self._before = self._rest(stop)
+            self._before = self._dense()
+        stop = self._stopped(self.start(group))
         names = [name for consumer in self._consumers[group] for name in consumer.layer.names]
         originals = {name: _get(self._graph, name) for name in names}
         try:
@@ -397,35 +428,71 @@ class OutputErrors:
         moments = Moments(kept, mean, mean[kept], gram, gram[kept][:, kept], gram[:, kept], consumer.layer.takes_bias)
         return self._compensation.refit(matrix.cpu(), moments), kept
 
+    def _dense(self) -> list[Tensor]:
+        """Outputs of the network as it is, batch by batch. On the way what cuts begin with is kept."""
+        starts, values = {self.start(group) for group, own in self._consumers.items() if own}, _Values()
+        for number in range(len(self._nodes)):
+            if number in starts:
+                self._keep(number, values)
+            self._step(number, values)
+        return self._given(values)
+
+    def _keep(self, number: int, values: _Values) -> None:
+        """Keep what there is before a node, if there is room."""
+        held = {id(tensor) for kept in self._kept.values() for tensor in _tensors(kept)}
+        new = values if not self._in_place else deepcopy(values)
+        size = sum(each.nbytes for each in {id(each): each for each in _tensors(new)}.values() if id(each) not in held)
+        if size <= self._room:
+            self._room -= size
+            self._kept[number] = dict(new)
+
     def _stopped(self, index: int) -> _Stop:
-        """The whole network run up to that node: on from where it stands, or from the beginning."""
-        if self._stop.index > index:
-            self._stop = _Stop(0, {})
+        """The whole network run up to that node: on from where most of it is known."""
+        if index in self._kept:
+            return _Stop(index, self._kept[index])
+        nearest = max((number for number in self._kept if number < index), default=0)
+        if not nearest <= self._stop.index <= index:
+            values = self._kept.get(nearest, _Values())
+            self._stop = _Stop(nearest, self._own(values, range(nearest, len(self._nodes))))
         stop = self._stop
         for number in range(stop.index, index):
-            self._run(number, stop.values)
-            for used in self._nodes[number].all_input_nodes:
-                if self._last[used.name] <= number:
-                    stop.values.pop(used.name, None)
+            self._step(number, stop.values)
         stop.index = index
         return stop
 
     def _rest(self, stop: _Stop) -> list[Tensor]:
-        """Outputs, batch by batch, from the stop on. Where an operator works in place, it works on copies."""
+        """Outputs, batch by batch, from the stop on."""
         numbers = range(stop.index, len(self._nodes))
-        copies = any(writes(self._nodes[number]) for number in numbers)
-        values = deepcopy(stop.values) if copies else dict(stop.values)  # views stay views
+        values = self._own(stop.values, numbers)
         for number in numbers:
-            self._run(number, values)
-            for used in self._nodes[number].all_input_nodes:
-                if self._last[used.name] <= number:
-                    values.pop(used.name, None)
+            self._step(number, values)
+        return self._given(values)
+
+    def _own(self, values: _Values, numbers: range) -> _Values:
+        """Values with which these nodes can be run: copies, where one of them works in place (views stay views)."""
+        return deepcopy(values) if any(number in numbers for number in self._in_place) else dict(values)
+
+    def _given(self, values: _Values) -> list[Tensor]:
         return [first_tensor(each) for each in values[self._output.all_input_nodes[0].name]]
 
-    def _run(self, number: int, values: dict[str, list[Any]]) -> None:
+    def _step(self, number: int, values: _Values) -> None:
+        """Run a node, and forget what no later one needs."""
+        self._run(number, values)
+        for used in self._nodes[number].all_input_nodes:
+            if self._last[used.name] <= number:
+                values.pop(used.name, None)
+
+    def _run(self, number: int, values: _Values) -> None:
         node = self._nodes[number]
         values[node.name] = run_node(self._graph, node, values, self._batches)
         self.passes += self._macs.get(node.name, 0) / self._whole
+
+
+def _tensors(values: _Values) -> Iterator[Tensor]:
+    """Those in the values of nodes, which may be tuples of them."""
+    for value in tree_leaves(values):
+        if isinstance(value, Tensor):
+            yield value
 
 
 def _information(share: float) -> float:

@@ -222,6 +222,7 @@ class Shaped(Table):
     ) -> None:
         super().__init__(scores, curves, prices)
         self.shapes, self.noted = shapes, dict[tuple[str, int], float]()
+        self.costs = dict.fromkeys(scores, 1.0)
 
     def output_error(self, name: str, cut: Cut) -> float:
         count = cut.count(self.scores[name])
@@ -233,6 +234,9 @@ class Shaped(Table):
 
     def shape(self, name: str, counts: Sequence[int]) -> Sequence[float] | None:
         return [self.shapes[name][count] for count in counts]
+
+    def cost(self, name: str) -> float:
+        return self.costs[name]
 
 
 def like_layers(seed: int, groups: int = 8, size: int = 64) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
@@ -322,6 +326,41 @@ def test_a_rough_look_tries_each_once_and_a_closer_one_goes_on_from_there() -> N
     assert more > len(scores)
     removed(scores, 0.9, probe)
     assert len(probe.tried) == more
+
+
+def misleading(groups: int) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
+    """(output errors, shapes) of groups whose cuts all fall far from where they are tried first."""
+    shapes = {f"g{number}": [count**3 / 1e4 for count in range(64)] for number in range(groups)}
+    return {
+        name: [(1.0 + index) * each for each in shape] for index, (name, shape) in enumerate(shapes.items())
+    }, shapes
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.lists(st.floats(0.02, 1.0), min_size=8, max_size=24), st.sampled_from([0.1, 0.2, 0.9]))
+def test_no_more_than_an_eighth_of_all_passes(costs: list[float], target: float) -> None:
+    """However many groups are to be cut where little is known; where all levels take few passes, six are free."""
+    curves, shapes = misleading(len(costs))
+    scores = ranked([64] * len(costs))
+    probe = Shaped(scores, curves, shapes)
+    probe.costs = dict(zip(scores, costs, strict=True))
+    removed(scores, target, probe)
+    passes = sum(probe.costs[name] for name, _ in probe.tried)
+    first = sum(costs)
+    assert passes <= max(15 * first / 8 - 1.0, 6.0, first) + 1e-9
+
+
+def test_where_most_is_at_stake_is_tried_first() -> None:
+    """The group whose errors weigh most is cut on trial again, where the passes are not enough for all of them."""
+    curves, shapes = misleading(12)
+    scores = ranked([64] * 12)
+    curves["g7"] = [30.0 * each for each in shapes["g7"]]
+    probe = Shaped(scores, curves, shapes)
+    probe.costs = dict.fromkeys(scores, 0.6) | {"g7": 1.0}
+    removed(scores, 0.1, probe)
+    again = [name for name, _ in probe.tried[12:]]
+    assert "g7" in again
+    assert 0 < len(again) < 12
 
 
 def test_every_level_is_tried_where_that_is_asked_for() -> None:

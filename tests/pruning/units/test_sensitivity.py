@@ -107,6 +107,28 @@ def test_nothing_is_changed_and_groups_may_take_turns() -> None:
     assert errors.of("0", torch.ones(8, dtype=torch.bool)) == pytest.approx(0.0, abs=1e-6)
 
 
+@pytest.mark.parametrize("net", ["cnn", "shortcut A", "aliased"])
+def test_what_is_kept_between_cuts_changes_nothing_but_passes(net: str) -> None:
+    """All of it, none of it, and as much as there is room for; groups in any order."""
+    network, given = (network_of(net), [inputs_of(net, 30)]) if net != "aliased" else aliased()
+    consumers = measure(network.current(), network.analysis, network.groups, {}, given, 64)
+    names = [name for name, own in consumers.items() if own]
+    macs = network.costs.macs_of({})
+    stays = {group.name: stays_of(group.size) for group in network.groups}
+    order = [*names, *reversed(names), *names[1:], names[0]]
+    passes, errors = [], []
+    for kept_bytes in (2**30, 20_000, 0):
+        fast = OutputErrors(
+            network.current(), consumers, given, compensation("none"), divergence, macs, kept_bytes=kept_bytes
+        )
+        errors.append([fast.of(name, stays[name]) for name in order])
+        passes.append(fast.passes)
+    assert errors[0] == errors[1] == errors[2]
+    assert len(set(errors[0])) == len(names)
+    assert passes[0] <= passes[1] <= passes[2]
+    assert len(names) < 2 or passes[0] < passes[2]
+
+
 class Aliased(nn.Module):
     """What is added in place is a view of what the first layer takes."""
 
@@ -124,12 +146,16 @@ class Aliased(nn.Module):
         return self.head(hidden)
 
 
-def test_what_is_written_through_a_view_is_undone() -> None:
+def aliased() -> tuple[Network, list[Tensor]]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         module = ZOO.prepare(Aliased())
     given = [inputs_of("mlp", 30)]
-    network = Network(module, given[0][:4])
+    return Network(module, given[0][:4]), given
+
+
+def test_what_is_written_through_a_view_is_undone() -> None:
+    network, given = aliased()
     assert network.groups
     for group in network.groups:
         stays = stays_of(group.size)
@@ -182,7 +208,9 @@ def test_passes_are_those_that_are_made(net: str, monkeypatch: pytest.MonkeyPatc
     ]
     errors = probe.output_errors({name: [lowest(scores[name], 2)] for name in reversed(known)})
     assert probe.passes == pytest.approx(sum(macs.get(name, 0) for name in ran) / sum(macs.values()))
-    assert probe.passes <= len(known) + 2  # what is cut, what there was, and all that lies before a cut
+    assert probe.passes == pytest.approx(
+        1.0 + sum(probe.cost(name) for name in known)
+    )  # what there was, and what is cut
     again = probe_of(net)[1]
     assert errors == {name: [pytest.approx(again.output_error(name, lowest(scores[name], 2)))] for name in known}
 
