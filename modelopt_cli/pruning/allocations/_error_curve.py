@@ -24,9 +24,9 @@ _NOTHING = 1e-9  # an error that rounding makes
 
 
 class Doubt(NamedTuple):
-    """A count at which a curve is to be measured."""
+    """How many of a tensor are to be removed on trial."""
 
-    count: int
+    removed: int
     error: float
     """What it may be off by there: as it is told, times the logarithm of how far that is from what was measured."""
 

@@ -108,7 +108,7 @@ def _doubtful(
     for name in sorted(doubts, key=lambda each: doubts[each].error / costs[each], reverse=True):
         if spent + costs[name] <= most:
             spent += costs[name]
-            again[name] = [doubts[name].count]
+            again[name] = [doubts[name].removed]
     return again
 
 
