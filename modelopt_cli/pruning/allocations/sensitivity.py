@@ -38,7 +38,7 @@ class Sensitivity(Allocation):
     @property
     def tries(self) -> float:
         """See the base class."""
-        return 1.0 + len(self.levels)
+        return float(len(self.levels))  # and nothing, once for all
 
     def cuts(
         self, scores: Mapping[str, Tensor], target: float, probe: SensitivityProbe | None = None

@@ -123,6 +123,7 @@ class UnitSensitivityProbe(SensitivityProbe):
         self._before: list[Tensor] | None = None
         self._direct: dict[str, bool] = {}
         self._shapes: dict[tuple[str, tuple[int, ...]], list[float] | None] = {}
+        self._untouched: float | None = None  # the loss when all units stay
         self._whole_passes = 0.0  # of smaller graphs and their compensation
 
     @cached_property
@@ -267,8 +268,11 @@ class UnitSensitivityProbe(SensitivityProbe):
             stays = self._stays(name, cut)
             if what == _ERROR:
                 measured = self._kept(what, name, stays, lambda: self._output_error(name, stays))
+            elif bool(stays.all()) and self._untouched is not None:
+                measured = self._untouched
             else:
                 measured = self._loss(name, stays)
+                self._untouched = measured if bool(stays.all()) else self._untouched
             self._known[key] = measured
             self._measured.append((name, 1.0 - float(stays.float().mean()), measured))
         return self._known[key]

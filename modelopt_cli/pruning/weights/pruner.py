@@ -140,18 +140,24 @@ class _WeightProbe(SensitivityProbe):
         self._batches, self._validation_loss, self._distance = batches, validation_loss, distance
         self._measured = measured
         self._before: list[Tensor] | None = None
+        self._untouched: float | None = None  # the loss when nothing is cut
 
     def loss(self, name: str, cut: Cut) -> float:
-        with self._cut(name, cut) as share:
-            loss = self._validation_loss()
-        self.passes += 1.0
+        with self._cut(name, cut) as (share, changed):
+            if changed or self._untouched is None:
+                loss = self._validation_loss()
+                self.passes += 1.0
+            else:
+                loss = self._untouched
+        if not changed:
+            self._untouched = loss
         self._measured.append((name, share, loss))
         return loss
 
     def output_error(self, name: str, cut: Cut) -> float:
         if self._before is None:
             self._before = self._outputs()
-        with self._cut(name, cut) as share:
+        with self._cut(name, cut) as (share, _):
             now = self._outputs()
         error = apart(self._before, now, self._distance)
         self._measured.append((name, share, error))
@@ -175,14 +181,14 @@ class _WeightProbe(SensitivityProbe):
             return [self._module(batch.inputs) for batch in self._batches()]
 
     @contextmanager
-    def _cut(self, name: str, cut: Cut) -> Iterator[float]:
-        """The share of the tensor that is gone meanwhile."""
+    def _cut(self, name: str, cut: Cut) -> Iterator[tuple[float, bool]]:
+        """The share of the tensor that is gone meanwhile, and whether that changes a weight."""
         mask, weight = self._mask(name, lambda scores: {name: cut}), self._weights[name]
         before = weight.detach().clone()
         with torch.no_grad():
             weight.masked_fill_(~mask, 0.0)
         try:
-            yield 1.0 - int(mask.count_nonzero()) / max(mask.numel(), 1)
+            yield 1.0 - int(mask.count_nonzero()) / max(mask.numel(), 1), not torch.equal(weight, before)
         finally:
             weight.data.copy_(before)
 

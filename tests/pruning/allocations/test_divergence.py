@@ -437,6 +437,14 @@ def test_weights_too() -> None:
     assert pruner.masking.counts[0] == math.ceil(0.9 * total - 1e-9)
 
 
+def test_the_loss_of_nothing_is_measured_once_for_all_tensors() -> None:
+    pruner = weight_pruner(make("mlp"), "sensitivity")
+    pruner.prune(0.5)
+    tensors, levels = len(pruner.masking.weights), 8
+    assert pruner.passes == 1 + tensors * levels
+    assert len(pruner.sensitivity) == tensors * (1 + levels)  # each curve begins with it all the same
+
+
 def test_a_tensor_that_was_emptied_does_not_stop_the_next_round() -> None:
     own_pruner = weight_pruner(make("mlp"))
     name = next(iter(own_pruner.masking.weights))
