@@ -13,6 +13,7 @@ from modelopt_cli.cli.render import parts
 from modelopt_cli.core.readable import duration, plural, size
 from modelopt_cli.results.details import PlanDetails
 from modelopt_cli.results.report import Report
+from modelopt_cli.workflows.search.taken import reason_of
 
 
 def render(console: Console, report: Report, *, quiet: bool) -> None:
@@ -28,8 +29,7 @@ def render(console: Console, report: Report, *, quiet: bool) -> None:
     if report.plan:
         planned(console, report.plan)
         for option, auto in report.plan.get("auto", {}).items():
-            value = "none" if auto["value"] is None else auto["value"]["type"]
-            parts.line(console, f"{option}: ", f"{value}, by auto: {auto['reason']}")
+            parts.line(console, f"{option}: ", reason_of(auto))
         for text in report.plan.get("advice", ()):
             parts.line(console, "advice: ", text)
     parts.line(console, "", "dry run: everything was checked, nothing was run")

@@ -62,7 +62,7 @@ class Plan:
 
     def reasons(self) -> list[str]:
         """What was taken for `auto`, and why, an option a line."""
-        return [reason_of(option, each) for option, each in self.auto.items()]
+        return [f"{option}: {reason_of(each)}" for option, each in self.auto.items()]
 
     def as_dict(self) -> dict[str, object]:
         """Plain values, for the report."""

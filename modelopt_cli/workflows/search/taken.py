@@ -26,9 +26,9 @@ class Taken(TypedDict):
     reason: str
 
 
-def reason_of(option: str, auto: Taken) -> str:
-    """`stopper: asha, by auto: trials report 20 epochs, ...`."""
-    return f"{option}: {'none' if auto['value'] is None else auto['value']['type']}, by auto: {auto['reason']}"
+def reason_of(auto: Taken) -> str:
+    """`asha, by auto: trials report 20 epochs, ...`."""
+    return f"{'none' if auto['value'] is None else auto['value']['type']}, by auto: {auto['reason']}"
 
 
 KEPT = ("stopper", "scheduler")
