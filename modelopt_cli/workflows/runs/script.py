@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 _POLL = 0.02  # seconds between looks at the script
 _PATIENCE = 0.25  # `advance` returns at least this often, so that whoever calls it can stop or time out
 _GRACE = 2.0  # seconds between SIGTERM and SIGKILL, and for what is still in a pipe when the script has ended
+_LOOKS = 2  # of the reader at the pipes in that time, at least: this process may stand still for longer than it lasts
 _AT_ONCE = 65_536  # bytes that are read at once
 _MOST_AHEAD = 10_000  # reports that nobody has asked for yet; then the script waits, as at any full pipe
 _MOST_METRICS = 1_000  # names of metrics
@@ -119,6 +120,7 @@ class ScriptRun(Run):
         self._closing = False
         self._over = math.inf  # when what is still in the pipes of an ended script is waited for no more
         self._ended: float | None = None  # when its end was seen
+        self._looks, self._looks_before = 0, 0  # of the reader at the pipes: all, and before the end was seen
         self._computed, self._since = 0.0, time.monotonic()
         self._suspended = False
         self._scratch = tempfile.TemporaryDirectory(prefix="modelopt-", ignore_cleanup_errors=True)
@@ -163,11 +165,14 @@ class ScriptRun(Run):
         with selectors.DefaultSelector() as selector, contextlib.closing(self._log) as log:
             for stream in streams:
                 selector.register(stream.fileno(), selectors.EVENT_READ, (Lines(), stream is streams[0]))
-            while selector.get_map() and time.monotonic() < self._over:
-                arrived = _arrived(selector, _PATIENCE)
+            late = False
+            while selector.get_map() and not late:
+                # Asked before the look: what is in the pipes then is still read.
+                ending, late = self._over < math.inf, time.monotonic() >= self._over
+                arrived = _arrived(selector, 0.0 if late else _PATIENCE)
                 if not arrived:
                     log.flush()
-                    if self._over < math.inf:
+                    if ending:
                         break
                 for key, data in arrived:
                     lines, metrics = key.data
@@ -177,6 +182,7 @@ class ScriptRun(Run):
                     for line in lines.cut(data) if data else lines.last():
                         if not self._closing:
                             self._note(line, metrics)
+                self._looks += 1
         for stream in streams:
             stream.close()
 
@@ -245,8 +251,11 @@ class ScriptRun(Run):
         """Whether it has ended and all it wrote was read; whoever else holds its pipe is waited for a moment only."""
         if self._process.poll() is None:
             return False
-        self._ended = self._ended or time.monotonic()
-        return not self._reader.is_alive() or time.monotonic() - self._ended > _GRACE
+        if self._ended is None:
+            self._ended, self._looks_before = time.monotonic(), self._looks
+        if not self._reader.is_alive():
+            return True
+        return time.monotonic() - self._ended > _GRACE and self._looks >= self._looks_before + _LOOKS
 
     def _check_time(self) -> None:
         computed = self._computed + time.monotonic() - self._since
@@ -317,7 +326,8 @@ class ScriptRun(Run):
             self._changed.notify_all()
         self._process.end()
         self._over = time.monotonic() + _GRACE
-        self._reader.join(_GRACE + 2 * _PATIENCE)
+        for _ in range(round(_GRACE / _PATIENCE) + 2):  # so many looks: one is over at once where we stood still
+            self._reader.join(_PATIENCE)
         self._scratch.cleanup()
 
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import os
 import selectors
-import signal
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -15,6 +13,7 @@ from modelopt_cli.core.errors import TrialError, UsageError
 from modelopt_cli.workflows.runs import script as script_module
 from modelopt_cli.workflows.runs.script import ScriptRun, program
 from modelopt_cli.workflows.runs.script_lines import metrics_of
+from tests.support.waiting import FOREVER, until, until_ended
 
 
 def script(tmp_path: Path, text: str) -> list[str]:
@@ -71,10 +70,7 @@ def test_what_it_wrote_beyond_the_reports_taken_counts_for_nothing(tmp_path: Pat
         "open('ended', 'w').close()\n"
     )
     run = ScriptRun(script(tmp_path, text), folder=str(tmp_path), seed=1)
-    deadline = time.monotonic() + 30
-    while not (tmp_path / "ended").exists():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    until((tmp_path / "ended").exists, "that it has written all")
     assert run.metrics() == {}
     assert drive(run, until=1) == [(1, {"loss": 1.0})]
     assert run.metrics() == {"parameters": 5.0, "loss": 1.0}
@@ -120,21 +116,14 @@ def test_failures_are_classified(tmp_path: Path, text: str, kind: str, part: str
 def test_close_ends_the_whole_group(tmp_path: Path) -> None:
     text = (
         "import json, os, subprocess, sys, time\n"
-        "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'])\n"
+        f"child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep({FOREVER})'])\n"
         "print(json.dumps({'step': 1, 'child': child.pid}))\n"
-        "time.sleep(60)\n"
+        f"time.sleep({FOREVER})\n"
     )
     run = ScriptRun(script(tmp_path, text), folder=str(tmp_path), seed=0)
     ((_, metrics),) = drive(run, until=1)
     run.close()
-    deadline = time.monotonic() + 5
-    while time.monotonic() < deadline:
-        stat = Path(f"/proc/{int(metrics['child'])}/stat")
-        if not stat.exists() or stat.read_text().split()[2] == "Z":
-            return
-        time.sleep(0.05)
-    os.kill(int(metrics["child"]), signal.SIGKILL)
-    pytest.fail("the script's child is still alive")
+    until_ended([int(metrics["child"])])
 
 
 def test_a_program_that_is_not_there(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import selectors
 import sys
 import time
 from pathlib import Path
@@ -10,8 +11,10 @@ from pathlib import Path
 import pytest
 
 from modelopt_cli.core.errors import TrialError
+from modelopt_cli.workflows.runs import script as script_module
 from modelopt_cli.workflows.runs.script import ScriptRun
 from modelopt_cli.workflows.runs.script_lines import LAST_STEP, LONGEST, Lines, metrics_of
+from tests.support.waiting import FOREVER, PATIENCE, until
 
 ODD = {
     "step NaN": (b'{"step": NaN, "loss": 1.0}', None),
@@ -57,7 +60,7 @@ def run(tmp_path: Path, text: str, **options: object) -> tuple[list[int], dict[s
     path = tmp_path / "script.py"
     path.write_text(text)
     script = ScriptRun([sys.executable, str(path)], folder=str(tmp_path), seed=0, **options)  # type: ignore[arg-type]
-    reported, deadline = [], time.monotonic() + 60
+    reported, deadline = [], time.monotonic() + PATIENCE
     try:
         while script.step < script.total:
             assert time.monotonic() < deadline
@@ -95,18 +98,36 @@ def test_a_script_may_close_its_output_and_read_its_input(tmp_path: Path) -> Non
     assert run(tmp_path, text)[:2] == ([1], {"loss": 1.0, "late": 2.0})
 
 
-def test_a_child_that_holds_the_pipe_is_waited_for_a_moment(tmp_path: Path) -> None:
-    """As a shell's `> >(tee log)` is; one that stays is ended."""
+def test_a_child_that_holds_the_pipe_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a shell's `> >(tee log)` is."""
+    monkeypatch.setattr(script_module, "_GRACE", PATIENCE)
     text = (
-        "import os, time\n"
+        "import os, time\nparent = os.getpid()\n"
         "if os.fork() == 0:\n"
-        "    os.setsid()\n    time.sleep(0.3)\n    print('{\"loss\": 2}', flush=True)\n"
-        "    time.sleep(60)\n    os._exit(0)\n"
+        "    os.setsid()\n    while os.getppid() == parent: time.sleep(0.01)\n    time.sleep(0.3)\n"
+        "    print('{\"loss\": 2}', flush=True)\n    os._exit(0)\n"
         "print('{\"loss\": 1}', flush=True)\n"
     )
-    start = time.monotonic()
     assert run(tmp_path, text)[1] == {"loss": 2.0}
-    assert time.monotonic() - start < 20
+
+
+def test_a_child_that_stays_is_waited_for_a_moment_only(tmp_path: Path) -> None:
+    text = f"import os, time\nif os.fork() == 0: time.sleep({FOREVER})\nprint('{{\"loss\": 1}}', flush=True)\n"
+    assert run(tmp_path, text)[1] == {"loss": 1.0}
+
+
+def test_what_is_in_the_pipe_counts_however_long_nobody_looked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where this process was stopped, or the machine was, between the script's end and a look at its output."""
+    monkeypatch.setattr(script_module, "_GRACE", 0.0)
+    arrived = script_module._arrived
+
+    def slowly(selector: selectors.BaseSelector, patience: float) -> list[tuple[selectors.SelectorKey, bytes]]:
+        time.sleep(0.3)
+        return arrived(selector, patience)
+
+    monkeypatch.setattr(script_module, "_arrived", slowly)
+    stays = f"import os, time\nif os.fork() == 0: time.sleep({FOREVER})\n"
+    assert run(tmp_path, stays + "print('{\"loss\": 1}', flush=True)\n")[1] == {"loss": 1.0}
 
 
 @pytest.mark.parametrize(
@@ -123,9 +144,11 @@ def test_a_script_that_prints_steps_without_end_waits_until_they_are_asked_for(t
     script = ScriptRun([sys.executable, str(path)], folder=str(tmp_path), seed=0)
     try:
         assert [step for step, _ in _first(script, 1)] == [1]
-        time.sleep(1)
+        ahead = lambda: len(script._ahead)  # noqa: E731  (private: what is held back is not to be seen)
+        until(lambda: ahead() >= 10_000, "that it runs ahead as far as it may")
+        time.sleep(0.2)
         assert [step for step, _ in _first(script, 2)] == [2]
-        assert len(script._ahead) <= 10_000  # private: what is held back is not to be seen
+        assert ahead() <= 10_000
     finally:
         script.close()
 
@@ -145,7 +168,7 @@ def test_a_script_of_too_many_metrics_keeps_the_first(tmp_path: Path) -> None:
 
 def test_it_has_a_time_limit_of_its_own(tmp_path: Path) -> None:
     with pytest.raises(TrialError, match=r"longer than command.timeout \(0.3 s\)") as caught:
-        run(tmp_path, "import time; time.sleep(60)", timeout=0.3)
+        run(tmp_path, f"import time; time.sleep({FOREVER})", timeout=0.3)
     assert caught.value.kind == "timeout"
 
 
@@ -159,9 +182,11 @@ def test_a_suspended_script_goes_on_where_it_was(tmp_path: Path) -> None:
     try:
         assert [step for step, _ in _first(script, 1)] == [1]
         assert script.suspend()
-        time.sleep(1.0)
         stat = Path(f"/proc/{script._process.pid}/stat")  # private: the process has no other name
-        assert not stat.exists() or stat.read_text().rpartition(")")[2].split()[0] == "T"
+        rests = lambda: not stat.exists() or stat.read_text().rpartition(")")[2].split()[0] in "TZ"  # noqa: E731
+        until(rests, "that it rests, or has ended by then")
+        time.sleep(0.3)
+        assert rests(), "it stays so"
         assert [step for step, _ in _first(script, 2)] == [2]
         assert [step for step, _ in _first(script, 3)] == [3]
         assert script.known_total is None
