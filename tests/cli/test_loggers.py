@@ -8,13 +8,13 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
 from tests.support.cli import QUICK, Cli
 from tests.support.logger_readers import read
+from tests.support.waiting import PATIENCE, until
 
 TRAIN = """\
 name: n
@@ -120,26 +120,38 @@ def test_environment_variables_do_not_make_it_online(cli: Cli, tmp_path: Path, m
     assert set(read("wandb", tmp_path / "runs")) == {"n/1"}
 
 
+# The second trial does not begin.
+HELD = """\
+from modelopt_cli.cli.main import main
+from modelopt_cli.tuning.executors._serial import SerialPool
+
+def start(self, trial, *more, start=SerialPool.start):
+    while trial.number:
+        time.sleep(1)
+    start(self, trial, *more)
+
+SerialPool.start = start
+main()
+"""
+
+
 @pytest.mark.slow
 def test_a_search_that_is_killed_and_resumed_is_one_run(tmp_path: Path) -> None:
     installed("tensorboard")
     (tmp_path / "n.yaml").write_text(
         QUICK.replace("name: quick", "name: n").replace("epochs: 3", "epochs: 60") + "loggers: [tensorboard]\n"
     )
-    program = "from modelopt_cli.cli.main import main; main()"
-    command = [sys.executable, "-c", program, "tune", "n.yaml"]
-    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-        journal = tmp_path / "runs/n/1/.loggers"
-        deadline = time.monotonic() + 120
-        while time.monotonic() < deadline and process.poll() is None:
-            if any('"trial-0"' in path.read_text() for path in journal.glob("*.jsonl")):
-                break
-            time.sleep(0.02)
+    command = [sys.executable, "-c", "from modelopt_cli.cli.main import main; main()", "tune", "n.yaml"]
+    journal = tmp_path / "runs/n/1/.loggers"
+    noted = lambda: any('"trial-0"' in path.read_text() for path in journal.glob("*.jsonl"))  # noqa: E731
+    held = [*command[:2], HELD, *command[3:]]
+    with subprocess.Popen(held, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        until(noted, "that its first trial is logged", process)
         process.kill()
         process.communicate()
     assert process.returncode == -signal.SIGKILL
     done = subprocess.run(
-        [*command, "--resume"], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=250
+        [*command, "--resume"], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=PATIENCE
     )
     assert done.returncode == 0, done.stderr
     kept = read("tensorboard", tmp_path / "runs")

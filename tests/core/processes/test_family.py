@@ -6,18 +6,18 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
 from modelopt_cli.core.processes.family import begin_watching, watched_family
 from modelopt_cli.core.processes.watcher import VARIABLE, family
+from tests.support.waiting import FOREVER, runs, until, until_ended
 
 LINUX = pytest.mark.skipif(
     not sys.platform.startswith("linux"), reason="only Linux tells other processes' environments"
 )
-MODEL = """\
+MODEL = f"""\
 import os
 import subprocess
 import sys
@@ -33,31 +33,15 @@ def build():
             with open("daemon.new", "w") as file:
                 file.write(str(os.getpid()))
             os.rename("daemon.new", "daemon")
-            time.sleep(120)
+            time.sleep({FOREVER})
         os._exit(0)
-    own = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(120)"], start_new_session=True)
+    own = subprocess.Popen([sys.executable, "-c", "import time; time.sleep({FOREVER})"], start_new_session=True)
     with open("own.new", "w") as file:
         file.write(str(own.pid))
     os.rename("own.new", "own")
-    time.sleep(120)
+    time.sleep({FOREVER})
     return torch.nn.Linear(4, 3)
 """
-
-
-def runs(process: int) -> bool:
-    try:
-        state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
-    except OSError:
-        return False
-    return state != "Z"
-
-
-def wait_for(path: Path, limit: float = 100.0) -> int:
-    end = time.monotonic() + limit
-    while not path.exists():
-        assert time.monotonic() < end, f"no {path.name}"
-        time.sleep(0.05)
-    return int(path.read_text())
 
 
 @LINUX
@@ -69,18 +53,17 @@ def test_daemons_of_a_training_go_with_a_command_that_is_killed(tmp_path: Path) 
     )
     command = [sys.executable, "-c", "from modelopt_cli.cli.main import main; main()", "train", "e.yaml"]
     with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as run:
-        left = [wait_for(tmp_path / name) for name in ("daemon", "own")]
+        begun = [tmp_path / name for name in ("daemon", "own")]
+        until(lambda: all(path.exists() for path in begun), "that both have begun", run)
+        left = [int(path.read_text()) for path in begun]
         assert all(runs(process) for process in left)
         run.kill()
-    end = time.monotonic() + 30.0  # (five seconds on a machine that is not busy)
-    while any(runs(process) for process in left):
-        assert time.monotonic() < end
-        time.sleep(0.05)
+    until_ended(left)
 
 
 @LINUX
 def test_the_mark_is_on_what_is_started_meanwhile_alone() -> None:
-    sleep = [sys.executable, "-c", "import time; time.sleep(60)"]
+    sleep = [sys.executable, "-c", f"import time; time.sleep({FOREVER})"]
     assert VARIABLE not in os.environ
     before = subprocess.Popen(sleep)
     begin_watching()
@@ -90,10 +73,7 @@ def test_the_mark_is_on_what_is_started_meanwhile_alone() -> None:
         begin_watching()
         mark = os.environ[VARIABLE]
         inside = subprocess.Popen(sleep, start_new_session=True)
-        end = time.monotonic() + 30.0
-        while inside.pid not in family(mark):  # it has its own environment once it has been executed
-            assert time.monotonic() < end
-            time.sleep(0.01)
+        until(lambda: inside.pid in family(mark), "that it is executed, and has its own environment")
         assert before.pid not in family(mark)
         assert os.getpid() not in family(mark)
     assert VARIABLE not in os.environ
