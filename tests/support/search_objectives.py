@@ -15,6 +15,8 @@ import psutil
 from modelopt_cli.core.errors import TrialError
 from modelopt_cli.tuning.objective import Objective, Run, StepReport
 
+_FOREVER = 3000.0  # seconds; what hangs does not end by itself in a test
+
 
 class Curve(Run):
     """Loss x + 1/step over `total` steps."""
@@ -35,16 +37,16 @@ class Curve(Run):
             os.kill(os.getpid(), signal.SIGKILL)
         if act == "fell":  # the process that started this one's supervisor
             psutil.Process().parents()[1].kill()
-            time.sleep(30)
+            time.sleep(_FOREVER)
         if act == "hang":
-            time.sleep(30)
+            time.sleep(_FOREVER)
         if act == "raise":
             raise ValueError("no such luck\nsecond line")
         if act == "diverge":
             raise TrialError("nan", "loss became NaN in step 1")
         if act == "grow":
             self.ballast = bytearray(os.urandom(1)) * 600_000_000
-            time.sleep(30)
+            time.sleep(_FOREVER)
 
     def metrics(self) -> dict[str, float]:
         if self.params.get("act") == "nan":
@@ -64,10 +66,16 @@ class CurveObjective(Objective):
 
 
 class SlowToPrepare(CurveObjective):
-    """Its imports take longer than a trial may."""
+    """Its imports take until somebody has answered: `begun` is there meanwhile, and `over` ends it."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self._folder = folder
 
     def prepare(self) -> None:
-        time.sleep(1.5)
+        self._folder.joinpath("begun").touch()
+        while not self._folder.joinpath("over").exists():
+            time.sleep(0.01)
 
 
 class TensorCurve(Curve):

@@ -17,6 +17,7 @@ from modelopt_cli.tuning.executors.serial import Serial
 from modelopt_cli.tuning.schedulers import Scheduler
 from modelopt_cli.tuning.schedulers._brackets import halving, shorter
 from modelopt_cli.tuning.schedulers._freeze_thaw import stages
+from modelopt_cli.tuning.search import search
 from modelopt_cli.tuning.search.search import Search
 from modelopt_cli.tuning.search.simulator import Curve, Simulated, simulate
 from modelopt_cli.tuning.stoppers import Stopper
@@ -25,6 +26,7 @@ from modelopt_cli.tuning.study.study import Study
 from modelopt_cli.tuning.trials.trial import State, Trial
 from tests.support.search_objectives import CurveObjective, TensorObjective, asked_more_than
 from tests.support.study_logs import replayed
+from tests.support.waiting import PATIENCE, TurnedClock
 
 NAMES = FAMILIES["schedulers"].names()
 SPACE = {"x": {"float": [0, 1]}, "y": {"choice": [{"type": "a"}, {"type": "b", "z": {"int": [1, 5]}}]}}
@@ -239,11 +241,12 @@ def test_bohb_learns_from_the_highest_rung() -> None:
     assert sum(best_losses["bohb"]) < 0.5 * sum(best_losses["successive_halving"])
 
 
-def test_when_time_is_up_paused_trials_count_as_of_their_last_report() -> None:
+def test_when_time_is_up_paused_trials_count_as_of_their_last_report(monkeypatch: pytest.MonkeyPatch) -> None:
     study = Study({"x": {"float": [0, 1]}}, "random", seed=1)
-    result = Search(
-        study, Serial().open(CurveObjective(10_000)), trials=None, timeout=0.3, scheduler=build("freeze_thaw")
-    ).run()
+    paused = lambda: any(trial.state is State.PAUSED for trial in study.trials)  # noqa: E731
+    monkeypatch.setattr(search, "time", TurnedClock(paused))
+    pool = Serial().open(CurveObjective(10_000))
+    result = Search(study, pool, trials=None, timeout=PATIENCE, scheduler=build("freeze_thaw")).run()
     assert result.reason == "timeout"
     assert study.best is not None
     assert not any(trial.state is State.PAUSED for trial in study.trials)

@@ -10,7 +10,7 @@ import pytest
 
 from modelopt_cli.core.errors import SearchError, UsageError
 from modelopt_cli.core.strategy import FAMILIES
-from modelopt_cli.tuning.executors import Limits
+from modelopt_cli.tuning.executors import Limits, _worker_process
 from modelopt_cli.tuning.executors.processes import Processes
 from modelopt_cli.tuning.executors.serial import Serial
 from modelopt_cli.tuning.objective import Run
@@ -20,6 +20,7 @@ from modelopt_cli.tuning.stoppers.patience import Patience
 from modelopt_cli.tuning.study.study import Study
 from modelopt_cli.tuning.trials.trial import State, Trial
 from tests.support.search_objectives import Curve, CurveObjective, SlowToPrepare
+from tests.support.waiting import PATIENCE, TurnedClock
 
 SPACE = {"x": {"float": [0, 1]}}
 
@@ -59,9 +60,12 @@ def test_serial_and_processes_agree_trial_by_trial() -> None:
 
 
 @pytest.mark.slow
-def test_failures_are_contained_and_classified_by_processes() -> None:
+def test_failures_are_contained_and_classified_by_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     study = Study(acts("run", "kill", "hang", "raise", "diverge", "nan", "grow"), "grid")
-    limits = Limits(seconds=4.0, bytes=500_000_000)
+    # The time is up when all but the one that hangs have ended.
+    clock = TurnedClock(lambda: sum(trial.state is not State.RUNNING for trial in study.trials) == 6)
+    monkeypatch.setattr(_worker_process, "time", clock)
+    limits = Limits(seconds=PATIENCE, bytes=500_000_000)
     result = Search(study, Processes().open(CurveObjective(), workers=2, limits=limits), trials=7).run()
     by_act = {trial.params["act"]: trial for trial in study.trials}
     assert by_act["run"].state is State.COMPLETED
@@ -75,9 +79,23 @@ def test_failures_are_contained_and_classified_by_processes() -> None:
     assert any("6 of 7 trials failed" in warning for warning in result.warnings)
 
 
-def test_what_a_worker_prepares_is_not_charged_to_its_first_trial() -> None:
+def test_what_a_worker_prepares_is_not_charged_to_its_first_trial(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An hour passes while it prepares."""
+    clock = TurnedClock((tmp_path / "begun").exists)
+    monkeypatch.setattr(_worker_process, "time", clock)
+    monkeypatch.setattr(_worker_process, "_START_SECONDS", 2 * 3600.0)
     study = Study(SPACE, "random")
-    Search(study, Processes().open(SlowToPrepare(), limits=Limits(seconds=1.2)), trials=2).run()
+    pool = Processes().open(SlowToPrepare(tmp_path), limits=Limits(seconds=PATIENCE))
+
+    def answer() -> bool:
+        if clock.jumped:
+            (tmp_path / "over").touch()
+        return False
+
+    Search(study, pool, trials=2, stop=answer).run()
+    assert clock.jumped
     assert [trial.state for trial in study.trials] == [State.COMPLETED] * 2
 
 
@@ -88,7 +106,7 @@ def test_serial_contains_exceptions_and_checks_the_clock_between_steps() -> None
     assert [trial.failure for trial in study.trials] == ["", "error", "nan"]
     study = Study(SPACE, "random")
     with pytest.raises(SearchError, match="trial_timeout"):
-        Search(study, Serial().open(CurveObjective(10**9), limits=Limits(seconds=0.05)), trials=1).run()
+        Search(study, Serial().open(CurveObjective(10**12), limits=Limits(seconds=0.05)), trials=1).run()
 
 
 def test_serial_refuses_a_memory_limit() -> None:
@@ -155,7 +173,7 @@ def test_a_finite_space_ends_when_it_is_exhausted() -> None:
 @pytest.mark.slow
 def test_timeout_leaves_the_trial_to_be_resumed() -> None:
     study = Study(SPACE, "random")
-    result = Search(study, Serial().open(CurveObjective(10**9)), trials=3, timeout=0.2).run()
+    result = Search(study, Serial().open(CurveObjective(10**12)), trials=3, timeout=0.2).run()
     assert result.reason == "timeout"
     assert [trial.state for trial in study.trials] == [State.RUNNING]
 
