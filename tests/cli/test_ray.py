@@ -8,7 +8,6 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -17,17 +16,22 @@ import pytest
 
 from tests.support.cli import Cli
 from tests.support.ray_cluster import Nodes
+from tests.support.waiting import PATIENCE, until
 
 pytest.importorskip("ray", reason="needs the extra ray")
 pytestmark = [  # Ray 2.49 leaves files open
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
+# From the fourth trial on they wait in their midst as long as `hold` lies beside them: the search is sure to be under
+# way when it is killed.
 SCRIPT = """\
-import json, sys, time
+import json, os, sys, time
 x = float(sys.argv[1])
+number = int(os.path.basename(os.environ["MODELOPT_TRIAL_DIR"]))
 for step in range(1, 5):
-    time.sleep(0.1)
+    while number >= 3 and step == 2 and os.path.exists("hold"):
+        time.sleep(0.05)
     print(json.dumps({"step": step, "loss": (x - 0.3) ** 2 + 1 / step}), flush=True)
 print("a note", x)
 """
@@ -84,35 +88,30 @@ def events(kind: str) -> int:
 
 
 def wait_until_told(process: subprocess.Popen[str], trials: int) -> None:
-    deadline = time.monotonic() + 120
-    while events("told") < trials:
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline, "it never came so far"
-        time.sleep(0.05)
+    until(lambda: events("told") >= trials, f"{trials} trials have ended", process)
 
 
 @pytest.mark.slow
 def test_killed_it_leaves_nothing_on_the_cluster_and_goes_on(cli: Cli, nodes: Nodes) -> None:
     nodes.only(1)
     address = ("--set", f"tuning.executor.address={nodes.address}")
+    Path("hold").touch()
     process = started(*address)
     wait_until_told(process, 3)
     assert nodes.processes()
     process.send_signal(signal.SIGKILL)
     process.communicate()
-    deadline = time.monotonic() + 30
-    while nodes.processes():
-        assert time.monotonic() < deadline, nodes.processes()
-        time.sleep(0.1)
+    until(lambda: not nodes.processes(), "that nothing of it is left on the cluster")
+    Path("hold").unlink()
     resumed = started(*address, "--resume", "--json")
-    out, err = resumed.communicate(timeout=120)
+    out, err = resumed.communicate(timeout=PATIENCE)
     assert resumed.returncode == 0, err
     report = json.loads(out)
     assert report["status"] == "completed"
     assert "trial 0" not in err, "what had ended is not run again"
     assert events("told") == 6, "each trial once"
     assert "a note" in Path("run/logs/5.log").read_text()
-    assert not nodes.processes()
+    until(lambda: not nodes.processes(), "that nothing is left on the cluster")
     replayed = cli("replay", "run")
     assert replayed.code == 0, replayed.out + replayed.err
 
@@ -133,7 +132,7 @@ def test_a_machine_that_sees_no_files_of_ours(nodes: Nodes, tmp_path: Path, monk
         pytest.skip(str(error))
     try:
         process = started("--set", f"tuning.executor.address={nodes.address}", files=False)
-        _, err = process.communicate(timeout=120)
+        _, err = process.communicate(timeout=PATIENCE)
         assert process.returncode == 0, err
         seen = subprocess.run(
             ["nsenter", "-t", str(blind.pid), "-m", "find", here], capture_output=True, text=True, check=True
@@ -151,11 +150,12 @@ def test_a_machine_that_sees_no_files_of_ours(nodes: Nodes, tmp_path: Path, monk
 @pytest.mark.slow
 def test_ctrl_c_ends_a_cluster_that_was_started_for_the_search(cli: Cli) -> None:
     folders = set(Path("/tmp").glob("modelopt-ray-*"))
+    Path("hold").touch()
     process = started()
     wait_until_told(process, 1)
     (own,) = set(Path("/tmp").glob("modelopt-ray-*")) - folders
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: whatever is of the group hears it
-    _, err = process.communicate(timeout=30)
+    _, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130, err
     assert "Traceback" not in err
     assert not own.exists()
