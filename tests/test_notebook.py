@@ -35,7 +35,7 @@ for _ in range(6):
 EXECUTE = """\
 import sys, nbclient, nbformat
 notebook = nbformat.read(sys.argv[1], 4)
-nbclient.NotebookClient(notebook, timeout=200, kernel_name="python3").execute()
+nbclient.NotebookClient(notebook, timeout=800, kernel_name="python3").execute()
 nbformat.validate(notebook)
 nbformat.write(notebook, sys.argv[1])
 """
@@ -49,7 +49,7 @@ def executed(folder: Path, *cells: str) -> list[list[Any]]:
     path = folder / "notebook.ipynb"
     nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(text) for text in cells]), path)
     command = [sys.executable, "-c", EXECUTE, str(path)]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=280, check=False)
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=900, check=False)
     assert done.returncode == 0, done.stderr
     return [cell.outputs for cell in nbformat.read(path, 4).cells]
 

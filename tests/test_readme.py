@@ -52,7 +52,7 @@ def run(line: str, folder: Path) -> tuple[int, str, str]:
     program = [sys.executable, "-c", "from modelopt_cli.cli.main import main; main()"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
     done = subprocess.run(
-        [*program, *words[1:]], cwd=folder, env=environment, capture_output=True, text=True, timeout=200, check=False
+        [*program, *words[1:]], cwd=folder, env=environment, capture_output=True, text=True, timeout=900, check=False
     )
     if target is not None:
         target.write_text(done.stdout)

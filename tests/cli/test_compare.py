@@ -158,7 +158,7 @@ def test_the_job_of_the_docs_runs(tmp_path: Path) -> None:
     environment = {**os.environ, "PATH": f"{program.parent}:{os.environ['PATH']}", "OMP_NUM_THREADS": "1"}
     for expected in (["gates.xml"], ["comparison.xml", "gates.xml"]):
         done = subprocess.run(
-            ["bash", "job"], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=200, check=False
+            ["bash", "job"], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=900, check=False
         )
         assert done.returncode == 0, done.stdout + done.stderr
         files = sorted(path.name for path in tmp_path.glob("*.xml"))

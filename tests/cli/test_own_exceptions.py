@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 import signal
-import threading
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+
+from tests.support.waiting import PATIENCE
 
 if TYPE_CHECKING:
     from tests.support.cli import Cli
@@ -90,8 +92,8 @@ def test_ctrl_c_in_a_serial_search_of_a_program_is_raised() -> None:
 
     class Interrupted(Run):
         def advance(self, until: int) -> list[tuple[int, Mapping[str, float]]]:
-            threading.Timer(0.2, os.kill, [os.getpid(), signal.SIGINT]).start()
-            threading.Event().wait(10)
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(PATIENCE)
             return []
 
         def metrics(self) -> dict[str, float]:

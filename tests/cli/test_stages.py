@@ -13,6 +13,7 @@ from rich.console import Console
 from modelopt_cli.cli import running
 from modelopt_cli.cli.render.progress import PlainProgress
 from modelopt_cli.workflows.shared.context import StageBegun, StopFlag
+from tests.support.waiting import PATIENCE
 
 if TYPE_CHECKING:
     from tests.support.cli import Cli
@@ -84,7 +85,7 @@ def test_a_stage_that_takes_long_is_told_again() -> None:
     stream = Listened("still pruning by obs (")
     with PlainProgress(Console(file=stream), silence=0.2) as progress:
         progress.take(StageBegun("pruning by obs"))
-        assert stream.twice.wait(20)
+        assert stream.twice.wait(PATIENCE)
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.waiting import PATIENCE
+
 CONFIGS = Path(__file__).parents[2] / "configs"
 HEAVY = ("torch", "sklearn", "skopt", "scipy", "numpy", "pandas", "matplotlib", "pyarrow", "PIL")
 COMMANDS = {
@@ -43,7 +45,7 @@ def imported(arguments: list[str], folder: Path, **environment: str) -> tuple[st
         env={**os.environ, "MNIST": ".", "CIFAR100": ".", **environment},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE,
         check=False,
     )
     assert "Traceback" not in done.stderr, done.stderr

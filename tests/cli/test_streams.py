@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.cli import Cli
+from tests.support.waiting import PATIENCE
 
 TRAINED = """\
 version: 1
@@ -38,7 +39,10 @@ def modelopt(folder: Path, *arguments: str, **options: object) -> subprocess.Com
     """The command as a shell starts it."""
     program = "from modelopt_cli.cli.main import main; main()"
     return subprocess.run(  # type: ignore[call-overload]
-        [sys.executable, "-c", program, *arguments], cwd=folder, timeout=120, **{"stderr": subprocess.PIPE, **options}
+        [sys.executable, "-c", program, *arguments],
+        cwd=folder,
+        timeout=PATIENCE,
+        **{"stderr": subprocess.PIPE, **options},
     )
 
 

@@ -34,6 +34,7 @@ from tests.support.teaching_fakes import (
     trained,
     trainer,
 )
+from tests.support.waiting import PATIENCE
 
 FITNETS = [{"type": "soft_targets", "weight": 0.5}, {"type": "fitnets", "taps": ["0"], "weight": 0.5}]
 NONE, MEMORY, DISK = ({"where": where} for where in ("none", "memory", "disk"))
@@ -219,7 +220,7 @@ def test_rows_appear_on_disk_whole_or_not_at_all(tmp_path: Path) -> None:
 
 
 SCRIPT = """
-import os, sys
+import os, sys, time
 from pathlib import Path
 
 sys.path.insert(0, sys.argv[1])
@@ -253,7 +254,7 @@ def slowly(folder, blocks, count):  # so that both are at it at once
     write(folder, blocks, count)
     folder.parent.parent.joinpath(f"here-{os.getpid()}").touch()
     while len(list(folder.parent.parent.glob("here-*"))) < 2:
-        pass
+        time.sleep(0.01)
 
 write, cache.write_rows = cache.write_rows, slowly
 child = os.fork()
@@ -268,7 +269,7 @@ assert os.waitpid(child, 0)[1] == 0
 def test_two_processes_write_the_same_rows_at_once_and_one_that_was_killed_leaves_none(tmp_path: Path) -> None:
     arguments = [sys.executable, "-c", SCRIPT, str(Path(__file__).parents[2]), str(tmp_path)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
-    ended = subprocess.run(arguments, capture_output=True, text=True, env=environment, timeout=120)
+    ended = subprocess.run(arguments, capture_output=True, text=True, env=environment, timeout=PATIENCE)
     assert ended.returncode == 0, ended.stderr
     expected = trained(criterion(cache=MEMORY))
     total = float(sum(tensor.double().sum() for tensor in expected.values())).hex()

@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from tests.support.pages import TUTORIALS, run_page, run_tutorial, shell
+from tests.support.waiting import PATIENCE
 
 
 def needs(*packages: str) -> pytest.MarkDecorator:
@@ -59,7 +60,7 @@ def test_a_trial_of_torchrun_that_is_ended_leaves_no_process(tmp_path: Path) -> 
     page, folder = TUTORIALS / "your_own_script.md", tmp_path / "work"
     run_page(page, folder, FEW, part="")  # the files alone
     script = (folder / "ddp.py").read_text()
-    waits = "\nif rank == 0:\n    import time\n\n    time.sleep(600)\n"
+    waits = "\nif rank == 0:\n    import time\n\n    time.sleep(3000)\n"
     opened = "rank, world = dist.get_rank(), dist.get_world_size()\n"
     assert opened in script
     note = 'open("rank-" + str(rank), "w").write(str(os.getpid()))\n'
@@ -71,7 +72,7 @@ def test_a_trial_of_torchrun_that_is_ended_leaves_no_process(tmp_path: Path) -> 
         assert search.poll() is None
         time.sleep(0.1)
     search.send_signal(signal.SIGTERM)
-    _, messages = search.communicate(timeout=60)
+    _, messages = search.communicate(timeout=PATIENCE)
     assert search.returncode == 143, messages
     pids = [int(rank.read_text()) for rank in ranks]
     assert not [pid for pid in pids if psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE]
@@ -90,7 +91,7 @@ def test_a_slurm_array_and_a_task_that_is_preempted(tmp_path: Path) -> None:
         assert task.poll() is None
         time.sleep(0.1)
     task.send_signal(signal.SIGTERM)
-    _, messages = task.communicate(timeout=60)
+    _, messages = task.communicate(timeout=PATIENCE)
     assert task.returncode == 143, messages
     run_tutorial("your_own_script", folder, FEW, "SLURM")
     reports = {number: json.loads((folder / "searches" / str(number) / "report.json").read_text()) for number in (1, 2)}

@@ -18,6 +18,7 @@ from modelopt_cli.models.files.exporting import ABOUT, export, exported_bytes
 from modelopt_cli.models.graph.emitted import Emitted
 from modelopt_cli.models.graph.network import Network
 from modelopt_cli.models.graph.ties import losing
+from tests.support.waiting import PATIENCE
 
 ALONE = """\
 import sys
@@ -75,7 +76,7 @@ def test_a_program_runs_and_learns_where_modelopt_is_not(tmp_path: Path, make: C
     path = tmp_path / "m.pt2"
     assert export(make(), torch.randn(4, 1, 8, 8), path)
     command = [sys.executable, "-c", ALONE, str(path), "1", "8", "8"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert done.returncode == 0, done.stderr
     assert [file.name for file in tmp_path.iterdir()] == ["m.pt2"]
 

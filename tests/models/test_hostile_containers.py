@@ -30,7 +30,7 @@ from modelopt_cli.models.files import checkpoints
 from modelopt_cli.models.files.archives import read_pickle
 from modelopt_cli.models.files.estimator_archives import check_estimator
 
-SECONDS = 4.0  # two of which a busy machine may take
+SECONDS = 4.0  # of computing
 PROTO, STOP = b"\x80\x02", b"."
 
 
@@ -57,11 +57,11 @@ def older_of(steps: bytes) -> bytes:
 def rejected(path: Path, *, match: str | None = None) -> int:
     """The exit code; within the time, and with less than 100 MB of Python's memory."""
     tracemalloc.start()
-    started = time.perf_counter()
+    started = time.process_time()
     try:
         with pytest.raises((InputError, RefusedError), match=match) as caught:
             read_pickle(path)
-        assert time.perf_counter() - started < SECONDS
+        assert time.process_time() - started < SECONDS
         assert tracemalloc.get_traced_memory()[1] < 100_000_000
     finally:
         tracemalloc.stop()
@@ -139,10 +139,10 @@ BOMBS = {
 @pytest.mark.parametrize("name", BOMBS)
 def test_pickles_that_grow(tmp_path: Path, name: str, wrap: Callable[[bytes], bytes]) -> None:
     (tmp_path / "m.pt").write_bytes(wrap(PROTO + BOMBS[name] + STOP))
-    started = time.perf_counter()
+    started = time.process_time()
     with pytest.raises((InputError, RefusedError)):
         read_pickle(tmp_path / "m.pt")
-    assert time.perf_counter() - started < 2 * SECONDS
+    assert time.process_time() - started < 2 * SECONDS
 
 
 def end(raw: bytes) -> int:

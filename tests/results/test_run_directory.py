@@ -14,6 +14,7 @@ import pytest
 from modelopt_cli.core.errors import GateError, InterruptedRunError, StorageError, UsageError
 from modelopt_cli.results.report import Report, Table
 from modelopt_cli.results.run_directory import RunDirectory, locked, workflow_of
+from tests.support.waiting import PATIENCE
 
 CREATE = """\
 import sys
@@ -52,7 +53,7 @@ def test_processes_that_begin_at_once_have_numbers_of_their_own(tmp_path: Path) 
         assert process.stdin is not None
         process.stdin.write("go\n")
         process.stdin.flush()
-    numbers = [int(word) for process in processes for word in process.communicate(timeout=100)[0].split()]
+    numbers = [int(word) for process in processes for word in process.communicate(timeout=PATIENCE)[0].split()]
     assert sorted(numbers) == list(range(1, 41))
 
 

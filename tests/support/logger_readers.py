@@ -30,7 +30,7 @@ class Kept(TypedDict):
 def read(name: str, folder: Path) -> dict[str, Kept]:
     """What the logger `name` kept of the runs of experiment `n` under `folder` (`folder/n/1` is the run's)."""
     program = [sys.executable, "-W", "ignore", "-m", "tests.support.logger_readers", name, str(folder)]
-    done = subprocess.run(program, capture_output=True, text=True, check=False, timeout=250)
+    done = subprocess.run(program, capture_output=True, text=True, check=False, timeout=900)
     assert done.returncode == 0, done.stderr[-3000:]
     kept: dict[str, Kept] = json.loads(done.stdout.splitlines()[-1])
     return kept

@@ -108,7 +108,7 @@ def test_a_click_on_a_trial_shows_it(browser: Any, tmp_path: Path) -> None:
         ("parallel", "g.mark-path path"),
     ):
         page.locator(f"#chart-{chart} {mark}").first.dispatch_event("click", {"bubbles": True})
-        page.wait_for_selector("dialog[open]", timeout=20_000)
+        page.wait_for_selector("dialog[open]", timeout=120_000)
         number = int(page.get_attribute("dialog", "data-trial"))
         assert page.inner_text("#trial-title") == f"Trial {number}"
         settings = page.inner_text("#trial-settings")
@@ -121,7 +121,7 @@ def test_a_click_on_a_trial_shows_it(browser: Any, tmp_path: Path) -> None:
     page.click("#trial-close")
     complete = next(number for number, row in rows.items() if row["state"] == "completed")
     page.evaluate(f"modelopt.showTrial({complete})")
-    page.wait_for_selector("#trial-curve svg [role=graphics-symbol]", state="attached", timeout=20_000)
+    page.wait_for_selector("#trial-curve svg [role=graphics-symbol]", state="attached", timeout=120_000)
     assert shown.problems == []
     assert page.evaluate("window.hacked") is None
     page.close()

@@ -130,7 +130,7 @@ def timed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     [
         ("maximize validation.accuracy", {}, 1),
         ("minimize model.latency_ms", {}, 4),
-        ("maximize validation.accuracy", {"gates": ["model.latency_ms_64 <= 1000"]}, 4),
+        ("maximize validation.accuracy", {"gates": ["model.latency_ms_64 <= 1.0e+9"]}, 4),
     ],
 )
 def test_a_search_measures_latency_where_it_is_asked_for(

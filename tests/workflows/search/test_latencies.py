@@ -50,7 +50,7 @@ def test_the_front_is_measured_again_in_turns(tmp_path: Path, monkeypatch: pytes
         "evaluation": {"latency": {"batch_sizes": [2, 8], "seconds": 0.01}},
         "tuning": {
             "objective": ["maximize validation.accuracy", "minimize model.parameters"],
-            "constraints": ["model.latency_ms_8 <= 1000"],
+            "constraints": ["model.latency_ms_8 <= 1.0e+9"],
             "sampler": "grid",
             "executor": "serial",
             "trials": 3,

@@ -12,6 +12,7 @@ from modelopt_cli.core.errors import StorageError
 from modelopt_cli.tuning.study.following import StudyFollower
 from modelopt_cli.tuning.study.study import Study
 from modelopt_cli.tuning.trials.trial import State
+from tests.support.waiting import until
 
 SPACE = {"x": {"float": [0.0, 1.0]}}
 
@@ -124,12 +125,12 @@ def test_a_writer_under_load_is_never_locked_out(tmp_path: Path) -> None:
             trial = study.ask()
             study.report(trial.number, 1, {"loss": trial.params["x"]})
             study.tell(trial.number, {"loss": trial.params["x"]})
+        until(lambda: errors or looks[0] > 4, "that they have looked")
     finally:
         over.set()
         for reader in readers:
             reader.join()
     assert not errors
-    assert looks[0] > 4
     last = StudyFollower(path)
     last.look(written=True)
     assert tuple(last.trials) == study.trials

@@ -17,6 +17,7 @@ from modelopt_cli.results.report import Report
 from modelopt_cli.results.run_directory import RunDirectory
 from modelopt_cli.tuning.study.study import Study
 from modelopt_cli.workflows.watch.server import LiveReport, ReportServer
+from tests.support.waiting import PATIENCE
 
 SECRET = "nobody reads this"
 
@@ -58,7 +59,7 @@ def server(study: Study, tmp_path: Path) -> Iterator[ReportServer]:
 
 
 def ask(server: ReportServer, method: str, path: str, **headers: str) -> tuple[http.client.HTTPResponse, bytes]:
-    with closing(http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=10)) as connection:
+    with closing(http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=PATIENCE)) as connection:
         connection.request(method, path, headers={name.replace("_", "-"): value for name, value in headers.items()})
         response = connection.getresponse()
         return response, response.read()
@@ -66,7 +67,7 @@ def ask(server: ReportServer, method: str, path: str, **headers: str) -> tuple[h
 
 def raw(server: ReportServer, request: bytes) -> bytes:
     """What comes back for these bytes, to the end of the connection."""
-    with socket.create_connection(("127.0.0.1", server.server_port), timeout=10) as connection:
+    with socket.create_connection(("127.0.0.1", server.server_port), timeout=PATIENCE) as connection:
         connection.sendall(request)
         connection.shutdown(socket.SHUT_WR)
         parts = []
