@@ -4,10 +4,11 @@ Small networks on scikit-learn's digits and on 4,000 images of MNIST (`--mnist D
 over wide ranges, 27 epochs a complete trial. CPU seconds are those of training, validation and search together, counted
 in this process alike for all; what a search imports is imported before. One thread.
 
-Two accuracies are sought: the medians of what random searches of five seeds of their own, not those that are compared,
-have reached after half of the budget and after all of it. A search that has not reached one by its last epoch counts as
-if it had done so just then (the number stands beside it), which flatters the slow. Ratios are of means and of medians
-over seeds; in brackets the bootstrap's 95% interval. Contenders take turns. `--runs` keeps what was measured.
+Accuracies are sought: the medians of what random searches of five seeds of their own, not those that are compared,
+have reached after half of the budget and after all of it (or after as many complete trials as `--after` says). A search
+that has not reached one by its last epoch counts as if it had done so just then (the number stands beside it), which
+flatters the slow. Ratios are of means and of medians over seeds; in brackets the bootstrap's 95% interval. Contenders
+take turns. `--runs` keeps what was measured.
 """
 
 from __future__ import annotations
@@ -160,8 +161,10 @@ def lines_of(figures: dict[str, Any]) -> list[list[str]]:
 COLUMNS = ["search", "CPU s, mean", "median", "missed", "means' ratio", "medians'", "epochs", "means' ratio"]
 
 
-def compare(problem: str, data: Data, searches: dict[str, Search], kept: Kept, seeds: int, most: int) -> dict[str, Any]:
-    """All of one problem: the targets first, then the contenders in turns."""
+def compare(
+    problem: str, data: Data, searches: dict[str, Search], kept: Kept, seeds: int, most: int, after: Sequence[int]
+) -> dict[str, Any]:
+    """All of one problem: the targets first, then the contenders in turns. `after`: see the module docstring."""
     for find in searches.values():  # imports what they need
         measured(find, problem, None, 0, 12, None)
     measured(searches["random"], problem, data, 0, 2, None)
@@ -171,16 +174,16 @@ def compare(problem: str, data: Data, searches: dict[str, Search], kept: Kept, s
         return kept.get(key, lambda: measured(searches[name], problem, data, seed, most, target))
 
     others = [spent("random", seed, None) for seed in OTHER_SEEDS]
-    targets = [median(reached(run, share) for run in others) for share in (most * EPOCHS // 2, most * EPOCHS)]
+    targets = [median(reached(run, trials * EPOCHS) for run in others) for trials in after]
     runs: dict[str, list[dict[str, Any]]] = {name: [] for name in searches}
     for seed in range(seeds):
         for name in searches:
-            runs[name].append(spent(name, seed, targets[-1]))
+            runs[name].append(spent(name, seed, max(targets)))
     accuracies: dict[str, Any] = {}
-    for share, target in zip(("half", "all"), targets, strict=True):
-        accuracies[share] = {"target": target, "figures": figures_of(runs, target)}
-        title = f"{problem}: until {target:.4f}, random search's in {share} of {most} complete trials; {seeds} seeds"
-        show(title, COLUMNS, lines_of(accuracies[share]["figures"]))
+    for trials, target in zip(after, targets, strict=True):
+        accuracies[f"after {trials}"] = {"target": target, "figures": figures_of(runs, target)}
+        title = f"{problem}: until {target:.4f}, random search's after {trials} trials; at most {most}; {seeds} seeds"
+        show(title, COLUMNS, lines_of(accuracies[f"after {trials}"]["figures"]))
     return accuracies
 
 
@@ -192,6 +195,8 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=4000, help="of MNIST, to train on; default 4,000")
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--most", type=int, help="budget in complete trials; default: 20")
+    parser.add_argument("--after", nargs="+", type=int, help="complete trials of random search; default: half, and all")
+    parser.add_argument("--rivals", nargs="*", choices=[OPTUNA], default=[OPTUNA], help="none: without Optuna")
     parser.add_argument("--runs", type=Path, help="file of JSON lines for what was measured; not measured again")
     parser.add_argument("--out", type=Path, help="file for the figures as JSON; default: print the tables only")
     given = parser.parse_args()
@@ -206,11 +211,14 @@ def main() -> None:
         data = digits() if problem == "digits" else mnist(Path(given.mnist), given.images)
         most = given.most or PROBLEMS[problem][1]
         searches = {name: ours(method_of(name), most) for name in dict.fromkeys(["random", *given.methods])}
-        if importlib.util.find_spec("optuna"):
+        if given.rivals and importlib.util.find_spec("optuna"):
             searches[OPTUNA] = optuna_hyperband
-        else:
+        elif given.rivals:
             print("Optuna is left out: it is not installed here (pip install optuna).", file=sys.stderr)
-        everything[problem] = compare(problem, data, searches, kept, given.seeds, most)
+        after = sorted(given.after or (most // 2, most))
+        if not 0 < after[0] <= after[-1] <= most:
+            parser.error(f"--after {after}: complete trials, from 1 to the {most} of the budget (--most).")
+        everything[problem] = compare(problem, data, searches, kept, given.seeds, most, after)
     write(given.out, "search_training", everything, images=given.images)
 
 
