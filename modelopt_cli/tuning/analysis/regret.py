@@ -51,7 +51,7 @@ def regret_bound(space: Space, finished: Sequence[Trial]) -> float | None:
     losses = np.empty(len(finished))
     losses[good] = winsorized(known, known)
     losses[~good] = losses[good].max()
-    surrogate = Surrogate(space, [trial.params for trial in finished], losses)
+    surrogate = Surrogate(space, [trial.params for trial in finished], losses, sharp=True)
     width = beta(space.dim, len(finished)) ** 0.5
     evaluated = encoded(space, [trial.params for trial, ok in zip(finished, good, strict=True) if ok])
     mean, deviation = surrogate.predict(evaluated)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from modelopt_cli.tuning.samplers._common.encoding import Encoding, encoded
 from modelopt_cli.tuning.samplers._common.history import subset
-from modelopt_cli.tuning.samplers._gp.process import Process
+from modelopt_cli.tuning.samplers._gp.process import Process, fitted, fitted_sharply
 from modelopt_cli.tuning.space.space import Space
 from modelopt_cli.tuning.trials.trial import Params
 
@@ -26,8 +26,13 @@ _AT_ONCE = 2048  # settings that are predicted in one go
 class Surrogate:
     """Fitted to values (N,) at N settings; nothing in it is random."""
 
-    def __init__(self, space: Space, params: Sequence[Params], values: Array, most: int = 400) -> None:
-        """`most`: settings at most that the process is conditioned on, fewer for its hyperparameters."""
+    def __init__(
+        self, space: Space, params: Sequence[Params], values: Array, most: int = 400, sharp: bool = False
+    ) -> None:
+        """`most`: settings at most that the process is conditioned on, fewer for its hyperparameters.
+
+        `sharp`: values without noise are recognised, for what is asked about next to the best setting.
+        """
         self.encoding = Encoding(space)
         kept = subset(values, most)
         self.codes = encoded(space, [params[index] for index in kept])  # (N, dim)
@@ -36,8 +41,9 @@ class Surrogate:
         self._mean = largest * float((values / largest).mean())
         self.scale = largest * float((values / largest).std()) or 1.0
         self._targets = (values - self._mean) / self.scale
-        fitted = subset(self._targets, _FITTED)
-        hyper = Process(self.encoding.points(self.codes[fitted]), self._targets[fitted]).hyper
+        chosen = subset(self._targets, _FITTED)
+        fit = fitted_sharply if sharp else fitted
+        hyper = fit(self.encoding.points(self.codes[chosen]), self._targets[chosen])
         self._process = Process(self.encoding.points(self.codes), self._targets, hyper)
 
     def without_parts(self, parts: int) -> list[Surrogate]:

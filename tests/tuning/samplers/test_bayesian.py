@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 from modelopt_cli.core.seeds import derive
+from modelopt_cli.tuning.samplers._gp import suggestion
+from modelopt_cli.tuning.samplers._tpe import Estimators
 from modelopt_cli.tuning.space.space import Space
 from modelopt_cli.tuning.trials.trial import Params, State, Trial
 from tests.support.sampler_histories import SMOOTH, best, build, search, smooth
@@ -114,3 +116,57 @@ def test_running_constrained_trials_may_all_turn_out_infeasible() -> None:
         suggested = build("bayesian", initial_points=2).suggest(space, running, rng, 2)
         assert len(suggested) == 2
         assert all(space.problem(params) is None for params in suggested)
+
+
+@pytest.mark.slow
+def test_bayesian_finds_the_last_digits_of_a_smooth_function() -> None:
+    """All is seeded, so that it passes always or never: no false alarm by chance."""
+    space = Space.from_spec({"x": {"float": [-3, 3]}, "y": {"float": [-2, 2]}})
+
+    def camel(params: Params) -> float:
+        """The six-hump camel's back, whose least value is known."""
+        x, y = params["x"], params["y"]
+        return float((4 - 2.1 * x**2 + x**4 / 3) * x**2 + x * y + (-4 + 4 * y**2) * y**2 + 1.0316284534898774)
+
+    lowest = [best(search(build("bayesian"), space, camel, 40, seed)) for seed in range(2)]
+    assert max(lowest) < 1e-3
+
+
+def test_a_neglected_value_is_looked_at_only_once_there_are_many_trials() -> None:
+    """With few trials each one counts: the process goes where it expects an improvement. Later it looks beyond."""
+    space = Space.from_spec({"kind": ["good", "bad"], "x": {"float": [0, 1]}})
+    rng = np.random.default_rng(1)
+    trials = []
+    for number in range(24):
+        params: Params = {"kind": "bad" if number < 3 else "good", "x": float(rng.random())}
+        loss = (params["x"] - 0.3) ** 2 + (5.0 if params["kind"] == "bad" else 0.0)
+        trials.append(Trial(number, params, number, State.COMPLETED, losses=(loss,)))
+    suggested = [
+        build("bayesian").suggest(space, trials[:count], np.random.default_rng(0), 1)[0]["kind"]
+        for count in (12, 18, 24)
+    ]
+    assert suggested == ["good", "good", "bad"]
+
+
+@pytest.mark.parametrize(
+    ("spec", "failing", "asked"),
+    [({}, False, 0), ({}, True, 1), ({"k": [1, 2]}, False, 1)],
+    ids=["numbers", "numbers with failures", "a choice"],
+)
+def test_numbers_alone_are_the_process_s(
+    spec: dict[str, Any], failing: bool, asked: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where there are choices, or settings that fail, the estimators have every second turn."""
+    counted: list[Any] = []
+
+    class Counting(Estimators):
+        def __init__(self, *args: Any, **options: Any) -> None:
+            counted.append(args)
+            super().__init__(*args, **options)
+
+    monkeypatch.setattr(suggestion, "Estimators", Counting)
+    space = Space.from_spec({"x": {"float": [0, 1]}, **spec})
+    trials = search(build("random"), space, lambda p: None if failing and p["x"] > 0.6 else p["x"], 9, 0)
+    assert failing == any(trial.state is State.FAILED for trial in trials)
+    build("bayesian").suggest(space, trials, np.random.default_rng(0), 1)
+    assert len(counted) == asked

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from modelopt_cli.tuning.samplers._common.encoding import Points
-from modelopt_cli.tuning.samplers._gp.process import HyperPosterior, Process
+from modelopt_cli.tuning.samplers._gp.process import HyperPosterior, Process, fitted, fitted_alike, fitted_sharply
 
 
 def random_points(count: int, numbers: int, categories: int, seed: int = 0) -> Points:
@@ -85,3 +85,31 @@ def test_the_joint_covariance_is_that_of_every_pair() -> None:
     np.testing.assert_allclose(joint.ravel(), process.paired_covariance(*pairs)[0], atol=1e-10)
     np.testing.assert_allclose(np.sqrt(np.diag(joint)), process.posterior(queries)[1], atol=1e-10)
     assert np.linalg.eigvalsh(joint).min() > 0.0
+
+
+def paraboloid(count: int, noise: float) -> tuple[Points, np.ndarray]:
+    rng = np.random.default_rng(3)
+    numbers = rng.random((count, 2))
+    losses = ((numbers - [0.3, 0.6]) ** 2).sum(1) + noise * rng.standard_normal(count)
+    return Points(numbers, np.zeros((count, 0), dtype=np.int64)), (losses - losses.mean()) / losses.std()
+
+
+def test_exact_losses_are_taken_for_what_they_are() -> None:
+    """A paraboloid is known to many digits from 25 trials, unless noise has to be reckoned with."""
+    points, targets = paraboloid(40, 0.0)
+    some = points.take(np.arange(25))
+    usual = Process(some, targets[:25])
+    assert not usual.exact
+    for fit in (fitted_sharply, fitted_alike):
+        sharp = Process(some, targets[:25], fit(some, targets[:25]))
+        assert sharp.exact
+        misses = [np.abs(process.predict(points)[0] - targets)[25:].mean() for process in (sharp, usual)]
+        assert misses[0] < 0.7 * misses[1]
+
+
+def test_noisy_losses_and_few_trials_keep_the_usual_noise() -> None:
+    points, targets = paraboloid(40, 0.05)
+    np.testing.assert_array_equal(fitted_sharply(points, targets), fitted(points, targets))
+    points, targets = paraboloid(14, 0.0)
+    np.testing.assert_array_equal(fitted_sharply(points, targets), fitted(points, targets))
+    assert not Process(points, targets, fitted_alike(points, targets)).exact

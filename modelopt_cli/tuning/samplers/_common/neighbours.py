@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 Array = NDArray[np.float64]
 
-_APART = 1e-3  # of each range: nearer to a trial than that, a setting teaches little
+APART = 1e-3  # of each range: nearer to a trial than that, a setting teaches little
 _DRAWN = 20  # random points that keep the rules, where there are some
 _TOP = 10  # points whose neighbours are looked at next
 _LOOKED_AT = 200  # most promising points that are tested for having been tried
@@ -71,8 +71,11 @@ def climbed(
     return codes, merit
 
 
-def best_first(codes: Array, merit: Array, known: Array) -> Iterator[Array]:
-    """Codes (dim,) by descending merit (M,), those that lie next to one of `known` (N, dim) last."""
+def best_first(codes: Array, merit: Array, known: Array, apart: float = APART) -> Iterator[Array]:
+    """Codes (dim,) by descending merit (M,), those that lie next to one of `known` (N, dim) last.
+
+    `apart`: how far from it a setting teaches something, in every range.
+    """
     order = np.argsort(-merit, kind="stable")[:_LOOKED_AT]
     gaps = np.abs(np.nan_to_num(codes[order, None], nan=-1.0) - np.nan_to_num(known, nan=-1.0)).max(axis=2).min(axis=1)
-    yield from codes[[*order[gaps >= _APART], *order[gaps < _APART]]]
+    yield from codes[[*order[gaps >= apart], *order[gaps < apart]]]

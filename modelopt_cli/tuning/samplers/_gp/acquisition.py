@@ -16,7 +16,7 @@ from modelopt_cli.tuning.samplers._common.encoding import Encoding, encoded
 from modelopt_cli.tuning.samplers._common.history import History, standard, subset
 from modelopt_cli.tuning.samplers._gp.classifier import Axes, Classifier
 from modelopt_cli.tuning.samplers._gp.fantasies import Fantasies, drawn_outcomes
-from modelopt_cli.tuning.samplers._gp.process import Process, fitted, fitted_alike
+from modelopt_cli.tuning.samplers._gp.process import Process, fitted, fitted_alike, fitted_sharply
 from modelopt_cli.tuning.trials.divergence import drawn_back
 from modelopt_cli.tuning.trials.ranking import non_dominated
 from modelopt_cli.tuning.trials.trial import Params
@@ -238,10 +238,15 @@ class AcquisitionContext:
     def _fitted(self, targets: Array, rng: np.random.Generator) -> Process:
         points, one = self._encoding.points, len(self._targets) == 1
         some = subset(targets, _FITTED if one else _FITTED_OF_SEVERAL, rng)
-        if one and self._alike:
-            return Process(points(self.known), targets, fitted_alike(points(self.known[some]), targets[some]))
-        hyper = fitted(points(self.known[some]), targets[some], 2 if one else 1)
-        return Process(points(self.known), targets, hyper)
+        if one:
+            fit = fitted_alike if self._alike else fitted_sharply
+            return Process(points(self.known), targets, fit(points(self.known[some]), targets[some]))
+        return Process(points(self.known), targets, fitted(points(self.known[some]), targets[some], 1))
+
+    @property
+    def exact(self) -> bool:
+        """Whether the losses, of one objective, are taken to hold next to no noise."""
+        return len(self._processes) == 1 and self._processes[0].exact
 
     def _aim(self, feasible: NDArray[np.bool_]) -> None:
         """What is to be improved on. Of noisy losses not the luckiest ones, but those whose posterior mean is best."""

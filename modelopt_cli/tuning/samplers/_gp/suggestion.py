@@ -1,10 +1,11 @@
 """The suggestions of `bayesian`: by a Gaussian process, and by the Parzen estimators of `tpe`, in turn.
 
 The two err in different ways, and each learns from what the other tried: trials with even numbers are the process's.
-Beside others that are under way all trials of one objective are, since it alone knows what may come of these (measured:
-docs/measurements.md, "Search with several workers"); in the estimators' turns its length scales are held alike, so that
-there are still two views of the same trials. Both models propose points of the cube that are snapped to settings, so
-mixed and conditional spaces need no more.
+Of one objective all trials are where nothing but numbers is searched and no trial has failed or broken a constraint,
+and beside others that are under way, since it alone knows what may come of these; in the estimators' turns its length
+scales are held alike then, so that there are still two views of the same trials (measured: docs/measurements.md,
+"Search with few trials", "Search with several workers"). Both models propose points of the cube that are snapped to
+settings, so mixed and conditional spaces need no more.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 
 from modelopt_cli.tuning.samplers._common.encoding import Encoding, encoded
 from modelopt_cli.tuning.samplers._common.history import History
-from modelopt_cli.tuning.samplers._common.neighbours import best_first, climbed, near
+from modelopt_cli.tuning.samplers._common.neighbours import APART, best_first, climbed, near
 from modelopt_cli.tuning.samplers._common.untried import suggest_by_model
 from modelopt_cli.tuning.samplers._gp.acquisition import AcquisitionContext
 from modelopt_cli.tuning.samplers._tpe import Estimators
@@ -28,9 +29,10 @@ Array = NDArray[np.float64]
 _CANDIDATES = 1000  # random points of the cube
 _NEIGHBOURS = 300  # of the best trials, and again in each round
 _WIDTHS = (0.1, 0.03, 0.01, 0.003)  # of the rounds
+_FINE_WIDTHS, _FINE = (0.001, 0.0003), 1e-5  # of more rounds where losses are exact; what is next to a trial then
 _EXPLORED = 6  # every so many trials the process looks at a neglected value of a choice alone
+_EXPLORED_FROM = 20  # that only after so many trials: of fewer it knows nothing of the value, and tries the corners
 
-_RADIUS = 0.2  # of a niche, in each range
 _NOTICEABLE = 0.01  # progress: of the way from the median to the best
 _FEWEST = 4  # trials outside of a niche that there is something to learn from
 
@@ -48,9 +50,12 @@ def suggest(
 
     def propose(history: History, suggested: Sequence[Params]) -> Iterator[Params]:
         turn = len(trials) + len(suggested)
-        beside_others = history.objectives == 1 and bool(history.pending or suggested)
-        if turn % 2 == 0 or beside_others:
-            branch = neglected(space, trials, rng) if turn % _EXPLORED == 0 else None
+        beside_others = bool(history.pending or suggested)
+        plain = not len(encoding.sizes) and not (history.margins < 0).any()  # numbers, and each trial was feasible
+        process_alone = history.objectives == 1 and (beside_others or plain)
+        if turn % 2 == 0 or process_alone:
+            explores = turn >= _EXPLORED_FROM and turn % _EXPLORED == 0
+            branch = neglected(space, trials, rng) if explores else None
             return _by_process(encoding, history, suggested, rng, branch, alike=turn % 2 == 1)
         return _by_estimators(encoding, history, suggested, rng, patience)
 
@@ -78,8 +83,9 @@ def _by_process(
 
     candidates = [rng.random((_CANDIDATES, encoding.space.dim)), near(context.leaders, 0.15, _NEIGHBOURS, rng)]
     first = encoding.priors.with_draws(np.concatenate(candidates), rng)
-    codes, merit = climbed(first, snapped, context.merit, _WIDTHS, _NEIGHBOURS, rng, encoding.space)
-    return map(encoding.space.decode, best_first(codes, merit, context.codes))
+    widths = (*_WIDTHS, *_FINE_WIDTHS) if context.exact else _WIDTHS
+    codes, merit = climbed(first, snapped, context.merit, widths, _NEIGHBOURS, rng, encoding.space)
+    return map(encoding.space.decode, best_first(codes, merit, context.codes, _FINE if context.exact else APART))
 
 
 def neglected(space: Space, trials: Sequence[Trial], rng: np.random.Generator) -> tuple[int, float] | None:
@@ -118,7 +124,7 @@ def _by_estimators(
 
 
 class Niche:
-    """The settings with the categories of a centre; where there are no categories, those near it in every number.
+    """The settings with the categories of a centre.
 
     What a search that no longer gets better leaves out to find other modes, as if the best one were not there (Beasley,
     Bull & Martin 1993, "A sequential niche technique for multimodal function optimization", Evolutionary Computation
@@ -132,10 +138,7 @@ class Niche:
 
     def holds(self, codes: Array) -> NDArray[np.bool_]:
         """(M,) of snapped codes (M, dim)."""
-        points = self._encoding.points(codes)
-        if points.categories.shape[1]:
-            return np.asarray((points.categories == self._centre.categories).all(axis=1))
-        return np.asarray((np.abs(points.numbers - self._centre.numbers) < _RADIUS).all(axis=1))
+        return np.asarray((self._encoding.points(codes).categories == self._centre.categories).all(axis=1))
 
 
 def stagnation(y: Array) -> int:
