@@ -39,6 +39,16 @@ def pickled_objective(objective: Objective, where: str) -> bytes:
         raise UsageError(text) from None
 
 
+def threads_each(workers: int) -> int:
+    """Threads that each of so many processes computes with: its share of the cores, at most OMP_NUM_THREADS.
+
+    Threads that have no core to themselves wait for each other, at ten times the cost: who shares the machine says so.
+    """
+    share = max(1, usable_cores() // workers)
+    asked = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()  # of nested ones the outermost
+    return min(share, int(asked)) if asked.isdecimal() and int(asked) > 0 else share
+
+
 @dataclass(frozen=True)
 class Surroundings:
     """What worker processes find around them."""
@@ -67,7 +77,7 @@ class ProcessPool(Pool):
     ) -> None:
         self._greeting = (list(sys.path), objective)
         self.slots, self._limits, self._gpus = workers, limits, gpus
-        self._surroundings = surroundings or Surroundings(max(1, usable_cores() // workers))
+        self._surroundings = surroundings or Surroundings(threads_each(workers))
         self._states: States = states or PausedStates(IN_BYTES)
         self._workers: list[WorkerProcess] = []
         self._events: list[Event] = []
