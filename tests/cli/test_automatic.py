@@ -112,6 +112,7 @@ def test_a_scheduler_is_taken_for_several_objectives_and_for_few_trials(cli: Cli
     assert taken["auto"]["stopper"]["reason"] == "the scheduler decides which trials end"
 
 
+@pytest.mark.slow
 def test_the_run_names_what_was_taken_and_goes_on_with_it(cli: Cli, network: Path) -> None:
     done = cli("tune", network)
     assert done.code == 0, done.err
@@ -134,6 +135,7 @@ def test_the_run_names_what_was_taken_and_goes_on_with_it(cli: Cli, network: Pat
     assert (other.code, "started with another experiment" in other.err) == (2, True)
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_with_what_it_took_though_the_rules_say_otherwise_now(cli: Cli, network: Path) -> None:
     """As on another machine, or of another version: what was taken then is in environment.json."""
     assert cli("tune", network, *changes("tuning.stopper=median"), "--trials", 3).code == 0
@@ -150,6 +152,7 @@ def test_a_run_goes_on_with_what_it_took_though_the_rules_say_otherwise_now(cli:
     assert json.loads(file.read_text())["auto"]["stopper"] == {"value": median, "reason": "it was so"}
 
 
+@pytest.mark.slow
 def test_none_is_kept_too(cli: Cli, network: Path) -> None:
     short = changes("training.epochs=2")
     assert cli("tune", network, *short, "--trials", 2).code == 0
@@ -158,6 +161,7 @@ def test_none_is_kept_too(cli: Cli, network: Path) -> None:
     assert cli("replay", "net").code == 0
 
 
+@pytest.mark.slow
 def test_auto_gives_what_its_choice_gives_by_name(cli: Cli, network: Path) -> None:
     assert cli("tune", network).code == 0
     assert cli("tune", network, *changes("tuning.stopper=asha")).code == 0
@@ -187,6 +191,7 @@ def test_what_makes_no_sense_is_one_error(cli: Cli, network: Path, overrides: li
     assert not Path("runs").exists()
 
 
+@pytest.mark.slow
 def test_a_file_that_chose_otherwise_is_told_in_a_line(cli: Cli, network: Path) -> None:
     advice = plan(cli, network, *changes("tuning.stopper=null"))["advice"]
     assert len(advice) == 1
@@ -219,6 +224,7 @@ def test_one_core_is_one_trial_at_a_time(cli: Cli, network: Path) -> None:
     assert made["auto"]["executor"]["reason"] == "1 core allows one trial at a time"
 
 
+@pytest.mark.slow
 def test_a_script_has_a_stopper_that_needs_no_number_of_steps(cli: Cli) -> None:
     Path("talks.yaml").write_text(SCRIPT)
     Path("talks.py").write_text(TALKS)

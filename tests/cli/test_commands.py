@@ -66,6 +66,7 @@ def test_gates_decide_the_exit_code(cli: Cli, quick: Path) -> None:
     assert cli("train", quick, "--gate", "nonsense").code == 2
 
 
+@pytest.mark.slow
 def test_evaluate_and_predict_use_the_model_alone(cli: Cli, quick: Path, tmp_path: Path) -> None:
     assert cli("train", quick, "--out", "mine").code == 0
     report = json.loads(Path("mine/report.json").read_text())

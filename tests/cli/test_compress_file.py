@@ -176,6 +176,7 @@ def test_the_test_split_is_read_once_for_each_model_at_the_end(
     assert read.count("test") == 3  # of the given model, of what was left of it, and of the recovered one
 
 
+@pytest.mark.slow
 def test_a_target_that_the_model_meets_already_does_nothing(cli: Cli, model: Path, file: Path, tmp_path: Path) -> None:
     result = cli("compress", model, "--experiment", file, "--target", "model.parameters <= 1_000_000")
     assert result.code == 0, result.err

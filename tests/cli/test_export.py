@@ -127,6 +127,7 @@ def test_a_fixed_batch_size_is_told(cli: Cli, mine: Callable[[str], Path]) -> No
     assert "m.pt2 takes batches of 4 samples" in result.out
 
 
+@pytest.mark.slow
 def test_mistakes(cli: Cli, quick: Path) -> None:
     svc = Path("svc.yaml")
     svc.write_text("data: {type: iris}\nmodel: {type: sklearn, estimator: sklearn.svm.SVC}\n")

@@ -152,6 +152,7 @@ def test_an_experiment_that_is_not_the_weights(cli: Cli, iris: Path, old: str, n
     assert result.out == ""
 
 
+@pytest.mark.slow
 def test_what_cannot_be_measured(cli: Cli, iris: Path, quick: Path, brief: None) -> None:
     assert cli("train", quick, "--quiet", "--out", "run").code == 0
     wine = ("--set", "data.type=wine", "--quiet", "--out", "wine")

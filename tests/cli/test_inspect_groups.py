@@ -132,6 +132,7 @@ def test_alike_blocks_share_a_row_and_long_lists_are_cut(cli: Cli, mine: Callabl
     assert "... and 21 more (--json has them all)" in shown
 
 
+@pytest.mark.slow
 def test_mistakes(cli: Cli, mine: Callable[[str], Path], quick: Path) -> None:
     svc = Path("svc.yaml")
     svc.write_text("data: {type: iris}\nmodel: {type: sklearn, estimator: sklearn.svm.SVC}\n")

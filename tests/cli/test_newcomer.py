@@ -97,6 +97,7 @@ def test_a_quiet_dry_run_still_gives_its_plan(cli: Cli, quick: Path) -> None:
     assert "time: about" in result.out
 
 
+@pytest.mark.slow
 def test_constraints_that_no_trial_meets_are_told(cli: Cli, quick: Path) -> None:
     result = cli("tune", quick, "--json", "--set", 'tuning.constraints=["model.parameters <= 1"]')
     assert result.code == 0

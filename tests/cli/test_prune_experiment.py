@@ -148,6 +148,7 @@ def test_weights_are_judged_before_and_after_and_written_as_they_came(
     assert zeros == round(0.3 * sum(state[name].numel() for name in taken))
 
 
+@pytest.mark.slow
 def test_the_files_own_pruning_section_recovers_the_weights(cli: Cli, file: Path, tmp_path: Path) -> None:
     assert cli("train", file, "--out", "trained").code == 0
     result = cli("prune", "trained/model.pt", "--experiment", file, "--json")

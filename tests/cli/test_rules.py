@@ -34,6 +34,7 @@ def rules(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_every_trial_keeps_them_also_when_resumed_and_replayed(cli: Cli, rules: Path) -> None:
     assert "91 settings" in cli("validate", rules).out
     ran = cli("tune", rules, "--set", "tuning.trials=3")
@@ -52,6 +53,7 @@ def test_every_trial_keeps_them_also_when_resumed_and_replayed(cli: Cli, rules: 
     assert "tuning.rules" in changed.err
 
 
+@pytest.mark.slow
 def test_a_run_of_a_version_without_rules_is_resumed(cli: Cli, rules: Path) -> None:
     without = FILE.replace('  rules: ["model.hidden.0 >= model.hidden.1"]\n', "")
     rules.write_text(without)

@@ -36,6 +36,7 @@ def trials(number: int) -> list[dict[str, str]]:
         return [{key: row[key] for key in row if "seconds" not in key} for row in csv.DictReader(file)]
 
 
+@pytest.mark.slow
 def test_sizes_are_told_in_samples(cli: Cli, sized: Path) -> None:
     plan = cli("tune", sized, "--dry-run").out
     assert "trained on 10 samples (1/9), 30 samples (1/3) and, the best of them, on all 90; a step is 1/9" in plan
@@ -54,6 +55,7 @@ def test_sizes_are_told_in_samples(cli: Cli, sized: Path) -> None:
     assert cli("replay", "sized").code == 0
 
 
+@pytest.mark.slow
 def test_more_trials_go_on_and_end_as_if_never_cut(cli: Cli, sized: Path) -> None:
     assert cli("tune", sized, "--set", "tuning.trials=3").code == 0
     assert cli("tune", sized, "--resume").code == 0

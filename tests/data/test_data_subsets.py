@@ -20,6 +20,7 @@ def labelled(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray]:
     return order + 7, classes[order]
 
 
+@pytest.mark.slow
 @settings(max_examples=30)
 @given(labelled(), st.integers(0, 5))
 def test_parts_are_nested_and_have_each_class_by_its_share(data: tuple[np.ndarray, np.ndarray], seed: int) -> None:

@@ -54,6 +54,7 @@ def test_braces_are_written_twice(texts: list[str]) -> None:
     assert filled([text.replace("{", "{{").replace("}", "}}") for text in texts], {}) == texts
 
 
+@pytest.mark.slow
 @given(st.text(), st.text())
 def test_a_value_stays_one_word(before: str, value: str) -> None:
     word = before.replace("{", "{{").replace("}", "}}") + "{name}"

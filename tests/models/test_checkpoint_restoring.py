@@ -62,6 +62,7 @@ def test_every_model_comes_back(tmp_path: Path, section: dict[str, Any], shapes:
     assert all(parameter.grad is not None for parameter in checkpoint.model.parameters())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["mlp", "resnet", "tokens"])
 def test_what_lost_units_comes_back(tmp_path: Path, name: str) -> None:
     section, shapes = OWN[name]

@@ -26,6 +26,7 @@ def test_the_files_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     assert shared == [*own, *own]
 
 
+@pytest.mark.slow
 def test_torch_has_its_own_way_back_afterwards() -> None:
     registry = onnx_operators._registry()
     assert registry is not None, "torch keeps its table elsewhere: exports are slower now"

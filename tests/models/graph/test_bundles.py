@@ -37,6 +37,7 @@ class Attention(nn.Module):
         return hidden + self.out(mixed.flatten(2))
 
 
+@pytest.mark.slow
 def test_attributes_of_one_value_are_told_apart() -> None:
     module = nn.Sequential(*(Attention(4, 4, layer) for layer in range(5)), nn.Flatten(), nn.Linear(48, 2))
     case = Case(module, random(3, 3, 16))
@@ -94,6 +95,7 @@ class Read(nn.Module):
         return hidden + self.out(mixed)
 
 
+@pytest.mark.slow
 def test_sizes_read_off_a_shape_are_tied_to_it() -> None:
     case = Case(nn.Sequential(nn.Linear(10, 48), Read(), Read(), nn.Linear(48, 5)), random(3, 7, 10))
     plan = case.plan()

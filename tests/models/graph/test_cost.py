@@ -68,6 +68,7 @@ def test_bytes_are_those_of_parameters_and_buffers(name: str) -> None:
         )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_each_unit_costs_something_and_nothing_costs_less_than_nothing(name: str) -> None:
     """Monotone: fewer units of any group never cost more."""

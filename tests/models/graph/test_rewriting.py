@@ -185,6 +185,7 @@ class TwiceComputed(nn.Module):
         return self.b(pairs.transpose(0, 2).reshape(6 * batch, batch).view(6, batch, batch).transpose(0, 2)).sum(1)
 
 
+@pytest.mark.slow
 def test_a_size_that_is_computed_is_inferred() -> None:
     torch.manual_seed(0)
     graph = capture(TwiceComputed().eval(), torch.randn(3, 5)).graph
@@ -198,6 +199,7 @@ def test_a_size_that_is_computed_is_inferred() -> None:
     assert rewritten(graph, analysis, {group.prime: np.arange(6) < 4})(torch.randn(3, 5)).shape == (3, 3)
 
 
+@pytest.mark.slow
 def test_names_globs_and_coverage() -> None:
     net = network("shared_module")
     names = {group.name for group in net.groups}

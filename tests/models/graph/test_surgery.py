@@ -85,6 +85,7 @@ def test_what_is_pruned_in_place_can_be_trained(fast: bool) -> None:
     assert all(not torch.equal(old, new) for old, new in zip(before, case.module.parameters(), strict=True))
 
 
+@pytest.mark.slow
 def test_trials_leave_the_module_as_it_was() -> None:
     case = Case(ZOO.make("cifar_resnet_a"), random(3, 3, 32, 32))
     before = {name: value.clone() for name, value in case.module.state_dict().items()}
@@ -131,6 +132,7 @@ def test_tied_weights_stay_tied_and_what_the_graph_does_not_use_stays() -> None:
     assert module.unused.weight.shape == (3, 3)
 
 
+@pytest.mark.slow
 def test_breaking_a_tie_is_an_error_and_changes_nothing() -> None:
     case = Case(ZOO.make("cifar_resnet_a"), random(3, 3, 32, 32))
     plan = case.plan()
@@ -145,6 +147,7 @@ def test_breaking_a_tie_is_an_error_and_changes_nothing() -> None:
     assert outcome.error == float("inf")
 
 
+@pytest.mark.slow
 def test_operate_finds_attributes_without_a_plan() -> None:
     case = Case(ZOO.make("modelopt_transformer"), torch.randint(0, 50, (3, 12)))
     group = case.grouping.named("layers.0.self_attn")

@@ -177,6 +177,7 @@ def test_a_group_of_which_one_unit_is_left_and_its_neighbours_later() -> None:
     assert value.weight.shape == (1, 12)
 
 
+@pytest.mark.slow
 def test_heads_first_and_the_width_of_values_later() -> None:
     """The values' dimension holds both, and the second time only its width is told there."""
     network = network_of("attention")
@@ -190,6 +191,7 @@ def test_heads_first_and_the_width_of_values_later() -> None:
     assert whole.kept["query.weight"][0].tolist() == [0, 1, 2, 3, 8, 9, 10, 11]
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=25)
 @given(name=st.sampled_from(list(BUILT)), seeds=st.tuples(st.integers(0, 10_000), st.integers(0, 10_000)))
 def test_since_undoes_then(name: str, seeds: tuple[int, int]) -> None:

@@ -144,6 +144,7 @@ def test_in_double_precision(name: str) -> None:
         assert subject.difference(group, silent=0) <= 1e-10, group.name
 
 
+@pytest.mark.slow
 def test_the_graph_is_the_module(subject: Subject) -> None:
     inputs = subject.inputs(2)
     assert torch.allclose(run(subject.graph, inputs), run(subject.module, inputs), rtol=1e-4, atol=1e-5)

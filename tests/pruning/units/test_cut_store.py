@@ -53,6 +53,7 @@ def same(one: UnitPruningSession, other: UnitPruningSession) -> bool:
     )
 
 
+@pytest.mark.slow
 def test_the_same_network_is_not_tried_again_and_gives_the_same() -> None:
     first, second = pruned(make("cnn")), pruned(make("cnn"))
     assert first.passes > 1
@@ -61,6 +62,7 @@ def test_the_same_network_is_not_tried_again_and_gives_the_same() -> None:
     assert same(first, second)
 
 
+@pytest.mark.slow
 def test_another_budget_goes_on_from_what_is_known() -> None:
     first = pruned(make("cnn"))
     second = pruned(make("cnn"), budget={"flops": "30%"})
@@ -70,6 +72,7 @@ def test_another_budget_goes_on_from_what_is_known() -> None:
     assert same(second, alone)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("what", "options"),
     [("weights", {}), ("samples", {"count": 39}), ("compensation", {"compensation": "bias"})],
@@ -83,6 +86,7 @@ def test_what_decides_what_a_cut_does_misses(what: str, options: dict[str, objec
     assert pruned(module, **options).passes > 1  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_another_process_reads_the_folder(tmp_path: Path) -> None:
     first = pruned(make("cnn"), tmp_path)
     cut_store.forget()
@@ -93,6 +97,7 @@ def test_another_process_reads_the_folder(tmp_path: Path) -> None:
     assert pruned(make("cnn")).passes == first.passes  # negative control: without the folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("content", [b"", b"{", b"[1]", b'{"a": "x", "b": true, "c": NaN}', b"\xff\x00"])
 def test_a_damaged_file_is_as_none(tmp_path: Path, content: bytes) -> None:
     first = pruned(make("cnn"), tmp_path)

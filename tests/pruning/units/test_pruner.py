@@ -393,6 +393,7 @@ def test_every_importance_prunes(name: str, net: str) -> None:
     assert removals[0] == removals[1]
 
 
+@pytest.mark.slow
 def test_less_is_lost_by_choosing_than_by_chance() -> None:
     """Negative control of all importances: they look at something."""
     inputs = inputs_of("cnn", 100)

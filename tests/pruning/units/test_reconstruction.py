@@ -124,6 +124,7 @@ def test_where_nothing_goes_nothing_changes(name: str) -> None:
         assert torch.equal(outputs(graph, inputs), outputs(network.captured.graph, inputs))
 
 
+@pytest.mark.slow
 def test_what_is_measured_anew_is_what_is_there_then() -> None:
     network, inputs = network_of("shortcut B"), inputs_of("shortcut B", 60)
     once, fitted = rebuilt(network, {}, inputs, "none", recalibrates=True)

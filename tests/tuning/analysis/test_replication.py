@@ -112,6 +112,7 @@ def test_the_luckiest_single_result_is_not_best() -> None:
     assert sorted(len(group) for group in study.posterior.settings) == [2, 3, 4, 5]
 
 
+@pytest.mark.slow
 def test_what_is_under_way_is_not_tried_again() -> None:
     study = searched(0.15, trials=30)
     known = study.posterior

@@ -62,6 +62,7 @@ def known(source: str | Path, objective: str | list[str] = "minimize loss", **op
     return Study(SPACE, "random", objective, earlier=[f"optuna:sqlite:///{source}"], **options)
 
 
+@pytest.mark.slow
 def test_trials_count_by_the_ends_of_their_paths_and_the_file_stays_as_it_is(file: Path) -> None:
     before, folder = hashlib.sha256(file.read_bytes()).hexdigest(), sorted(file.parent.iterdir())
     study = known(file, constraints=["size <= 10"])
@@ -129,6 +130,7 @@ def test_names_that_stand_for_none_or_for_several_are_told(tmp_path: Path) -> No
     }
 
 
+@pytest.mark.slow
 def test_a_file_with_several_studies_asks_which(file: Path) -> None:
     stored(file, "other")
     with pytest.raises(InputError, match=r"holds 2 studies: 'old', 'other'; write which one, such as optuna:.*#old"):
@@ -198,6 +200,7 @@ def test_what_is_no_storage(file: Path, tmp_path: Path) -> None:
         Study(SPACE, "random", earlier=["optuna:mysql://x/y"])
 
 
+@pytest.mark.slow
 def test_a_file_in_a_folder_that_cannot_be_written_is_read(file: Path, tmp_path: Path) -> None:
     folder = tmp_path / "locked"
     folder.mkdir()

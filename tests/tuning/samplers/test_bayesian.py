@@ -76,6 +76,7 @@ def test_pending_trials_push_suggestions_apart() -> None:
     assert alone != beside
 
 
+@pytest.mark.slow
 def test_no_two_of_many_under_way_are_the_same() -> None:
     """A mixed space of few values, so that a sampler that looked at finished trials alone would repeat itself."""
     space = Space.from_spec({"k": {"int": [0, 9]}, "c": ["a", "b"], "x": {"float": [0, 1], "step": 0.25}})

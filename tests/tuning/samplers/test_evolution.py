@@ -15,6 +15,7 @@ from tests.support.sampler_histories import CONDITIONAL, SMOOTH, best, build, se
 from tests.support.space_strategies import spaces
 
 
+@pytest.mark.slow
 @settings(max_examples=60)
 @given(spaces(), st.integers(0, 2**31))
 def test_a_mutant_differs_in_one_parameter_and_in_what_lies_under_it(space: Space, seed: int) -> None:

@@ -133,6 +133,7 @@ def test_a_search_keeps_out_of_a_region_that_fails(sampler: str) -> None:
     assert study.best.loss < 0.01
 
 
+@pytest.mark.slow
 def test_a_search_finds_the_best_on_the_bound() -> None:
     study = Study(SQUARE, "bayesian", seed=1, constraints=["sum >= 0.8"])
     for _ in range(30):

@@ -50,6 +50,7 @@ def test_every_executor_runs_a_search(name: str) -> None:
     assert {trial.number for trial in changes} == set(range(6))
 
 
+@pytest.mark.slow
 def test_serial_and_processes_agree_trial_by_trial() -> None:
     outcomes = []
     for executor in (Serial(), Processes()):

@@ -52,6 +52,7 @@ def close(space: Space, a: dict[str, Any], b: dict[str, Any]) -> bool:
     return a.keys() == b.keys()
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=60)
 @given(spaces(), st.integers(0, 2**32))
 def test_codes_come_back_and_samples_belong(space: Space, seed: int) -> None:
@@ -68,6 +69,7 @@ def test_codes_come_back_and_samples_belong(space: Space, seed: int) -> None:
     assert int((~np.isnan(u)).sum()) == len(active)
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=60)
 @given(spaces(), st.integers(0, 2**32))
 def test_bounds_decode_exactly(space: Space, seed: int) -> None:
@@ -90,6 +92,7 @@ def test_size_is_the_number_of_settings_and_keys_tell_them_apart(space: Space) -
     assert space.grid_size == space.size
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=60)
 @given(spaces())
 def test_spec_round_trip_and_pickle(space: Space) -> None:
@@ -99,6 +102,7 @@ def test_spec_round_trip_and_pickle(space: Space) -> None:
     assert hash(again) == hash(space)
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=60)
 @given(spaces())
 def test_corners_cover_every_branch_and_bound_once(space: Space) -> None:
@@ -111,6 +115,7 @@ def test_corners_cover_every_branch_and_bound_once(space: Space) -> None:
     assert len(corners) <= sum(len(own.ends) for own in space.parameters)
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=60)
 @given(spaces(), st.integers(0, 2**32))
 def test_a_file_stands_for_its_setting(space: Space, seed: int) -> None:

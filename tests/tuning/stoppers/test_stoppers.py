@@ -111,6 +111,7 @@ def beats(a: tuple[float, ...], b: tuple[float, ...]) -> bool:
 POINTS = st.lists(st.tuples(st.integers(0, 3).map(float), st.integers(0, 3).map(float)), min_size=1, max_size=12)
 
 
+@pytest.mark.slow
 @given(POINTS, st.integers(2, 4))
 def test_equal_points_go_on_or_stop_together(points: list[tuple[float, float]], factor: int) -> None:
     """Wherever they stand in the list, by which trials of one early stage come out alike."""
