@@ -27,6 +27,10 @@ class SensitivityProbe(ABC):
     """True while an allocation is asked for one target after another: cuts from what is known are good enough."""
     passes: float = 0.0
     """Passes over all calibration samples that this took so far; of a part of the network its multiplications count."""
+    near: float = 0.3
+    """How far one output error tells others by `shape`: up to this logarithm of the ratio of its values."""
+    share: float = 1 / 4
+    """Of the passes that a whole curve of each tensor would take, what a few cuts of each may take."""
 
     @abstractmethod
     def loss(self, name: str, cut: Cut) -> float:
@@ -165,7 +169,7 @@ class _BlockProbe(SensitivityProbe):
 
     def __init__(self, probe: SensitivityProbe, of_blocks: Callable[[str, Cut], Cut], sizes: Mapping[str, int]) -> None:
         self._probe, self._of_blocks, self._sizes = probe, of_blocks, sizes
-        self.rough = probe.rough
+        self.rough, self.near, self.share = probe.rough, probe.near, probe.share
 
     def loss(self, name: str, cut: Cut) -> float:
         return self._probe.loss(name, self._of_blocks(name, cut))

@@ -18,7 +18,6 @@ Curve = list[tuple[int, float]]
 """(how many are removed, output error), ascending."""
 
 _FIRST = 5 / 8  # of the scores, where it is measured first: nearer the end outputs are changed as much as can be
-_FAR = 1.0  # logarithm of the shape's ratio to the nearest measured count, beyond which a count is measured itself
 _LEAST = 1e-6  # of the largest value of a shape: less is nothing
 _NOTHING = 1e-9  # an error that rounding makes
 
@@ -76,14 +75,17 @@ class ErrorCurve:
         first = self.before + _FIRST * (self.size - self.before)
         return [] if self.known else [min(self.levels, key=lambda count: (abs(count - first), count))]
 
-    def doubt(self, count: int) -> Doubt | None:
-        """Where to measure when the tensor is to lose about this many; None: what is known is near enough."""
+    def doubt(self, count: int, near: float) -> Doubt | None:
+        """Where to measure when the tensor is to lose about this many; None: what is known is near enough.
+
+        `near`: up to this logarithm of the ratio of the shape's values.
+        """
         shape = self._shape
         if shape is None or not self.before < count < self.size:
             return None
         nearest = min(self.counts, key=lambda each: (abs(each - count), each))
         far = min(abs(math.log(shape[nearest] / shape[each])) for each in self.known)
-        if far <= _FAR:
+        if far <= near:
             return None
         return Doubt(nearest, far * dict(zip(self.counts, self._errors(), strict=True))[nearest])
 

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 _TRIES = 1.5  # of a group: as counted on residual networks at half and a third of their operations
 _QUARTER, _RATIO, _DEEP = 0.25, 0.8, 15  # down to a hundredth of a group
-_SHARE = 1 / 8  # of the passes that all levels take, which those of a few cuts do not go beyond
 _FREE = 6.0  # passes for cuts that are not saved, however few all levels take
+_ROUNDS = 4  # times that the cuts are looked at, and measured where they fall far from what is known
 
 
 @final
@@ -33,8 +33,9 @@ class Divergence(Allocation):
     error), on calibration samples, with compensation. The sum over groups is minimised for what their units save
     together, by a Lagrange multiplier (Everett, Operations Research 1963; as for bits in Shoham and Gersho, 1988).
     A group is cut on trial once, and again where its cut is to fall far from that, first where most is at stake, up to
-    an eighth of the passes that all levels take; the rest of its curve has the shape of what the layers behind it lose,
-    which takes no pass. Where no shape is known, all levels are tried, as with `every_level`.
+    an eighth of the passes that all levels take (of weights, a quarter); the rest of its curve has the shape of what
+    the layers behind it lose (of weights, the sum of their squares), which takes no pass. Where no shape is known, all
+    levels are tried, as with `every_level`.
     """
 
     measures: ClassVar[bool] = True
@@ -67,8 +68,10 @@ class Divergence(Allocation):
         while missing := {name: curve.missing for name, curve in curves.items() if curve.missing}:
             _measure(missing, scores, curves, probe)
         removed = _least(curves, prices, wanted)
-        again = {} if probe.rough else _doubtful(curves, removed, probe)
-        if again:
+        for _ in range(0 if probe.rough else _ROUNDS):
+            again = _doubtful(curves, removed, probe)
+            if not again:
+                break
             _measure(again, scores, curves, probe)
             removed = _least(curves, prices, wanted)
         return {name: lowest(score, removed[name]) for name, score in scores.items()}
@@ -101,9 +104,11 @@ def _doubtful(
     """Where cuts on trial are worth their passes when so many are to go of each: first what they may tell most."""
     costs = {name: probe.cost(name) for name in curves}
     all_levels = sum(costs[name] * len(curve.levels) for name, curve in curves.items())
-    most = max(_SHARE * all_levels - 1.0, _FREE)  # and one for what there was
+    most = max(probe.share * all_levels - 1.0, _FREE)  # and one for what there was
     spent = sum(costs[name] * len(curve.known) for name, curve in curves.items())
-    doubts = {name: doubt for name, curve in curves.items() if (doubt := curve.doubt(removed[name])) is not None}
+    doubts = {
+        name: doubt for name, curve in curves.items() if (doubt := curve.doubt(removed[name], probe.near)) is not None
+    }
     again: dict[str, list[int]] = {}
     for name in sorted(doubts, key=lambda each: doubts[each].error / costs[each], reverse=True):
         if spent + costs[name] <= most:
