@@ -82,9 +82,11 @@ class Allocation(Strategy):
     piecewise: ClassVar[bool] = False
     """True when pieces of a tensor may stand for it: there is one border, whatever lies where."""
 
-    @property
-    def tries(self) -> float:
-        """About how many cuts of each tensor are tried out; 0 for what measures nothing."""
+    def tries(self, share: float = SensitivityProbe.share) -> float:
+        """About how many cuts of each tensor are tried out; 0 for what measures nothing.
+
+        `share`: the probe's; by default that of weights.
+        """
         return 0.0
 
     @abstractmethod

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from modelopt_cli.pruning.allocations._error_curve import ErrorCurve
     from modelopt_cli.pruning.common.cuts import Cut
 
-_TRIES = 1.5  # of a group: as counted on residual networks at half and a third of their operations
+_USED = 0.8  # of the passes that a few cuts may take: as counted on residual networks and on weights of small ones
 _QUARTER, _RATIO, _DEEP = 0.25, 0.8, 15  # down to a hundredth of a group
 _FREE = 6.0  # passes for cuts that are not saved, however few all levels take
 _ROUNDS = 4  # times that the cuts are looked at, and measured where they fall far from what is known
@@ -48,10 +48,9 @@ class Divergence(Allocation):
         "of a point before recovery.",
     )
 
-    @property
-    def tries(self) -> float:
+    def tries(self, share: float = SensitivityProbe.share) -> float:
         """See the base class."""
-        return float(self.levels - 1) if self.every_level else _TRIES
+        return (self.levels - 1) * (1.0 if self.every_level else _USED * share)
 
     def cuts(
         self, scores: Mapping[str, Tensor], target: float, probe: SensitivityProbe | None = None

@@ -35,8 +35,7 @@ class Sensitivity(Allocation):
         description="Shares of a tensor that are tried; none gives more than the last before all have.",
     )
 
-    @property
-    def tries(self) -> float:
+    def tries(self, share: float = SensitivityProbe.share) -> float:
         """See the base class."""
         return float(len(self.levels))  # and nothing, once for all
 

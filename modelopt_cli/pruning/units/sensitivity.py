@@ -84,11 +84,12 @@ def expected_passes(network: Network, groups: Sequence[Group], settings: Pruning
     allocation = settings.chosen_allocation
     if allocation is None or not allocation.measures:
         return 0.0
+    tries = allocation.tries(UnitSensitivityProbe.share)
     if allocation.measured == "divergence":
         passes = passes_of_a_cut(network, settings)
-        return allocation.tries * sum(map(passes, groups)) + 1.0  # what there was
+        return tries * sum(map(passes, groups)) + 1.0  # what there was
     walked = settings.unit_compensation.fits or settings.recalibrate_batch_norm
-    return allocation.tries * len(groups) * (3.0 if walked else 1.0) + 1.0
+    return tries * len(groups) * (3.0 if walked else 1.0) + 1.0
 
 
 class UnitSensitivityProbe(SensitivityProbe):

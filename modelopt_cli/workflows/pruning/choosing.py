@@ -16,7 +16,7 @@ def tries(experiment: Experiment) -> float:
     if experiment.pruning is None:
         return 0.0
     allocation = experiment.pruning.chosen_allocation
-    return allocation.tries if allocation is not None and allocation.measures else 0.0
+    return allocation.tries() if allocation is not None and allocation.measures else 0.0
 
 
 def choosing_cost(experiment: Experiment) -> tuple[float, float]:

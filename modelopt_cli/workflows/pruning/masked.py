@@ -139,7 +139,7 @@ class MaskedModel:
         from modelopt_cli.models.modes import evaluating
 
         allocation = self._settings.chosen_allocation
-        tries = 0.0 if allocation is None else allocation.tries
+        tries = 0.0 if allocation is None else allocation.tries()
         if not tries:
             return 0.0, 0.0
         passes = tries * len(self.masking.weights) + 1.0

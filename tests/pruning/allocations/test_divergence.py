@@ -403,7 +403,8 @@ def test_every_level_is_tried_where_that_is_asked_for() -> None:
     assert len(all_.tried) == len(plain.tried) == 15 * len(curves)
     removed(scores, 0.5, few)
     assert len(few.tried) * 5 < len(all_.tried)
-    assert Divergence(every_level=True).tries == 15
+    assert Divergence(every_level=True).tries(0.125) == 15
+    assert Divergence().tries(0.125) == pytest.approx(1.5)
 
 
 @pytest.mark.parametrize("wrong", [math.nan, math.inf])
