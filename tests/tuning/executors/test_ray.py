@@ -88,7 +88,7 @@ def test_paused_trials_go_on_on_any_node(nodes: Nodes, tmp_path: Path, name: str
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["bohb"])
+@pytest.mark.parametrize("name", ["bohb", "pbt"])
 def test_a_killed_node_costs_nothing_but_time(nodes: Nodes, tmp_path: Path, name: str) -> None:
     _, second = nodes.only(2)
     killed: list[int] = []
