@@ -13,6 +13,7 @@ from modelopt_cli.tuning.study.study import Study
 from modelopt_cli.tuning.trials.trial import Params
 
 MIXED = {"kind": ["a", "b", "c"], "x": {"float": [0, 1]}}
+NUMBERS = {"x": {"float": [0, 1]}, "y": {"float": [0, 1]}}
 
 
 @pytest.mark.parametrize(
@@ -32,9 +33,12 @@ def test_stagnation_begins_with_the_first_that_is_hardly_worse_than_the_best(
     assert stagnation(np.array(losses)) == expected
 
 
-def test_a_niche_is_the_best_ones_categories() -> None:
+def test_a_niche_is_the_best_ones_categories_or_without_any_what_is_near_it() -> None:
     encoding = Encoding(Space.from_spec(MIXED))
     codes = encoding.snap(np.array([[0.1, 0.5], [0.1, 0.99], [0.5, 0.5], [0.9, 0.5]]))
+    assert Niche(encoding, codes[0]).holds(codes).tolist() == [True, True, False, False]
+    encoding = Encoding(Space.from_spec(NUMBERS))
+    codes = np.array([[0.5, 0.5], [0.6, 0.35], [0.5, 0.75], [0.1, 0.5]])
     assert Niche(encoding, codes[0]).holds(codes).tolist() == [True, True, False, False]
 
 

@@ -33,6 +33,7 @@ _FINE_WIDTHS, _FINE = (0.001, 0.0003), 1e-5  # of more rounds where losses are e
 _EXPLORED = 6  # every so many trials the process looks at a neglected value of a choice alone
 _EXPLORED_FROM = 20  # that only after so many trials: of fewer it knows nothing of the value, and tries the corners
 
+_RADIUS = 0.2  # of a niche, in each range
 _NOTICEABLE = 0.01  # progress: of the way from the median to the best
 _FEWEST = 4  # trials outside of a niche that there is something to learn from
 
@@ -124,7 +125,7 @@ def _by_estimators(
 
 
 class Niche:
-    """The settings with the categories of a centre.
+    """The settings with the categories of a centre; where there are no categories, those near it in every number.
 
     What a search that no longer gets better leaves out to find other modes, as if the best one were not there (Beasley,
     Bull & Martin 1993, "A sequential niche technique for multimodal function optimization", Evolutionary Computation
@@ -138,7 +139,10 @@ class Niche:
 
     def holds(self, codes: Array) -> NDArray[np.bool_]:
         """(M,) of snapped codes (M, dim)."""
-        return np.asarray((self._encoding.points(codes).categories == self._centre.categories).all(axis=1))
+        points = self._encoding.points(codes)
+        if points.categories.shape[1]:
+            return np.asarray((points.categories == self._centre.categories).all(axis=1))
+        return np.asarray((np.abs(points.numbers - self._centre.numbers) < _RADIUS).all(axis=1))
 
 
 def stagnation(y: Array) -> int:
