@@ -17,7 +17,7 @@ SECTIONS = {
 }
 # What the file and the command line ask for, met and not met.
 GATES = [
-    "model.latency_ms_ratio <= 1.0e+9",
+    "model.latency_ms_ratio <= 1e+09",
     "model.macs_ratio <= 0.9",
     "test.accuracy_drop <= 1",
     "test.loss_rise <= 100",
@@ -108,7 +108,7 @@ def test_of_a_file_of_weights_what_is_left_is_a_gate(cli: Cli) -> None:
 def test_gates_on_the_time_of_a_saved_model(cli: Cli, quick: Path) -> None:
     assert cli("train", quick, "--quiet", "--out", "run").code == 0
     words = ("evaluate", "run/model.pt", "--runtime", "eager", "--batch-size", "3", "--batch-size", "2", "--json")
-    result = cli(*words, "--gate", "model.latency_ms <= 1.0e+9", "--gate", "model.latency_ms_2 <= 0")
+    result = cli(*words, "--gate", "model.latency_ms <= 1e+09", "--gate", "model.latency_ms_2 <= 0")
     assert result.code == 3
     report = json.loads(result.out)
     assert [gate["met"] for gate in report["gates"]] == [True, False]
