@@ -94,10 +94,12 @@ class GrowingProcess(Process):
         return Sight(points, warped, sight.apart, sight.differing, self._cross(sight.apart, warped, sight.differing))
 
     def _cross(self, apart: Array, warped: Array, differing: Array | None) -> Array:
-        gaps = (warped[:, -1:] - self._warped[:, -1]) / self.lengths[-1]
+        last = warped[:, -1:]
+        if len(last) > 1 and (last == last[0]).all():  # as of all ends: one row stands for all
+            last = last[:1]
+        gaps = (last - self._warped[:, -1]) / self.lengths[-1]
         gaps *= gaps
-        gaps += apart
-        return matern(gaps, float(np.log(self.variance)), differing)
+        return matern(gaps + apart, float(np.log(self.variance)), differing)
 
     def means(self, sight: Sight) -> Array:
         """(M,), which needs no solving."""

@@ -167,11 +167,12 @@ class Process:
         """(M, N) the sum of h over the categories that differ; None: there are no categories."""
         if not points.categories.shape[1]:
             return None
-        exponent = np.zeros((len(points), len(others)))
+        exponent: Array | None = None
         for c, weight in enumerate(np.exp(self._unpacked.categories)):
             own, their = points.categories[:, c], others.categories[:, c]
             values = np.arange(-1, own.max(initial=-1) + 1)
-            exponent += (weight * (values[:, None] != their))[own + 1]  # a row a value, of which there are few
+            own_part = (weight * (values[:, None] != their))[own + 1]  # a row a value, of which there are few
+            exponent = own_part if exponent is None else np.add(exponent, own_part, out=exponent)
         return exponent
 
 
