@@ -122,6 +122,8 @@ def test_environment_variables_do_not_make_it_online(cli: Cli, tmp_path: Path, m
 
 # The second trial does not begin.
 HELD = """\
+import time
+
 from modelopt_cli.cli.main import main
 from modelopt_cli.tuning.executors._serial import SerialPool
 
