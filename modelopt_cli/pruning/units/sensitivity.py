@@ -61,19 +61,23 @@ def _goes_by_columns(graph: fx.GraphModule, analysis: Analysis, group: Group) ->
     return not group.shifts and consumers_are_known(graph, analysis, group)
 
 
+def _passes_of_a_smaller_graph(settings: PruningSettings) -> float:
+    """As if nothing were saved by it: it is run, after both graphs were walked through where it is compensated."""
+    return 3.0 if settings.unit_compensation.fits or settings.recalibrate_batch_norm else 1.0
+
+
 def passes_of_a_cut(network: Network, settings: PruningSettings) -> Callable[[Group], float]:
     """How many passes over the calibration samples it takes to cut a group alone on trial by divergence.
 
-    Of a part of the network its multiplications count. Where the smaller graph is run, as if nothing were saved by it.
+    Of a part of the network its multiplications count.
     """
     graph, macs = network.current(), network.costs.macs_of(network.counts())
     names, whole = [node.name for node in graph.graph.nodes], max(sum(macs.values()), 1)
-    walked = settings.unit_compensation.fits or settings.recalibrate_batch_norm
 
     def passes(group: Group) -> float:
         takers = taking(graph, network.analysis, group)
         if not takers or not _goes_by_columns(graph, network.analysis, group):
-            return 3.0 if walked else 1.0  # both graphs are walked through to compensate
+            return _passes_of_a_smaller_graph(settings)
         return max(sum(macs.get(name, 0) for name in names[min(map(names.index, takers)) :]), 1) / whole
 
     return passes
@@ -88,8 +92,7 @@ def expected_passes(network: Network, groups: Sequence[Group], settings: Pruning
     if allocation.measured == "divergence":
         passes = passes_of_a_cut(network, settings)
         return tries * sum(map(passes, groups)) + 1.0  # what there was
-    walked = settings.unit_compensation.fits or settings.recalibrate_batch_norm
-    return tries * len(groups) * (3.0 if walked else 1.0) + 1.0
+    return tries * len(groups) * _passes_of_a_smaller_graph(settings) + 1.0
 
 
 class UnitSensitivityProbe(SensitivityProbe):
@@ -448,11 +451,10 @@ class OutputErrors:
     def _keep(self, number: int, values: _Values) -> None:
         """Keep what there is before a node, if there is room."""
         held = {id(tensor) for kept in self._kept.values() for tensor in _tensors(kept)}
-        new = values if not self._in_place else deepcopy(values)
-        size = sum(each.nbytes for each in {id(each): each for each in _tensors(new)}.values() if id(each) not in held)
-        if size <= self._room:
-            self._room -= size
-            self._kept[number] = dict(new)
+        new = {id(tensor): tensor.nbytes for tensor in _tensors(values) if id(tensor) not in held}
+        if sum(new.values()) <= self._room:
+            self._room -= sum(new.values())
+            self._kept[number] = self._own(values, range(number, len(self._nodes)))
 
     def _stopped(self, index: int) -> _Stop:
         """The whole network run up to that node: on from where most of it is known."""
